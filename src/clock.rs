@@ -1,0 +1,353 @@
+//! Time: one monotonic clock for what plegd orders, the wall clock for what it shows and for what runtimes stamp.
+//!
+//! Owns the mapping from the runtime's wall-clock stamps to monotonic time, and notices when the wall clock is stepped
+//! (NTP, an operator, a resumed machine). Nobody else in plegd asks the system for the time; sleeping is tokio's, whose
+//! clock this one follows, so that a test can pause both.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+
+/// How far two stamps must lie apart before plegd calls one of them older, and by how much the offset between the wall
+/// clock and the monotonic clock must change to be called a step.
+pub const STEP_MARGIN: Duration = Duration::from_millis(50);
+
+/// A moment on plegd's monotonic clock, in nanoseconds since the clock was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(u64);
+
+/// A moment of the wall clock, in nanoseconds since 1970-01-01T00:00:00Z. It may be stepped in either direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wall(i64);
+
+/// What a wall-clock stamp that a runtime sent says about the monotonic moment at which it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamped {
+    /// It was made at this moment, give or take [`STEP_MARGIN`].
+    At(Mono),
+    /// It was made before the wall clock was last stepped, which was at this moment. Nothing else is known of it.
+    BeforeStep(Mono),
+    /// Zero, negative, in the future, or in seconds where nanoseconds are due: it says nothing.
+    Unknown,
+}
+
+/// The clock. Cheap to clone; all clones share what they know about steps.
+#[derive(Clone)]
+pub struct Clock(Arc<Inner>);
+
+/// Steps the wall clock of [`Clock::simulated`].
+#[derive(Clone, Debug)]
+pub struct WallHand(Arc<AtomicI64>);
+
+struct Inner {
+    origin: tokio::time::Instant,
+    wall: WallSource,
+    era: ArcSwap<Era>,
+    steps: AtomicU64,
+}
+
+enum WallSource {
+    System,
+    Simulated { start: Wall, stepped_by: Arc<AtomicI64> },
+}
+
+/// The time between two steps of the wall clock, in which `wall = monotonic + offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Era {
+    /// Wall time minus monotonic time, in nanoseconds.
+    offset: i64,
+    /// When the step that began it was noticed; `None` for the first era, which has no step before it.
+    began: Option<Mono>,
+}
+
+// === impl Mono ===
+
+impl Mono {
+    /// The moment at which the clock was made.
+    pub const ZERO: Mono = Mono(0);
+
+    /// The moment `nanos` nanoseconds after the clock was made.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The time since `earlier`, or zero if that is later.
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Mono {
+    type Output = Mono;
+
+    fn add(self, by: Duration) -> Mono {
+        Mono(self.0.saturating_add(nanos(by)))
+    }
+}
+
+impl Sub<Duration> for Mono {
+    type Output = Mono;
+
+    fn sub(self, by: Duration) -> Mono {
+        Mono(self.0.saturating_sub(nanos(by)))
+    }
+}
+
+// === impl Wall ===
+
+impl Wall {
+    /// A wall-clock stamp as CRI writes it.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since 1970.
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// The stamp as the runtime means it: `None` for 0 (unset), for a negative one (containerd 2.x sends the year 1754
+    /// for a sandbox it no longer finds), and for seconds where nanoseconds are due (CRI-O up to 1.31.0).
+    pub fn from_cri(nanos: i64) -> Option<Self> {
+        // 10^12 ns is a quarter of an hour past 1970; as seconds it is the year 33658.
+        (nanos >= 1_000_000_000_000).then_some(Self(nanos))
+    }
+
+    /// Seconds from `earlier` to this, negative when the wall clock was stepped back between them.
+    pub fn seconds_since(self, earlier: Wall) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 / 1e9
+    }
+}
+
+impl fmt::Display for Wall {
+    /// RFC 3339 in UTC with nanoseconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Before 1970 there were no containers; the formatter has no year before it either.
+        let time = UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.0).unwrap_or(0));
+        humantime::format_rfc3339_nanos(time).fmt(f)
+    }
+}
+
+// === impl Clock ===
+
+impl Clock {
+    /// The machine's clocks.
+    pub fn system() -> Self {
+        Self::new(WallSource::System)
+    }
+
+    /// A wall clock that starts at `start`, follows tokio's clock (which a test may pause) and steps when told to.
+    pub fn simulated(start: Wall) -> (Self, WallHand) {
+        let stepped_by = Arc::new(AtomicI64::new(0));
+        let clock = Self::new(WallSource::Simulated { start, stepped_by: stepped_by.clone() });
+        (clock, WallHand(stepped_by))
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn new(wall: WallSource) -> Self {
+        let origin = tokio::time::Instant::now();
+        let inner = Inner {
+            origin,
+            wall,
+            era: ArcSwap::from_pointee(Era { offset: 0, began: None }),
+            steps: AtomicU64::new(0),
+        };
+        let offset = inner.read().1.0;
+        inner.era.store(Arc::new(Era { offset, began: None }));
+        Self(Arc::new(inner))
+    }
+
+    /// Now, on the monotonic clock.
+    pub fn now(&self) -> Mono {
+        self.0.monotonic()
+    }
+
+    /// Now, on both clocks. Notices a step of the wall clock.
+    pub fn now_both(&self) -> (Mono, Wall) {
+        let (mono, wall) = self.0.read();
+        let offset = wall.0.saturating_sub_unsigned(mono.0);
+        let era = self.0.era.load();
+        if offset.abs_diff(era.offset) > nanos(STEP_MARGIN) {
+            self.0.era.store(Arc::new(Era { offset, began: Some(mono) }));
+            self.0.steps.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                by_seconds = (offset as f64 - era.offset as f64) / 1e9,
+                "The wall clock was stepped; runtime stamps from before are not compared with later ones."
+            );
+        }
+        (mono, wall)
+    }
+
+    /// Now, on the wall clock.
+    pub fn wall(&self) -> Wall {
+        self.now_both().1
+    }
+
+    /// When a stamp that was received at `received` was made.
+    pub fn place(&self, stamp: Wall, received: Mono) -> Stamped {
+        self.0.era.load().place(stamp, received)
+    }
+
+    /// How often the wall clock was stepped since the clock was made.
+    pub fn steps(&self) -> u64 {
+        self.0.steps.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.0.era.load()).finish()
+    }
+}
+
+// === impl WallHand ===
+
+impl WallHand {
+    /// Steps the wall clock forward, or back for a negative number of nanoseconds.
+    pub fn step(&self, nanos: i64) {
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    #[allow(clippy::disallowed_methods)]
+    fn monotonic(&self) -> Mono {
+        Mono(nanos(tokio::time::Instant::now().saturating_duration_since(self.origin)))
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn read(&self) -> (Mono, Wall) {
+        let mono = self.monotonic();
+        let wall = match &self.wall {
+            WallSource::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Wall(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+            }
+            WallSource::Simulated { start, stepped_by } => Wall(
+                start.0.saturating_add_unsigned(mono.0).saturating_add(stepped_by.load(Ordering::Relaxed)),
+            ),
+        };
+        (mono, wall)
+    }
+}
+
+// === impl Era ===
+
+impl Era {
+    fn place(&self, stamp: Wall, received: Mono) -> Stamped {
+        let Some(stamp) = Wall::from_cri(stamp.0) else { return Stamped::Unknown };
+        let at = i128::from(stamp.0) - i128::from(self.offset);
+        if at > i128::from((received + STEP_MARGIN).0) {
+            return Stamped::Unknown;
+        }
+        // What was stamped before the clock was made maps to zero, which is before all that plegd knows.
+        let at = Mono(u64::try_from(at).unwrap_or(0));
+        match self.began {
+            // A stamp made in this era cannot map to before its beginning; so it is from an earlier one.
+            Some(began) if at < began => Stamped::BeforeStep(began),
+            _ => Stamped::At(at),
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+    const NOON: Wall = Wall(1_800_000_000 * SECOND);
+
+    async fn pass(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stamp_maps_to_the_moment_it_was_made() {
+        let (clock, _) = Clock::simulated(NOON);
+        pass(10).await;
+        let (made, stamp) = clock.now_both();
+        pass(5).await;
+        assert_eq!(clock.place(stamp, clock.now()), Stamped::At(made));
+        assert_eq!(clock.steps(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stamp_from_before_the_clock_was_made_is_older_than_all() {
+        let (clock, _) = Clock::simulated(NOON);
+        pass(1).await;
+        assert_eq!(clock.place(Wall(NOON.0 - 300 * SECOND), clock.now()), Stamped::At(Mono::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stamps_from_both_sides_of_a_step_are_not_compared() {
+        for step in [-3600 * SECOND, -SECOND, SECOND, 3600 * SECOND, 40 * 365 * 86_400 * SECOND] {
+            let (clock, hand) = Clock::simulated(NOON);
+            pass(100).await;
+            let before = clock.wall();
+            pass(10).await;
+            hand.step(step);
+            let (stepped, after) = clock.now_both();
+            assert_eq!(clock.steps(), 1, "step of {step} ns");
+            pass(1).await;
+            assert_eq!(clock.place(after, clock.now()), Stamped::At(stepped));
+            match clock.place(before, clock.now()) {
+                Stamped::BeforeStep(at) => assert_eq!(at, stepped),
+                // After a step back it may look as if made since, and nothing worse: it is never believed to be older
+                // than it is.
+                Stamped::At(_) | Stamped::Unknown => assert!(step < 0, "step of {step} ns"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nonsense_says_nothing() {
+        let (clock, _) = Clock::simulated(NOON);
+        pass(1).await;
+        let now = clock.now();
+        let in_seconds = NOON.0 / SECOND;
+        for nonsense in
+            [0, -1, i64::MIN, i64::MAX, -6_795_364_578_871_345_152, in_seconds, NOON.0 + 3600 * SECOND]
+        {
+            assert_eq!(clock.place(Wall(nonsense), now), Stamped::Unknown, "{nonsense}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slewing_is_no_step_until_it_adds_up() {
+        let (clock, hand) = Clock::simulated(NOON);
+        for _ in 0..5 {
+            hand.step(9_000_000);
+            clock.wall();
+        }
+        assert_eq!(clock.steps(), 0);
+        hand.step(9_000_000);
+        clock.wall();
+        assert_eq!(clock.steps(), 1);
+    }
+
+    #[test]
+    fn wall_time_is_written_as_rfc_3339() {
+        assert_eq!(Wall(1_800_000_000_123_456_789).to_string(), "2027-01-15T08:00:00.123456789Z");
+        assert_eq!(Wall(-5).to_string(), "1970-01-01T00:00:00.000000000Z");
+    }
+}

@@ -1,0 +1,2 @@
+//! plegd
+fn main() {}
