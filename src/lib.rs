@@ -1,5 +1,6 @@
 //! plegd
 pub mod clock;
+pub mod model;
 /// generated
 #[allow(missing_docs, unreachable_pub)]
 pub mod cri {

@@ -1,0 +1,83 @@
+//! What a source says, and how much is known about when it was true.
+
+use super::{ContainerStatus, ObjectId, PodIdentity, SandboxStatus, Source};
+use crate::clock::{Mono, Wall};
+
+/// When a view was true: at some moment in `[lower, upper]` of plegd's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Not before this; unknown for an event, whose statuses were read at some time before it was stamped.
+    pub lower: Option<Mono>,
+    /// Not after this.
+    pub upper: Mono,
+}
+
+/// What one source says of one pod at one time.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Who says it.
+    pub origin: Origin,
+    /// When it was true.
+    pub stamp: Stamp,
+    /// When plegd came to know, on the wall clock.
+    pub observed_at: Wall,
+    /// The pod, where the source says which.
+    pub pod: PodIdentity,
+    /// Sandboxes that were seen.
+    pub sandboxes: Vec<SandboxStatus>,
+    /// Containers that were seen.
+    pub containers: Vec<ContainerStatus>,
+    /// Ids that a read looked for and did not find. An event never has any: what is missing in one says nothing.
+    pub absent: Vec<ObjectId>,
+}
+
+/// Where an observation comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An event of the stream, and what it signals.
+    Event(Signal),
+    /// A read that plegd began itself: as part of a relist or targeted.
+    Read(Source),
+}
+
+/// The head of a CRI event: what happened to which id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// The container or the sandbox.
+    pub id: ObjectId,
+    /// What happened to it.
+    pub kind: SignalType,
+    /// `created_at` of the event, where it is a time at all.
+    pub stamped_at: Option<Wall>,
+}
+
+/// CRI's `ContainerEventType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SignalType {
+    /// `CONTAINER_CREATED_EVENT`
+    Created,
+    /// `CONTAINER_STARTED_EVENT`
+    Started,
+    /// `CONTAINER_STOPPED_EVENT`
+    Stopped,
+    /// `CONTAINER_DELETED_EVENT`
+    Deleted,
+}
+
+// === impl SignalType ===
+
+impl SignalType {
+    /// All types.
+    pub const ALL: [SignalType; 4] =
+        [SignalType::Created, SignalType::Started, SignalType::Stopped, SignalType::Deleted];
+
+    /// `created`, `started`, `stopped` or `deleted`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SignalType::Created => "created",
+            SignalType::Started => "started",
+            SignalType::Stopped => "stopped",
+            SignalType::Deleted => "deleted",
+        }
+    }
+}
