@@ -9,7 +9,7 @@ mod status;
 
 pub use self::{
     event::{Event, EventType, Source},
-    observation::{Observation, Origin, Signal, SignalType, Stamp},
+    observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
     status::{ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
 };
 

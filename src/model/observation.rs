@@ -29,6 +29,18 @@ pub struct Observation {
     pub containers: Vec<ContainerStatus>,
     /// Ids that a read looked for and did not find. An event never has any: what is missing in one says nothing.
     pub absent: Vec<ObjectId>,
+    /// How much of the statuses is there.
+    pub detail: Detail,
+}
+
+/// How much of the statuses an observation carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// All that the runtime said.
+    Full,
+    /// The state, the times and the exit only: the list of a relist has no more, and a stream that runs ahead of plegd
+    /// is cut down to it.
+    Lean,
 }
 
 /// Where an observation comes from.

@@ -71,8 +71,8 @@ pub struct ContainerStatus {
     pub started_at: Option<Wall>,
     /// When it ended; none while it has not.
     pub finished_at: Option<Wall>,
-    /// Exit code; it means something once the container has exited.
-    pub exit_code: i32,
+    /// Exit code, once it has ended and if it could be had.
+    pub exit_code: Option<i32>,
     /// Short reason of the state, such as `Completed`, `Error`, `OOMKilled`, `StartError`.
     pub reason: String,
     /// Longer text to the reason.

@@ -1,0 +1,24 @@
+//! CRI: the read-only client, where to find the runtime, its quirks, and the way from its messages to the model.
+//!
+//! Owns the generated code and lets none of it out: the other rooms see [`crate::model`] only. There is no call here that
+//! changes anything in the runtime.
+
+mod client;
+mod convert;
+mod endpoint;
+mod error;
+mod link;
+pub mod quirks;
+
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/cri/runtime.v1.rs"));
+}
+
+pub use self::{
+    client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, Method, RuntimeInfo},
+    convert::RawEvent,
+    endpoint::{Endpoint, EndpointError, WELL_KNOWN},
+    error::CriError,
+    link::{Connection, Link},
+};

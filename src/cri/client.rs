@@ -1,0 +1,438 @@
+//! The read-only client: lists, statuses, version, and the event stream on a connection of its own.
+//!
+//! Every call but the stream has a deadline, and each is counted by method and code. An answer may be up to
+//! [`ANSWER_LIMIT`] long.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
+
+use super::{
+    CriError, Link, convert,
+    link::Use,
+    v1::{self, runtime_service_client::RuntimeServiceClient},
+};
+use crate::{
+    clock::Clock,
+    metrics::Metrics,
+    model::{ContainerState, ContainerStatus, Labels, ObjectId, SandboxState, SandboxStatus},
+};
+
+/// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
+pub const ANSWER_LIMIT: usize = 64 << 20;
+
+/// The calls that plegd makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `Version`
+    Version,
+    /// `Status`
+    Status,
+    /// `ListPodSandbox`
+    ListPodSandbox,
+    /// `StreamPodSandboxes`
+    StreamPodSandboxes,
+    /// `PodSandboxStatus`
+    PodSandboxStatus,
+    /// `ListContainers`
+    ListContainers,
+    /// `StreamContainers`
+    StreamContainers,
+    /// `ContainerStatus`
+    ContainerStatus,
+    /// `GetContainerEvents`
+    GetContainerEvents,
+}
+
+/// The client. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    link: Link,
+    service: RuntimeServiceClient<Channel>,
+    deadline: Duration,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// Whether the streamed list calls are worth trying: until the runtime says that it has none.
+    streamed_lists: Arc<AtomicBool>,
+}
+
+/// What a runtime says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeInfo {
+    /// `containerd`, `cri-o`, …
+    pub name: String,
+    /// Its version, as it writes it.
+    pub version: String,
+    /// The version of CRI.
+    pub api_version: String,
+}
+
+/// Which sandboxes or containers are listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// All.
+    All,
+    /// Those of a pod, by the kubelet's label.
+    PodUid(String),
+    /// Containers of a sandbox.
+    Sandbox(ObjectId),
+}
+
+/// All that the two lists show.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Sandboxes, listed first.
+    pub sandboxes: Vec<ListedSandbox>,
+    /// Containers.
+    pub containers: Vec<ListedContainer>,
+}
+
+/// A sandbox in a list.
+#[derive(Clone, Debug)]
+pub struct ListedSandbox {
+    /// Its id.
+    pub id: String,
+    /// UID of its pod; the sandbox's id where it has none.
+    pub pod_uid: String,
+    /// Namespace of its pod.
+    pub namespace: String,
+    /// Name of its pod.
+    pub pod_name: String,
+    /// State.
+    pub state: SandboxState,
+}
+
+/// A container in a list.
+#[derive(Clone, Debug)]
+pub struct ListedContainer {
+    /// Its id.
+    pub id: String,
+    /// The sandbox it is in.
+    pub sandbox_id: String,
+    /// Its name.
+    pub name: String,
+    /// Which one of that name.
+    pub attempt: u32,
+    /// State.
+    pub state: ContainerState,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_at: i64,
+}
+
+/// The stream of events, once its first one is there. Dropping it gives it up.
+pub struct EventStream(Streaming<v1::ContainerEventResponse>);
+
+// === impl Client ===
+
+impl Client {
+    /// A client that connects when it is first used. `deadline` is for each call but the stream.
+    pub fn new(link: Link, deadline: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let service = service(link.channel(Use::Unary));
+        Self { link, service, deadline, clock, metrics, streamed_lists: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Where the runtime is.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What the runtime says of itself.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it does not answer.
+    pub async fn version(&self) -> Result<RuntimeInfo, CriError> {
+        let request = v1::VersionRequest { version: "v1".into() };
+        let answer = self.call(Method::Version, self.service.clone().version(self.timed(request))).await?;
+        // Whatever it is now, it may list differently from what was there before.
+        self.streamed_lists.store(true, Ordering::Relaxed);
+        Ok(RuntimeInfo {
+            name: answer.runtime_name,
+            version: answer.runtime_version,
+            api_version: answer.runtime_api_version,
+        })
+    }
+
+    /// What the runtime reports as not ready: type, reason and message of each condition that does not hold.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it does not answer.
+    pub async fn conditions(&self) -> Result<Vec<(String, String, String)>, CriError> {
+        let request = v1::StatusRequest { verbose: false };
+        let answer = self.call(Method::Status, self.service.clone().status(self.timed(request))).await?;
+        let conditions = answer.status.unwrap_or_default().conditions;
+        let unmet = conditions.into_iter().filter(|condition| !condition.status);
+        Ok(unmet.map(|unmet| (unmet.r#type, unmet.reason, unmet.message)).collect())
+    }
+
+    /// The sandboxes that pass the filter.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if the list is not complete: a failed list is never an empty one.
+    pub async fn list_sandboxes(&self, filter: &Filter) -> Result<Vec<ListedSandbox>, CriError> {
+        let filter = match filter {
+            Filter::All => None,
+            Filter::PodUid(uid) => Some(v1::PodSandboxFilter {
+                label_selector: convert::pod_uid_label(uid),
+                ..v1::PodSandboxFilter::default()
+            }),
+            Filter::Sandbox(id) => {
+                Some(v1::PodSandboxFilter { id: id.to_string(), ..v1::PodSandboxFilter::default() })
+            }
+        };
+        if filter.is_none() && self.streamed_lists.load(Ordering::Relaxed) {
+            let mut service = self.service.clone();
+            let request = self.timed(v1::StreamPodSandboxesRequest { filter: None });
+            let streamed = self.call(Method::StreamPodSandboxes, async move {
+                collect(service.stream_pod_sandboxes(request).await?.into_inner(), |page| page.pod_sandboxes).await
+            });
+            match streamed.await {
+                Err(CriError::Unimplemented { .. }) => self.streamed_lists.store(false, Ordering::Relaxed),
+                other => return Ok(other?.into_iter().map(convert::listed_sandbox).collect()),
+            }
+        }
+        let request = self.timed(v1::ListPodSandboxRequest { filter });
+        let answer = self.call(Method::ListPodSandbox, self.service.clone().list_pod_sandbox(request)).await?;
+        Ok(answer.items.into_iter().map(convert::listed_sandbox).collect())
+    }
+
+    /// The containers that pass the filter.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::list_sandboxes`].
+    pub async fn list_containers(&self, filter: &Filter) -> Result<Vec<ListedContainer>, CriError> {
+        let filter = match filter {
+            Filter::All => None,
+            Filter::PodUid(uid) => Some(v1::ContainerFilter {
+                label_selector: convert::pod_uid_label(uid),
+                ..v1::ContainerFilter::default()
+            }),
+            Filter::Sandbox(id) => {
+                Some(v1::ContainerFilter { pod_sandbox_id: id.to_string(), ..v1::ContainerFilter::default() })
+            }
+        };
+        if filter.is_none() && self.streamed_lists.load(Ordering::Relaxed) {
+            let mut service = self.service.clone();
+            let request = self.timed(v1::StreamContainersRequest { filter: None });
+            let streamed = self.call(Method::StreamContainers, async move {
+                collect(service.stream_containers(request).await?.into_inner(), |page| page.containers).await
+            });
+            match streamed.await {
+                Err(CriError::Unimplemented { .. }) => self.streamed_lists.store(false, Ordering::Relaxed),
+                other => return Ok(other?.into_iter().map(convert::listed_container).collect()),
+            }
+        }
+        let request = self.timed(v1::ListContainersRequest { filter });
+        let answer = self.call(Method::ListContainers, self.service.clone().list_containers(request)).await?;
+        Ok(answer.containers.into_iter().map(convert::listed_container).collect())
+    }
+
+    /// Both lists, sandboxes first: a container whose sandbox is not listed is then younger than the first list.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::list_sandboxes`].
+    pub async fn list(&self) -> Result<Listing, CriError> {
+        let sandboxes = self.list_sandboxes(&Filter::All).await?;
+        let containers = self.list_containers(&Filter::All).await?;
+        Ok(Listing { sandboxes, containers })
+    }
+
+    /// Status of a sandbox; none if the runtime does not know it.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it cannot be had.
+    pub async fn sandbox_status(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
+        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false };
+        let request = self.timed(request);
+        let answer =
+            self.call(Method::PodSandboxStatus, self.service.clone().pod_sandbox_status(request)).await;
+        Ok(found(answer)?.and_then(|answer| answer.status).map(convert::sandbox_status))
+    }
+
+    /// Status of a container, and its labels once more for whoever has to find out its pod; none if the runtime does
+    /// not know it. CRI does not say in a status which sandbox it is in.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it cannot be had.
+    pub async fn container_status(
+        &self,
+        id: &ObjectId,
+        sandbox_id: &ObjectId,
+    ) -> Result<Option<ContainerStatus>, CriError> {
+        let request = v1::ContainerStatusRequest { container_id: id.to_string(), verbose: false };
+        let request = self.timed(request);
+        let answer = self.call(Method::ContainerStatus, self.service.clone().container_status(request)).await;
+        let status = found(answer)?.and_then(|answer| answer.status);
+        Ok(status.map(|status| convert::container_status(status, sandbox_id)))
+    }
+
+    /// Subscribes to events, on a connection of its own.
+    ///
+    /// Resolves with the first event only: the runtimes send their headers with it (grpc-rust#515), and there is no
+    /// acknowledgement before. Pending is not failing.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if the stream was refused or cut before its first message.
+    pub async fn events(&self) -> Result<EventStream, CriError> {
+        let mut service = service(self.link.channel(Use::Stream));
+        let answer = service.get_container_events(v1::GetEventsRequest {}).await;
+        let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        self.metrics.cri.request(Method::GetContainerEvents, code, None);
+        match answer {
+            Ok(answer) => Ok(EventStream(answer.into_inner())),
+            Err(status) => Err(CriError::of(Method::GetContainerEvents, &status)),
+        }
+    }
+
+    /// A request that the runtime, too, may give up at the deadline.
+    fn timed<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.deadline);
+        request
+    }
+
+    async fn call<T>(
+        &self,
+        method: Method,
+        answer: impl Future<Output = Result<impl Answer<T>, Status>>,
+    ) -> Result<T, CriError> {
+        let began = self.clock.now();
+        let result = match tokio::time::timeout(self.deadline, answer).await {
+            Ok(Ok(answer)) => Ok(answer.message()),
+            Ok(Err(status)) => Err(CriError::of(method, &status)),
+            Err(_) => Err(CriError::Deadline { method, after: self.deadline }),
+        };
+        let code = result.as_ref().err().map_or(Code::Ok, CriError::code);
+        self.metrics.cri.request(method, code, Some(self.clock.now().since(began)));
+        if matches!(result, Err(CriError::Malformed { .. })) {
+            self.metrics.cri.malformed_unary.inc();
+        }
+        result
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.link).finish()
+    }
+}
+
+// === impl EventStream ===
+
+impl EventStream {
+    /// The next event; none when the runtime has ended the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if the stream was cut or its next message cannot be read.
+    pub(crate) async fn next(&mut self) -> Result<Option<v1::ContainerEventResponse>, CriError> {
+        self.0.message().await.map_err(|status| CriError::of(Method::GetContainerEvents, &status))
+    }
+}
+
+/// What a call resolves to: a response with a message in it, or the items of a streamed list.
+trait Answer<T> {
+    fn message(self) -> T;
+}
+
+impl<T> Answer<T> for tonic::Response<T> {
+    fn message(self) -> T {
+        self.into_inner()
+    }
+}
+
+impl<T> Answer<Vec<T>> for Vec<T> {
+    fn message(self) -> Vec<T> {
+        self
+    }
+}
+
+// === impl Method ===
+
+impl Method {
+    /// All calls.
+    pub const ALL: [Method; 9] = [
+        Method::Version,
+        Method::Status,
+        Method::ListPodSandbox,
+        Method::StreamPodSandboxes,
+        Method::PodSandboxStatus,
+        Method::ListContainers,
+        Method::StreamContainers,
+        Method::ContainerStatus,
+        Method::GetContainerEvents,
+    ];
+
+    /// CRI's name of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Version => "Version",
+            Method::Status => "Status",
+            Method::ListPodSandbox => "ListPodSandbox",
+            Method::StreamPodSandboxes => "StreamPodSandboxes",
+            Method::PodSandboxStatus => "PodSandboxStatus",
+            Method::ListContainers => "ListContainers",
+            Method::StreamContainers => "StreamContainers",
+            Method::ContainerStatus => "ContainerStatus",
+            Method::GetContainerEvents => "GetContainerEvents",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl RuntimeInfo ===
+
+impl fmt::Display for RuntimeInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
+    }
+}
+
+// === impl ListedSandbox ===
+
+impl ListedSandbox {
+    /// Labels and annotations are not in a list.
+    pub const NO_LABELS: Labels = Labels::new();
+}
+
+fn service(channel: Channel) -> RuntimeServiceClient<Channel> {
+    RuntimeServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT)
+}
+
+/// NotFound is an answer: the runtime does not know the id.
+fn found<T>(answer: Result<T, CriError>) -> Result<Option<T>, CriError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(CriError::Failed { code: Code::NotFound, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All items of a streamed list, or none of them.
+async fn collect<P, T>(mut pages: Streaming<P>, items: impl Fn(P) -> Vec<T>) -> Result<Vec<T>, Status> {
+    let mut all = Vec::new();
+    while let Some(page) = pages.message().await? {
+        all.extend(items(page));
+    }
+    Ok(all)
+}

@@ -1,0 +1,129 @@
+//! The ledger: which path saw each transition first, by how much it led the other, and what the stream missed.
+//!
+//! Both paths are measured against each other all the time. A transition that the stream told is looked for in the next
+//! relist; one that a relist found is held for a grace, in which the stream may still tell it, and is a *miss* after
+//! that, if the stream was up all the while. This is what the kubelet's KEP-3386 wished for as `kube_pod_missed_events`
+//! and what the mode machine trusts the stream by. Observes only: it changes no event and no cache entry.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use crate::{
+    clock::Mono,
+    metrics::Metrics,
+    model::{EventType, ObjectId, Phase, SignalType, Source},
+};
+
+/// How long the stream may take to tell what a relist has found.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// How many transitions are waiting at most for the other path; past that they are not compared.
+const WAITING_AT_MOST: usize = 65_536;
+
+/// The ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    waiting: Mutex<HashMap<(ObjectId, EventType), Sighting>>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    first: Source,
+    at: Mono,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// An empty ledger that writes to these metrics.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Inner { waiting: Mutex::default(), metrics }))
+    }
+
+    /// A transition was told, seen first by `first`. `due` says whether the stream should tell it too.
+    pub fn told(&self, id: &ObjectId, kind: EventType, first: Source, due: bool, at: Mono) {
+        let comparable = first == Source::Event || due;
+        if !comparable || !COMPARED.contains(&kind) {
+            return;
+        }
+        let mut waiting = self.0.waiting.lock();
+        if waiting.len() < WAITING_AT_MOST {
+            waiting.insert((id.clone(), kind), Sighting { first, at });
+        }
+    }
+
+    /// The stream tells of an id.
+    pub fn heard(&self, id: &ObjectId, signal: SignalType, at: Mono) {
+        let kind = match signal {
+            SignalType::Created => return,
+            SignalType::Started => EventType::ContainerStarted,
+            SignalType::Stopped => EventType::ContainerDied,
+            SignalType::Deleted => EventType::ContainerRemoved,
+        };
+        let mut waiting = self.0.waiting.lock();
+        // Two look-ups rather than one, so that nothing is cloned for an event that nobody waits for.
+        if waiting.is_empty() {
+            return;
+        }
+        let key = (id.clone(), kind);
+        if waiting.get(&key).is_some_and(|sighting| sighting.first != Source::Event)
+            && let Some(sighting) = waiting.remove(&key)
+        {
+            self.0.metrics.paths.seen_by_both(Source::Relist, at.since(sighting.at));
+        }
+    }
+
+    /// A list was read from `began` to `ended`; `phase_of` says what it has.
+    pub fn listed<'a>(&self, began: Mono, ended: Mono, ids: impl Iterator<Item = (&'a str, Option<Phase>)>) {
+        let mut waiting = self.0.waiting.lock();
+        if !waiting.values().any(|sighting| sighting.first == Source::Event && sighting.at < began) {
+            return;
+        }
+        let there: HashMap<&str, Option<Phase>> = ids.collect();
+        waiting.retain(|(id, kind), sighting| {
+            if sighting.first != Source::Event || sighting.at >= began {
+                return true;
+            }
+            let phase = there.get(id.as_str());
+            let seen = match kind {
+                EventType::ContainerRemoved => phase.is_none(),
+                EventType::ContainerDied => phase == Some(&Some(Phase::Exited)),
+                _ => phase.is_some_and(|phase| *phase >= Some(Phase::Running)),
+            };
+            if seen {
+                self.0.metrics.paths.seen_by_both(Source::Event, ended.since(sighting.at));
+            } else {
+                self.0.metrics.paths.seen_by_event_only();
+            }
+            false
+        });
+    }
+
+    /// What the stream has missed: found by a relist, and not told by the stream within the grace.
+    pub fn overdue(&self, now: Mono) -> Vec<EventType> {
+        let mut missed = Vec::new();
+        self.0.waiting.lock().retain(|(_, kind), sighting| {
+            let overdue = sighting.first != Source::Event && now >= sighting.at + GRACE;
+            if overdue {
+                missed.push(*kind);
+            }
+            !overdue
+        });
+        for kind in &missed {
+            self.0.metrics.paths.missed(*kind);
+        }
+        missed
+    }
+
+    /// The stream is lost: what it has not told so far it will not tell, and it is not to blame for that.
+    pub fn stream_lost(&self) {
+        self.0.waiting.lock().retain(|_, sighting| sighting.first == Source::Event);
+    }
+}
+
+/// What both paths can see.
+const COMPARED: [EventType; 3] =
+    [EventType::ContainerStarted, EventType::ContainerDied, EventType::ContainerRemoved];
