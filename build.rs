@@ -1,4 +1,4 @@
-//! Compiles the protos with protox, so that no `protoc` is needed.
+//! Compiles the protos with protox, so that no `protoc` is needed, and notes what the binary is built from and with.
 //!
 //! | proto | into | what |
 //! | --- | --- | --- |
@@ -6,9 +6,14 @@
 //! | `cri_lab.proto` | `OUT_DIR/sim` | the server of the simulated runtime |
 //! | `cri_lab.proto` | `OUT_DIR/lab` | the tests' client, which the library does not include |
 
-use std::{env, fs, io, path::PathBuf};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 fn main() -> io::Result<()> {
+    note_origin();
     compile("cri", "cri", Side::Client)?;
     compile("cri_lab", "sim", Side::Server)?;
     compile("cri_lab", "lab", Side::Client)
@@ -33,4 +38,44 @@ fn compile(proto: &str, module: &str, side: Side) -> io::Result<()> {
         .build_transport(false)
         .out_dir(out)
         .compile_fds(descriptors)
+}
+
+/// Sets `PLEGD_REVISION`, `PLEGD_RUSTC` and `PLEGD_TARGET` for `src/version.rs`. Nothing here may fail a build: what is not
+/// known is left out.
+fn note_origin() {
+    println!("cargo::rerun-if-env-changed=PLEGD_REVISION");
+    let rustc = env::var("RUSTC").ok().and_then(|rustc| output(&rustc, &["--version"]));
+    for (name, value) in [("PLEGD_RUSTC", rustc), ("PLEGD_TARGET", env::var("TARGET").ok())] {
+        if let Some(value) = value {
+            println!("cargo::rustc-env={name}={value}");
+        }
+    }
+    // While developing, each commit would compile everything again for the sake of its name.
+    if env::var_os("PLEGD_REVISION").is_none() && env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        if let Some(revision) = revision() {
+            println!("cargo::rustc-env=PLEGD_REVISION={revision}");
+        }
+    }
+}
+
+/// The commit that this is, if this folder is a git repository of its own and not merely unpacked within one.
+fn revision() -> Option<String> {
+    let root = output("git", &["rev-parse", "--show-toplevel"])?;
+    let here = env::var_os("CARGO_MANIFEST_DIR")?;
+    if fs::canonicalize(root).ok()? != fs::canonicalize(here).ok()? {
+        return None;
+    }
+    let log = output("git", &["rev-parse", "--git-path", "logs/HEAD"])?;
+    if Path::new(&log).exists() {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    let commit = output("git", &["rev-parse", "--short=12", "HEAD"])?;
+    let changed = !output("git", &["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some(if changed { format!("{commit}-dirty") } else { commit })
+}
+
+/// What a command prints, if there is such a command and it succeeds.
+fn output(command: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(command).args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

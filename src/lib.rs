@@ -1,6 +1,10 @@
 //! plegd
 pub mod clock;
+pub mod config;
+pub mod health;
+pub mod metrics;
 pub mod model;
+pub mod version;
 /// generated
 #[allow(missing_docs, unreachable_pub)]
 pub mod cri {

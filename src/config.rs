@@ -1,0 +1,192 @@
+//! Configuration: defaults, then a TOML file, then `PLEGD_*` environment variables, then flags.
+//!
+//! Each key is described once, in the table below: its type, default, range and what it does. Field, parser, file key,
+//! environment variable and reference all come from there. Everything is checked before anything is started and all
+//! problems are told at once, each with its place. This room never asks the system for anything but the file and the
+//! environment, and never changes what it has given out.
+
+mod error;
+mod file;
+mod key;
+mod layers;
+mod value;
+
+pub use self::{
+    error::{ConfigError, Place, Problem},
+    key::{Form, Key, Section},
+    layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, load},
+    value::{Bytes, Endpoint, EventTypes, Filter, LogFormat, PrintFormat, Value},
+};
+
+use std::{net::SocketAddr, time::Duration};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+key::config! {
+    /// The container runtime that is followed.
+    runtime: Runtime {
+        /// Socket of the runtime: `unix:///run/containerd/containerd.sock`, or just its path. Empty: the first of the
+        /// well-known sockets (containerd, k3s and RKE2, CRI-O) that answers.
+        endpoint: Option<Endpoint> = None;
+        /// How long one unary CRI call may take before it is given up and tried again.
+        request_timeout: Duration = Duration::from_secs(5), in Duration::from_millis(100)..=5 * MINUTE;
+    }
+    /// The generic path: lists everything every so often and reads what differs.
+    relist: Relist {
+        /// Time between two relists while the event stream is down or not there; also the shortest there is. The
+        /// kubelet's is 1s.
+        period: Duration = Duration::from_secs(1), in Duration::from_millis(100)..=10 * MINUTE;
+        /// Time between two relists once the event stream has earned trust. The period grows up to here, doubling with
+        /// each relist that finds nothing the stream has missed. Not below `relist.period`.
+        max_period: Duration = MINUTE, in Duration::from_millis(100)..=HOUR;
+        /// By which part of itself a period is varied at random in both directions, so that the nodes of a fleet do not
+        /// relist in step: 0.1 makes 1s anything from 0.9s to 1.1s.
+        jitter: f64 = 0.1, in 0.0..=0.5;
+        /// How many status reads may be under way at the same time.
+        parallelism: usize = 4, in 1..=64;
+    }
+    /// The evented path: the runtime's stream of container events.
+    stream: Stream {
+        /// Whether to subscribe at all. `false` leaves the relist alone, which then sees nothing that comes and goes
+        /// between two of its runs.
+        enabled: bool = true;
+        /// Messages that may wait between the stream and the arbiter. Past it their payloads are dropped (id, type and
+        /// time stay) and, past twice as many, the stream is dropped and everything is listed.
+        queue_messages: usize = 65_536, in 64..=4_194_304;
+        /// The same in bytes of payload.
+        queue_bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
+    }
+    /// The journal of lifecycle events, from which subscribers read and resume.
+    journal: Journal {
+        /// How many of the newest events are kept.
+        events: usize = 65_536, in 64..=4_194_304;
+        /// How many bytes of them at most; whichever of both limits is met first.
+        bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
+    }
+    /// Metrics and health over HTTP.
+    http: Http {
+        /// Address to listen on. It is not authenticated: choose more than loopback only where the network is yours.
+        /// Empty or "off": none.
+        address: Option<SocketAddr> = Some(SocketAddr::from(([127, 0, 0, 1], 7534)));
+    }
+    /// plegd's own log, which goes to stderr.
+    log: Log {
+        /// Level, or levels by module, as `info,plegd::relister=debug`.
+        level: Filter = Filter::info();
+        /// Text for people, or one JSON object a line for collectors.
+        format: LogFormat = LogFormat::Text;
+    }
+    /// Lifecycle events on stdout.
+    print: Print {
+        /// As a table for people, as one JSON object a line, or not at all.
+        format: PrintFormat = PrintFormat::None;
+        /// Which events: any of started, died, removed, changed and sync, with commas between them, or all. The default
+        /// is what the kubelet's sync loop is sent.
+        types: EventTypes = EventTypes::kubelet();
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// All keys with their documentation as a TOML file, each with the value that it has in this configuration. Reading
+    /// it gives this configuration again.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        for section in SECTIONS {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            comment(&mut text, section.doc);
+            text.push_str(&format!("[{}]\n", section.name));
+            for key in KEYS.iter().filter(|key| key.section == section.name) {
+                text.push('\n');
+                comment(&mut text, key.doc);
+                comment(&mut text, &format!("Allowed: {}. Default: {}.", key.allowed(), key.default_toml()));
+                text.push_str(&format!("{} = {}\n", key.name, key.toml(self)));
+            }
+        }
+        text
+    }
+
+    /// What is wrong with keys that are each fine alone; each problem with the key to blame.
+    fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let Relist { period, max_period, .. } = &self.relist;
+        if max_period < period {
+            found.push((
+                "relist.max_period",
+                format!(
+                    "relist.max_period ({}) is below relist.period ({}); raise the one or lower the other",
+                    max_period.text(),
+                    period.text()
+                ),
+            ));
+        }
+        found
+    }
+}
+
+fn comment(text: &mut String, doc: &str) {
+    for line in doc.lines() {
+        text.push_str(&format!("# {}\n", line.trim()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_as_promised() {
+        let config = Config::default();
+        let shown: Vec<String> = KEYS
+            .iter()
+            .map(|key| format!("{} = {} # {}", key.path(), key.toml(&config), key.allowed()))
+            .collect();
+        assert_eq!(
+            shown.join("\n"),
+            r#"runtime.endpoint = "" # a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it
+runtime.request_timeout = "5s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 5m
+relist.period = "1s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 10m
+relist.max_period = "1m" # a duration with its unit, such as "500ms" or "30s", from 100ms to 1h
+relist.jitter = 0.1 # a number, from 0 to 0.5
+relist.parallelism = 4 # a whole number, from 1 to 64
+stream.enabled = true # true or false
+stream.queue_messages = 65536 # a whole number, from 64 to 4194304
+stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
+journal.events = 65536 # a whole number, from 64 to 4194304
+journal.bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
+http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
+log.level = "info" # off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug"
+log.format = "text" # text or json
+print.format = "none" # none, table or json
+print.types = "started,died,removed" # started, died, removed, changed and sync, with commas between them, or all"#
+        );
+    }
+
+    #[test]
+    fn every_key_and_section_says_what_it_is_for() {
+        for key in KEYS {
+            assert!(key.doc.trim().ends_with('.'), "{}: {:?}", key.path(), key.doc);
+            assert!(SECTIONS.iter().any(|section| section.name == key.section));
+        }
+        for section in SECTIONS {
+            assert!(section.doc.trim().ends_with('.'), "{}", section.name);
+        }
+    }
+
+    #[test]
+    fn a_configuration_written_out_reads_back_the_same() {
+        for text in [String::new(), "[relist]\nperiod = \"3s\"\njitter = 0.25\n[http]\naddress = \"\"\n".into()] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("plegd.toml");
+            std::fs::write(&path, text).unwrap();
+            let first = load(&Inputs { file: Some(path.clone()), ..Inputs::default() }).unwrap().config;
+            std::fs::write(&path, first.to_toml()).unwrap();
+            let again = load(&Inputs { file: Some(path), ..Inputs::default() }).unwrap().config;
+            assert_eq!(first, again);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Lays file, environment and flags over the defaults.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Config, KEYS, Key,
+    error::{ConfigError, Place, Problem, nearest},
+    file,
+};
+
+/// The file that is read where no other is named, if it exists.
+pub const DEFAULT_FILE: &str = "/etc/plegd/plegd.toml";
+
+/// The environment variable that names another file.
+pub const FILE_VARIABLE: &str = "PLEGD_CONFIG";
+
+const PREFIX: &str = "PLEGD_";
+
+/// Read when plegd is built, and harmless where a build environment is still set.
+const BUILD_VARIABLES: [&str; 1] = ["PLEGD_REVISION"];
+
+/// All that a configuration is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// The file that `--config` names; it must exist.
+    pub file: Option<PathBuf>,
+    /// The file to read if neither `--config` nor the environment names one; it need not exist.
+    pub default_file: Option<PathBuf>,
+    /// The environment. What does not begin with `PLEGD_` is passed over.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Flags that were given.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag of the command line that sets a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// As it is written, such as `--relist-period`.
+    pub name: &'static str,
+    /// The key that it sets, such as `relist.period`.
+    pub key: &'static str,
+    /// The value that was given.
+    pub value: String,
+}
+
+/// A configuration and where it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The file that was read, if one was.
+    pub file: Option<PathBuf>,
+    /// Where each of [`KEYS`] has its value from.
+    origins: Vec<Place>,
+}
+
+/// A value that one layer gives to a key.
+pub(super) struct Setting {
+    pub(super) key: &'static Key,
+    pub(super) place: Place,
+    pub(super) text: String,
+    /// As the person wrote it, for messages.
+    pub(super) written: String,
+}
+
+/// Reads and checks everything.
+///
+/// # Errors
+///
+/// All that is wrong in all layers.
+pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
+    let mut problems = Vec::new();
+    let (variables, named) = environment(inputs, &mut problems);
+    let (file, mut settings) = file(inputs, named, &mut problems);
+    settings.extend(variables);
+    settings.extend(flags(inputs, &mut problems));
+
+    let mut loaded = Loaded { config: Config::default(), file, origins: vec![Place::Default; KEYS.len()] };
+    let mut refused = Vec::new();
+    for setting in settings {
+        match (setting.key.set)(&mut loaded.config, &setting.text) {
+            Ok(()) => loaded.origins[index(setting.key)] = setting.place,
+            Err(why) => {
+                let message = format!("{}: {why}. Allowed: {}", setting.written, setting.key.allowed());
+                problems.push(Problem { place: setting.place, message });
+                refused.push(setting.key.section);
+            }
+        }
+    }
+    for (path, message) in loaded.config.contradictions() {
+        // Where a value was refused its default stands in, and what that contradicts is nobody's doing.
+        if !refused.iter().any(|section| path.starts_with(section)) {
+            problems.push(Problem { place: loaded.blame(path), message });
+        }
+    }
+    if problems.is_empty() { Ok(loaded) } else { Err(ConfigError(problems)) }
+}
+
+fn file(inputs: &Inputs, named: Option<PathBuf>, problems: &mut Vec<Problem>) -> (Option<PathBuf>, Vec<Setting>) {
+    let wanted = inputs.file.as_ref().or(named.as_ref());
+    let Some(path) = wanted.or(inputs.default_file.as_ref()) else { return (None, Vec::new()) };
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let (settings, wrong) = file::read(path, &text);
+            problems.extend(wrong);
+            (Some(path.clone()), settings)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.is_none() => (None, Vec::new()),
+        Err(error) => {
+            problems.push(Problem { place: Place::File(path.clone(), None), message: unreadable(path, &error) });
+            (None, Vec::new())
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let what = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file; name another with --config or PLEGD_CONFIG".into(),
+        io::ErrorKind::InvalidData => "the file is not text in UTF-8".into(),
+        io::ErrorKind::PermissionDenied => "plegd's user may not read the file".into(),
+        _ if path.is_dir() => "this is a folder; name the file in it".into(),
+        _ => error.to_string(),
+    };
+    format!("the configuration cannot be read: {what}")
+}
+
+/// Settings from the environment, and the file that it names.
+fn environment(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Setting>, Option<PathBuf>) {
+    let mut settings = Vec::new();
+    let mut file = None;
+    for (name, value) in &inputs.environment {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        let place = Place::Variable(name.to_owned());
+        if name == FILE_VARIABLE {
+            file = (!value.is_empty()).then(|| value.into());
+        } else if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+            match value.to_str() {
+                Some(text) => settings.push(Setting { key, place, text: text.into(), written: format!("{text:?}") }),
+                None => problems.push(Problem { place, message: "its value is not text in UTF-8".into() }),
+            }
+        } else if !BUILD_VARIABLES.contains(&name) && !is_service_link(name) {
+            problems.push(Problem { place, message: unknown_variable(name) });
+        }
+    }
+    // The environment has no order that a person would know.
+    problems.sort_by_key(|problem| problem.place.to_string());
+    (settings, file)
+}
+
+/// Whether Kubernetes itself may have set this: every pod is told of the services in its namespace, and one named `plegd`
+/// or `plegd-…` must not keep the daemon from starting.
+fn is_service_link(name: &str) -> bool {
+    let port = |name: &str| {
+        name.ends_with("_PORT") || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| name.contains(protocol))
+    };
+    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || (name.contains("_PORT") && port(name))
+}
+
+fn unknown_variable(name: &str) -> String {
+    let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
+    // All begin alike, which must not count as likeness.
+    let tails = variables.iter().map(|variable| &variable[PREFIX.len()..]).chain(["CONFIG"]);
+    let lower: Vec<String> = tails.map(str::to_ascii_lowercase).collect();
+    match nearest(&name[PREFIX.len()..], lower.iter().map(String::as_str)) {
+        Some(near) => format!("plegd knows no such variable; did you mean {PREFIX}{}?", near.to_uppercase()),
+        None => "plegd knows no such variable; unset it".into(),
+    }
+}
+
+fn flags(inputs: &Inputs, problems: &mut Vec<Problem>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for flag in &inputs.flags {
+        let place = Place::Flag(flag.name.into());
+        match KEYS.iter().find(|key| key.path() == flag.key) {
+            Some(key) => {
+                let (text, written) = (flag.value.clone(), format!("{:?}", flag.value));
+                settings.push(Setting { key, place, text, written });
+            }
+            None => problems.push(Problem { place, message: format!("there is no key {}", flag.key) }),
+        }
+    }
+    settings
+}
+
+fn index(key: &Key) -> usize {
+    KEYS.iter().position(|known| (known.section, known.name) == (key.section, key.name)).unwrap_or_default()
+}
+
+// === impl Inputs ===
+
+impl Inputs {
+    /// What this process was started with.
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+        Self { file, default_file: Some(DEFAULT_FILE.into()), environment: std::env::vars_os().collect(), flags }
+    }
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    /// Each key with where its value comes from, in the order of the reference.
+    pub fn origins(&self) -> impl Iterator<Item = (&'static Key, &Place)> {
+        KEYS.iter().zip(&self.origins)
+    }
+
+    /// Where to look for a contradiction: at the key itself, or at whatever of its section was set by someone.
+    fn blame(&self, path: &str) -> Place {
+        let set = || self.origins().filter(|(_, place)| **place != Place::Default);
+        let section = path.split('.').next().unwrap_or_default();
+        set()
+            .find(|(key, _)| key.path() == path)
+            .or_else(|| set().find(|(key, _)| key.section == section))
+            .map_or(Place::Default, |(_, place)| place.clone())
+    }
+}

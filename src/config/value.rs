@@ -1,0 +1,377 @@
+//! The types of values: how each is written, read and shown.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Form, error::nearest};
+use crate::model::EventType;
+
+/// A value of the configuration.
+pub trait Value: Sized {
+    /// How a file writes it.
+    const FORM: Form;
+    /// What a person is to write.
+    const WANTED: &'static str;
+
+    /// Reads it. The error is a clause that says what is wrong, without repeating the text.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// Writes it as [`Value::parse`] reads it.
+    fn text(&self) -> String;
+}
+
+/// A size in bytes, written with its unit: `16MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub usize);
+
+/// A runtime's socket.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint(PathBuf);
+
+/// Log levels, for all or by module: the directives of [`EnvFilter`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Filter(String);
+
+/// A set of event types; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventTypes(Vec<EventType>);
+
+macro_rules! choice {
+    ($(#[doc = $doc:literal])+ $name:ident, $wanted:literal { $($(#[doc = $variant_doc:literal])+ $variant:ident = $text:literal,)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name {
+            $($(#[doc = $variant_doc])+ $variant,)+
+        }
+
+        impl Value for $name {
+            const FORM: Form = Form::Text;
+            const WANTED: &'static str = $wanted;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    other => Err(unknown(other, &[$($text),+])),
+                }
+            }
+
+            fn text(&self) -> String {
+                match self {
+                    $(Self::$variant => $text.into(),)+
+                }
+            }
+        }
+    };
+}
+
+choice! {
+    /// How the log is written.
+    LogFormat, "text or json" {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// How events are printed.
+    PrintFormat, "none, table or json" {
+        /// Not at all.
+        None = "none",
+        /// A table for people.
+        Table = "table",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+fn unknown(text: &str, known: &[&str]) -> String {
+    match nearest(text, known.iter().copied()) {
+        Some(near) => format!("there is no such choice; did you mean {near:?}"),
+        None => "there is no such choice".into(),
+    }
+}
+
+// === impl Value for std's types ===
+
+impl Value for bool {
+    const FORM: Form = Form::Boolean;
+    const WANTED: &'static str = "true or false";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "it is neither true nor false".into())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for usize {
+    const FORM: Form = Form::Integer;
+    const WANTED: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        use std::num::IntErrorKind;
+        // TOML allows 65_536; so do the other layers, that a value may be copied between them.
+        let digits: String = text.chars().filter(|&c| c != '_').collect();
+        digits.parse::<usize>().map_err(|error| match error.kind() {
+            IntErrorKind::PosOverflow => "it is too large".into(),
+            _ if digits.parse::<i128>().is_ok() => "it is too small".into(),
+            _ => "it is not a whole number".into(),
+        })
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for f64 {
+    const FORM: Form = Form::Number;
+    const WANTED: &'static str = "a number";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let number: Option<f64> = text.parse().ok();
+        number.filter(|number| number.is_finite()).ok_or_else(|| "it is not a number".into())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Duration {
+    const FORM: Form = Form::Text;
+    const WANTED: &'static str = r#"a duration with its unit, such as "500ms" or "30s""#;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.') {
+            return Err("the unit is missing".into());
+        }
+        if text.starts_with('-') {
+            return Err("a duration cannot be negative".into());
+        }
+        humantime::parse_duration(text).map_err(|_| "it is not a duration".into())
+    }
+
+    fn text(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}
+
+impl Value for Option<SocketAddr> {
+    const FORM: Form = Form::Text;
+    const WANTED: &'static str =
+        r#"an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off""#;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text == "off" {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| match text.rsplit_once(':') {
+            _ if text.parse::<std::net::IpAddr>().is_ok() => "the port is missing".into(),
+            Some(("", _)) => "the IP address is missing; all addresses are 0.0.0.0 or [::]".into(),
+            Some((host, port)) if port.parse::<u16>().is_ok() => format!("{host:?} is not an IP address"),
+            Some((_, port)) => format!("{port:?} is not a port, which is from 0 to 65535"),
+            None => "it is not an address".into(),
+        })
+    }
+
+    fn text(&self) -> String {
+        self.map_or_else(|| "off".into(), |address| address.to_string())
+    }
+}
+
+// === impl Bytes ===
+
+impl Bytes {
+    const UNITS: [(&'static str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+    /// So many MiB.
+    pub const fn mib(count: usize) -> Self {
+        Self(count << 20)
+    }
+}
+
+impl Value for Bytes {
+    const FORM: Form = Form::Text;
+    const WANTED: &'static str = r#"a size with its unit (B, KiB, MiB or GiB), such as "16MiB""#;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len()));
+        let number = usize::parse(number).map_err(|_| "it is not a size")?;
+        let unit = unit.trim();
+        if unit.is_empty() {
+            return Err("the unit is missing".into());
+        }
+        let (_, factor) = Self::UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(|| format!("{unit:?} is not a unit"))?;
+        number.checked_mul(*factor).map(Self).ok_or_else(|| "it is too large".into())
+    }
+
+    fn text(&self) -> String {
+        let fits = Self::UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0 % factor == 0);
+        fits.map_or_else(|| "0B".into(), |(unit, factor)| format!("{}{unit}", self.0 / factor))
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// The socket's path in the file system.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix://{}", self.0.display())
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = match text.split_once("://") {
+            Some(("unix", path)) => path,
+            Some((scheme, _)) => {
+                return Err(format!("{scheme:?} is not supported: a runtime is reached over its UNIX socket only"));
+            }
+            // `unix:/run/x.sock` is an old spelling that gRPC and crictl still take.
+            None => text.strip_prefix("unix:").unwrap_or(text),
+        };
+        if !path.starts_with('/') {
+            return Err("the path of the socket is not absolute".into());
+        }
+        if path.ends_with('/') {
+            return Err("it names a folder, not the socket in it".into());
+        }
+        Ok(Self(path.into()))
+    }
+}
+
+impl Value for Option<Endpoint> {
+    const FORM: Form = Form::Text;
+    const WANTED: &'static str =
+        r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it"#;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+    }
+
+    fn text(&self) -> String {
+        self.as_ref().map(Endpoint::to_string).unwrap_or_default()
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    const LEVELS: [&'static str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+    /// `info` for everything.
+    pub fn info() -> Self {
+        Self("info".into())
+    }
+
+    /// For the log's subscriber. What was parsed is valid; should it not be, it is `info`.
+    pub fn to_env_filter(&self) -> EnvFilter {
+        EnvFilter::try_new(&self.0).unwrap_or_else(|_| EnvFilter::new("info"))
+    }
+}
+
+impl Value for Filter {
+    const FORM: Form = Form::Text;
+    const WANTED: &'static str =
+        r#"off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug""#;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        for directive in text.split(',').map(str::trim) {
+            let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).to_ascii_lowercase();
+            // The filter itself takes an unknown word for the name of a module, and then logs nothing at all.
+            if !Self::LEVELS.contains(&level.as_str()) {
+                return Err(match nearest(&level, Self::LEVELS) {
+                    Some(near) => format!("{level:?} is not a level; did you mean {near:?}"),
+                    None => format!("{level:?} is not a level"),
+                });
+            }
+        }
+        EnvFilter::try_new(text).map(|_| Self(text.into())).map_err(|error| format!("it is not understood ({error})"))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+// === impl EventTypes ===
+
+impl EventTypes {
+    const NAMES: [(&'static str, EventType); 5] = [
+        ("started", EventType::ContainerStarted),
+        ("died", EventType::ContainerDied),
+        ("removed", EventType::ContainerRemoved),
+        ("changed", EventType::ContainerChanged),
+        ("sync", EventType::PodSync),
+    ];
+
+    /// The three that the kubelet's PLEG sends on: started, died and removed.
+    pub fn kubelet() -> Self {
+        Self(vec![EventType::ContainerStarted, EventType::ContainerDied, EventType::ContainerRemoved])
+    }
+
+    /// All there are.
+    pub fn all() -> Self {
+        Self(EventType::ALL.to_vec())
+    }
+
+    /// Whether this one is among them.
+    pub fn contains(&self, kind: EventType) -> bool {
+        self.0.contains(&kind)
+    }
+}
+
+impl Value for EventTypes {
+    const FORM: Form = Form::List;
+    const WANTED: &'static str = "started, died, removed, changed and sync, with commas between them, or all";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err(r#"it names no event; to print none, set print.format to "none""#.into());
+        }
+        let mut kinds = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            match Self::NAMES.iter().find(|(known, _)| *known == name) {
+                Some((_, kind)) => kinds.push(*kind),
+                None if name == "all" => kinds.extend(EventType::ALL),
+                None => {
+                    return Err(match nearest(name, Self::NAMES.map(|(known, _)| known)) {
+                        Some(near) => format!("{name:?} is not an event; did you mean {near:?}"),
+                        None => format!("{name:?} is not an event"),
+                    });
+                }
+            }
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        Ok(Self(kinds))
+    }
+
+    fn text(&self) -> String {
+        let names: Vec<&str> =
+            Self::NAMES.iter().filter(|(_, kind)| self.contains(*kind)).map(|(name, _)| *name).collect();
+        if names.len() == Self::NAMES.len() { "all".into() } else { names.join(",") }
+    }
+}

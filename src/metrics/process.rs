@@ -1,0 +1,117 @@
+//! The process' own figures, with the names that every Prometheus client gives them. Read from `/proc/self` at a scrape; what
+//! cannot be read keeps its last value.
+
+use std::fs;
+
+use prometheus::{Counter, Gauge, IntGauge};
+use rustix::process::{Resource, getrlimit};
+
+use super::family::Maker;
+
+pub(super) struct Process {
+    cpu: Counter,
+    resident: IntGauge,
+    virtual_memory: IntGauge,
+    open_fds: IntGauge,
+    max_fds: IntGauge,
+    threads: IntGauge,
+    start_time: Gauge,
+    /// When the machine was booted, in seconds since 1970; `/proc/self/stat` counts from there.
+    booted: Option<f64>,
+}
+
+/// What `/proc/self/stat` says.
+#[derive(Debug, PartialEq)]
+struct Stat {
+    cpu_ticks: u64,
+    threads: i64,
+    start_ticks: u64,
+    virtual_bytes: i64,
+    resident_pages: i64,
+}
+
+// === impl Process ===
+
+impl Process {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        Self {
+            cpu: make.seconds_counter(
+                "process_cpu_seconds_total",
+                "User and system CPU time of plegd, in seconds.",
+            ),
+            resident: make.gauge("process_resident_memory_bytes", "Resident memory of plegd, in bytes."),
+            virtual_memory: make.gauge("process_virtual_memory_bytes", "Virtual memory of plegd, in bytes."),
+            open_fds: make.gauge("process_open_fds", "File descriptors that plegd has open."),
+            max_fds: make.gauge("process_max_fds", "File descriptors that plegd may have open."),
+            threads: make.gauge("process_threads", "Threads of plegd."),
+            start_time: make.seconds_gauge(
+                "process_start_time_seconds",
+                "When plegd was started, in seconds since 1970.",
+            ),
+            booted: fs::read_to_string("/proc/stat").ok().and_then(|text| boot_time(&text)),
+        }
+    }
+
+    /// Reads the figures anew. Not to be called twice at the same time: the CPU time is added up.
+    pub(super) fn update(&self) {
+        let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+        if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text)) {
+            self.cpu.inc_by((stat.cpu_ticks as f64 / ticks_per_second - self.cpu.get()).max(0.0));
+            self.threads.set(stat.threads);
+            self.virtual_memory.set(stat.virtual_bytes);
+            let page = i64::try_from(rustix::param::page_size()).unwrap_or(4096);
+            self.resident.set(stat.resident_pages.saturating_mul(page));
+            if let Some(booted) = self.booted {
+                self.start_time.set(booted + stat.start_ticks as f64 / ticks_per_second);
+            }
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            // One of them is the folder that is being read.
+            self.open_fds.set(i64::try_from(open.count().saturating_sub(1)).unwrap_or(i64::MAX));
+        }
+        let limit = getrlimit(Resource::Nofile).current;
+        self.max_fds.set(limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX)));
+    }
+}
+
+fn boot_time(stat: &str) -> Option<f64> {
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+// === impl Stat ===
+
+impl Stat {
+    fn parse(text: &str) -> Option<Self> {
+        // The second field is the name in parentheses, and may itself hold spaces and parentheses.
+        let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
+        // proc(5) counts from 1 and the first field here is its third.
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            cpu_ticks: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
+            threads: field(20)?.parse().ok()?,
+            start_ticks: field(22)?.parse().ok()?,
+            virtual_bytes: field(23)?.parse().ok()?,
+            resident_pages: field(24)?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stat_line_is_read_whatever_the_name() {
+        let line = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 700 50 0 0 20 0 9 0 12345 67108864 2048 18446744073709551615 1 1";
+        let stat = Stat { cpu_ticks: 750, threads: 9, start_ticks: 12345, virtual_bytes: 67_108_864, resident_pages: 2048 };
+        assert_eq!(Stat::parse(line), Some(stat));
+        assert_eq!(Stat::parse("42 (short) S 1"), None);
+        assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn the_boot_time_is_found() {
+        assert_eq!(boot_time("cpu 1 2\nbtime 1800000000\nprocesses 5\n"), Some(1_800_000_000.0));
+        assert_eq!(boot_time("cpu 1 2\n"), None);
+    }
+}

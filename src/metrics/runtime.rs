@@ -1,0 +1,288 @@
+//! What goes to and comes from the runtime: relists, reads, calls, the stream, and the mode that follows from it.
+
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+
+use super::{
+    CALL, Channel, Code, DisconnectReason, Family, LATENCY, Method, Mode, Outcome, ReadCause, ReadOutcome, RelistCause,
+    StreamState, family::Maker,
+};
+use crate::{clock::Wall, model::SignalType};
+
+/// Relists.
+pub struct Relists {
+    /// `plegd_relists_total`
+    pub done: Family<(RelistCause, Outcome), IntCounter>,
+    /// `plegd_relist_duration_seconds`
+    pub duration: Histogram,
+    /// `plegd_relist_interval_seconds`: from the beginning of one to that of the next.
+    pub interval: Histogram,
+    /// `plegd_relist_last_success_timestamp_seconds`
+    pub last_success: Gauge,
+    /// `plegd_relist_in_progress`; see [`Relists::began`].
+    pub in_progress: IntGauge,
+    /// `plegd_relist_in_progress_since_timestamp_seconds`
+    pub in_progress_since: Gauge,
+    /// `plegd_relist_changed_pods`
+    pub changed_pods: Histogram,
+    /// `plegd_relist_period_seconds`
+    pub period: Gauge,
+}
+
+/// Reads of single pods.
+pub struct Reads {
+    /// `plegd_reads_total`
+    pub done: Family<(ReadCause, ReadOutcome), IntCounter>,
+    /// `plegd_read_duration_seconds`
+    pub duration: Histogram,
+    /// `plegd_reads_pending`
+    pub pending: IntGauge,
+    /// `plegd_reads_running`
+    pub running: IntGauge,
+    /// `plegd_pods_failing_reads`
+    pub failing_pods: IntGauge,
+}
+
+/// CRI calls.
+pub struct Calls {
+    /// `plegd_cri_requests_total`
+    pub requests: Family<(Method, Code), IntCounter>,
+    /// `plegd_cri_request_duration_seconds`; of the event stream, the time until it answers.
+    pub duration: Family<Method, Histogram>,
+}
+
+/// The event stream.
+pub struct Stream {
+    /// `plegd_stream_state`; use [`Family::set_only`].
+    pub state: Family<StreamState, IntGauge>,
+    /// `plegd_stream_connects_total`
+    pub connects: IntCounter,
+    /// `plegd_stream_disconnects_total`
+    pub disconnects: Family<DisconnectReason, IntCounter>,
+    /// `plegd_stream_messages_total`
+    pub messages: Family<SignalType, IntCounter>,
+    /// `plegd_stream_replayed_messages_total`
+    pub replayed: IntCounter,
+    /// `plegd_stream_nil_payloads_total`
+    pub nil_payloads: IntCounter,
+    /// `plegd_stream_queue_messages`
+    pub queue_messages: IntGauge,
+    /// `plegd_stream_queue_bytes`
+    pub queue_bytes: IntGauge,
+    /// `plegd_stream_queue_trimmed_total`
+    pub queue_trimmed: IntCounter,
+    /// `plegd_stream_last_message_timestamp_seconds`
+    pub last_message: Gauge,
+    /// `plegd_stream_bad_stamps_total`
+    pub bad_stamps: IntCounter,
+    /// `plegd_malformed_messages_total`
+    pub malformed: Family<Channel, IntCounter>,
+}
+
+/// The mode.
+pub struct Modes {
+    /// `plegd_mode`; see [`Modes::enter`].
+    pub current: Family<Mode, IntGauge>,
+    /// `plegd_mode_changes_total`
+    pub changes: Family<Mode, IntCounter>,
+    /// `plegd_fallback_seconds`
+    pub fallback: Histogram,
+}
+
+/// A moment as a metric has it: seconds since 1970.
+fn timestamp(at: Wall) -> f64 {
+    at.seconds_since(Wall::default())
+}
+
+// === impl Relists ===
+
+impl Relists {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        Self {
+            done: make.counters(
+                "plegd_relists_total",
+                "Relists, by what caused them and how they ended.",
+                &["cause", "result"],
+            ),
+            duration: make.histogram(
+                "plegd_relist_duration_seconds",
+                "Time that a relist took, with the reads it led to. \
+                 The kubelet's counterpart is kubelet_pleg_relist_duration_seconds.",
+                LATENCY,
+            ),
+            interval: make.histogram(
+                "plegd_relist_interval_seconds",
+                "Time between the beginnings of two relists, one after the other. \
+                 The kubelet's counterpart is kubelet_pleg_relist_interval_seconds.",
+                LATENCY,
+            ),
+            last_success: make.seconds_gauge(
+                "plegd_relist_last_success_timestamp_seconds",
+                "When the last complete relist ended, in seconds since 1970; 0 before the first. \
+                 The kubelet's counterpart is kubelet_pleg_last_seen_seconds.",
+            ),
+            in_progress: make.gauge("plegd_relist_in_progress", "1 while a relist is under way."),
+            in_progress_since: make.seconds_gauge(
+                "plegd_relist_in_progress_since_timestamp_seconds",
+                "When the relist that is under way began, in seconds since 1970; 0 if none is. \
+                 A relist that hangs shows here, and in the kubelet's metrics nowhere.",
+            ),
+            changed_pods: make.histogram(
+                "plegd_relist_changed_pods",
+                "Pods in which a relist found a change.",
+                &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0],
+            ),
+            period: make.seconds_gauge(
+                "plegd_relist_period_seconds",
+                "Time between relists that is in force, before jitter.",
+            ),
+        }
+    }
+
+    /// A relist began.
+    pub fn began(&self, at: Wall) {
+        self.in_progress.set(1);
+        self.in_progress_since.set(timestamp(at));
+    }
+
+    /// It ended, after `took`.
+    pub fn ended(&self, cause: RelistCause, outcome: Outcome, took: std::time::Duration, at: Wall) {
+        self.in_progress.set(0);
+        self.in_progress_since.set(0.0);
+        self.done.inc((cause, outcome));
+        self.duration.observe(took.as_secs_f64());
+        if outcome == Outcome::Ok {
+            self.last_success.set(timestamp(at));
+        }
+    }
+}
+
+// === impl Reads ===
+
+impl Reads {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        Self {
+            done: make.counters(
+                "plegd_reads_total",
+                "Reads of the statuses of one pod, by what caused them and how they ended.",
+                &["cause", "result"],
+            ),
+            duration: make.histogram(
+                "plegd_read_duration_seconds",
+                "Time that the read of one pod took. The kubelet's counterpart is kubelet_pleg_pod_relist_duration_seconds.",
+                LATENCY,
+            ),
+            pending: make.gauge("plegd_reads_pending", "Pods that wait to be read."),
+            running: make.gauge("plegd_reads_running", "Pods that are being read."),
+            failing_pods: make.gauge("plegd_pods_failing_reads", "Pods of which the last read failed."),
+        }
+    }
+}
+
+// === impl Calls ===
+
+impl Calls {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        Self {
+            requests: make.counters(
+                "plegd_cri_requests_total",
+                "CRI calls, by method and gRPC code. The kubelet's counterparts are kubelet_runtime_operations_total \
+                 and kubelet_runtime_operations_errors_total.",
+                &["method", "code"],
+            ),
+            duration: make.histograms(
+                "plegd_cri_request_duration_seconds",
+                "Time that CRI calls took; of the event stream, the time until it answered. \
+                 The kubelet's counterpart is kubelet_runtime_operations_duration_seconds.",
+                CALL,
+                &["method"],
+            ),
+        }
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        let stream = Self {
+            state: make.gauges("plegd_stream_state", "1 for the state that the event stream is in, else 0.", &["state"]),
+            connects: make.counter(
+                "plegd_stream_connects_total",
+                "Event streams that were opened. The kubelet's counterpart is \
+                 kubelet_evented_pleg_connection_success_count, which also counts those that the runtime then refuses.",
+            ),
+            disconnects: make.counters(
+                "plegd_stream_disconnects_total",
+                "Event streams that came to an end, by why. The kubelet's counterpart is \
+                 kubelet_evented_pleg_connection_error_count.",
+                &["reason"],
+            ),
+            messages: make.counters("plegd_stream_messages_total", "Messages of the event stream, by type.", &["type"]),
+            replayed: make.counter(
+                "plegd_stream_replayed_messages_total",
+                "Messages of the event stream that were stamped before it was opened.",
+            ),
+            nil_payloads: make.counter(
+                "plegd_stream_nil_payloads_total",
+                "Messages of the event stream that came without a status.",
+            ),
+            queue_messages: make.gauge(
+                "plegd_stream_queue_messages",
+                "Messages that wait between the event stream and the arbiter.",
+            ),
+            queue_bytes: make.gauge(
+                "plegd_stream_queue_bytes",
+                "Bytes of the messages that wait between the event stream and the arbiter.",
+            ),
+            queue_trimmed: make.counter(
+                "plegd_stream_queue_trimmed_total",
+                "Messages that lost their payload since the queue was full; id, type and time were kept and a read fetched the rest.",
+            ),
+            last_message: make.seconds_gauge(
+                "plegd_stream_last_message_timestamp_seconds",
+                "When the last message of the event stream came, in seconds since 1970; 0 before the first.",
+            ),
+            bad_stamps: make.counter(
+                "plegd_stream_bad_stamps_total",
+                "Messages of the event stream whose stamp is no time: zero, negative, in the future, or in seconds.",
+            ),
+            malformed: make.counters(
+                "plegd_malformed_messages_total",
+                "Messages of the runtime that could not be decoded, by what they came over.",
+                &["path"],
+            ),
+        };
+        stream.state.set_only(StreamState::Down);
+        stream
+    }
+
+    /// A message came.
+    pub fn received(&self, kind: SignalType, at: Wall) {
+        self.messages.inc(kind);
+        self.last_message.set(timestamp(at));
+    }
+}
+
+// === impl Modes ===
+
+impl Modes {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        let modes = Self {
+            current: make.gauges("plegd_mode", "1 for the mode that plegd is in, else 0.", &["mode"]),
+            changes: make.counters("plegd_mode_changes_total", "Changes of the mode, by the new one.", &["mode"]),
+            fallback: make.histogram(
+                "plegd_fallback_seconds",
+                "Time from the loss of the event stream to the end of the first complete relist after it.",
+                LATENCY,
+            ),
+        };
+        modes.current.set_only(Mode::Polling);
+        modes
+    }
+
+    /// The mode has changed to this one.
+    pub fn enter(&self, mode: Mode) {
+        self.current.set_only(mode);
+        self.changes.inc(mode);
+    }
+}
