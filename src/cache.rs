@@ -48,8 +48,10 @@ struct Slot {
 /// How many pods, sandboxes and containers there are, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Pods whose newest sandbox is ready, and pods whose is not (or is gone).
-    pub pods: [(bool, usize); 2],
+    /// Pods whose newest sandbox is ready.
+    pub ready_pods: usize,
+    /// Pods whose newest sandbox is not ready, or gone.
+    pub not_ready_pods: usize,
     /// Sandboxes by state.
     pub sandboxes: [usize; SandboxState::ALL.len()],
     /// Containers by state.
@@ -119,10 +121,10 @@ impl Cache {
 
     /// How many there are of what.
     pub fn census(&self) -> Census {
-        let mut census = Census { pods: [(true, 0), (false, 0)], ..Census::default() };
+        let mut census = Census::default();
         for pod in self.list() {
             let ready = pod.sandbox().is_some_and(|sandbox| sandbox.state == SandboxState::Ready);
-            census.pods[usize::from(!ready)].1 += 1;
+            *(if ready { &mut census.ready_pods } else { &mut census.not_ready_pods }) += 1;
             for sandbox in &pod.sandboxes {
                 census.sandboxes[sandbox.state as usize] += 1;
             }

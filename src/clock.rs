@@ -191,6 +191,12 @@ impl Clock {
         self.now_both().1
     }
 
+    /// The moment `after` from now, as tokio's timers want it.
+    #[allow(clippy::disallowed_methods)]
+    pub fn timer(&self, after: Duration) -> tokio::time::Instant {
+        tokio::time::Instant::now() + after
+    }
+
     /// When a stamp that was received at `received` was made.
     pub fn place(&self, stamp: Wall, received: Mono) -> Stamped {
         self.0.era.load().place(stamp, received)

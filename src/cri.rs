@@ -15,6 +15,7 @@ mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cri/runtime.v1.rs"));
 }
 
+pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
     client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, Method, RuntimeInfo},
     convert::RawEvent,

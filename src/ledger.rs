@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::Mono,
-    metrics::Metrics,
+    metrics::{Metrics, Path, SeenBy},
     model::{EventType, ObjectId, Phase, SignalType, Source},
 };
 
@@ -25,7 +25,7 @@ const WAITING_AT_MOST: usize = 65_536;
 pub struct Ledger(Arc<Inner>);
 
 struct Inner {
-    waiting: Mutex<HashMap<(ObjectId, EventType), Sighting>>,
+    waiting: Mutex<HashMap<(ObjectId, SignalType), Sighting>>,
     metrics: Arc<Metrics>,
 }
 
@@ -45,34 +45,28 @@ impl Ledger {
 
     /// A transition was told, seen first by `first`. `due` says whether the stream should tell it too.
     pub fn told(&self, id: &ObjectId, kind: EventType, first: Source, due: bool, at: Mono) {
-        let comparable = first == Source::Event || due;
-        if !comparable || !COMPARED.contains(&kind) {
+        let Some(signal) = signal_of(kind) else { return };
+        if first != Source::Event && !due {
             return;
         }
         let mut waiting = self.0.waiting.lock();
         if waiting.len() < WAITING_AT_MOST {
-            waiting.insert((id.clone(), kind), Sighting { first, at });
+            waiting.insert((id.clone(), signal), Sighting { first, at });
         }
     }
 
     /// The stream tells of an id.
     pub fn heard(&self, id: &ObjectId, signal: SignalType, at: Mono) {
-        let kind = match signal {
-            SignalType::Created => return,
-            SignalType::Started => EventType::ContainerStarted,
-            SignalType::Stopped => EventType::ContainerDied,
-            SignalType::Deleted => EventType::ContainerRemoved,
-        };
         let mut waiting = self.0.waiting.lock();
         // Two look-ups rather than one, so that nothing is cloned for an event that nobody waits for.
         if waiting.is_empty() {
             return;
         }
-        let key = (id.clone(), kind);
+        let key = (id.clone(), signal);
         if waiting.get(&key).is_some_and(|sighting| sighting.first != Source::Event)
             && let Some(sighting) = waiting.remove(&key)
         {
-            self.0.metrics.paths.seen_by_both(Source::Relist, at.since(sighting.at));
+            self.0.seen_by_both(Path::Relist, at.since(sighting.at));
         }
     }
 
@@ -89,21 +83,21 @@ impl Ledger {
             }
             let phase = there.get(id.as_str());
             let seen = match kind {
-                EventType::ContainerRemoved => phase.is_none(),
-                EventType::ContainerDied => phase == Some(&Some(Phase::Exited)),
+                SignalType::Deleted => phase.is_none(),
+                SignalType::Stopped => phase == Some(&Some(Phase::Exited)),
                 _ => phase.is_some_and(|phase| *phase >= Some(Phase::Running)),
             };
             if seen {
-                self.0.metrics.paths.seen_by_both(Source::Event, ended.since(sighting.at));
+                self.0.seen_by_both(Path::Event, ended.since(sighting.at));
             } else {
-                self.0.metrics.paths.seen_by_event_only();
+                self.0.metrics.transitions.seen.inc(SeenBy::EventOnly);
             }
             false
         });
     }
 
     /// What the stream has missed: found by a relist, and not told by the stream within the grace.
-    pub fn overdue(&self, now: Mono) -> Vec<EventType> {
+    pub fn overdue(&self, now: Mono) -> Vec<SignalType> {
         let mut missed = Vec::new();
         self.0.waiting.lock().retain(|(_, kind), sighting| {
             let overdue = sighting.first != Source::Event && now >= sighting.at + GRACE;
@@ -113,9 +107,15 @@ impl Ledger {
             !overdue
         });
         for kind in &missed {
-            self.0.metrics.paths.missed(*kind);
+            self.0.metrics.transitions.seen.inc(SeenBy::RelistOnly);
+            self.0.metrics.transitions.missed.inc(*kind);
         }
         missed
+    }
+
+    /// Whether a relist has found something that the stream may yet tell.
+    pub fn has_suspects(&self) -> bool {
+        self.0.waiting.lock().values().any(|sighting| sighting.first != Source::Event)
     }
 
     /// The stream is lost: what it has not told so far it will not tell, and it is not to blame for that.
@@ -124,6 +124,21 @@ impl Ledger {
     }
 }
 
-/// What both paths can see.
-const COMPARED: [EventType; 3] =
-    [EventType::ContainerStarted, EventType::ContainerDied, EventType::ContainerRemoved];
+// === impl Inner ===
+
+impl Inner {
+    fn seen_by_both(&self, first: Path, lead: Duration) {
+        self.metrics.transitions.lead.observe(first, lead);
+        self.metrics.transitions.seen.inc(SeenBy::Both);
+    }
+}
+
+/// The event of the stream that tells a transition which both paths can see.
+fn signal_of(kind: EventType) -> Option<SignalType> {
+    match kind {
+        EventType::ContainerStarted => Some(SignalType::Started),
+        EventType::ContainerDied => Some(SignalType::Stopped),
+        EventType::ContainerRemoved => Some(SignalType::Deleted),
+        EventType::ContainerChanged | EventType::PodSync => None,
+    }
+}

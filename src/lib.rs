@@ -5,14 +5,15 @@ pub mod health;
 pub mod metrics;
 pub mod model;
 pub mod version;
-/// generated
-#[allow(missing_docs, unreachable_pub)]
-pub mod cri {
-    /// generated
-    pub mod v1 {
-        include!(concat!(env!("OUT_DIR"), "/cri/runtime.v1.rs"));
-    }
-}
+pub mod arbiter;
+pub mod cache;
+pub mod cri;
+pub mod evented;
+pub mod journal;
+pub mod ledger;
+pub mod relister;
+pub mod supervisor;
+pub mod app;
 /// generated
 pub mod sim {
     /// generated

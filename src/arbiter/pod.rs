@@ -147,6 +147,44 @@ pub enum Ruling {
     Removed,
 }
 
+// === impl Ruling ===
+
+impl Ruling {
+    /// All of them.
+    pub const ALL: [Ruling; 12] = [
+        Ruling::New,
+        Ruling::History,
+        Ruling::Old,
+        Ruling::Stale,
+        Ruling::Dead,
+        Ruling::Forward,
+        Ruling::Same,
+        Ruling::Refreshed,
+        Ruling::Undecided,
+        Ruling::Backward,
+        Ruling::Corrected,
+        Ruling::Removed,
+    ];
+
+    /// The ruling as a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ruling::New => "new",
+            Ruling::History => "history",
+            Ruling::Old => "old",
+            Ruling::Stale => "stale",
+            Ruling::Dead => "dead",
+            Ruling::Forward => "forward",
+            Ruling::Same => "same",
+            Ruling::Refreshed => "refreshed",
+            Ruling::Undecided => "undecided",
+            Ruling::Backward => "backward",
+            Ruling::Corrected => "corrected",
+            Ruling::Removed => "removed",
+        }
+    }
+}
+
 // === impl PodState ===
 
 impl PodState {

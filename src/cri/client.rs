@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    metrics::Metrics,
-    model::{ContainerState, ContainerStatus, Labels, ObjectId, SandboxState, SandboxStatus},
+    metrics::{self, Metrics},
+    model::{ContainerState, ContainerStatus, ObjectId, SandboxState, SandboxStatus},
 };
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
@@ -106,8 +106,12 @@ pub struct ListedSandbox {
     pub namespace: String,
     /// Name of its pod.
     pub pod_name: String,
+    /// Which sandbox of its pod.
+    pub attempt: u32,
     /// State.
     pub state: SandboxState,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_at: i64,
 }
 
 /// A container in a list.
@@ -320,7 +324,7 @@ impl Client {
         let code = result.as_ref().err().map_or(Code::Ok, CriError::code);
         self.metrics.cri.request(method, code, Some(self.clock.now().since(began)));
         if matches!(result, Err(CriError::Malformed { .. })) {
-            self.metrics.cri.malformed_unary.inc();
+            self.metrics.stream.malformed.inc(metrics::Channel::Unary);
         }
         result
     }
@@ -406,13 +410,6 @@ impl fmt::Display for RuntimeInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.version)
     }
-}
-
-// === impl ListedSandbox ===
-
-impl ListedSandbox {
-    /// Labels and annotations are not in a list.
-    pub const NO_LABELS: Labels = Labels::new();
 }
 
 fn service(channel: Channel) -> RuntimeServiceClient<Channel> {

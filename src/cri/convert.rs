@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::{Mono, Wall},
     model::{
-        ContainerState, ContainerStatus, Detail, Labels, ObjectId, PodIdentity, SandboxState, SandboxStatus,
+        ContainerState, ContainerStatus, Detail, ObjectId, PodIdentity, SandboxState, SandboxStatus,
         Signal, SignalType,
     },
 };
@@ -102,33 +102,14 @@ impl RawEvent {
             stamped_at: Wall::from_cri(message.created_at),
         };
         let sandbox = message.pod_sandbox_status.map(sandbox_status);
-        let labelled = || {
-            let labels = message.containers_statuses.iter().find_map(|status| {
-                Some((
-                    status.labels.get(LABEL_POD_UID)?,
-                    status.labels.get(LABEL_POD_NAMESPACE)?,
-                    status.labels.get(LABEL_POD_NAME)?,
-                ))
-            });
-            labels.map(|(uid, namespace, name)| PodIdentity {
-                uid: uid.as_str().into(),
-                namespace: namespace.as_str().into(),
-                name: name.as_str().into(),
-            })
-        };
-        let pod = sandbox.as_ref().map(|sandbox| sandbox.pod.clone()).or_else(labelled);
         // The payload does not name the containers' sandbox. On containerd it is this one; on CRI-O an older one may be
         // meant, which only a list can tell: the arbiter keeps what it knows.
         let sandbox_id = sandbox.as_ref().map_or_else(|| "".into(), |sandbox| sandbox.id.clone());
         let containers = message.containers_statuses.into_iter();
-        EventParts {
-            signal,
-            created_at,
-            pod,
-            containers: containers.map(|status| container_status(status, &sandbox_id)).collect(),
-            sandboxes: sandbox.into_iter().collect(),
-            detail: self.detail,
-        }
+        let containers: Vec<_> = containers.map(|status| container_status(status, &sandbox_id)).collect();
+        let by_labels = || containers.iter().find_map(pod_of_container);
+        let pod = sandbox.as_ref().map(|sandbox| sandbox.pod.clone()).or_else(by_labels);
+        EventParts { signal, created_at, pod, containers, sandboxes: sandbox.into_iter().collect(), detail: self.detail }
     }
 }
 
@@ -137,11 +118,11 @@ pub(super) fn pod_uid_label(uid: &str) -> HashMap<String, String> {
 }
 
 /// The pod that a container's labels name.
-pub(crate) fn pod_by_labels(labels: &Labels) -> Option<PodIdentity> {
+pub(crate) fn pod_of_container(container: &ContainerStatus) -> Option<PodIdentity> {
     Some(PodIdentity {
-        uid: labels.get(LABEL_POD_UID)?.as_str().into(),
-        namespace: labels.get(LABEL_POD_NAMESPACE)?.as_str().into(),
-        name: labels.get(LABEL_POD_NAME)?.as_str().into(),
+        uid: container.labels.get(LABEL_POD_UID)?.as_str().into(),
+        namespace: container.labels.get(LABEL_POD_NAMESPACE)?.as_str().into(),
+        name: container.labels.get(LABEL_POD_NAME)?.as_str().into(),
     })
 }
 
@@ -149,7 +130,15 @@ pub(super) fn listed_sandbox(sandbox: v1::PodSandbox) -> ListedSandbox {
     let state = sandbox_state(sandbox.state());
     let metadata = sandbox.metadata.unwrap_or_default();
     let pod_uid = if metadata.uid.is_empty() { sandbox.id.clone() } else { metadata.uid };
-    ListedSandbox { id: sandbox.id, pod_uid, namespace: metadata.namespace, pod_name: metadata.name, state }
+    ListedSandbox {
+        id: sandbox.id,
+        pod_uid,
+        namespace: metadata.namespace,
+        pod_name: metadata.name,
+        attempt: metadata.attempt,
+        state,
+        created_at: sandbox.created_at,
+    }
 }
 
 pub(super) fn listed_container(container: v1::Container) -> ListedContainer {

@@ -56,7 +56,7 @@ impl Endpoint {
     ///
     /// [`EndpointError::NoneFound`] if none does.
     pub fn find() -> Result<Self, EndpointError> {
-        let is_socket = |path: &&str| std::fs::metadata(path).is_ok_and(|at| at.file_type().is_socket());
+        let is_socket = |path: &&&str| std::fs::metadata(path).is_ok_and(|at| at.file_type().is_socket());
         WELL_KNOWN.iter().find(is_socket).map(|path| Self(path.into())).ok_or(EndpointError::NoneFound)
     }
 

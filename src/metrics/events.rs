@@ -2,7 +2,8 @@
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::{Family, LATENCY, Path, PodState, SeenBy, Verdict, family::Maker};
+use super::{Family, LATENCY, Path, PodState, SeenBy, family::Maker};
+use crate::arbiter::pod::Ruling;
 use crate::model::{ContainerState, Event, EventType, SandboxState, SignalType, Source, Subject};
 
 /// Lifecycle events that were told, and how both paths compare.
@@ -22,7 +23,7 @@ pub struct Transitions {
 /// What the arbiter made of observations.
 pub struct Arbitration {
     /// `plegd_observations_total`, one for each container or sandbox in an observation.
-    pub observations: Family<(Source, Verdict), IntCounter>,
+    pub observations: Family<(Source, Ruling), IntCounter>,
     /// `plegd_tombstones`
     pub tombstones: IntGauge,
     /// `plegd_clock_steps_total`

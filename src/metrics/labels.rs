@@ -1,7 +1,12 @@
 //! The labels and their values. They are few and known: no id, name, address or error text is ever one.
 
 use super::family::{Label, label};
-use crate::model::{ContainerState, EventType, SandboxState, SignalType, Source, Subject};
+use crate::{
+    arbiter::{ReadCause, pod::Ruling},
+    cri::Method,
+    model::{ContainerState, EventType, SandboxState, SignalType, Source, Subject},
+    supervisor::Mode,
+};
 
 macro_rules! label_of_the_model {
     ($($name:ident)+) => {
@@ -19,7 +24,7 @@ macro_rules! label_of_the_model {
     };
 }
 
-label_of_the_model!(Source EventType Subject SignalType ContainerState SandboxState);
+label_of_the_model!(Source EventType Subject SignalType ContainerState SandboxState Ruling ReadCause Method Mode);
 
 label! {
     /// Which of the two paths: the stream or the relist with its reads.
@@ -40,34 +45,6 @@ label! {
         EventOnly = "event_only",
         /// In a relist or read; the stream has not told it.
         RelistOnly = "relist_only",
-    }
-}
-
-label! {
-    /// What the arbiter made of an observation of one container or sandbox.
-    Verdict {
-        /// It was not known before.
-        New = "new",
-        /// It has moved forward.
-        Forward = "forward",
-        /// It is in the same phase with newer content.
-        Refreshed = "refreshed",
-        /// It says what was known.
-        Same = "same",
-        /// It is older than what is known.
-        Stale = "stale",
-        /// It is about an id that is gone.
-        Dead = "dead",
-        /// It would move something back.
-        Backward = "backward",
-        /// It cannot be told whether it is newer; a read decides.
-        Undecided = "undecided",
-        /// What was known was wrong; two reads agree.
-        Corrected = "corrected",
-        /// It is gone.
-        Removed = "removed",
-        /// It tells of something that is over and was never told.
-        History = "history",
     }
 }
 
@@ -110,52 +87,6 @@ label! {
         Error = "error",
         /// Without an answer in time.
         Timeout = "timeout",
-    }
-}
-
-label! {
-    /// Why a pod was read.
-    ReadCause {
-        /// A relist found it changed.
-        Relist = "relist",
-        /// An observation could not be decided.
-        Undecided = "undecided",
-        /// An event without a status.
-        Hint = "hint",
-        /// An exit whose reason may still become `OOMKilled`.
-        Oom = "oom",
-        /// A container was created and no start followed.
-        Start = "start",
-        /// A deletion was told that may not have happened yet.
-        Deletion = "deletion",
-        /// Somebody asked for a view newer than a moment.
-        Fresh = "fresh",
-        /// The last read failed.
-        Retry = "retry",
-    }
-}
-
-label! {
-    /// CRI calls that plegd makes; all of them read.
-    Method {
-        /// `Version`
-        Version = "Version",
-        /// `Status`
-        Status = "Status",
-        /// `ListPodSandbox`
-        ListPodSandbox = "ListPodSandbox",
-        /// `StreamPodSandboxes`
-        StreamPodSandboxes = "StreamPodSandboxes",
-        /// `PodSandboxStatus`
-        PodSandboxStatus = "PodSandboxStatus",
-        /// `ListContainers`
-        ListContainers = "ListContainers",
-        /// `StreamContainers`
-        StreamContainers = "StreamContainers",
-        /// `ContainerStatus`
-        ContainerStatus = "ContainerStatus",
-        /// `GetContainerEvents`
-        GetContainerEvents = "GetContainerEvents",
     }
 }
 
@@ -230,18 +161,6 @@ label! {
 }
 
 label! {
-    /// How plegd follows the runtime.
-    Mode {
-        /// By relists alone.
-        Polling = "polling",
-        /// By the stream, with relists as often as before until it has earned trust.
-        Probing = "probing",
-        /// By the stream, with rare relists to check it.
-        Evented = "evented",
-    }
-}
-
-label! {
     /// Whether a pod's newest sandbox is ready.
     PodState {
         /// It is.
@@ -289,7 +208,7 @@ mod tests {
         assert_each_is_at_its_place::<SignalType>();
         assert_each_is_at_its_place::<ContainerState>();
         assert_each_is_at_its_place::<SandboxState>();
-        assert_each_is_at_its_place::<Verdict>();
+        assert_each_is_at_its_place::<Ruling>();
         assert_each_is_at_its_place::<(RelistCause, Outcome)>();
         assert_each_is_at_its_place::<(Method, Code)>();
         assert_each_is_at_its_place::<(Source, EventType, Subject)>();

@@ -3,10 +3,10 @@
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::{
-    CALL, Channel, Code, DisconnectReason, Family, LATENCY, Method, Mode, Outcome, ReadCause, ReadOutcome, RelistCause,
-    StreamState, family::Maker,
+    CALL, Channel, Code, DisconnectReason, Family, LATENCY, Outcome, ReadOutcome, RelistCause, StreamState,
+    family::Maker,
 };
-use crate::{clock::Wall, model::SignalType};
+use crate::{arbiter::ReadCause, clock::Wall, cri::Method, model::SignalType, supervisor::Mode};
 
 /// Relists.
 pub struct Relists {
@@ -196,6 +196,16 @@ impl Calls {
                 CALL,
                 &["method"],
             ),
+        }
+    }
+}
+
+impl Calls {
+    /// A call has ended, after `took`; the stream's answer has no time that means anything.
+    pub fn request(&self, method: Method, code: tonic::Code, took: Option<std::time::Duration>) {
+        self.requests.inc((method, code.into()));
+        if let Some(took) = took {
+            self.duration.observe(method, took);
         }
     }
 }

@@ -1,0 +1,324 @@
+//! Builds the parts, joins them, and takes them apart again. The only room that knows all others.
+//!
+//! ```text
+//! receiver ─▶ queue ─▶ settler ─┐
+//!                               ├─▶ arbiter ─▶ cache, journal
+//! supervisor ─▶ relister ─▶ reader ┘
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    arbiter::Arbiter,
+    cache::Cache,
+    clock::Clock,
+    config::Config,
+    cri::{Client, EventParts, Link},
+    evented::{self, Limits, Queue, Receiver},
+    health::Health,
+    journal::{Capacity, Journal},
+    ledger::Ledger,
+    metrics::{Metrics, PodState, raise_to},
+    model::{ContainerState, Observation, Origin, PodUid, SandboxState, Stamp},
+    relister::{ReadError, Reader, Reads, Relister},
+    supervisor::{Mode, Rhythm, Signs, Situation, Supervisor, Wires},
+};
+
+/// How long a task that makes no progress counts as alive.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// A running plegd.
+pub struct App {
+    cache: Cache,
+    journal: Journal,
+    reads: Reads,
+    health: Health,
+    metrics: Arc<Metrics>,
+    situation: Arc<ArcSwap<Situation>>,
+    clock: Clock,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Why a pod newer than some moment could not be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FreshError {
+    /// The runtime did not give it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It took longer than the reader wanted to wait.
+    #[error("the pod could not be read within {}", humantime::format_duration(*.0))]
+    Deadline(Duration),
+}
+
+// === impl App ===
+
+impl App {
+    /// Starts to follow the runtime behind `link`. Must be called in a tokio runtime.
+    pub fn start(config: &Config, link: Link, clock: Clock) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let health = Health::new(clock.clone());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let cache = Cache::default();
+        let capacity = Capacity { events: config.journal.events, bytes: config.journal.bytes.0 };
+        let journal = Journal::new(capacity, fastrand::u64(1..));
+        let ledger = Ledger::new(metrics.clone());
+        let client = Client::new(link, config.runtime.request_timeout, clock.clone(), metrics.clone());
+        let arbiter = Arc::new(Arbiter::new(
+            cache.clone(),
+            journal.clone(),
+            ledger.clone(),
+            clock.clone(),
+            metrics.clone(),
+        ));
+        let (reader, reads) = Reader::new(
+            client.clone(),
+            cache.clone(),
+            arbiter.clone(),
+            clock.clone(),
+            metrics.clone(),
+            config.relist.parallelism,
+        );
+        let relister = Relister::new(
+            client.clone(),
+            cache.clone(),
+            arbiter.clone(),
+            ledger.clone(),
+            reads.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
+        let limits = Limits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
+        let (sender, queue) = evented::queue(limits, metrics.clone());
+        let (changed, changes) = mpsc::unbounded_channel();
+        let (requests, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let period = config.relist.period;
+        let situation = Arc::new(ArcSwap::from_pointee(Situation {
+            mode: Mode::Polling,
+            period,
+            runtime: None,
+            stream_up: None,
+        }));
+        scrape(&metrics, &cache, &journal, &clock, queue.load());
+
+        let signs = Signs {
+            ready: health.latch("initial-relist", "not yet complete: waiting for the runtime"),
+            mode: health.note("mode", "polling"),
+            stream: health.note("event-stream", "not yet tried"),
+            runtime: health.note("runtime", "not yet reached"),
+            heartbeat: health.heartbeat("supervisor", STUCK_AFTER),
+            situation: situation.clone(),
+        };
+        let rhythm = Rhythm { period, max_period: config.relist.max_period, jitter: config.relist.jitter };
+        if config.stream.enabled {
+            let heartbeat = health.heartbeat("receiver", STUCK_AFTER);
+            let receiver = Receiver::new(
+                client,
+                sender,
+                changed,
+                hurry.clone(),
+                heartbeat,
+                clock.clone(),
+                metrics.clone(),
+            );
+            spawn(&tasks, &stop, receiver.run(stop.clone()));
+        } else {
+            signs.stream.bad("switched off by stream.enabled = false");
+        }
+        let settler = Settler {
+            arbiter: arbiter.clone(),
+            reads: reads.clone(),
+            requests: requests.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            began: clock.now(),
+        };
+        spawn(&tasks, &stop, settler.run(queue));
+        spawn(&tasks, &stop, reader.run(stop.clone()));
+        let wires = Wires {
+            relister,
+            arbiter,
+            ledger,
+            changes,
+            requests,
+            hurry,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        spawn(&tasks, &stop, Supervisor::new(wires, signs, rhythm).run(stop.clone()));
+        tasks.close();
+        Self { cache, journal, reads, health, metrics, situation, clock, stop, tasks }
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Whether it is alive and ready.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The clock that it goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The mode, the period and the runtime.
+    pub fn situation(&self) -> Arc<Situation> {
+        self.situation.load_full()
+    }
+
+    /// The pod as it was at some moment after `newer_than`, none if it was not there: from the cache if that is known to
+    /// be newer, else from a read that begins now. Drop the future to cancel.
+    ///
+    /// # Errors
+    ///
+    /// [`FreshError`] if the runtime could not be asked within `patience`.
+    pub async fn pod_newer_than(
+        &self,
+        uid: &PodUid,
+        newer_than: crate::clock::Mono,
+        patience: Duration,
+    ) -> Result<Option<Arc<crate::model::Pod>>, FreshError> {
+        if self.cache.read_at(uid).is_none_or(|read_at| read_at <= newer_than) {
+            let fresh = tokio::time::timeout(patience, self.reads.fresh(uid));
+            fresh.await.map_err(|_| FreshError::Deadline(patience))??;
+        }
+        Ok(self.cache.get(uid))
+    }
+
+    /// Stops when this is cancelled.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Stops all parts and waits for them.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Takes events from the queue and has them settled.
+struct Settler {
+    arbiter: Arc<Arbiter>,
+    reads: Reads,
+    requests: Arc<Notify>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    began: crate::clock::Mono,
+}
+
+// === impl Settler ===
+
+impl Settler {
+    /// Runs until the receiver is gone.
+    async fn run(self, mut queue: Queue) {
+        while let Some(event) = queue.next().await {
+            let (received, observed_at) = (event.received, event.received_at);
+            let parts = event.into_parts();
+            let upper = self.arbiter.upper_end(parts.created_at, received);
+            if upper < self.began {
+                self.metrics.stream.replayed.inc();
+            }
+            if parts.sandboxes.is_empty() {
+                self.metrics.stream.nil_payloads.inc();
+            }
+            let EventParts { signal, pod, sandboxes, containers, detail, .. } = parts;
+            let Some(pod) = pod.or_else(|| self.arbiter.pod_of(&signal.id)) else {
+                self.unplaced(&signal);
+                continue;
+            };
+            let observation = Observation {
+                origin: Origin::Event(signal),
+                stamp: Stamp { lower: None, upper },
+                observed_at,
+                pod,
+                sandboxes,
+                containers,
+                absent: Vec::new(),
+                detail,
+            };
+            self.reads.ask_all(self.arbiter.settle(&observation));
+        }
+    }
+
+    /// An event that names no pod, about an id that belongs to none that is known.
+    fn unplaced(&self, signal: &crate::model::Signal) {
+        self.arbiter.heard_of_removed(&signal.id, signal.kind);
+        if !self.arbiter.is_removed(&signal.id) {
+            self.requests.notify_one();
+        }
+    }
+}
+
+/// A task that panics ends the process: half a plegd would serve what is no longer true.
+fn spawn(tasks: &TaskTracker, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    let task = tasks.spawn(task);
+    tasks.spawn(async move {
+        if let Err(error) = task.await
+            && error.is_panic()
+        {
+            tracing::error!("A part of plegd has failed; it ends, and must be started again: this is a bug in plegd.");
+            stop.cancel();
+            std::process::exit(70);
+        }
+    });
+}
+
+/// Figures that are looked up when they are asked for.
+fn scrape(
+    metrics: &Metrics,
+    cache: &Cache,
+    journal: &Journal,
+    clock: &Clock,
+    queued: impl Fn() -> (usize, usize) + Send + Sync + 'static,
+) {
+    let (cache, journal, clock) = (cache.clone(), journal.clone(), clock.clone());
+    metrics.on_scrape(Box::new(move |metrics| {
+        let census = cache.census();
+        metrics.state.pods.set_each(|state| match state {
+            PodState::Ready => census.ready_pods,
+            PodState::NotReady => census.not_ready_pods,
+        });
+        metrics.state.sandboxes.set_each(|state: SandboxState| census.sandboxes[state as usize]);
+        metrics.state.containers.set_each(|state: ContainerState| census.containers[state as usize]);
+        metrics.arbitration.tombstones.set(cache.tombstones() as i64);
+        raise_to(&metrics.arbitration.clock_steps, clock.steps());
+        let extent = journal.extent();
+        metrics.journal.events.set(extent.events as i64);
+        metrics.journal.bytes.set(extent.bytes as i64);
+        metrics.journal.head.set(extent.head as i64);
+        metrics.journal.oldest.set(if extent.events == 0 { 0 } else { extent.oldest as i64 });
+        raise_to(&metrics.journal.evicted, extent.evicted);
+        metrics.journal.subscribers.set(extent.subscribers as i64);
+        raise_to(&metrics.journal.gaps, extent.gaps);
+        let (messages, bytes) = queued();
+        metrics.stream.queue_messages.set(messages as i64);
+        metrics.stream.queue_bytes.set(bytes as i64);
+    }));
+}

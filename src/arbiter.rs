@@ -1,0 +1,306 @@
+//! The arbiter: settles what the two paths say into the cache, and tells what changed, once.
+//!
+//! # Rules
+//!
+//! Every observation carries an interval of plegd's monotonic clock in which it was true ([`crate::model::Stamp`]). A read
+//! has both ends; an event has only the upper one, since the runtime stamps an event *after* it has read the statuses in
+//! it. For each id, in this order:
+//!
+//! 1. *Stale*: it ended before the lower end of what is held, by more than the step margin → nothing changes. If it is
+//!    ahead all the same, a targeted read. What it proves about an id that nobody was told of is told as history.
+//! 2. *Dead*: the id has a tombstone → ignored; a read that began after the removal lifts it.
+//! 3. *Forward*: created → running → exited → removed, never back → taken, whatever the stamps say.
+//! 4. *Same phase, other content*: taken if it is later for certain; else a targeted read.
+//! 5. *Backward*: never from an event. Two reads in a row that agree are a correction, told as `PodSync`. A sandbox may
+//!    become ready again, by a read.
+//! 6. *Absence*: only a read that began after what is held, or DELETED for that very id, removes. Where the runtime sends
+//!    DELETED early, it only asks for a read. The death is told before the removal.
+//!
+//! [`rules`] has them for one id, [`pod`] for an observation of a pod, [`transitions`] says which events a change amounts
+//! to; all three are pure. This file is the shell: it takes the pod's lock, calls them, appends to the journal before it
+//! lets go, and counts. It never calls the runtime: what it wants to be read goes back to whoever brought the observation.
+//!
+//! # Differences from the first sketch
+//!
+//! Intervals are kept for each id rather than for each sandbox: finer, and simpler. A wall-clock stamp from before a step
+//! is not incomparable but known to be older than the step ([`crate::clock::Stamped::BeforeStep`]), which is an upper end
+//! like any other; so the rules have no case for it. The runtime's `PodSandboxStatusResponse.timestamp` is not used: it is
+//! missing, in seconds or set without the statuses it is about, depending on the version, and plegd's own clock around the
+//! request is as good.
+
+mod ask;
+pub mod pod;
+pub mod rules;
+pub mod transitions;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+pub use self::ask::{Ask, ReadCause, Scope};
+use self::{
+    pod::{Compared, Context, Outcome, PodState},
+    transitions::Transition,
+};
+use crate::{
+    cache::{Cache, Update},
+    clock::{Clock, Mono, Stamped},
+    cri::quirks::{Quirk, Quirks},
+    journal::Journal,
+    ledger::Ledger,
+    metrics::Metrics,
+    model::{
+        Event, EventType, ObjectId, Observation, Origin, PodIdentity, PodUid, SignalType, Source, Subject,
+    },
+};
+
+/// The arbiter.
+pub struct Arbiter {
+    cache: Cache,
+    journal: Journal,
+    ledger: Ledger,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    began: Mono,
+    quirks: ArcSwap<Quirks>,
+    sight: Sight,
+}
+
+/// What is known of both paths as a whole; each is a moment of [`Mono`], or 0 for none.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Since when the stream has been up.
+    stream_up: AtomicU64,
+    /// When the last complete list began, and the one before it.
+    listed: AtomicU64,
+    listed_before: AtomicU64,
+}
+
+/// A read that is to be done.
+#[derive(Clone, Debug)]
+pub struct PodAsk {
+    /// Of which pod.
+    pub pod: PodIdentity,
+    /// What and why.
+    pub ask: Ask,
+}
+
+/// What a list has of one pod.
+#[derive(Clone, Copy, Debug)]
+pub struct ListedObject<'a> {
+    /// The id.
+    pub id: &'a str,
+    /// Its phase.
+    pub phase: Option<crate::model::Phase>,
+}
+
+/// How a list differs from what is held of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Ids that are new or in another phase: to be read.
+    pub changed: BTreeSet<ObjectId>,
+    /// Ids that the list does not have.
+    pub absent: Vec<ObjectId>,
+}
+
+// === impl Arbiter ===
+
+impl Arbiter {
+    /// An arbiter that writes this cache and this journal, and expects the most difficult runtime until told better.
+    pub fn new(cache: Cache, journal: Journal, ledger: Ledger, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let began = clock.now();
+        let quirks = ArcSwap::from_pointee(Quirks::careful());
+        Self { cache, journal, ledger, clock, metrics, began, quirks, sight: Sight::default() }
+    }
+
+    /// The runtime's quirks in force.
+    pub fn quirks(&self) -> Arc<Quirks> {
+        self.quirks.load_full()
+    }
+
+    /// The runtime has these quirks.
+    pub fn set_quirks(&self, quirks: Quirks) {
+        self.quirks.store(Arc::new(quirks));
+    }
+
+    /// The stream is up since `at`, or down.
+    pub fn set_stream_up(&self, at: Option<Mono>) {
+        set(&self.sight.stream_up, at);
+        if at.is_none() {
+            self.ledger.stream_lost();
+        }
+    }
+
+    /// A complete list that began at `lower` is about to be taken in.
+    pub fn list_begins(&self, lower: Mono) {
+        let before = self.sight.listed.load(Ordering::Acquire);
+        self.sight.listed_before.store(before, Ordering::Release);
+        set(&self.sight.listed, Some(lower));
+    }
+
+    /// Which pod an event is about that does not say so itself: by its id.
+    pub fn pod_of(&self, id: &ObjectId) -> Option<PodIdentity> {
+        let uid = self.cache.pod_of(id.as_str())?;
+        self.cache.inspect(&uid, |state| state.identity().clone())
+    }
+
+    /// Whether an id was removed, so that an event about it that names no pod needs no one to look for it.
+    pub fn is_removed(&self, id: &ObjectId) -> bool {
+        self.cache.removed_at(id).is_some()
+    }
+
+    /// The moment before which a view that was stamped like this was true.
+    pub fn upper_end(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
+        match self.clock.place(stamped, received) {
+            Stamped::At(at) => at.min(received),
+            Stamped::BeforeStep(step) => step.min(received),
+            Stamped::Unknown => {
+                self.metrics.stream.bad_stamps.inc();
+                received
+            }
+        }
+    }
+
+    /// Compares a list, begun at `lower`, with what is held of a pod; what agrees is known to be as young as the list.
+    pub fn compare(&self, uid: &PodUid, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
+        let removed_since = |id: &ObjectId| self.cache.removed_at(id).is_some_and(|at| at >= lower);
+        let difference = self.cache.inspect(uid, |state: &mut PodState| {
+            let mut difference = Difference::default();
+            let mut agreeing = 0;
+            for object in listed {
+                match state.compare(object.id, object.phase) {
+                    Compared::Agrees => agreeing += 1,
+                    Compared::Differs => {
+                        difference.changed.insert(object.id.into());
+                    }
+                }
+            }
+            if agreeing < state.served_ids().count() {
+                let there = |id: &&ObjectId| !listed.iter().any(|object| object.id == id.as_str());
+                difference.absent.extend(state.served_ids().filter(there).cloned());
+            }
+            if difference == Difference::default() {
+                state.confirm(lower);
+            }
+            difference
+        });
+        let all_new = || Difference {
+            changed: listed.iter().map(|object| object.id.into()).collect(),
+            absent: Vec::new(),
+        };
+        let mut difference = difference.unwrap_or_else(all_new);
+        // Removed while the list was under way.
+        difference.changed.retain(|id| !removed_since(id));
+        difference
+    }
+
+    /// Settles an observation: under the pod's lock, what changed is told before anybody else may change it.
+    pub fn settle(&self, observation: &Observation) -> Vec<PodAsk> {
+        let quirks = self.quirks.load();
+        let now = self.clock.now();
+        let stream_up = get(&self.sight.stream_up);
+        let context = Context {
+            now,
+            began: self.began,
+            listed: get(&self.sight.listed),
+            stream_up: stream_up.is_some(),
+            quirks: &quirks,
+            removed_at: &|id| self.cache.removed_at(id),
+        };
+        let asks = self.cache.update(&observation.pod, now, |state| {
+            let out = state.settle(observation, &context);
+            let serve = self.tell(observation, &out, now, &quirks);
+            Update { serve, added: out.added, removed: out.removed, result: out.asks }
+        });
+        if let Origin::Event(signal) = &observation.origin {
+            self.ledger.heard(&signal.id, signal.kind, now);
+        }
+        asks.into_iter().map(|ask| PodAsk { pod: observation.pod.clone(), ask }).collect()
+    }
+
+    /// Appends what changed to the journal; the position that readers' state then has, if they see a change.
+    fn tell(&self, observation: &Observation, out: &Outcome, now: Mono, quirks: &Quirks) -> Option<u64> {
+        let source = match &observation.origin {
+            Origin::Event(_) => Source::Event,
+            Origin::Read(source) => *source,
+        };
+        for ruling in &out.verdicts {
+            self.metrics.arbitration.observations.inc((source, *ruling));
+        }
+        if out.transitions.is_empty() && !out.changed {
+            return None;
+        }
+        let stamped_at = match &observation.origin {
+            Origin::Event(signal) => signal.stamped_at,
+            Origin::Read(_) => None,
+        };
+        let events: Vec<Event> = (out.transitions.iter())
+            .map(|transition| Event {
+                sequence: 0,
+                kind: transition.kind,
+                subject: transition.subject,
+                pod: observation.pod.clone(),
+                id: transition.id.clone(),
+                container_name: transition.container_name.clone(),
+                source: if transition.announced { Source::Event } else { source },
+                occurred_at: transition.occurred_at,
+                observed_at: observation.observed_at,
+                stamped_at,
+                exit_code: transition.exit_code,
+                reason: transition.reason.clone(),
+                inferred: transition.inferred,
+            })
+            .collect();
+        for (event, transition) in events.iter().zip(&out.transitions) {
+            self.metrics.transitions.record(event);
+            let due = event.source == Source::Relist && self.stream_should_tell(transition, now, quirks);
+            self.ledger.told(&event.id, event.kind, event.source, due, now);
+        }
+        Some(self.journal.append(events))
+    }
+
+    /// Whether the stream, had it worked, would have told of this by now or in a moment.
+    fn stream_should_tell(&self, transition: &Transition, now: Mono, quirks: &Quirks) -> bool {
+        let Some(up) = get(&self.sight.stream_up) else { return false };
+        let removal = transition.kind == EventType::ContainerRemoved;
+        if quirks.has(Quirk::SilentSandboxes) && (removal || transition.subject == Subject::Sandbox) {
+            return false;
+        }
+        // A failed start is a death that no event tells.
+        if transition.kind == EventType::ContainerDied && transition.reason == "StartError" {
+            return false;
+        }
+        if removal || transition.occurred_at.is_none() {
+            // It was there in the last list but one, which began when the stream was up already.
+            return get(&self.sight.listed_before).is_some_and(|listed| listed > up);
+        }
+        let at = transition.occurred_at.map(|at| self.clock.place(at, now));
+        matches!(at, Some(Stamped::At(at)) if at > up)
+    }
+
+    /// An event was seen that changes nothing and names no pod: for the ledger only.
+    pub fn heard_of_removed(&self, id: &ObjectId, kind: SignalType) {
+        self.ledger.heard(id, kind, self.clock.now());
+    }
+}
+
+/// How long after it was asked for a read may begin: at once.
+pub const NOW: Duration = Duration::ZERO;
+
+fn set(moment: &AtomicU64, at: Option<Mono>) {
+    moment.store(at.map_or(0, |at| at.since(Mono::ZERO).as_nanos() as u64).max(u64::from(at.is_some())), Ordering::Release);
+}
+
+fn get(moment: &AtomicU64) -> Option<Mono> {
+    match moment.load(Ordering::Acquire) {
+        0 => None,
+        nanos => Some(Mono::from_nanos(nanos)),
+    }
+}

@@ -1,0 +1,222 @@
+//! The evented path: holds the runtime's event stream and hands over what comes, always at once.
+//!
+//! containerd 2.x publishes to its subscribers one after the other and waits for each: one that does not read makes
+//! RunPodSandbox, StartContainer and RemoveContainer hang for the whole node. So the task that holds the stream awaits
+//! nothing but the stream; it takes no lock and formats no text. If what it hands over is not taken away in time, it first
+//! drops payloads and then the stream, never the pace. Whoever needs something done on the way does it behind the queue.
+
+mod backoff;
+mod queue;
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    backoff::Backoff,
+    queue::{Limits, Queue, queue},
+};
+use self::queue::{Full, Sender};
+use crate::{
+    clock::{Clock, Mono},
+    cri::{Client, CriError, EventStream, RawEvent},
+    health::Heartbeat,
+    metrics::{Channel, DisconnectReason, Metrics, StreamState},
+};
+
+/// How long a call without an answer counts as refused or pending: the runtimes acknowledge no subscription, and those
+/// that refuse do so at once.
+pub const UNCONFIRMED_AFTER: Duration = Duration::from_secs(1);
+/// How often an idle receiver shows that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What becomes of the stream, for the supervisor.
+#[derive(Clone, Debug)]
+pub enum StreamChange {
+    /// It counts as up: an event came, or nothing refused it for a while.
+    Up {
+        /// When it was subscribed to.
+        since: Mono,
+    },
+    /// It is down.
+    Lost {
+        /// When.
+        at: Mono,
+        /// Why, for the log.
+        why: String,
+        /// What that says about the runtime.
+        reason: DisconnectReason,
+    },
+}
+
+/// The receiver: connects, receives, and connects again, for ever.
+pub struct Receiver {
+    client: Client,
+    sender: Sender,
+    changes: mpsc::UnboundedSender<StreamChange>,
+    /// The runtime is back: no need to wait any longer.
+    hurry: Arc<Notify>,
+    heartbeat: Heartbeat,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+// === impl Receiver ===
+
+impl Receiver {
+    /// A receiver that hands over to `sender` and reports to `changes`.
+    pub fn new(
+        client: Client,
+        sender: Sender,
+        changes: mpsc::UnboundedSender<StreamChange>,
+        hurry: Arc<Notify>,
+        heartbeat: Heartbeat,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { client, sender, changes, hurry, heartbeat, clock, metrics }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::default();
+        loop {
+            let began = self.clock.now();
+            let ended = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                ended = self.hold() => ended,
+            };
+            let at = self.clock.now();
+            self.metrics.stream.disconnects.inc(ended.reason);
+            let unsupported = ended.reason == DisconnectReason::Unsupported;
+            self.metrics.stream.state.set_only(if unsupported { StreamState::Unsupported } else { StreamState::Down });
+            let _ = self.changes.send(StreamChange::Lost { at, why: ended.why, reason: ended.reason });
+            let wait = if unsupported { backoff.longest() } else { backoff.after(at.since(began)) };
+            if self.pause(wait, &stop).await.is_break() {
+                break;
+            }
+        }
+        self.metrics.stream.disconnects.inc(DisconnectReason::Shutdown);
+        self.metrics.stream.state.set_only(StreamState::Down);
+    }
+
+    /// Waits, alive, until the next try is due.
+    async fn pause(&self, wait: Duration, stop: &CancellationToken) -> ControlFlow<()> {
+        let until = tokio::time::sleep(wait);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return ControlFlow::Break(()),
+                () = &mut until => return ControlFlow::Continue(()),
+                () = self.hurry.notified() => return ControlFlow::Continue(()),
+                () = tokio::time::sleep(HEARTBEAT) => self.heartbeat.beat(),
+            }
+        }
+    }
+
+    /// Subscribes and receives until the stream ends.
+    async fn hold(&mut self) -> Ended {
+        self.metrics.stream.state.set_only(StreamState::Connecting);
+        let client = self.client.clone();
+        let since = self.clock.now();
+        let mut opening = Box::pin(client.events());
+        let mut confirmed = false;
+        let opened = loop {
+            let patience = if confirmed { HEARTBEAT } else { UNCONFIRMED_AFTER };
+            tokio::select! {
+                biased;
+                opened = &mut opening => break opened,
+                () = tokio::time::sleep(patience) => {
+                    self.heartbeat.beat();
+                    if !confirmed {
+                        confirmed = true;
+                        self.up(since, StreamState::Unconfirmed);
+                    }
+                }
+            }
+        };
+        match opened {
+            Ok(stream) => self.receive(stream, since, confirmed).await,
+            Err(error) => Ended::of(&error, &self.metrics),
+        }
+    }
+
+    fn up(&self, since: Mono, state: StreamState) {
+        self.metrics.stream.state.set_only(state);
+        self.metrics.stream.connects.inc();
+        let _ = self.changes.send(StreamChange::Up { since });
+    }
+
+    async fn receive(&mut self, mut stream: EventStream, since: Mono, mut confirmed: bool) -> Ended {
+        let mut heard = false;
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = stream.next() => next,
+                _ = beat.tick() => {
+                    self.heartbeat.beat();
+                    continue;
+                }
+            };
+            match next {
+                Ok(Some(message)) => {
+                    let (received, received_at) = self.clock.now_both();
+                    let event = RawEvent::new(message, received, received_at);
+                    self.metrics.stream.received(event.kind(), received_at);
+                    if !heard {
+                        heard = true;
+                        if confirmed {
+                            self.metrics.stream.state.set_only(StreamState::Up);
+                        } else {
+                            confirmed = true;
+                            self.up(since, StreamState::Up);
+                        }
+                    }
+                    if self.sender.send(event) == Err(Full) {
+                        return Ended {
+                            reason: DisconnectReason::Overflow,
+                            why: "more events wait than plegd may hold: the connection is dropped rather than the \
+                                  runtime kept waiting, and everything is listed"
+                                .into(),
+                        };
+                    }
+                }
+                Ok(None) if !heard && !confirmed => return Ended::unsupported("the runtime ended it at once"),
+                Ok(None) => {
+                    return Ended { reason: DisconnectReason::Ended, why: "the runtime ended it".into() };
+                }
+                Err(error) => return Ended::of(&error, &self.metrics),
+            }
+        }
+    }
+}
+
+/// How a stream came to an end.
+struct Ended {
+    reason: DisconnectReason,
+    why: String,
+}
+
+// === impl Ended ===
+
+impl Ended {
+    fn unsupported(why: &str) -> Self {
+        Self { reason: DisconnectReason::Unsupported, why: why.into() }
+    }
+
+    fn of(error: &CriError, metrics: &Metrics) -> Self {
+        let reason = match error {
+            CriError::Unimplemented { .. } => DisconnectReason::Unsupported,
+            CriError::Malformed { .. } => {
+                metrics.stream.malformed.inc(Channel::Stream);
+                DisconnectReason::Malformed
+            }
+            _ => DisconnectReason::Error,
+        };
+        Self { reason, why: error.to_string() }
+    }
+}

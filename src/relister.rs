@@ -1,0 +1,242 @@
+//! The generic path: lists, compares with the cache, and has read what differs.
+//!
+//! A relist costs two list calls where nothing has changed. It decides nothing itself: what differs is read, and the
+//! arbiter settles the readings. A failed list is an error and never an empty list. Never writes the cache.
+
+mod reads;
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::future::BoxFuture;
+
+pub use self::reads::{ReadError, Reader, Reads};
+use crate::{
+    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, ReadCause, Scope},
+    cache::Cache,
+    clock::{Clock, Mono, Wall},
+    cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
+    ledger::Ledger,
+    metrics::Metrics,
+    model::{
+        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Source,
+        Stamp,
+    },
+};
+
+/// Relists.
+#[derive(Clone)]
+pub struct Relister {
+    client: Client,
+    cache: Cache,
+    arbiter: Arc<Arbiter>,
+    ledger: Ledger,
+    reads: Reads,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// A relist whose lists have come.
+pub struct Relisted {
+    /// When it began.
+    pub began: Mono,
+    /// In how many pods the lists differ from the cache.
+    pub changed_pods: usize,
+    /// Resolves when each of these has been read once, whether or not that went well.
+    pub reads: BoxFuture<'static, ()>,
+}
+
+/// What the lists have of one pod.
+struct PodListing<'a> {
+    identity: PodIdentity,
+    objects: Vec<ListedObject<'a>>,
+}
+
+// === impl Relister ===
+
+impl Relister {
+    /// A relister that has `reads` do its reading.
+    pub fn new(
+        client: Client,
+        cache: Cache,
+        arbiter: Arc<Arbiter>,
+        ledger: Ledger,
+        reads: Reads,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { client, cache, arbiter, ledger, reads, clock, metrics }
+    }
+
+    /// Asks the runtime what it is, and has the arbiter expect its quirks.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it does not answer.
+    pub async fn identify(&self) -> Result<RuntimeInfo, CriError> {
+        let runtime = self.client.version().await?;
+        self.arbiter.set_quirks(Quirks::of(&runtime.name, &runtime.version));
+        Ok(runtime)
+    }
+
+    /// Lists and compares, and has read what differs.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if one of the lists failed; then nothing was compared.
+    pub async fn relist(&self) -> Result<Relisted, CriError> {
+        let began = self.clock.now();
+        let listing = self.client.list().await?;
+        let (ended, at) = self.clock.now_both();
+        let ids = listing.sandboxes.iter().map(|sandbox| (sandbox.id.as_str(), Some(sandbox.state.phase())));
+        let ids = ids.chain(
+            listing.containers.iter().map(|container| (container.id.as_str(), container.state.phase())),
+        );
+        self.ledger.listed(began, ended, ids);
+        self.arbiter.list_begins(began);
+
+        let stamp = Stamp { lower: Some(began), upper: ended };
+        let (done, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
+        let mut changed_pods = 0;
+        let (pods, orphans) = self.by_pod(&listing);
+        let there: HashMap<&str, usize> =
+            pods.iter().enumerate().map(|(at, pod)| (pod.identity.uid.as_str(), at)).collect();
+        let gone = self.cache.uids().into_iter().filter(|uid| !there.contains_key(uid.as_str()));
+        let gone: Vec<PodListing<'_>> = gone.filter_map(|uid| self.nothing_of(&uid)).collect();
+        for pod in pods.iter().chain(&gone) {
+            let difference = self.arbiter.compare(&pod.identity.uid, began, &pod.objects);
+            if difference == Difference::default() {
+                continue;
+            }
+            changed_pods += 1;
+            if !difference.absent.is_empty() {
+                let absent = observation(&pod.identity, stamp, at, difference.absent.clone());
+                self.reads.ask_all(self.arbiter.settle(&absent));
+            }
+            if !difference.changed.is_empty() {
+                let seen = as_listed(&listing, &pod.identity, &difference, stamp, at);
+                let ask = Ask { scope: Scope::Ids(difference.changed), cause: ReadCause::Relist, after: NOW };
+                self.reads.read_listed(pod.identity.clone(), ask, seen, done.clone());
+            }
+        }
+        for (sandbox_id, containers) in orphans {
+            self.reads.read_orphans(&sandbox_id.into(), containers, done.clone());
+        }
+        self.metrics.relists.changed_pods.observe(changed_pods as f64);
+        drop(done);
+        let reads = Box::pin(async move { while all_done.recv().await.is_some() {} });
+        Ok(Relisted { began, changed_pods, reads })
+    }
+
+    /// The lists by pod; and containers whose sandbox is neither listed nor known, by that sandbox.
+    fn by_pod<'a>(
+        &self,
+        listing: &'a Listing,
+    ) -> (Vec<PodListing<'a>>, HashMap<&'a str, Vec<&'a ListedContainer>>) {
+        let mut pods: Vec<PodListing<'a>> = Vec::with_capacity(listing.sandboxes.len());
+        let mut by_uid: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
+        let mut by_sandbox: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
+        for sandbox in &listing.sandboxes {
+            let at = *by_uid.entry(&sandbox.pod_uid).or_insert_with(|| {
+                pods.push(PodListing { identity: identity(sandbox), objects: Vec::with_capacity(4) });
+                pods.len() - 1
+            });
+            by_sandbox.insert(&sandbox.id, at);
+            pods[at].objects.push(ListedObject { id: &sandbox.id, phase: Some(sandbox.state.phase()) });
+        }
+        let mut orphans: HashMap<&'a str, Vec<&'a ListedContainer>> = HashMap::new();
+        for container in &listing.containers {
+            let object = ListedObject { id: &container.id, phase: container.state.phase() };
+            let at = by_sandbox.get(container.sandbox_id.as_str()).copied().or_else(|| {
+                // Its sandbox is gone already, or came after the first list: the pod may be known all the same.
+                let uid = self.cache.pod_of(&container.id).or_else(|| self.cache.pod_of(&container.sandbox_id))?;
+                by_uid.get(uid.as_str()).copied().or_else(|| {
+                    pods.push(self.nothing_of(&uid)?);
+                    Some(pods.len() - 1)
+                })
+            });
+            match at {
+                Some(at) => pods[at].objects.push(object),
+                None => orphans.entry(&container.sandbox_id).or_default().push(container),
+            }
+        }
+        (pods, orphans)
+    }
+
+    fn nothing_of<'a>(&self, uid: &PodUid) -> Option<PodListing<'a>> {
+        let identity = self.cache.inspect(uid, |state| state.identity().clone())?;
+        Some(PodListing { identity, objects: Vec::new() })
+    }
+}
+
+fn identity(sandbox: &ListedSandbox) -> PodIdentity {
+    PodIdentity {
+        uid: sandbox.pod_uid.as_str().into(),
+        namespace: sandbox.namespace.as_str().into(),
+        name: sandbox.pod_name.as_str().into(),
+    }
+}
+
+fn observation(pod: &PodIdentity, stamp: Stamp, observed_at: Wall, absent: Vec<ObjectId>) -> Observation {
+    Observation {
+        origin: Origin::Read(Source::Relist),
+        stamp,
+        observed_at,
+        pod: pod.clone(),
+        sandboxes: Vec::new(),
+        containers: Vec::new(),
+        absent,
+        detail: Detail::Full,
+    }
+}
+
+/// What the list shows of what differs: all that will ever be known of it if it is gone before it can be read.
+fn as_listed(
+    listing: &Listing,
+    pod: &PodIdentity,
+    difference: &Difference,
+    stamp: Stamp,
+    observed_at: Wall,
+) -> Observation {
+    let mut seen = observation(pod, stamp, observed_at, Vec::new());
+    seen.detail = Detail::Lean;
+    let of_pod = listing.sandboxes.iter().filter(|sandbox| sandbox.pod_uid == pod.uid.as_str());
+    seen.sandboxes =
+        of_pod.filter(|sandbox| difference.changed.contains(sandbox.id.as_str())).map(|sandbox| lean_sandbox(sandbox, pod)).collect();
+    let changed = listing.containers.iter().filter(|container| difference.changed.contains(container.id.as_str()));
+    seen.containers = changed.map(lean_container).collect();
+    seen
+}
+
+fn lean_sandbox(sandbox: &ListedSandbox, pod: &PodIdentity) -> SandboxStatus {
+    SandboxStatus {
+        id: sandbox.id.as_str().into(),
+        pod: pod.clone(),
+        attempt: sandbox.attempt,
+        state: sandbox.state,
+        created_at: Wall::from_cri(sandbox.created_at),
+        ips: Vec::new(),
+        labels: Labels::new(),
+        annotations: Labels::new(),
+        runtime_handler: String::new(),
+    }
+}
+
+fn lean_container(container: &ListedContainer) -> ContainerStatus {
+    ContainerStatus {
+        id: container.id.as_str().into(),
+        sandbox_id: container.sandbox_id.as_str().into(),
+        name: container.name.as_str().into(),
+        attempt: container.attempt,
+        state: container.state,
+        created_at: Wall::from_cri(container.created_at),
+        started_at: None,
+        finished_at: None,
+        exit_code: None,
+        reason: String::new(),
+        message: String::new(),
+        image: String::new(),
+        image_ref: String::new(),
+        labels: Labels::new(),
+        annotations: Labels::new(),
+    }
+}

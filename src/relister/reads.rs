@@ -1,0 +1,535 @@
+//! Targeted reads: which pods are to be read, how many at a time, and what happens when that fails.
+//!
+//! Requests for a pod coalesce; one that comes while the pod is being read is read once more afterwards, so that each is
+//! answered by a read that began after it. Pods are read side by side up to a limit, each call has a deadline, and a pod
+//! whose reads hang is from then on read in a lane of its own: it delays no other. What failed is tried again, for ever,
+//! ever more rarely. Never writes the cache.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, time::DelayQueue};
+
+use crate::{
+    arbiter::{Arbiter, Ask, NOW, PodAsk, ReadCause, Scope},
+    cache::Cache,
+    clock::{Clock, Mono},
+    cri::{Client, CriError, Filter, ListedContainer, pod_of_container},
+    metrics::{Metrics, ReadOutcome},
+    model::{
+        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Stamp, Subject,
+    },
+};
+
+/// Reads that are waited for later, at most: past it they are done at once.
+const DELAYED_AT_MOST: usize = 65_536;
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// Asks for reads. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reads(mpsc::UnboundedSender<Request>);
+
+/// Why a reader did not get a fresh state.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The runtime did not give it.
+    #[error("the pod could not be read: {0}")]
+    Failed(Arc<CriError>),
+    /// plegd is shutting down.
+    #[error("plegd is shutting down")]
+    ShuttingDown,
+}
+
+/// Does the reading: the one task that knows what is pending.
+pub struct Reader {
+    client: Client,
+    cache: Cache,
+    arbiter: Arc<Arbiter>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    parallelism: usize,
+    requests: mpsc::UnboundedReceiver<Request>,
+    reads: Reads,
+}
+
+/// One request, or several for the same pod.
+#[derive(Debug)]
+struct Request {
+    /// The pod; for containers whose pod is not known, the id of their sandbox stands for it.
+    uid: PodUid,
+    pod: Option<PodIdentity>,
+    scope: Scope,
+    cause: ReadCause,
+    after: Duration,
+    /// What a list showed, for what is gone when it is read.
+    seen: Option<Box<Observation>>,
+    /// The sandbox that a list names for a container.
+    sandboxes: HashMap<ObjectId, ObjectId>,
+    /// Dropped when it has been done once.
+    done: Vec<mpsc::Sender<()>>,
+    waiters: Vec<oneshot::Sender<Result<Mono, ReadError>>>,
+}
+
+/// What came of a read.
+struct Finished {
+    uid: PodUid,
+    cause: ReadCause,
+    took: Duration,
+    /// What is still to be read, and why.
+    failed: Option<(Request, Arc<CriError>)>,
+}
+
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    /// The last one was a hang: it waits in its own lane.
+    hung: bool,
+    /// What is tried again when its time has come; what is asked for meanwhile goes with it.
+    retry: Option<Request>,
+}
+
+/// What becomes due later.
+#[derive(Debug)]
+enum Due {
+    Request(Request),
+    Retry(PodUid),
+}
+
+// === impl Reads ===
+
+impl Reads {
+    /// Asks for these reads.
+    pub fn ask_all(&self, asks: impl IntoIterator<Item = PodAsk>) {
+        for PodAsk { pod, ask } in asks {
+            self.send(Request::new(pod.uid.clone(), Some(pod), ask));
+        }
+    }
+
+    /// Reads what a list showed; `done` is dropped when that has been done once.
+    pub(super) fn read_listed(&self, pod: PodIdentity, ask: Ask, seen: Observation, done: mpsc::Sender<()>) {
+        let sandboxes = seen.containers.iter().map(|listed| (listed.id.clone(), listed.sandbox_id.clone())).collect();
+        let mut request = Request::new(pod.uid.clone(), Some(pod), ask);
+        request.done.push(done);
+        request.seen = Some(Box::new(seen));
+        request.sandboxes = sandboxes;
+        self.send(request);
+    }
+
+    /// Reads containers whose sandbox no list has: the sandbox says which pod it is, or their labels do.
+    pub(super) fn read_orphans(
+        &self,
+        sandbox_id: &ObjectId,
+        containers: Vec<&ListedContainer>,
+        done: mpsc::Sender<()>,
+    ) {
+        let ids = containers.iter().map(|container| ObjectId::from(container.id.as_str()));
+        let scope = Scope::Ids(ids.chain([sandbox_id.clone()]).collect());
+        let ask = Ask { scope, cause: ReadCause::Relist, after: NOW };
+        let mut request = Request::new(sandbox_id.as_str().into(), None, ask);
+        request.sandboxes =
+            containers.iter().map(|container| (container.id.as_str().into(), sandbox_id.clone())).collect();
+        request.done.push(done);
+        self.send(request);
+    }
+
+    /// Reads all of a pod, in a read that begins after this call, and says when that was.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the runtime could not be asked. Drop the future to stop waiting; there is no other deadline than
+    /// that of the calls.
+    pub async fn fresh(&self, uid: &PodUid) -> Result<Mono, ReadError> {
+        let (waiter, answer) = oneshot::channel();
+        let ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
+        let mut request = Request::new(uid.clone(), None, ask);
+        request.waiters.push(waiter);
+        self.send(request);
+        answer.await.unwrap_or(Err(ReadError::ShuttingDown))
+    }
+
+    fn send(&self, request: Request) {
+        // Nobody listens only at shutdown.
+        let _ = self.0.send(request);
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    fn new(uid: PodUid, pod: Option<PodIdentity>, ask: Ask) -> Self {
+        Self {
+            uid,
+            pod,
+            scope: ask.scope,
+            cause: ask.cause,
+            after: ask.after,
+            seen: None,
+            sandboxes: HashMap::new(),
+            done: Vec::new(),
+            waiters: Vec::new(),
+        }
+    }
+
+    /// Both, in one read. A list that was made later has the better view of what may be gone.
+    fn join(&mut self, other: Request) {
+        self.pod = self.pod.take().or(other.pod);
+        self.scope.join(other.scope);
+        // What a relist has found is put down to the relist, whatever else it was to be read for.
+        self.cause = self.cause.min(other.cause);
+        match (&mut self.seen, other.seen) {
+            (Some(seen), Some(more)) => {
+                let known: HashSet<_> = more.containers.iter().map(|container| container.id.clone()).collect();
+                seen.containers.retain(|container| !known.contains(&container.id));
+                seen.containers.extend(more.containers);
+                let known: HashSet<_> = more.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+                seen.sandboxes.retain(|sandbox| !known.contains(&sandbox.id));
+                seen.sandboxes.extend(more.sandboxes);
+                seen.stamp.lower = seen.stamp.lower.min(more.stamp.lower);
+            }
+            (seen @ None, more) => *seen = more,
+            (Some(_), None) => {}
+        }
+        self.sandboxes.extend(other.sandboxes);
+        self.done.extend(other.done);
+        self.waiters.extend(other.waiters);
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// A reader of up to `parallelism` pods at a time, and the handle to ask it by.
+    pub fn new(
+        client: Client,
+        cache: Cache,
+        arbiter: Arc<Arbiter>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        parallelism: usize,
+    ) -> (Self, Reads) {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let reads = Reads(sender);
+        let reader =
+            Self { client, cache, arbiter, clock, metrics, parallelism, requests, reads: reads.clone() };
+        (reader, reads)
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut agenda = Agenda::default();
+        let mut tasks: JoinSet<Finished> = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
+                    Ok(finished) => self.finish(finished, &mut agenda),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => {}
+                },
+                Some(request) = self.requests.recv() => agenda.put(request),
+                Some(due) = agenda.delayed.next(), if !agenda.delayed.is_empty() => agenda.wake(due.into_inner()),
+            }
+            while let Ok(request) = self.requests.try_recv() {
+                agenda.put(request);
+            }
+            while let Some(request) = agenda.take(self.parallelism) {
+                let pod = PodRead {
+                    client: self.client.clone(),
+                    cache: self.cache.clone(),
+                    arbiter: self.arbiter.clone(),
+                    clock: self.clock.clone(),
+                    reads: self.reads.clone(),
+                };
+                tasks.spawn(pod.read(request));
+            }
+            self.metrics.reads.pending.set(agenda.pending.len() as i64);
+            self.metrics.reads.running.set(agenda.running.len() as i64);
+            self.metrics.reads.failing_pods.set(agenda.failures.len() as i64);
+        }
+    }
+
+    fn finish(&self, finished: Finished, agenda: &mut Agenda) {
+        self.metrics.reads.duration.observe(finished.took.as_secs_f64());
+        let outcome = match &finished.failed {
+            None => ReadOutcome::Ok,
+            Some((_, error)) if matches!(**error, CriError::Deadline { .. }) => ReadOutcome::Timeout,
+            Some(_) => ReadOutcome::Error,
+        };
+        self.metrics.reads.done.inc((finished.cause, outcome));
+        agenda.finish(finished, outcome == ReadOutcome::Timeout);
+    }
+}
+
+/// What is to be read, by pod.
+#[derive(Default)]
+struct Agenda {
+    pending: HashMap<PodUid, Request>,
+    /// Pods in the order in which they came; a pod may stand in it without being pending.
+    order: VecDeque<PodUid>,
+    /// Pods that are being read, and whether in the lane for those that hang.
+    running: HashMap<PodUid, Lane>,
+    delayed: DelayQueue<Due>,
+    failures: HashMap<PodUid, Failures>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Main,
+    Hung,
+}
+
+// === impl Agenda ===
+
+impl Agenda {
+    fn put(&mut self, request: Request) {
+        let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
+        match retry {
+            // Its turn comes with the retry. Only a reader who waits gets a try of its own.
+            Some(retry) if request.waiters.is_empty() => retry.join(Request { done: Vec::new(), ..request }),
+            _ if request.after.is_zero() || self.delayed.len() >= DELAYED_AT_MOST => self.put_now(request),
+            _ => {
+                let after = request.after;
+                self.delayed.insert(Due::Request(request), after);
+            }
+        }
+    }
+
+    fn wake(&mut self, due: Due) {
+        let request = match due {
+            Due::Request(request) => Some(Request { after: NOW, ..request }),
+            Due::Retry(uid) => self.failures.get_mut(&uid).and_then(|failures| failures.retry.take()),
+        };
+        match request {
+            Some(request) => self.put_now(request),
+            None => {}
+        }
+    }
+
+    fn put_now(&mut self, request: Request) {
+        match self.pending.get_mut(&request.uid) {
+            Some(pending) => pending.join(request),
+            None => {
+                self.order.push_back(request.uid.clone());
+                self.pending.insert(request.uid.clone(), request);
+            }
+        }
+    }
+
+    /// The next pod that may be read: not while it is being read, and not where its lane is full.
+    fn take(&mut self, parallelism: usize) -> Option<Request> {
+        let busy = |running: &HashMap<PodUid, Lane>, lane| running.values().filter(|at| **at == lane).count();
+        let (main, hung) = (busy(&self.running, Lane::Main) < parallelism, busy(&self.running, Lane::Hung) == 0);
+        if !main && !hung {
+            return None;
+        }
+        let at = self.order.iter().position(|uid| {
+            let may = match self.lane(uid) {
+                Lane::Main => main,
+                Lane::Hung => hung,
+            };
+            may && !self.running.contains_key(uid)
+        })?;
+        let uid = self.order.remove(at)?;
+        self.running.insert(uid.clone(), self.lane(&uid));
+        self.pending.remove(&uid)
+    }
+
+    fn lane(&self, uid: &PodUid) -> Lane {
+        match self.failures.get(uid) {
+            Some(Failures { hung: true, .. }) => Lane::Hung,
+            _ => Lane::Main,
+        }
+    }
+
+    fn finish(&mut self, finished: Finished, hung: bool) {
+        self.running.remove(&finished.uid);
+        let Some((request, _)) = finished.failed else {
+            self.failures.remove(&finished.uid);
+            return;
+        };
+        let failures = self.failures.entry(finished.uid.clone()).or_default();
+        failures.hung = hung;
+        let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);
+        failures.count = failures.count.saturating_add(1);
+        match &mut failures.retry {
+            Some(retry) => retry.join(request),
+            retry @ None => {
+                *retry = Some(request);
+                self.delayed.insert(Due::Retry(finished.uid), wait.mul_f64(1.0 - 0.3 * fastrand::f64()));
+            }
+        }
+    }
+}
+
+/// Reads one pod.
+struct PodRead {
+    client: Client,
+    cache: Cache,
+    arbiter: Arc<Arbiter>,
+    clock: Clock,
+    reads: Reads,
+}
+
+// === impl PodRead ===
+
+impl PodRead {
+    async fn read(self, mut request: Request) -> Finished {
+        let began = self.clock.now();
+        let done = std::mem::take(&mut request.done);
+        let waiters = std::mem::take(&mut request.waiters);
+        let (uid, cause) = (request.uid.clone(), request.cause);
+        let whole = request.scope == Scope::Whole;
+        let failed = self.read_ids(request, began).await;
+        if whole && failed.is_none() {
+            self.cache.mark_read(&uid, began);
+        }
+        for waiter in waiters {
+            let answer = failed.as_ref().map_or(Ok(began), |(_, error)| Err(ReadError::Failed(error.clone())));
+            let _ = waiter.send(answer);
+        }
+        drop(done);
+        Finished { uid, cause, took: self.clock.now().since(began), failed }
+    }
+
+    /// Reads and settles; what could not be read comes back.
+    async fn read_ids(&self, mut request: Request, began: Mono) -> Option<(Request, Arc<CriError>)> {
+        let ids = match &request.scope {
+            Scope::Ids(ids) => ids.clone(),
+            Scope::Whole => match self.whole(&mut request).await {
+                Ok(ids) => ids,
+                Err(error) => return Some((request, Arc::new(error))),
+            },
+        };
+        let mut found = Found::default();
+        let mut failed = BTreeSet::new();
+        let mut last_error = None;
+        for id in ids {
+            if let Err(error) = self.status(&request, &id, &mut found).await {
+                failed.insert(id);
+                // A runtime that is away will not answer the next one either; a hang need not be hung through again.
+                let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
+                last_error = Some(error);
+                if hopeless {
+                    break;
+                }
+            }
+        }
+        self.settle(&request, found, began);
+        let error = last_error?;
+        // What was not reached is read again with what failed.
+        if !matches!(request.scope, Scope::Whole) && matches!(error, CriError::Failed { .. } | CriError::Malformed { .. }) {
+            request.scope = Scope::Ids(failed);
+        }
+        Some((request, Arc::new(error)))
+    }
+
+    /// All ids of a pod: what the runtime lists for it and what is held of it.
+    async fn whole(&self, request: &mut Request) -> Result<BTreeSet<ObjectId>, CriError> {
+        let mut ids: BTreeSet<ObjectId> =
+            self.cache.inspect(&request.uid, |state| state.ids().cloned().collect()).unwrap_or_default();
+        let mut sandboxes: BTreeSet<ObjectId> = ids.iter().filter(|id| self.is_sandbox(request, id)).cloned().collect();
+        let listed = self.client.list_sandboxes(&Filter::PodUid(request.uid.to_string())).await?;
+        sandboxes.extend(listed.into_iter().map(|sandbox| sandbox.id.into()));
+        for sandbox in sandboxes {
+            for container in self.client.list_containers(&Filter::Sandbox(sandbox.clone())).await? {
+                let id = ObjectId::from(container.id);
+                request.sandboxes.insert(id.clone(), sandbox.clone());
+                ids.insert(id);
+            }
+            ids.insert(sandbox);
+        }
+        Ok(ids)
+    }
+
+    fn is_sandbox(&self, request: &Request, id: &ObjectId) -> bool {
+        self.locate(request, id).is_some_and(|(subject, _)| subject == Subject::Sandbox)
+    }
+
+    /// What an id is, and in which sandbox.
+    fn locate(&self, request: &Request, id: &ObjectId) -> Option<(Subject, ObjectId)> {
+        if let Some(sandbox) = request.sandboxes.get(id) {
+            return Some((Subject::Container, sandbox.clone()));
+        }
+        let listed = request.seen.as_ref().is_some_and(|seen| seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
+        if listed || request.sandboxes.values().any(|sandbox| sandbox == id) {
+            return Some((Subject::Sandbox, id.clone()));
+        }
+        self.cache.inspect(&request.uid, |state| state.locate(id.as_str())).flatten()
+    }
+
+    async fn status(&self, request: &Request, id: &ObjectId, found: &mut Found) -> Result<(), CriError> {
+        let place = self.locate(request, id);
+        if !matches!(place, Some((Subject::Sandbox, _))) {
+            let newest = || self.cache.inspect(&request.uid, |state| state.newest_sandbox()).flatten();
+            let sandbox = place.as_ref().map(|(_, sandbox)| sandbox.clone()).or_else(newest);
+            let sandbox = sandbox.unwrap_or_else(|| "".into());
+            if let Some(status) = self.client.container_status(id, &sandbox).await? {
+                found.containers.push(status);
+                return Ok(());
+            }
+        }
+        if !matches!(place, Some((Subject::Container, _)))
+            && let Some(status) = self.client.sandbox_status(id).await?
+        {
+            found.sandboxes.push(status);
+            return Ok(());
+        }
+        found.absent.push(id.clone());
+        Ok(())
+    }
+
+    fn settle(&self, request: &Request, found: Found, began: Mono) {
+        let (upper, observed_at) = self.clock.now_both();
+        let Some(pod) = request.pod.clone().or_else(|| self.identify(request, &found)) else {
+            if !found.absent.is_empty() || !found.containers.is_empty() {
+                tracing::debug!(pod = %request.uid, "A container belongs to no pod that the runtime knows; it is left out.");
+            }
+            return;
+        };
+        // What the list showed and is gone already: told as the list saw it, then removed.
+        if let Some(seen) = &request.seen {
+            let mut listed = (**seen).clone();
+            listed.sandboxes.retain(|sandbox| found.absent.contains(&sandbox.id));
+            listed.containers.retain(|container| found.absent.contains(&container.id));
+            if !listed.sandboxes.is_empty() || !listed.containers.is_empty() {
+                self.reads.ask_all(self.arbiter.settle(&listed));
+            }
+        }
+        let observation = Observation {
+            origin: Origin::Read(request.cause.source()),
+            stamp: Stamp { lower: Some(began), upper },
+            observed_at,
+            pod,
+            sandboxes: found.sandboxes,
+            containers: found.containers,
+            absent: found.absent,
+            detail: Detail::Full,
+        };
+        self.reads.ask_all(self.arbiter.settle(&observation));
+    }
+
+    /// The pod of what was found, where the request did not say: as held, or as the runtime says.
+    fn identify(&self, request: &Request, found: &Found) -> Option<PodIdentity> {
+        let held = self.cache.inspect(&request.uid, |state| state.identity().clone());
+        held.or_else(|| Some(found.sandboxes.first()?.pod.clone()))
+            .or_else(|| found.containers.iter().find_map(pod_of_container))
+    }
+}
+
+/// What a read has found so far.
+#[derive(Default)]
+struct Found {
+    sandboxes: Vec<SandboxStatus>,
+    containers: Vec<ContainerStatus>,
+    absent: Vec<ObjectId>,
+}

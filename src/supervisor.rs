@@ -1,0 +1,404 @@
+//! The supervisor: decides when to relist, follows the stream's ups and downs, and keeps the mode.
+//!
+//! Owns the one timer of the generic path. It decodes nothing and settles nothing: relists are the relister's, misses the
+//! ledger's, and what follows from both is the pure machine's ([`Machine`]). No stream trouble is fatal and none makes
+//! plegd unhealthy; a runtime that is away is waited for.
+
+mod machine;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::machine::{Input, Machine, Mode};
+use crate::{
+    arbiter::Arbiter,
+    clock::{Clock, Mono},
+    cri::{
+        CriError, RuntimeInfo,
+        quirks::{Quirk, Quirks},
+    },
+    evented::StreamChange,
+    health::{Heartbeat, Latch, Note},
+    ledger::{GRACE, Ledger},
+    metrics::{DisconnectReason, Label, Metrics, Outcome, RelistCause},
+    relister::{Relisted, Relister},
+};
+
+/// The longest period where subscribers take events from each other.
+const SHARED_CHANNEL_PERIOD: Duration = Duration::from_secs(10);
+/// When the backlog that a runtime sends to a new subscriber has passed.
+const BACKLOG_PASSED: Duration = Duration::from_secs(3);
+/// Two relists that somebody asks for are at least so far apart.
+const REQUESTS_APART: Duration = Duration::from_millis(250);
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// How often the supervisor shows that it is alive while nothing happens.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What the supervisor is told to do by.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    /// The shortest relist period.
+    pub period: Duration,
+    /// The longest.
+    pub max_period: Duration,
+    /// By which part of itself a period varies.
+    pub jitter: f64,
+}
+
+/// What the supervisor knows, for whoever looks.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// The mode.
+    pub mode: Mode,
+    /// The relist period in force.
+    pub period: Duration,
+    /// What the runtime says it is, once it has.
+    pub runtime: Option<RuntimeInfo>,
+    /// Since when the stream is up.
+    pub stream_up: Option<Mono>,
+}
+
+/// What the supervisor shows of itself.
+pub struct Signs {
+    /// Opens with the first complete relist.
+    pub ready: Latch,
+    /// The mode.
+    pub mode: Note,
+    /// The stream.
+    pub stream: Note,
+    /// The runtime.
+    pub runtime: Note,
+    /// It is alive.
+    pub heartbeat: Heartbeat,
+    /// What it knows.
+    pub situation: Arc<ArcSwap<Situation>>,
+}
+
+/// What the supervisor is connected to.
+pub struct Wires {
+    /// Does the relists.
+    pub relister: Relister,
+    /// Is told whether the stream is up.
+    pub arbiter: Arc<Arbiter>,
+    /// Says what the stream has missed.
+    pub ledger: Ledger,
+    /// What becomes of the stream.
+    pub changes: mpsc::UnboundedReceiver<StreamChange>,
+    /// Relists that somebody asks for.
+    pub requests: Arc<Notify>,
+    /// Wakes the receiver when the runtime is back.
+    pub hurry: Arc<Notify>,
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The supervisor.
+pub struct Supervisor {
+    wires: Wires,
+    signs: Signs,
+    rhythm: Rhythm,
+    machine: Machine,
+    runtime: Option<RuntimeInfo>,
+    /// What the runtime is must be asked (again).
+    unidentified: bool,
+    stream_up: Option<Mono>,
+    stream_lost: Option<Mono>,
+    last_stream_trouble: Option<String>,
+    /// The relist that is next, and why; none while the lists of one are under way.
+    next: Option<(Instant, RelistCause)>,
+    /// One that must follow the one that is under way.
+    again: Option<RelistCause>,
+    backlog: Option<Instant>,
+    last_began: Option<Mono>,
+    failures: u32,
+}
+
+/// What a relist has come to.
+enum Progress {
+    /// The lists are compared, and what differs is being read.
+    Listed(Listed),
+    /// What differs has been read, or has at least been tried.
+    Complete { cause: RelistCause, began: Mono },
+}
+
+struct Listed {
+    cause: RelistCause,
+    began: Mono,
+    result: Result<(Option<RuntimeInfo>, Relisted), CriError>,
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// A supervisor that relists at once.
+    pub fn new(wires: Wires, signs: Signs, rhythm: Rhythm) -> Self {
+        let machine = Machine::new(rhythm.period, rhythm.max_period);
+        wires.metrics.relists.period.set(machine.period().as_secs_f64());
+        Self {
+            next: Some((wires.clock.timer(Duration::ZERO), RelistCause::Start)),
+            wires,
+            signs,
+            rhythm,
+            machine,
+            runtime: None,
+            unidentified: true,
+            stream_up: None,
+            stream_lost: None,
+            last_stream_trouble: None,
+            again: None,
+            backlog: None,
+            last_began: None,
+            failures: 0,
+        }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut under_way: JoinSet<Progress> = JoinSet::new();
+        let mut overdue = None;
+        let far = self.wires.clock.timer(Duration::from_secs(100 * 365 * 86_400));
+        loop {
+            let (next, cause) = self.next.unwrap_or((far, RelistCause::Period));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(change) = self.wires.changes.recv() => self.follow(change),
+                Some(progress) = under_way.join_next(), if !under_way.is_empty() => match progress {
+                    Ok(Progress::Listed(listed)) => {
+                        if let Some(reads) = self.listed(listed) {
+                            under_way.spawn(reads);
+                        }
+                    }
+                    Ok(Progress::Complete { cause, began }) => {
+                        self.complete(cause, began);
+                        overdue = Some(self.wires.clock.timer(GRACE));
+                    }
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => {}
+                },
+                () = tokio::time::sleep_until(overdue.unwrap_or(far)), if overdue.is_some() => {
+                    overdue = None;
+                    self.count_misses();
+                }
+                () = tokio::time::sleep_until(self.backlog.unwrap_or(far)), if self.backlog.is_some() => {
+                    self.backlog = None;
+                    self.relist_soon(RelistCause::Backlog, Duration::ZERO);
+                }
+                () = self.wires.requests.notified() => self.relist_soon(RelistCause::Request, REQUESTS_APART),
+                () = tokio::time::sleep_until(next), if self.next.is_some() => {
+                    self.next = None;
+                    under_way.spawn(self.relist(cause));
+                }
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+            self.signs.heartbeat.beat();
+        }
+    }
+
+    fn relist(&mut self, cause: RelistCause) -> impl Future<Output = Progress> + Send + use<> {
+        let relister = self.wires.relister.clone();
+        let identify = self.unidentified;
+        let (began, at) = self.wires.clock.now_both();
+        self.wires.metrics.relists.began(at);
+        if let Some(last) = self.last_began.replace(began) {
+            self.wires.metrics.relists.interval.observe(began.since(last).as_secs_f64());
+        }
+        async move {
+            let result = async {
+                let runtime = if identify { Some(relister.identify().await?) } else { None };
+                Ok((runtime, relister.relist().await?))
+            };
+            Progress::Listed(Listed { cause, began, result: result.await })
+        }
+    }
+
+    /// The lists have come, or not; sets when the next ones are due. What is still to be read does not hold them up.
+    fn listed(&mut self, listed: Listed) -> Option<impl Future<Output = Progress> + Send + use<>> {
+        let Listed { cause, began, result } = listed;
+        match result {
+            Ok((runtime, relisted)) => {
+                if let Some(runtime) = runtime {
+                    self.adopt(runtime);
+                }
+                self.answers();
+                let wait = self.jittered(self.machine.period());
+                self.next = Some(match self.again.take() {
+                    Some(again) => (self.wires.clock.timer(Duration::ZERO), again),
+                    None => (self.wires.clock.timer(wait), RelistCause::Period),
+                });
+                Some(async move {
+                    relisted.reads.await;
+                    Progress::Complete { cause, began }
+                })
+            }
+            Err(error) => {
+                let (now, at) = self.wires.clock.now_both();
+                self.wires.metrics.relists.ended(cause, Outcome::Error, now.since(began), at);
+                let wait = self.fail(&error);
+                self.again = None;
+                self.next = Some((self.wires.clock.timer(wait), RelistCause::Retry));
+                None
+            }
+        }
+    }
+
+    fn complete(&mut self, cause: RelistCause, began: Mono) {
+        let (now, at) = self.wires.clock.now_both();
+        let took = now.since(began);
+        tracing::debug!(cause = cause.as_str(), ?took, "Relisted.");
+        self.wires.metrics.relists.ended(cause, Outcome::Ok, took, at);
+        self.signs.ready.open();
+        if let Some(lost) = self.stream_lost.take_if(|lost| began >= *lost) {
+            self.wires.metrics.mode.fallback.observe(now.since(lost).as_secs_f64());
+        }
+        let suspects = self.wires.ledger.has_suspects();
+        self.step(Input::Relisted { suspects });
+    }
+
+    fn answers(&mut self) {
+        if self.failures > 0 {
+            tracing::info!(after_failures = self.failures, "The runtime answers again.");
+            // Whoever waits to subscribe again need not wait any longer.
+            self.wires.hurry.notify_one();
+        }
+        self.failures = 0;
+    }
+
+    /// Says it once, tries again soon, and then less often.
+    fn fail(&mut self, error: &CriError) -> Duration {
+        if self.failures == 0 {
+            if error.runtime_is_away() {
+                tracing::warn!(%error, "The runtime does not answer; waiting for it. What is served is as of the last relist.");
+            } else {
+                tracing::error!(
+                    %error,
+                    "The relist failed; it is tried again. What is served is as of the last one: look at the runtime."
+                );
+            }
+            self.signs.runtime.bad(error.to_string());
+            self.signs.ready.waits_for(format!("not yet complete: {error}"));
+        }
+        self.unidentified = true;
+        let wait = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rhythm.period);
+        self.failures = self.failures.saturating_add(1);
+        self.jittered(wait)
+    }
+
+    /// The runtime has said what it is.
+    fn adopt(&mut self, runtime: RuntimeInfo) {
+        let quirks = Quirks::of(&runtime.name, &runtime.version);
+        let shared = quirks.has(Quirk::SharedChannel);
+        let longest = if shared { self.rhythm.max_period.min(SHARED_CHANNEL_PERIOD) } else { self.rhythm.max_period };
+        if self.runtime.as_ref() != Some(&runtime) {
+            let known: Vec<&str> = quirks.iter().map(Quirk::summary).collect();
+            tracing::info!(%runtime, cri = runtime.api_version, ?known, "Following the runtime.");
+            self.step(Input::Longest(longest));
+        }
+        self.signs.runtime.good(runtime.to_string());
+        self.unidentified = false;
+        self.runtime = Some(runtime);
+        self.publish();
+    }
+
+    fn follow(&mut self, change: StreamChange) {
+        match change {
+            StreamChange::Up { since } => {
+                self.stream_up = Some(since);
+                self.wires.arbiter.set_stream_up(Some(since));
+                self.signs.stream.good("up");
+                self.last_stream_trouble = None;
+                self.step(Input::StreamUp);
+                self.backlog = Some(self.wires.clock.timer(BACKLOG_PASSED));
+                self.relist_soon(RelistCause::StreamUp, Duration::ZERO);
+            }
+            StreamChange::Lost { at, why, reason } => {
+                if self.stream_up.take().is_some() {
+                    tracing::warn!(%why, "The event stream is lost: polling until it is back.");
+                    self.stream_lost = Some(at);
+                    self.unidentified = true;
+                    self.relist_soon(RelistCause::StreamLost, Duration::ZERO);
+                } else if self.last_stream_trouble.as_ref() != Some(&why) {
+                    if reason == DisconnectReason::Unsupported {
+                        tracing::info!(%why, "The runtime has no events: polling.");
+                    } else {
+                        tracing::info!(%why, "The event stream cannot be had yet: polling.");
+                    }
+                }
+                self.backlog = None;
+                self.wires.arbiter.set_stream_up(None);
+                self.signs.stream.bad(why.clone());
+                self.last_stream_trouble = Some(why);
+                self.step(Input::StreamLost);
+            }
+        }
+    }
+
+    fn count_misses(&mut self) {
+        let missed = self.wires.ledger.overdue(self.wires.clock.now());
+        if !missed.is_empty() {
+            let first = missed.first().map(|kind| kind.as_str()).unwrap_or_default();
+            tracing::warn!(
+                count = missed.len(),
+                first,
+                "The event stream has missed changes that a relist found: relisting more often. Does somebody else \
+                 subscribe to a runtime whose subscribers share one stream?"
+            );
+            self.step(Input::Missed);
+            self.relist_within(self.machine.period());
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let before = self.machine;
+        self.machine = before.step(input);
+        if before.mode() != self.machine.mode() {
+            tracing::info!(mode = %self.machine.mode(), from = %before.mode(), "The mode has changed.");
+            self.wires.metrics.mode.enter(self.machine.mode());
+        }
+        if before != self.machine {
+            self.wires.metrics.relists.period.set(self.machine.period().as_secs_f64());
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let (mode, period) = (self.machine.mode(), self.machine.period());
+        self.signs.mode.good(format!("{mode}, a relist every {}", humantime::format_duration(period)));
+        let (runtime, stream_up) = (self.runtime.clone(), self.stream_up);
+        self.signs.situation.store(Arc::new(Situation { mode, period, runtime, stream_up }));
+    }
+
+    /// Relists now, or at most `apart` after the last one; after the one that is under way, since that began too early.
+    fn relist_soon(&mut self, cause: RelistCause, apart: Duration) {
+        let Some((next, _)) = self.next else {
+            self.again = Some(cause);
+            return;
+        };
+        let since_last = self.last_began.map_or(apart, |last| self.wires.clock.now().since(last));
+        let at = self.wires.clock.timer(apart.saturating_sub(since_last));
+        if at < next {
+            self.next = Some((at, cause));
+        }
+    }
+
+    fn relist_within(&mut self, period: Duration) {
+        let at = self.wires.clock.timer(period);
+        if let Some((next, _)) = &mut self.next {
+            *next = at.min(*next);
+        }
+    }
+
+    fn jittered(&self, period: Duration) -> Duration {
+        let by = self.rhythm.jitter * (2.0 * fastrand::f64() - 1.0);
+        period.mul_f64(1.0 + by)
+    }
+}

@@ -1,0 +1,181 @@
+//! The mode machine: how far the stream is trusted, and how long to wait between relists. Pure.
+//!
+//! | mode | when | relist period |
+//! | --- | --- | --- |
+//! | polling | the stream is down, or there is none | the shortest |
+//! | probing | the stream is up and not yet trusted | doubles with every relist that finds nothing the stream missed |
+//! | evented | it has been right up to the longest period | the longest |
+
+use std::{fmt, time::Duration};
+
+/// How plegd follows the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// By relisting alone.
+    Polling,
+    /// By the stream, while relists find out whether it misses anything.
+    Probing,
+    /// By the stream, with a rare relist.
+    Evented,
+}
+
+/// The mode, and the period that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    mode: Mode,
+    period: Duration,
+    shortest: Duration,
+    longest: Duration,
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The stream is up.
+    StreamUp,
+    /// It is not.
+    StreamLost,
+    /// A relist is complete.
+    Relisted {
+        /// Whether it found something that the stream has not told, and may yet tell within its grace.
+        suspects: bool,
+    },
+    /// The stream has missed something.
+    Missed,
+    /// The longest period is another one now: the runtime is another one.
+    Longest(Duration),
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// Polling, with relists from `shortest` to `longest` apart.
+    pub fn new(shortest: Duration, longest: Duration) -> Self {
+        let longest = longest.max(shortest);
+        Self { mode: Mode::Polling, period: shortest, shortest, longest }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Time between relists.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// What becomes of it.
+    pub fn step(self, input: Input) -> Self {
+        let probe = Self { mode: Mode::Probing, period: self.shortest, ..self };
+        match (input, self.mode) {
+            (Input::StreamLost, _) => Self { mode: Mode::Polling, ..probe },
+            (Input::StreamUp, _) => probe.settled(),
+            (Input::Missed, Mode::Probing | Mode::Evented) => probe.settled(),
+            (Input::Relisted { suspects: false }, Mode::Probing) => {
+                Self { period: (self.period * 2).min(self.longest), ..self }.settled()
+            }
+            (Input::Longest(longest), _) => {
+                let longest = longest.max(self.shortest);
+                let mode = if self.mode == Mode::Evented { Mode::Probing } else { self.mode };
+                Self { mode, longest, period: self.period.min(longest), ..self }.settled()
+            }
+            (Input::Missed | Input::Relisted { .. }, _) => self,
+        }
+    }
+
+    /// A stream that was right for the longest period is trusted.
+    fn settled(self) -> Self {
+        let trusted = self.mode == Mode::Probing && self.period >= self.longest && self.longest > self.shortest;
+        Self { mode: if trusted { Mode::Evented } else { self.mode }, ..self }
+    }
+}
+
+// === impl Mode ===
+
+impl Mode {
+    /// All modes.
+    pub const ALL: [Mode; 3] = [Mode::Polling, Mode::Probing, Mode::Evented];
+
+    /// `polling`, `probing` or `evented`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Polling => "polling",
+            Mode::Probing => "probing",
+            Mode::Evented => "evented",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLEAN: Input = Input::Relisted { suspects: false };
+    const SUSPECT: Input = Input::Relisted { suspects: true };
+
+    fn seconds(machine: &Machine) -> u64 {
+        machine.period().as_secs()
+    }
+
+    fn machine() -> Machine {
+        Machine::new(Duration::from_secs(1), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn trust_grows_with_every_relist_that_finds_nothing_missed() {
+        let mut it = machine().step(Input::StreamUp);
+        assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 1));
+        for (period, mode) in [
+            (2, Mode::Probing),
+            (4, Mode::Probing),
+            (8, Mode::Probing),
+            (16, Mode::Probing),
+            (32, Mode::Probing),
+            (60, Mode::Evented),
+            (60, Mode::Evented),
+        ] {
+            it = it.step(CLEAN);
+            assert_eq!((it.mode(), seconds(&it)), (mode, period));
+        }
+    }
+
+    #[test]
+    fn a_suspicion_stops_the_growth_and_a_miss_starts_it_over() {
+        let mut it = [Input::StreamUp, CLEAN, CLEAN, SUSPECT].into_iter().fold(machine(), Machine::step);
+        assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 4));
+        it = it.step(Input::Missed);
+        assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 1));
+        it = std::iter::repeat_n(CLEAN, 10).fold(it, Machine::step);
+        assert_eq!(it.mode(), Mode::Evented);
+        it = it.step(Input::Missed);
+        assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 1));
+    }
+
+    #[test]
+    fn a_lost_stream_means_polling_and_nothing_but_the_stream_ends_that() {
+        for before in [machine(), std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step)] {
+            let mut it = before.step(Input::StreamLost);
+            for input in [CLEAN, SUSPECT, Input::Missed, Input::StreamLost] {
+                it = it.step(input);
+                assert_eq!((it.mode(), seconds(&it)), (Mode::Polling, 1));
+            }
+            assert_eq!(it.step(Input::StreamUp).mode(), Mode::Probing);
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_asks_for_care_is_relisted_more_often() {
+        let mut it = machine().step(Input::Longest(Duration::from_secs(10))).step(Input::StreamUp);
+        it = std::iter::repeat_n(CLEAN, 10).fold(it, Machine::step);
+        assert_eq!((it.mode(), seconds(&it)), (Mode::Evented, 10));
+        it = it.step(Input::Longest(Duration::from_secs(60)));
+        assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 10));
+    }
+}
