@@ -8,11 +8,4 @@ pub mod cri {
         include!(concat!(env!("OUT_DIR"), "/cri/runtime.v1.rs"));
     }
 }
-/// generated
-pub mod sim {
-    /// generated
-    #[allow(missing_docs, unreachable_pub)]
-    pub mod v1 {
-        include!(concat!(env!("OUT_DIR"), "/sim/runtime.v1.rs"));
-    }
-}
+pub mod sim;
