@@ -5,10 +5,7 @@
 
 use std::marker::PhantomData;
 
-use prost::{
-    Message,
-    bytes::BufMut as _,
-};
+use prost::{Message, bytes::BufMut as _};
 use tonic::{
     Status,
     codec::{BufferSettings, Codec, EncodeBuf, Encoder},

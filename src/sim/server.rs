@@ -112,10 +112,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
     type StreamContainersStream = BoxStream<'static, Result<v1::StreamContainersResponse, Status>>;
     type GetContainerEventsStream = BoxStream<'static, Result<v1::ContainerEventResponse, Status>>;
 
-    async fn version(
-        &self,
-        _: Request<v1::VersionRequest>,
-    ) -> Result<Response<v1::VersionResponse>, Status> {
+    async fn version(&self, _: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
         self.call(Method::Version, "", async { Ok(self.read_version()) }).await
     }
 
@@ -216,8 +213,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
                 return Err(Status::unknown("sandbox config metadata is nil"));
             }
             let spec = container_spec(config)?;
-            let create =
-                runtime.change_and_wait(move |truth| truth.create_container(&sandbox_id, spec));
+            let create = runtime.change_and_wait(move |truth| truth.create_container(&sandbox_id, spec));
             Ok(v1::CreateContainerResponse { container_id: create.await? })
         })
         .await
@@ -417,8 +413,7 @@ fn unknown_method(method: &str) -> Status {
 
 fn sandbox_spec(request: v1::RunPodSandboxRequest) -> Result<SandboxSpec, Status> {
     let config = request.config.ok_or_else(|| Status::unknown("sandbox config is nil"))?;
-    let metadata =
-        config.metadata.ok_or_else(|| Status::unknown("sandbox config must include metadata"))?;
+    let metadata = config.metadata.ok_or_else(|| Status::unknown("sandbox config must include metadata"))?;
     let network = config
         .linux
         .and_then(|linux| linux.security_context)
