@@ -1,5 +1,7 @@
 //! The simulated runtime behaves as the facts about the real ones say, over a real socket and in process with paused time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers are tests")]
+
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use hyper_util::rt::TokioIo;
@@ -18,7 +20,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, clippy::all)]
 mod lab {
     include!(concat!(env!("OUT_DIR"), "/lab/runtime.v1.rs"));
 }
@@ -78,8 +80,12 @@ impl Events {
 
     /// All that comes until the runtime is silent for a second.
     async fn rest(&mut self) -> Vec<ContainerEventResponse> {
+        self.until_silent_for(Duration::from_secs(1)).await
+    }
+
+    async fn until_silent_for(&mut self, silence: Duration) -> Vec<ContainerEventResponse> {
         let mut events = Vec::new();
-        while let Ok(Ok(Some(event))) = timeout(Duration::from_secs(1), self.0.message()).await {
+        while let Ok(Ok(Some(event))) = timeout(silence, self.0.message()).await {
             events.push(event);
         }
         events
@@ -532,12 +538,7 @@ async fn with_fault(profile: Profile, fault: EventFault, dose: Dose) -> Vec<Cont
     let call = subscribe(&runtime, &client).await;
     runtime.faults().events(fault, dose);
     running_pod(&runtime, "a");
-    let mut events = call.await.unwrap();
-    let mut got = Vec::new();
-    while let Ok(Ok(Some(event))) = timeout(Duration::from_secs(20), events.0.message()).await {
-        got.push(event);
-    }
-    got
+    call.await.unwrap().until_silent_for(DEADLINE).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -713,11 +714,11 @@ async fn under_churn_the_lists_are_the_truth_and_the_events_its_history() {
         let churn = Churn::new(10).run(runtime.clone(), 5, Duration::from_millis(50));
         let reader = async {
             match call {
-                Some(call) => call.await.unwrap().rest().await,
+                Some(call) => call.await.unwrap().until_silent_for(DEADLINE).await,
                 None => Vec::new(),
             }
         };
-        let churn = timeout(Duration::from_secs(60), churn);
+        let churn = timeout(Duration::from_secs(20), churn);
         let (_, events) = tokio::join!(churn, reader);
         let told: BTreeMap<_, usize> = events.iter().fold(BTreeMap::new(), |mut told, event| {
             *told.entry((event.container_id.clone(), event.container_event_type)).or_default() += 1;
@@ -734,4 +735,51 @@ async fn under_churn_the_lists_are_the_truth_and_the_events_its_history() {
         let true_ids: Vec<_> = runtime.read(|truth| truth.view().containers.keys().cloned().collect());
         assert_eq!(listed, true_ids);
     }
+}
+
+/// What two subscribers are told under churn, faults and a restart, all from one seed.
+async fn deliveries(seed: u64) -> (Vec<String>, Vec<String>) {
+    let runtime = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::simulated(Wall::from_nanos(NOW)).0, seed);
+    let client = client(&runtime);
+    let faults = runtime.faults();
+    for fault in [
+        EventFault::Drop,
+        EventFault::Duplicate,
+        EventFault::Reorder,
+        EventFault::Replay,
+        EventFault::OlderView,
+        EventFault::Delay(Duration::from_millis(700)),
+        EventFault::Stall(Duration::from_millis(300)),
+    ] {
+        faults.events(fault, Dose::Chance(0.1));
+    }
+    let churn = tokio::spawn(Churn::new(10).run(runtime.clone(), seed, Duration::from_millis(50)));
+    for _ in 0..2 {
+        let call = subscribe(&runtime, &client).await;
+        let read = async move { call.await.unwrap().until_silent_for(DEADLINE).await };
+        let _ = timeout(Duration::from_secs(10), read).await;
+        runtime.restart(Duration::from_millis(200)).await.unwrap();
+    }
+    churn.abort();
+    let told = runtime.deliveries().iter().map(|delivery| format!("{delivery:?}")).collect();
+    (told, runtime.history().iter().map(|change| format!("{change:?}")).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_history_and_tells_the_same() {
+    let (told, happened) = deliveries(11).await;
+    assert!(told.len() > 50, "{} events", told.len());
+    assert_eq!((told, happened), deliveries(11).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_method_that_is_not_there_is_counted_and_can_be_ordered_to_fail() {
+    let runtime = runtime(Profile::CONTAINERD_1_6);
+    let mut client = client(&runtime);
+    runtime.faults().calls(Method::GetContainerEvents, CallFault::fail(Code::Unavailable), Dose::Next(1));
+    for code in [Code::Unavailable, Code::Unimplemented] {
+        let refused = client.get_container_events(lab::GetEventsRequest {}).await.unwrap_err();
+        assert_eq!(refused.code(), code);
+    }
+    assert_eq!(runtime.calls()[&Method::GetContainerEvents], 2);
 }

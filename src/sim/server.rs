@@ -2,6 +2,7 @@
 //!
 //! Life-cycle calls go on when their caller leaves, as Go handlers do, and wait where the event queue makes them wait.
 
+mod answer;
 mod read;
 
 use std::time::Duration;
@@ -12,28 +13,20 @@ use futures::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
+use answer::{Answer, EventStream};
+
 use super::{
     SimRuntime,
-    codec::NOT_UTF_8,
     faults::{CallFault, Method},
     profile::{Events, SandboxDeleted},
-    truth::{ContainerSpec, Refused, SandboxSpec},
+    truth::{ContainerSpec, Refused, SandboxSpec, lifecycle::DELETION_LAG},
     v1::{self, runtime_service_server},
 };
-
-/// How long containerd 2.x keeps a sandbox in its store after it has sent the DELETED.
-const DELETION_TAKES: Duration = Duration::from_millis(2);
 
 /// The CRI service of a simulated runtime.
 #[derive(Debug)]
 pub struct RuntimeService {
     runtime: SimRuntime,
-}
-
-/// An answer that can be made not to decode.
-trait Answer: Default + Send + 'static {
-    /// The answer, with a string in it that goes out as bytes which are not UTF-8.
-    fn garbage() -> Self;
 }
 
 // === impl RuntimeService ===
@@ -90,20 +83,6 @@ impl RuntimeService {
         })
         .await
     }
-
-    /// A stream of batches, each counted items long.
-    fn batches<I: Send + 'static, T: Send + 'static>(
-        items: Vec<I>,
-        size: usize,
-        batch: impl Fn(Vec<I>) -> T + Send + 'static,
-    ) -> BoxStream<'static, Result<T, Status>> {
-        let mut batches = Vec::new();
-        let mut items = items.into_iter().peekable();
-        while items.peek().is_some() {
-            batches.push(Ok(batch(items.by_ref().take(size).collect())));
-        }
-        stream::iter(batches).boxed()
-    }
 }
 
 #[async_trait]
@@ -157,7 +136,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         self.life_cycle(Method::RemovePodSandbox, &id.clone(), async move {
             runtime.change_and_wait(|truth| truth.begin_remove_sandbox(&id)).await?;
             if runtime.profile().sandbox_deleted == SandboxDeleted::BeforeDeletion {
-                tokio::time::sleep(DELETION_TAKES).await;
+                tokio::time::sleep(DELETION_LAG).await;
             }
             runtime.change_and_wait(|truth| truth.finish_remove_sandbox(&id)).await;
             Ok(v1::RemovePodSandboxResponse {})
@@ -188,16 +167,14 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
-        let Some(size) = self.runtime.profile().stream_batch else {
-            return Err(unknown_method("StreamPodSandboxes"));
-        };
         let filter = request.into_inner().filter.unwrap_or_default();
+        let size = self.runtime.profile().stream_batch;
         let list = self.call(Method::StreamPodSandboxes, "", async {
-            Ok(v1::ListPodSandboxResponse { items: self.list_sandboxes(&filter) })
+            size.map(|_| self.list_sandboxes(&filter)).ok_or_else(|| unknown_method("StreamPodSandboxes"))
         });
-        let items = list.await?.into_inner().items;
+        let items = list.await?.into_inner();
         let batch = |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes };
-        Ok(Response::new(Self::batches(items, size, batch)))
+        Ok(Response::new(batches(items, size.unwrap_or(usize::MAX), batch)))
     }
 
     async fn create_container(
@@ -280,16 +257,14 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<v1::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
-        let Some(size) = self.runtime.profile().stream_batch else {
-            return Err(unknown_method("StreamContainers"));
-        };
         let filter = request.into_inner().filter.unwrap_or_default();
+        let size = self.runtime.profile().stream_batch;
         let list = self.call(Method::StreamContainers, "", async {
-            Ok(v1::ListContainersResponse { containers: self.list_of_containers(&filter) })
+            size.map(|_| self.list_of_containers(&filter)).ok_or_else(|| unknown_method("StreamContainers"))
         });
-        let items = list.await?.into_inner().containers;
+        let items = list.await?.into_inner();
         let batch = |containers| v1::StreamContainersResponse { containers };
-        Ok(Response::new(Self::batches(items, size, batch)))
+        Ok(Response::new(batches(items, size.unwrap_or(usize::MAX), batch)))
     }
 
     async fn container_status(
@@ -304,22 +279,18 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         &self,
         _: Request<v1::GetEventsRequest>,
     ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
-        match self.runtime.profile().events {
-            Events::Unimplemented => {
-                return Err(Status::unimplemented("method GetContainerEvents not implemented"));
-            }
-            Events::EndAtOnce => {
-                self.runtime.core().count(Method::GetContainerEvents);
-                return Ok(Response::new(stream::empty().boxed()));
-            }
-            _ => {}
-        }
         let subscribe = async {
-            let mut events = self.runtime.queue().subscribe();
+            let mut events = match self.runtime.profile().events {
+                Events::Unimplemented => {
+                    return Err(Status::unimplemented("method GetContainerEvents not implemented"));
+                }
+                Events::EndAtOnce => return Ok(EventStream::default()),
+                _ => self.runtime.queue().subscribe(),
+            };
             // A Go server sends its headers with the first message, so a client waits until then for the answer to its
             // call (grpc-rust#2302). tonic sends them when this function returns: so it returns no earlier.
             match events.next().await {
-                None => Ok(EventStream(stream::empty().boxed())),
+                None => Ok(EventStream::default()),
                 Some(Err(status)) => Err(status),
                 Some(Ok(first)) => Ok(EventStream(stream::iter([Ok(first)]).chain(events).boxed())),
             }
@@ -328,70 +299,6 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         Ok(Response::new(answer.into_inner().0))
     }
 }
-
-/// An event stream, as an answer to a call.
-struct EventStream(BoxStream<'static, Result<v1::ContainerEventResponse, Status>>);
-
-impl Default for EventStream {
-    fn default() -> Self {
-        Self(stream::empty().boxed())
-    }
-}
-
-impl Answer for EventStream {
-    fn garbage() -> Self {
-        let event = v1::ContainerEventResponse { container_id: NOT_UTF_8.to_owned(), ..Default::default() };
-        Self(stream::iter([Ok(event)]).boxed())
-    }
-}
-
-/// Answers of which one string is enough to spoil them.
-macro_rules! answers {
-    ($($answer:ident { $field:ident: $garbage:expr })*) => {
-        $(impl Answer for v1::$answer {
-            #[allow(clippy::needless_update, reason = "some have no other field")]
-            fn garbage() -> Self {
-                Self { $field: $garbage, ..Self::default() }
-            }
-        })*
-    };
-}
-
-answers! {
-    VersionResponse { runtime_name: NOT_UTF_8.to_owned() }
-    RunPodSandboxResponse { pod_sandbox_id: NOT_UTF_8.to_owned() }
-    CreateContainerResponse { container_id: NOT_UTF_8.to_owned() }
-    StatusResponse {
-        status: Some(v1::RuntimeStatus {
-            conditions: vec![v1::RuntimeCondition { r#type: NOT_UTF_8.to_owned(), ..Default::default() }],
-        })
-    }
-    ListPodSandboxResponse {
-        items: vec![v1::PodSandbox { id: NOT_UTF_8.to_owned(), ..Default::default() }]
-    }
-    ListContainersResponse {
-        containers: vec![v1::Container { id: NOT_UTF_8.to_owned(), ..Default::default() }]
-    }
-    PodSandboxStatusResponse {
-        status: Some(v1::PodSandboxStatus { id: NOT_UTF_8.to_owned(), ..Default::default() })
-    }
-    ContainerStatusResponse {
-        status: Some(v1::ContainerStatus { id: NOT_UTF_8.to_owned(), ..Default::default() })
-    }
-}
-
-/// Answers that have nothing in them to spoil.
-macro_rules! empty_answers {
-    ($($answer:ident)*) => {
-        $(impl Answer for v1::$answer {
-            fn garbage() -> Self {
-                Self {}
-            }
-        })*
-    };
-}
-
-empty_answers! { StopPodSandboxResponse RemovePodSandboxResponse StartContainerResponse StopContainerResponse RemoveContainerResponse }
 
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
@@ -405,6 +312,15 @@ impl From<Refused> for Status {
             }
         }
     }
+}
+
+/// A stream of batches of that many items.
+fn batches<I: Send + 'static, T: Send + 'static>(
+    items: Vec<I>,
+    size: usize,
+    batch: impl Fn(Vec<I>) -> T + Send + 'static,
+) -> BoxStream<'static, Result<T, Status>> {
+    stream::iter(items).chunks(size).map(move |items| Ok(batch(items))).boxed()
 }
 
 fn unknown_method(method: &str) -> Status {

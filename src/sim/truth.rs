@@ -4,7 +4,7 @@
 //! payload read at that moment), and the history that tests compare with what plegd told. It never waits, sends or loses
 //! anything; that is for [`super::events`] and [`super::faults`].
 
-mod lifecycle;
+pub(super) mod lifecycle;
 mod outage;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -390,5 +390,75 @@ impl ContainerSpec {
             )]),
             log_path: format!("{name}/{attempt}.log"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
+
+    fn pod() -> SandboxSpec {
+        SandboxSpec::of_pod("default", "web", "uid-1")
+    }
+
+    fn container(attempt: u32) -> ContainerSpec {
+        ContainerSpec::of_pod(&pod(), "main", attempt, "busybox:1")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_runs_twice_or_where_it_cannot() {
+        let mut truth = Truth::new(Profile::CONTAINERD_2_1, Clock::simulated(NOW).0, 1);
+        let sandbox = truth.run_sandbox(pod()).unwrap();
+        assert!(matches!(truth.run_sandbox(pod()), Err(Refused::NameTaken(_))));
+        assert!(truth.run_sandbox(SandboxSpec { attempt: 1, ..pod() }).is_ok());
+        let id = truth.create_container(&sandbox, container(0)).unwrap();
+        assert!(matches!(truth.create_container(&sandbox, container(0)), Err(Refused::NameTaken(_))));
+        assert!(matches!(truth.exit(&id, 0), Err(Refused::WrongState(..))));
+        truth.start_container(&id).unwrap();
+        assert!(matches!(truth.start_container(&id), Err(Refused::WrongState(..))));
+        truth.exit(&id, 0).unwrap();
+        assert!(matches!(truth.start_container(&id), Err(Refused::WrongState(..))));
+        truth.stop_sandbox(&sandbox).unwrap();
+        assert!(matches!(truth.create_container(&sandbox, container(1)), Err(Refused::SandboxNotReady(_))));
+        truth.crash();
+        assert_eq!(truth.remove_sandbox(&sandbox), Err(Refused::Down));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_a_sandbox_kills_its_containers_and_takes_its_address() {
+        let mut truth = Truth::new(Profile::CONTAINERD_2_1, Clock::simulated(NOW).0, 1);
+        let sandbox = truth.run_sandbox(pod()).unwrap();
+        assert_eq!(truth.sandbox(&sandbox).unwrap().ips.len(), 1);
+        let id = truth.create_container(&sandbox, container(0)).unwrap();
+        truth.start_container(&id).unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        truth.stop_sandbox(&sandbox).unwrap();
+        let ended = truth.container(&id).unwrap();
+        assert_eq!((ended.state, ended.exit_code), (ContainerState::Exited, 137));
+        assert_eq!(ended.finished_at.unwrap().seconds_since(ended.started_at.unwrap()), 1.0);
+        assert!(truth.sandbox(&sandbox).unwrap().ips.is_empty());
+        let signals = truth.take_signals();
+        truth.stop_sandbox(&sandbox).unwrap();
+        assert!(truth.take_signals().is_empty(), "it is stopped already");
+        assert_eq!(signals.len(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_oom_kill_before_2_3_turns_its_reason_later_and_at_its_own_time() {
+        let mut truth = Truth::new(Profile::CONTAINERD_2_1, Clock::simulated(NOW).0, 1);
+        let sandbox = truth.run_sandbox(pod()).unwrap();
+        let id = truth.create_container(&sandbox, container(0)).unwrap();
+        truth.start_container(&id).unwrap();
+        truth.oom(&id).unwrap();
+        assert_eq!(truth.container(&id).unwrap().reason, "Error");
+        let due = truth.next_due().unwrap();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        truth.settle();
+        assert_eq!(truth.container(&id).unwrap().reason, "OOMKilled");
+        let turned = truth.history().last().unwrap();
+        assert_eq!((turned.at, turned.signalled), (due, false));
+        assert_eq!(turned.wall.seconds_since(NOW), 0.3);
     }
 }

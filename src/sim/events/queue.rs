@@ -126,18 +126,15 @@ impl Queue {
         let id = self.next_subscriber;
         self.next_subscriber += 1;
         match self.kind {
-            Events::Blocking { retention, .. } => {
-                // A dead subscriber that the runtime has not noticed counts: the backlog is for the first alone.
-                if self.subscribers.is_empty() {
-                    self.expire(retention, now);
-                    let to = VecDeque::from([id]);
-                    let backlog = self.kept.drain(..).map(|(_, event)| Publishing {
-                        event,
-                        to: to.clone(),
-                        accepted: true,
-                    });
-                    self.publishing.extend(backlog);
-                }
+            // A dead subscriber that the runtime has not noticed counts: the backlog is for the first alone.
+            Events::Blocking { retention, .. } if self.subscribers.is_empty() => {
+                self.expire(retention, now);
+                let backlog = self.kept.drain(..).map(|(_, event)| Publishing {
+                    event,
+                    to: VecDeque::from([id]),
+                    accepted: true,
+                });
+                self.publishing.extend(backlog);
             }
             Events::Broadcast { .. } if !self.started => {
                 // The task starts before its first client is registered, so a part of the backlog goes to nobody.

@@ -36,7 +36,7 @@ impl RuntimeService {
         self.runtime.read(|truth| {
             let view = truth.view();
             let sandbox = match resolve(&view.sandboxes, id)? {
-                Some(sandbox) => sandbox,
+                Some((_, sandbox)) => sandbox,
                 None => return Err(Status::not_found(self.no_such("sandbox", "pod", id))),
             };
             let timestamp = match profile.status_timestamp {
@@ -59,7 +59,7 @@ impl RuntimeService {
 
     pub(super) fn read_container_status(&self, id: &str) -> Result<v1::ContainerStatusResponse, Status> {
         self.runtime.read(|truth| match resolve(&truth.view().containers, id)? {
-            Some(container) => Ok(v1::ContainerStatusResponse {
+            Some((_, container)) => Ok(v1::ContainerStatusResponse {
                 status: Some(wire::container_status(container)),
                 info: self.info(),
             }),
@@ -134,28 +134,21 @@ impl RuntimeService {
 }
 
 /// What an id or the unambiguous beginning of one names. An ambiguous one is an error, and no NotFound.
-fn resolve<'a, T>(map: &'a BTreeMap<String, T>, id: &str) -> Result<Option<&'a T>, Status> {
-    if let Some(found) = map.get(id) {
-        return Ok(Some(found));
-    }
+fn resolve<'a, T>(map: &'a BTreeMap<String, T>, id: &str) -> Result<Option<(&'a String, &'a T)>, Status> {
     if id.is_empty() {
         return Ok(None);
     }
     let mut beginning_so = map.range(id.to_owned()..).take_while(|(key, _)| key.starts_with(id));
     match (beginning_so.next(), beginning_so.next()) {
-        (Some((_, found)), None) => Ok(Some(found)),
-        (None, _) => Ok(None),
+        (Some(found), _) if found.0 == id => Ok(Some(found)),
+        (found, None) => Ok(found),
         _ => Err(Status::unknown(format!("prefix {id:?} is ambiguous"))),
     }
 }
 
 fn full_id<T>(map: &BTreeMap<String, T>, id: String) -> String {
-    if map.contains_key(&id) || id.is_empty() {
-        return id;
-    }
-    let mut beginning_so = map.range(id.clone()..).take_while(|(key, _)| key.starts_with(&id));
-    match (beginning_so.next(), beginning_so.next()) {
-        (Some((key, _)), None) => key.clone(),
+    match resolve(map, &id) {
+        Ok(Some((full, _))) => full.clone(),
         _ => id,
     }
 }

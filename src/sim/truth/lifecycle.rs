@@ -11,7 +11,7 @@ use crate::sim::{
 };
 
 /// How long a sandbox stays in containerd's store after its DELETED was sent, where nothing blocks.
-const DELETION_LAG: Duration = Duration::from_millis(2);
+pub(in crate::sim) const DELETION_LAG: Duration = Duration::from_millis(2);
 
 const KILLED: i32 = 137;
 const TERMINATED: i32 = 143;
@@ -101,8 +101,8 @@ impl Truth {
         }
         if self.profile.sandbox_deleted == SandboxDeleted::BeforeDeletion
             && let Some(sandbox) = self.view.sandboxes.get_mut(id)
-            && !std::mem::replace(&mut sandbox.forgotten, true)
         {
+            sandbox.forgotten = true;
             self.signal(id, id, Kind::ContainerDeletedEvent);
         }
         Ok(())
