@@ -38,7 +38,7 @@ pub mod v1 {
 }
 
 pub use churn::Churn;
-pub use faults::{CallFault, Dose, EventFault, Faults, Method, Stamp, Target};
+pub use faults::{CallFault, Dose, EventFault, Faults, Method, Only, Stamp, Target};
 pub use profile::Profile;
 pub use runtime::SimRuntime;
 pub use serve::SimConnector;

@@ -9,7 +9,7 @@ use lab::{ContainerEventResponse, ContainerEventType as Kind, runtime_service_cl
 use plegd::{
     clock::{Clock, Wall},
     sim::{
-        CallFault, Churn, Dose, EventFault, Method, Profile, SimRuntime, Stamp, Target, What,
+        CallFault, Churn, Dose, EventFault, Method, Only, Profile, SimRuntime, Stamp, Target, What,
         churn::populate,
         truth::{ContainerSpec, SandboxSpec},
     },
@@ -782,4 +782,55 @@ async fn a_method_that_is_not_there_is_counted_and_can_be_ordered_to_fail() {
         assert_eq!(refused.code(), code);
     }
     assert_eq!(runtime.calls()[&Method::GetContainerEvents], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_process_answers_nothing_and_goes_on_where_it_was() {
+    let runtime = runtime(Profile::CONTAINERD_2_1);
+    let mut client = client(&runtime);
+    let call = subscribe(&runtime, &client).await;
+    let (_, id) = running_pod(&runtime, "a");
+    let mut events = call.await.unwrap();
+    assert_eq!(events.rest().await.len(), 4);
+
+    runtime.faults().hang(Target::Process);
+    runtime.change(|truth| truth.exit(&id, 0)).unwrap();
+    assert!(timeout(Duration::from_secs(3600), events.0.message()).await.is_err());
+    let mut other = client.clone();
+    let mut version_call = tokio::spawn(async move { version(&mut other).await });
+    assert!(timeout(Duration::from_secs(3600), &mut version_call).await.is_err());
+
+    runtime.faults().release(&Target::Process);
+    assert_eq!(events.next().await.container_event_type(), Kind::ContainerStoppedEvent);
+    version_call.await.unwrap().unwrap();
+    assert_eq!(list(&mut client).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_can_be_ordered_for_one_container_or_one_type() {
+    let runtime = runtime(Profile::CONTAINERD_2_1);
+    let client = client(&runtime);
+    let call = subscribe(&runtime, &client).await;
+    let started = lab_to_sim(Kind::ContainerStartedEvent);
+    // As in both runtimes, whose exit monitors start before STARTED is built: STOPPED overtakes STARTED, which then shows the older view.
+    runtime.faults().events_only(Only::Kind(started), EventFault::Reorder, Dose::Always);
+    let (_, id) = running_pod(&runtime, "a");
+    runtime.faults().events_only(Only::Id(id.clone()), EventFault::Duplicate, Dose::Next(1));
+    runtime.change(|truth| truth.exit(&id, 0)).unwrap();
+    let events = call.await.unwrap().rest().await;
+    let of_container: Vec<_> = events.into_iter().filter(|event| event.container_id == id).collect();
+    assert_eq!(
+        kinds(&of_container),
+        [
+            Kind::ContainerCreatedEvent,
+            Kind::ContainerStoppedEvent,
+            Kind::ContainerStoppedEvent,
+            Kind::ContainerStartedEvent
+        ]
+    );
+    assert_eq!(of_container[3].containers_statuses[0].state(), lab::ContainerState::ContainerRunning);
+}
+
+fn lab_to_sim(kind: Kind) -> plegd::sim::v1::ContainerEventType {
+    plegd::sim::v1::ContainerEventType::try_from(kind as i32).unwrap()
 }

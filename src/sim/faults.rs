@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tonic::{Code, Status};
 
+use super::v1::{ContainerEventResponse, ContainerEventType};
+
 /// The orders for a runtime. Cheap to clone; all clones give orders to the same runtime.
 #[derive(Clone, Debug)]
 pub struct Faults(Arc<Inner>);
@@ -22,6 +24,17 @@ pub enum Dose {
     Chance(f64),
     /// To all.
     Always,
+}
+
+/// Which events a fault may strike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// All.
+    Any,
+    /// Those of a type.
+    Kind(ContainerEventType),
+    /// Those of a sandbox or container.
+    Id(String),
 }
 
 /// What goes wrong with an event.
@@ -82,6 +95,9 @@ pub enum CallFault {
 /// What hangs until released.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
+    /// The whole process, as after SIGSTOP: connections are accepted and stay, and no byte moves on them. What happens
+    /// meanwhile is sent when it is released.
+    Process,
     /// All calls of a method.
     Method(Method),
     /// All calls that are about this sandbox or container.
@@ -119,7 +135,7 @@ struct Inner {
 #[derive(Debug)]
 struct Orders {
     rng: fastrand::Rng,
-    events: Vec<(EventFault, Dose)>,
+    events: Vec<(Only, EventFault, Dose)>,
     calls: Vec<(Method, CallFault, Dose)>,
     hung: BTreeSet<Target>,
     happened: u64,
@@ -143,7 +159,12 @@ impl Faults {
 
     /// Orders a fault of events. Orders add up.
     pub fn events(&self, fault: EventFault, dose: Dose) {
-        self.0.orders.lock().events.push((fault, dose));
+        self.events_only(Only::Any, fault, dose);
+    }
+
+    /// Orders a fault of certain events; the dose counts these alone. Orders add up.
+    pub fn events_only(&self, only: Only, fault: EventFault, dose: Dose) {
+        self.0.orders.lock().events.push((only, fault, dose));
     }
 
     /// Orders a fault of a method's calls. Orders add up.
@@ -177,14 +198,15 @@ impl Faults {
         self.0.orders.lock().happened
     }
 
-    /// What goes wrong with the next event.
-    pub(super) fn of_event(&self) -> Vec<EventFault> {
+    /// What goes wrong with an event.
+    pub(super) fn of_event(&self, event: &ContainerEventResponse) -> Vec<EventFault> {
         let mut orders = self.0.orders.lock();
         let Orders { rng, events, happened, .. } = &mut *orders;
+        let of_this = events.iter_mut().filter(|(only, _, _)| only.matches(event));
         let struck: Vec<_> =
-            events.iter_mut().filter_map(|(fault, dose)| dose.strikes(rng).then_some(*fault)).collect();
+            of_this.filter_map(|(_, fault, dose)| dose.strikes(rng).then_some(*fault)).collect();
         *happened += struck.len() as u64;
-        events.retain(|(_, dose)| *dose != Dose::Next(0));
+        events.retain(|(_, _, dose)| *dose != Dose::Next(0));
         struck
     }
 
@@ -217,6 +239,23 @@ impl Faults {
             released.await;
         }
     }
+
+    /// Whether the process is stopped.
+    pub(super) fn stopped(&self) -> bool {
+        self.0.orders.lock().hung.contains(&Target::Process)
+    }
+
+    /// Waits as long as the process is stopped.
+    pub(super) async fn continued(self) {
+        loop {
+            let mut released = std::pin::pin!(self.0.released.notified());
+            released.as_mut().enable();
+            if !self.stopped() {
+                return;
+            }
+            released.await;
+        }
+    }
 }
 
 // === impl Orders ===
@@ -226,7 +265,21 @@ impl Orders {
         self.hung.iter().any(|target| match target {
             Target::Method(hung) => *hung == method,
             Target::Id(hung) => hung == id,
+            // Stops the connections instead.
+            Target::Process => false,
         })
+    }
+}
+
+// === impl Only ===
+
+impl Only {
+    fn matches(&self, event: &ContainerEventResponse) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Kind(kind) => event.container_event_type() == *kind,
+            Self::Id(id) => event.container_id == *id,
+        }
     }
 }
 
@@ -292,14 +345,21 @@ mod tests {
     #[test]
     fn a_dose_of_two_strikes_twice_and_a_chance_now_and_then() {
         let faults = Faults::new(3);
+        let event = ContainerEventResponse { container_id: "a".to_owned(), ..Default::default() };
         faults.events(EventFault::Drop, Dose::Next(2));
-        let struck: Vec<_> = (0..4).map(|_| faults.of_event().len()).collect();
+        faults.events_only(Only::Id("b".to_owned()), EventFault::Drop, Dose::Always);
+        faults.events_only(
+            Only::Kind(ContainerEventType::ContainerDeletedEvent),
+            EventFault::Drop,
+            Dose::Always,
+        );
+        let struck: Vec<_> = (0..4).map(|_| faults.of_event(&event).len()).collect();
         assert_eq!(struck, [1, 1, 0, 0]);
         faults.events(EventFault::Duplicate, Dose::Chance(0.3));
-        let often = (0..1000).filter(|_| !faults.of_event().is_empty()).count();
+        let often = (0..1000).filter(|_| !faults.of_event(&event).is_empty()).count();
         assert!((200..400).contains(&often), "{often} of 1000");
         faults.clear();
-        assert!(faults.of_event().is_empty());
+        assert!(faults.of_event(&event).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

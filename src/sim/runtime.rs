@@ -318,7 +318,7 @@ impl Core {
 
     fn raise(&self, state: &mut State, signal: Signal, tickets: &mut Vec<Ticket>) {
         let Signal { sandbox_id, mut event } = signal;
-        let faults = self.faults.of_event();
+        let faults = self.faults.of_event(&event);
         let older = state.payloads.insert(sandbox_id, event.clone());
         if state.payloads.len() > 64 + 2 * state.truth.view().sandboxes.len() {
             let known = &state.truth.view().sandboxes;

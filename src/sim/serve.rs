@@ -1,13 +1,14 @@
 //! Connections: UNIX sockets and in-process pipes, which break off abruptly when the runtime's process ends.
 
 use std::{
-    future::{Ready, ready},
+    future::{self, Ready},
     io,
     path::{Path, PathBuf},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
@@ -16,7 +17,9 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::{Server, Uri, server::Connected};
 
-use super::{SimRuntime, server::RuntimeService, v1::runtime_service_server::RuntimeServiceServer};
+use super::{
+    SimRuntime, faults::Faults, server::RuntimeService, v1::runtime_service_server::RuntimeServiceServer,
+};
 
 /// What a pipe holds before its writer has to wait: about what a UNIX socket does.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -32,11 +35,13 @@ pub struct SocketHandle {
 #[derive(Clone, Debug)]
 pub struct SimConnector(SimRuntime);
 
-/// A connection that ends with the token: reads and writes fail from then on.
-#[derive(Debug)]
+/// A connection that ends with the token, reads and writes failing from then on, and that stands still while the process
+/// is stopped.
 struct Wire<S> {
     stream: S,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    faults: Faults,
+    continued: Option<BoxFuture<'static, ()>>,
 }
 
 // === impl SocketHandle ===
@@ -77,7 +82,7 @@ impl SimConnector {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "the simulated runtime is down"));
         }
         let (client, server) = tokio::io::duplex(PIPE_BYTES);
-        serve(&self.0, Wire::new(server, alive));
+        serve(&self.0, Wire::new(server, alive, self.0.faults().clone()));
         Ok(client)
     }
 }
@@ -92,7 +97,7 @@ impl tower::Service<Uri> for SimConnector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.connect().map(TokioIo::new))
+        future::ready(self.connect().map(TokioIo::new))
     }
 }
 
@@ -106,7 +111,7 @@ pub(super) fn listen(runtime: &SimRuntime, path: &Path, open: CancellationToken)
     let runtime = runtime.clone();
     tokio::spawn(async move {
         while let Some(Ok((stream, _))) = open.run_until_cancelled(listener.accept()).await {
-            serve(&runtime, Wire::new(stream, open.clone()));
+            serve(&runtime, Wire::new(stream, open.clone(), runtime.faults().clone()));
         }
     });
     Ok(())
@@ -128,15 +133,23 @@ where
 // === impl Wire ===
 
 impl<S> Wire<S> {
-    fn new(stream: S, cut: CancellationToken) -> Self {
-        Self { stream, cut: Box::pin(cut.cancelled_owned()) }
+    fn new(stream: S, cut: CancellationToken, faults: Faults) -> Self {
+        Self { stream, cut: Box::pin(cut.cancelled_owned()), faults, continued: None }
     }
 
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.cut.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::ConnectionReset.into()),
-            Poll::Pending => Ok(()),
+    /// Ready when bytes may move, or when none ever will.
+    fn poll_moving(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
+        if self.continued.is_none() && self.faults.stopped() {
+            self.continued = Some(self.faults.clone().continued().boxed());
+        }
+        if let Some(continued) = &mut self.continued {
+            ready!(continued.as_mut().poll(cx));
+            self.continued = None;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -146,19 +159,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(cx)?;
+        ready!(self.poll_moving(cx))?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
+        ready!(self.poll_moving(cx))?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(cx)?;
+        ready!(self.poll_moving(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
