@@ -834,3 +834,23 @@ async fn a_fault_can_be_ordered_for_one_container_or_one_type() {
 fn lab_to_sim(kind: Kind) -> plegd::sim::v1::ContainerEventType {
     plegd::sim::v1::ContainerEventType::try_from(kind as i32).unwrap()
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_under_load_brings_cri_o_down_before_1_33() {
+    for (profile, down) in [(Profile::CRI_O_1_31, true), (Profile::CRI_O_1_34, false)] {
+        let runtime = runtime(profile);
+        let mut client = client(&runtime);
+        subscribe(&runtime, &client).await.abort();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        running_pod(&runtime, "a");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(runtime.is_down(), down, "{}", profile.name);
+        assert_eq!(version(&mut client).await.is_err(), down);
+        if down {
+            runtime.recover().unwrap();
+            timeout(DEADLINE, version(&mut client)).await.unwrap().unwrap();
+            running_pod(&runtime, "b");
+            assert!(!runtime.is_down());
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The event queues of the runtimes: what GetContainerEvents sends to whom, and what is lost on the way.
 //!
-//! Owns the queue and its subscribers. Each kind is a set of rules in [`queue`], without I/O; this file is the shell that
+//! Owns the queue and its subscribers. Each kind is a set of rules in `queue`, without I/O; this file is the shell that
 //! wakes who waits. Like the runtimes' queues it lives in memory only, and a restart empties it.
 
 mod queue;
@@ -122,6 +122,11 @@ impl EventQueue {
     /// The latest deliveries, oldest first; those before the last 65,536 are forgotten.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.0.queue.lock().deliveries.iter().cloned().collect()
+    }
+
+    /// Whether the departure of a client has brought the process down (cri-o#9004).
+    pub(super) fn panicked(&self) -> bool {
+        self.0.queue.lock().panicked
     }
 
     /// Subscribers, those included that are gone without the runtime's knowing.

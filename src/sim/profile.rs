@@ -72,7 +72,18 @@ pub enum Events {
     Broadcast {
         /// Slots of the channel.
         capacity: usize,
+        /// What a client that leaves under load does to the process.
+        departure: Departure,
     },
+}
+
+/// What a client of the broadcaster that leaves under load does to the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// A second event before the client's handler is gone makes CRI-O panic (cri-o#9004; 1.28 to 1.32).
+    Panics,
+    /// Nothing (from 1.33 on).
+    Harmless,
 }
 
 /// Whether a sandbox's CREATED is sent.
@@ -245,7 +256,7 @@ impl Profile {
         name: "cri-o-1.28",
         runtime_name: "cri-o",
         runtime_version: "1.28.11",
-        events: Events::Broadcast { capacity: 1000 },
+        events: Events::Broadcast { capacity: 1000, departure: Departure::Panics },
         sandbox_created: SandboxCreated::Skipped,
         // After the deletion there is no sandbox, and without one CRI-O sends nothing: so this DELETED is never seen.
         sandbox_deleted: SandboxDeleted::AfterDeletion,
@@ -271,6 +282,14 @@ impl Profile {
         ..Self::CRI_O_1_28
     };
 
+    /// CRI-O 1.34 with events on: survives clients that leave.
+    pub const CRI_O_1_34: Self = Self {
+        name: "cri-o-1.34",
+        runtime_version: "1.34.0",
+        events: Events::Broadcast { capacity: 1000, departure: Departure::Harmless },
+        ..Self::CRI_O_1_31
+    };
+
     /// CRI-O 1.31 as it comes: events off.
     pub const CRI_O_1_31_EVENTS_OFF: Self = Self {
         name: "cri-o-1.31-events-off",
@@ -280,7 +299,7 @@ impl Profile {
     };
 
     /// Every simulated runtime.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CONTAINERD_1_6,
         Self::CONTAINERD_1_7,
         Self::CONTAINERD_2_1,
@@ -289,6 +308,7 @@ impl Profile {
         Self::CRI_O_1_26,
         Self::CRI_O_1_28,
         Self::CRI_O_1_31,
+        Self::CRI_O_1_34,
         Self::CRI_O_1_31_EVENTS_OFF,
     ];
 

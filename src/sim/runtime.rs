@@ -399,6 +399,16 @@ impl Core {
             state.sent.push_back(event.clone());
             tickets.push(self.queue.send(event));
         }
+        if self.queue.panicked()
+            && let Some(me) = self.me.upgrade()
+        {
+            tokio::spawn(async move {
+                // The first of these tasks empties the queue, and the panic is over.
+                if me.queue.panicked() {
+                    SimRuntime(me).crash();
+                }
+            });
+        }
     }
 
     /// Does something later, unless the process ends before.

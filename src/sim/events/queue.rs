@@ -11,7 +11,10 @@ use tonic::Status;
 use super::{Delivery, EventCounts};
 use crate::{
     clock::Mono,
-    sim::{profile::Events, v1::ContainerEventResponse},
+    sim::{
+        profile::{Departure, Events},
+        v1::ContainerEventResponse,
+    },
 };
 
 /// A handler that has failed to send takes about this long to close its subscription; events meanwhile go to it and are
@@ -40,6 +43,8 @@ pub(super) struct Queue {
     waiting: VecDeque<u64>,
     /// Broadcast: whether the task that reads the channel runs.
     started: bool,
+    /// Broadcast: whether a client's departure has brought the process down.
+    pub(super) panicked: bool,
     pub(super) counts: EventCounts,
     pub(super) deliveries: VecDeque<Delivery>,
 }
@@ -93,6 +98,7 @@ impl Queue {
             kept: VecDeque::new(),
             waiting: VecDeque::new(),
             started: false,
+            panicked: false,
             counts: EventCounts::default(),
             deliveries: VecDeque::new(),
         }
@@ -109,7 +115,7 @@ impl Queue {
                 self.taken = self.sent;
                 self.send_shared(event, capacity, now);
             }
-            Events::Broadcast { capacity } => {
+            Events::Broadcast { capacity, .. } => {
                 self.taken = self.sent;
                 self.keep(event, capacity, now);
             }
@@ -233,6 +239,7 @@ impl Queue {
         self.kept.clear();
         self.waiting.clear();
         self.started = false;
+        self.panicked = false;
     }
 
     pub(super) fn has_taken(&self, era: u64, number: u64) -> bool {
@@ -286,6 +293,10 @@ impl Queue {
                     Handed::Closed => {
                         self.subscribers.remove(&id);
                     }
+                    Handed::Panic => {
+                        self.panicked = true;
+                        return;
+                    }
                     Handed::Blocked => {
                         publishing.to.push_front(id);
                         return;
@@ -316,6 +327,7 @@ enum Handed {
     Over,
     ToTheDead,
     Closed,
+    Panic,
     Blocked,
 }
 
@@ -340,6 +352,15 @@ fn hand_over(
             subscriber.slots.push_back(publishing.event.clone());
             subscriber.wake();
             Handed::Over
+        }
+        (Events::Broadcast { departure: Departure::Panics, .. }, Life::Gone) => {
+            subscriber.life = Life::Closing(now);
+            Handed::ToTheDead
+        }
+        (Events::Broadcast { departure: Departure::Panics, .. }, Life::Closing(at))
+            if now.since(at) < HANDLER_CLOSES_IN =>
+        {
+            Handed::Panic
         }
         // CRI-O hands the same event to all the others, so that the dead one costs them nothing.
         (Events::Broadcast { .. }, _) => Handed::Closed,
@@ -373,7 +394,7 @@ mod tests {
 
     const SHARED: Events = Events::Shared { capacity: 1000 };
     const BLOCKING: Events = Events::Blocking { capacity: 100, retention: Duration::from_secs(300) };
-    const BROADCAST: Events = Events::Broadcast { capacity: 1000 };
+    const BROADCAST: Events = Events::Broadcast { capacity: 1000, departure: Departure::Harmless };
 
     fn queue(kind: Events) -> Queue {
         Queue::new(kind, fastrand::Rng::with_seed(1))
