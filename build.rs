@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
     compile("cri_lab", "lab", Side::Client)
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Side {
     Client,
     Server,
@@ -36,6 +36,11 @@ fn compile(proto: &str, module: &str, side: Side) -> io::Result<()> {
         .build_client(side == Side::Client)
         .build_server(side == Side::Server)
         .build_transport(false)
+        .codec_path(match side {
+            Side::Client => "tonic_prost::ProstCodec",
+            // Go servers can send strings that are not UTF-8, prost cannot: the simulation has a codec of its own.
+            Side::Server => "crate::sim::codec::SimCodec",
+        })
         .out_dir(out)
         .compile_fds(descriptors)
 }

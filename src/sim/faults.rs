@@ -1,0 +1,377 @@
+//! What goes wrong, to order: with events, with calls, and for how long.
+//!
+//! Owns the orders and the dice. It decides; [`super::runtime`] and [`super::server`] carry it out. With no order given it
+//! changes nothing, and a profile's own quirks are not faults: they are in [`super::profile`].
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tonic::{Code, Status};
+
+use super::v1::{ContainerEventResponse, ContainerEventType};
+
+/// The orders for a runtime. Cheap to clone; all clones give orders to the same runtime.
+#[derive(Clone, Debug)]
+pub struct Faults(Arc<Inner>);
+
+/// How often a fault happens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Dose {
+    /// To the next so many, and then no more.
+    Next(u32),
+    /// To each with this probability, from 0 to 1.
+    Chance(f64),
+    /// To all.
+    Always,
+}
+
+/// Which events a fault may strike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// All.
+    Any,
+    /// Those of a type.
+    Kind(ContainerEventType),
+    /// Those of a sandbox or container.
+    Id(String),
+}
+
+/// What goes wrong with an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EventFault {
+    /// It is lost.
+    Drop,
+    /// It is sent twice.
+    Duplicate,
+    /// It is sent this much later, with the stamp of its own time.
+    Delay(Duration),
+    /// It is sent after the next one; if there is none, after a second.
+    Reorder,
+    /// An event of earlier is sent again before it, the same to the last bit.
+    Replay,
+    /// `pod_sandbox_status` is unset.
+    NilStatus,
+    /// `containers_statuses` is empty, as when reading them failed.
+    NoStatuses,
+    /// It carries the statuses of the event before it of the same sandbox: an older view under a newer stamp.
+    OlderView,
+    /// It is stamped and sent this much after its statuses were read.
+    Stall(Duration),
+    /// Its stamp is nonsense.
+    Stamp(Stamp),
+    /// Its container id is not UTF-8, so that the message does not decode.
+    Garbage,
+}
+
+/// A stamp that says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// 0.
+    Zero,
+    /// Before 1970.
+    Negative,
+    /// Seconds where nanoseconds are due.
+    Seconds,
+    /// Ten years on.
+    FarFuture,
+    /// This many nanoseconds off, in either direction.
+    Off(i64),
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallFault {
+    /// It fails and does nothing.
+    Fail(Code, String),
+    /// It takes this much longer before it reads or does anything.
+    Late(Duration),
+    /// It answers this much after it has read: with an older view than events that overtook it.
+    Overtaken(Duration),
+    /// Its answer does not decode.
+    Garbage,
+}
+
+/// What hangs until released.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// The whole process, as after SIGSTOP: connections are accepted and stay, and no byte moves on them. What happens
+    /// meanwhile is sent when it is released.
+    Process,
+    /// All calls of a method.
+    Method(Method),
+    /// All calls that are about this sandbox or container.
+    Id(String),
+}
+
+/// The calls of CRI that the simulation serves.
+#[allow(missing_docs, reason = "CRI's names")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    Version,
+    Status,
+    RunPodSandbox,
+    StopPodSandbox,
+    RemovePodSandbox,
+    PodSandboxStatus,
+    ListPodSandbox,
+    StreamPodSandboxes,
+    CreateContainer,
+    StartContainer,
+    StopContainer,
+    RemoveContainer,
+    ListContainers,
+    StreamContainers,
+    ContainerStatus,
+    GetContainerEvents,
+}
+
+#[derive(Debug)]
+struct Inner {
+    orders: Mutex<Orders>,
+    released: Notify,
+}
+
+#[derive(Debug)]
+struct Orders {
+    rng: fastrand::Rng,
+    events: Vec<(Only, EventFault, Dose)>,
+    calls: Vec<(Method, CallFault, Dose)>,
+    hung: BTreeSet<Target>,
+    happened: u64,
+}
+
+// === impl Faults ===
+
+impl Faults {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Arc::new(Inner {
+            orders: Mutex::new(Orders {
+                rng: fastrand::Rng::with_seed(seed),
+                events: Vec::new(),
+                calls: Vec::new(),
+                hung: BTreeSet::new(),
+                happened: 0,
+            }),
+            released: Notify::new(),
+        }))
+    }
+
+    /// Orders a fault of events. Orders add up.
+    pub fn events(&self, fault: EventFault, dose: Dose) {
+        self.events_only(Only::Any, fault, dose);
+    }
+
+    /// Orders a fault of certain events; the dose counts these alone. Orders add up.
+    pub fn events_only(&self, only: Only, fault: EventFault, dose: Dose) {
+        self.0.orders.lock().events.push((only, fault, dose));
+    }
+
+    /// Orders a fault of a method's calls. Orders add up.
+    pub fn calls(&self, method: Method, fault: CallFault, dose: Dose) {
+        self.0.orders.lock().calls.push((method, fault, dose));
+    }
+
+    /// Lets all calls of a method, or all about an id, hang from now on.
+    pub fn hang(&self, target: Target) {
+        self.0.orders.lock().hung.insert(target);
+    }
+
+    /// Lets what hangs go on.
+    pub fn release(&self, target: &Target) {
+        self.0.orders.lock().hung.remove(target);
+        self.0.released.notify_waiters();
+    }
+
+    /// Takes back all orders and releases what hangs.
+    pub fn clear(&self) {
+        let mut orders = self.0.orders.lock();
+        orders.events.clear();
+        orders.calls.clear();
+        orders.hung.clear();
+        drop(orders);
+        self.0.released.notify_waiters();
+    }
+
+    /// How many faults have happened so far.
+    pub fn happened(&self) -> u64 {
+        self.0.orders.lock().happened
+    }
+
+    /// What goes wrong with an event.
+    pub(super) fn of_event(&self, event: &ContainerEventResponse) -> Vec<EventFault> {
+        let mut orders = self.0.orders.lock();
+        let Orders { rng, events, happened, .. } = &mut *orders;
+        let of_this = events.iter_mut().filter(|(only, _, _)| only.matches(event));
+        let struck: Vec<_> =
+            of_this.filter_map(|(_, fault, dose)| dose.strikes(rng).then_some(*fault)).collect();
+        *happened += struck.len() as u64;
+        events.retain(|(_, _, dose)| *dose != Dose::Next(0));
+        struck
+    }
+
+    /// What goes wrong with a call of that method.
+    pub(super) fn of_call(&self, method: Method) -> Vec<CallFault> {
+        let mut orders = self.0.orders.lock();
+        let Orders { rng, calls, happened, .. } = &mut *orders;
+        let of_method = calls.iter_mut().filter(|(of, _, _)| *of == method);
+        let struck: Vec<_> =
+            of_method.filter_map(|(_, fault, dose)| dose.strikes(rng).then(|| fault.clone())).collect();
+        *happened += struck.len() as u64;
+        calls.retain(|(_, _, dose)| *dose != Dose::Next(0));
+        struck
+    }
+
+    /// A number below `below`, from the faults' own dice.
+    pub(super) fn pick(&self, below: usize) -> usize {
+        self.0.orders.lock().rng.usize(..below)
+    }
+
+    /// Waits as long as calls of that method or about that id hang.
+    pub(super) async fn pass(&self, method: Method, id: &str) {
+        loop {
+            let mut released = std::pin::pin!(self.0.released.notified());
+            // Registers before looking, so that no release in between is missed.
+            released.as_mut().enable();
+            if !self.0.orders.lock().hangs(method, id) {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    /// Whether the process is stopped.
+    pub(super) fn stopped(&self) -> bool {
+        self.0.orders.lock().hung.contains(&Target::Process)
+    }
+
+    /// Waits as long as the process is stopped.
+    pub(super) async fn continued(self) {
+        loop {
+            let mut released = std::pin::pin!(self.0.released.notified());
+            released.as_mut().enable();
+            if !self.stopped() {
+                return;
+            }
+            released.await;
+        }
+    }
+}
+
+// === impl Orders ===
+
+impl Orders {
+    fn hangs(&self, method: Method, id: &str) -> bool {
+        self.hung.iter().any(|target| match target {
+            Target::Method(hung) => *hung == method,
+            Target::Id(hung) => hung == id,
+            // Stops the connections instead.
+            Target::Process => false,
+        })
+    }
+}
+
+// === impl Only ===
+
+impl Only {
+    fn matches(&self, event: &ContainerEventResponse) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Kind(kind) => event.container_event_type() == *kind,
+            Self::Id(id) => event.container_id == *id,
+        }
+    }
+}
+
+// === impl Dose ===
+
+impl Dose {
+    fn strikes(&mut self, rng: &mut fastrand::Rng) -> bool {
+        match self {
+            Self::Next(0) => false,
+            Self::Next(left) => {
+                *left -= 1;
+                true
+            }
+            Self::Chance(probability) => rng.f64() < *probability,
+            Self::Always => true,
+        }
+    }
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    /// The nonsense that takes the place of a stamp.
+    pub fn instead_of(self, nanos: i64) -> i64 {
+        match self {
+            Self::Zero => 0,
+            Self::Negative => -nanos,
+            Self::Seconds => nanos / 1_000_000_000,
+            Self::FarFuture => nanos.saturating_add(10 * 365 * 86_400 * 1_000_000_000),
+            Self::Off(by) => nanos.saturating_add(by),
+        }
+    }
+}
+
+// === impl CallFault ===
+
+impl CallFault {
+    /// A call that fails with that code and a text that says it was ordered.
+    pub fn fail(code: Code) -> Self {
+        Self::Fail(code, "ordered to fail".to_owned())
+    }
+
+    pub(super) fn status(&self) -> Option<Status> {
+        match self {
+            Self::Fail(code, message) => Some(Status::new(*code, message.clone())),
+            _ => None,
+        }
+    }
+}
+
+// === impl Method ===
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dose_of_two_strikes_twice_and_a_chance_now_and_then() {
+        let faults = Faults::new(3);
+        let event = ContainerEventResponse { container_id: "a".to_owned(), ..Default::default() };
+        faults.events(EventFault::Drop, Dose::Next(2));
+        faults.events_only(Only::Id("b".to_owned()), EventFault::Drop, Dose::Always);
+        faults.events_only(
+            Only::Kind(ContainerEventType::ContainerDeletedEvent),
+            EventFault::Drop,
+            Dose::Always,
+        );
+        let struck: Vec<_> = (0..4).map(|_| faults.of_event(&event).len()).collect();
+        assert_eq!(struck, [1, 1, 0, 0]);
+        faults.events(EventFault::Duplicate, Dose::Chance(0.3));
+        let often = (0..1000).filter(|_| !faults.of_event(&event).is_empty()).count();
+        assert!((200..400).contains(&often), "{often} of 1000");
+        faults.clear();
+        assert!(faults.of_event(&event).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hung_call_goes_on_when_released() {
+        let faults = Faults::new(3);
+        let target = Target::Method(Method::ListContainers);
+        faults.hang(target.clone());
+        let hung = faults.pass(Method::ListContainers, "");
+        let mut hung = std::pin::pin!(hung);
+        assert!(tokio::time::timeout(Duration::from_secs(3600), &mut hung).await.is_err());
+        faults.pass(Method::ListPodSandbox, "").await;
+        faults.release(&target);
+        hung.await;
+    }
+}

@@ -1,0 +1,91 @@
+//! Answers to calls, each of which can be made not to decode.
+
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use tonic::Status;
+
+use crate::sim::{codec::NOT_UTF_8, v1};
+
+/// An answer that can be made not to decode.
+pub(super) trait Answer: Send + 'static {
+    /// The answer, with a string in it that goes out as bytes which are not UTF-8.
+    fn garbage() -> Self;
+}
+
+/// An event stream, as an answer to a call.
+pub(super) struct EventStream(pub(super) BoxStream<'static, Result<v1::ContainerEventResponse, Status>>);
+
+impl Default for EventStream {
+    fn default() -> Self {
+        Self(stream::empty().boxed())
+    }
+}
+
+impl Answer for EventStream {
+    fn garbage() -> Self {
+        let event = v1::ContainerEventResponse { container_id: NOT_UTF_8.to_owned(), ..Default::default() };
+        Self(stream::iter([Ok(event)]).boxed())
+    }
+}
+
+/// Answers of which one string is enough to spoil them.
+macro_rules! answers {
+    ($($answer:ident { $field:ident: $garbage:expr })*) => {
+        $(impl Answer for v1::$answer {
+            #[allow(clippy::needless_update, reason = "some have no other field")]
+            fn garbage() -> Self {
+                Self { $field: $garbage, ..Self::default() }
+            }
+        })*
+    };
+}
+
+answers! {
+    VersionResponse { runtime_name: NOT_UTF_8.to_owned() }
+    RunPodSandboxResponse { pod_sandbox_id: NOT_UTF_8.to_owned() }
+    CreateContainerResponse { container_id: NOT_UTF_8.to_owned() }
+    StatusResponse {
+        status: Some(v1::RuntimeStatus {
+            conditions: vec![v1::RuntimeCondition { r#type: NOT_UTF_8.to_owned(), ..Default::default() }],
+        })
+    }
+    ListPodSandboxResponse {
+        items: vec![v1::PodSandbox { id: NOT_UTF_8.to_owned(), ..Default::default() }]
+    }
+    ListContainersResponse {
+        containers: vec![v1::Container { id: NOT_UTF_8.to_owned(), ..Default::default() }]
+    }
+    PodSandboxStatusResponse {
+        status: Some(v1::PodSandboxStatus { id: NOT_UTF_8.to_owned(), ..Default::default() })
+    }
+    ContainerStatusResponse {
+        status: Some(v1::ContainerStatus { id: NOT_UTF_8.to_owned(), ..Default::default() })
+    }
+}
+
+/// Answers that have nothing in them to spoil.
+macro_rules! empty_answers {
+    ($($answer:ident)*) => {
+        $(impl Answer for v1::$answer {
+            fn garbage() -> Self {
+                Self {}
+            }
+        })*
+    };
+}
+
+empty_answers! { StopPodSandboxResponse RemovePodSandboxResponse StartContainerResponse StopContainerResponse RemoveContainerResponse }
+
+impl Answer for Vec<v1::PodSandbox> {
+    fn garbage() -> Self {
+        v1::ListPodSandboxResponse::garbage().items
+    }
+}
+
+impl Answer for Vec<v1::Container> {
+    fn garbage() -> Self {
+        v1::ListContainersResponse::garbage().containers
+    }
+}

@@ -1,0 +1,307 @@
+//! What the life-cycle calls and the end of a process do to the truth.
+
+use std::time::Duration;
+
+use super::{
+    Container, ContainerSpec, ContainerState, Due, Refused, Sandbox, SandboxSpec, Told, Truth, What,
+};
+use crate::sim::{
+    profile::{OomReason, RemovedWithPod, SandboxCreated, SandboxDeleted, StopContainer, WithoutSandbox},
+    v1::ContainerEventType as Kind,
+};
+
+/// How long a sandbox stays in containerd's store after its DELETED was sent, where nothing blocks.
+pub(in crate::sim) const DELETION_LAG: Duration = Duration::from_millis(2);
+
+const KILLED: i32 = 137;
+const TERMINATED: i32 = 143;
+
+impl Truth {
+    /// RunPodSandbox: makes a sandbox that is ready, and says its id.
+    pub fn run_sandbox(&mut self, spec: SandboxSpec) -> Result<String, Refused> {
+        self.up()?;
+        let taken = self.view.sandboxes.values().any(|other| {
+            let other = &other.spec;
+            (&other.name, &other.namespace, &other.uid, other.attempt)
+                == (&spec.name, &spec.namespace, &spec.uid, spec.attempt)
+        });
+        if taken {
+            return Err(Refused::NameTaken(format!(
+                "{}_{}_{}_{}",
+                spec.name, spec.namespace, spec.uid, spec.attempt
+            )));
+        }
+        let id = self.new_id();
+        let ips = if spec.host_network { Vec::new() } else { vec![self.new_address()] };
+        let created_at = self.clock.wall();
+        let sandbox = Sandbox { id: id.clone(), spec, ready: true, created_at, ips, forgotten: false };
+        self.view.sandboxes.insert(id.clone(), sandbox);
+        // CREATED is raised when the status is READY already (containerd: sandbox_run.go).
+        match self.profile.sandbox_created {
+            SandboxCreated::Sent => {
+                self.note_sandbox(&id, What::Created, Told::Yes);
+                self.signal(&id, &id, Kind::ContainerCreatedEvent);
+            }
+            SandboxCreated::Skipped => self.note_sandbox(&id, What::Created, Told::No),
+        }
+        self.note_sandbox(&id, What::Started, Told::Yes);
+        self.signal(&id, &id, Kind::ContainerStartedEvent);
+        Ok(id)
+    }
+
+    /// StopPodSandbox: kills its containers, then the sandbox, and takes its network down. Unknown ids are stopped.
+    pub fn stop_sandbox(&mut self, id: &str) -> Result<(), Refused> {
+        self.up()?;
+        for container in self.containers_of(id) {
+            self.end_if_running(&container, KILLED);
+        }
+        self.sandbox_died(id);
+        if let Some(sandbox) = self.view.sandboxes.get_mut(id) {
+            // The address goes with the network, and nothing says so.
+            sandbox.ips.clear();
+        }
+        Ok(())
+    }
+
+    /// The sandbox's own process ended: not ready from now on. Its containers live on.
+    pub fn sandbox_died(&mut self, id: &str) {
+        let Some(sandbox) = self.view.sandboxes.get_mut(id) else { return };
+        if !std::mem::replace(&mut sandbox.ready, false) {
+            return;
+        }
+        self.note_sandbox(id, What::Died { exit_code: 0, reason: String::new() }, Told::Yes);
+        for _ in 0..self.profile.sandbox_stopped_events {
+            self.signal(id, id, Kind::ContainerStoppedEvent);
+        }
+    }
+
+    /// RemovePodSandbox: stops what runs and removes all of it. Where DELETED goes out before the deletion (containerd
+    /// 2.x), the sandbox leaves the store a moment later, by [`Truth::settle`].
+    pub fn remove_sandbox(&mut self, id: &str) -> Result<(), Refused> {
+        self.begin_remove_sandbox(id)?;
+        match self.profile.sandbox_deleted {
+            SandboxDeleted::AfterDeletion => self.finish_remove_sandbox(id),
+            SandboxDeleted::BeforeDeletion if self.view.sandboxes.contains_key(id) => {
+                self.later(DELETION_LAG, Due::SandboxGone(id.to_owned()));
+            }
+            SandboxDeleted::BeforeDeletion => {}
+        }
+        Ok(())
+    }
+
+    /// The part of RemovePodSandbox before the sandbox leaves the store.
+    pub(in crate::sim) fn begin_remove_sandbox(&mut self, id: &str) -> Result<(), Refused> {
+        self.stop_sandbox(id)?;
+        let told = match self.profile.removed_with_pod {
+            RemovedWithPod::Told => Told::Yes,
+            RemovedWithPod::Silent => Told::No,
+        };
+        for container in self.containers_of(id) {
+            self.drop_container(&container, told);
+        }
+        if self.profile.sandbox_deleted == SandboxDeleted::BeforeDeletion
+            && let Some(sandbox) = self.view.sandboxes.get_mut(id)
+        {
+            sandbox.forgotten = true;
+            self.signal(id, id, Kind::ContainerDeletedEvent);
+        }
+        Ok(())
+    }
+
+    /// The part of RemovePodSandbox in which the sandbox leaves the store.
+    pub(in crate::sim) fn finish_remove_sandbox(&mut self, id: &str) {
+        let told = match (self.profile.sandbox_deleted, self.profile.without_sandbox) {
+            (SandboxDeleted::AfterDeletion, WithoutSandbox::NilStatus) => Told::Yes,
+            _ => Told::No,
+        };
+        self.drop_sandbox(id, told);
+    }
+
+    pub(super) fn drop_sandbox(&mut self, id: &str, told: Told) {
+        if !self.view.sandboxes.contains_key(id) {
+            return;
+        }
+        // With DELETED before the deletion the event has been raised already; the history counts it as told.
+        let was_told = told == Told::Yes || self.profile.sandbox_deleted == SandboxDeleted::BeforeDeletion;
+        self.note_sandbox(id, What::Removed, if was_told { Told::Yes } else { Told::No });
+        self.view.sandboxes.remove(id);
+        if told == Told::Yes {
+            self.signal(id, id, Kind::ContainerDeletedEvent);
+        }
+    }
+
+    /// CreateContainer: says the new container's id.
+    pub fn create_container(&mut self, sandbox_id: &str, spec: ContainerSpec) -> Result<String, Refused> {
+        self.up()?;
+        let sandbox = self
+            .view
+            .sandboxes
+            .get(sandbox_id)
+            .ok_or_else(|| Refused::NoSuchSandbox(sandbox_id.to_owned()))?;
+        if !sandbox.ready {
+            return Err(Refused::SandboxNotReady(sandbox_id.to_owned()));
+        }
+        let taken = self.view.containers.values().any(|other| {
+            other.sandbox_id == sandbox_id
+                && (&other.spec.name, other.spec.attempt) == (&spec.name, spec.attempt)
+        });
+        if taken {
+            return Err(Refused::NameTaken(format!("{}_{}", spec.name, spec.attempt)));
+        }
+        let id = self.new_id();
+        let container = Container {
+            id: id.clone(),
+            sandbox_id: sandbox_id.to_owned(),
+            spec,
+            state: ContainerState::Created,
+            created_at: self.clock.wall(),
+            started_at: None,
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+        };
+        self.view.containers.insert(id.clone(), container);
+        self.note_container(&id, What::Created, Told::Yes, None);
+        self.signal(&id, sandbox_id, Kind::ContainerCreatedEvent);
+        Ok(id)
+    }
+
+    /// StartContainer.
+    pub fn start_container(&mut self, id: &str) -> Result<(), Refused> {
+        let sandbox_id = self.startable(id)?;
+        let now = self.clock.wall();
+        if let Some(container) = self.view.containers.get_mut(id) {
+            container.state = ContainerState::Running;
+            container.started_at = Some(now);
+        }
+        self.note_container(id, What::Started, Told::Yes, None);
+        self.signal(id, &sandbox_id, Kind::ContainerStartedEvent);
+        Ok(())
+    }
+
+    /// A StartContainer that fails, as for a command that is not there: exit code 128, reason StartError, never started,
+    /// and no event (containerd: container_start.go).
+    pub fn fail_start(&mut self, id: &str, message: &str) -> Result<(), Refused> {
+        self.startable(id)?;
+        let now = self.clock.wall();
+        if let Some(container) = self.view.containers.get_mut(id) {
+            container.state = ContainerState::Exited;
+            container.finished_at = Some(now);
+            container.exit_code = 128;
+            container.reason = "StartError".to_owned();
+            container.message = message.to_owned();
+        }
+        let what = What::Died { exit_code: 128, reason: "StartError".to_owned() };
+        self.note_container(id, what, Told::No, None);
+        Ok(())
+    }
+
+    /// A running container ends by itself: reason Completed for 0, else Error.
+    pub fn exit(&mut self, id: &str, exit_code: i32) -> Result<(), Refused> {
+        let reason = if exit_code == 0 { "Completed" } else { "Error" };
+        self.exit_for(id, exit_code, reason)
+    }
+
+    /// A running container ends for a reason.
+    pub fn exit_for(&mut self, id: &str, exit_code: i32, reason: &str) -> Result<(), Refused> {
+        let now = self.clock.wall();
+        let container =
+            self.view.containers.get_mut(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;
+        if container.state != ContainerState::Running {
+            return Err(Refused::WrongState(id.to_owned(), container.state));
+        }
+        container.state = ContainerState::Exited;
+        container.finished_at = Some(now);
+        container.exit_code = exit_code;
+        container.reason = reason.to_owned();
+        let sandbox_id = container.sandbox_id.clone();
+        let what = What::Died { exit_code, reason: reason.to_owned() };
+        self.note_container(id, what, Told::Yes, None);
+        self.signal(id, &sandbox_id, Kind::ContainerStoppedEvent);
+        Ok(())
+    }
+
+    /// The kernel kills a running container for want of memory. Before containerd 2.3 the reason says Error first.
+    pub fn oom(&mut self, id: &str) -> Result<(), Refused> {
+        match self.profile.oom_reason {
+            OomReason::AtOnce => self.exit_for(id, KILLED, "OOMKilled"),
+            OomReason::After(delay) => {
+                self.exit(id, KILLED)?;
+                self.later(delay, Due::OomReason(id.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn turn_oom_killed(&mut self, id: &str, at: crate::clock::Mono) {
+        let Some(container) = self.view.containers.get_mut(id) else { return };
+        container.reason = "OOMKilled".to_owned();
+        self.note_container(id, What::ReasonChanged { reason: "OOMKilled".to_owned() }, Told::No, Some(at));
+    }
+
+    /// StopContainer: kills at once without a grace, else the process ends on SIGTERM. Nothing for what does not run.
+    pub fn stop_container(&mut self, id: &str, grace: Duration) -> Result<(), Refused> {
+        self.up()?;
+        self.end_if_running(id, if grace.is_zero() { KILLED } else { TERMINATED });
+        if self.profile.stop_container == StopContainer::Deleted
+            && let Some(container) = self.view.containers.get(id)
+        {
+            let sandbox_id = container.sandbox_id.clone();
+            self.signal(id, &sandbox_id, Kind::ContainerDeletedEvent);
+        }
+        Ok(())
+    }
+
+    /// RemoveContainer: kills it first if it runs. Unknown ids are removed.
+    pub fn remove_container(&mut self, id: &str) -> Result<(), Refused> {
+        self.up()?;
+        self.end_if_running(id, KILLED);
+        self.drop_container(id, Told::Yes);
+        Ok(())
+    }
+
+    pub(super) fn drop_container(&mut self, id: &str, told: Told) {
+        let Some(container) = self.view.containers.get(id) else { return };
+        let sandbox_id = container.sandbox_id.clone();
+        self.note_container(id, What::Removed, told, None);
+        self.view.containers.remove(id);
+        if told == Told::Yes {
+            self.signal(id, &sandbox_id, Kind::ContainerDeletedEvent);
+        }
+    }
+
+    /// The ids of a sandbox's containers.
+    pub fn containers_of(&self, sandbox_id: &str) -> Vec<String> {
+        let of_sandbox = self.view.containers.values().filter(|c| c.sandbox_id == sandbox_id);
+        of_sandbox.map(|c| c.id.clone()).collect()
+    }
+
+    fn end_if_running(&mut self, id: &str, exit_code: i32) {
+        // Refused for what does not run, which is what is wanted here.
+        let _ = self.exit(id, exit_code);
+    }
+
+    fn startable(&self, id: &str) -> Result<String, Refused> {
+        self.up()?;
+        let container =
+            self.view.containers.get(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;
+        if container.state != ContainerState::Created {
+            return Err(Refused::WrongState(id.to_owned(), container.state));
+        }
+        match self.view.sandboxes.get(&container.sandbox_id) {
+            Some(sandbox) if sandbox.ready => Ok(container.sandbox_id.clone()),
+            _ => Err(Refused::SandboxNotReady(container.sandbox_id.clone())),
+        }
+    }
+
+    fn up(&self) -> Result<(), Refused> {
+        if self.down { Err(Refused::Down) } else { Ok(()) }
+    }
+
+    fn new_address(&mut self) -> String {
+        self.addresses += 1;
+        let n = self.addresses;
+        format!("10.244.{}.{}", (n / 250) % 256, n % 250 + 2)
+    }
+}

@@ -1,0 +1,179 @@
+//! The truth as CRI messages: statuses, list items and events. Pure functions; nothing here waits or decides.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    profile::{Profile, SandboxCreated, Statuses, WithoutSandbox},
+    truth::{Container, ContainerState, Sandbox, View},
+    v1,
+};
+
+/// The kubelet's label for the pod's UID.
+pub(super) const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
+/// The kubelet's label for the container's name.
+pub(super) const CONTAINER_NAME_LABEL: &str = "io.kubernetes.container.name";
+
+/// What containerd 2.x answers as the creation time of a sandbox that its controller has forgotten: Go's zero time in
+/// nanoseconds, overflown (containerd#9673).
+pub(super) const FORGOTTEN_CREATED_AT: i64 = -6_795_364_578_871_345_152;
+
+pub(super) fn pod_labels(namespace: &str, name: &str, uid: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("io.kubernetes.pod.name".to_owned(), name.to_owned()),
+        ("io.kubernetes.pod.namespace".to_owned(), namespace.to_owned()),
+        (POD_UID_LABEL.to_owned(), uid.to_owned()),
+    ])
+}
+
+/// The event of that kind for a sandbox or container, its statuses read now; `None` where the runtime sends none.
+pub(super) fn event(
+    view: &View,
+    profile: &Profile,
+    rng: &mut fastrand::Rng,
+    id: &str,
+    sandbox_id: &str,
+    kind: v1::ContainerEventType,
+) -> Option<v1::ContainerEventResponse> {
+    let sandbox = view.sandboxes.get(sandbox_id);
+    if sandbox.is_none() && profile.without_sandbox == WithoutSandbox::NoEvent {
+        return None;
+    }
+    let mut containers: Vec<_> = view
+        .containers
+        .values()
+        .filter(|container| match (profile.statuses, sandbox) {
+            (Statuses::OfPodUid, Some(sandbox)) => {
+                container.spec.labels.get(POD_UID_LABEL) == Some(&sandbox.spec.uid)
+            }
+            _ => container.sandbox_id == sandbox_id,
+        })
+        .map(container_status)
+        .collect();
+    // The order is that of a Go map.
+    rng.shuffle(&mut containers);
+    Some(v1::ContainerEventResponse {
+        container_id: id.to_owned(),
+        container_event_type: kind.into(),
+        created_at: 0,
+        pod_sandbox_status: sandbox.map(|sandbox| sandbox_status(sandbox, profile)),
+        containers_statuses: containers,
+    })
+}
+
+pub(super) fn sandbox_status(sandbox: &Sandbox, profile: &Profile) -> v1::PodSandboxStatus {
+    let mode = if sandbox.spec.host_network { v1::NamespaceMode::Node } else { v1::NamespaceMode::Pod };
+    let mut ips = sandbox.ips.iter();
+    v1::PodSandboxStatus {
+        id: sandbox.id.clone(),
+        metadata: Some(sandbox_metadata(sandbox)),
+        state: sandbox_state(sandbox).into(),
+        created_at: if sandbox.forgotten { FORGOTTEN_CREATED_AT } else { sandbox.created_at.as_nanos() },
+        network: Some(v1::PodSandboxNetworkStatus {
+            ip: ips.next().cloned().unwrap_or_default(),
+            additional_ips: ips.map(|ip| v1::PodIp { ip: ip.clone() }).collect(),
+        }),
+        linux: Some(v1::LinuxPodSandboxStatus {
+            namespaces: Some(v1::Namespace {
+                options: Some(v1::NamespaceOption {
+                    network: mode.into(),
+                    pid: v1::NamespaceMode::Container.into(),
+                    ipc: mode.into(),
+                }),
+            }),
+        }),
+        labels: hash_map(&sandbox.spec.labels),
+        annotations: hash_map(&sandbox.spec.annotations),
+        // CRI-O does not say it here.
+        runtime_handler: match profile.sandbox_created {
+            SandboxCreated::Sent => sandbox.spec.runtime_handler.clone(),
+            SandboxCreated::Skipped => String::new(),
+        },
+    }
+}
+
+pub(super) fn sandbox_item(sandbox: &Sandbox) -> v1::PodSandbox {
+    v1::PodSandbox {
+        id: sandbox.id.clone(),
+        metadata: Some(sandbox_metadata(sandbox)),
+        state: sandbox_state(sandbox).into(),
+        created_at: sandbox.created_at.as_nanos(),
+        labels: hash_map(&sandbox.spec.labels),
+        annotations: hash_map(&sandbox.spec.annotations),
+        runtime_handler: sandbox.spec.runtime_handler.clone(),
+    }
+}
+
+pub(super) fn container_status(container: &Container) -> v1::ContainerStatus {
+    v1::ContainerStatus {
+        id: container.id.clone(),
+        metadata: Some(container_metadata(container)),
+        state: container_state(container.state).into(),
+        created_at: container.created_at.as_nanos(),
+        started_at: container.started_at.map_or(0, |at| at.as_nanos()),
+        finished_at: container.finished_at.map_or(0, |at| at.as_nanos()),
+        exit_code: container.exit_code,
+        image: Some(v1::ImageSpec { image: container.spec.image.clone() }),
+        // containerd: the repository's digest here, the configuration's digest in the list; not to be compared.
+        image_ref: format!("{}@{}", container.spec.image, digest(&container.spec.image)),
+        reason: container.reason.clone(),
+        message: container.message.clone(),
+        labels: hash_map(&container.spec.labels),
+        annotations: hash_map(&container.spec.annotations),
+        log_path: container.spec.log_path.clone(),
+        image_id: digest(&container.spec.image),
+    }
+}
+
+pub(super) fn container_item(container: &Container) -> v1::Container {
+    v1::Container {
+        id: container.id.clone(),
+        pod_sandbox_id: container.sandbox_id.clone(),
+        metadata: Some(container_metadata(container)),
+        image: Some(v1::ImageSpec { image: container.spec.image.clone() }),
+        image_ref: digest(&container.spec.image),
+        state: container_state(container.state).into(),
+        created_at: container.created_at.as_nanos(),
+        labels: hash_map(&container.spec.labels),
+        annotations: hash_map(&container.spec.annotations),
+        image_id: digest(&container.spec.image),
+    }
+}
+
+fn sandbox_metadata(sandbox: &Sandbox) -> v1::PodSandboxMetadata {
+    v1::PodSandboxMetadata {
+        name: sandbox.spec.name.clone(),
+        uid: sandbox.spec.uid.clone(),
+        namespace: sandbox.spec.namespace.clone(),
+        attempt: sandbox.spec.attempt,
+    }
+}
+
+fn container_metadata(container: &Container) -> v1::ContainerMetadata {
+    v1::ContainerMetadata { name: container.spec.name.clone(), attempt: container.spec.attempt }
+}
+
+pub(super) fn sandbox_state(sandbox: &Sandbox) -> v1::PodSandboxState {
+    if sandbox.ready { v1::PodSandboxState::SandboxReady } else { v1::PodSandboxState::SandboxNotready }
+}
+
+pub(super) fn container_state(state: ContainerState) -> v1::ContainerState {
+    match state {
+        ContainerState::Created => v1::ContainerState::ContainerCreated,
+        ContainerState::Running => v1::ContainerState::ContainerRunning,
+        ContainerState::Exited => v1::ContainerState::ContainerExited,
+        ContainerState::Unknown => v1::ContainerState::ContainerUnknown,
+    }
+}
+
+fn hash_map(map: &BTreeMap<String, String>) -> HashMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Something that looks like a digest and is always the same for an image.
+fn digest(image: &str) -> String {
+    let mut rng = fastrand::Rng::with_seed(
+        image.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into())),
+    );
+    let hex: String = (0..4).map(|_| format!("{:016x}", rng.u64(..))).collect();
+    format!("sha256:{hex}")
+}
