@@ -134,7 +134,6 @@ impl App {
             arbiter: arbiter.clone(),
             reads: reads.clone(),
             requests: requests.clone(),
-            clock: clock.clone(),
             metrics: metrics.clone(),
             began: clock.now(),
         };
@@ -227,7 +226,6 @@ struct Settler {
     arbiter: Arc<Arbiter>,
     reads: Reads,
     requests: Arc<Notify>,
-    clock: Clock,
     metrics: Arc<Metrics>,
     began: crate::clock::Mono,
 }

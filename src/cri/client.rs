@@ -1,7 +1,7 @@
 //! The read-only client: lists, statuses, version, and the event stream on a connection of its own.
 //!
 //! Every call but the stream has a deadline, and each is counted by method and code. An answer may be up to
-//! [`ANSWER_LIMIT`] long.
+//! 64 MiB long.
 
 use std::{
     fmt,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
-pub const ANSWER_LIMIT: usize = 64 << 20;
+const ANSWER_LIMIT: usize = 64 << 20;
 
 /// The calls that plegd makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
+    arbiter::pod::Ruling,
     clock::Wall,
+    cri::Method,
     model::{ContainerState, Event, EventType, PodIdentity, SignalType, Source, Subject},
+    supervisor::Mode,
 };
 
 struct Exposed {
@@ -195,7 +198,7 @@ fn messages_and_calls_are_counted() {
     metrics.stream.received(SignalType::Stopped, Wall::from_nanos(1_800_000_000_000_000_000));
     metrics.cri.requests.inc((Method::ListContainers, tonic::Code::Unavailable.into()));
     metrics.cri.duration.observe(Method::ListContainers, Duration::from_millis(20));
-    metrics.arbitration.observations.inc((Source::Relist, Verdict::Backward));
+    metrics.arbitration.observations.inc((Source::Relist, Ruling::Backward));
     assert_eq!(value(&metrics, r#"plegd_stream_messages_total{type="stopped"}"#), Some(1.0));
     let call = r#"plegd_cri_requests_total{code="Unavailable",method="ListContainers"}"#;
     assert_eq!(value(&metrics, call), Some(1.0));

@@ -1,0 +1,252 @@
+//! A plegd on a simulated runtime, in one thread with paused time, and what it told beside what is true.
+
+#![allow(dead_code, reason = "each test file uses what it needs")]
+
+use std::{sync::Arc, time::Duration};
+
+use plegd::{
+    app::App,
+    clock::{Clock, Wall, WallHand},
+    config::Config,
+    cri::{Connection, Link},
+    journal::Cursor,
+    model::{ContainerState, Event, EventType, Pod, SandboxState},
+    sim::{
+        Profile, SimRuntime,
+        truth::{ContainerSpec, SandboxSpec, Truth},
+    },
+};
+
+pub const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
+
+/// A runtime, a plegd that follows it, and a subscriber who reads everything.
+pub struct World {
+    pub sim: SimRuntime,
+    pub app: App,
+    pub told: Vec<Arc<Event>>,
+    cursor: Cursor,
+    hands: [WallHand; 2],
+    next_pod: u32,
+}
+
+/// A pod of one container.
+#[derive(Clone, Debug)]
+pub struct TestPod {
+    pub spec: SandboxSpec,
+    pub sandbox: String,
+}
+
+/// The way to a simulated runtime in the same process.
+pub fn link(sim: &SimRuntime) -> Link {
+    let connector = sim.connector();
+    Link::new("the simulated runtime", move || {
+        let connection = connector.connect();
+        Box::pin(async move { connection.map(|stream| Box::new(stream) as Box<dyn Connection>) })
+    })
+}
+
+impl World {
+    /// A plegd with the default configuration on a runtime with nothing on it.
+    pub fn new(profile: Profile) -> Self {
+        Self::with(profile, 1, |_| (), |_| ())
+    }
+
+    /// With another configuration, on a runtime that has a past.
+    pub fn with(
+        profile: Profile,
+        seed: u64,
+        configure: impl FnOnce(&mut Config),
+        past: impl FnOnce(&SimRuntime),
+    ) -> Self {
+        fastrand::seed(seed);
+        let (sim_clock, sim_hand) = Clock::simulated(NOON);
+        let sim = SimRuntime::new(profile, sim_clock, seed);
+        past(&sim);
+        Self::follow(sim, sim_hand, configure)
+    }
+
+    /// A plegd on this runtime.
+    fn follow(sim: SimRuntime, sim_hand: WallHand, configure: impl FnOnce(&mut Config)) -> Self {
+        let now = sim.clock().wall();
+        let (clock, hand) = Clock::simulated(now);
+        let mut config = Config::default();
+        config.http.address = None;
+        configure(&mut config);
+        let app = App::start(&config, link(&sim), clock);
+        let cursor = app.journal().cursor(0);
+        Self { sim, app, told: Vec::new(), cursor, hands: [sim_hand, hand], next_pod: 0 }
+    }
+
+    /// Steps the machine's wall clock.
+    pub fn step_clock(&self, by_nanos: i64) {
+        self.hands.iter().for_each(|hand| hand.step(by_nanos));
+    }
+
+    /// Lets time pass.
+    pub async fn pass(&mut self, time: Duration) {
+        tokio::time::sleep(time).await;
+        self.drain();
+    }
+
+    /// Takes what was told meanwhile.
+    pub fn drain(&mut self) {
+        while let Some(event) = self.cursor.try_next().expect("the subscriber keeps up") {
+            self.told.push(event);
+        }
+    }
+
+    /// Lets time pass until `is` holds.
+    pub async fn until(&mut self, what: &str, mut is: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..200_000 {
+            self.drain();
+            if is(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{what} has not come about in 200 s; told: {:#?}", self.lines());
+    }
+
+    /// Runs a pod.
+    pub fn pod(&mut self) -> TestPod {
+        self.next_pod += 1;
+        let n = self.next_pod;
+        let spec = SandboxSpec::of_pod("default", &format!("pod-{n}"), &format!("uid-{n}"));
+        let sandbox = self.sim.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
+        TestPod { spec, sandbox }
+    }
+
+    /// Creates a container in it.
+    pub fn create(&self, pod: &TestPod, name: &str) -> String {
+        let spec = ContainerSpec::of_pod(&pod.spec, name, 0, "busybox");
+        self.sim.change(|truth| truth.create_container(&pod.sandbox, spec)).expect("create")
+    }
+
+    /// Creates and starts one.
+    pub fn start(&self, pod: &TestPod, name: &str) -> String {
+        let id = self.create(pod, name);
+        self.change(|truth| truth.start_container(&id).expect("start"));
+        id
+    }
+
+    pub fn change<R>(&self, change: impl FnOnce(&mut Truth) -> R) -> R {
+        self.sim.change(change)
+    }
+
+    /// The events told of an id, as `Started!` (inferred), `Died(1 Error)` and so on.
+    pub fn story(&self, id: &str) -> Vec<String> {
+        self.told.iter().filter(|event| event.id.as_str() == id).map(|event| word(event)).collect()
+    }
+
+    /// All that was told.
+    pub fn lines(&self) -> Vec<String> {
+        self.told
+            .iter()
+            .map(|event| {
+                format!("{} {} {} by {}", event.sequence, event.id, word(event), event.source.as_str())
+            })
+            .collect()
+    }
+
+    pub fn served(&self, pod: &TestPod) -> Option<Arc<Pod>> {
+        self.app.cache().get(&pod.spec.metadata.uid.as_str().into())
+    }
+
+    /// A sample of the metrics.
+    pub fn metric(&self, sample: &str) -> f64 {
+        let text = self.app.metrics().scrape().expect("metrics");
+        let line = text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
+        let value = line.unwrap_or_else(|| panic!("no {sample} in\n{text}")).rsplit(' ').next().expect("value");
+        value.parse().expect("a number")
+    }
+
+    /// Compares the cache with the truth, field by field.
+    pub fn differences(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let served = self.app.cache().list();
+        self.sim.read(|truth| {
+            let mut ids: Vec<&str> = Vec::new();
+            for (id, sandbox) in &truth.view().sandboxes {
+                ids.push(id);
+                let cached = served.iter().flat_map(|pod| &pod.sandboxes).find(|cached| cached.id.as_str() == id);
+                let Some(cached) = cached else {
+                    found.push(format!("sandbox {id} is not served"));
+                    continue;
+                };
+                let state = if sandbox.ready { SandboxState::Ready } else { SandboxState::NotReady };
+                let expected = (state, sandbox.spec.metadata.attempt, sandbox.spec.labels.len());
+                let got = (cached.state, cached.attempt, cached.labels.len());
+                if got != expected {
+                    found.push(format!("sandbox {id} is served as {got:?} and is {expected:?}"));
+                }
+            }
+            for (id, container) in &truth.view().containers {
+                ids.push(id);
+                let cached = served.iter().flat_map(|pod| &pod.containers).find(|cached| cached.id.as_str() == id);
+                let Some(cached) = cached else {
+                    found.push(format!("container {id} is not served"));
+                    continue;
+                };
+                let wall = |at: Option<Wall>| at.map_or(0, Wall::as_nanos);
+                let exited = cached.state == ContainerState::Exited;
+                let got = format!(
+                    "{:?} {} {} {} {} {:?} {}",
+                    cached.state,
+                    wall(cached.created_at),
+                    wall(cached.started_at),
+                    wall(cached.finished_at),
+                    cached.attempt,
+                    cached.exit_code,
+                    cached.reason,
+                );
+                let status = truth.status_of(id).expect("a status");
+                let expected = format!(
+                    "{:?} {} {} {} {} {:?} {}",
+                    match status.state {
+                        0 => ContainerState::Created,
+                        1 => ContainerState::Running,
+                        2 => ContainerState::Exited,
+                        _ => ContainerState::Unknown,
+                    },
+                    status.created_at,
+                    status.started_at,
+                    status.finished_at,
+                    status.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
+                    exited.then_some(status.exit_code),
+                    status.reason,
+                );
+                if got != expected {
+                    found.push(format!("container {id} is served as {got} and is {expected}"));
+                }
+            }
+            for pod in &served {
+                let cached = pod.sandboxes.iter().map(|sandbox| &sandbox.id);
+                for id in cached.chain(pod.containers.iter().map(|container| &container.id)) {
+                    if !ids.contains(&id.as_str()) {
+                        found.push(format!("{id} is served and gone"));
+                    }
+                }
+            }
+        });
+        found
+    }
+}
+
+/// `Started`, `Died(1 Error)`, `Removed`, `Changed`, `Sync`; with `!` if it was inferred.
+pub fn word(event: &Event) -> String {
+    let mut word = match event.kind {
+        EventType::ContainerStarted => "Started".into(),
+        EventType::ContainerDied => match event.exit_code {
+            Some(code) => format!("Died({code} {})", event.reason),
+            None => "Died".into(),
+        },
+        EventType::ContainerRemoved => "Removed".into(),
+        EventType::ContainerChanged if event.reason.is_empty() => "Changed".into(),
+        EventType::ContainerChanged => format!("Changed({})", event.reason),
+        EventType::PodSync => "Sync".to_owned(),
+    };
+    if event.inferred {
+        word.push('!');
+    }
+    word
+}
