@@ -1,4 +1,6 @@
 //! plegd
+pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod health;

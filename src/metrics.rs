@@ -15,8 +15,8 @@ pub use self::{
     events::{Arbitration, Journal, State, Transitions},
     family::{Family, Label, Labels},
     labels::{
-        Channel, Code, DisconnectReason, Method, Mode, Outcome, Path, PodState, ReadCause, ReadOutcome, RelistCause,
-        SeenBy, StreamState, Verdict,
+        Channel, Code, DisconnectReason, Method, Mode, Outcome, Path, PodState, ReadCause, ReadOutcome,
+        RelistCause, SeenBy, StreamState, Verdict,
     },
     runtime::{Calls, Modes, Reads, Relists, Stream},
 };

@@ -193,7 +193,8 @@ impl Value for Option<SocketAddr> {
 // === impl Bytes ===
 
 impl Bytes {
-    const UNITS: [(&'static str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    const UNITS: [(&'static str, usize); 4] =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
     /// So many MiB.
     pub const fn mib(count: usize) -> Self {
@@ -206,7 +207,8 @@ impl Value for Bytes {
     const WANTED: &'static str = r#"a size with its unit (B, KiB, MiB or GiB), such as "16MiB""#;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len()));
+        let (number, unit) =
+            text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len()));
         let number = usize::parse(number).map_err(|_| "it is not a size")?;
         let unit = unit.trim();
         if unit.is_empty() {
@@ -247,7 +249,9 @@ impl std::str::FromStr for Endpoint {
         let path = match text.split_once("://") {
             Some(("unix", path)) => path,
             Some((scheme, _)) => {
-                return Err(format!("{scheme:?} is not supported: a runtime is reached over its UNIX socket only"));
+                return Err(format!(
+                    "{scheme:?} is not supported: a runtime is reached over its UNIX socket only"
+                ));
             }
             // `unix:/run/x.sock` is an old spelling that gRPC and crictl still take.
             None => text.strip_prefix("unix:").unwrap_or(text),
@@ -264,8 +268,7 @@ impl std::str::FromStr for Endpoint {
 
 impl Value for Option<Endpoint> {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str =
-        r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it"#;
+    const WANTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it"#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
@@ -308,7 +311,9 @@ impl Value for Filter {
                 });
             }
         }
-        EnvFilter::try_new(text).map(|_| Self(text.into())).map_err(|error| format!("it is not understood ({error})"))
+        EnvFilter::try_new(text)
+            .map(|_| Self(text.into()))
+            .map_err(|error| format!("it is not understood ({error})"))
     }
 
     fn text(&self) -> String {

@@ -3,8 +3,8 @@
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::{
-    CALL, Channel, Code, DisconnectReason, Family, LATENCY, Method, Mode, Outcome, ReadCause, ReadOutcome, RelistCause,
-    StreamState, family::Maker,
+    CALL, Channel, Code, DisconnectReason, Family, LATENCY, Method, Mode, Outcome, ReadCause, ReadOutcome,
+    RelistCause, StreamState, family::Maker,
 };
 use crate::{clock::Wall, model::SignalType};
 
@@ -269,7 +269,11 @@ impl Modes {
     pub(super) fn new(make: &Maker<'_>) -> Self {
         let modes = Self {
             current: make.gauges("plegd_mode", "1 for the mode that plegd is in, else 0.", &["mode"]),
-            changes: make.counters("plegd_mode_changes_total", "Changes of the mode, by the new one.", &["mode"]),
+            changes: make.counters(
+                "plegd_mode_changes_total",
+                "Changes of the mode, by the new one.",
+                &["mode"],
+            ),
             fallback: make.histogram(
                 "plegd_fallback_seconds",
                 "Time from the loss of the event stream to the end of the first complete relist after it.",

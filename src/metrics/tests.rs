@@ -38,7 +38,11 @@ fn families(text: &str) -> BTreeMap<String, Exposed> {
 
 fn value(metrics: &Metrics, sample: &str) -> Option<f64> {
     let text = metrics.scrape().unwrap();
-    families(&text).into_values().flat_map(|family| family.samples).find(|(name, _)| name == sample).map(|(_, v)| v)
+    families(&text)
+        .into_values()
+        .flat_map(|family| family.samples)
+        .find(|(name, _)| name == sample)
+        .map(|(_, v)| v)
 }
 
 #[test]
@@ -141,8 +145,14 @@ fn an_event_counts_for_its_path_and_its_latency() {
     assert_eq!(value(&metrics, told), Some(4.0));
     assert_eq!(value(&metrics, r#"plegd_detection_latency_seconds_count{source="event"}"#), Some(2.0));
     assert_eq!(value(&metrics, r#"plegd_detection_latency_seconds_sum{source="event"}"#), Some(0.003));
-    assert_eq!(value(&metrics, r#"plegd_detection_latency_seconds_bucket{source="event",le="0.002"}"#), Some(1.0));
-    assert_eq!(value(&metrics, r#"plegd_detection_latency_seconds_bucket{source="event",le="0.005"}"#), Some(2.0));
+    assert_eq!(
+        value(&metrics, r#"plegd_detection_latency_seconds_bucket{source="event",le="0.002"}"#),
+        Some(1.0)
+    );
+    assert_eq!(
+        value(&metrics, r#"plegd_detection_latency_seconds_bucket{source="event",le="0.005"}"#),
+        Some(2.0)
+    );
 }
 
 #[test]
