@@ -53,10 +53,9 @@ fn note_origin() {
     // While developing, each commit would compile everything again for the sake of its name.
     if env::var_os("PLEGD_REVISION").is_none()
         && env::var("PROFILE").is_ok_and(|profile| profile == "release")
+        && let Some(revision) = revision()
     {
-        if let Some(revision) = revision() {
-            println!("cargo::rustc-env=PLEGD_REVISION={revision}");
-        }
+        println!("cargo::rustc-env=PLEGD_REVISION={revision}");
     }
 }
 

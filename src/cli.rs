@@ -105,7 +105,8 @@ fn explain(error: &clap::Error) -> ExitCode {
 fn give_up(error: &anyhow::Error) -> ExitCode {
     let mut stderr = io::stderr().lock();
     if let Some(ConfigError(problems)) = error.downcast_ref() {
-        let what = if problems.len() == 1 { "one problem" } else { "several problems" };
+        let count = problems.len();
+        let what = if count == 1 { "a problem".into() } else { format!("{count} problems") };
         let _ = writeln!(stderr, "plegd: the configuration has {what}, so nothing was started:");
         for problem in problems {
             let _ = writeln!(stderr, "  {problem}");
@@ -168,6 +169,30 @@ mod tests {
         }
         let Command::Run(args) = parse("plegd run") else { panic!() };
         assert!(args.flags().is_empty());
+    }
+
+    #[test]
+    fn help_says_the_defaults_and_ranges_that_hold() {
+        let mut command = Cli::command();
+        let run = command.find_subcommand_mut("run").unwrap();
+        for argument in run.get_arguments() {
+            let flag = argument.get_long().unwrap();
+            let path = if flag == "print" {
+                "print.format".into()
+            } else {
+                flag.replacen('-', ".", 1).replace('-', "_")
+            };
+            let Some(key) = KEYS.iter().find(|key| key.path() == path) else {
+                assert!(["config", "help"].contains(&flag), "{flag}");
+                continue;
+            };
+            let help = argument.get_help().unwrap().to_string();
+            let default = key.text(&Config::default());
+            assert!(default.is_empty() || help.contains(&format!("[default: {default}]")), "{flag}: {help}");
+            if let Some((_, range)) = key.allowed().split_once(", from ") {
+                assert!(help.contains(&format!("from {range}")), "{flag}: {help}");
+            }
+        }
     }
 
     #[test]

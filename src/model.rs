@@ -10,9 +10,7 @@ mod status;
 pub use self::{
     event::{Event, EventType, Source},
     observation::{Observation, Origin, Signal, SignalType, Stamp},
-    status::{
-        ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject,
-    },
+    status::{ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};

@@ -13,8 +13,9 @@ Examples:
   plegd run --print json --print-types all | jq -c 'select(.exit_code > 0)'
   plegd run --runtime-endpoint unix:///run/crio/crio.sock --http-address off
 
-Each flag can also be set in the file and in the environment: --relist-period is the key period in the
-section [relist], and the variable PLEGD_RELIST_PERIOD. Flags win, then the environment, then the file.";
+What a flag sets can also be set in the file and in the environment:
+--relist-period is the key period of the section [relist], and the variable
+PLEGD_RELIST_PERIOD. Flags win, then the environment, then the file.";
 
 /// Flags of `plegd run`. Values are read by [`config`], which then tells all that is wrong at once.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -38,7 +39,7 @@ pub struct Args {
     /// Time between relists while there is no event stream, from 100ms to 10m [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub relist_period: Option<String>,
-    /// Time between relists while the event stream is trusted, from 100ms to 1h [default: 60s]
+    /// Time between relists while the event stream is trusted, from 100ms to 1h [default: 1m]
     #[arg(long, value_name = "DURATION")]
     pub relist_max_period: Option<String>,
     /// Level of the log on stderr, for all or by module: info,plegd::relister=debug [default: info]

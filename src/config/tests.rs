@@ -336,6 +336,9 @@ fn endpoints_are_sockets() {
         assert_eq!(endpoint.to_string(), format!("unix://{path}"));
     }
     assert_eq!(parse(""), Ok(None));
+    let path_of = |length: usize| format!("/{}", "x".repeat(length - 1));
+    assert!(parse(&path_of(107)).is_ok());
+    assert!(parse(&path_of(108)).unwrap_err().contains("107 bytes"));
     for text in [
         "run/x.sock",
         "unix://run/x.sock",

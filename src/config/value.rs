@@ -222,7 +222,7 @@ impl Value for Bytes {
     }
 
     fn text(&self) -> String {
-        let fits = Self::UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0 % factor == 0);
+        let fits = Self::UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
         fits.map_or_else(|| "0B".into(), |(unit, factor)| format!("{}{unit}", self.0 / factor))
     }
 }
@@ -230,6 +230,9 @@ impl Value for Bytes {
 // === impl Endpoint ===
 
 impl Endpoint {
+    /// What fits into Linux' `sun_path`, with the zero at its end.
+    const LONGEST: usize = 107;
+
     /// The socket's path in the file system.
     pub fn path(&self) -> &Path {
         &self.0
@@ -261,6 +264,12 @@ impl std::str::FromStr for Endpoint {
         }
         if path.ends_with('/') {
             return Err("it names a folder, not the socket in it".into());
+        }
+        if path.len() > Self::LONGEST {
+            return Err(format!(
+                "it is longer than the {} bytes that a socket's path may have",
+                Self::LONGEST
+            ));
         }
         Ok(Self(path.into()))
     }

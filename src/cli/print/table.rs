@@ -103,9 +103,8 @@ fn details(event: &Event) -> Vec<String> {
     let mut details = Vec::new();
     details.extend(event.exit_code.map(|code| format!("exit {code}")));
     // With an exit code these two say nothing that it does not.
-    if !event.reason.is_empty()
-        && !(event.exit_code.is_some() && ["Completed", "Error"].contains(&event.reason.as_str()))
-    {
+    let told = event.exit_code.is_some() && ["Completed", "Error"].contains(&event.reason.as_str());
+    if !told && !event.reason.is_empty() {
         details.push(plain(&event.reason));
     }
     if event.inferred {

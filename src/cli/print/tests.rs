@@ -91,7 +91,7 @@ fn a_json_line_has_exactly_these_fields() {
 #[test]
 fn a_json_line_is_one_line_whatever_is_in_it() {
     let hostile = Event { reason: "two\nlines \"quoted\" \u{1b}[31m".into(), ..died() };
-    let text = printed(Style::Json, EventTypes::all(), &[hostile.clone()]);
+    let text = printed(Style::Json, EventTypes::all(), std::slice::from_ref(&hostile));
     assert_eq!(text.lines().count(), 1);
     let line: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(line["reason"], hostile.reason);
