@@ -38,8 +38,9 @@ use crate::{
 /// Connections that are served at the same time.
 pub const MAX_CONNECTIONS: usize = 64;
 
-/// How long a client may take to send a request's head, and how long it may leave an answer unread.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take to send a request's head, the first or the next, and how long it may leave an answer unread.
+/// Prometheus scrapes every 15 or 30 seconds over one connection, which must not be closed just as it asks again.
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// How long answers under way may take to finish once plegd ends.
 const FAREWELL: Duration = Duration::from_millis(500);
