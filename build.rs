@@ -56,10 +56,11 @@ fn note_origin() {
         }
     }
     // While developing, each commit would compile everything again for the sake of its name.
-    if env::var_os("PLEGD_REVISION").is_none() && env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        if let Some(revision) = revision() {
-            println!("cargo::rustc-env=PLEGD_REVISION={revision}");
-        }
+    if env::var_os("PLEGD_REVISION").is_none()
+        && env::var("PROFILE").is_ok_and(|profile| profile == "release")
+        && let Some(revision) = revision()
+    {
+        println!("cargo::rustc-env=PLEGD_REVISION={revision}");
     }
 }
 
@@ -81,6 +82,7 @@ fn revision() -> Option<String> {
 
 /// What a command prints, if there is such a command and it succeeds.
 fn output(command: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(command).args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output =
+        Command::new(command).args(arguments).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

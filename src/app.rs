@@ -281,7 +281,9 @@ fn spawn(tasks: &TaskTracker, stop: &CancellationToken, task: impl Future<Output
         if let Err(error) = task.await
             && error.is_panic()
         {
-            tracing::error!("A part of plegd has failed; it ends, and must be started again: this is a bug in plegd.");
+            tracing::error!(
+                "A part of plegd has failed; it ends, and must be started again: this is a bug in plegd."
+            );
             stop.cancel();
             std::process::exit(70);
         }

@@ -295,7 +295,10 @@ impl Arbiter {
 pub const NOW: Duration = Duration::ZERO;
 
 fn set(moment: &AtomicU64, at: Option<Mono>) {
-    moment.store(at.map_or(0, |at| at.since(Mono::ZERO).as_nanos() as u64).max(u64::from(at.is_some())), Ordering::Release);
+    moment.store(
+        at.map_or(0, |at| at.since(Mono::ZERO).as_nanos() as u64).max(u64::from(at.is_some())),
+        Ordering::Release,
+    );
 }
 
 fn get(moment: &AtomicU64) -> Option<Mono> {

@@ -20,7 +20,10 @@ use arc_swap::ArcSwap;
 /// clock and the monotonic clock must change to be called a step.
 pub const STEP_MARGIN: Duration = Duration::from_millis(50);
 
-/// A moment on plegd's monotonic clock, in nanoseconds since the clock was made.
+/// What a clock shows when it is made: so much earlier moments, such as those of old events, have a place on it.
+const START: Duration = Duration::from_secs(7 * 86_400);
+
+/// A moment on plegd's monotonic clock, in nanoseconds since a week before the clock was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(u64);
 
@@ -71,10 +74,10 @@ struct Era {
 // === impl Mono ===
 
 impl Mono {
-    /// The moment at which the clock was made.
+    /// The earliest moment.
     pub const ZERO: Mono = Mono(0);
 
-    /// The moment `nanos` nanoseconds after the clock was made.
+    /// The moment `nanos` nanoseconds after the earliest.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
@@ -234,7 +237,7 @@ impl WallHand {
 impl Inner {
     #[allow(clippy::disallowed_methods)]
     fn monotonic(&self) -> Mono {
-        Mono(nanos(tokio::time::Instant::now().saturating_duration_since(self.origin)))
+        Mono(nanos(START + tokio::time::Instant::now().saturating_duration_since(self.origin)))
     }
 
     #[allow(clippy::disallowed_methods)]
@@ -245,9 +248,11 @@ impl Inner {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Wall(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
             }
-            WallSource::Simulated { start, stepped_by } => Wall(
-                start.0.saturating_add_unsigned(mono.0).saturating_add(stepped_by.load(Ordering::Relaxed)),
-            ),
+            WallSource::Simulated { start, stepped_by } => {
+                let since_made = nanos(mono.since(Mono::ZERO + START));
+                let unstepped = start.0.saturating_add_unsigned(since_made);
+                Wall(unstepped.saturating_add(stepped_by.load(Ordering::Relaxed)))
+            }
         };
         (mono, wall)
     }
@@ -262,7 +267,7 @@ impl Era {
         if at > i128::from((received + STEP_MARGIN).0) {
             return Stamped::Unknown;
         }
-        // What was stamped before the clock was made maps to zero, which is before all that plegd knows.
+        // What was stamped more than a week before the clock was made maps to zero, before all that plegd knows.
         let at = Mono(u64::try_from(at).unwrap_or(0));
         match self.began {
             // A stamp made in this era cannot map to before its beginning; so it is from an earlier one.
@@ -298,10 +303,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stamp_from_before_the_clock_was_made_is_older_than_all() {
+    async fn a_stamp_from_before_the_clock_was_made_has_its_place() {
         let (clock, _) = Clock::simulated(NOON);
-        pass(1).await;
-        assert_eq!(clock.place(Wall(NOON.0 - 300 * SECOND), clock.now()), Stamped::At(Mono::ZERO));
+        let made = clock.now();
+        let placed = |seconds| clock.place(Wall(NOON.0 - seconds * SECOND), made);
+        assert_eq!(placed(300), Stamped::At(made - Duration::from_secs(300)));
+        assert_eq!(placed(365 * 86_400), Stamped::At(Mono::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

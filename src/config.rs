@@ -15,10 +15,12 @@ pub use self::{
     error::{ConfigError, Place, Problem},
     key::{Form, Key, Section},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, load},
-    value::{Bytes, Endpoint, EventTypes, Filter, LogFormat, PrintFormat, Value},
+    value::{Bytes, EventTypes, Filter, LogFormat, PrintFormat, Value},
 };
 
 use std::{net::SocketAddr, time::Duration};
+
+use crate::cri::Endpoint;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -135,58 +137,4 @@ fn comment(text: &mut String, doc: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_as_promised() {
-        let config = Config::default();
-        let shown: Vec<String> = KEYS
-            .iter()
-            .map(|key| format!("{} = {} # {}", key.path(), key.toml(&config), key.allowed()))
-            .collect();
-        assert_eq!(
-            shown.join("\n"),
-            r#"runtime.endpoint = "" # a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it
-runtime.request_timeout = "5s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 5m
-relist.period = "1s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 10m
-relist.max_period = "1m" # a duration with its unit, such as "500ms" or "30s", from 100ms to 1h
-relist.jitter = 0.1 # a number, from 0 to 0.5
-relist.parallelism = 4 # a whole number, from 1 to 64
-stream.enabled = true # true or false
-stream.queue_messages = 65536 # a whole number, from 64 to 4194304
-stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
-journal.events = 65536 # a whole number, from 64 to 4194304
-journal.bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
-http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
-log.level = "info" # off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug"
-log.format = "text" # text or json
-print.format = "none" # none, table or json
-print.types = "started,died,removed" # started, died, removed, changed and sync, with commas between them, or all"#
-        );
-    }
-
-    #[test]
-    fn every_key_and_section_says_what_it_is_for() {
-        for key in KEYS {
-            assert!(key.doc.trim().ends_with('.'), "{}: {:?}", key.path(), key.doc);
-            assert!(SECTIONS.iter().any(|section| section.name == key.section));
-        }
-        for section in SECTIONS {
-            assert!(section.doc.trim().ends_with('.'), "{}", section.name);
-        }
-    }
-
-    #[test]
-    fn a_configuration_written_out_reads_back_the_same() {
-        for text in [String::new(), "[relist]\nperiod = \"3s\"\njitter = 0.25\n[http]\naddress = \"\"\n".into()] {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("plegd.toml");
-            std::fs::write(&path, text).unwrap();
-            let first = load(&Inputs { file: Some(path.clone()), ..Inputs::default() }).unwrap().config;
-            std::fs::write(&path, first.to_toml()).unwrap();
-            let again = load(&Inputs { file: Some(path), ..Inputs::default() }).unwrap().config;
-            assert_eq!(first, again);
-        }
-    }
-}
+mod tests;

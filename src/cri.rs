@@ -19,7 +19,7 @@ pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
     client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, Method, RuntimeInfo},
     convert::RawEvent,
-    endpoint::{Endpoint, EndpointError, WELL_KNOWN},
+    endpoint::{Endpoint, NoneFound, WELL_KNOWN},
     error::CriError,
     link::{Connection, Link},
 };

@@ -13,11 +13,11 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::queue::{Full, Sender};
 pub use self::{
     backoff::Backoff,
     queue::{Limits, Queue, queue},
 };
-use self::queue::{Full, Sender};
 use crate::{
     clock::{Clock, Mono},
     cri::{Client, CriError, EventStream, RawEvent},
@@ -91,7 +91,11 @@ impl Receiver {
             let at = self.clock.now();
             self.metrics.stream.disconnects.inc(ended.reason);
             let unsupported = ended.reason == DisconnectReason::Unsupported;
-            self.metrics.stream.state.set_only(if unsupported { StreamState::Unsupported } else { StreamState::Down });
+            self.metrics.stream.state.set_only(if unsupported {
+                StreamState::Unsupported
+            } else {
+                StreamState::Down
+            });
             let _ = self.changes.send(StreamChange::Lost { at, why: ended.why, reason: ended.reason });
             let wait = if unsupported { backoff.longest() } else { backoff.after(at.since(began)) };
             if self.pause(wait, &stop).await.is_break() {
@@ -185,7 +189,9 @@ impl Receiver {
                         };
                     }
                 }
-                Ok(None) if !heard && !confirmed => return Ended::unsupported("the runtime ended it at once"),
+                Ok(None) if !heard && !confirmed => {
+                    return Ended::unsupported("the runtime ended it at once");
+                }
                 Ok(None) => {
                     return Ended { reason: DisconnectReason::Ended, why: "the runtime ended it".into() };
                 }

@@ -157,7 +157,10 @@ impl Drop for Heartbeat {
 impl Latch {
     /// It has happened. It never closes again.
     pub fn open(&self) {
-        put(&mut self.health.0.state.lock().latches, Check { name: self.name, ok: true, text: String::new() });
+        put(
+            &mut self.health.0.state.lock().latches,
+            Check { name: self.name, ok: true, text: String::new() },
+        );
     }
 
     /// Says anew what it waits for, unless it is open.
@@ -259,7 +262,10 @@ mod tests {
         let stream = health.note("stream", "down");
         assert!(!health.ready().ok);
         latch.waits_for("not yet complete: 3 of 40 pods read");
-        assert_eq!(lines(&health.ready()), ["[-]initial-relist not yet complete: 3 of 40 pods read", "[-]stream down"]);
+        assert_eq!(
+            lines(&health.ready()),
+            ["[-]initial-relist not yet complete: 3 of 40 pods read", "[-]stream down"]
+        );
         latch.open();
         latch.waits_for("nothing any more");
         assert!(health.ready().ok);

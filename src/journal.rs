@@ -282,10 +282,14 @@ mod tests {
         let mut cursor = journal.cursor(0);
         journal.append((0..10).map(|n| event(&n.to_string())));
         assert_eq!(cursor.try_next(), Err(Gap { from: 1, to: 7 }));
-        let left: Vec<_> = std::iter::from_fn(|| cursor.try_next().unwrap()).map(|event| event.sequence).collect();
+        let left: Vec<_> =
+            std::iter::from_fn(|| cursor.try_next().unwrap()).map(|event| event.sequence).collect();
         assert_eq!(left, [8, 9, 10]);
         let extent = journal.extent();
-        assert_eq!((extent.oldest, extent.head, extent.events, extent.evicted, extent.gaps), (8, 10, 3, 7, 1));
+        assert_eq!(
+            (extent.oldest, extent.head, extent.events, extent.evicted, extent.gaps),
+            (8, 10, 3, 7, 1)
+        );
     }
 
     #[test]

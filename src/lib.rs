@@ -1,7 +1,9 @@
 //! plegd
+pub mod api;
 pub mod app;
 pub mod arbiter;
 pub mod cache;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cri;

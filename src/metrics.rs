@@ -15,7 +15,8 @@ pub use self::{
     events::{Arbitration, Journal, State, Transitions},
     family::{Family, Label, Labels},
     labels::{
-        Channel, Code, DisconnectReason, Outcome, Path, PodState, ReadOutcome, RelistCause, SeenBy, StreamState,
+        Channel, Code, DisconnectReason, Outcome, Path, PodState, ReadOutcome, RelistCause, SeenBy,
+        StreamState,
     },
     runtime::{Calls, Modes, Reads, Relists, Stream},
 };

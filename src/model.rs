@@ -10,7 +10,9 @@ mod status;
 pub use self::{
     event::{Event, EventType, Source},
     observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
-    status::{ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
+    status::{
+        ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject,
+    },
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};

@@ -18,8 +18,8 @@ use crate::{
     ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Source,
-        Stamp,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus,
+        Source, Stamp,
     },
 };
 
@@ -148,7 +148,8 @@ impl Relister {
             let object = ListedObject { id: &container.id, phase: container.state.phase() };
             let at = by_sandbox.get(container.sandbox_id.as_str()).copied().or_else(|| {
                 // Its sandbox is gone already, or came after the first list: the pod may be known all the same.
-                let uid = self.cache.pod_of(&container.id).or_else(|| self.cache.pod_of(&container.sandbox_id))?;
+                let uid =
+                    self.cache.pod_of(&container.id).or_else(|| self.cache.pod_of(&container.sandbox_id))?;
                 by_uid.get(uid.as_str()).copied().or_else(|| {
                     pods.push(self.nothing_of(&uid)?);
                     Some(pods.len() - 1)
@@ -200,9 +201,12 @@ fn as_listed(
     let mut seen = observation(pod, stamp, observed_at, Vec::new());
     seen.detail = Detail::Lean;
     let of_pod = listing.sandboxes.iter().filter(|sandbox| sandbox.pod_uid == pod.uid.as_str());
-    seen.sandboxes =
-        of_pod.filter(|sandbox| difference.changed.contains(sandbox.id.as_str())).map(|sandbox| lean_sandbox(sandbox, pod)).collect();
-    let changed = listing.containers.iter().filter(|container| difference.changed.contains(container.id.as_str()));
+    seen.sandboxes = of_pod
+        .filter(|sandbox| difference.changed.contains(sandbox.id.as_str()))
+        .map(|sandbox| lean_sandbox(sandbox, pod))
+        .collect();
+    let changed =
+        listing.containers.iter().filter(|container| difference.changed.contains(container.id.as_str()));
     seen.containers = changed.map(lean_container).collect();
     seen
 }

@@ -136,6 +136,11 @@ struct Listed {
     result: Result<(Option<RuntimeInfo>, Relisted), CriError>,
 }
 
+/// How long the relist period may become on a runtime with these quirks, if the configuration allows `max_period`.
+pub fn longest_period(quirks: &Quirks, max_period: Duration) -> Duration {
+    if quirks.has(Quirk::SharedChannel) { max_period.min(SHARED_CHANNEL_PERIOD) } else { max_period }
+}
+
 // === impl Supervisor ===
 
 impl Supervisor {
@@ -296,8 +301,7 @@ impl Supervisor {
     /// The runtime has said what it is.
     fn adopt(&mut self, runtime: RuntimeInfo) {
         let quirks = Quirks::of(&runtime.name, &runtime.version);
-        let shared = quirks.has(Quirk::SharedChannel);
-        let longest = if shared { self.rhythm.max_period.min(SHARED_CHANNEL_PERIOD) } else { self.rhythm.max_period };
+        let longest = longest_period(&quirks, self.rhythm.max_period);
         if self.runtime.as_ref() != Some(&runtime) {
             let known: Vec<&str> = quirks.iter().map(Quirk::summary).collect();
             tracing::info!(%runtime, cri = runtime.api_version, ?known, "Following the runtime.");

@@ -18,8 +18,8 @@ use crate::{
     clock::{Mono, Wall},
     cri::quirks::{Quirk, Quirks},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, SandboxStatus, Signal,
-        SignalType, Stamp, Status, Subject,
+        ContainerStatus, Detail, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, SandboxStatus,
+        Signal, SignalType, Stamp, Status, Subject,
     },
 };
 
@@ -211,7 +211,9 @@ impl PodState {
     /// Whether a list that shows `id` in this phase says what is held.
     pub fn compare(&self, id: &str, phase: Option<Phase>) -> Compared {
         match self.records.get(id) {
-            Some(record) if record.status.phase() == phase && record.shown == Shown::Served => Compared::Agrees,
+            Some(record) if record.status.phase() == phase && record.shown == Shown::Served => {
+                Compared::Agrees
+            }
             _ => Compared::Differs,
         }
     }
@@ -374,6 +376,9 @@ impl Step<'_> {
             if rules::is_before(stamp.upper, listed) {
                 shown = Shown::AsHistory;
                 self.ask(id, ReadCause::Undecided, Duration::ZERO);
+            } else if self.context.listed.is_some_and(|listed| stamp.upper < listed) {
+                // Within the margin: it may be younger than the list, or gone.
+                self.ask(id, ReadCause::Undecided, Duration::ZERO);
             } else if self.observation.detail == Detail::Lean {
                 self.ask(id, ReadCause::Hint, Duration::ZERO);
             }
@@ -489,7 +494,9 @@ impl Step<'_> {
         match status {
             Status::Container(container) => match container.state.phase() {
                 Some(Phase::Created) => self.ask(id, ReadCause::Start, START_CHECK),
-                Some(Phase::Exited) if self.may_turn_oom(container) => self.ask(id, ReadCause::Oom, OOM_CHECK),
+                Some(Phase::Exited) if self.may_turn_oom(container) => {
+                    self.ask(id, ReadCause::Oom, OOM_CHECK)
+                }
                 _ => {}
             },
             Status::Sandbox(_) => {

@@ -155,7 +155,8 @@ mod tests {
 
     use super::*;
 
-    const PHASES: [Option<Phase>; 4] = [None, Some(Phase::Created), Some(Phase::Running), Some(Phase::Exited)];
+    const PHASES: [Option<Phase>; 4] =
+        [None, Some(Phase::Created), Some(Phase::Running), Some(Phase::Exited)];
     const CONTENTS: [Content; 2] = [Content::Same, Content::Other];
 
     fn at(ms: u64) -> Mono {
@@ -200,7 +201,8 @@ mod tests {
             for phase in PHASES {
                 for (eye, stamp, relation) in view_stamps {
                     for content in CONTENTS {
-                        let verdict = judge(&held(reached, read(1000, 1010)), &view(eye, phase, stamp, content));
+                        let verdict =
+                            judge(&held(reached, read(1000, 1010)), &view(eye, phase, stamp, content));
                         let expected = match relation {
                             "before" => Verdict::Stale { ahead: phase > reached },
                             _ if phase.is_some() && phase > reached => Verdict::Forward,
@@ -217,7 +219,10 @@ mod tests {
                                 (Content::Other, _) => Verdict::Undecided,
                             },
                         };
-                        assert_eq!(verdict, expected, "{reached:?} <- {phase:?} by {eye:?}, {relation}, {content:?}");
+                        assert_eq!(
+                            verdict, expected,
+                            "{reached:?} <- {phase:?} by {eye:?}, {relation}, {content:?}"
+                        );
                         checked += 1;
                     }
                 }
@@ -252,7 +257,9 @@ mod tests {
     fn one_read_that_looks_back_is_remembered_and_a_second_one_corrects() {
         let mut it = held(Some(Phase::Exited), event(1000));
         let first = view(Eye::Read, Some(Phase::Running), read(1000, 1010), Content::Other);
-        let Verdict::Backward { dissent: Some(dissent) } = judge(&it, &first) else { panic!("not remembered") };
+        let Verdict::Backward { dissent: Some(dissent) } = judge(&it, &first) else {
+            panic!("not remembered")
+        };
         it.dissent = Some(dissent);
         // Begun before the first had ended: no second witness.
         let overlapping = view(Eye::Read, Some(Phase::Running), read(1005, 1020), Content::Other);

@@ -56,6 +56,18 @@ impl fmt::Display for Problem {
 
 // === impl Place ===
 
+impl Place {
+    /// In the order of the layers; within a file by line, and the environment, which has no order, by name.
+    pub(super) fn order(&self) -> (u8, usize, &str) {
+        match self {
+            Place::Default => (0, 0, ""),
+            Place::File(_, line) => (1, line.unwrap_or_default(), ""),
+            Place::Variable(name) => (2, 0, name),
+            Place::Flag(name) => (3, 0, name),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -19,7 +19,8 @@ pub(super) fn read(path: &Path, text: &str) -> (Vec<Setting>, Vec<Problem>) {
     }
     for error in errors {
         let place = Place::File(path.into(), error.span().map(|span| file.line(span.start)));
-        file.problems.push(Problem { place, message: format!("this is not TOML: {}", one_line(error.message())) });
+        file.problems
+            .push(Problem { place, message: format!("this is not TOML: {}", one_line(error.message())) });
     }
     (file.settings, file.problems)
 }
@@ -46,7 +47,10 @@ impl File<'_> {
                     self.keys(section, keys);
                 }
                 _ if SECTIONS.iter().any(|known| known.name == section) => {
-                    self.problem(name.span().start, format!("{section} is a section; write [{section}] on a line of its own"));
+                    self.problem(
+                        name.span().start,
+                        format!("{section} is a section; write [{section}] on a line of its own"),
+                    );
                 }
                 DeValue::Table(_) => {
                     let near = nearest(section, SECTIONS.iter().map(|known| known.name));
@@ -76,7 +80,12 @@ impl File<'_> {
         match text_of(key.form, value) {
             Some(text) => {
                 let place = Place::File(self.path.into(), Some(self.line(at)));
-                self.settings.push(Setting { key, place, text, written: format!("{} = {}", key.path(), one_line(&written)) });
+                self.settings.push(Setting {
+                    key,
+                    place,
+                    text,
+                    written: format!("{} = {}", key.path(), one_line(&written)),
+                });
             }
             None => {
                 let message = format!(
@@ -105,6 +114,7 @@ impl File<'_> {
         };
         let hint = match same.or_else(near).or_else(any) {
             Some(meant) => format!("did you mean {meant}?"),
+            None if section.is_empty() => "all keys are in a section, as period in [relist]".into(),
             None => format!(
                 "[{section}] has {}",
                 names(KEYS.iter().filter(|key| key.section == section).map(|key| key.name))

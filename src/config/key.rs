@@ -149,7 +149,10 @@ impl std::fmt::Debug for Key {
     }
 }
 
-pub(super) fn parse<T: Value + PartialOrd>(text: &str, range: Option<RangeInclusive<T>>) -> Result<T, String> {
+pub(super) fn parse<T: Value + PartialOrd>(
+    text: &str,
+    range: Option<RangeInclusive<T>>,
+) -> Result<T, String> {
     let value = T::parse(text.trim())?;
     match range {
         Some(range) if value < *range.start() => Err("it is too small".into()),

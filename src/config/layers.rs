@@ -97,10 +97,15 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
             problems.push(Problem { place: loaded.blame(path), message });
         }
     }
+    problems.sort_by(|a, b| a.place.order().cmp(&b.place.order()));
     if problems.is_empty() { Ok(loaded) } else { Err(ConfigError(problems)) }
 }
 
-fn file(inputs: &Inputs, named: Option<PathBuf>, problems: &mut Vec<Problem>) -> (Option<PathBuf>, Vec<Setting>) {
+fn file(
+    inputs: &Inputs,
+    named: Option<PathBuf>,
+    problems: &mut Vec<Problem>,
+) -> (Option<PathBuf>, Vec<Setting>) {
     let wanted = inputs.file.as_ref().or(named.as_ref());
     let Some(path) = wanted.or(inputs.default_file.as_ref()) else { return (None, Vec::new()) };
     match fs::read_to_string(path) {
@@ -111,7 +116,8 @@ fn file(inputs: &Inputs, named: Option<PathBuf>, problems: &mut Vec<Problem>) ->
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.is_none() => (None, Vec::new()),
         Err(error) => {
-            problems.push(Problem { place: Place::File(path.clone(), None), message: unreadable(path, &error) });
+            problems
+                .push(Problem { place: Place::File(path.clone(), None), message: unreadable(path, &error) });
             (None, Vec::new())
         }
     }
@@ -139,15 +145,15 @@ fn environment(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Setting>, O
             file = (!value.is_empty()).then(|| value.into());
         } else if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
             match value.to_str() {
-                Some(text) => settings.push(Setting { key, place, text: text.into(), written: format!("{text:?}") }),
+                Some(text) => {
+                    settings.push(Setting { key, place, text: text.into(), written: format!("{text:?}") })
+                }
                 None => problems.push(Problem { place, message: "its value is not text in UTF-8".into() }),
             }
         } else if !BUILD_VARIABLES.contains(&name) && !is_service_link(name) {
             problems.push(Problem { place, message: unknown_variable(name) });
         }
     }
-    // The environment has no order that a person would know.
-    problems.sort_by_key(|problem| problem.place.to_string());
     (settings, file)
 }
 
@@ -157,16 +163,21 @@ fn is_service_link(name: &str) -> bool {
     let port = |name: &str| {
         name.ends_with("_PORT") || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| name.contains(protocol))
     };
-    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || (name.contains("_PORT") && port(name))
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || (name.contains("_PORT") && port(name))
 }
 
 fn unknown_variable(name: &str) -> String {
-    let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
     // All begin alike, which must not count as likeness.
-    let tails = variables.iter().map(|variable| &variable[PREFIX.len()..]).chain(["CONFIG"]);
-    let lower: Vec<String> = tails.map(str::to_ascii_lowercase).collect();
-    match nearest(&name[PREFIX.len()..], lower.iter().map(String::as_str)) {
-        Some(near) => format!("plegd knows no such variable; did you mean {PREFIX}{}?", near.to_uppercase()),
+    let tail = name.strip_prefix(PREFIX).unwrap_or(name).to_ascii_lowercase();
+    let known: Vec<String> = KEYS.iter().map(|key| format!("{}_{}", key.section, key.name)).collect();
+    let without_section = KEYS.iter().position(|key| key.name == tail).map(|place| known[place].as_str());
+    let meant = || nearest(&tail, known.iter().map(String::as_str).chain(["config"]));
+    match without_section.or_else(meant) {
+        Some(meant) => {
+            format!("plegd knows no such variable; did you mean {PREFIX}{}?", meant.to_uppercase())
+        }
         None => "plegd knows no such variable; unset it".into(),
     }
 }
@@ -195,7 +206,12 @@ fn index(key: &Key) -> usize {
 impl Inputs {
     /// What this process was started with.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
-        Self { file, default_file: Some(DEFAULT_FILE.into()), environment: std::env::vars_os().collect(), flags }
+        Self {
+            file,
+            default_file: Some(DEFAULT_FILE.into()),
+            environment: std::env::vars_os().collect(),
+            flags,
+        }
     }
 }
 
@@ -205,6 +221,15 @@ impl Loaded {
     /// Each key with where its value comes from, in the order of the reference.
     pub fn origins(&self) -> impl Iterator<Item = (&'static Key, &Place)> {
         KEYS.iter().zip(&self.origins)
+    }
+
+    /// Says in the log which file was read and what differs from the defaults, each with its place.
+    pub fn log(&self) {
+        let file = self.file.as_ref().map_or_else(|| "none".into(), |file| file.display().to_string());
+        tracing::info!(%file, version = crate::version::VERSION, "Configuration read.");
+        for (key, place) in self.origins().filter(|(_, place)| **place != Place::Default) {
+            tracing::info!(key = key.path(), value = key.text(&self.config), %place, "Set.");
+        }
     }
 
     /// Where to look for a contradiction: at the key itself, or at whatever of its section was set by someone.

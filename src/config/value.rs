@@ -1,16 +1,11 @@
 //! The types of values: how each is written, read and shown.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
 use super::{Form, error::nearest};
-use crate::model::EventType;
+use crate::{cri::Endpoint, model::EventType};
 
 /// A value of the configuration.
 pub trait Value: Sized {
@@ -29,10 +24,6 @@ pub trait Value: Sized {
 /// A size in bytes, written with its unit: `16MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub usize);
-
-/// A runtime's socket.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint(PathBuf);
 
 /// Log levels, for all or by module: the directives of [`EnvFilter`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,7 +184,8 @@ impl Value for Option<SocketAddr> {
 // === impl Bytes ===
 
 impl Bytes {
-    const UNITS: [(&'static str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    const UNITS: [(&'static str, usize); 4] =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
     /// So many MiB.
     pub const fn mib(count: usize) -> Self {
@@ -206,7 +198,8 @@ impl Value for Bytes {
     const WANTED: &'static str = r#"a size with its unit (B, KiB, MiB or GiB), such as "16MiB""#;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len()));
+        let (number, unit) =
+            text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len()));
         let number = usize::parse(number).map_err(|_| "it is not a size")?;
         let unit = unit.trim();
         if unit.is_empty() {
@@ -220,52 +213,14 @@ impl Value for Bytes {
     }
 
     fn text(&self) -> String {
-        let fits = Self::UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0 % factor == 0);
+        let fits = Self::UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
         fits.map_or_else(|| "0B".into(), |(unit, factor)| format!("{}{unit}", self.0 / factor))
-    }
-}
-
-// === impl Endpoint ===
-
-impl Endpoint {
-    /// The socket's path in the file system.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unix://{}", self.0.display())
-    }
-}
-
-impl std::str::FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = match text.split_once("://") {
-            Some(("unix", path)) => path,
-            Some((scheme, _)) => {
-                return Err(format!("{scheme:?} is not supported: a runtime is reached over its UNIX socket only"));
-            }
-            // `unix:/run/x.sock` is an old spelling that gRPC and crictl still take.
-            None => text.strip_prefix("unix:").unwrap_or(text),
-        };
-        if !path.starts_with('/') {
-            return Err("the path of the socket is not absolute".into());
-        }
-        if path.ends_with('/') {
-            return Err("it names a folder, not the socket in it".into());
-        }
-        Ok(Self(path.into()))
     }
 }
 
 impl Value for Option<Endpoint> {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str =
-        r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it"#;
+    const WANTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it"#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
@@ -308,7 +263,9 @@ impl Value for Filter {
                 });
             }
         }
-        EnvFilter::try_new(text).map(|_| Self(text.into())).map_err(|error| format!("it is not understood ({error})"))
+        EnvFilter::try_new(text)
+            .map(|_| Self(text.into()))
+            .map_err(|error| format!("it is not understood ({error})"))
     }
 
     fn text(&self) -> String {

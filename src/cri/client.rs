@@ -198,7 +198,8 @@ impl Client {
             let mut service = self.service.clone();
             let request = self.timed(v1::StreamPodSandboxesRequest { filter: None });
             let streamed = self.call(Method::StreamPodSandboxes, async move {
-                collect(service.stream_pod_sandboxes(request).await?.into_inner(), |page| page.pod_sandboxes).await
+                collect(service.stream_pod_sandboxes(request).await?.into_inner(), |page| page.pod_sandboxes)
+                    .await
             });
             match streamed.await {
                 Err(CriError::Unimplemented { .. }) => self.streamed_lists.store(false, Ordering::Relaxed),
@@ -206,7 +207,8 @@ impl Client {
             }
         }
         let request = self.timed(v1::ListPodSandboxRequest { filter });
-        let answer = self.call(Method::ListPodSandbox, self.service.clone().list_pod_sandbox(request)).await?;
+        let answer =
+            self.call(Method::ListPodSandbox, self.service.clone().list_pod_sandbox(request)).await?;
         Ok(answer.items.into_iter().map(convert::listed_sandbox).collect())
     }
 
@@ -339,6 +341,15 @@ impl fmt::Debug for Client {
 // === impl EventStream ===
 
 impl EventStream {
+    /// Whether there is a next event, or the runtime has ended the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`CriError`] says.
+    pub async fn next_exists(&mut self) -> Result<bool, CriError> {
+        Ok(self.next().await?.is_some())
+    }
+
     /// The next event; none when the runtime has ended the stream.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     clock::{Mono, Wall},
     model::{
-        ContainerState, ContainerStatus, Detail, ObjectId, PodIdentity, SandboxState, SandboxStatus,
-        Signal, SignalType,
+        ContainerState, ContainerStatus, Detail, ObjectId, PodIdentity, SandboxState, SandboxStatus, Signal,
+        SignalType,
     },
 };
 
@@ -96,11 +96,8 @@ impl RawEvent {
         let kind = self.kind();
         let message = self.message;
         let created_at = Wall::from_nanos(message.created_at);
-        let signal = Signal {
-            id: message.container_id.into(),
-            kind,
-            stamped_at: Wall::from_cri(message.created_at),
-        };
+        let signal =
+            Signal { id: message.container_id.into(), kind, stamped_at: Wall::from_cri(message.created_at) };
         let sandbox = message.pod_sandbox_status.map(sandbox_status);
         // The payload does not name the containers' sandbox. On containerd it is this one; on CRI-O an older one may be
         // meant, which only a list can tell: the arbiter keeps what it knows.
@@ -109,7 +106,14 @@ impl RawEvent {
         let containers: Vec<_> = containers.map(|status| container_status(status, &sandbox_id)).collect();
         let by_labels = || containers.iter().find_map(pod_of_container);
         let pod = sandbox.as_ref().map(|sandbox| sandbox.pod.clone()).or_else(by_labels);
-        EventParts { signal, created_at, pod, containers, sandboxes: sandbox.into_iter().collect(), detail: self.detail }
+        EventParts {
+            signal,
+            created_at,
+            pod,
+            containers,
+            sandboxes: sandbox.into_iter().collect(),
+            detail: self.detail,
+        }
     }
 }
 

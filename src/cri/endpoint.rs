@@ -11,53 +11,31 @@ pub const WELL_KNOWN: [&str; 3] =
     ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
 
 /// The UNIX socket of a runtime.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint(PathBuf);
 
-/// Why there is no endpoint to use.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// Not a UNIX socket's address.
-    #[error("{0:?} is no UNIX socket: write unix:///path/to/runtime.sock or the absolute path alone")]
-    NotUnix(String),
-    /// Longer than the kernel takes.
-    #[error("{0:?} is longer than the 107 bytes that the path of a UNIX socket may have")]
-    TooLong(String),
-    /// None of the well-known ones is there.
-    #[error(
-        "no container runtime was found at {}: is containerd or CRI-O running? Name its socket with --runtime-endpoint",
-        WELL_KNOWN.join(", ")
-    )]
-    NoneFound,
-}
+/// None of the well-known sockets is there.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "no container runtime was found at {}: is containerd or CRI-O running? Name its socket with --runtime-endpoint",
+    WELL_KNOWN.join(", ")
+)]
+pub struct NoneFound;
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// Reads `unix:///run/containerd/containerd.sock` or `/run/containerd/containerd.sock`.
-    ///
-    /// # Errors
-    ///
-    /// [`EndpointError`] if it is something else.
-    pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let path = text.strip_prefix("unix://").unwrap_or(text);
-        if !path.starts_with('/') {
-            return Err(EndpointError::NotUnix(text.into()));
-        }
-        if path.len() > 107 {
-            return Err(EndpointError::TooLong(text.into()));
-        }
-        Ok(Self(path.into()))
-    }
+    /// What fits into Linux' `sun_path`, with the zero at its end.
+    const LONGEST: usize = 107;
 
     /// The first of the well-known sockets that exists.
     ///
     /// # Errors
     ///
-    /// [`EndpointError::NoneFound`] if none does.
-    pub fn find() -> Result<Self, EndpointError> {
+    /// [`NoneFound`] if none does.
+    pub fn find() -> Result<Self, NoneFound> {
         let is_socket = |path: &&&str| std::fs::metadata(path).is_ok_and(|at| at.file_type().is_socket());
-        WELL_KNOWN.iter().find(is_socket).map(|path| Self(path.into())).ok_or(EndpointError::NoneFound)
+        WELL_KNOWN.iter().find(is_socket).map(|path| Self(path.into())).ok_or(NoneFound)
     }
 
     /// The socket's path.
@@ -69,7 +47,9 @@ impl Endpoint {
     pub fn hint(&self, error: &io::Error) -> &'static str {
         match error.kind() {
             io::ErrorKind::NotFound => "is the runtime running? Name another socket with --runtime-endpoint",
-            io::ErrorKind::ConnectionRefused => "the socket is there but nobody listens: is the runtime down?",
+            io::ErrorKind::ConnectionRefused => {
+                "the socket is there but nobody listens: is the runtime down?"
+            }
             io::ErrorKind::PermissionDenied => "run as root or in the group that owns the socket",
             _ => "check that this is the socket of a container runtime",
         }
@@ -82,24 +62,34 @@ impl fmt::Display for Endpoint {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl std::str::FromStr for Endpoint {
+    type Err = String;
 
-    #[test]
-    fn both_ways_to_write_a_socket_are_read() {
-        for text in ["unix:///run/x.sock", "/run/x.sock"] {
-            assert_eq!(Endpoint::parse(text).unwrap().to_string(), "unix:///run/x.sock");
+    /// Reads `unix:///run/containerd/containerd.sock` or `/run/containerd/containerd.sock`. The error is a clause that
+    /// says what is wrong with it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = match text.split_once("://") {
+            Some(("unix", path)) => path,
+            Some((scheme, _)) => {
+                return Err(format!(
+                    "{scheme:?} is not supported: a runtime is reached over its UNIX socket only"
+                ));
+            }
+            // `unix:/run/x.sock` is an old spelling that gRPC and crictl still take.
+            None => text.strip_prefix("unix:").unwrap_or(text),
+        };
+        if !path.starts_with('/') {
+            return Err("the path of the socket is not absolute".into());
         }
-    }
-
-    #[test]
-    fn anything_else_is_refused_with_a_sentence() {
-        for text in ["", "tcp://127.0.0.1:1", "run/x.sock", "http://x", "unix:run/x"] {
-            let error = Endpoint::parse(text).unwrap_err().to_string();
-            assert!(error.contains("unix:///path"), "{error}");
+        if path.ends_with('/') {
+            return Err("it names a folder, not the socket in it".into());
         }
-        let long = format!("/{}", "x".repeat(200));
-        assert!(Endpoint::parse(&long).unwrap_err().to_string().contains("107 bytes"));
+        if path.len() > Self::LONGEST {
+            return Err(format!(
+                "it is longer than the {} bytes that a socket's path may have",
+                Self::LONGEST
+            ));
+        }
+        Ok(Self(path.into()))
     }
 }

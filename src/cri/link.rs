@@ -33,22 +33,32 @@ pub(super) enum Use {
     Stream,
 }
 
+async fn connect(endpoint: Endpoint) -> io::Result<Box<dyn Connection>> {
+    match UnixStream::connect(endpoint.path()).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => {
+            let hint = endpoint.hint(&error);
+            Err(io::Error::new(error.kind(), format!("{endpoint}: {error}; {hint}")))
+        }
+    }
+}
+
 // === impl Link ===
 
 impl Link {
     /// Connects to a UNIX socket.
     pub fn unix(endpoint: Endpoint) -> Self {
         let name = endpoint.to_string();
-        Self::new(&name, move || {
-            let endpoint = endpoint.clone();
-            Box::pin(async move {
-                match UnixStream::connect(endpoint.path()).await {
-                    Ok(stream) => Ok(Box::new(stream) as Box<dyn Connection>),
-                    Err(error) => {
-                        let hint = endpoint.hint(&error);
-                        Err(io::Error::new(error.kind(), format!("{endpoint}: {error}; {hint}")))
-                    }
-                }
+        Self::new(&name, move || Box::pin(connect(endpoint.clone())))
+    }
+
+    /// Connects to the first of the well-known sockets that is there, whenever a connection is made.
+    pub fn well_known() -> Self {
+        Self::new("the node's container runtime", || {
+            Box::pin(async {
+                let endpoint =
+                    Endpoint::find().map_err(|none| io::Error::new(io::ErrorKind::NotFound, none))?;
+                connect(endpoint).await
             })
         })
     }

@@ -72,7 +72,12 @@ const ROWS: &[Row] = {
             quirks: &[SharedChannel, ReplaysBacklog, NilSandboxStatus],
         },
         // 1.7's other CRI server, behind ENABLE_CRI_SANDBOXES, sends it early too; the version does not tell which runs.
-        Row { runtime: "containerd", from: (1, 7, 0), below: END, quirks: &[SandboxDeletedEarly, ZeroCreatedAt] },
+        Row {
+            runtime: "containerd",
+            from: (1, 7, 0),
+            below: END,
+            quirks: &[SandboxDeletedEarly, ZeroCreatedAt],
+        },
         Row {
             runtime: "containerd",
             from: (2, 0, 0),
@@ -81,7 +86,12 @@ const ROWS: &[Row] = {
         },
         Row { runtime: "containerd", from: (0, 0, 0), below: (2, 3, 0), quirks: &[LateOomReason] },
         Row { runtime: "cri-o", from: (0, 0, 0), below: (1, 26, 0), quirks: &[NoEvents] },
-        Row { runtime: "cri-o", from: (1, 26, 0), below: END, quirks: &[EventsOffByDefault, SilentSandboxes] },
+        Row {
+            runtime: "cri-o",
+            from: (1, 26, 0),
+            below: END,
+            quirks: &[EventsOffByDefault, SilentSandboxes],
+        },
         Row { runtime: "cri-o", from: (0, 0, 0), below: END, quirks: &[LateOomReason] },
         Row { runtime: "cri-o", from: (1, 26, 0), below: (1, 28, 0), quirks: &[SharedChannel] },
         Row { runtime: "cri-o", from: (1, 28, 0), below: (1, 33, 0), quirks: &[DisconnectMayCrashRuntime] },
@@ -148,17 +158,33 @@ impl Quirk {
     pub fn summary(self) -> &'static str {
         match self {
             Quirk::NoEvents => "it has no event stream: changes are found by relisting only",
-            Quirk::EventsOffByDefault => "it sends events only with enable_pod_events = true in its configuration",
+            Quirk::EventsOffByDefault => {
+                "it sends events only with enable_pod_events = true in its configuration"
+            }
             Quirk::SharedChannel => "subscribers take events from each other: relists at most 10 s apart",
-            Quirk::ReplaysBacklog => "the first subscriber is sent old events: they are told from new ones by their stamps",
-            Quirk::SlowSubscriberBlocksRuntime => "a subscriber that does not read blocks it: the stream is drained always",
-            Quirk::DisconnectMayCrashRuntime => "a client that disconnects can crash it: the stream is held for good",
-            Quirk::SandboxDeletedEarly => "a sandbox is reported deleted before it is: the deletion is read up on",
-            Quirk::ContainerDeletedEarly => "a container is reported deleted when it stops: the deletion is read up on",
-            Quirk::SilentSandboxes => "sandboxes come and go without events: reads follow what leads up to it",
+            Quirk::ReplaysBacklog => {
+                "the first subscriber is sent old events: they are told from new ones by their stamps"
+            }
+            Quirk::SlowSubscriberBlocksRuntime => {
+                "a subscriber that does not read blocks it: the stream is drained always"
+            }
+            Quirk::DisconnectMayCrashRuntime => {
+                "a client that disconnects can crash it: the stream is held for good"
+            }
+            Quirk::SandboxDeletedEarly => {
+                "a sandbox is reported deleted before it is: the deletion is read up on"
+            }
+            Quirk::ContainerDeletedEarly => {
+                "a container is reported deleted when it stops: the deletion is read up on"
+            }
+            Quirk::SilentSandboxes => {
+                "sandboxes come and go without events: reads follow what leads up to it"
+            }
             Quirk::NilSandboxStatus => "a sandbox's deletion comes without its status: found by its id",
             Quirk::ZeroCreatedAt => "a sandbox being removed shows a creation time of 1754: ignored",
-            Quirk::LateOomReason => "OOMKilled may be set after the exit was reported: the exit is read again",
+            Quirk::LateOomReason => {
+                "OOMKilled may be set after the exit was reported: the exit is read again"
+            }
             Quirk::StampsInSeconds => "its status stamps are in seconds: not used",
         }
     }

@@ -52,7 +52,8 @@ mod tests {
         let mut backoff = Backoff::default();
         let waits: Vec<f64> = (0..30).map(|_| backoff.after(Duration::ZERO).as_secs_f64()).collect();
         assert_eq!(waits[0], 0.0);
-        for (wait, longest) in waits[1..].iter().zip([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]) {
+        for (wait, longest) in waits[1..].iter().zip([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0])
+        {
             assert!(*wait <= longest && *wait >= longest * 0.69, "{wait} of {longest}");
         }
         assert!(waits.iter().all(|wait| *wait <= 60.0));
@@ -61,7 +62,9 @@ mod tests {
     #[test]
     fn only_a_minute_of_health_starts_it_over() {
         let mut backoff = Backoff::default();
-        (0..5).for_each(|_| drop(backoff.after(Duration::from_secs(59))));
+        for _ in 0..5 {
+            backoff.after(Duration::from_secs(59));
+        }
         assert!(backoff.after(Duration::from_secs(59)) > Duration::from_secs(1));
         assert_eq!(backoff.after(Duration::from_secs(60)), Duration::ZERO);
     }

@@ -3,8 +3,8 @@
 use std::{marker::PhantomData, time::Duration};
 
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
     core::{Collector, Metric, MetricVec, MetricVecBuilder},
 };
 
@@ -178,7 +178,12 @@ impl Maker<'_> {
         self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
     }
 
-    pub(super) fn counters<L: Labels>(&self, name: &str, help: &str, labels: &[&str]) -> Family<L, IntCounter> {
+    pub(super) fn counters<L: Labels>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Family<L, IntCounter> {
         Family::new(&self.register(IntCounterVec::new(Opts::new(name, help), labels)))
     }
 

@@ -103,7 +103,13 @@ mod tests {
     #[test]
     fn the_stat_line_is_read_whatever_the_name() {
         let line = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 700 50 0 0 20 0 9 0 12345 67108864 2048 18446744073709551615 1 1";
-        let stat = Stat { cpu_ticks: 750, threads: 9, start_ticks: 12345, virtual_bytes: 67_108_864, resident_pages: 2048 };
+        let stat = Stat {
+            cpu_ticks: 750,
+            threads: 9,
+            start_ticks: 12345,
+            virtual_bytes: 67_108_864,
+            resident_pages: 2048,
+        };
         assert_eq!(Stat::parse(line), Some(stat));
         assert_eq!(Stat::parse("42 (short) S 1"), None);
         assert_eq!(Stat::parse(""), None);

@@ -279,7 +279,11 @@ impl Modes {
     pub(super) fn new(make: &Maker<'_>) -> Self {
         let modes = Self {
             current: make.gauges("plegd_mode", "1 for the mode that plegd is in, else 0.", &["mode"]),
-            changes: make.counters("plegd_mode_changes_total", "Changes of the mode, by the new one.", &["mode"]),
+            changes: make.counters(
+                "plegd_mode_changes_total",
+                "Changes of the mode, by the new one.",
+                &["mode"],
+            ),
             fallback: make.histogram(
                 "plegd_fallback_seconds",
                 "Time from the loss of the event stream to the end of the first complete relist after it.",

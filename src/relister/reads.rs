@@ -25,7 +25,8 @@ use crate::{
     cri::{Client, CriError, Filter, ListedContainer, pod_of_container},
     metrics::{Metrics, ReadOutcome},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Stamp, Subject,
+        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Stamp,
+        Subject,
     },
 };
 
@@ -116,7 +117,8 @@ impl Reads {
 
     /// Reads what a list showed; `done` is dropped when that has been done once.
     pub(super) fn read_listed(&self, pod: PodIdentity, ask: Ask, seen: Observation, done: mpsc::Sender<()>) {
-        let sandboxes = seen.containers.iter().map(|listed| (listed.id.clone(), listed.sandbox_id.clone())).collect();
+        let sandboxes =
+            seen.containers.iter().map(|listed| (listed.id.clone(), listed.sandbox_id.clone())).collect();
         let mut request = Request::new(pod.uid.clone(), Some(pod), ask);
         request.done.push(done);
         request.seen = Some(Box::new(seen));
@@ -187,7 +189,8 @@ impl Request {
         self.cause = self.cause.min(other.cause);
         match (&mut self.seen, other.seen) {
             (Some(seen), Some(more)) => {
-                let known: HashSet<_> = more.containers.iter().map(|container| container.id.clone()).collect();
+                let known: HashSet<_> =
+                    more.containers.iter().map(|container| container.id.clone()).collect();
                 seen.containers.retain(|container| !known.contains(&container.id));
                 seen.containers.extend(more.containers);
                 let known: HashSet<_> = more.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
@@ -328,7 +331,8 @@ impl Agenda {
     /// The next pod that may be read: not while it is being read, and not where its lane is full.
     fn take(&mut self, parallelism: usize) -> Option<Request> {
         let busy = |running: &HashMap<PodUid, Lane>, lane| running.values().filter(|at| **at == lane).count();
-        let (main, hung) = (busy(&self.running, Lane::Main) < parallelism, busy(&self.running, Lane::Hung) == 0);
+        let (main, hung) =
+            (busy(&self.running, Lane::Main) < parallelism, busy(&self.running, Lane::Hung) == 0);
         if !main && !hung {
             return None;
         }
@@ -394,7 +398,8 @@ impl PodRead {
             self.cache.mark_read(&uid, began);
         }
         for waiter in waiters {
-            let answer = failed.as_ref().map_or(Ok(began), |(_, error)| Err(ReadError::Failed(error.clone())));
+            let answer =
+                failed.as_ref().map_or(Ok(began), |(_, error)| Err(ReadError::Failed(error.clone())));
             let _ = waiter.send(answer);
         }
         drop(done);
@@ -427,7 +432,9 @@ impl PodRead {
         self.settle(&request, found, began);
         let error = last_error?;
         // What was not reached is read again with what failed.
-        if !matches!(request.scope, Scope::Whole) && matches!(error, CriError::Failed { .. } | CriError::Malformed { .. }) {
+        if !matches!(request.scope, Scope::Whole)
+            && matches!(error, CriError::Failed { .. } | CriError::Malformed { .. })
+        {
             request.scope = Scope::Ids(failed);
         }
         Some((request, Arc::new(error)))
@@ -437,7 +444,8 @@ impl PodRead {
     async fn whole(&self, request: &mut Request) -> Result<BTreeSet<ObjectId>, CriError> {
         let mut ids: BTreeSet<ObjectId> =
             self.cache.inspect(&request.uid, |state| state.ids().cloned().collect()).unwrap_or_default();
-        let mut sandboxes: BTreeSet<ObjectId> = ids.iter().filter(|id| self.is_sandbox(request, id)).cloned().collect();
+        let mut sandboxes: BTreeSet<ObjectId> =
+            ids.iter().filter(|id| self.is_sandbox(request, id)).cloned().collect();
         let listed = self.client.list_sandboxes(&Filter::PodUid(request.uid.to_string())).await?;
         sandboxes.extend(listed.into_iter().map(|sandbox| sandbox.id.into()));
         for sandbox in sandboxes {
@@ -460,7 +468,8 @@ impl PodRead {
         if let Some(sandbox) = request.sandboxes.get(id) {
             return Some((Subject::Container, sandbox.clone()));
         }
-        let listed = request.seen.as_ref().is_some_and(|seen| seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
+        let listed =
+            request.seen.as_ref().is_some_and(|seen| seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
         if listed || request.sandboxes.values().any(|sandbox| sandbox == id) {
             return Some((Subject::Sandbox, id.clone()));
         }

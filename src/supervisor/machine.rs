@@ -86,7 +86,8 @@ impl Machine {
 
     /// A stream that was right for the longest period is trusted.
     fn settled(self) -> Self {
-        let trusted = self.mode == Mode::Probing && self.period >= self.longest && self.longest > self.shortest;
+        let trusted =
+            self.mode == Mode::Probing && self.period >= self.longest && self.longest > self.shortest;
         Self { mode: if trusted { Mode::Evented } else { self.mode }, ..self }
     }
 }
@@ -160,7 +161,9 @@ mod tests {
 
     #[test]
     fn a_lost_stream_means_polling_and_nothing_but_the_stream_ends_that() {
-        for before in [machine(), std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step)] {
+        for before in
+            [machine(), std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step)]
+        {
             let mut it = before.step(Input::StreamLost);
             for input in [CLEAN, SUSPECT, Input::Missed, Input::StreamLost] {
                 it = it.step(input);

@@ -1,6 +1,6 @@
 //! A plegd on a simulated runtime, in one thread with paused time, and what it told beside what is true.
 
-#![allow(dead_code, reason = "each test file uses what it needs")]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses what it needs")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +36,12 @@ pub struct TestPod {
     pub sandbox: String,
 }
 
+/// The runtime's clock; whatever else is drawn by lot comes from the same seed.
+fn runtime_clock(seed: u64) -> (Clock, WallHand) {
+    fastrand::seed(seed);
+    Clock::simulated(NOON)
+}
+
 /// The way to a simulated runtime in the same process.
 pub fn link(sim: &SimRuntime) -> Link {
     let connector = sim.connector();
@@ -48,21 +54,22 @@ pub fn link(sim: &SimRuntime) -> Link {
 impl World {
     /// A plegd with the default configuration on a runtime with nothing on it.
     pub fn new(profile: Profile) -> Self {
-        Self::with(profile, 1, |_| (), |_| ())
+        let (clock, hand) = runtime_clock(1);
+        Self::follow(SimRuntime::new(profile, clock, 1), hand, |_| ())
     }
 
-    /// With another configuration, on a runtime that has a past.
-    pub fn with(
+    /// With another configuration, a second after the runtime's past.
+    pub async fn after(
         profile: Profile,
         seed: u64,
         configure: impl FnOnce(&mut Config),
         past: impl FnOnce(&SimRuntime),
     ) -> Self {
-        fastrand::seed(seed);
-        let (sim_clock, sim_hand) = Clock::simulated(NOON);
-        let sim = SimRuntime::new(profile, sim_clock, seed);
+        let (clock, hand) = runtime_clock(seed);
+        let sim = SimRuntime::new(profile, clock, seed);
         past(&sim);
-        Self::follow(sim, sim_hand, configure)
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Self::follow(sim, hand, configure)
     }
 
     /// A plegd on this runtime.
@@ -149,14 +156,16 @@ impl World {
     }
 
     pub fn served(&self, pod: &TestPod) -> Option<Arc<Pod>> {
-        self.app.cache().get(&pod.spec.metadata.uid.as_str().into())
+        self.app.cache().get(&pod.spec.uid.as_str().into())
     }
 
     /// A sample of the metrics.
     pub fn metric(&self, sample: &str) -> f64 {
         let text = self.app.metrics().scrape().expect("metrics");
-        let line = text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
-        let value = line.unwrap_or_else(|| panic!("no {sample} in\n{text}")).rsplit(' ').next().expect("value");
+        let line =
+            text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
+        let value =
+            line.unwrap_or_else(|| panic!("no {sample} in\n{text}")).rsplit(' ').next().expect("value");
         value.parse().expect("a number")
     }
 
@@ -168,13 +177,14 @@ impl World {
             let mut ids: Vec<&str> = Vec::new();
             for (id, sandbox) in &truth.view().sandboxes {
                 ids.push(id);
-                let cached = served.iter().flat_map(|pod| &pod.sandboxes).find(|cached| cached.id.as_str() == id);
+                let cached =
+                    served.iter().flat_map(|pod| &pod.sandboxes).find(|cached| cached.id.as_str() == id);
                 let Some(cached) = cached else {
                     found.push(format!("sandbox {id} is not served"));
                     continue;
                 };
                 let state = if sandbox.ready { SandboxState::Ready } else { SandboxState::NotReady };
-                let expected = (state, sandbox.spec.metadata.attempt, sandbox.spec.labels.len());
+                let expected = (state, sandbox.spec.attempt, sandbox.spec.labels.len());
                 let got = (cached.state, cached.attempt, cached.labels.len());
                 if got != expected {
                     found.push(format!("sandbox {id} is served as {got:?} and is {expected:?}"));
@@ -182,7 +192,8 @@ impl World {
             }
             for (id, container) in &truth.view().containers {
                 ids.push(id);
-                let cached = served.iter().flat_map(|pod| &pod.containers).find(|cached| cached.id.as_str() == id);
+                let cached =
+                    served.iter().flat_map(|pod| &pod.containers).find(|cached| cached.id.as_str() == id);
                 let Some(cached) = cached else {
                     found.push(format!("container {id} is not served"));
                     continue;
@@ -199,21 +210,15 @@ impl World {
                     cached.exit_code,
                     cached.reason,
                 );
-                let status = truth.status_of(id).expect("a status");
                 let expected = format!(
                     "{:?} {} {} {} {} {:?} {}",
-                    match status.state {
-                        0 => ContainerState::Created,
-                        1 => ContainerState::Running,
-                        2 => ContainerState::Exited,
-                        _ => ContainerState::Unknown,
-                    },
-                    status.created_at,
-                    status.started_at,
-                    status.finished_at,
-                    status.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
-                    exited.then_some(status.exit_code),
-                    status.reason,
+                    container.state,
+                    container.created_at.as_nanos(),
+                    wall(container.started_at),
+                    wall(container.finished_at),
+                    container.spec.attempt,
+                    exited.then_some(container.exit_code),
+                    container.reason,
                 );
                 if got != expected {
                     found.push(format!("container {id} is served as {got} and is {expected}"));

@@ -1,0 +1,212 @@
+//! The command line: what can be asked of `plegd`, and with which exit code it answers.
+//!
+//! Parses, loads the configuration, sets up the log and calls a verb. Holds no logic of the daemon.
+//!
+//! | exit code | when |
+//! | --- | --- |
+//! | 0 | a clean end |
+//! | 1 | it could not start, or had to give up |
+//! | 64 | wrong usage or configuration (`EX_USAGE`) |
+
+pub mod check;
+mod daemon;
+pub mod demo;
+mod log;
+pub mod print;
+pub mod run;
+mod version;
+
+use std::{
+    ffi::OsString,
+    future::Future,
+    io::{self, Write as _},
+    process::ExitCode,
+    thread::available_parallelism,
+};
+
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+
+use crate::config::{Config, ConfigError};
+
+/// Wrong usage or configuration.
+const USAGE: u8 = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd demo                        see it at work on a simulated runtime, without touching anything
+  plegd check                       find this node's runtime and say what to expect of it
+  plegd run --print table           follow the runtime and show what its pods do
+  plegd run --print json | jq .     the same for programs
+
+Settings come from defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags.
+Exit codes: 0 clean end, 1 could not start, 64 wrong usage or configuration.";
+
+/// Pod lifecycle events of a Kubernetes node: follows the container runtime by its event stream and by relists at once,
+/// settles what both say, and tells every change exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "plegd", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What `plegd` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follow the runtime of this node. Only reads: nothing is ever created, stopped or removed.
+    Run(run::Args),
+    /// See it at work: a simulated runtime in this process, pods that come and go, and the real daemon on it.
+    Demo(demo::Args),
+    /// Find the runtime and say its version, whether it has events, and what to expect.
+    Check(check::Args),
+    /// Say which plegd this is.
+    Version(version::Args),
+}
+
+/// Does what the command line asks for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli.command,
+        Err(error) => return explain(&error),
+    };
+    let ended = match command {
+        None => Cli::command().print_help().map_err(anyhow::Error::from),
+        Some(Command::Version(args)) => version::print(&args),
+        Some(Command::Run(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
+            log::begin(&loaded.config.log);
+            loaded.log();
+            drive(run::run(loaded))
+        }),
+        Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|config: Config| {
+            log::begin(&config.log);
+            drive(demo::run(args, config))
+        }),
+        Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
+            log::begin(&loaded.config.log);
+            drive(check::run(loaded))
+        }),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => give_up(&error),
+    }
+}
+
+/// What clap has to say: help and version on stdout, errors on stderr.
+fn explain(error: &clap::Error) -> ExitCode {
+    // Whoever has closed the pipe does not want to know.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+fn give_up(error: &anyhow::Error) -> ExitCode {
+    let mut stderr = io::stderr().lock();
+    if let Some(ConfigError(problems)) = error.downcast_ref() {
+        let count = problems.len();
+        let what = if count == 1 { "a problem".into() } else { format!("{count} problems") };
+        let _ = writeln!(stderr, "plegd: the configuration has {what}, so nothing was started:");
+        for problem in problems {
+            let _ = writeln!(stderr, "  {problem}");
+        }
+        return ExitCode::from(USAGE);
+    }
+    // `head` has seen enough: that is an end like any other.
+    let pipe =
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+    if pipe {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(stderr, "plegd: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Runs a verb to its end.
+fn drive(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // A node has many cores and plegd little to do: more threads would cost memory and win nothing.
+    let threads = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("plegd-worker")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(verb);
+    // A thread that still writes to a reader who does not read must not keep plegd from ending.
+    runtime.shutdown_background();
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KEYS;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Command {
+        Cli::try_parse_from(line.split(' ')).unwrap().command.unwrap()
+    }
+
+    #[test]
+    fn every_flag_sets_the_key_it_is_named_after() {
+        let line = "plegd run --runtime-endpoint /a --http-address off --print json --print-types all --relist-period 2s \
+                    --relist-max-period 3s --log-level debug --log-format json";
+        let Command::Run(args) = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")) else {
+            panic!()
+        };
+        let flags = args.flags();
+        assert_eq!(flags.len(), 8);
+        for flag in flags {
+            assert!(KEYS.iter().any(|key| key.path() == flag.key), "{flag:?}");
+            let named = flag.name.trim_start_matches("--").replace('-', "_");
+            let short = flag.key.replace('.', "_");
+            assert!(named == short || (named == "print" && flag.key == "print.format"), "{flag:?}");
+        }
+        let Command::Run(args) = parse("plegd run") else { panic!() };
+        assert!(args.flags().is_empty());
+    }
+
+    #[test]
+    fn help_says_the_defaults_and_ranges_that_hold() {
+        let mut command = Cli::command();
+        let run = command.find_subcommand_mut("run").unwrap();
+        for argument in run.get_arguments() {
+            let flag = argument.get_long().unwrap();
+            let path = if flag == "print" {
+                "print.format".into()
+            } else {
+                flag.replacen('-', ".", 1).replace('-', "_")
+            };
+            let Some(key) = KEYS.iter().find(|key| key.path() == path) else {
+                assert!(["config", "help"].contains(&flag), "{flag}");
+                continue;
+            };
+            let help = argument.get_help().unwrap().to_string();
+            let default = key.text(&Config::default());
+            assert!(default.is_empty() || help.contains(&format!("[default: {default}]")), "{flag}: {help}");
+            if let Some((_, range)) = key.allowed().split_once(", from ") {
+                assert!(help.contains(&format!("from {range}")), "{flag}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_demo_prints_a_table_and_ignores_what_the_node_is_set_to() {
+        let Command::Demo(args) =
+            parse("plegd demo --seed 7 --pods 3 --duration 10s --http-address 127.0.0.1:0")
+        else {
+            panic!()
+        };
+        let config = args.load().unwrap();
+        assert_eq!((args.seed, args.pods), (Some(7), 3));
+        assert_eq!(args.duration, Some(std::time::Duration::from_secs(10)));
+        assert_eq!(config.print.format, crate::config::PrintFormat::Table);
+        assert_eq!(config.http.address, "127.0.0.1:0".parse().ok());
+    }
+}

@@ -1,0 +1,181 @@
+//! `plegd check`: what the runtime of this node is and what to expect of it.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use humantime::format_duration;
+
+use super::run::flags;
+use crate::{
+    clock::Clock,
+    config::{self, ConfigError, Inputs, Loaded},
+    cri::{
+        Client, CriError, Endpoint, Link,
+        quirks::{Quirk, Quirks},
+    },
+    evented::UNCONFIRMED_AFTER,
+    metrics::Metrics,
+    supervisor::longest_period,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd check
+  plegd check --runtime-endpoint unix:///run/k3s/containerd/containerd.sock";
+
+/// Flags of `plegd check`.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Socket of the runtime, as unix:///path or /path [default: the first well-known one that answers]
+    #[arg(long, value_name = "SOCKET")]
+    pub runtime_endpoint: Option<String>,
+}
+
+/// Says what the runtime is and what to expect of it.
+///
+/// # Errors
+///
+/// If none is found or it does not answer.
+pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
+    let config = loaded.config;
+    let endpoint = match config.runtime.endpoint {
+        Some(endpoint) => endpoint,
+        None => Endpoint::find()?,
+    };
+    let mut report = Report::default();
+    report.line("endpoint", endpoint.to_string());
+    let deadline = config.runtime.request_timeout;
+    let client = Client::new(Link::unix(endpoint), deadline, Clock::system(), Arc::new(Metrics::new()));
+    let runtime = client.version().await.map_err(|error| report.stop(&error))?;
+    let quirks = Quirks::of(&runtime.name, &runtime.version);
+    report.line("runtime", format!("{runtime}, CRI {}", runtime.api_version));
+    for (condition, reason, message) in client.conditions().await.map_err(|error| report.stop(&error))? {
+        report.line("not ready", format!("{condition}: {reason}: {message}"));
+    }
+    let listing = client.list().await.map_err(|error| report.stop(&error))?;
+    let (sandboxes, containers) = (listing.sandboxes.len(), listing.containers.len());
+    report.line("holds", format!("{sandboxes} pod sandboxes, {containers} containers"));
+    let events = events(&client, &quirks).await;
+    report.line("events", events.text());
+    if !config.stream.enabled {
+        report.line("", "switched off in the configuration: stream.enabled = false".into());
+    }
+    let works = config.stream.enabled && events.expected();
+    let longest = longest_period(&quirks, config.relist.max_period).max(config.relist.period);
+    report.line("mode", expected_mode(works, config.relist.period, longest));
+    for (n, quirk) in quirks.iter().enumerate() {
+        report.line(if n == 0 { "quirks" } else { "" }, quirk.summary().into());
+    }
+    if matches!(events, Events::EndedAtOnce) {
+        let advice = "write enable_pod_events = true under [crio.runtime] in /etc/crio/crio.conf.d/10-plegd.conf, \
+                      then restart CRI-O";
+        report.line("advice", advice.into());
+    }
+    print!("{report}");
+    Ok(())
+}
+
+fn expected_mode(events: bool, period: Duration, longest: Duration) -> String {
+    let (period, longest) = (format_duration(period), format_duration(longest));
+    if events {
+        format!(
+            "probing at first, a relist every {period}; evented once the stream is trusted, every {longest}"
+        )
+    } else {
+        format!("polling, a relist every {period}: what lives shorter may be missed")
+    }
+}
+
+/// Whether the runtime has events.
+enum Events {
+    Offered,
+    NotTried(&'static str),
+    Unimplemented,
+    EndedAtOnce,
+    Failed(CriError),
+}
+
+/// Asks for the stream and waits a moment for a refusal: there is no other answer before the first event.
+async fn events(client: &Client, quirks: &Quirks) -> Events {
+    if quirks.has(Quirk::SharedChannel) {
+        return Events::NotTried("a second subscriber would take events from the first");
+    }
+    if quirks.has(Quirk::DisconnectMayCrashRuntime) {
+        return Events::NotTried("this version can crash when a subscriber leaves");
+    }
+    let asked = async {
+        let mut stream = client.events().await?;
+        stream.next_exists().await
+    };
+    match tokio::time::timeout(UNCONFIRMED_AFTER, asked).await {
+        Err(_) | Ok(Ok(true)) => Events::Offered,
+        Ok(Ok(false)) => Events::EndedAtOnce,
+        Ok(Err(CriError::Unimplemented { .. })) => Events::Unimplemented,
+        Ok(Err(error)) => Events::Failed(error),
+    }
+}
+
+// === impl Events ===
+
+impl Events {
+    fn expected(&self) -> bool {
+        matches!(self, Events::Offered | Events::NotTried(_))
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Events::Offered => "offered: GetContainerEvents was accepted".into(),
+            Events::NotTried(why) => format!("expected by its version; not tried, as {why}"),
+            Events::Unimplemented => "none: GetContainerEvents is not implemented".into(),
+            Events::EndedAtOnce => "off: the runtime ends the stream at once".into(),
+            Events::Failed(error) => format!("failed: {error}"),
+        }
+    }
+}
+
+/// Lines of a name and a text.
+#[derive(Default)]
+struct Report(Vec<(&'static str, String)>);
+
+// === impl Report ===
+
+impl Report {
+    fn line(&mut self, name: &'static str, text: String) {
+        self.0.push((name, text));
+    }
+
+    /// What was found until it went wrong, and what went wrong.
+    fn stop(&self, error: &CriError) -> anyhow::Error {
+        print!("{self}");
+        match error {
+            CriError::Unimplemented { .. } => anyhow::anyhow!(
+                "{error}: this socket does not speak CRI v1. Is the runtime's CRI plugin disabled, or is it the socket of \
+                 something else?"
+            ),
+            error => anyhow::Error::new(error.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, text)| writeln!(f, "{name:<10}{text}"))
+    }
+}
+
+// === impl Args ===
+
+impl Args {
+    /// The configuration of this process with these flags.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let flags = flags([("--runtime-endpoint", "runtime.endpoint", &self.runtime_endpoint)]);
+        config::load(&Inputs::of_process(self.config.clone(), flags))
+    }
+}

@@ -1,0 +1,147 @@
+//! Writes lifecycle events to stdout: a table for people or one JSON object a line for programs.
+//!
+//! Every call returns what the writer says, so that the caller may take a closed pipe for a wish to end. Writing blocks as
+//! long as the reader does: not for a task that others wait for.
+
+mod table;
+
+pub use self::table::{Table, terminal_width};
+
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
+
+use serde::Serialize;
+
+use crate::{
+    clock::Wall,
+    config::{EventTypes, Print, PrintFormat},
+    model::Event,
+};
+
+/// Prints events.
+pub struct Printer<W: Write> {
+    out: W,
+    style: Style,
+    types: EventTypes,
+}
+
+/// How an event is printed.
+#[derive(Clone, Debug)]
+pub enum Style {
+    /// As a line of a table.
+    Table(Table),
+    /// As a JSON object on a line.
+    Json,
+}
+
+/// The fields of a JSON line. Programs read them by these names: none is ever renamed or taken away.
+#[derive(Serialize)]
+struct Line<'a> {
+    sequence: u64,
+    r#type: &'static str,
+    subject: &'static str,
+    pod_uid: &'a str,
+    namespace: &'a str,
+    pod_name: &'a str,
+    container_id: &'a str,
+    container_name: &'a str,
+    source: &'static str,
+    occurred_at: Option<String>,
+    observed_at: String,
+    exit_code: Option<i32>,
+    reason: &'a str,
+    inferred: bool,
+}
+
+// === impl Printer ===
+
+impl<W: Write> Printer<W> {
+    /// Prints events of these types in this style.
+    pub fn new(out: W, style: Style, types: EventTypes) -> Self {
+        Self { out, style, types }
+    }
+
+    /// Prints what comes before the first event: the table's header.
+    ///
+    /// # Errors
+    ///
+    /// The writer's; `BrokenPipe` where nobody reads any more.
+    pub fn begin(&mut self) -> io::Result<()> {
+        if let Style::Table(table) = &self.style {
+            table.header(&mut self.out)?;
+        }
+        self.out.flush()
+    }
+
+    /// Prints an event, if its type was asked for. What is printed may stay in a buffer until [`Printer::flush`].
+    ///
+    /// # Errors
+    ///
+    /// The writer's; `BrokenPipe` where nobody reads any more.
+    pub fn print(&mut self, event: &Event) -> io::Result<()> {
+        if !self.types.contains(event.kind) {
+            return Ok(());
+        }
+        match &self.style {
+            Style::Table(table) => table.row(&mut self.out, event),
+            Style::Json => {
+                serde_json::to_writer(&mut self.out, &Line::from(event))?;
+                self.out.write_all(b"\n")
+            }
+        }
+    }
+
+    /// Shows all that was printed. To be called whenever no further event is at hand.
+    ///
+    /// # Errors
+    ///
+    /// The writer's; `BrokenPipe` where nobody reads any more.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Printer<BufWriter<Stdout>> {
+    /// Prints to stdout as configured; none where nothing is to be printed. The table is as wide as the terminal and, where
+    /// it is one and `NO_COLOR` does not forbid it, coloured.
+    pub fn to_stdout(print: &Print) -> Option<Self> {
+        let out = io::stdout();
+        let style = match print.format {
+            PrintFormat::None => return None,
+            PrintFormat::Json => Style::Json,
+            PrintFormat::Table => Style::Table(Table::new(terminal_width(&out), coloured(out.is_terminal()))),
+        };
+        Some(Self::new(BufWriter::new(out), style, print.types.clone()))
+    }
+}
+
+/// Whether to write colours to something that is a terminal or not: <https://no-color.org>.
+pub fn coloured(terminal: bool) -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+}
+
+// === impl Line ===
+
+impl<'a> From<&'a Event> for Line<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self {
+            sequence: event.sequence,
+            r#type: event.kind.as_str(),
+            subject: event.subject.as_str(),
+            pod_uid: event.pod.uid.as_str(),
+            namespace: &event.pod.namespace,
+            pod_name: &event.pod.name,
+            container_id: event.id.as_str(),
+            container_name: &event.container_name,
+            source: event.source.as_str(),
+            occurred_at: event.occurred_at.as_ref().map(Wall::to_string),
+            observed_at: event.observed_at.to_string(),
+            exit_code: event.exit_code,
+            reason: &event.reason,
+            inferred: event.inferred,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

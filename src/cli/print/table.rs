@@ -1,0 +1,205 @@
+//! The table: one line an event, as wide as the terminal.
+
+use std::{
+    io::{self, Stdout, Write},
+    time::Duration,
+};
+
+use crate::model::{Event, EventType, Subject};
+
+/// What a table is at least, and what it is where nobody says how wide the terminal is.
+const NARROW: usize = 80;
+
+/// Wider lines are hard to follow with the eye.
+const WIDE: usize = 160;
+
+const TIME: usize = "hh:mm:ss.mmm".len();
+const KIND: usize = "Removed".len();
+const SOURCE: usize = "SOURCE".len();
+const GAPS: usize = 5;
+
+/// A table's layout.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pod: usize,
+    container: usize,
+    detail: usize,
+    colour: bool,
+}
+
+/// How wide a line may be: `COLUMNS` if it is set, else what the terminal says, else 80 characters.
+pub fn terminal_width(out: &Stdout) -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || rustix::termios::tcgetwinsize(out).ok().map(|size| usize::from(size.ws_col));
+    columns.or_else(terminal).filter(|&width| width > 0).unwrap_or(NARROW)
+}
+
+// === impl Table ===
+
+impl Table {
+    /// A table of this width, in characters, from 80 to 160.
+    pub fn new(width: usize, colour: bool) -> Self {
+        let fixed = TIME + KIND + SOURCE + GAPS;
+        let free = width.clamp(NARROW, WIDE) - fixed;
+        // At 80 this is 18, 9 (which is "(sandbox)") and 23; most of what there is more goes to the pod's name.
+        let spare = free - (NARROW - fixed);
+        let (pod, container) = (18 + spare / 2, 9 + spare / 4);
+        Self { pod, container, detail: free - pod - container, colour }
+    }
+
+    pub(super) fn header(&self, out: &mut impl Write) -> io::Result<()> {
+        let columns = ["TIME", "EVENT", "NAMESPACE/POD", "CONTAINER", "DETAIL", "SOURCE"];
+        self.line(out, columns.map(str::to_owned), None)
+    }
+
+    pub(super) fn row(&self, out: &mut impl Write, event: &Event) -> io::Result<()> {
+        let container = match event.subject {
+            Subject::Sandbox => "(sandbox)",
+            Subject::Container if event.container_name.is_empty() => "(unknown)",
+            Subject::Container => &event.container_name,
+        };
+        let (kind, colour) = kind(event);
+        let columns = [
+            // The time of the day is all that fits; the same for everybody, as logs have it.
+            event.observed_at.to_string().get(11..11 + TIME).unwrap_or_default().to_owned(),
+            kind.to_owned(),
+            shorten_middle(&plain(&format!("{}/{}", event.pod.namespace, event.pod.name)), self.pod),
+            shorten_middle(&plain(container), self.container),
+            fit(details(event), self.detail),
+            event.source.as_str().to_owned(),
+        ];
+        self.line(out, columns, Some(colour))
+    }
+
+    fn line(&self, out: &mut impl Write, columns: [String; 6], colour: Option<&str>) -> io::Result<()> {
+        let widths = [TIME, KIND, self.pod, self.container, self.detail, 0];
+        for (place, (column, width)) in columns.iter().zip(widths).enumerate() {
+            if place > 0 {
+                out.write_all(b" ")?;
+            }
+            match colour.filter(|_| self.colour && place == 1) {
+                Some(colour) => write!(out, "\x1b[{colour}m{column:width$}\x1b[0m")?,
+                None => write!(out, "{column:width$}")?,
+            }
+        }
+        out.write_all(b"\n")
+    }
+}
+
+/// The event's short name and colour.
+fn kind(event: &Event) -> (&'static str, &'static str) {
+    match event.kind {
+        EventType::ContainerStarted => ("Started", "32"),
+        EventType::ContainerDied if event.exit_code.is_some_and(|code| code != 0) => ("Died", "1;31"),
+        EventType::ContainerDied => ("Died", "33"),
+        EventType::ContainerRemoved => ("Removed", "2"),
+        EventType::ContainerChanged => ("Changed", "36"),
+        EventType::PodSync => ("Sync", "35"),
+    }
+}
+
+/// What else there is to say, the most important first.
+fn details(event: &Event) -> Vec<String> {
+    let mut details = Vec::new();
+    details.extend(event.exit_code.map(|code| format!("exit {code}")));
+    // With an exit code these two say nothing that it does not.
+    let told = event.exit_code.is_some() && ["Completed", "Error"].contains(&event.reason.as_str());
+    if !told && !event.reason.is_empty() {
+        details.push(plain(&event.reason));
+    }
+    if event.inferred {
+        details.push("inferred".into());
+    }
+    details.extend(event.occurred_at.and_then(|at| lateness(event.observed_at.seconds_since(at))));
+    details
+}
+
+/// How long after it happened it was seen. Nothing where the clock was stepped back between.
+fn lateness(seconds: f64) -> Option<String> {
+    let time = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(match time.as_secs() {
+        0 if time.as_micros() < 9_950 => format!("+{:.1}ms", seconds * 1e3),
+        0 if time.as_micros() < 999_500 => format!("+{:.0}ms", seconds * 1e3),
+        0..60 => format!("+{seconds:.1}s"),
+        secs @ 60..3600 => format!("+{}m", secs / 60),
+        secs @ 3600..172_800 => format!("+{}h", secs / 3600),
+        secs => format!("+{}d", secs / 86_400),
+    })
+}
+
+/// As many of the parts as fit, each whole; a first one that is too long is cut.
+fn fit(parts: Vec<String>, width: usize) -> String {
+    let mut text = String::new();
+    for part in parts {
+        if text.is_empty() {
+            text = shorten_end(&part, width);
+        } else if text.chars().count() + 1 + part.chars().count() <= width {
+            text.push(' ');
+            text.push_str(&part);
+        }
+    }
+    text
+}
+
+/// Names come from whoever made the pod: none may steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn shorten_end(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Keeps both ends: the beginning of a pod's name says what it is, the end which one.
+fn shorten_middle(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let (head, tail) = (kept - kept / 2, kept / 2);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shortened_in_the_middle() {
+        assert_eq!(shorten_middle("kube-system/coredns", 19), "kube-system/coredns");
+        assert_eq!(shorten_middle("kube-system/coredns-7db6d8ff4d-x2x9z", 18), "kube-syst…4d-x2x9z");
+        assert_eq!(shorten_middle("ünïcödé/pöd", 6), "ünï…öd");
+        assert_eq!(shorten_middle("abc", 1), "…");
+    }
+
+    #[test]
+    fn lateness_is_short_whatever_it_is() {
+        for (seconds, text) in [
+            (0.0, "+0.0ms"),
+            (0.000_84, "+0.8ms"),
+            (0.009_94, "+9.9ms"),
+            (0.009_96, "+10ms"),
+            (0.9994, "+999ms"),
+            (0.9996, "+1.0s"),
+            (59.94, "+59.9s"),
+            (61.0, "+1m"),
+            (7199.0, "+1h"),
+            (172_800.0, "+2d"),
+        ] {
+            assert_eq!(lateness(seconds).as_deref(), Some(text), "{seconds}");
+        }
+        assert_eq!(lateness(-0.001), None);
+    }
+
+    #[test]
+    fn a_line_is_as_wide_as_asked_within_reason() {
+        for (asked, wide) in [(0, 80), (80, 80), (81, 81), (132, 132), (160, 160), (500, 160)] {
+            let table = Table::new(asked, false);
+            assert_eq!(TIME + KIND + SOURCE + GAPS + table.pod + table.container + table.detail, wide);
+        }
+    }
+}

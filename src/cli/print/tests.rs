@@ -1,0 +1,166 @@
+//! Exact output: programs read the one and people the other.
+
+use super::*;
+use crate::model::{EventType, PodIdentity, Source, Subject};
+
+const NOON: i64 = 1_800_000_000_123_456_789;
+
+fn died() -> Event {
+    Event {
+        sequence: 42,
+        kind: EventType::ContainerDied,
+        subject: Subject::Container,
+        pod: PodIdentity {
+            uid: "8c5f6b1e".into(),
+            namespace: "kube-system".into(),
+            name: "coredns-7db6d8ff4d-x2x9z".into(),
+        },
+        id: "d34db33f".into(),
+        container_name: "coredns".into(),
+        source: Source::Event,
+        occurred_at: Some(Wall::from_nanos(NOON - 812_000)),
+        observed_at: Wall::from_nanos(NOON),
+        stamped_at: Some(Wall::from_nanos(NOON - 500_000)),
+        exit_code: Some(137),
+        reason: "OOMKilled".into(),
+        inferred: false,
+    }
+}
+
+fn sandbox_removed() -> Event {
+    Event {
+        sequence: 43,
+        kind: EventType::ContainerRemoved,
+        subject: Subject::Sandbox,
+        container_name: "".into(),
+        source: Source::Relist,
+        occurred_at: None,
+        stamped_at: None,
+        exit_code: None,
+        reason: String::new(),
+        pod: PodIdentity { uid: "u".into(), namespace: "demo".into(), name: "web".into() },
+        ..died()
+    }
+}
+
+fn events() -> Vec<Event> {
+    let started = Event {
+        kind: EventType::ContainerStarted,
+        exit_code: None,
+        reason: String::new(),
+        inferred: true,
+        source: Source::Read,
+        ..died()
+    };
+    let completed = Event { exit_code: Some(0), reason: "Completed".into(), ..died() };
+    let failed = Event { exit_code: Some(1), reason: "Error".into(), inferred: true, ..died() };
+    let nameless =
+        Event { kind: EventType::ContainerRemoved, container_name: "".into(), ..sandbox_removed() };
+    let nameless = Event { subject: Subject::Container, ..nameless };
+    let changed = Event {
+        kind: EventType::ContainerChanged,
+        reason: "a\u{1b}[31m-reason-that-is-far-too-long".into(),
+        ..died()
+    };
+    let sync = Event { kind: EventType::PodSync, exit_code: None, reason: String::new(), ..died() };
+    vec![started, died(), completed, failed, sandbox_removed(), nameless, changed, sync]
+}
+
+fn printed(style: Style, types: EventTypes, events: &[Event]) -> String {
+    let mut out = Vec::new();
+    let mut printer = Printer::new(&mut out, style, types);
+    printer.begin().unwrap();
+    for event in events {
+        printer.print(event).unwrap();
+    }
+    printer.flush().unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_json_line_has_exactly_these_fields() {
+    let text = printed(Style::Json, EventTypes::kubelet(), &[died(), sandbox_removed()]);
+    assert_eq!(
+        text,
+        r#"{"sequence":42,"type":"ContainerDied","subject":"container","pod_uid":"8c5f6b1e","namespace":"kube-system","pod_name":"coredns-7db6d8ff4d-x2x9z","container_id":"d34db33f","container_name":"coredns","source":"event","occurred_at":"2027-01-15T08:00:00.122644789Z","observed_at":"2027-01-15T08:00:00.123456789Z","exit_code":137,"reason":"OOMKilled","inferred":false}
+{"sequence":43,"type":"ContainerRemoved","subject":"sandbox","pod_uid":"u","namespace":"demo","pod_name":"web","container_id":"d34db33f","container_name":"","source":"relist","occurred_at":null,"observed_at":"2027-01-15T08:00:00.123456789Z","exit_code":null,"reason":"","inferred":false}
+"#
+    );
+}
+
+#[test]
+fn a_json_line_is_one_line_whatever_is_in_it() {
+    let hostile = Event { reason: "two\nlines \"quoted\" \u{1b}[31m".into(), ..died() };
+    let text = printed(Style::Json, EventTypes::all(), std::slice::from_ref(&hostile));
+    assert_eq!(text.lines().count(), 1);
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["reason"], hostile.reason);
+}
+
+#[test]
+fn the_table_reads_well_at_80_columns() {
+    let text = printed(Style::Table(Table::new(80, false)), EventTypes::all(), &events());
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert_eq!(
+        text,
+        "\
+TIME         EVENT   NAMESPACE/POD      CONTAINER DETAIL                  SOURCE
+08:00:00.123 Started kube-syst…4d-x2x9z coredns   inferred +0.8ms         read
+08:00:00.123 Died    kube-syst…4d-x2x9z coredns   exit 137 OOMKilled      event
+08:00:00.123 Died    kube-syst…4d-x2x9z coredns   exit 0 +0.8ms           event
+08:00:00.123 Died    kube-syst…4d-x2x9z coredns   exit 1 inferred +0.8ms  event
+08:00:00.123 Removed demo/web           (sandbox)                         relist
+08:00:00.123 Removed demo/web           (unknown)                         relist
+08:00:00.123 Changed kube-syst…4d-x2x9z coredns   exit 137 +0.8ms         event
+08:00:00.123 Sync    kube-syst…4d-x2x9z coredns   +0.8ms                  event
+"
+    );
+}
+
+#[test]
+fn a_wide_terminal_shows_more() {
+    let text = printed(Style::Table(Table::new(116, false)), EventTypes::all(), &events());
+    assert_eq!(
+        text.lines().take(3).collect::<Vec<_>>().join("\n"),
+        "\
+TIME         EVENT   NAMESPACE/POD                        CONTAINER          DETAIL                           SOURCE
+08:00:00.123 Started kube-system/coredns-7db6d8ff4d-x2x9z coredns            inferred +0.8ms                  read
+08:00:00.123 Died    kube-system/coredns-7db6d8ff4d-x2x9z coredns            exit 137 OOMKilled +0.8ms        event"
+    );
+}
+
+#[test]
+fn colours_are_for_the_event_alone() {
+    let text = printed(Style::Table(Table::new(80, true)), EventTypes::all(), &events());
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(!lines[0].contains('\x1b'));
+    assert!(lines[1].starts_with("08:00:00.123 \x1b[32mStarted\x1b[0m kube"), "{:?}", lines[1]);
+    assert!(lines[2].starts_with("08:00:00.123 \x1b[1;31mDied   \x1b[0m kube"), "{:?}", lines[2]);
+    assert!(lines[3].starts_with("08:00:00.123 \x1b[33mDied   \x1b[0m kube"), "{:?}", lines[3]);
+    assert!(lines[1..].iter().all(|line| line.matches('\x1b').count() == 2), "{text:?}");
+}
+
+#[test]
+fn only_what_was_asked_for_is_printed() {
+    let types = <EventTypes as crate::config::Value>::parse("removed,sync").unwrap();
+    let text = printed(Style::Json, types, &events());
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(printed(Style::Json, EventTypes::kubelet(), &events()).lines().count(), 6);
+}
+
+#[test]
+fn a_closed_pipe_is_told_to_the_caller() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for style in [Style::Json, Style::Table(Table::new(80, false))] {
+        let mut printer = Printer::new(Closed, style, EventTypes::all());
+        assert_eq!(printer.print(&died()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

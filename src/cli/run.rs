@@ -1,0 +1,99 @@
+//! `plegd run`: the daemon.
+
+use std::path::PathBuf;
+
+use super::daemon::Daemon;
+use crate::{
+    clock::Clock,
+    config::{self, ConfigError, Flag, Inputs, Loaded},
+    cri::Link,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd run
+  plegd run --print table
+  plegd run --print json --print-types all | jq -c 'select(.exit_code > 0)'
+  plegd run --runtime-endpoint unix:///run/crio/crio.sock --http-address off
+
+What a flag sets can also be set in the file and in the environment:
+--relist-period is the key period of the section [relist], and the variable
+PLEGD_RELIST_PERIOD. Flags win, then the environment, then the file.";
+
+/// Flags of `plegd run`. Values are read by [`config`], which then tells all that is wrong at once.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Socket of the runtime, as unix:///path or /path [default: the first well-known one that answers]
+    #[arg(long, value_name = "SOCKET")]
+    pub runtime_endpoint: Option<String>,
+    /// Where metrics and health are served, or "off" [default: 127.0.0.1:7534]
+    #[arg(long, value_name = "IP:PORT")]
+    pub http_address: Option<String>,
+    /// Print each event on stdout: none, table or json [default: none]
+    #[arg(long, value_name = "FORMAT")]
+    pub print: Option<String>,
+    /// Which events to print: started, died, removed, changed, sync, or all [default: started,died,removed]
+    #[arg(long, value_name = "TYPES")]
+    pub print_types: Option<String>,
+    /// Time between relists while there is no event stream, from 100ms to 10m [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub relist_period: Option<String>,
+    /// Time between relists while the event stream is trusted, from 100ms to 1h [default: 1m]
+    #[arg(long, value_name = "DURATION")]
+    pub relist_max_period: Option<String>,
+    /// Level of the log on stderr, for all or by module: info,plegd::relister=debug [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Format of the log: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+///
+/// If it cannot start.
+pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
+    let config = loaded.config;
+    let link = config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
+    let daemon = Daemon::start(&config, link, Clock::system()).await?;
+    daemon.run_until(std::future::pending()).await
+}
+
+// === impl Args ===
+
+impl Args {
+    /// The configuration of this process with these flags.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        config::load(&Inputs::of_process(self.config.clone(), self.flags()))
+    }
+
+    pub(super) fn flags(&self) -> Vec<Flag> {
+        flags([
+            ("--runtime-endpoint", "runtime.endpoint", &self.runtime_endpoint),
+            ("--http-address", "http.address", &self.http_address),
+            ("--print", "print.format", &self.print),
+            ("--print-types", "print.types", &self.print_types),
+            ("--relist-period", "relist.period", &self.relist_period),
+            ("--relist-max-period", "relist.max_period", &self.relist_max_period),
+            ("--log-level", "log.level", &self.log_level),
+            ("--log-format", "log.format", &self.log_format),
+        ])
+    }
+}
+
+/// Those flags that were given.
+pub(super) fn flags<'a>(
+    all: impl IntoIterator<Item = (&'static str, &'static str, &'a Option<String>)>,
+) -> Vec<Flag> {
+    all.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value.clone()? })).collect()
+}

@@ -1,0 +1,443 @@
+//! Layers, refusals and the sentences in which they are told.
+
+use std::path::PathBuf;
+
+use super::*;
+
+const SOME_FILE: &str = "plegd.toml";
+
+struct Given {
+    folder: tempfile::TempDir,
+    inputs: Inputs,
+}
+
+fn given() -> Given {
+    Given { folder: tempfile::tempdir().unwrap(), inputs: Inputs::default() }
+}
+
+impl Given {
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(SOME_FILE)
+    }
+
+    fn file(mut self, text: impl AsRef<[u8]>) -> Self {
+        std::fs::write(self.path(), text).unwrap();
+        self.inputs.file = Some(self.path());
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.inputs.environment.push((name.into(), value.into()));
+        self
+    }
+
+    fn flag(mut self, name: &'static str, key: &'static str, value: &str) -> Self {
+        self.inputs.flags.push(Flag { name, key, value: value.into() });
+        self
+    }
+
+    #[track_caller]
+    fn loads(&self) -> Loaded {
+        load(&self.inputs).unwrap()
+    }
+
+    /// What is wrong, without the folder's name.
+    #[track_caller]
+    fn fails(&self) -> String {
+        let folder = format!("{}/", self.folder.path().display());
+        load(&self.inputs).unwrap_err().to_string().replace(&folder, "")
+    }
+}
+
+fn origin(loaded: &Loaded, path: &str) -> String {
+    let (_, place) = loaded.origins().find(|(key, _)| key.path() == path).unwrap();
+    place.to_string()
+}
+
+#[test]
+fn nothing_given_is_the_default() {
+    let loaded = given().loads();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.file, None);
+    assert_eq!(origin(&loaded, "relist.period"), "default");
+}
+
+#[test]
+fn a_later_layer_wins_and_leaves_the_rest() {
+    let file = "[relist]\nperiod = \"2s\"\njitter = 0.2\nparallelism = 8\n";
+    let given = given()
+        .file(file)
+        .variable("PLEGD_RELIST_PERIOD", "3s")
+        .variable("PLEGD_RELIST_JITTER", "0.3")
+        .flag("--relist-period", "relist.period", "4s");
+    let loaded = given.loads();
+    assert_eq!(loaded.config.relist.period, Duration::from_secs(4));
+    assert_eq!(loaded.config.relist.jitter, 0.3);
+    assert_eq!(loaded.config.relist.parallelism, 8);
+    assert_eq!(loaded.config.relist.max_period, MINUTE);
+    assert_eq!(origin(&loaded, "relist.period"), "flag --relist-period");
+    assert_eq!(origin(&loaded, "relist.jitter"), "environment variable PLEGD_RELIST_JITTER");
+    assert_eq!(origin(&loaded, "relist.parallelism"), format!("{}:4", given.path().display()));
+    assert_eq!(loaded.file, Some(given.path()));
+}
+
+#[test]
+fn every_key_can_be_set_in_the_file_and_in_the_environment() {
+    let other = r#"
+        [runtime]
+        endpoint = "/run/crio/crio.sock"
+        request_timeout = "1m 30s"
+        [relist]
+        period = "500ms"
+        max_period = "10s"
+        jitter = 0
+        parallelism = 64
+        [stream]
+        enabled = false
+        queue_messages = 1_000
+        queue_bytes = "1GiB"
+        [journal]
+        events = 100
+        bytes = "2048KiB"
+        [http]
+        address = "off"
+        [log]
+        level = "warn,plegd::relister=trace"
+        format = "json"
+        [print]
+        format = "table"
+        types = ["died", "sync"]
+    "#;
+    let from_file = given().file(other).loads().config;
+    let default = Config::default();
+    for key in KEYS {
+        assert_ne!(key.text(&from_file), key.text(&default), "{}", key.path());
+    }
+    assert_eq!(
+        from_file.runtime.endpoint.as_ref().unwrap().path(),
+        std::path::Path::new("/run/crio/crio.sock")
+    );
+    assert_eq!(from_file.stream.queue_bytes, Bytes(1 << 30));
+    assert_eq!(from_file.http.address, None);
+
+    let variables =
+        KEYS.iter().fold(given(), |given, key| given.variable(&key.variable(), &key.text(&from_file)));
+    assert_eq!(variables.loads().config, from_file);
+}
+
+#[test]
+fn the_file_is_named_by_flag_or_environment_or_is_the_default_one() {
+    let named = given().file("[relist]\nparallelism = 7\n");
+    let path = named.path();
+    let of = |inputs: Inputs| load(&inputs).map(|loaded| loaded.config.relist.parallelism);
+    let variable = vec![(FILE_VARIABLE.into(), path.clone().into_os_string())];
+    assert_eq!(of(Inputs { environment: variable.clone(), ..Inputs::default() }), Ok(7));
+    assert_eq!(of(Inputs { default_file: Some(path.clone()), ..Inputs::default() }), Ok(7));
+    let missing = named.folder.path().join("missing.toml");
+    assert_eq!(of(Inputs { default_file: Some(missing.clone()), ..Inputs::default() }), Ok(4));
+    // What is named must be there, whatever else is.
+    let both =
+        Inputs { file: Some(missing), environment: variable, default_file: Some(path), ..Inputs::default() };
+    let error = of(both).unwrap_err().to_string();
+    assert!(error.ends_with("missing.toml: the configuration cannot be read: there is no such file; name another with --config or PLEGD_CONFIG."), "{error}");
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    let mut folder = given();
+    folder.inputs.file = Some(folder.folder.path().into());
+    assert!(folder.fails().contains("this is a folder"), "{}", folder.fails());
+    assert!(given().file([0xff, 0xfe, 0x00]).fails().contains("not text in UTF-8"));
+    assert_eq!(given().file("").loads().config, Config::default());
+}
+
+#[test]
+fn what_is_no_toml_says_where() {
+    let error = given().file("[relist]\nperiod = \n").fails();
+    assert!(error.starts_with("plegd.toml:2: this is not TOML: "), "{error}");
+    let error = given().file("[relist]\nparallelism = 1\nparallelism = 2\n").fails();
+    assert!(error.starts_with("plegd.toml:3: this is not TOML: "), "{error}");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
+    let cases = [
+        (
+            "[relist]\nperoid = \"1s\"",
+            "plegd.toml:2: there is no key relist.peroid; did you mean relist.period?",
+        ),
+        ("[relst]\nperiod = \"1s\"", "plegd.toml:1: there is no section [relst]; did you mean [relist]?"),
+        ("\nparallelism = 1", "plegd.toml:2: there is no key parallelism; did you mean relist.parallelism?"),
+        (
+            "[stream]\njitter = 0.1",
+            "plegd.toml:2: there is no key stream.jitter; did you mean relist.jitter?",
+        ),
+        (
+            "relist.max-period = \"9s\"",
+            "plegd.toml:1: there is no key relist.max-period; did you mean relist.max_period?",
+        ),
+        ("[http]\nquux = 1", "plegd.toml:2: there is no key http.quux; [http] has address."),
+        (
+            "[grpc]\nsocket = 1",
+            "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, http, log, print.",
+        ),
+        ("http = \"off\"", "plegd.toml:1: http is a section; write [http] on a line of its own."),
+        ("zzz = 1", "plegd.toml:1: there is no key zzz; all keys are in a section, as period in [relist]."),
+    ];
+    for (file, message) in cases {
+        assert_eq!(given().file(file).fails(), message, "{file}");
+    }
+}
+
+#[test]
+fn malformed_values_say_what_is_allowed() {
+    let duration = r#"Allowed: a duration with its unit, such as "500ms" or "30s", from 100ms to 10m."#;
+    let cases = [
+        ("relist.period = \"abc\"", format!("relist.period = \"abc\": it is not a duration. {duration}")),
+        ("relist.period = \"\"", format!("relist.period = \"\": it is not a duration. {duration}")),
+        ("relist.period = \"5\"", format!("relist.period = \"5\": the unit is missing. {duration}")),
+        ("relist.period = 5", format!("relist.period = 5: this is a whole number. {duration}")),
+        ("relist.period = \"-5s\"", format!("relist.period = \"-5s\": a duration cannot be negative. {duration}")),
+        ("relist.period = \"1ms\"", format!("relist.period = \"1ms\": it is too small. {duration}")),
+        ("relist.period = \"11m\"", format!("relist.period = \"11m\": it is too large. {duration}")),
+        ("relist.jitter = 0.51", "relist.jitter = 0.51: it is too large. Allowed: a number, from 0 to 0.5.".into()),
+        ("relist.jitter = -0.1", "relist.jitter = -0.1: it is too small. Allowed: a number, from 0 to 0.5.".into()),
+        ("relist.jitter = nan", "relist.jitter = nan: it is not a number. Allowed: a number, from 0 to 0.5.".into()),
+        (
+            "relist.parallelism = 0",
+            "relist.parallelism = 0: it is too small. Allowed: a whole number, from 1 to 64.".into(),
+        ),
+        (
+            "relist.parallelism = -3",
+            "relist.parallelism = -3: it is too small. Allowed: a whole number, from 1 to 64.".into(),
+        ),
+        (
+            "relist.parallelism = \"4\"",
+            "relist.parallelism = \"4\": this is text. Allowed: a whole number, from 1 to 64.".into(),
+        ),
+        ("stream.enabled = 1", "stream.enabled = 1: this is a whole number. Allowed: true or false.".into()),
+        (
+            "journal.bytes = \"32MB\"",
+            "journal.bytes = \"32MB\": \"MB\" is not a unit. Allowed: a size with its unit (B, KiB, MiB or GiB), such as \"16MiB\", from 1MiB to 1GiB.".into(),
+        ),
+        (
+            "log.format = \"jsno\"",
+            "log.format = \"jsno\": there is no such choice; did you mean \"json\". Allowed: text or json.".into(),
+        ),
+        (
+            "print.types = [\"died\", 3]",
+            "print.types = [\"died\", 3]: this is a list. Allowed: started, died, removed, changed and sync, with commas between them, or all.".into(),
+        ),
+    ];
+    for (file, message) in cases {
+        assert_eq!(given().file(file).fails(), format!("plegd.toml:1: {message}"), "{file}");
+    }
+}
+
+#[test]
+fn variables_and_flags_are_refused_by_name() {
+    let given = given().variable("PLEGD_HTTP_ADDRESS", "localhost:7534").flag(
+        "--runtime-endpoint",
+        "runtime.endpoint",
+        "tcp://10.0.0.1:1",
+    );
+    assert_eq!(
+        given.fails(),
+        "environment variable PLEGD_HTTP_ADDRESS: \"localhost:7534\": \"localhost\" is not an IP address. \
+         Allowed: an IP address and a port, such as \"127.0.0.1:7534\" or \"[::1]:7534\", or \"off\".\n\
+         flag --runtime-endpoint: \"tcp://10.0.0.1:1\": \"tcp\" is not supported: a runtime is reached over its UNIX \
+         socket only. Allowed: a socket such as \"unix:///run/containerd/containerd.sock\" or its absolute path, or \"\" to look for it."
+    );
+}
+
+#[test]
+fn unknown_variables_are_refused_unless_kubernetes_set_them() {
+    let cases = [
+        ("PLEGD_RELIST_PEROID", "plegd knows no such variable; did you mean PLEGD_RELIST_PERIOD?"),
+        ("PLEGD_ENDPOINT", "plegd knows no such variable; did you mean PLEGD_RUNTIME_ENDPOINT?"),
+        ("PLEGD_CONFG", "plegd knows no such variable; did you mean PLEGD_CONFIG?"),
+        ("PLEGD_QQQQQQ", "plegd knows no such variable; unset it."),
+    ];
+    for (name, message) in cases {
+        assert_eq!(given().variable(name, "x").fails(), format!("environment variable {name}: {message}"));
+    }
+    // A service named `plegd`, and one named `plegd-metrics`; and all that is not ours.
+    for name in [
+        "PLEGD_SERVICE_HOST",
+        "PLEGD_SERVICE_PORT",
+        "PLEGD_SERVICE_PORT_HTTP",
+        "PLEGD_PORT",
+        "PLEGD_PORT_7534_TCP",
+        "PLEGD_PORT_7534_TCP_ADDR",
+        "PLEGD_METRICS_SERVICE_HOST",
+        "PLEGD_METRICS_PORT_7534_TCP_PROTO",
+        "PLEGD_REVISION",
+        "PATH",
+        "PLEGDX",
+    ] {
+        assert_eq!(given().variable(name, "x").loads().config, Config::default(), "{name}");
+    }
+}
+
+#[test]
+fn an_empty_variable_is_an_empty_value() {
+    assert_eq!(given().variable("PLEGD_HTTP_ADDRESS", "").loads().config.http.address, None);
+    assert!(given().variable("PLEGD_RELIST_PERIOD", "").fails().contains("it is not a duration"));
+    // Not so the file: there is none of that name, and a template often leaves it so.
+    assert_eq!(given().variable("PLEGD_CONFIG", "").loads().config, Config::default());
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_told_where_they_were_set() {
+    let sentence = |max: &str, period: &str| {
+        format!(
+            "relist.max_period ({max}) is below relist.period ({period}); raise the one or lower the other."
+        )
+    };
+    let both = given().file("[relist]\nperiod = \"20s\"\nmax_period = \"10s\"\n");
+    assert_eq!(both.fails(), format!("plegd.toml:3: {}", sentence("10s", "20s")));
+    let one = given().flag("--relist-period", "relist.period", "2m");
+    assert_eq!(one.fails(), format!("flag --relist-period: {}", sentence("1m", "2m")));
+    // What was refused contradicts nothing.
+    let refused = given().file("[relist]\nperiod = \"2m\"\nmax_period = \"x\"\n").fails();
+    assert_eq!(refused.lines().count(), 1, "{refused}");
+    assert!(given().file("[relist]\nperiod = \"1m\"\n").loads().config.relist.period == MINUTE);
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let given = given()
+        .file("[relist]\nperiod = \"abc\"\nnope = 1\n[http]\naddress = 5\n")
+        .variable("PLEGD_LOG_LEVEL", "infoo")
+        .variable("PLEGD_WHAT", "x")
+        .flag("--log-format", "log.format", "xml");
+    let error = given.fails();
+    let places: Vec<&str> = error.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        places,
+        [
+            "plegd.toml:2",
+            "plegd.toml:3",
+            "plegd.toml:5",
+            "environment variable PLEGD_LOG_LEVEL",
+            "environment variable PLEGD_WHAT",
+            "flag --log-format"
+        ]
+    );
+}
+
+#[test]
+fn endpoints_are_sockets() {
+    let parse = <Option<Endpoint> as Value>::parse;
+    let path = "/run/containerd/containerd.sock";
+    for text in [path.to_owned(), format!("unix://{path}"), format!("unix:{path}")] {
+        let endpoint = parse(&text).unwrap().unwrap();
+        assert_eq!(endpoint.path(), std::path::Path::new(path));
+        assert_eq!(endpoint.to_string(), format!("unix://{path}"));
+    }
+    assert_eq!(parse(""), Ok(None));
+    let path_of = |length: usize| format!("/{}", "x".repeat(length - 1));
+    assert!(parse(&path_of(107)).is_ok());
+    assert!(parse(&path_of(108)).unwrap_err().contains("107 bytes"));
+    for text in [
+        "run/x.sock",
+        "unix://run/x.sock",
+        "unix://",
+        "/run/",
+        "http://x",
+        "npipe:////./pipe/containerd",
+        "x",
+    ] {
+        assert!(parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn addresses_sizes_levels_and_types_are_read() {
+    let address = <Option<SocketAddr> as Value>::parse;
+    assert!(address("[::1]:80").unwrap().is_some_and(|address| address.is_ipv6()));
+    for (text, why) in [
+        ("127.0.0.1", "the port is missing"),
+        (":7534", "the IP address is missing"),
+        ("1.2.3.4:99999", "\"99999\" is not a port"),
+        ("node:1", "\"node\" is not an IP address"),
+        ("7534", "it is not an address"),
+    ] {
+        assert!(address(text).unwrap_err().contains(why), "{text}: {}", address(text).unwrap_err());
+    }
+    for (text, bytes) in [("5B", 5), ("16KiB", 16 << 10), ("3 MiB", 3 << 20), ("1GiB", 1 << 30), ("0B", 0)] {
+        assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)), "{text}");
+        assert_eq!(Bytes::parse(&Bytes(bytes).text()), Ok(Bytes(bytes)));
+    }
+    for text in
+        ["", "MiB", "1", "1.5MiB", "-1MiB", "1mib", "99999999999999999999GiB", "18446744073709551615GiB"]
+    {
+        assert!(Bytes::parse(text).is_err(), "{text}");
+    }
+    for text in ["info", "WARN", "off", "info,plegd=debug", "plegd::relister=trace,h2=warn"] {
+        assert!(Filter::parse(text).is_ok(), "{text}");
+    }
+    for text in ["", "verbose", "infoo", "plegd", "plegd=loud", "info,", "5"] {
+        assert!(Filter::parse(text).is_err(), "{text}");
+    }
+    assert_eq!(EventTypes::parse("all").unwrap(), EventTypes::all());
+    assert_eq!(EventTypes::parse("removed, died,started,died").unwrap(), EventTypes::kubelet());
+    assert_eq!(EventTypes::parse("quit").unwrap_err(), "\"quit\" is not an event");
+    assert_eq!(
+        EventTypes::parse("remove").unwrap_err(),
+        "\"remove\" is not an event; did you mean \"removed\""
+    );
+    assert!(EventTypes::parse("").is_err());
+}
+
+#[test]
+fn the_defaults_are_as_promised() {
+    let config = Config::default();
+    let shown: Vec<String> = KEYS
+        .iter()
+        .map(|key| format!("{} = {} # {}", key.path(), key.toml(&config), key.allowed()))
+        .collect();
+    assert_eq!(
+        shown.join("\n"),
+        r#"runtime.endpoint = "" # a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it
+runtime.request_timeout = "5s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 5m
+relist.period = "1s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 10m
+relist.max_period = "1m" # a duration with its unit, such as "500ms" or "30s", from 100ms to 1h
+relist.jitter = 0.1 # a number, from 0 to 0.5
+relist.parallelism = 4 # a whole number, from 1 to 64
+stream.enabled = true # true or false
+stream.queue_messages = 65536 # a whole number, from 64 to 4194304
+stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
+journal.events = 65536 # a whole number, from 64 to 4194304
+journal.bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
+http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
+log.level = "info" # off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug"
+log.format = "text" # text or json
+print.format = "none" # none, table or json
+print.types = "started,died,removed" # started, died, removed, changed and sync, with commas between them, or all"#
+    );
+}
+
+#[test]
+fn every_key_and_section_says_what_it_is_for() {
+    for key in KEYS {
+        assert!(key.doc.trim().ends_with('.'), "{}: {:?}", key.path(), key.doc);
+        assert!(SECTIONS.iter().any(|section| section.name == key.section));
+    }
+    for section in SECTIONS {
+        assert!(section.doc.trim().ends_with('.'), "{}", section.name);
+    }
+}
+
+#[test]
+fn a_configuration_written_out_reads_back_the_same() {
+    for text in [String::new(), "[relist]\nperiod = \"3s\"\njitter = 0.25\n[http]\naddress = \"\"\n".into()] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plegd.toml");
+        std::fs::write(&path, text).unwrap();
+        let first = load(&Inputs { file: Some(path.clone()), ..Inputs::default() }).unwrap().config;
+        std::fs::write(&path, first.to_toml()).unwrap();
+        let again = load(&Inputs { file: Some(path), ..Inputs::default() }).unwrap().config;
+        assert_eq!(first, again);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a person sees who gets the command line wrong, or right: texts and exit codes of the binary itself.
+
+// Clippy sees that a `#[test]` is one, and not that its helpers are.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+struct Answer {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn plegd(arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plegd"));
+    command.args(arguments).env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    Answer {
+        code: status.code(),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+#[track_caller]
+fn assert_refused(answer: &Answer, sentences: &[&str]) {
+    assert_eq!(answer.code, Some(64), "{}", answer.stderr);
+    assert_eq!(answer.stdout, "");
+    for sentence in sentences {
+        assert!(answer.stderr.contains(sentence), "no {sentence:?} in:\n{}", answer.stderr);
+    }
+    assert!(!answer.stderr.contains("panicked"), "{}", answer.stderr);
+}
+
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plegd.toml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn nothing_asked_is_answered_with_help() {
+    for arguments in [&[][..], &["--help"], &["help"], &["-h"]] {
+        let answer = plegd(arguments, &[]);
+        assert_eq!(answer.code, Some(0), "{arguments:?}");
+        for word in ["Usage: plegd", "run", "demo", "check", "version", "Examples:", "Exit codes:"] {
+            assert!(answer.stdout.contains(word), "no {word:?} in:\n{}", answer.stdout);
+        }
+        assert_eq!(answer.stderr, "");
+    }
+}
+
+#[test]
+fn every_verb_explains_itself_with_examples() {
+    for verb in ["run", "demo", "check"] {
+        let answer = plegd(&[verb, "--help"], &[]);
+        assert_eq!(answer.code, Some(0));
+        assert!(answer.stdout.contains(&format!("Usage: plegd {verb}")), "{}", answer.stdout);
+        assert!(answer.stdout.contains(&format!("Examples:\n  plegd {verb}\n")), "{}", answer.stdout);
+    }
+}
+
+#[test]
+fn a_wrong_flag_or_verb_is_a_usage_error() {
+    assert_refused(&plegd(&["run", "--relist-perod", "1s"], &[]), &["--relist-perod", "--relist-period"]);
+    assert_refused(&plegd(&["rum"], &[]), &["'rum'", "'run'"]);
+    assert_refused(&plegd(&["run", "--config"], &[]), &["--config <FILE>"]);
+    assert_refused(&plegd(&["demo", "--pods", "0"], &[]), &["--pods", "1..=500"]);
+    assert_refused(&plegd(&["demo", "--duration", "5"], &[]), &["--duration", "the unit is missing"]);
+}
+
+#[test]
+fn an_unknown_key_in_the_file_is_refused_with_line_and_suggestion() {
+    let (_folder, path) = file("[relist]\nperiod = \"1s\"\nparalelism = 2\n");
+    let path = path.to_str().unwrap();
+    let sentence = format!("{path}:3: there is no key relist.paralelism; did you mean relist.parallelism?");
+    assert_refused(&plegd(&["run", "--config", path], &[]), &["the configuration has a problem", &sentence]);
+    assert_refused(&plegd(&["check", "--config", path], &[]), &[&sentence]);
+    assert_refused(&plegd(&["run"], &[("PLEGD_CONFIG", path)]), &[&sentence]);
+}
+
+#[test]
+fn all_layers_are_refused_at_once() {
+    let (_folder, path) = file("[journal]\nevents = 1\n");
+    let path = path.to_str().unwrap();
+    let answer = plegd(
+        &["run", "--config", path, "--relist-period", "soon", "--print", "xml"],
+        &[("PLEGD_HTTP_ADDRESS", "here"), ("PLEGD_HTTP_ADRESS", "127.0.0.1:1")],
+    );
+    let sentences = [
+        "the configuration has 5 problems",
+        &format!(
+            "{path}:2: journal.events = 1: it is too small. Allowed: a whole number, from 64 to 4194304."
+        ),
+        "environment variable PLEGD_HTTP_ADDRESS: \"here\": it is not an address. Allowed: an IP address and a port",
+        "environment variable PLEGD_HTTP_ADRESS: plegd knows no such variable; did you mean PLEGD_HTTP_ADDRESS?",
+        "flag --relist-period: \"soon\": it is not a duration. Allowed: a duration with its unit",
+        "flag --print: \"xml\": there is no such choice. Allowed: none, table or json.",
+    ];
+    assert_refused(&answer, &sentences);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let sentence = "/no/such/plegd.toml: the configuration cannot be read: there is no such file";
+    assert_refused(&plegd(&["run", "--config", "/no/such/plegd.toml"], &[]), &[sentence, "--config"]);
+    assert_refused(&plegd(&["run"], &[("PLEGD_CONFIG", "/no/such/plegd.toml")]), &[sentence]);
+}
+
+#[test]
+fn a_socket_that_is_none_is_refused() {
+    let answer = plegd(&["check", "--runtime-endpoint", "tcp://127.0.0.1:1234"], &[]);
+    assert_refused(&answer, &["flag --runtime-endpoint", "\"tcp\" is not supported", "UNIX socket"]);
+}
+
+#[test]
+fn the_version_says_what_and_from_what() {
+    let version = env!("CARGO_PKG_VERSION");
+    let answer = plegd(&["version"], &[]);
+    assert_eq!(answer.code, Some(0));
+    let lines: Vec<&str> = answer.stdout.lines().collect();
+    assert_eq!(lines[0], format!("plegd {version}"));
+    assert!(lines[1].starts_with("revision  "), "{lines:?}");
+    assert!(lines[2].starts_with("rustc     rustc 1."), "{lines:?}");
+    assert!(lines[3].starts_with("target    ") && lines[3].contains("linux"), "{lines:?}");
+
+    let json: serde_json::Value = serde_json::from_str(&plegd(&["version", "--json"], &[]).stdout).unwrap();
+    assert_eq!(json["name"], "plegd");
+    assert_eq!(json["version"], version);
+    for field in ["revision", "rustc", "target"] {
+        assert!(json.get(field).is_some(), "{json}");
+    }
+    assert_eq!(plegd(&["--version"], &[]).stdout, format!("plegd {version}\n"));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_plegd"))
+        .arg("version")
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Closed before or after it is written to: neither is an error.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+}
