@@ -1,0 +1,308 @@
+//! The folder of one instance, and the removal of all that an instance leaves behind.
+//!
+//! Owns `/tmp/plegd-lab-PID-N` (short, because the path of a UNIX socket ends after 108 bytes), the cgroups of the same
+//! name, and the rule by which a process is the lab's: its cgroup, or its program being containerd's and its command line
+//! naming the folder. It ends processes by their ids only, and never one for which that rule does not hold.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fmt, fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::{
+    mount::{UnmountFlags, unmount},
+    process::{Pid, Signal, kill_process},
+};
+
+const PARENT: &str = "/tmp";
+const PREFIX: &str = "plegd-lab-";
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where shims have their sockets, whatever the state folder: a constant of containerd.
+const SHIM_SOCKETS: &str = "/run/containerd/s";
+/// How long killed processes may take to be gone.
+const DEATH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A folder of the lab; dropping it removes everything that is in its name.
+#[derive(Debug)]
+pub struct Folder {
+    name: String,
+    removed: bool,
+}
+
+/// Looks at what is in a folder's name.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    name: String,
+}
+
+/// What is in a folder's name: after a clean-up, nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    pub processes: Vec<i32>,
+    pub mounts: Vec<PathBuf>,
+    pub cgroups: Vec<PathBuf>,
+    pub shim_sockets: Vec<PathBuf>,
+    pub folder: Option<PathBuf>,
+}
+
+// === impl Folder ===
+
+impl Folder {
+    pub fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let pid = std::process::id();
+        let name = format!("{PREFIX}{pid}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = Self { name, removed: false };
+        fs::create_dir(folder.path()).with_context(|| format!("making {}", folder.path().display()))?;
+        // Tells this process from a later one with the same id.
+        let started = start_time(pid).context("reading this process' own start time")?;
+        fs::write(folder.path().join("owner"), started)?;
+        Ok(folder)
+    }
+
+    pub fn path(&self) -> PathBuf {
+        Path::new(PARENT).join(&self.name)
+    }
+
+    /// For the pods' `cgroup_parent`: by it every process of a container is found again.
+    pub fn cgroup_parent(&self) -> String {
+        format!("/{}", self.name)
+    }
+
+    /// To look at what is in this folder's name, also when the folder is gone.
+    pub fn watcher(&self) -> Watcher {
+        Watcher { name: self.name.clone() }
+    }
+
+    /// Ends the folder's processes and removes its mounts, cgroups, sockets and files.
+    pub fn remove(&mut self) -> Result<()> {
+        self.removed = true;
+        let folder = self.path();
+        let sockets = shim_sockets(&folder);
+        end_processes(&self.name)?;
+        for mount in mounts_below(&folder) {
+            // Detached where it is busy: the process that holds it is no longer ours to wait for.
+            unmount(&mount, UnmountFlags::empty())
+                .or_else(|_| unmount(&mount, UnmountFlags::DETACH))
+                .with_context(|| format!("unmounting {}", mount.display()))?;
+        }
+        for cgroup in cgroups(&self.name) {
+            fs::remove_dir(&cgroup).with_context(|| format!("removing the cgroup {}", cgroup.display()))?;
+        }
+        for socket in sockets {
+            remove_if_there(fs::remove_file(&socket)).with_context(|| format!("removing {}", socket.display()))?;
+        }
+        // Never through a mount: that would delete what is mounted.
+        ensure!(mounts_below(&folder).is_empty(), "{} still has mounts", folder.display());
+        remove_if_there(fs::remove_dir_all(&folder)).with_context(|| format!("removing {}", folder.display()))?;
+        remove_shim_socket_folder();
+        Ok(())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.removed
+            && let Err(error) = self.remove()
+        {
+            eprintln!("lab: cleaning up {}: {error:#}", self.name);
+        }
+    }
+}
+
+// === impl Watcher ===
+
+impl Watcher {
+    pub fn leftovers(&self) -> Leftovers {
+        let folder = Path::new(PARENT).join(&self.name);
+        Leftovers {
+            processes: processes(&self.name),
+            mounts: mounts_below(&folder),
+            cgroups: cgroups(&self.name),
+            shim_sockets: shim_sockets(&folder),
+            folder: folder.exists().then_some(folder),
+        }
+    }
+}
+
+// === impl Leftovers ===
+
+impl fmt::Display for Leftovers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Removes what earlier runs left that were killed before they could. Those of living processes are left alone.
+pub fn sweep() -> Result<()> {
+    for entry in fs::read_dir(PARENT)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = owner(&name) else { continue };
+        let stamp = fs::read_to_string(entry.path().join("owner")).ok();
+        let alive = start_time(pid).is_some_and(|started| stamp.is_none_or(|stamp| stamp == started));
+        if alive {
+            continue;
+        }
+        eprintln!("lab: removing {name}, which an earlier run left");
+        if let Err(error) = (Folder { name, removed: false }).remove() {
+            // Another process may be sweeping the same folder.
+            eprintln!("lab: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+/// The process that a folder's name says it belongs to.
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+}
+
+/// In clock ticks since boot: the 22nd field of `/proc/PID/stat`, the name before it being in brackets.
+fn start_time(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Kills until none is left: a shim may be making a new process while it is looked at.
+fn end_processes(name: &str) -> Result<()> {
+    let end = Instant::now() + DEATH_DEADLINE;
+    loop {
+        let left = processes(name);
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "processes {left:?} of {name} do not end");
+        for pid in left {
+            // It may have ended by itself.
+            let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Living processes of the lab's folder `name`: first containerd and its shims, then what runs in the containers.
+fn processes(name: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| *pid != std::process::id() as i32) {
+        if is_runtime_of(pid, name) {
+            found.push(pid);
+        }
+    }
+    for cgroup in cgroups(name) {
+        let listed = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        let inside = listed.lines().filter_map(|line| line.parse::<i32>().ok());
+        // In version 1 each hierarchy lists it.
+        found.extend(inside.filter(|pid| !found.contains(pid) && is_living(*pid)).collect::<BTreeSet<_>>());
+    }
+    found
+}
+
+/// Whether it is containerd, one of its shims or `ctr`, started for the lab's folder `name`.
+fn is_runtime_of(pid: i32, name: &str) -> bool {
+    let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+    let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // "(deleted)" may follow.
+    let is_program = ["containerd", "ctr", "runc"].iter().any(|known| program.starts_with(known));
+    let folder = format!("{PARENT}/{name}/");
+    is_program
+        && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| {
+            words.windows(folder.len()).any(|window| window == folder.as_bytes()) && is_living(pid)
+        })
+}
+
+/// A zombie is dead; only its parent can remove it.
+fn is_living(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X') | None))
+}
+
+/// Mounts below `folder`, the deepest first.
+fn mounts_below(folder: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(folder)).collect();
+    // The last mounted first: what lies over a mount point comes after it.
+    below.reverse();
+    below.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+    below
+}
+
+/// Space, tab, newline and backslash stand as three octal digits in mountinfo.
+fn unescape(point: &str) -> PathBuf {
+    let (mut bytes, mut rest) = (Vec::new(), point.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => (bytes.push(byte), rest = &tail[3..]).1,
+            _ => (bytes.push(*first), rest = tail).1,
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(&bytes))
+}
+
+/// The cgroups of that name and those below them, in every hierarchy, the deepest first.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    // Version 2 has one hierarchy, at the top; version 1 has one a controller; hybrid has both.
+    let mut roots = vec![PathBuf::from(CGROUPS)];
+    roots.extend(folders_in(Path::new(CGROUPS)));
+    let mut found: Vec<PathBuf> = roots.iter().map(|root| root.join(name)).filter(|path| path.is_dir()).collect();
+    let mut next = 0;
+    while let Some(path) = found.get(next) {
+        let below = folders_in(path);
+        found.extend(below);
+        next += 1;
+    }
+    found.reverse();
+    found
+}
+
+fn folders_in(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// The sockets of the folder's shims: each bundle names its own, 1.x in `address`, 2.x in `bootstrap.json`.
+fn shim_sockets(folder: &Path) -> Vec<PathBuf> {
+    let bundles = folders_in(&folder.join("state/io.containerd.runtime.v2.task/k8s.io"));
+    let named = bundles.iter().flat_map(|bundle| {
+        ["address", "bootstrap.json"].map(|file| fs::read_to_string(bundle.join(file)).unwrap_or_default())
+    });
+    let sockets = named.filter_map(|text| {
+        let after = text.split_once("unix://")?.1;
+        let path = after.split(['"', '\n']).next()?;
+        // Nothing else is removed on the word of a file.
+        path.starts_with(SHIM_SOCKETS).then(|| PathBuf::from(path))
+    });
+    sockets.filter(|socket| socket.exists()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// containerd makes the folder of the shims' sockets anew when it needs it; it goes when it is empty and nothing else uses
+/// `/run/containerd`: neither another lab nor a containerd of the machine's own.
+fn remove_shim_socket_folder() {
+    let others = fs::read_dir(PARENT).into_iter().flatten().flatten();
+    if others.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+        return;
+    }
+    let sockets = Path::new(SHIM_SOCKETS);
+    let Some(parent) = sockets.parent() else { return };
+    if fs::read_dir(parent).is_ok_and(|entries| entries.count() == 1) {
+        // Both fail where they are not empty, which is as it should be.
+        let _ = fs::remove_dir(sockets);
+        let _ = fs::remove_dir(parent);
+    }
+}
+
+fn remove_if_there(outcome: std::io::Result<()>) -> std::io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
