@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::{
-    Containerd, ContainerSpec, PATIENCE, Version, What,
+    ContainerSpec, Containerd, PATIENCE, Version, What,
     cri::{ContainerEventResponse, ContainerEventType, ContainerState},
 };
 use tonic::Code;
@@ -139,7 +139,10 @@ async fn leaves_nothing_behind(version: Version) -> Result<()> {
         let watcher = containerd.watcher();
         let before = watcher.leftovers();
         ensure!(!before.processes.is_empty() && !before.mounts.is_empty(), "nothing to clean up: {before}");
-        ensure!(!before.cgroups.is_empty() && !before.shim_sockets.is_empty(), "nothing to clean up: {before}");
+        ensure!(
+            !before.cgroups.is_empty() && !before.shim_sockets.is_empty(),
+            "nothing to clean up: {before}"
+        );
         if dropped {
             drop(containerd);
         } else {

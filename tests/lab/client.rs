@@ -4,7 +4,6 @@
 //! which id. plegd itself has no such client: it only reads.
 
 use std::{
-    collections::HashMap,
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt, stream};
 use tonic::{
     Code, Response, Status,
     client::Grpc,
@@ -20,13 +20,15 @@ use tonic::{
 };
 
 use super::{
-    EventStream, History, PATIENCE, What,
+    ContainerSpec, EventStream, History, PATIENCE, Pod, What,
     cri::{self, runtime_service_client::RuntimeServiceClient},
-    eventually, image,
+    eventually,
 };
 
 /// As the kubelet's and plegd's own: a list of many pods is larger than tonic's 4 MiB.
 const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
+/// More at once only wait for each other on a small machine.
+const PARALLEL_CALLS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -46,29 +48,6 @@ pub struct CallError {
     /// The id, or the name, that the call was about.
     pub id: String,
     pub status: Box<Status>,
-}
-
-/// A pod sandbox that the client made.
-#[derive(Clone, Debug)]
-pub struct Pod {
-    pub uid: String,
-    pub sandbox_id: String,
-    pub name: String,
-    pub namespace: String,
-    /// Counts the sandboxes of the pod.
-    pub attempt: u32,
-    config: cri::PodSandboxConfig,
-}
-
-/// A container to be made, of the lab's busybox.
-#[derive(Clone, Debug, Default)]
-pub struct ContainerSpec {
-    pub name: String,
-    pub command: Vec<String>,
-    /// Counts the containers of that name in the pod.
-    pub attempt: u32,
-    /// 0 for none.
-    pub memory_limit_bytes: i64,
 }
 
 /// The image service is not in the lab's proto: this one call of it is all that is needed.
@@ -98,32 +77,14 @@ impl CallError {
     }
 }
 
-// === impl ContainerSpec ===
-
-impl ContainerSpec {
-    pub fn new(name: &str, command: &[&str]) -> Self {
-        let command = command.iter().map(|word| (*word).to_owned()).collect();
-        Self { name: name.to_owned(), command, ..Self::default() }
-    }
-
-    /// A container that exits with `exit_code` after `seconds`.
-    pub fn living(name: &str, seconds: f64, exit_code: u8) -> Self {
-        // `exec` so that a short life is one process, as a real container's is.
-        let script = match exit_code {
-            0 => format!("exec sleep {seconds}"),
-            code => format!("sleep {seconds}; exit {code}"),
-        };
-        Self::new(name, &["/bin/sh", "-c", &script])
-    }
-}
-
 // === impl Client ===
 
 impl Client {
     /// Connects when it is first used, and anew after the runtime was restarted.
     pub(super) fn new(socket: &Path, cgroup_parent: &str) -> Result<Self> {
         let channel = connection(socket)?.connect_lazy();
-        let runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT_BYTES);
+        let runtime =
+            RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT_BYTES);
         let history = History::default();
         let cgroup_parent = cgroup_parent.into();
         Ok(Self { runtime, channel, socket: socket.into(), cgroup_parent, deadline: PATIENCE, history })
@@ -143,24 +104,22 @@ impl Client {
 
     /// Runs a host-network pod with a uid of its own in the namespace `lab`.
     pub async fn run_pod(&self, name: &str) -> Result<Pod, CallError> {
-        self.run_sandbox(name, &new_uid(), 0).await
+        self.run_sandbox(Pod::new(name, &self.cgroup_parent)).await
     }
 
     /// Runs another sandbox for the same pod, as the kubelet does when the first one died.
     pub async fn run_pod_again(&self, pod: &Pod) -> Result<Pod, CallError> {
-        self.run_sandbox(&pod.name, &pod.uid, pod.attempt + 1).await
+        self.run_sandbox(pod.next_attempt()).await
     }
 
-    async fn run_sandbox(&self, name: &str, uid: &str, attempt: u32) -> Result<Pod, CallError> {
-        let namespace = "lab".to_owned();
-        let config = self.sandbox_config(name, &namespace, uid, attempt);
-        let request = cri::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
-        let made = self.call("RunPodSandbox", name, self.runtime().run_pod_sandbox(request)).await?;
-        let (uid, sandbox_id) = (uid.to_owned(), made.pod_sandbox_id);
+    async fn run_sandbox(&self, mut pod: Pod) -> Result<Pod, CallError> {
+        let made = self.call("RunPodSandbox", &pod.name, self.runtime().run_pod_sandbox(pod.run())).await?;
+        pod.sandbox_id = made.pod_sandbox_id;
         let now = SystemTime::now();
-        self.history.write(&sandbox_id, &sandbox_id, &uid, What::Created, now);
-        self.history.write(&sandbox_id, &sandbox_id, &uid, What::Started, now);
-        Ok(Pod { uid, sandbox_id, name: name.to_owned(), namespace, attempt, config })
+        for what in [What::Created, What::Started] {
+            self.history.write(&pod.sandbox_id, &pod.sandbox_id, &pod.uid, what, now);
+        }
+        Ok(pod)
     }
 
     /// Stops the sandbox, which kills what runs in it.
@@ -191,16 +150,17 @@ impl Client {
 
     /// Stops and removes every pod of the runtime, whoever made it. Not in the history.
     pub async fn remove_all_pods(&self) -> Result<(), CallError> {
-        for sandbox in self.list_pods().await? {
+        let removed = self.list_pods().await?.into_iter().map(|sandbox| async move {
             self.stop_sandbox(&sandbox.id).await?;
-            self.remove_sandbox(&sandbox.id).await?;
-        }
-        Ok(())
+            self.remove_sandbox(&sandbox.id).await
+        });
+        stream::iter(removed).buffer_unordered(PARALLEL_CALLS).try_collect().await
     }
 
     pub async fn sandbox_status(&self, sandbox_id: &str) -> Result<cri::PodSandboxStatus, CallError> {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox_id.to_owned(), verbose: false };
-        let answer = self.call("PodSandboxStatus", sandbox_id, self.runtime().pod_sandbox_status(request)).await?;
+        let answer =
+            self.call("PodSandboxStatus", sandbox_id, self.runtime().pod_sandbox_status(request)).await?;
         answer.status.ok_or_else(|| empty_answer("PodSandboxStatus", sandbox_id))
     }
 
@@ -217,28 +177,8 @@ impl Client {
     }
 
     pub async fn create_with(&self, pod: &Pod, spec: ContainerSpec) -> Result<String, CallError> {
-        let ContainerSpec { name, command, attempt, memory_limit_bytes } = spec;
-        let mut labels = pod.config.labels.clone();
-        labels.insert("io.kubernetes.container.name".into(), name.clone());
-        let limits = cri::LinuxContainerResources { memory_limit_in_bytes: memory_limit_bytes, oom_score_adj: 0 };
-        let config = cri::ContainerConfig {
-            metadata: Some(cri::ContainerMetadata { name: name.clone(), attempt }),
-            image: Some(cri::ImageSpec { image: image::BUSYBOX.into() }),
-            command,
-            labels,
-            linux: Some(cri::LinuxContainerConfig {
-                resources: Some(limits),
-                security_context: Some(cri::LinuxContainerSecurityContext {
-                    namespace_options: Some(host_network()),
-                }),
-            }),
-            ..Default::default()
-        };
-        let request = cri::CreateContainerRequest {
-            pod_sandbox_id: pod.sandbox_id.clone(),
-            config: Some(config),
-            sandbox_config: Some(pod.config.clone()),
-        };
+        let name = spec.name.clone();
+        let request = pod.create_container(spec);
         let id =
             self.call("CreateContainer", &name, self.runtime().create_container(request)).await?.container_id;
         self.history.write(&id, &pod.sandbox_id, &pod.uid, What::Created, SystemTime::now());
@@ -372,27 +312,6 @@ impl Client {
         self.call("RemovePodSandbox", sandbox_id, self.runtime().remove_pod_sandbox(request)).await.map(drop)
     }
 
-    fn sandbox_config(&self, name: &str, namespace: &str, uid: &str, attempt: u32) -> cri::PodSandboxConfig {
-        let labels = [("name", name), ("namespace", namespace), ("uid", uid)];
-        let labels = labels.map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_owned()));
-        cri::PodSandboxConfig {
-            metadata: Some(cri::PodSandboxMetadata {
-                name: name.to_owned(),
-                uid: uid.to_owned(),
-                namespace: namespace.to_owned(),
-                attempt,
-            }),
-            labels: HashMap::from(labels),
-            linux: Some(cri::LinuxPodSandboxConfig {
-                cgroup_parent: self.cgroup_parent.to_string(),
-                security_context: Some(cri::LinuxSandboxSecurityContext {
-                    namespace_options: Some(host_network()),
-                }),
-            }),
-            ..Default::default()
-        }
-    }
-
     fn write(&self, id: &str, what: What, at: SystemTime) {
         let (sandbox_id, pod_uid) = self.history.place_of(id);
         self.history.write(id, &sandbox_id, &pod_uid, what, at);
@@ -410,25 +329,6 @@ pub(super) fn connection(socket: &Path) -> Result<Endpoint> {
     Ok(Endpoint::try_from(format!("unix://{}", socket.display()))?.connect_timeout(Duration::from_secs(5)))
 }
 
-/// What needs no CNI.
-fn host_network() -> cri::NamespaceOption {
-    let (network, pid) = (cri::NamespaceMode::Node as i32, cri::NamespaceMode::Container as i32);
-    cri::NamespaceOption { network, pid, ipc: cri::NamespaceMode::Pod as i32 }
-}
-
-/// As the API server makes them.
-fn new_uid() -> String {
-    let hex = format!("{:032x}", fastrand::u128(..));
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
-}
-
 fn empty_answer(call: &'static str, id: &str) -> CallError {
     CallError { call, id: id.to_owned(), status: Box::new(Status::internal("the answer has no status")) }
-}
-
-#[allow(unused)]
-fn is_send(client: &Client) {
-    fn check<T: Send>(_: T) {}
-    check(client.exited(""));
-    check(client.start(""));
 }

@@ -16,8 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 
 use super::{
-    Client, Leftovers, PATIENCE,
-    eventually,
+    Client, Leftovers, PATIENCE, eventually,
     fetch::{self, Tools},
     folder::{self, Folder, Watcher},
     image,
@@ -143,7 +142,9 @@ impl Containerd {
 
     /// Kills containerd alone, as a crash would; containers go on under their shims. Returns when it is gone.
     pub fn kill9(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { bail!("containerd is not running: it was killed") };
+        let Some(mut process) = self.process.take() else {
+            bail!("containerd is not running: it was killed")
+        };
         process.kill()?;
         process.wait()?;
         Ok(())

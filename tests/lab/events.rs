@@ -48,7 +48,8 @@ impl EventStream {
 
     pub(super) fn open_frozen(socket: &Path) -> Result<Self> {
         let small = Some(SMALL_WINDOW_BYTES);
-        let endpoint = connection(socket)?.initial_stream_window_size(small).initial_connection_window_size(small);
+        let endpoint =
+            connection(socket)?.initial_stream_window_size(small).initial_connection_window_size(small);
         Ok(Self::on(endpoint, true))
     }
 

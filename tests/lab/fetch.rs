@@ -70,14 +70,16 @@ pub async fn fetch(version: Version) -> Result<Tools> {
 }
 
 fn lab_folder() -> Result<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target folder has no parent")?;
+    let target =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target folder has no parent")?;
     Ok(target.join("containerd-lab"))
 }
 
 /// Waits for its turn; the lock goes with the file, whatever becomes of this process.
 async fn lock(lab: &Path) -> Result<File> {
     let file = File::create(lab.join("lock"))?;
-    let file = tokio::task::spawn_blocking(move || flock(&file, FlockOperation::LockExclusive).map(|()| file));
+    let file =
+        tokio::task::spawn_blocking(move || flock(&file, FlockOperation::LockExclusive).map(|()| file));
     Ok(report("waiting for another fetch", file).await??)
 }
 
@@ -92,7 +94,8 @@ async fn unpacked(lab: &Path, package: &Package) -> Result<PathBuf> {
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
     }
-    run(Command::new("dpkg").arg("-x").arg(&deb).arg(&partial), "unpacking with dpkg -x", APT_DEADLINE).await?;
+    run(Command::new("dpkg").arg("-x").arg(&deb).arg(&partial), "unpacking with dpkg -x", APT_DEADLINE)
+        .await?;
     fs::rename(&partial, &complete)?;
     fs::remove_file(&deb)?;
     Ok(complete)
@@ -112,7 +115,10 @@ impl AptRoot {
             fs::create_dir_all(root.folder.join(folder))?;
         }
         let archive = machine_archive()?;
-        fs::write(root.folder.join("parts/lab.sources"), archive.sources(std::env::var_os(UNSIGNED).is_some()))?;
+        fs::write(
+            root.folder.join("parts/lab.sources"),
+            archive.sources(std::env::var_os(UNSIGNED).is_some()),
+        )?;
         Ok(root)
     }
 
@@ -227,7 +233,8 @@ fn deb822_archives(text: &str) -> Vec<Archive> {
     stanzas
         .filter_map(|stanza| {
             let field = |name: &str| deb822_field(stanza, name);
-            let has = |name: &str, word: fn(&str) -> bool| field(name)?.split_whitespace().any(word).then_some(());
+            let has =
+                |name: &str, word: fn(&str) -> bool| field(name)?.split_whitespace().any(word).then_some(());
             if field("Enabled").is_some_and(|enabled| enabled.trim() == "no") {
                 return None;
             }
@@ -243,7 +250,8 @@ fn deb822_archives(text: &str) -> Vec<Archive> {
 /// A field with its continuation lines.
 fn deb822_field(stanza: &[&str], name: &str) -> Option<String> {
     let is_field = |line: &&str| {
-        line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name)) && !line.starts_with([' ', '\t'])
+        line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name))
+            && !line.starts_with([' ', '\t'])
     };
     let start = stanza.iter().position(is_field)?;
     let mut value = stanza[start].split_once(':')?.1.trim().to_owned();
@@ -265,13 +273,17 @@ fn one_line_archive(line: &str) -> Option<Archive> {
     let (uri, suite) = (words.next()?, words.next()?);
     (is_debian_suite(suite) && words.any(|component| component == "main")).then(|| Archive {
         uri: uri.to_owned(),
-        signed_by: options.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(Into::into),
+        signed_by: options
+            .split_whitespace()
+            .find_map(|option| option.strip_prefix("signed-by="))
+            .map(Into::into),
     })
 }
 
 fn newest_deb(debs: &Path, package: &str) -> Result<PathBuf> {
     let prefix = format!("{package}_");
-    let named = fs::read_dir(debs)?.flatten().filter(|deb| deb.file_name().to_string_lossy().starts_with(&prefix));
+    let named =
+        fs::read_dir(debs)?.flatten().filter(|deb| deb.file_name().to_string_lossy().starts_with(&prefix));
     let newest = named.max_by_key(|deb| deb.metadata().and_then(|about| about.modified()).ok());
     Ok(newest.with_context(|| format!("apt left no package {package} in {}", debs.display()))?.path())
 }
@@ -291,7 +303,8 @@ pub(super) async fn run(command: &mut Command, what: &str, deadline: Duration) -
     let Ok(output) = report(what, tokio::time::timeout(deadline, output)).await else {
         bail!("{what}: not done after {deadline:?}");
     };
-    let output = output.with_context(|| format!("{what}: cannot run {:?}", command.as_std().get_program()))?;
+    let output =
+        output.with_context(|| format!("{what}: cannot run {:?}", command.as_std().get_program()))?;
     let said = [output.stdout, output.stderr].concat();
     ensure!(output.status.success(), "{what}: {}\n{}", output.status, String::from_utf8_lossy(&said).trim());
     Ok(())

@@ -96,11 +96,13 @@ impl Folder {
             fs::remove_dir(&cgroup).with_context(|| format!("removing the cgroup {}", cgroup.display()))?;
         }
         for socket in sockets {
-            remove_if_there(fs::remove_file(&socket)).with_context(|| format!("removing {}", socket.display()))?;
+            remove_if_there(fs::remove_file(&socket))
+                .with_context(|| format!("removing {}", socket.display()))?;
         }
         // Never through a mount: that would delete what is mounted.
         ensure!(mounts_below(&folder).is_empty(), "{} still has mounts", folder.display());
-        remove_if_there(fs::remove_dir_all(&folder)).with_context(|| format!("removing {}", folder.display()))?;
+        remove_if_there(fs::remove_dir_all(&folder))
+            .with_context(|| format!("removing {}", folder.display()))?;
         remove_shim_socket_folder();
         Ok(())
     }
@@ -221,7 +223,8 @@ fn is_runtime_of(pid: i32, name: &str) -> bool {
 /// A zombie is dead; only its parent can remove it.
 fn is_living(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X') | None))
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X') | None))
 }
 
 /// Mounts below `folder`, the deepest first.
@@ -253,7 +256,8 @@ fn cgroups(name: &str) -> Vec<PathBuf> {
     // Version 2 has one hierarchy, at the top; version 1 has one a controller; hybrid has both.
     let mut roots = vec![PathBuf::from(CGROUPS)];
     roots.extend(folders_in(Path::new(CGROUPS)));
-    let mut found: Vec<PathBuf> = roots.iter().map(|root| root.join(name)).filter(|path| path.is_dir()).collect();
+    let mut found: Vec<PathBuf> =
+        roots.iter().map(|root| root.join(name)).filter(|path| path.is_dir()).collect();
     let mut next = 0;
     while let Some(path) = found.get(next) {
         let below = folders_in(path);
@@ -266,7 +270,10 @@ fn cgroups(name: &str) -> Vec<PathBuf> {
 
 fn folders_in(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// The sockets of the folder's shims: each bundle names its own, 1.x in `address`, 2.x in `bootstrap.json`.
@@ -284,17 +291,18 @@ fn shim_sockets(folder: &Path) -> Vec<PathBuf> {
     sockets.filter(|socket| socket.exists()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// containerd makes the folder of the shims' sockets anew when it needs it; it goes when it is empty and nothing else uses
+/// The folder of the shims' sockets is made anew when it is needed; it goes when it is empty and nothing else uses
 /// `/run/containerd`: neither another lab nor a containerd of the machine's own.
 fn remove_shim_socket_folder() {
-    let others = fs::read_dir(PARENT).into_iter().flatten().flatten();
-    if others.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+    let mut others = fs::read_dir(PARENT).into_iter().flatten().flatten();
+    if others.any(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
         return;
     }
     let sockets = Path::new(SHIM_SOCKETS);
     let Some(parent) = sockets.parent() else { return };
-    if fs::read_dir(parent).is_ok_and(|entries| entries.count() == 1) {
-        // Both fail where they are not empty, which is as it should be.
+    let mut entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    if entries.all(|entry| entry.path() == sockets) {
+        // Both fail where they are not there or not empty, which is as it should be.
         let _ = fs::remove_dir(sockets);
         let _ = fs::remove_dir(parent);
     }

@@ -59,7 +59,9 @@ impl History {
     /// Ids of a sandbox's containers that are not removed, with what last happened to them.
     pub(super) fn containers_of(&self, sandbox_id: &str) -> Vec<(String, What)> {
         let mut last = BTreeMap::new();
-        for entry in self.lock().iter().filter(|entry| entry.sandbox_id == sandbox_id && entry.id != sandbox_id) {
+        for entry in
+            self.lock().iter().filter(|entry| entry.sandbox_id == sandbox_id && entry.id != sandbox_id)
+        {
             last.insert(entry.id.clone(), entry.what);
         }
         last.into_iter().filter(|(_, what)| *what != What::Removed).collect()

@@ -6,6 +6,7 @@
 //! | `image` | the pause image and the test image, made from busybox: there is no registry |
 //! | `containerd` | one instance in a folder of its own: start, kill, restart, stop and continue, shut down |
 //! | `folder` | that folder, and all that an instance leaves behind: shims, mounts, cgroups, sockets |
+//! | `pod` | pods and containers as the kubelet would describe them |
 //! | `client` | a CRI client with the calls that make, start, stop and remove |
 //! | `events` | streams of the runtime's events: read, counted, or held open and not read |
 //! | `history` | what the test's own calls did, to compare with what plegd tells |
@@ -30,12 +31,14 @@ mod fetch;
 mod folder;
 mod history;
 mod image;
+mod pod;
 
-pub use client::{CallError, Client, ContainerSpec, Pod};
+pub use client::{CallError, Client};
 pub use containerd::{Containerd, Version};
 pub use events::EventStream;
 pub use folder::{Leftovers, Watcher};
 pub use history::{Entry, History, What};
+pub use pod::{ContainerSpec, Pod};
 
 /// CRI v1 with the calls that change something.
 #[allow(clippy::all, clippy::pedantic, rustdoc::all)]
