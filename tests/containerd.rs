@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::{
-    ContainerSpec, Containerd, PATIENCE, Version, What,
+    CallError, Client, ContainerSpec, Containerd, PATIENCE, Pod, Version, What,
     cri::{ContainerEventResponse, ContainerEventType, ContainerState},
+    eventually,
 };
 use tonic::Code;
 
@@ -38,6 +39,16 @@ on_versions! {
     containerd_1_6_shows_a_failed_start_and_tells_nothing = shows_a_failed_start_and_tells_nothing(V1_6);
     containerd_1_7_shows_a_failed_start_and_tells_nothing = shows_a_failed_start_and_tells_nothing(V1_7);
     containerd_2_1_shows_a_failed_start_and_tells_nothing = shows_a_failed_start_and_tells_nothing(V2_1);
+    containerd_1_7_gives_each_event_to_one_subscriber = gives_each_event_to_one_subscriber(V1_7);
+    containerd_2_1_gives_each_event_to_every_subscriber = gives_each_event_to_every_subscriber(V2_1);
+    containerd_1_7_does_not_wait_for_a_frozen_subscriber = does_not_wait_for_a_frozen_subscriber(V1_7);
+    containerd_2_1_hangs_behind_a_frozen_subscriber = hangs_behind_a_frozen_subscriber(V2_1);
+    containerd_1_6_stopped_and_continued_answers_again = stopped_and_continued_answers_again(V1_6);
+    containerd_1_7_stopped_and_continued_answers_again = stopped_and_continued_answers_again(V1_7);
+    containerd_2_1_stopped_and_continued_answers_again = stopped_and_continued_answers_again(V2_1);
+    containerd_1_6_shows_a_container_out_of_memory = shows_a_container_out_of_memory(V1_6);
+    containerd_1_7_shows_a_container_out_of_memory = shows_a_container_out_of_memory(V1_7);
+    containerd_2_1_shows_a_container_out_of_memory = shows_a_container_out_of_memory(V2_1);
     containerd_1_6_leaves_nothing_behind = leaves_nothing_behind(V1_6);
     containerd_1_7_leaves_nothing_behind = leaves_nothing_behind(V1_7);
     containerd_2_1_leaves_nothing_behind = leaves_nothing_behind(V2_1);
@@ -129,6 +140,121 @@ async fn shows_a_failed_start_and_tells_nothing(version: Version) -> Result<()> 
     shut_down(containerd).await
 }
 
+/// How many containers are created and removed to make events: two events each.
+const CONTAINERS: u32 = 20;
+
+async fn gives_each_event_to_one_subscriber(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let pod = client.run_pod("shared").await?;
+    let (mut one, mut other) = (client.events()?, client.events()?);
+    for subscriber in [&one, &other] {
+        subscriber.answered(&client, &pod).await?;
+    }
+    create_and_remove(&client, &pod, CONTAINERS).await?;
+    client.stop_pod(&pod).await?;
+    client.remove_pod(&pod).await?;
+    // containerd sends one event for each entry of the history.
+    let sent = client.history().entries().len() as u64;
+    let received = || one.received() + other.received();
+    eventually("every event to be read", PATIENCE, || async { Ok((received() >= sent).then_some(())) })
+        .await?;
+    assert_eq!(received(), sent, "an event came twice");
+    ensure!(one.drain().len() > 1 && other.drain().len() > 1, "one subscriber got nothing");
+    shut_down(containerd).await
+}
+
+async fn gives_each_event_to_every_subscriber(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let pod = client.run_pod("shared").await?;
+    let (mut one, mut other) = (client.events()?, client.events()?);
+    for subscriber in [&one, &other] {
+        subscriber.answered(&client, &pod).await?;
+    }
+    let last = client.create(&pod, "last", &["true"]).await?;
+    create_and_remove(&client, &pod, CONTAINERS).await?;
+    client.remove(&last).await?;
+    // The first subscriber was also sent what happened before; from "last" on they are the same.
+    let mut told = Vec::new();
+    for subscriber in [&mut one, &mut other] {
+        let mut since = Vec::new();
+        loop {
+            let event = subscriber.next(PATIENCE).await?;
+            let kind = event.container_event_type();
+            let is_last = event.container_id == last;
+            if is_last || !since.is_empty() {
+                since.push((event.container_id, kind, event.created_at));
+            }
+            if is_last && kind == ContainerEventType::ContainerDeletedEvent {
+                break;
+            }
+        }
+        told.push(since);
+    }
+    assert_eq!(told[0].len(), 2 + 2 * CONTAINERS as usize);
+    assert_eq!(told[0], told[1]);
+    shut_down(containerd).await
+}
+
+async fn does_not_wait_for_a_frozen_subscriber(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let pod = run_wordy_pod(&client).await?;
+    let frozen = client.frozen_events()?;
+    frozen.answered(&client, &pod).await?;
+    create_and_remove(&client, &pod, FREEZING_CONTAINERS).await?;
+    shut_down(containerd).await
+}
+
+async fn hangs_behind_a_frozen_subscriber(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let pod = run_wordy_pod(&client).await?;
+    let frozen = client.frozen_events()?;
+    frozen.answered(&client, &pod).await?;
+    let hasty = client.clone().with_deadline(Duration::from_secs(3));
+    let error = create_and_remove(&hasty, &pod, FREEZING_CONTAINERS).await.err();
+    let error = error.context("a frozen subscriber blocked nothing")?;
+    let code = error.downcast_ref::<CallError>().context("no call failed")?.code();
+    assert_eq!(code, Code::DeadlineExceeded);
+    // Reading goes on, and so does the runtime.
+    frozen.thaw();
+    client.run_pod("after").await?;
+    shut_down(containerd).await
+}
+
+async fn stopped_and_continued_answers_again(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let before = containerd.cpu_seconds()?;
+    ensure!(before > 0.0, "containerd started without using the processor");
+    containerd.sigstop().await?;
+    let hasty = client.clone().with_deadline(Duration::from_millis(500));
+    let error = hasty.list().await.err().context("a stopped containerd answers")?;
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    containerd.sigcont()?;
+    client.list().await?;
+    ensure!(containerd.cpu_seconds()? >= before, "processor time went back");
+    shut_down(containerd).await
+}
+
+async fn shows_a_container_out_of_memory(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let pod = client.run_pod("greedy").await?;
+    let spec =
+        ContainerSpec { memory_limit_bytes: 16 << 20, ..ContainerSpec::new("main", &["tail", "/dev/zero"]) };
+    let container = client.run(&pod, spec).await?;
+    assert_eq!(client.exited(&container).await?.exit_code, 137);
+    // The reason may be "Error" first: the kernel's word comes by another way than the exit.
+    eventually("the reason OOMKilled", PATIENCE, || async {
+        Ok((client.status(&container).await?.reason == "OOMKilled").then_some(()))
+    })
+    .await?;
+    shut_down(containerd).await
+}
+
 /// Both ways to end: asked to, with CRI's help, and dropped, as after a panic, with a container running.
 async fn leaves_nothing_behind(version: Version) -> Result<()> {
     for dropped in [false, true] {
@@ -157,6 +283,26 @@ async fn leaves_nothing_behind(version: Version) -> Result<()> {
 async fn shut_down(containerd: Containerd) -> Result<()> {
     let left = containerd.shutdown().await?;
     ensure!(left == lab::Leftovers::default(), "left behind: {left}");
+    Ok(())
+}
+
+/// Enough for a hundred events more than a small window holds of a wordy pod.
+const FREEZING_CONTAINERS: u32 = 120;
+
+/// Every event of a pod carries the statuses of all its containers, so that a few fill a window.
+async fn run_wordy_pod(client: &Client) -> Result<Pod> {
+    let pod = client.run_pod("wordy").await?;
+    for number in 0..20 {
+        client.create(&pod, &format!("idle-{number}"), &["true"]).await?;
+    }
+    Ok(pod)
+}
+
+async fn create_and_remove(client: &Client, pod: &Pod, count: u32) -> Result<()> {
+    for attempt in 0..count {
+        let spec = ContainerSpec { attempt, ..ContainerSpec::new("passing", &["true"]) };
+        client.remove(&client.create_with(pod, spec).await?).await?;
+    }
     Ok(())
 }
 

@@ -28,7 +28,7 @@ use super::{
 /// As the kubelet's and plegd's own: a list of many pods is larger than tonic's 4 MiB.
 const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
 /// More at once only wait for each other on a small machine.
-const PARALLEL_CALLS: usize = 4;
+pub(super) const PARALLEL_CALLS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -187,13 +187,19 @@ impl Client {
 
     pub async fn start(&self, id: &str) -> Result<(), CallError> {
         let request = cri::StartContainerRequest { container_id: id.to_owned() };
-        let started = self.call("StartContainer", id, self.runtime().start_container(request)).await;
-        let (what, outcome) = match started {
-            Ok(_) => (What::Started, Ok(())),
-            Err(error) => (What::StartFailed, Err(error)),
-        };
-        self.write(id, what, SystemTime::now());
-        outcome
+        match self.call("StartContainer", id, self.runtime().start_container(request)).await {
+            Ok(_) => self.write(id, What::Started, SystemTime::now()),
+            Err(error) => {
+                // A call that only went unanswered proves nothing; an exit without a start does.
+                let exited = cri::ContainerState::ContainerExited;
+                let status = self.status(id).await;
+                if status.is_ok_and(|status| status.state() == exited && status.started_at == 0) {
+                    self.write(id, What::StartFailed, SystemTime::now());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Makes and starts in one go.

@@ -202,9 +202,16 @@ impl Containerd {
         Ok(())
     }
 
-    /// Stops the process where it is (SIGSTOP): connections stay open, nothing answers.
-    pub fn sigstop(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+    /// Stops the process where it is (SIGSTOP): connections stay open, nothing answers. Returns when every thread of it
+    /// has stopped; the signal alone does not wait for those that are running.
+    pub async fn sigstop(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let tasks = format!("/proc/{}/task", self.pid()?);
+        eventually("every thread of containerd to stop", PATIENCE, || async {
+            let mut tasks = fs::read_dir(&tasks)?.flatten();
+            Ok(tasks.all(|task| folder::state(&task.path()).is_none_or(|state| state == 'T')).then_some(()))
+        })
+        .await
     }
 
     /// Lets it go on (SIGCONT).

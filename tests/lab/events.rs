@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,8 +22,10 @@ use tokio::{
 use tonic::{Status, transport::Endpoint};
 
 use super::{
+    Client, ContainerSpec, PATIENCE, Pod,
     client::connection,
     cri::{self, ContainerEventResponse, runtime_service_client::RuntimeServiceClient},
+    eventually,
 };
 
 /// HTTP/2's smallest default; a hung subscriber takes this much and no more.
@@ -34,6 +36,7 @@ const SMALL_WINDOW_BYTES: u32 = 65_535;
 pub struct EventStream {
     events: mpsc::UnboundedReceiver<ContainerEventResponse>,
     frozen: watch::Sender<bool>,
+    answered: Arc<AtomicBool>,
     received: Arc<AtomicU64>,
     ended: Arc<Mutex<Option<Result<(), Status>>>>,
     task: JoinHandle<()>,
@@ -57,11 +60,13 @@ impl EventStream {
         let (sender, events) = mpsc::unbounded_channel();
         let (frozen, mut is_frozen) = watch::channel(frozen);
         let (received, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
-        let (counted, end) = (received.clone(), ended.clone());
+        let answered = Arc::new(AtomicBool::new(false));
+        let (counted, end, answer) = (received.clone(), ended.clone(), answered.clone());
         let task = tokio::spawn(async move {
             let mut client = RuntimeServiceClient::new(endpoint.connect_lazy());
             let read = async {
                 let mut stream = client.get_container_events(cri::GetEventsRequest {}).await?.into_inner();
+                answer.store(true, Ordering::Relaxed);
                 loop {
                     // An error means that the handle is gone, and this task with it.
                     let _ = is_frozen.wait_for(|frozen| !frozen).await;
@@ -73,7 +78,23 @@ impl EventStream {
             let outcome = read.await;
             *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         });
-        Self { events, frozen, received, ended, task }
+        Self { events, frozen, answered, received, ended, task }
+    }
+
+    /// Waits until the runtime has answered the subscription. It does so with its first event only, so events are made:
+    /// containers in `pod` that are created and removed. A frozen stream is answered too, and reads none of them.
+    pub async fn answered(&self, client: &Client, pod: &Pod) -> Result<()> {
+        let attempts = AtomicU32::new(0);
+        eventually("the answer to a subscription", PATIENCE, || async {
+            if self.answered.load(Ordering::Relaxed) {
+                return Ok(Some(()));
+            }
+            let attempt = attempts.fetch_add(1, Ordering::Relaxed);
+            let probe = ContainerSpec { attempt, ..ContainerSpec::new("subscription-probe", &["true"]) };
+            client.remove(&client.create_with(pod, probe).await?).await?;
+            Ok(None)
+        })
+        .await
     }
 
     /// The next event, or an error that says how the stream ended or that none came.

@@ -25,8 +25,8 @@ const PREFIX: &str = "plegd-lab-";
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where shims have their sockets, whatever the state folder: a constant of containerd.
 const SHIM_SOCKETS: &str = "/run/containerd/s";
-/// How long killed processes may take to be gone.
-const DEATH_DEADLINE: Duration = Duration::from_secs(10);
+/// How long killed processes may take to be gone, and their cgroups to be empty: hundreds of them on a busy machine.
+const DEATH_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A folder of the lab; dropping it removes everything that is in its name.
 #[derive(Debug)]
@@ -92,9 +92,7 @@ impl Folder {
                 .or_else(|_| unmount(&mount, UnmountFlags::DETACH))
                 .with_context(|| format!("unmounting {}", mount.display()))?;
         }
-        for cgroup in cgroups(&self.name) {
-            fs::remove_dir(&cgroup).with_context(|| format!("removing the cgroup {}", cgroup.display()))?;
-        }
+        remove_cgroups(&self.name)?;
         for socket in sockets {
             remove_if_there(fs::remove_file(&socket))
                 .with_context(|| format!("removing {}", socket.display()))?;
@@ -188,6 +186,23 @@ fn end_processes(name: &str) -> Result<()> {
     }
 }
 
+/// A cgroup is busy until the last of its processes is wholly gone, which is a little after its death.
+fn remove_cgroups(name: &str) -> Result<()> {
+    let end = Instant::now() + DEATH_DEADLINE;
+    for cgroup in cgroups(name) {
+        loop {
+            match remove_if_there(fs::remove_dir(&cgroup)) {
+                Ok(()) => break,
+                Err(error) if Instant::now() >= end => {
+                    return Err(error).with_context(|| format!("removing the cgroup {}", cgroup.display()));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Living processes of the lab's folder `name`: first containerd and its shims, then what runs in the containers.
 fn processes(name: &str) -> Vec<i32> {
     let mut found = Vec::new();
@@ -222,9 +237,13 @@ fn is_runtime_of(pid: i32, name: &str) -> bool {
 
 /// A zombie is dead; only its parent can remove it.
 fn is_living(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X') | None))
+    state(&PathBuf::from(format!("/proc/{pid}"))).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The state of the process or thread that a folder of `/proc` is about: `R`, `S`, `T` and so on; `None` if it is gone.
+pub(super) fn state(of: &Path) -> Option<char> {
+    let stat = fs::read_to_string(of.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// Mounts below `folder`, the deepest first.

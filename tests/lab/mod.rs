@@ -9,6 +9,7 @@
 //! | `pod` | pods and containers as the kubelet would describe them |
 //! | `client` | a CRI client with the calls that make, start, stop and remove |
 //! | `events` | streams of the runtime's events: read, counted, or held open and not read |
+//! | `workload` | the loads that tests and figures share |
 //! | `history` | what the test's own calls did, to compare with what plegd tells |
 //!
 //! It owns every process, mount, cgroup and folder that it makes, and removes them even after a panic (`Drop`) or, at the
@@ -32,6 +33,7 @@ mod folder;
 mod history;
 mod image;
 mod pod;
+mod workload;
 
 pub use client::{CallError, Client};
 pub use containerd::{Containerd, Version};
@@ -39,6 +41,7 @@ pub use events::EventStream;
 pub use folder::{Leftovers, Watcher};
 pub use history::{Entry, History, What};
 pub use pod::{ContainerSpec, Pod};
+pub use workload::{run_pods, run_short_lives};
 
 /// CRI v1 with the calls that change something.
 #[allow(clippy::all, clippy::pedantic, rustdoc::all)]
