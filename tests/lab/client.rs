@@ -220,6 +220,7 @@ impl Client {
         Ok(())
     }
 
+    /// Removes it. containerd also removes one that runs: stop it first, or its death is missing in the history.
     pub async fn remove(&self, id: &str) -> Result<(), CallError> {
         let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
         self.call("RemoveContainer", id, self.runtime().remove_container(request)).await?;
