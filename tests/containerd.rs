@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::{
     CallError, Client, ContainerSpec, Containerd, PATIENCE, Pod, Version, What,
-    cri::{ContainerEventResponse, ContainerEventType, ContainerState},
+    cri::{ContainerEventResponse, ContainerEventType, ContainerState, PodSandboxState},
     eventually,
 };
 use tonic::Code;
@@ -49,6 +49,9 @@ on_versions! {
     containerd_1_6_shows_a_container_out_of_memory = shows_a_container_out_of_memory(V1_6);
     containerd_1_7_shows_a_container_out_of_memory = shows_a_container_out_of_memory(V1_7);
     containerd_2_1_shows_a_container_out_of_memory = shows_a_container_out_of_memory(V2_1);
+    containerd_1_6_finds_after_a_restart_what_died = finds_after_a_restart_what_died(V1_6);
+    containerd_1_7_finds_after_a_restart_what_died = finds_after_a_restart_what_died(V1_7);
+    containerd_2_1_finds_after_a_restart_what_died = finds_after_a_restart_what_died(V2_1);
     containerd_1_6_leaves_nothing_behind = leaves_nothing_behind(V1_6);
     containerd_1_7_leaves_nothing_behind = leaves_nothing_behind(V1_7);
     containerd_2_1_leaves_nothing_behind = leaves_nothing_behind(V2_1);
@@ -122,6 +125,27 @@ async fn killed_and_restarted_keeps_its_containers(version: Version) -> Result<(
     client.stop(&long, Duration::ZERO).await?;
     assert_eq!(client.status(&long).await?.exit_code, 137);
     assert_eq!(client.history().of(&long), [What::Created, What::Started, What::Died(Some(137))]);
+    shut_down(containerd).await
+}
+
+/// A container and a sandbox that die while containerd is down: they are found dead, and no event tells of it.
+async fn finds_after_a_restart_what_died(version: Version) -> Result<()> {
+    let mut containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let (kept, lost) = (client.run_pod("kept").await?, client.run_pod("lost").await?);
+    let container = client.run(&kept, ContainerSpec::living("main", 3600.0, 0)).await?;
+    containerd.kill9()?;
+    containerd.kill_processes_of(&container)?;
+    containerd.kill_processes_of(&lost.sandbox_id)?;
+    containerd.restart().await?;
+
+    let status = client.status(&container).await?;
+    assert_eq!(status.state(), ContainerState::ContainerExited);
+    // 1.6 still asks the shim for the exit; the others find no task and make up an exit.
+    let known = if version == Version::V1_6 { (137, "Error") } else { (255, "Unknown") };
+    assert_eq!((status.exit_code, status.reason.as_str()), known);
+    assert_eq!(client.sandbox_status(&kept.sandbox_id).await?.state(), PodSandboxState::SandboxReady);
+    assert_eq!(client.sandbox_status(&lost.sandbox_id).await?.state(), PodSandboxState::SandboxNotready);
     shut_down(containerd).await
 }
 

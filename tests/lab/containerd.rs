@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use super::{
     Client, Leftovers, PATIENCE, eventually,
     fetch::{self, Tools},
-    folder::{self, Folder, Watcher},
+    folder::{self, Folder, LOG, SOCKET, Watcher},
     image,
 };
 
@@ -202,6 +202,14 @@ impl Containerd {
         Ok(())
     }
 
+    /// Kills what runs in one container, or a sandbox's own process, behind the runtime's back: a crash. Also while
+    /// containerd is down.
+    pub fn kill_processes_of(&self, id: &str) -> Result<()> {
+        let killed = self.folder.kill_processes_of(id)?;
+        ensure!(killed > 0, "nothing runs in {id}");
+        Ok(())
+    }
+
     /// Stops the process where it is (SIGSTOP): connections stay open, nothing answers. Returns when every thread of it
     /// has stopped; the signal alone does not wait for those that are running.
     pub async fn sigstop(&self) -> Result<()> {
@@ -275,9 +283,6 @@ impl Drop for Containerd {
         }
     }
 }
-
-const SOCKET: &str = "containerd.sock";
-const LOG: &str = "containerd.log";
 
 /// What an earlier, killed run left is removed once a process.
 async fn sweep_once() -> Result<()> {

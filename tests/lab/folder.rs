@@ -19,12 +19,18 @@ use rustix::{
     mount::{UnmountFlags, unmount},
     process::{Pid, Signal, kill_process},
 };
+use sha2::{Digest, Sha256};
 
 const PARENT: &str = "/tmp";
 const PREFIX: &str = "plegd-lab-";
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where shims have their sockets, whatever the state folder: a constant of containerd.
 const SHIM_SOCKETS: &str = "/run/containerd/s";
+/// An id of containerd: 32 bytes in hexadecimal digits.
+const ID_LENGTH: usize = 64;
+/// Below the folder: where containerd serves CRI, and what it says.
+pub(super) const SOCKET: &str = "containerd.sock";
+pub(super) const LOG: &str = "containerd.log";
 /// How long killed processes may take to be gone, and their cgroups to be empty: hundreds of them on a busy machine.
 const DEATH_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -78,6 +84,20 @@ impl Folder {
     /// To look at what is in this folder's name, also when the folder is gone.
     pub fn watcher(&self) -> Watcher {
         Watcher { name: self.name.clone() }
+    }
+
+    /// Kills what runs in one container, or a sandbox's own process, behind the runtime's back. Returns how many it killed.
+    pub fn kill_processes_of(&self, id: &str) -> Result<usize> {
+        let inside: BTreeSet<i32> = cgroups(&self.name)
+            .iter()
+            .filter(|cgroup| cgroup.ends_with(id))
+            .flat_map(|cgroup| processes_in(cgroup))
+            .collect();
+        for pid in &inside {
+            let pid = Pid::from_raw(*pid).context("a process with the id 0")?;
+            kill_process(pid, Signal::KILL).with_context(|| format!("killing a process of {id}"))?;
+        }
+        Ok(inside.len())
     }
 
     /// Ends the folder's processes and removes its mounts, cgroups, sockets and files.
@@ -214,12 +234,16 @@ fn processes(name: &str) -> Vec<i32> {
         }
     }
     for cgroup in cgroups(name) {
-        let listed = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-        let inside = listed.lines().filter_map(|line| line.parse::<i32>().ok());
         // In version 1 each hierarchy lists it.
-        found.extend(inside.filter(|pid| !found.contains(pid) && is_living(*pid)).collect::<BTreeSet<_>>());
+        let new: Vec<i32> = processes_in(&cgroup).into_iter().filter(|pid| !found.contains(pid)).collect();
+        found.extend(new);
     }
     found
+}
+
+fn processes_in(cgroup: &Path) -> Vec<i32> {
+    let listed = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    listed.lines().filter_map(|line| line.parse().ok()).filter(|pid| is_living(*pid)).collect()
 }
 
 /// Whether it is containerd, one of its shims or `ctr`, started for the lab's folder `name`.
@@ -295,19 +319,22 @@ fn folders_in(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The sockets of the folder's shims: each bundle names its own, 1.x in `address`, 2.x in `bootstrap.json`.
+/// The sockets of the folder's shims. containerd leaves that of a shim that died while containerd was down, and no file
+/// names it any more; but its name is a digest of containerd's address and the sandbox's id, and the log has every id.
 fn shim_sockets(folder: &Path) -> Vec<PathBuf> {
+    let log = fs::read(folder.join(LOG)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let words = log.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let ids = words.filter(|word| word.len() == ID_LENGTH).map(str::to_owned);
+    // A sandbox that was being made when containerd was killed may be in no log line yet.
     let bundles = folders_in(&folder.join("state/io.containerd.runtime.v2.task/k8s.io"));
-    let named = bundles.iter().flat_map(|bundle| {
-        ["address", "bootstrap.json"].map(|file| fs::read_to_string(bundle.join(file)).unwrap_or_default())
-    });
-    let sockets = named.filter_map(|text| {
-        let after = text.split_once("unix://")?.1;
-        let path = after.split(['"', '\n']).next()?;
-        // Nothing else is removed on the word of a file.
-        path.starts_with(SHIM_SOCKETS).then(|| PathBuf::from(path))
-    });
-    sockets.filter(|socket| socket.exists()).collect::<BTreeSet<_>>().into_iter().collect()
+    let named = bundles.iter().filter_map(|bundle| Some(bundle.file_name()?.to_str()?.to_owned()));
+    let socket_of = |id: &String| {
+        let digest = Sha256::digest(format!("{}/k8s.io/{id}", folder.join(SOCKET).display()));
+        Path::new(SHIM_SOCKETS).join(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    };
+    let ids: BTreeSet<String> = ids.chain(named).collect();
+    ids.iter().map(socket_of).filter(|socket| socket.exists()).collect()
 }
 
 /// The folder of the shims' sockets is made anew when it is needed; it goes when it is empty and nothing else uses
