@@ -1,0 +1,79 @@
+//! The lab: a real containerd for tests and benches, brought up privately, with nothing installed on the machine.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | `fetch` | Debian's packages of containerd 1.6, 1.7, 2.x, runc and busybox, unpacked below `target/` |
+//! | `image` | the pause image and the test image, made from busybox: there is no registry |
+//! | `containerd` | one instance in a folder of its own: start, kill, restart, stop and continue, shut down |
+//! | `folder` | that folder, and all that an instance leaves behind: shims, mounts, cgroups, sockets |
+//! | `pod` | pods and containers as the kubelet would describe them |
+//! | `client` | a CRI client with the calls that make, start, stop and remove |
+//! | `events` | streams of the runtime's events: read, counted, or held open and not read |
+//! | `workload` | the loads that tests and figures share |
+//! | `history` | what the test's own calls did, to compare with what plegd tells |
+//!
+//! It owns every process, mount, cgroup and folder that it makes, and removes them even after a panic (`Drop`) or, at the
+//! next run, after a kill. It never touches a containerd that it did not start, and never listens on more than UNIX sockets
+//! (containerd itself opens a port on the loopback for `exec` and `attach`, which nobody uses).
+//!
+//! It needs root, a Debian machine (or one with apt and Debian's sources) and its archive the first time.
+//!
+//! Tests use it with `mod lab;`, benches with `#[path = "../tests/lab/mod.rs"] mod lab;`.
+
+// Each user is a crate of its own and uses a part.
+#![allow(dead_code, unreachable_pub, unused_imports, missing_docs)]
+// These tests live in real time: they wait for real processes. Only `Drop`, which cannot await, sleeps.
+#![allow(clippy::disallowed_methods)]
+
+mod client;
+mod containerd;
+mod events;
+mod fetch;
+mod folder;
+mod history;
+mod image;
+mod pod;
+mod workload;
+
+pub use client::{CallError, Client};
+pub use containerd::{Containerd, Version};
+pub use events::EventStream;
+pub use folder::{Leftovers, Watcher};
+pub use history::{Entry, History, What};
+pub use pod::{ContainerSpec, Pod};
+pub use workload::{run_pods, run_short_lives};
+
+/// CRI v1 with the calls that change something.
+#[allow(clippy::all, clippy::pedantic, rustdoc::all)]
+pub mod cri {
+    include!(concat!(env!("OUT_DIR"), "/lab/runtime.v1.rs"));
+}
+
+use std::{future::Future, time::Duration};
+
+use anyhow::bail;
+
+/// How long anything may take that a healthy runtime does at once. Generous: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks `condition` again and again until it has something to say; an error names `what` was waited for.
+pub async fn eventually<T, Fut>(
+    what: &str,
+    deadline: Duration,
+    // Not `AsyncFnMut`: with that the compiler does not see that the future is `Send`, and tests spawn it.
+    mut condition: impl FnMut() -> Fut,
+) -> anyhow::Result<T>
+where
+    Fut: Future<Output = anyhow::Result<Option<T>>>,
+{
+    let end = tokio::time::Instant::now() + deadline;
+    loop {
+        if let Some(found) = condition().await? {
+            return Ok(found);
+        }
+        if tokio::time::Instant::now() >= end {
+            bail!("waited {deadline:?} for {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
