@@ -163,7 +163,8 @@ impl Clock {
             era: ArcSwap::from_pointee(Era { offset: 0, began: None }),
             steps: AtomicU64::new(0),
         };
-        let offset = inner.read().1.0;
+        let (mono, wall) = inner.read();
+        let offset = wall.0.saturating_sub_unsigned(mono.0);
         inner.era.store(Arc::new(Era { offset, began: None }));
         Self(Arc::new(inner))
     }
