@@ -265,8 +265,11 @@ impl Supervisor {
         if let Some(lost) = self.stream_lost.take_if(|lost| began >= *lost) {
             self.wires.metrics.mode.fallback.observe(now.since(lost).as_secs_f64());
         }
-        let suspects = self.wires.ledger.has_suspects();
-        self.step(Input::Relisted { suspects });
+        // Those that something else asked for come too close to each other to prove anything.
+        if cause == RelistCause::Period {
+            let suspects = self.wires.ledger.has_suspects();
+            self.step(Input::Relisted { suspects });
+        }
     }
 
     fn answers(&mut self) {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Time between two things that happen in the demo.
-const PACE: Duration = Duration::from_millis(350);
+const PACE: Duration = Duration::from_millis(120);
 
 const EXAMPLES: &str = "\
 Examples:

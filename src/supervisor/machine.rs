@@ -35,7 +35,7 @@ pub enum Input {
     StreamUp,
     /// It is not.
     StreamLost,
-    /// A relist is complete.
+    /// A relist that was due is complete.
     Relisted {
         /// Whether it found something that the stream has not told, and may yet tell within its grace.
         suspects: bool,
