@@ -21,5 +21,5 @@ pub use self::{
     convert::RawEvent,
     endpoint::{Endpoint, NoneFound, WELL_KNOWN},
     error::CriError,
-    link::{Connection, Link},
+    link::{Connecting, Connection, Link},
 };

@@ -4,6 +4,7 @@
 //! goes out with [`Outcome`]. The shell in [`crate::arbiter`] calls it under the pod's lock.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -282,8 +283,8 @@ impl PodState {
         if sandboxes.is_empty() && containers.is_empty() {
             return None;
         }
-        sandboxes.sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
-        containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+        sandboxes.sort_by_key(|sandbox| Reverse((sandbox.attempt, sandbox.created_at)));
+        containers.sort_by_key(|container| Reverse(container.created_at));
         Some(Pod { identity: self.identity.clone(), sandboxes, containers, ips: self.ips.clone(), sequence })
     }
 

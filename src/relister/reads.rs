@@ -101,7 +101,7 @@ struct Failures {
 /// What becomes due later.
 #[derive(Debug)]
 enum Due {
-    Request(Request),
+    Request(Box<Request>),
     Retry(PodUid),
 }
 
@@ -302,19 +302,18 @@ impl Agenda {
             _ if request.after.is_zero() || self.delayed.len() >= DELAYED_AT_MOST => self.put_now(request),
             _ => {
                 let after = request.after;
-                self.delayed.insert(Due::Request(request), after);
+                self.delayed.insert(Due::Request(Box::new(request)), after);
             }
         }
     }
 
     fn wake(&mut self, due: Due) {
         let request = match due {
-            Due::Request(request) => Some(Request { after: NOW, ..request }),
+            Due::Request(request) => Some(Request { after: NOW, ..*request }),
             Due::Retry(uid) => self.failures.get_mut(&uid).and_then(|failures| failures.retry.take()),
         };
-        match request {
-            Some(request) => self.put_now(request),
-            None => {}
+        if let Some(request) = request {
+            self.put_now(request);
         }
     }
 
