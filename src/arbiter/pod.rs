@@ -236,12 +236,14 @@ impl PodState {
         Some(self.sandboxes().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))?.id.clone())
     }
 
-    /// A list that began at `lower` shows the pod as it is held: that knowledge is as young as the list.
+    /// A list that began at `lower` shows the pod as it is held: that knowledge is as young as the list, and a dissent
+    /// of before stands alone.
     ///
     /// The list has only phases; so this says nothing for a reader who wants all content newer than some moment.
     pub fn confirm(&mut self, lower: Mono) {
         for record in self.records.values_mut() {
             record.stamp = rules::advance(record.stamp, Stamp { lower: Some(lower), upper: lower });
+            record.dissent.take_if(|dissent| dissent.upper <= lower);
         }
     }
 
