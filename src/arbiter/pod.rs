@@ -426,6 +426,10 @@ impl Step<'_> {
                 self.rule(Ruling::Forward);
                 self.take(id, status.clone());
                 self.tell_move(id, held.reached, &status);
+                if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {
+                    // The phases of a list would never show what the event had to leave out, such as an exit's message.
+                    self.ask(id, ReadCause::Hint, Duration::ZERO);
+                }
             }
             Verdict::Same => {
                 self.rule(Ruling::Same);
