@@ -679,6 +679,12 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
             if detail == Detail::Lean {
                 container.started_at = container.started_at.or(held.started_at);
                 container.finished_at = container.finished_at.or(held.finished_at);
+                if container.state == held.state {
+                    container.exit_code = container.exit_code.or(held.exit_code);
+                    if container.reason.is_empty() {
+                        container.reason = held.reason.clone();
+                    }
+                }
                 container.labels = held.labels.clone();
                 container.annotations = held.annotations.clone();
                 container.message = held.message.clone();
