@@ -706,3 +706,6 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
         (held, _) => held.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
