@@ -237,12 +237,14 @@ impl PodState {
         Some(self.sandboxes().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))?.id.clone())
     }
 
-    /// A list that began at `lower` shows the pod as it is held: that knowledge is as young as the list.
+    /// A list that began at `lower` shows the pod as it is held: that knowledge is as young as the list, and a dissent
+    /// of before stands alone.
     ///
     /// The list has only phases; so this says nothing for a reader who wants all content newer than some moment.
     pub fn confirm(&mut self, lower: Mono) {
         for record in self.records.values_mut() {
             record.stamp = rules::advance(record.stamp, Stamp { lower: Some(lower), upper: lower });
+            record.dissent.take_if(|dissent| dissent.upper <= lower);
         }
     }
 
@@ -425,6 +427,10 @@ impl Step<'_> {
                 self.rule(Ruling::Forward);
                 self.take(id, status.clone());
                 self.tell_move(id, held.reached, &status);
+                if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {
+                    // The phases of a list would never show what the event had to leave out, such as an exit's message.
+                    self.ask(id, ReadCause::Hint, Duration::ZERO);
+                }
             }
             Verdict::Same => {
                 self.rule(Ruling::Same);
@@ -674,6 +680,12 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
             if detail == Detail::Lean {
                 container.started_at = container.started_at.or(held.started_at);
                 container.finished_at = container.finished_at.or(held.finished_at);
+                if container.state == held.state {
+                    container.exit_code = container.exit_code.or(held.exit_code);
+                    if container.reason.is_empty() {
+                        container.reason = held.reason.clone();
+                    }
+                }
                 container.labels = held.labels.clone();
                 container.annotations = held.annotations.clone();
                 container.message = held.message.clone();
@@ -695,3 +707,6 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
         (held, _) => held.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

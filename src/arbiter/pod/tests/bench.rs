@@ -1,0 +1,203 @@
+//! A pod on the bench: the state, what surrounds it, and short words for what it is shown and tells.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use super::super::*;
+use crate::model::{ContainerState, EventType, Labels, SandboxState, Source};
+
+/// When the journal began.
+pub(super) const BEGAN: u64 = 0;
+
+/// A moment, in milliseconds since the journal began.
+pub(super) fn at(ms: u64) -> Mono {
+    Mono::ZERO + Duration::from_secs(100_000) + Duration::from_millis(ms)
+}
+
+/// The same on the wall clock.
+pub(super) fn wall(ms: u64) -> Wall {
+    Wall::from_nanos(1_800_000_000_000_000_000 + ms as i64 * 1_000_000)
+}
+
+pub(super) fn identity() -> PodIdentity {
+    PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() }
+}
+
+/// A container of sandbox `s` with the times that go with its state.
+pub(super) fn container(id: &str, state: ContainerState) -> ContainerStatus {
+    let came_to = |phase| state.phase() >= Some(phase);
+    ContainerStatus {
+        id: id.into(),
+        sandbox_id: "s".into(),
+        name: format!("name-{id}").into(),
+        attempt: 0,
+        state,
+        created_at: Some(wall(10)),
+        started_at: came_to(Phase::Running).then(|| wall(20)),
+        finished_at: came_to(Phase::Exited).then(|| wall(30)),
+        exit_code: came_to(Phase::Exited).then_some(3),
+        reason: if came_to(Phase::Exited) { "Error".into() } else { String::new() },
+        message: String::new(),
+        image: "busybox".into(),
+        image_ref: "sha256:1".into(),
+        labels: Labels::from([("app".into(), "web".into())]),
+        annotations: Labels::new(),
+    }
+}
+
+pub(super) fn sandbox(id: &str, state: SandboxState) -> SandboxStatus {
+    SandboxStatus {
+        id: id.into(),
+        pod: identity(),
+        attempt: 0,
+        state,
+        created_at: Some(wall(5)),
+        ips: if state == SandboxState::Ready { vec!["10.0.0.1".into()] } else { Vec::new() },
+        labels: Labels::new(),
+        annotations: Labels::new(),
+        runtime_handler: String::new(),
+    }
+}
+
+/// An event that was stamped and received at `ms`.
+pub(super) fn event(kind: SignalType, id: &str, ms: u64) -> Observation {
+    Observation {
+        origin: Origin::Event(Signal { id: id.into(), kind, stamped_at: Some(wall(ms)) }),
+        stamp: Stamp { lower: None, upper: at(ms) },
+        observed_at: wall(ms),
+        pod: identity(),
+        sandboxes: Vec::new(),
+        containers: Vec::new(),
+        absent: Vec::new(),
+        detail: Detail::Full,
+    }
+}
+
+/// A read from `lower` to `upper`.
+pub(super) fn read(lower: u64, upper: u64) -> Observation {
+    Observation {
+        origin: Origin::Read(Source::Read),
+        stamp: Stamp { lower: Some(at(lower)), upper: at(upper) },
+        observed_at: wall(upper),
+        ..event(SignalType::Created, "", 0)
+    }
+}
+
+impl Observation {
+    pub(super) fn sees(mut self, container: ContainerStatus) -> Self {
+        self.containers.push(container);
+        self
+    }
+
+    pub(super) fn sees_sandbox(mut self, sandbox: SandboxStatus) -> Self {
+        self.sandboxes.push(sandbox);
+        self
+    }
+
+    pub(super) fn misses(mut self, id: &str) -> Self {
+        self.absent.push(id.into());
+        self
+    }
+
+    pub(super) fn lean(mut self) -> Self {
+        self.detail = Detail::Lean;
+        self
+    }
+}
+
+/// A pod, and what the shell keeps around it.
+pub(super) struct Bench {
+    pub(super) pod: PodState,
+    pub(super) quirks: Quirks,
+    pub(super) listed: Option<Mono>,
+    pub(super) stream_up: bool,
+    pub(super) graves: HashMap<ObjectId, Mono>,
+    /// All that was told, as `a Started!`.
+    pub(super) told: Vec<String>,
+}
+
+impl Bench {
+    /// An empty pod on a containerd 2.3, which has few quirks.
+    pub(super) fn new() -> Self {
+        Self::on("containerd", "2.3.0")
+    }
+
+    pub(super) fn on(runtime: &str, version: &str) -> Self {
+        Self {
+            pod: PodState::new(identity()),
+            quirks: Quirks::of(runtime, version),
+            listed: None,
+            stream_up: true,
+            graves: HashMap::new(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Settles it as soon as it has come.
+    pub(super) fn settle(&mut self, observation: &Observation) -> Outcome {
+        self.settle_at(observation, observation.stamp.upper)
+    }
+
+    pub(super) fn settle_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
+        let graves = self.graves.clone();
+        let context = Context {
+            now,
+            began: at(BEGAN),
+            listed: self.listed,
+            stream_up: self.stream_up,
+            quirks: &self.quirks,
+            removed_at: &|id| graves.get(id).copied(),
+        };
+        let out = self.pod.settle(observation, &context);
+        for id in &out.added {
+            self.graves.remove(id);
+        }
+        self.graves.extend(out.removed.iter().cloned());
+        self.told.extend(out.transitions.iter().map(word));
+        out
+    }
+
+    /// What this observation alone had told.
+    pub(super) fn told_by(&mut self, observation: &Observation) -> Vec<String> {
+        self.settle(observation).transitions.iter().map(word).collect()
+    }
+
+    pub(super) fn container(&self, id: &str) -> Option<ContainerStatus> {
+        self.pod.served(0)?.container(id).cloned()
+    }
+
+    pub(super) fn state(&self, id: &str) -> Option<ContainerState> {
+        Some(self.container(id)?.state)
+    }
+
+    pub(super) fn ips(&self) -> Vec<String> {
+        self.pod.served(0).map(|pod| pod.ips).unwrap_or_default()
+    }
+}
+
+/// `id Started`, `id Died(3 Error)`, `id Removed`, `id Changed`, `id Sync`; with `!` if it was inferred.
+pub(super) fn word(transition: &Transition) -> String {
+    let kind = match transition.kind {
+        EventType::ContainerStarted => "Started".to_owned(),
+        EventType::ContainerDied => match transition.exit_code {
+            Some(code) => format!("Died({code} {})", transition.reason),
+            None => "Died".to_owned(),
+        },
+        EventType::ContainerRemoved => "Removed".to_owned(),
+        EventType::ContainerChanged => "Changed".to_owned(),
+        EventType::PodSync => "Sync".to_owned(),
+    };
+    format!("{} {kind}{}", transition.id, if transition.inferred { "!" } else { "" })
+}
+
+/// The causes for which an outcome asks to read `id`, each with its delay in milliseconds.
+pub(super) fn asks(out: &Outcome, id: &str) -> Vec<(ReadCause, u64)> {
+    let of_id = |scope: &Scope| matches!(scope, Scope::Ids(ids) if ids.contains(id));
+    let mut found: BTreeSet<(ReadCause, u64)> = BTreeSet::new();
+    for ask in out.asks.iter().filter(|ask| of_id(&ask.scope)) {
+        found.insert((ask.cause, ask.after.as_millis() as u64));
+    }
+    found.into_iter().collect()
+}

@@ -1,0 +1,196 @@
+//! What no sequence of views, however absurd, may lead to.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{
+    super::*,
+    bench::{Bench, at, container, event, read, sandbox},
+};
+use crate::model::{ContainerState, SandboxState};
+
+const CONTAINERS: [&str; 3] = ["a", "b", "c"];
+const IDS: [&str; 5] = ["a", "b", "c", "s", "t"];
+const STATES: [ContainerState; 4] =
+    [ContainerState::Created, ContainerState::Running, ContainerState::Exited, ContainerState::Unknown];
+
+/// One step: an event or a read of some ids at some time.
+#[derive(Clone, Debug)]
+struct Act {
+    /// By how much time passes first.
+    pass: u64,
+    /// How much older than now the view is.
+    age: u64,
+    /// How long a read took.
+    took: u64,
+    signal: Option<(SignalType, usize)>,
+    states: [Option<usize>; 3],
+    sandboxes: [Option<bool>; 2],
+    absent: [bool; 5],
+    lean: bool,
+    listed: bool,
+    stream_up: bool,
+}
+
+prop_compose! {
+    fn act()(
+        pass in prop_oneof![0u64..5, 40u64..60, 100u64..400],
+        age in prop_oneof![4 => Just(0u64), 2 => 0u64..100, 1 => 0u64..5000],
+        took in 0u64..60,
+        signal in prop::option::weighted(
+            0.6,
+            (prop::sample::select(SignalType::ALL.to_vec()), 0usize..IDS.len()),
+        ),
+        states in prop::array::uniform3(prop::option::weighted(0.4, 0usize..STATES.len())),
+        sandboxes in prop::array::uniform2(prop::option::weighted(0.3, any::<bool>())),
+        absent in prop::array::uniform5(prop::bool::weighted(0.25)),
+        lean in prop::bool::weighted(0.1),
+        listed in prop::bool::weighted(0.1),
+        stream_up in prop::bool::weighted(0.9),
+    ) -> Act {
+        Act { pass, age, took, signal, states, sandboxes, absent, lean, listed, stream_up }
+    }
+}
+
+fn observation(act: &Act, now: u64) -> Observation {
+    let upper = now.saturating_sub(act.age);
+    let mut it = match act.signal {
+        Some((kind, id)) => event(kind, IDS[id], upper),
+        None => read(upper.saturating_sub(act.took), upper),
+    };
+    for (id, state) in CONTAINERS.iter().zip(act.states) {
+        it.containers.extend(state.map(|state| container(id, STATES[state])));
+    }
+    for (id, ready) in ["s", "t"].iter().zip(act.sandboxes) {
+        let state = |ready| if ready { SandboxState::Ready } else { SandboxState::NotReady };
+        it.sandboxes.extend(ready.map(|ready| sandbox(id, state(ready))));
+    }
+    if act.signal.is_none() {
+        let seen = |id: &str| {
+            it.containers.iter().any(|container| container.id.as_str() == id)
+                || it.sandboxes.iter().any(|sandbox| sandbox.id.as_str() == id)
+        };
+        let absent: Vec<ObjectId> = (IDS.iter().zip(act.absent))
+            .filter(|(id, absent)| *absent && !seen(id))
+            .map(|(id, _)| (*id).into())
+            .collect();
+        it.absent = absent;
+    }
+    if act.lean {
+        it.detail = Detail::Lean;
+    }
+    it
+}
+
+fn reached(pod: &PodState) -> BTreeMap<ObjectId, Option<Phase>> {
+    pod.records.iter().map(|(id, record)| (id.clone(), record.reached)).collect()
+}
+
+fn stamps(pod: &PodState) -> BTreeMap<ObjectId, Stamp> {
+    pod.records.iter().map(|(id, record)| (id.clone(), record.stamp)).collect()
+}
+
+/// Whether the words of a container are `Changed* Started? Changed* Died? Changed* Removed?`, anew after each `Sync` and
+/// after each removal (which only a newer read can follow with anything).
+fn is_a_story(words: &[String]) -> bool {
+    let mut next = 0;
+    for word in words {
+        let step = match word.split(['(', '!']).next().unwrap_or_default() {
+            "Changed" if next < 3 => continue,
+            "Sync" => {
+                next = 0;
+                continue;
+            }
+            "Started" => 0,
+            "Died" => 1,
+            "Removed" => 2,
+            _ => return false,
+        };
+        if step < next {
+            return false;
+        }
+        next = if step == 2 { 0 } else { step + 1 };
+    }
+    true
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_goes_back_is_told_twice_or_comes_back_from_the_dead(
+        acts in prop::collection::vec(act(), 1..60),
+        quirky in any::<bool>(),
+    ) {
+        let mut bench = if quirky { Bench::on("nobody knows", "1") } else { Bench::new() };
+        let mut now = 10;
+        for act in &acts {
+            now += act.pass + act.took;
+            if act.listed {
+                bench.listed = bench.listed.max(Some(at(now)));
+            }
+            bench.stream_up = act.stream_up;
+            let seen = observation(act, now);
+            let (phases, before, graves) = (reached(&bench.pod), stamps(&bench.pod), bench.graves.clone());
+            let out = bench.settle_at(&seen, at(now));
+            let told = |id: &ObjectId, kind| {
+                out.transitions.iter().any(|transition| transition.id == *id && transition.kind == kind)
+            };
+            for (id, phase) in reached(&bench.pod) {
+                if let Some(earlier) = phases.get(&id) {
+                    let is_sandbox = ["s", "t"].contains(&id.as_str());
+                    let returned = is_sandbox && told(&id, crate::model::EventType::ContainerStarted);
+                    let corrected = told(&id, crate::model::EventType::PodSync);
+                    prop_assert!(phase >= *earlier || returned || corrected, "{id}: {earlier:?} -> {phase:?}");
+                }
+                if let Some(removed_at) = graves.get(&id) {
+                    prop_assert!(
+                        matches!(seen.origin, Origin::Read(_)) && seen.stamp.lower >= Some(*removed_at),
+                        "{id} was removed at {removed_at:?} and is back by {seen:?}"
+                    );
+                }
+            }
+            for (id, stamp) in stamps(&bench.pod) {
+                if let Some(earlier) = before.get(&id) {
+                    prop_assert!(stamp.lower >= earlier.lower && stamp.upper >= earlier.upper, "{id}");
+                }
+            }
+            // What is gone is told as gone, and what is told as gone is gone.
+            for (id, _) in &out.removed {
+                prop_assert!(told(id, crate::model::EventType::ContainerRemoved));
+                prop_assert!(!bench.pod.records.contains_key(id));
+            }
+        }
+        for id in CONTAINERS {
+            let words: Vec<String> = (bench.told.iter())
+                .filter_map(|line| Some(line.strip_prefix(id)?.trim().to_owned()))
+                .collect();
+            prop_assert!(is_a_story(&words), "{id}: {words:?}");
+        }
+        // No view, however late its stamp, keeps two later reads from having the last word.
+        for round in 1..=3 {
+            let from = now + round * 1000;
+            let mut truth = read(from, from + 1).sees_sandbox(sandbox("s", SandboxState::Ready)).misses("t");
+            truth = truth.sees(container("a", ContainerState::Running)).misses("b").misses("c");
+            bench.settle(&truth);
+        }
+        let ids: Vec<&str> = bench.pod.served_ids().map(|id| id.as_str()).collect();
+        prop_assert_eq!(ids, ["a", "s"]);
+        prop_assert_eq!(bench.state("a"), Some(ContainerState::Running));
+    }
+
+    #[test]
+    fn knowledge_only_grows(lowers in prop::array::uniform2(prop::option::of(0u64..100)), uppers in prop::array::uniform2(0u64..100)) {
+        let stamp = |n: usize| {
+            let lower = lowers[n].map(at);
+            Stamp { lower, upper: at(uppers[n]).max(lower.unwrap_or(Mono::ZERO)) }
+        };
+        let (held, view) = (stamp(0), stamp(1));
+        let after = rules::advance(held, view);
+        prop_assert!(after.lower >= held.lower && after.lower >= view.lower);
+        prop_assert!(after.upper >= held.upper && after.upper >= view.upper);
+        prop_assert!(after.lower.is_none_or(|lower| lower <= after.upper));
+        prop_assert_eq!(rules::advance(after, view), after);
+    }
+}

@@ -1,0 +1,395 @@
+//! Rules 1 to 5 on a whole pod, follow-up reads, addresses, and what is merged.
+
+use super::{
+    super::*,
+    bench::{Bench, asks, at, container, event, read, sandbox, wall},
+};
+use crate::model::{ContainerState::*, SandboxState::*};
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn rule_1_a_stale_view_changes_nothing_and_is_read_up_on_only_if_it_is_ahead() {
+    for (seen, ahead) in [(Created, false), (Running, false), (Exited, true)] {
+        let mut bench = Bench::new();
+        bench.settle(&read(1000, 1010).sees(container("a", Running)));
+        bench.told.clear();
+        let out = bench.settle(&event(SignalType::Stopped, "b", 949).sees(container("a", seen)));
+        assert!(out.verdicts.contains(&Ruling::Stale), "{seen:?}: {:?}", out.verdicts);
+        assert_eq!(bench.told, NONE);
+        assert_eq!(bench.state("a"), Some(Running));
+        let expected: &[_] = if ahead { &[(ReadCause::Undecided, 0)] } else { &[] };
+        assert_eq!(asks(&out, "a"), expected, "{seen:?}");
+        // Within the margin it cannot be called older.
+        let out = bench.settle(&event(SignalType::Stopped, "b", 950).sees(container("a", Exited)));
+        assert_eq!(out.verdicts, [Ruling::Forward]);
+    }
+}
+
+#[test]
+fn rule_1_a_read_that_a_later_one_has_overtaken_is_stale() {
+    let mut bench = Bench::new();
+    bench.settle(&read(2000, 2010).sees(container("a", Exited)));
+    let out = bench.settle_at(&read(1000, 1500).sees(container("a", Running)), at(2020));
+    assert_eq!(out.verdicts, [Ruling::Stale]);
+    assert_eq!(bench.state("a"), Some(Exited));
+    // And what it did not find yet is not gone.
+    bench.settle_at(&read(1000, 1500).misses("a"), at(2020));
+    assert_eq!(bench.state("a"), Some(Exited));
+}
+
+#[test]
+fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
+    let mut bench = Bench::new();
+    bench.listed = Some(at(1000));
+    let mut told = |kind, ms, state| {
+        let out = bench.settle_at(&event(kind, "a", ms).sees(container("a", state)), at(5000));
+        assert_eq!(bench.pod.served(0), None);
+        out
+    };
+    let out = told(SignalType::Created, 10, Created);
+    assert_eq!(out.verdicts, [Ruling::History]);
+    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0), (ReadCause::Start, 5000)]);
+    assert!(!out.changed, "readers see nothing of it");
+    told(SignalType::Started, 20, Running);
+    told(SignalType::Stopped, 30, Exited);
+    bench.settle_at(&event(SignalType::Deleted, "a", 40), at(5000));
+    assert_eq!(bench.told, ["a Changed", "a Started", "a Died(3 Error)", "a Removed"]);
+    assert!(bench.pod.is_empty());
+}
+
+#[test]
+fn rule_1_history_that_a_read_finds_after_all_is_served() {
+    let mut bench = Bench::new();
+    bench.listed = Some(at(1000));
+    bench.settle_at(&event(SignalType::Started, "a", 20).sees(container("a", Running)), at(5000));
+    assert_eq!(bench.pod.served(0), None);
+    let out = bench.settle(&read(5000, 5010).sees(container("a", Running)));
+    assert!(out.changed);
+    assert_eq!(bench.state("a"), Some(Running));
+    assert_eq!(bench.told, ["a Started"]);
+}
+
+#[test]
+fn rule_1_what_happened_before_the_journal_began_is_nobody_s_news() {
+    let mut bench = Bench::new();
+    let mut old = event(SignalType::Stopped, "a", 0).sees(container("a", Exited));
+    old.stamp.upper = Mono::ZERO;
+    let out = bench.settle_at(&old, at(10));
+    assert_eq!((out.verdicts, bench.pod.is_empty()), (vec![Ruling::Old], true));
+    old.origin =
+        Origin::Event(Signal { id: "a".into(), kind: SignalType::Deleted, stamped_at: Some(wall(0)) });
+    old.containers.clear();
+    let out = bench.settle_at(&old, at(10));
+    assert!(out.transitions.is_empty() && out.asks.is_empty() && out.removed.is_empty());
+}
+
+#[test]
+fn rule_2_nothing_but_a_read_begun_after_the_removal_brings_an_id_back() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Exited)));
+    bench.settle(&event(SignalType::Deleted, "a", 200));
+    bench.told.clear();
+    for observation in [
+        event(SignalType::Started, "a", 150).sees(container("a", Running)),
+        event(SignalType::Started, "a", 90_000).sees(container("a", Running)),
+        event(SignalType::Stopped, "a", 200).sees(container("a", Exited)),
+        read(199, 300).sees(container("a", Exited)),
+    ] {
+        let out = bench.settle(&observation);
+        assert_eq!(out.verdicts, [Ruling::Dead], "{:?}", observation.origin);
+        assert!(bench.pod.is_empty() && bench.told.is_empty() && out.asks.is_empty());
+    }
+    let out = bench.settle(&event(SignalType::Deleted, "a", 300));
+    assert!(out.transitions.is_empty(), "gone is gone once");
+    let out = bench.settle(&read(200, 300).sees(container("a", Exited)));
+    assert_eq!((out.verdicts, out.added), (vec![Ruling::New], vec!["a".into()]));
+    assert_eq!(bench.state("a"), Some(Exited));
+}
+
+#[test]
+fn rule_4_other_content_is_taken_from_a_later_read_and_read_up_on_otherwise() {
+    let other = ContainerStatus { message: "more".into(), ..container("a", Running) };
+    for (observation, taken) in [
+        (event(SignalType::Started, "a", 1005).sees(other.clone()), false),
+        (event(SignalType::Started, "a", 9000).sees(other.clone()), false),
+        (read(990, 1005).sees(other.clone()), false),
+        (read(1009, 2000).sees(other.clone()), false),
+        (read(1010, 2000).sees(other.clone()), true),
+    ] {
+        let mut bench = Bench::new();
+        bench.settle(&read(1000, 1010).sees(container("a", Running)));
+        bench.told.clear();
+        let out = bench.settle(&observation);
+        assert_eq!(bench.container("a").unwrap().message == "more", taken, "{:?}", observation.stamp);
+        assert_eq!(bench.told, if taken { vec!["a Changed"] } else { vec![] });
+        let undecided: &[_] = if taken { &[] } else { &[(ReadCause::Undecided, 0)] };
+        assert_eq!(asks(&out, "a"), undecided);
+    }
+}
+
+#[test]
+fn rule_5_no_event_ever_moves_a_container_back() {
+    for (held, seen) in [(Running, Created), (Exited, Created), (Exited, Running)] {
+        let mut bench = Bench::new();
+        bench.settle(&event(SignalType::Started, "a", 1000).sees(container("a", held)));
+        bench.told.clear();
+        for ms in [10, 1000, 1001, 50_000, 90_000] {
+            let out = bench.settle(&event(SignalType::Created, "a", ms).sees(container("a", seen)));
+            assert_eq!(out.verdicts, [Ruling::Backward]);
+            assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0)]);
+        }
+        assert_eq!((bench.state("a"), bench.told), (Some(held), vec![]));
+    }
+}
+
+#[test]
+fn rule_5_two_reads_in_a_row_correct_and_the_story_goes_on_from_there() {
+    let mut bench = Bench::new();
+    bench.settle(&event(SignalType::Stopped, "a", 1000).sees(container("a", Exited)));
+    bench.told.clear();
+    let out = bench.settle(&read(1000, 1010).sees(container("a", Running)));
+    assert_eq!((out.verdicts.as_slice(), bench.state("a")), (&[Ruling::Backward][..], Some(Exited)));
+    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0)]);
+    bench.settle(&read(1010, 1020).sees(container("a", Running)));
+    assert_eq!((bench.told.as_slice(), bench.state("a")), (&["a Sync".to_owned()][..], Some(Running)));
+    bench.settle(&event(SignalType::Stopped, "a", 2000).sees(container("a", Exited)));
+    assert_eq!(bench.told, ["a Sync", "a Died(3 Error)"]);
+}
+
+#[test]
+fn rule_5_a_view_that_agrees_in_between_makes_the_first_dissent_nothing() {
+    let dissent = |from| read(from, from + 10).sees(container("a", Running));
+    // By a read of it, and by a list that shows it as it is held.
+    for by_list in [false, true] {
+        let mut bench = Bench::new();
+        bench.settle(&event(SignalType::Stopped, "a", 1000).sees(container("a", Exited)));
+        bench.settle(&dissent(1000));
+        if by_list {
+            bench.pod.confirm(at(1100));
+        } else {
+            bench.settle(&read(1100, 1110).sees(container("a", Exited)));
+        }
+        bench.told.clear();
+        bench.settle(&dissent(1200));
+        assert_eq!((bench.told.as_slice(), bench.state("a")), (&[][..], Some(Exited)), "by_list: {by_list}");
+        bench.settle(&dissent(1300));
+        assert_eq!(bench.told, ["a Sync"]);
+    }
+}
+
+#[test]
+fn rule_5_a_sandbox_returns_by_a_read_and_not_by_an_event() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees_sandbox(sandbox("s", NotReady)));
+    bench.told.clear();
+    let out = bench.settle(&event(SignalType::Started, "s", 500).sees_sandbox(sandbox("s", Ready)));
+    assert_eq!((out.verdicts.as_slice(), bench.told.len()), (&[Ruling::Backward][..], 0));
+    assert_eq!(asks(&out, "s"), [(ReadCause::Undecided, 0)]);
+    bench.settle(&read(500, 510).sees_sandbox(sandbox("s", Ready)));
+    assert_eq!(bench.told, ["s Started"]);
+    assert_eq!(bench.ips(), ["10.0.0.1"]);
+}
+
+#[test]
+fn an_unknown_state_comes_and_goes_without_a_phase() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Running)));
+    bench.settle(&read(200, 210).sees(container("a", Unknown)));
+    assert_eq!(bench.state("a"), Some(Unknown));
+    bench.settle(&read(300, 310).sees(container("a", Running)));
+    assert_eq!(bench.told, ["a Started", "a Changed", "a Changed"]);
+    bench.settle(&read(400, 410).sees(container("a", Unknown)));
+    // While it is unknown it ends: the phase that was told counts, not the state that is held.
+    bench.settle(&event(SignalType::Stopped, "a", 450).sees(container("a", Exited)));
+    assert_eq!(bench.told[3..], ["a Changed", "a Died(3 Error)"]);
+}
+
+#[test]
+fn stamps_that_say_nothing_are_only_upper_ends_and_block_no_later_write() {
+    let mut bench = Bench::new();
+    // An event whose stamp is unknown is as of its receipt; one from before a step is as of the step. Both far too late.
+    for ms in [90_000, 50_000] {
+        bench.settle_at(&event(SignalType::Started, "a", ms).sees(container("a", Running)), at(90_000));
+    }
+    // A real event of earlier still moves it on.
+    let out =
+        bench.settle_at(&event(SignalType::Stopped, "a", 1000).sees(container("a", Exited)), at(90_001));
+    assert_eq!(out.verdicts, [Ruling::Forward]);
+    // And a read begun afterwards has the last word on content.
+    let oom = ContainerStatus { reason: "OOMKilled".into(), ..container("a", Exited) };
+    let out = bench.settle(&read(90_002, 90_003).sees(oom));
+    assert_eq!(out.verdicts, [Ruling::Refreshed]);
+    bench.settle(&read(90_010, 90_011).misses("a"));
+    assert_eq!(bench.told, ["a Started", "a Died(3 Error)", "a Changed", "a Removed"]);
+}
+
+#[test]
+fn an_event_for_an_id_that_its_payload_does_not_have_is_read_up_on() {
+    for kind in [SignalType::Created, SignalType::Started, SignalType::Stopped] {
+        // Nothing but the pod is known.
+        let mut bench = Bench::new();
+        let out = bench.settle(&event(kind, "a", 100).sees_sandbox(sandbox("s", Ready)));
+        assert_eq!(asks(&out, "a"), [(ReadCause::Hint, 0)], "{kind:?}");
+        assert_eq!(bench.told, ["s Started"]);
+        // The payload is behind what the event says.
+        bench.settle(&event(SignalType::Created, "a", 100).sees(container("a", Created)));
+        let out = bench.settle(&event(kind, "a", 110).sees(container("a", Created)));
+        let expected: &[_] = if kind == SignalType::Created { &[] } else { &[(ReadCause::Hint, 0)] };
+        assert_eq!(asks(&out, "a"), expected, "{kind:?}");
+        // It is no news any more.
+        bench.settle(&read(200, 210).sees(container("a", Exited)));
+        assert_eq!(asks(&bench.settle(&event(kind, "a", 220)), "a"), []);
+    }
+}
+
+#[test]
+fn an_event_without_any_payload_still_tells_the_removal_of_a_known_id() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Exited)).sees_sandbox(sandbox("s", Ready)));
+    bench.told.clear();
+    bench.settle(&event(SignalType::Deleted, "a", 200));
+    assert_eq!(bench.told, ["a Removed"]);
+    assert_eq!(bench.pod.served(0).unwrap().sandboxes.len(), 1, "an empty payload removes nothing else");
+}
+
+#[test]
+fn an_exit_by_sigkill_is_looked_at_again_where_its_reason_may_change() {
+    let killed =
+        ContainerStatus { exit_code: Some(137), finished_at: Some(wall(1000)), ..container("a", Exited) };
+    let oom_asks = |runtime: &str, version: &str, container: &ContainerStatus, ms| {
+        let mut bench = Bench::on(runtime, version);
+        let out = bench.settle(&event(SignalType::Stopped, "a", ms).sees(container.clone()));
+        asks(&out, "a").into_iter().filter(|(cause, _)| *cause == ReadCause::Oom).count()
+    };
+    assert_eq!(oom_asks("containerd", "2.1.0", &killed, 1010), 1);
+    assert_eq!(oom_asks("containerd", "2.3.0", &killed, 1010), 0, "says so at once");
+    assert_eq!(oom_asks("containerd", "2.1.0", &killed, 60_000), 0, "long ago");
+    let told = ContainerStatus { reason: "OOMKilled".into(), ..killed.clone() };
+    assert_eq!(oom_asks("containerd", "2.1.0", &told, 1010), 0);
+    assert_eq!(oom_asks("containerd", "2.1.0", &container("a", Exited), 40), 0, "exit code 3");
+    let mut bench = Bench::on("containerd", "2.1.0");
+    bench.settle(&event(SignalType::Stopped, "a", 1010).sees(killed));
+    let out = bench.settle(&read(2510, 2515).sees(told));
+    assert_eq!((out.transitions[0].reason.as_str(), out.transitions[0].exit_code), ("OOMKilled", Some(137)));
+    assert_eq!(bench.told, ["a Started!", "a Died(137 Error)", "a Changed"]);
+}
+
+#[test]
+fn a_container_that_was_made_is_looked_at_again_in_case_its_start_fails() {
+    let mut bench = Bench::new();
+    let out = bench.settle(&event(SignalType::Created, "a", 10).sees(container("a", Created)));
+    assert_eq!(asks(&out, "a"), [(ReadCause::Start, 5000)]);
+}
+
+#[test]
+fn a_pod_of_several_sandboxes_keeps_them_apart_and_serves_the_newest_first() {
+    let first = sandbox("s", Ready);
+    let second = SandboxStatus {
+        attempt: 1,
+        created_at: Some(wall(900)),
+        ips: vec!["10.0.0.2".into()],
+        ..sandbox("t", Ready)
+    };
+    let newer =
+        ContainerStatus { sandbox_id: "t".into(), created_at: Some(wall(910)), ..container("b", Running) };
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees_sandbox(first).sees(container("a", Running)));
+    bench.settle(&event(SignalType::Stopped, "s", 800).sees_sandbox(sandbox("s", NotReady)));
+    bench.settle(&event(SignalType::Started, "t", 900).sees_sandbox(second));
+    bench.settle(&event(SignalType::Started, "b", 920).sees(newer));
+    let pod = bench.pod.served(7).unwrap();
+    assert_eq!(pod.sandboxes.iter().map(|sandbox| sandbox.id.as_str()).collect::<Vec<_>>(), ["t", "s"]);
+    assert_eq!(pod.containers.iter().map(|container| container.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!((pod.ips, pod.sequence), (vec!["10.0.0.2".to_owned()], 7));
+    // An event of the new sandbox that shows containers of both (CRI-O) does not move any.
+    let stolen = ContainerStatus { sandbox_id: "t".into(), ..container("a", Running) };
+    bench.settle(&event(SignalType::Started, "t", 930).sees(stolen));
+    assert_eq!(bench.container("a").unwrap().sandbox_id.as_str(), "s");
+    // The end of the old one leaves the new one alone.
+    bench.settle(&read(1000, 1010).misses("s").misses("a"));
+    let pod = bench.pod.served(0).unwrap();
+    assert_eq!((pod.sandboxes.len(), pod.ips.len()), (1, 1));
+}
+
+#[test]
+fn addresses_stay_when_the_network_of_a_finished_pod_is_taken_down() {
+    let dual = |state, ips: &[&str]| SandboxStatus {
+        ips: ips.iter().map(|ip| ip.to_string()).collect(),
+        ..sandbox("s", state)
+    };
+    for ips in [&["10.0.0.1"][..], &["10.0.0.1", "fd00::1"]] {
+        let mut bench = Bench::new();
+        bench.settle(&read(100, 110).sees_sandbox(dual(Ready, ips)));
+        bench.settle(&event(SignalType::Stopped, "s", 200).sees_sandbox(dual(NotReady, ips)));
+        bench.settle(&read(300, 310).sees_sandbox(dual(NotReady, &[])));
+        assert_eq!(bench.ips(), ips);
+        // A sandbox that is ready and has none has none.
+        bench.settle(&read(400, 410).sees_sandbox(dual(Ready, &[])));
+        assert_eq!(bench.ips(), NONE);
+    }
+    let mut host = Bench::new();
+    host.settle(&read(100, 110).sees_sandbox(dual(Ready, &[])));
+    host.settle(&read(200, 210).sees_sandbox(dual(NotReady, &[])));
+    assert_eq!(host.ips(), NONE);
+}
+
+#[test]
+fn a_lean_view_takes_nothing_away_from_what_is_held() {
+    let full = ContainerStatus { message: "why".into(), ..container("a", Exited) };
+    let bare = ContainerStatus {
+        started_at: None,
+        finished_at: None,
+        exit_code: None,
+        reason: String::new(),
+        labels: Default::default(),
+        image: String::new(),
+        image_ref: String::new(),
+        ..container("a", Exited)
+    };
+    let mut bench = Bench::new();
+    bench.settle(&event(SignalType::Stopped, "a", 100).sees(full.clone()));
+    bench.told.clear();
+    // What a list shows of it, in a list that was made later: all that it says is held already.
+    let out = bench.settle(&read(200, 210).sees(bare).lean());
+    assert_eq!(out.verdicts, [Ruling::Same]);
+    assert_eq!((bench.container("a"), bench.told.len()), (Some(full), 0));
+    let bare = SandboxStatus { ips: Vec::new(), ..sandbox("s", NotReady) };
+    bench.settle(&read(300, 310).sees_sandbox(sandbox("s", Ready)));
+    bench.settle(&event(SignalType::Stopped, "s", 320).sees_sandbox(bare).lean());
+    assert_eq!(bench.ips(), ["10.0.0.1"]);
+}
+
+#[test]
+fn what_a_trimmed_event_could_not_say_is_read_up_on() {
+    let mut bench = Bench::new();
+    let out = bench.settle(&event(SignalType::Started, "a", 30).sees(container("a", Running)).lean());
+    assert_eq!(asks(&out, "a"), [(ReadCause::Hint, 0)], "a new one");
+    let out = bench.settle(&event(SignalType::Stopped, "a", 40).sees(container("a", Exited)).lean());
+    assert_eq!(asks(&out, "a"), [(ReadCause::Hint, 0)], "its exit may have a message");
+    let said = ContainerStatus { message: "why".into(), ..container("a", Exited) };
+    bench.settle(&read(50, 60).sees(said));
+    assert_eq!(bench.container("a").unwrap().message, "why");
+}
+
+#[test]
+fn a_list_that_shows_what_is_held_makes_it_younger() {
+    let mut bench = Bench::new();
+    bench.settle(&event(SignalType::Started, "a", 100).sees(container("a", Running)));
+    bench.pod.confirm(at(5000));
+    let out = bench.settle_at(&event(SignalType::Stopped, "a", 4000).sees(container("a", Exited)), at(6000));
+    assert_eq!(out.verdicts, [Ruling::Stale]);
+    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0)], "ahead of a younger view: somebody is wrong");
+    assert_eq!(bench.pod.compare("a", Some(Phase::Running)), Compared::Agrees);
+    assert_eq!(bench.pod.compare("a", Some(Phase::Exited)), Compared::Differs);
+    assert_eq!(bench.pod.compare("b", Some(Phase::Running)), Compared::Differs);
+}
+
+#[test]
+fn containers_come_after_a_sandbox_that_begins_and_before_one_that_ends() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Running)).sees_sandbox(sandbox("s", Ready)));
+    bench.settle(&read(200, 210).sees(container("a", Exited)).sees_sandbox(sandbox("s", NotReady)));
+    bench.settle(&read(300, 310).misses("s").misses("a"));
+    assert_eq!(bench.told, ["s Started", "a Started", "a Died(3 Error)", "s Died", "a Removed", "s Removed"]);
+}
