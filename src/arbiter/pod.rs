@@ -336,9 +336,9 @@ impl Step<'_> {
     }
 
     /// What the event, if it is one, says about this very id.
-    fn signal_of(&self, id: &ObjectId) -> Option<SignalType> {
+    fn signal_of(&self, id: &ObjectId) -> Option<&Signal> {
         match &self.observation.origin {
-            Origin::Event(signal) if signal.id == *id => Some(signal.kind),
+            Origin::Event(signal) if signal.id == *id => Some(signal),
             _ => None,
         }
     }
@@ -494,7 +494,8 @@ impl Step<'_> {
 
     /// It has come to a later phase: tell it, and look again where it may change in silence.
     fn tell_move(&mut self, id: &ObjectId, from: Option<Phase>, status: &Status) {
-        self.out.transitions.extend(transitions::moved(from, status, self.signal_of(id)));
+        let moves = transitions::moved(from, status, self.signal_of(id));
+        self.out.transitions.extend(moves);
         if status.phase().is_some() {
             self.set_reached(id, status.phase());
         }
