@@ -99,7 +99,15 @@ async fn every_life_is_told_from_the_stream(version: Version, company: Company) 
         anyhow::Ok(client.remove(&id).await?)
     });
     lived.buffer_unordered(3).try_collect::<()>().await?;
-    // One that is made to end, and one that never begins.
+    // A pod that is removed as it runs, with all that is in it.
+    let running = client.run_pod("running").await?;
+    for n in 0..3 {
+        client.run(&running, ContainerSpec::living(&format!("c{n}"), 3600.0, 0)).await?;
+    }
+    client.remove_pod(&running).await?;
+    // A container that is removed as it runs, one that is made to end, and one that never begins.
+    let running = client.run(&pods[0], ContainerSpec::living("running", 3600.0, 0)).await?;
+    client.remove(&running).await?;
     let stopped = client.run(&pods[0], ContainerSpec::living("stopped", 3600.0, 0)).await?;
     client.stop(&stopped, Duration::ZERO).await?;
     let idle = client.create(&pods[0], "idle", &["true"]).await?;
@@ -260,14 +268,19 @@ async fn a_killed_containerd_is_followed_again(version: Version) -> Result<()> {
         let kept = client.run_pod(&format!("kept-{round}")).await?;
         let lost = client.run_pod(&format!("lost-{round}")).await?;
         let dies = client.run(&kept, ContainerSpec::living("dies", 3600.0, 0)).await?;
-        let ends = client.run(&kept, ContainerSpec::living("ends", 2.0, 9)).await?;
         let stays = client.run(&kept, ContainerSpec::living("stays", 3600.0, 0)).await?;
         let inside = client.run(&lost, ContainerSpec::living("inside", 3600.0, 0)).await?;
-        plegd.until_told(client.history(), PATIENCE).await?;
+        let ends = client.run(&kept, ContainerSpec::living("ends", 3.0, 9)).await?;
+        let ids = [&kept.sandbox_id, &lost.sandbox_id, &dies, &stays, &inside, &ends];
+        let started = |it: &Follower| ids.iter().all(|id| it.has_told(id, EventType::ContainerStarted));
+        plegd.until("the starts", PATIENCE, started).await?;
 
         containerd.kill9()?;
         for id in [&dies, &lost.sandbox_id] {
             containerd.kill_processes_of(id)?;
+        }
+        for id in [&dies, &lost.sandbox_id, &ends] {
+            containerd.until_ended(id).await?;
         }
         plegd.until("polling", PATIENCE, |it| it.mode() == Mode::Polling).await?;
         containerd.restart().await?;
@@ -447,7 +460,6 @@ async fn a_churn_is_told_whole(version: Version) -> Result<()> {
     for _ in 0..CHURN.1 {
         going.recv().await.context("the churn ended early")?;
     }
-    let before: BTreeSet<String> = client.history().by_id().into_keys().collect();
     let removed: BTreeSet<String> = (client.history().by_id().into_iter())
         .filter(|(_, done)| done.contains(&What::Removed))
         .map(|(id, _)| id)
@@ -467,7 +479,7 @@ async fn a_churn_is_told_whole(version: Version) -> Result<()> {
     for id in begun.difference(&removed).filter(|id| !plegd.story(id).is_empty()) {
         assert_eq!(plegd.story(id).last().map(String::as_str), Some("Removed"), "{:?}", plegd.story(id));
     }
-    assert!(before.len() < client.history().by_id().len());
+    ensure!(begun.len() < client.history().by_id().len(), "plegd came too late to follow anything");
     assert_eq!(plegd.app.cache().census(), Census::default());
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
     finish(plegd, containerd).await

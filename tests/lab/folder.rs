@@ -88,16 +88,19 @@ impl Folder {
 
     /// Kills what runs in one container, or a sandbox's own process, behind the runtime's back. Returns how many it killed.
     pub fn kill_processes_of(&self, id: &str) -> Result<usize> {
-        let inside: BTreeSet<i32> = cgroups(&self.name)
-            .iter()
-            .filter(|cgroup| cgroup.ends_with(id))
-            .flat_map(|cgroup| processes_in(cgroup))
-            .collect();
+        let inside = self.processes_of(id);
         for pid in &inside {
             let pid = Pid::from_raw(*pid).context("a process with the id 0")?;
             kill_process(pid, Signal::KILL).with_context(|| format!("killing a process of {id}"))?;
         }
         Ok(inside.len())
+    }
+
+    /// What runs in one container, or a sandbox's own process.
+    pub fn processes_of(&self, id: &str) -> BTreeSet<i32> {
+        let cgroups = cgroups(&self.name);
+        let its = cgroups.iter().filter(|cgroup| cgroup.ends_with(id));
+        its.flat_map(|cgroup| processes_in(cgroup)).collect()
     }
 
     /// Ends the folder's processes and removes its mounts, cgroups, sockets and files.
