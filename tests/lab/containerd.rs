@@ -210,6 +210,13 @@ impl Containerd {
         Ok(())
     }
 
+    /// Kills the shim of a sandbox, and leaves its containers to themselves.
+    pub fn kill_shim_of(&self, sandbox_id: &str) -> Result<()> {
+        let killed = self.folder.kill_shim_of(sandbox_id)?;
+        ensure!(killed == 1, "{killed} shims of {sandbox_id}");
+        Ok(())
+    }
+
     /// Waits until nothing runs any more in one container or sandbox. Also while containerd is down.
     pub async fn until_ended(&self, id: &str) -> Result<()> {
         eventually("the end of a container's processes", PATIENCE, || async {
