@@ -14,7 +14,8 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use lab::{
-    Client, ContainerSpec, Containerd, EventStream, Follower, PATIENCE, Version, What, run_short_lives,
+    Client, ContainerSpec, Containerd, EventStream, Follower, PATIENCE, Version, What, cri, eventually,
+    run_short_lives,
 };
 use plegd::{
     cache::Census,
@@ -79,7 +80,7 @@ enum Company {
 async fn every_life_is_told_from_the_stream(version: Version, company: Company) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
-    let _other = match company {
+    let mut other = match company {
         Company::Alone => None,
         Company::Subscriber => Some(answered_subscriber(&client).await?),
     };
@@ -97,12 +98,20 @@ async fn every_life_is_told_from_the_stream(version: Version, company: Company) 
             (0..6).map(|n| (&pods[n % 2], ContainerSpec { attempt: number * 6 + n as u32, ..spec.clone() })),
         );
     }
+    let cache = plegd.app.cache().clone();
     let lived = stream::iter(lives).map(async |(pod, spec)| {
+        // Half of them are removed as the kubelet does it, once it was told of the exit; half at once.
+        let (patient, uid) = (spec.attempt % 4 < 2, pod.uid.as_str().into());
         let id = client.run(pod, spec).await?;
         client.exited(&id).await?;
-        anyhow::Ok(client.remove(&id).await?)
+        if patient {
+            let exited = || cache.get(&uid)?.container(&id)?.exit_code;
+            eventually("the exit in the cache", PATIENCE, async || Ok(exited())).await?;
+        }
+        client.remove(&id).await?;
+        anyhow::Ok((id, patient))
     });
-    lived.buffer_unordered(3).try_collect::<()>().await?;
+    let lived: Vec<_> = lived.buffer_unordered(3).try_collect().await?;
     // A pod that is removed as it runs, with all that is in it.
     let running = client.run_pod("running").await?;
     for n in 0..3 {
@@ -125,9 +134,19 @@ async fn every_life_is_told_from_the_stream(version: Version, company: Company) 
 
     plegd.until_told(client.history(), PATIENCE).await?;
     plegd.until_truth(&client, PATIENCE).await?;
-    for event in plegd.told.iter().filter(|event| event.id.as_str() != idle) {
+    let unknown: Vec<&str> = plegd.unknown_exits().iter().map(|event| event.id.as_str()).collect();
+    for (id, _) in lived.iter().filter(|(id, patient)| *patient && unknown.contains(&id.as_str())) {
+        panic!("{:?}", plegd.story(id));
+    }
+    for event in plegd.told.iter().filter(|event| !unknown.contains(&event.id.as_str())) {
         assert_eq!(event.source, Source::Event, "{}", plegd.lines().join("\n"));
         assert!(!event.inferred, "{}", plegd.lines().join("\n"));
+    }
+    // What is not known was not to be known: the other subscriber was sent the same events.
+    let witnessed = other.as_mut().map(EventStream::drain).unwrap_or_default();
+    let exits = witnessed.iter().flat_map(|event| &event.containers_statuses);
+    for status in exits.filter(|status| status.state() == cri::ContainerState::ContainerExited) {
+        assert!(!unknown.contains(&status.id.as_str()), "{:?} of {status:?}", plegd.story(&status.id));
     }
     assert_eq!(plegd.story(&idle), ["Changed", "Died!", "Removed"]);
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
