@@ -54,7 +54,7 @@ use crate::{
     clock::{Clock, Mono, Stamped},
     cri::quirks::{Quirk, Quirks},
     journal::Journal,
-    ledger::Ledger,
+    ledger::{GRACE, Ledger},
     metrics::Metrics,
     model::{
         Event, EventType, ObjectId, Observation, Origin, PodIdentity, PodUid, SignalType, Source, Subject,
@@ -260,7 +260,14 @@ impl Arbiter {
             .collect();
         for (event, transition) in events.iter().zip(&out.transitions) {
             self.metrics.transitions.record(event);
-            let due = event.source == Source::Relist && self.stream_should_tell(transition, now, quirks);
+            let due = match event.source {
+                Source::Event => false,
+                Source::Relist => self.stream_should_tell(transition, now, quirks),
+                // A read often follows an event at once; what it finds from longer ago the stream has not told.
+                Source::Read => {
+                    self.is_overdue(transition, now) && self.stream_should_tell(transition, now, quirks)
+                }
+            };
             self.ledger.told(&event.id, event.kind, event.source, due, now);
         }
         Some(self.journal.append(events))
@@ -283,6 +290,12 @@ impl Arbiter {
         }
         let at = transition.occurred_at.map(|at| self.clock.place(at, now));
         matches!(at, Some(Stamped::At(at)) if at > up)
+    }
+
+    /// Whether it is known to have happened so long ago that the stream has had the time to tell it.
+    fn is_overdue(&self, transition: &Transition, now: Mono) -> bool {
+        let at = transition.occurred_at.map(|at| self.clock.place(at, now));
+        matches!(at, Some(Stamped::At(at)) if at + GRACE <= now)
     }
 
     /// An event was seen that changes nothing and names no pod: for the ledger only.

@@ -185,14 +185,16 @@ impl Supervisor {
                     }
                     Ok(Progress::Complete { cause, began }) => {
                         self.complete(cause, began);
-                        overdue = Some(self.wires.clock.timer(GRACE));
+                        // The one that waits already is not put off: relists may come more often than the grace is long.
+                        overdue.get_or_insert_with(|| self.wires.clock.timer(GRACE));
                     }
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
                 () = tokio::time::sleep_until(overdue.unwrap_or(far)), if overdue.is_some() => {
-                    overdue = None;
                     self.count_misses();
+                    let suspects = self.wires.ledger.has_suspects();
+                    overdue = suspects.then(|| self.wires.clock.timer(GRACE));
                 }
                 () = tokio::time::sleep_until(self.backlog.unwrap_or(far)), if self.backlog.is_some() => {
                     self.backlog = None;

@@ -13,9 +13,10 @@ use plegd::{
     journal::Cursor,
     model::{ContainerState, Event, EventType, Pod, SandboxState},
     sim::{
-        Profile, SimRuntime,
+        Churn, Method, Profile, SimRuntime,
         truth::{ContainerSpec, SandboxSpec, Truth},
     },
+    supervisor::Mode,
 };
 
 pub const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
@@ -105,14 +106,14 @@ impl World {
 
     /// Lets time pass until `is` holds.
     pub async fn until(&mut self, what: &str, mut is: impl FnMut(&mut Self) -> bool) {
-        for _ in 0..200_000 {
+        for _ in 0..300_000 {
             self.drain();
             if is(self) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        panic!("{what} has not come about in 200 s; told: {:#?}", self.lines());
+        panic!("{what} has not come about in 300 s; told: {:#?}", self.lines());
     }
 
     /// Runs a pod.
@@ -139,6 +140,68 @@ impl World {
 
     pub fn change<R>(&self, change: impl FnOnce(&mut Truth) -> R) -> R {
         self.sim.change(change)
+    }
+
+    /// Lets time pass until the stream is trusted.
+    pub async fn until_evented(&mut self) {
+        for _ in 0..1200 {
+            if self.app.situation().mode == Mode::Evented {
+                return self.drain();
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("not evented in 10 minutes, but {:?}", self.app.situation());
+    }
+
+    /// Does so many steps of churn, about ten in a second.
+    pub async fn churn(&mut self, seed: u64, steps: usize) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut churn = Churn::new(8);
+        for _ in 0..steps {
+            self.change(|truth| churn.step(&mut rng, truth));
+            self.pass(Duration::from_micros(rng.u64(10..200_000))).await;
+        }
+    }
+
+    /// What the stream missed, of all types.
+    pub fn misses(&self) -> f64 {
+        ["created", "started", "stopped", "deleted"]
+            .iter()
+            .map(|kind| self.metric(&format!(r#"plegd_missed_events_total{{type="{kind}"}}"#)))
+            .sum()
+    }
+
+    /// What was told that cannot be: twice, backward, after the end, corrected without need, or left without an end.
+    pub fn absurdities(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut ids: Vec<&str> = self.told.iter().map(|event| event.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            let words: Vec<String> = self.story(id);
+            if !is_a_life(&words) {
+                found.push(format!("{id}: {words:?}"));
+            }
+            let there = self.sim.read(|truth| truth.container(id).is_some() || truth.sandbox(id).is_some());
+            if there == (words.last().map(String::as_str) == Some("Removed")) {
+                found.push(format!("{id} is {}: {words:?}", if there { "there" } else { "gone" }));
+            }
+        }
+        found
+    }
+
+    /// How often the runtime was called so far, without the stream.
+    pub fn calls(&self) -> u64 {
+        let calls = self.sim.calls();
+        calls
+            .iter()
+            .filter(|(method, _)| **method != Method::GetContainerEvents)
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    pub fn calls_of(&self, method: Method) -> u64 {
+        self.sim.calls().get(&method).copied().unwrap_or(0)
     }
 
     /// The events told of an id, as `Started!` (inferred), `Died(1 Error)` and so on.
@@ -236,6 +299,25 @@ impl World {
         });
         found
     }
+}
+
+/// Whether the words are `Changed* Started? Changed* Died? Changed* Removed?`.
+fn is_a_life(words: &[String]) -> bool {
+    let mut next = 0;
+    for word in words {
+        let step = match word.split(['(', '!']).next().unwrap_or_default() {
+            "Changed" if next < 3 => continue,
+            "Started" => 0,
+            "Died" => 1,
+            "Removed" => 2,
+            _ => return false,
+        };
+        if step < next {
+            return false;
+        }
+        next = step + 1;
+    }
+    true
 }
 
 /// `Started`, `Died(1 Error)`, `Removed`, `Changed`, `Sync`; with `!` if it was inferred.
