@@ -23,34 +23,11 @@ use super::{
 use crate::{
     clock::Clock,
     metrics::{self, Metrics},
-    model::{ContainerState, ContainerStatus, ObjectId, SandboxState, SandboxStatus},
+    model::{ContainerState, ContainerStatus, Method, ObjectId, SandboxState, SandboxStatus},
 };
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
 const ANSWER_LIMIT: usize = 64 << 20;
-
-/// The calls that plegd makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// `Version`
-    Version,
-    /// `Status`
-    Status,
-    /// `ListPodSandbox`
-    ListPodSandbox,
-    /// `StreamPodSandboxes`
-    StreamPodSandboxes,
-    /// `PodSandboxStatus`
-    PodSandboxStatus,
-    /// `ListContainers`
-    ListContainers,
-    /// `StreamContainers`
-    StreamContainers,
-    /// `ContainerStatus`
-    ContainerStatus,
-    /// `GetContainerEvents`
-    GetContainerEvents,
-}
 
 /// The client. Cheap to clone.
 #[derive(Clone)]
@@ -374,44 +351,6 @@ impl<T> Answer<T> for tonic::Response<T> {
 impl<T> Answer<Vec<T>> for Vec<T> {
     fn message(self) -> Vec<T> {
         self
-    }
-}
-
-// === impl Method ===
-
-impl Method {
-    /// All calls.
-    pub const ALL: [Method; 9] = [
-        Method::Version,
-        Method::Status,
-        Method::ListPodSandbox,
-        Method::StreamPodSandboxes,
-        Method::PodSandboxStatus,
-        Method::ListContainers,
-        Method::StreamContainers,
-        Method::ContainerStatus,
-        Method::GetContainerEvents,
-    ];
-
-    /// CRI's name of it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Method::Version => "Version",
-            Method::Status => "Status",
-            Method::ListPodSandbox => "ListPodSandbox",
-            Method::StreamPodSandboxes => "StreamPodSandboxes",
-            Method::PodSandboxStatus => "PodSandboxStatus",
-            Method::ListContainers => "ListContainers",
-            Method::StreamContainers => "StreamContainers",
-            Method::ContainerStatus => "ContainerStatus",
-            Method::GetContainerEvents => "GetContainerEvents",
-        }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{error::Error, io, time::Duration};
 
 use tonic::{Code, Status};
 
-use super::Method;
+use crate::model::Method;
 
 /// A call to the runtime failed.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -19,14 +19,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, time::DelayQueue};
 
 use crate::{
-    arbiter::{Arbiter, Ask, NOW, PodAsk, ReadCause, Scope},
+    arbiter::{Arbiter, Ask, NOW, PodAsk, Scope},
     cache::Cache,
     clock::{Clock, Mono},
     cri::{Client, CriError, Filter, ListedContainer, pod_of_container},
     metrics::{Metrics, ReadOutcome},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Stamp,
-        Subject,
+        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Stamp, Subject,
     },
 };
 
