@@ -416,11 +416,12 @@ impl PodRead {
             },
         };
         let mut found = Found::default();
-        let mut failed = BTreeSet::new();
+        let mut unread = BTreeSet::new();
         let mut last_error = None;
-        for id in ids {
+        let mut ids = ids.into_iter();
+        for id in ids.by_ref() {
             if let Err(error) = self.status(&request, &id, &mut found).await {
-                failed.insert(id);
+                unread.insert(id);
                 // A runtime that is away will not answer the next one either; a hang need not be hung through again.
                 let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
                 last_error = Some(error);
@@ -429,13 +430,11 @@ impl PodRead {
                 }
             }
         }
+        unread.extend(ids);
         self.settle(&request, found, began);
         let error = last_error?;
-        // What was not reached is read again with what failed.
-        if !matches!(request.scope, Scope::Whole)
-            && matches!(error, CriError::Failed { .. } | CriError::Malformed { .. })
-        {
-            request.scope = Scope::Ids(failed);
+        if request.scope != Scope::Whole {
+            request.scope = Scope::Ids(unread);
         }
         Some((request, Arc::new(error)))
     }
