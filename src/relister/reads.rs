@@ -295,26 +295,27 @@ enum Lane {
 
 impl Agenda {
     fn put(&mut self, request: Request) {
+        // One that is due later stays so, whatever is read earlier: what it is to see may not be there yet.
+        if !request.after.is_zero() && self.delayed.len() < DELAYED_AT_MOST {
+            let after = request.after;
+            self.delayed.insert(Due::Request(Request { after: NOW, ..request }), after);
+            return;
+        }
         let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
         match retry {
             // Its turn comes with the retry. Only a reader who waits gets a try of its own.
             Some(retry) if request.waiters.is_empty() => retry.join(Request { done: Vec::new(), ..request }),
-            _ if request.after.is_zero() || self.delayed.len() >= DELAYED_AT_MOST => self.put_now(request),
-            _ => {
-                let after = request.after;
-                self.delayed.insert(Due::Request(request), after);
-            }
+            _ => self.put_now(request),
         }
     }
 
     fn wake(&mut self, due: Due) {
-        let request = match due {
-            Due::Request(request) => Some(Request { after: NOW, ..request }),
-            Due::Retry(uid) => self.failures.get_mut(&uid).and_then(|failures| failures.retry.take()),
-        };
-        match request {
-            Some(request) => self.put_now(request),
-            None => {}
+        match due {
+            Due::Request(request) => self.put(request),
+            Due::Retry(uid) => {
+                let retry = self.failures.get_mut(&uid).and_then(|failures| failures.retry.take());
+                retry.into_iter().for_each(|request| self.put_now(request));
+            }
         }
     }
 
