@@ -359,7 +359,10 @@ impl Agenda {
     fn finish(&mut self, finished: Finished, hung: bool) {
         self.running.remove(&finished.uid);
         let Some((request, _)) = finished.failed else {
-            self.failures.remove(&finished.uid);
+            // Another read of the pod may have failed before: that it went well here is no answer to it.
+            if self.failures.get(&finished.uid).is_some_and(|failures| failures.retry.is_none()) {
+                self.failures.remove(&finished.uid);
+            }
             return;
         };
         let failures = self.failures.entry(finished.uid.clone()).or_default();
