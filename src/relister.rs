@@ -133,11 +133,14 @@ impl Relister {
         listing: &'a Listing,
     ) -> (Vec<PodListing<'a>>, HashMap<&'a str, Vec<&'a ListedContainer>>) {
         let mut pods: Vec<PodListing<'a>> = Vec::with_capacity(listing.sandboxes.len());
-        let mut by_uid: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
+        let mut by_uid: HashMap<PodUid, usize> = HashMap::with_capacity(listing.sandboxes.len());
         let mut by_sandbox: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
         for sandbox in &listing.sandboxes {
-            let at = *by_uid.entry(&sandbox.pod_uid).or_insert_with(|| {
-                pods.push(PodListing { identity: identity(sandbox), objects: Vec::with_capacity(4) });
+            let known = by_uid.get(sandbox.pod_uid.as_str()).copied();
+            let at = known.unwrap_or_else(|| {
+                let identity = identity(sandbox);
+                by_uid.insert(identity.uid.clone(), pods.len());
+                pods.push(PodListing { identity, objects: Vec::with_capacity(4) });
                 pods.len() - 1
             });
             by_sandbox.insert(&sandbox.id, at);
@@ -150,8 +153,10 @@ impl Relister {
                 // Its sandbox is gone already, or came after the first list: the pod may be known all the same.
                 let uid =
                     self.cache.pod_of(&container.id).or_else(|| self.cache.pod_of(&container.sandbox_id))?;
-                by_uid.get(uid.as_str()).copied().or_else(|| {
+                by_uid.get(&uid).copied().or_else(|| {
+                    // Once, however many of its containers are listed: half of a pod would show the other half as gone.
                     pods.push(self.nothing_of(&uid)?);
+                    by_uid.insert(uid, pods.len() - 1);
                     Some(pods.len() - 1)
                 })
             });
