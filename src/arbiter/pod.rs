@@ -129,6 +129,11 @@ impl PodState {
         }
     }
 
+    /// Whether something is served that is known to be gone, as its death may yet be told.
+    pub fn awaits_deaths(&self) -> bool {
+        self.records.values().any(|record| record.gone.is_some() && record.shown == Shown::Served)
+    }
+
     /// The ids that readers are served.
     pub fn served_ids(&self) -> impl Iterator<Item = &ObjectId> {
         self.records.iter().filter(|(_, record)| record.shown == Shown::Served).map(|(id, _)| id)

@@ -16,7 +16,7 @@ use std::{
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{
-    CriError, Link, convert,
+    CriError, Link, convert, error,
     link::Use,
     v1::{self, runtime_service_client::RuntimeServiceClient},
 };
@@ -297,6 +297,9 @@ impl Client {
         let began = self.clock.now();
         let result = match tokio::time::timeout(self.deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer.message()),
+            Ok(Err(status)) if error::is_deadline(&status) => {
+                Err(CriError::Deadline { method, after: self.deadline })
+            }
             Ok(Err(status)) => Err(CriError::of(method, &status)),
             Err(_) => Err(CriError::Deadline { method, after: self.deadline }),
         };

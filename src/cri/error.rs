@@ -93,6 +93,19 @@ impl CriError {
     }
 }
 
+/// Whether it says that the deadline has passed: the runtime's word, or tonic's, which keeps the deadline that it sends
+/// and calls it a failure of the transport.
+pub(super) fn is_deadline(status: &Status) -> bool {
+    let mut below = status.source();
+    while let Some(error) = below {
+        if error.is::<tonic::TimeoutExpired>() {
+            return true;
+        }
+        below = error.source();
+    }
+    status.code() == Code::DeadlineExceeded
+}
+
 /// What lies below a status that tonic made of a broken or missing connection.
 fn transport_cause(status: &Status) -> Option<String> {
     let transport = status.source()?;
