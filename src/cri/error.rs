@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 use super::Method;
 
@@ -91,6 +91,19 @@ impl CriError {
             _ => false,
         }
     }
+}
+
+/// Whether the call ran out of time. The deadline goes with the request, so that three clocks run: plegd's, tonic's, which
+/// says "cancelled" with a cause below as a broken connection has, and the runtime's. Whichever ends first, it is one thing.
+pub(super) fn ran_out_of_time(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    status.code() == Code::DeadlineExceeded
 }
 
 /// What lies below a status that tonic made of a broken or missing connection.
