@@ -16,7 +16,8 @@ use std::{
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{
-    CriError, Link, convert, error,
+    CriError, Link, convert,
+    error::ran_out_of_time,
     link::Use,
     v1::{self, runtime_service_client::RuntimeServiceClient},
 };
@@ -295,13 +296,12 @@ impl Client {
         answer: impl Future<Output = Result<impl Answer<T>, Status>>,
     ) -> Result<T, CriError> {
         let began = self.clock.now();
+        let late = || Err(CriError::Deadline { method, after: self.deadline });
         let result = match tokio::time::timeout(self.deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer.message()),
-            Ok(Err(status)) if error::is_deadline(&status) => {
-                Err(CriError::Deadline { method, after: self.deadline })
-            }
+            Ok(Err(status)) if ran_out_of_time(&status) => late(),
             Ok(Err(status)) => Err(CriError::of(method, &status)),
-            Err(_) => Err(CriError::Deadline { method, after: self.deadline }),
+            Err(_) => late(),
         };
         let code = result.as_ref().err().map_or(Code::Ok, CriError::code);
         self.metrics.cri.request(method, code, Some(self.clock.now().since(began)));

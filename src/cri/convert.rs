@@ -91,6 +91,28 @@ impl RawEvent {
         }
     }
 
+    /// The exit of `id` with code 3, `c`'s second restart, and a long message; it shows all of these containers.
+    #[cfg(test)]
+    pub(crate) fn of_exit(id: &str, shown: &[&str]) -> Self {
+        let status = |id: &&str| v1::ContainerStatus {
+            id: (*id).into(),
+            metadata: Some(v1::ContainerMetadata { name: "c".into(), attempt: 2 }),
+            state: v1::ContainerState::ContainerExited.into(),
+            exit_code: 3,
+            reason: "Error".into(),
+            message: "long".repeat(100),
+            image_ref: "busybox".into(),
+            ..v1::ContainerStatus::default()
+        };
+        let message = v1::ContainerEventResponse {
+            container_id: id.into(),
+            container_event_type: ContainerEventType::ContainerStoppedEvent.into(),
+            containers_statuses: shown.iter().map(status).collect(),
+            ..v1::ContainerEventResponse::default()
+        };
+        Self::new(message, Mono::ZERO, Wall::default())
+    }
+
     /// In terms of the model.
     pub(crate) fn into_parts(self) -> EventParts {
         let kind = self.kind();

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 use crate::model::Method;
 
@@ -93,15 +93,15 @@ impl CriError {
     }
 }
 
-/// Whether it says that the deadline has passed: the runtime's word, or tonic's, which keeps the deadline that it sends
-/// and calls it a failure of the transport.
-pub(super) fn is_deadline(status: &Status) -> bool {
-    let mut below = status.source();
-    while let Some(error) = below {
-        if error.is::<tonic::TimeoutExpired>() {
+/// Whether the call ran out of time. The deadline goes with the request, so that three clocks run: plegd's, tonic's, which
+/// says "cancelled" with a cause below as a broken connection has, and the runtime's. Whichever ends first, it is one thing.
+pub(super) fn ran_out_of_time(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
             return true;
         }
-        below = error.source();
+        cause = error.source();
     }
     status.code() == Code::DeadlineExceeded
 }

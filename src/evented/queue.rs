@@ -101,3 +101,64 @@ impl Queue {
         self.events.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ContainerState, Detail};
+
+    fn event() -> RawEvent {
+        RawEvent::of_exit("a", &["a", "another"])
+    }
+
+    async fn details(queue: &mut Queue) -> Vec<Detail> {
+        let mut details = Vec::new();
+        while !queue.is_empty() {
+            details.extend(queue.next().await.map(|event| event.into_parts().detail));
+        }
+        details
+    }
+
+    #[tokio::test]
+    async fn past_the_first_limit_events_are_cut_down_and_past_the_second_refused() {
+        let metrics = Arc::new(Metrics::new());
+        let (sender, mut queue) = queue(Limits { messages: 3, bytes: usize::MAX / 4 }, metrics.clone());
+        let sent: Vec<_> = (0..8).map(|_| sender.send(event())).collect();
+        assert_eq!(sent.iter().filter(|sent| sent.is_ok()).count(), 6);
+        assert_eq!(sent[6..], [Err(Full), Err(Full)]);
+        assert_eq!(metrics.stream.queue_trimmed.get(), 3);
+        use Detail::{Full as Whole, Lean};
+        assert_eq!(details(&mut queue).await, [Whole, Whole, Whole, Lean, Lean, Lean]);
+        assert_eq!(queue.load()(), (0, 0));
+        assert_eq!(sender.send(event()), Ok(()));
+        assert_eq!(details(&mut queue).await, [Whole], "room again");
+    }
+
+    #[tokio::test]
+    async fn bytes_are_limited_too() {
+        let size = event().bytes();
+        let (sender, mut queue) = queue(Limits { messages: 1000, bytes: 2 * size }, Arc::new(Metrics::new()));
+        let taken = (0..1000).take_while(|_| sender.send(event()).is_ok()).count();
+        let (messages, bytes) = queue.load()();
+        assert_eq!(messages, taken);
+        assert!((4 * size..5 * size).contains(&bytes), "{bytes} of {size} each");
+        assert!(taken > 4, "what is cut down takes less: {taken}");
+        assert_eq!(details(&mut queue).await.iter().filter(|detail| **detail == Detail::Full).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_down_still_tells_the_life_of_its_container() {
+        let (sender, mut queue) = queue(Limits { messages: 0, bytes: 1 << 20 }, Arc::new(Metrics::new()));
+        assert_eq!(sender.send(event()), Err(Full), "twice nothing is nothing");
+        let mut cut = event();
+        cut.trim();
+        let parts = cut.into_parts();
+        assert_eq!(parts.signal.id.as_str(), "a");
+        let [container] = &parts.containers[..] else { panic!("only its own: {:?}", parts.containers) };
+        assert_eq!((container.state, container.exit_code), (ContainerState::Exited, Some(3)));
+        assert_eq!((container.reason.as_str(), &*container.name, container.attempt), ("Error", "c", 2));
+        assert_eq!((container.message.as_str(), container.image_ref.as_str()), ("", ""));
+        drop(sender);
+        assert!(queue.next().await.is_none(), "ends with its sender");
+    }
+}

@@ -72,7 +72,16 @@ impl Follower {
                 return Ok(());
             }
             if tokio::time::Instant::now() >= end {
-                bail!("waited {within:?} for {what}; told so far:\n{}", self.lines().join("\n"));
+                let text = self.app.metrics().scrape().unwrap_or_default();
+                let calls =
+                    |line: &&str| line.starts_with("plegd_cri_requests") || line.starts_with("plegd_relist");
+                let counted: Vec<&str> =
+                    text.lines().filter(calls).filter(|line| !line.ends_with(" 0")).collect();
+                bail!(
+                    "waited {within:?} for {what}; told so far:\n{}\n{}",
+                    self.lines().join("\n"),
+                    counted.join("\n")
+                );
             }
             // Wakes up when something is told, and now and then for what is not told: modes and metrics.
             if let Ok(event) = tokio::time::timeout(Duration::from_millis(10), self.cursor.next()).await {
