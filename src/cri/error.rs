@@ -57,7 +57,13 @@ impl CriError {
     pub(super) fn of(method: Method, status: &Status) -> Self {
         let message = status.message().to_owned();
         if let Some(why) = transport_cause(status) {
-            return CriError::Unreachable { why };
+            // Whoever could not connect has said what to do; one that hung up may be no runtime at all.
+            let hint = if is_below::<tonic::ConnectError>(status) {
+                ""
+            } else {
+                "; is this the socket of a container runtime, and is it running?"
+            };
+            return CriError::Unreachable { why: why + hint };
         }
         match status.code() {
             Code::Unimplemented => CriError::Unimplemented { method, message },
@@ -96,14 +102,12 @@ impl CriError {
 /// Whether it says that the deadline has passed: the runtime's word, or tonic's, which keeps the deadline that it sends
 /// and calls it a failure of the transport.
 pub(super) fn is_deadline(status: &Status) -> bool {
-    let mut below = status.source();
-    while let Some(error) = below {
-        if error.is::<tonic::TimeoutExpired>() {
-            return true;
-        }
-        below = error.source();
-    }
-    status.code() == Code::DeadlineExceeded
+    status.code() == Code::DeadlineExceeded || is_below::<tonic::TimeoutExpired>(status)
+}
+
+/// Whether an error of this type is among what led to the status.
+fn is_below<E: Error + 'static>(status: &Status) -> bool {
+    std::iter::successors(status.source(), |&error| error.source()).any(|error| error.is::<E>())
 }
 
 /// What lies below a status that tonic made of a broken or missing connection.
