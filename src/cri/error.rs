@@ -57,7 +57,13 @@ impl CriError {
     pub(super) fn of(method: Method, status: &Status) -> Self {
         let message = status.message().to_owned();
         if let Some(why) = transport_cause(status) {
-            return CriError::Unreachable { why };
+            // Whoever could not connect has said what to do; one that hung up may be no runtime at all.
+            let hint = if is_below::<tonic::ConnectError>(status) {
+                ""
+            } else {
+                "; is this the socket of a container runtime, and is it running?"
+            };
+            return CriError::Unreachable { why: why + hint };
         }
         match status.code() {
             Code::Unimplemented => CriError::Unimplemented { method, message },
@@ -96,14 +102,12 @@ impl CriError {
 /// Whether the call ran out of time. The deadline goes with the request, so that three clocks run: plegd's, tonic's, which
 /// says "cancelled" with a cause below as a broken connection has, and the runtime's. Whichever ends first, it is one thing.
 pub(super) fn ran_out_of_time(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.is::<TimeoutExpired>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    status.code() == Code::DeadlineExceeded
+    status.code() == Code::DeadlineExceeded || is_below::<TimeoutExpired>(status)
+}
+
+/// Whether an error of this type is among what led to the status.
+fn is_below<E: Error + 'static>(status: &Status) -> bool {
+    std::iter::successors(status.source(), |&error| error.source()).any(|error| error.is::<E>())
 }
 
 /// What lies below a status that tonic made of a broken or missing connection.
