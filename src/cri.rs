@@ -17,7 +17,7 @@ mod v1 {
 
 pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
-    client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, Method, RuntimeInfo},
+    client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, RuntimeInfo},
     convert::RawEvent,
     endpoint::{Endpoint, NoneFound, WELL_KNOWN},
     error::CriError,

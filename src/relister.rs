@@ -11,15 +11,15 @@ use futures::future::BoxFuture;
 
 pub use self::reads::{ReadError, Reader, Reads};
 use crate::{
-    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, ReadCause, Scope},
+    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, Scope},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
     ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus,
-        Source, Stamp,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Source, Stamp,
     },
 };
 

@@ -2,9 +2,9 @@
 
 use std::{error::Error, io, time::Duration};
 
-use tonic::{Code, Status, TimeoutExpired};
+use tonic::{Code, Status};
 
-use super::Method;
+use crate::model::Method;
 
 /// A call to the runtime failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -93,15 +93,15 @@ impl CriError {
     }
 }
 
-/// Whether the call ran out of time. The deadline goes with the request, so that three clocks run: plegd's, tonic's, which
-/// says "cancelled" with a cause below as a broken connection has, and the runtime's. Whichever ends first, it is one thing.
-pub(super) fn ran_out_of_time(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.is::<TimeoutExpired>() {
+/// Whether it says that the deadline has passed: the runtime's word, or tonic's, which keeps the deadline that it sends
+/// and calls it a failure of the transport.
+pub(super) fn is_deadline(status: &Status) -> bool {
+    let mut below = status.source();
+    while let Some(error) = below {
+        if error.is::<tonic::TimeoutExpired>() {
             return true;
         }
-        cause = error.source();
+        below = error.source();
     }
     status.code() == Code::DeadlineExceeded
 }

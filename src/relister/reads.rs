@@ -19,14 +19,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, time::DelayQueue};
 
 use crate::{
-    arbiter::{Arbiter, Ask, NOW, PodAsk, ReadCause, Scope},
+    arbiter::{Arbiter, Ask, NOW, PodAsk, Scope, pod::DEATH_GRACE},
     cache::Cache,
     clock::{Clock, Mono},
     cri::{Client, CriError, Filter, ListedContainer, pod_of_container},
     metrics::{Metrics, ReadOutcome},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Stamp,
-        Subject,
+        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Stamp, Subject,
     },
 };
 
@@ -156,6 +156,15 @@ impl Reads {
         request.waiters.push(waiter);
         self.send(request);
         answer.await.unwrap_or(Err(ReadError::ShuttingDown))
+    }
+
+    /// Reads all of a pod once more for those who still wait, when its deaths have been told.
+    fn ask_again(&self, uid: &PodUid, waiters: Vec<oneshot::Sender<Result<Mono, ReadError>>>) {
+        let waiters: Vec<_> = waiters.into_iter().filter(|waiter| !waiter.is_closed()).collect();
+        if !waiters.is_empty() {
+            let ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: DEATH_GRACE };
+            self.send(Request { waiters, ..Request::new(uid.clone(), None, ask) });
+        }
     }
 
     fn send(&self, request: Request) {
@@ -295,25 +304,27 @@ enum Lane {
 
 impl Agenda {
     fn put(&mut self, request: Request) {
+        // One that is due later stays so, whatever is read earlier: what it is to see may not be there yet.
+        if !request.after.is_zero() && self.delayed.len() < DELAYED_AT_MOST {
+            let after = request.after;
+            self.delayed.insert(Due::Request(Box::new(Request { after: NOW, ..request })), after);
+            return;
+        }
         let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
         match retry {
             // Its turn comes with the retry. Only a reader who waits gets a try of its own.
             Some(retry) if request.waiters.is_empty() => retry.join(Request { done: Vec::new(), ..request }),
-            _ if request.after.is_zero() || self.delayed.len() >= DELAYED_AT_MOST => self.put_now(request),
-            _ => {
-                let after = request.after;
-                self.delayed.insert(Due::Request(Box::new(request)), after);
-            }
+            _ => self.put_now(request),
         }
     }
 
     fn wake(&mut self, due: Due) {
-        let request = match due {
-            Due::Request(request) => Some(Request { after: NOW, ..*request }),
-            Due::Retry(uid) => self.failures.get_mut(&uid).and_then(|failures| failures.retry.take()),
-        };
-        if let Some(request) = request {
-            self.put_now(request);
+        match due {
+            Due::Request(request) => self.put(*request),
+            Due::Retry(uid) => {
+                let retry = self.failures.get_mut(&uid).and_then(|failures| failures.retry.take());
+                retry.into_iter().for_each(|request| self.put_now(request));
+            }
         }
     }
 
@@ -357,7 +368,10 @@ impl Agenda {
     fn finish(&mut self, finished: Finished, hung: bool) {
         self.running.remove(&finished.uid);
         let Some((request, _)) = finished.failed else {
-            self.failures.remove(&finished.uid);
+            // Another read of the pod may have failed before: that it went well here is no answer to it.
+            if self.failures.get(&finished.uid).is_some_and(|failures| failures.retry.is_none()) {
+                self.failures.remove(&finished.uid);
+            }
             return;
         };
         let failures = self.failures.entry(finished.uid.clone()).or_default();
@@ -392,34 +406,43 @@ impl PodRead {
         let waiters = std::mem::take(&mut request.waiters);
         let (uid, cause) = (request.uid.clone(), request.cause);
         let whole = request.scope == Scope::Whole;
-        let failed = self.read_ids(request, began).await;
-        if whole && failed.is_none() {
-            self.cache.mark_read(&uid, began);
-        }
-        for waiter in waiters {
-            let answer =
-                failed.as_ref().map_or(Ok(began), |(_, error)| Err(ReadError::Failed(error.clone())));
-            let _ = waiter.send(answer);
+        let (settled, failed) = self.read_ids(request, began).await;
+        let answer = failed.as_ref().map_or(Ok(began), |(_, error)| Err(ReadError::Failed(error.clone())));
+        if whole && answer.is_ok() && settled == Settled::Partly {
+            // What readers would get may be older than this read.
+            self.reads.ask_again(&uid, waiters);
+        } else {
+            if whole && answer.is_ok() {
+                self.cache.mark_read(&uid, began);
+            }
+            for waiter in waiters {
+                let _ = waiter.send(answer.clone());
+            }
         }
         drop(done);
         Finished { uid, cause, took: self.clock.now().since(began), failed }
     }
 
     /// Reads and settles; what could not be read comes back.
-    async fn read_ids(&self, mut request: Request, began: Mono) -> Option<(Request, Arc<CriError>)> {
+    async fn read_ids(
+        &self,
+        mut request: Request,
+        began: Mono,
+    ) -> (Settled, Option<(Request, Arc<CriError>)>) {
         let ids = match &request.scope {
             Scope::Ids(ids) => ids.clone(),
             Scope::Whole => match self.whole(&mut request).await {
                 Ok(ids) => ids,
-                Err(error) => return Some((request, Arc::new(error))),
+                Err(error) => return (Settled::Partly, Some((request, Arc::new(error)))),
             },
         };
         let mut found = Found::default();
-        let mut failed = BTreeSet::new();
+        let mut unread = BTreeSet::new();
         let mut last_error = None;
-        for id in ids {
+        let mut ids = ids.into_iter();
+        for id in ids.by_ref() {
             if let Err(error) = self.status(&request, &id, &mut found).await {
-                failed.insert(id);
+                unread.insert(id);
                 // A runtime that is away will not answer the next one either; a hang need not be hung through again.
                 let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
                 last_error = Some(error);
@@ -428,15 +451,13 @@ impl PodRead {
                 }
             }
         }
-        self.settle(&request, found, began);
-        let error = last_error?;
-        // What was not reached is read again with what failed.
-        if !matches!(request.scope, Scope::Whole)
-            && matches!(error, CriError::Failed { .. } | CriError::Malformed { .. })
-        {
-            request.scope = Scope::Ids(failed);
+        unread.extend(ids);
+        let settled = self.settle(&request, found, began);
+        let Some(error) = last_error else { return (settled, None) };
+        if request.scope != Scope::Whole {
+            request.scope = Scope::Ids(unread);
         }
-        Some((request, Arc::new(error)))
+        (settled, Some((request, Arc::new(error))))
     }
 
     /// All ids of a pod: what the runtime lists for it and what is held of it.
@@ -496,13 +517,13 @@ impl PodRead {
         Ok(())
     }
 
-    fn settle(&self, request: &Request, found: Found, began: Mono) {
+    fn settle(&self, request: &Request, found: Found, began: Mono) -> Settled {
         let (upper, observed_at) = self.clock.now_both();
         let Some(pod) = request.pod.clone().or_else(|| self.identify(request, &found)) else {
             if !found.absent.is_empty() || !found.containers.is_empty() {
                 tracing::debug!(pod = %request.uid, "A container belongs to no pod that the runtime knows; it is left out.");
             }
-            return;
+            return Settled::All;
         };
         // What the list showed and is gone already: told as the list saw it, then removed.
         if let Some(seen) = &request.seen {
@@ -523,7 +544,11 @@ impl PodRead {
             absent: found.absent,
             detail: Detail::Full,
         };
-        self.reads.ask_all(self.arbiter.settle(&observation));
+        let asks = self.arbiter.settle(&observation);
+        let undecided = asks.iter().any(|ask| ask.ask.after.is_zero());
+        self.reads.ask_all(asks);
+        let going = self.cache.inspect(&request.uid, |state| state.awaits_deaths()).unwrap_or(false);
+        if undecided || going { Settled::Partly } else { Settled::All }
     }
 
     /// The pod of what was found, where the request did not say: as held, or as the runtime says.
@@ -532,6 +557,14 @@ impl PodRead {
         held.or_else(|| Some(found.sandboxes.first()?.pod.clone()))
             .or_else(|| found.containers.iter().find_map(pod_of_container))
     }
+}
+
+/// Whether the cache has all that a read has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    All,
+    /// Another read must decide on something, or what is gone is still served until its death has been told.
+    Partly,
 }
 
 /// What a read has found so far.

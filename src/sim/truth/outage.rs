@@ -51,6 +51,12 @@ impl Truth {
         self.view.sandboxes.remove(id);
     }
 
+    /// A sandbox that is in no list any more, while its containers are: it alone could not be loaded at all.
+    pub fn orphan_containers(&mut self, sandbox_id: &str) {
+        self.note_sandbox(sandbox_id, What::Removed, Told::No);
+        self.view.sandboxes.remove(sandbox_id);
+    }
+
     /// A sandbox that could not be loaded: not ready, until [`Truth::load_sandbox`].
     pub fn fail_sandbox_load(&mut self, id: &str) {
         self.silently(|truth| truth.sandbox_died(id));
