@@ -1,0 +1,126 @@
+//! What there is to a pod beside starts and ends: failed starts, reasons that come late, several sandboxes, fresh reads.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use plegd::model::{ContainerState, EventType, SandboxState};
+
+use super::{
+    finish,
+    lab::{
+        ContainerSpec, Containerd, Follower, PATIENCE,
+        Version::{self, V1_6, V2_1},
+    },
+    without_relists,
+};
+
+pub(super) async fn a_failed_start_is_told() -> Result<()> {
+    let containerd = Containerd::start(V2_1).await?;
+    let client = containerd.client()?;
+    let mut plegd = Follower::start_with(&containerd, without_relists)?;
+    plegd.settled(true).await?;
+    let pod = client.run_pod("broken").await?;
+    let id = client.create(&pod, "missing", &["/no/such/binary"]).await?;
+    ensure!(client.start(&id).await.is_err(), "a missing binary was started");
+    plegd.until_told(client.history(), Duration::from_secs(7)).await?;
+    assert_eq!(plegd.story(&id), ["Changed", "Died(128 StartError)"]);
+    plegd.until_truth(&client, PATIENCE).await?;
+    assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
+    finish(plegd, containerd).await
+}
+
+pub(super) async fn an_oom_kill_is_told_as_one(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let mut plegd = Follower::start(&containerd)?;
+    plegd.settled(version != V1_6).await?;
+    let pod = client.run_pod("greedy").await?;
+    let spec =
+        ContainerSpec { memory_limit_bytes: 16 << 20, ..ContainerSpec::new("main", &["tail", "/dev/zero"]) };
+    let id = client.run(&pod, spec).await?;
+    assert_eq!(client.exited(&id).await?.exit_code, 137);
+    plegd.until_told(client.history(), Duration::from_secs(5)).await?;
+    let said = |it: &Follower| it.events_of(&id).any(|event| event.reason == "OOMKilled");
+    plegd.until("OOMKilled: can this machine limit memory by cgroup?", Duration::from_secs(5), said).await?;
+    plegd.until_truth(&client, PATIENCE).await?;
+    finish(plegd, containerd).await
+}
+
+pub(super) async fn both_sandboxes_of_a_pod_are_seen(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let mut plegd = Follower::start(&containerd)?;
+    plegd.settled(version != V1_6).await?;
+    let first = client.run_pod("again").await?;
+    let old = client.run(&first, ContainerSpec::living("main", 3600.0, 0)).await?;
+    plegd.until_told(client.history(), PATIENCE).await?;
+    client.stop_pod(&first).await?;
+    let second = client.run_pod_again(&first).await?;
+    let new =
+        client.run(&second, ContainerSpec { attempt: 1, ..ContainerSpec::living("main", 3600.0, 0) }).await?;
+    plegd.until_told(client.history(), PATIENCE).await?;
+    plegd.until_truth(&client, PATIENCE).await?;
+
+    let pod = plegd.pod(&first).context("the pod is not served")?;
+    let sandboxes: Vec<_> =
+        pod.sandboxes.iter().map(|sandbox| (sandbox.id.as_str(), sandbox.state)).collect();
+    assert_eq!(
+        sandboxes,
+        [
+            (second.sandbox_id.as_str(), SandboxState::Ready),
+            (first.sandbox_id.as_str(), SandboxState::NotReady)
+        ]
+    );
+    let containers: Vec<_> = pod
+        .containers
+        .iter()
+        .map(|container| (container.id.as_str(), container.sandbox_id.as_str()))
+        .collect();
+    assert_eq!(
+        containers,
+        [(new.as_str(), second.sandbox_id.as_str()), (old.as_str(), first.sandbox_id.as_str())]
+    );
+
+    client.remove_pod(&first).await?;
+    plegd.until_told(client.history(), PATIENCE).await?;
+    plegd.until_truth(&client, PATIENCE).await?;
+    let pod = plegd.pod(&second).context("the pod is not served")?;
+    assert_eq!(pod.sandboxes.len(), 1);
+    assert_eq!(pod.sandbox().map(|sandbox| sandbox.attempt), Some(1));
+    assert!(!plegd.has_told(&second.sandbox_id, EventType::ContainerDied));
+    finish(plegd, containerd).await
+}
+
+pub(super) async fn a_newer_read_shows_what_was_done(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let mut plegd = Follower::start_with(&containerd, without_relists)?;
+    plegd.settled(version != V1_6).await?;
+    let pod = client.run_pod("fresh").await?;
+    let uid = pod.uid.as_str().into();
+    let read = async |id: &str| {
+        let app = &plegd.app;
+        let read = app.pod_newer_than(&uid, app.clock().now(), Duration::from_secs(5)).await?;
+        let pod = read.as_ref();
+        anyhow::Ok(pod.map(|pod| pod.container(id).map(|container| container.state)))
+    };
+    assert_eq!(read("").await?, Some(None), "the pod");
+    let id = client.create(&pod, "main", &["sleep", "3600"]).await?;
+    assert_eq!(read(&id).await?, Some(Some(ContainerState::Created)));
+    client.start(&id).await?;
+    assert_eq!(read(&id).await?, Some(Some(ContainerState::Running)));
+    client.stop(&id, Duration::ZERO).await?;
+    assert_eq!(read(&id).await?, Some(Some(ContainerState::Exited)));
+    client.remove(&id).await?;
+    assert_eq!(read(&id).await?, Some(None));
+    // Removed as it runs: nobody has said that it died.
+    let id = client.run(&pod, ContainerSpec::living("running", 3600.0, 0)).await?;
+    assert_eq!(read(&id).await?, Some(Some(ContainerState::Running)));
+    client.remove(&id).await?;
+    assert_eq!(read(&id).await?, Some(None));
+    client.stop_pod(&pod).await?;
+    client.remove_pod(&pod).await?;
+    assert_eq!(read("").await?, None);
+    plegd.until_truth(&client, PATIENCE).await?;
+    finish(plegd, containerd).await
+}
