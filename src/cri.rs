@@ -4,6 +4,7 @@
 //! changes anything in the runtime.
 
 mod client;
+mod codec;
 mod convert;
 mod endpoint;
 mod error;
