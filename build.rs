@@ -14,9 +14,10 @@ use std::{
 
 fn main() -> io::Result<()> {
     note_origin();
-    compile("cri", "cri", Side::Client)?;
-    compile("cri_lab", "sim", Side::Server)?;
-    compile("cri_lab", "lab", Side::Client)
+    compile("cri", "cri", Side::Client, "crate::cri::codec::SliceCodec")?;
+    // Go servers can send strings that are not UTF-8, prost cannot: the simulation has a codec of its own.
+    compile("cri_lab", "sim", Side::Server, "crate::sim::codec::SimCodec")?;
+    compile("cri_lab", "lab", Side::Client, "tonic_prost::ProstCodec")
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -25,7 +26,7 @@ enum Side {
     Server,
 }
 
-fn compile(proto: &str, module: &str, side: Side) -> io::Result<()> {
+fn compile(proto: &str, module: &str, side: Side, codec: &str) -> io::Result<()> {
     let file = format!("proto/{proto}.proto");
     println!("cargo::rerun-if-changed={file}");
     let descriptors = protox::compile([&file], ["proto"]).map_err(io::Error::other)?;
@@ -36,11 +37,7 @@ fn compile(proto: &str, module: &str, side: Side) -> io::Result<()> {
         .build_client(side == Side::Client)
         .build_server(side == Side::Server)
         .build_transport(false)
-        .codec_path(match side {
-            Side::Client => "tonic_prost::ProstCodec",
-            // Go servers can send strings that are not UTF-8, prost cannot: the simulation has a codec of its own.
-            Side::Server => "crate::sim::codec::SimCodec",
-        })
+        .codec_path(codec)
         .out_dir(out)
         .compile_fds(descriptors)
 }

@@ -23,9 +23,9 @@ use crate::{
     journal::{Capacity, Journal},
     ledger::Ledger,
     metrics::{Metrics, PodState, raise_to},
-    model::{ContainerState, Observation, Origin, PodUid, SandboxState, Stamp},
+    model::{ContainerState, Mode, Observation, Origin, PodUid, SandboxState, Stamp},
     relister::{ReadError, Reader, Reads, Relister},
-    supervisor::{Mode, Rhythm, Signs, Situation, Supervisor, Wires},
+    supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
 };
 
 /// How long a task that makes no progress counts as alive.

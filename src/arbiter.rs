@@ -44,7 +44,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use self::ask::{Ask, ReadCause, Scope};
+pub use self::ask::{Ask, Scope};
 use self::{
     pod::{Compared, Context, Outcome, PodState},
     transitions::Transition,

@@ -4,6 +4,7 @@
 //! changes anything in the runtime.
 
 mod client;
+mod codec;
 mod convert;
 mod endpoint;
 mod error;
@@ -17,9 +18,9 @@ mod v1 {
 
 pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
-    client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, Method, RuntimeInfo},
+    client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, RuntimeInfo},
     convert::RawEvent,
     endpoint::{Endpoint, NoneFound, WELL_KNOWN},
     error::CriError,
-    link::{Connection, Link},
+    link::{Connecting, Connection, Link},
 };

@@ -1,4 +1,48 @@
-//! plegd
+//! plegd follows the pods of a Kubernetes node: a hybrid of the kubelet's evented and generic PLEG, as a service.
+//!
+//! It listens to the CRI runtime's event stream and lists everything every so often, settles what both say into one cache
+//! of pod statuses, and tells every change exactly once, in order, to any number of subscribers.
+//!
+//! # Data flow
+//!
+//! ```text
+//! containerd ── GetContainerEvents ──▶ evented ──┐ observation
+//!     │                                          ├──▶ arbiter ──▶ cache ──▶ reads (get, list, newer than)
+//!     └── List… / …Status ──────────▶ relister ──┘        └────▶ journal ──▶ subscribers
+//!                                        ▲
+//!                     supervisor ────────┘  (mode, relist period, reconnects)
+//! ```
+//!
+//! One way only: sources never touch the cache, the arbiter never calls the runtime, and no subscriber slows anything
+//! before the journal.
+//!
+//! # Rooms
+//!
+//! | room | what lives there | what it must not do |
+//! | --- | --- | --- |
+//! | [`app`] | builds and joins the parts, takes them apart again | hold rules |
+//! | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
+//! | [`clock`] | monotonic and wall time, steps of the wall clock | be bypassed |
+//! | [`cri`] | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
+//! | [`evented`] | holds the stream and hands over what comes | await anything but the stream |
+//! | [`relister`] | lists, compares, reads what differs; targeted reads with retries | write the cache |
+//! | [`arbiter`] | the rules as pure functions, and the shell that applies them under the pod's lock | do I/O, read clocks |
+//! | [`cache`] | what is held of each pod, the index of ids, tombstones | hold a guard across an await |
+//! | [`journal`] | numbered events in a bounded ring, cursors | know gRPC |
+//! | [`ledger`] | compares both paths: who was first, by how much, what the stream missed | change what is told |
+//! | [`supervisor`] | when to relist, the mode machine | decode anything |
+//! | [`metrics`] | every metric, bounded labels | know cache or journal |
+//! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
+//! | [`api`] | what is served over HTTP | reach past cache and journal |
+//! | [`config`] | defaults, file, environment, flags | be changed once it is given out |
+//! | [`cli`] | parses the command line, calls [`app`] | hold logic |
+//! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
+//!
+//! # Embedding
+//!
+//! [`app::App::start`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::journal`]
+//! subscribes, [`app::App::pod_newer_than`] waits for fresh state.
+
 pub mod api;
 pub mod app;
 pub mod arbiter;

@@ -6,6 +6,7 @@
 mod event;
 mod observation;
 mod status;
+mod words;
 
 pub use self::{
     event::{Event, EventType, Source},
@@ -13,6 +14,7 @@ pub use self::{
     status::{
         ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject,
     },
+    words::{Method, Mode, ReadCause, Ruling},
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};

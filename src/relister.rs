@@ -11,15 +11,15 @@ use futures::future::BoxFuture;
 
 pub use self::reads::{ReadError, Reader, Reads};
 use crate::{
-    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, ReadCause, Scope},
+    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, Scope},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
     ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus,
-        Source, Stamp,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Source, Stamp,
     },
 };
 
@@ -98,11 +98,7 @@ impl Relister {
         let (done, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
         let mut changed_pods = 0;
         let (pods, orphans) = self.by_pod(&listing);
-        let there: HashMap<&str, usize> =
-            pods.iter().enumerate().map(|(at, pod)| (pod.identity.uid.as_str(), at)).collect();
-        let gone = self.cache.uids().into_iter().filter(|uid| !there.contains_key(uid.as_str()));
-        let gone: Vec<PodListing<'_>> = gone.filter_map(|uid| self.nothing_of(&uid)).collect();
-        for pod in pods.iter().chain(&gone) {
+        for pod in &pods {
             let difference = self.arbiter.compare(&pod.identity.uid, began, &pod.objects);
             if difference == Difference::default() {
                 continue;
@@ -127,7 +123,8 @@ impl Relister {
         Ok(Relisted { began, changed_pods, reads })
     }
 
-    /// The lists by pod; and containers whose sandbox is neither listed nor known, by that sandbox.
+    /// The lists by pod, the pods that are held and have nothing in them included; and containers whose sandbox is neither
+    /// listed nor known, by that sandbox.
     fn by_pod<'a>(
         &self,
         listing: &'a Listing,
@@ -136,8 +133,7 @@ impl Relister {
         let mut by_uid: HashMap<PodUid, usize> = HashMap::with_capacity(listing.sandboxes.len());
         let mut by_sandbox: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
         for sandbox in &listing.sandboxes {
-            let known = by_uid.get(sandbox.pod_uid.as_str()).copied();
-            let at = known.unwrap_or_else(|| {
+            let at = by_uid.get(sandbox.pod_uid.as_str()).copied().unwrap_or_else(|| {
                 let identity = identity(sandbox);
                 by_uid.insert(identity.uid.clone(), pods.len());
                 pods.push(PodListing { identity, objects: Vec::with_capacity(4) });
@@ -146,31 +142,28 @@ impl Relister {
             by_sandbox.insert(&sandbox.id, at);
             pods[at].objects.push(ListedObject { id: &sandbox.id, phase: Some(sandbox.state.phase()) });
         }
+        for uid in self.cache.uids() {
+            if !by_uid.contains_key(&uid)
+                && let Some(identity) = self.cache.inspect(&uid, |state| state.identity().clone())
+            {
+                by_uid.insert(uid, pods.len());
+                pods.push(PodListing { identity, objects: Vec::new() });
+            }
+        }
         let mut orphans: HashMap<&'a str, Vec<&'a ListedContainer>> = HashMap::new();
         for container in &listing.containers {
-            let object = ListedObject { id: &container.id, phase: container.state.phase() };
-            let at = by_sandbox.get(container.sandbox_id.as_str()).copied().or_else(|| {
-                // Its sandbox is gone already, or came after the first list: the pod may be known all the same.
-                let uid =
-                    self.cache.pod_of(&container.id).or_else(|| self.cache.pod_of(&container.sandbox_id))?;
-                by_uid.get(&uid).copied().or_else(|| {
-                    // Once, however many of its containers are listed: half of a pod would show the other half as gone.
-                    pods.push(self.nothing_of(&uid)?);
-                    by_uid.insert(uid, pods.len() - 1);
-                    Some(pods.len() - 1)
-                })
-            });
-            match at {
-                Some(at) => pods[at].objects.push(object),
+            // Where its sandbox is gone already, or came after the first list, the pod may be known all the same.
+            let known = |id: &str| by_uid.get(&self.cache.pod_of(id)?).copied();
+            let at = by_sandbox.get(container.sandbox_id.as_str()).copied();
+            match at.or_else(|| known(&container.id)).or_else(|| known(&container.sandbox_id)) {
+                Some(at) => {
+                    let object = ListedObject { id: &container.id, phase: container.state.phase() };
+                    pods[at].objects.push(object);
+                }
                 None => orphans.entry(&container.sandbox_id).or_default().push(container),
             }
         }
         (pods, orphans)
-    }
-
-    fn nothing_of<'a>(&self, uid: &PodUid) -> Option<PodListing<'a>> {
-        let identity = self.cache.inspect(uid, |state| state.identity().clone())?;
-        Some(PodListing { identity, objects: Vec::new() })
     }
 }
 

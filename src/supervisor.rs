@@ -16,7 +16,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::machine::{Input, Machine, Mode};
+pub use self::machine::{Input, Machine};
+pub use crate::model::Mode;
 use crate::{
     arbiter::Arbiter,
     clock::{Clock, Mono},

@@ -8,7 +8,7 @@ use plegd::{
     config::Config,
     model::EventType,
     sim::{
-        Churn, Profile,
+        Churn, Profile, Target,
         truth::{Change, What},
     },
     supervisor::Mode,
@@ -54,6 +54,29 @@ async fn without_events_a_life_is_told_by_polling() {
     world.pass(Duration::from_secs(3)).await;
     assert_eq!(world.story(&id), ["Started", "Died(0 Completed)", "Removed"]);
     assert_eq!(world.app.situation().mode, Mode::Polling);
+    assert_eq!(world.differences(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_hangs_is_known_as_such_and_delays_no_other() {
+    let one_at_a_time = |config: &mut Config| config.relist.parallelism = 1;
+    let mut world = World::after(Profile::CONTAINERD_1_6, 1, one_at_a_time, |_| ()).await;
+    let (stuck, sound) = (world.pod(), world.pod());
+    world.pass(Duration::from_secs(3)).await;
+    let hung = world.create(&stuck, "hung");
+    world.sim.faults().hang(Target::Id(hung.clone()));
+    world.pass(Duration::from_secs(20)).await;
+    for n in 0..20 {
+        let id = world.start(&sound, &format!("c{n}"));
+        world.pass(millis(1300)).await;
+        assert_eq!(world.story(&id), ["Started"], "container {n}");
+    }
+    let requests =
+        |code: &str| format!(r#"plegd_cri_requests_total{{code="{code}",method="ContainerStatus"}}"#);
+    assert!(world.metric(&requests("DeadlineExceeded")) >= 2.0);
+    assert_eq!(world.metric(&requests("Unavailable")), 0.0);
+    world.sim.faults().release(&Target::Id(hung.clone()));
+    world.pass(MINUTE).await;
     assert_eq!(world.differences(), [""; 0]);
 }
 

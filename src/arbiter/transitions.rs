@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::{
     clock::Wall,
-    model::{EventType, ObjectId, Phase, SignalType, Status, Subject},
+    model::{EventType, ObjectId, Phase, Signal, SignalType, Status, Subject},
 };
 
 /// A lifecycle event without what only the journal and the observation know.
@@ -41,7 +41,7 @@ pub struct Transition {
 }
 
 /// It has come from `from` to the phase of `status`; `signal` is what an event said about this very id.
-pub(super) fn moved(from: Option<Phase>, status: &Status, signal: Option<SignalType>) -> Vec<Transition> {
+pub(super) fn moved(from: Option<Phase>, status: &Status, signal: Option<&Signal>) -> Vec<Transition> {
     let started = |inferred| Transition {
         occurred_at: status.started_at(),
         inferred,
@@ -53,9 +53,13 @@ pub(super) fn moved(from: Option<Phase>, status: &Status, signal: Option<SignalT
         Some(Phase::Exited) => {
             // A sandbox has no start time of its own, and one that failed to start is not ready either.
             let proven = status.subject() == Subject::Container && status.started_at().is_some();
-            let unseen = signal != Some(SignalType::Started);
-            let start = (from < Some(Phase::Running) && proven).then(|| started(unseen));
-            start.into_iter().chain([died(status)]).collect()
+            let seen = signal.is_some_and(|signal| signal.kind == SignalType::Started);
+            let start = (from < Some(Phase::Running) && proven).then(|| started(!seen));
+            let mut death = died(status);
+            // CRI does not tell when a sandbox ended; the event that says so is stamped right after.
+            let ended = signal.filter(|signal| signal.kind == SignalType::Stopped);
+            death.occurred_at = death.occurred_at.or(ended.and_then(|signal| signal.stamped_at));
+            start.into_iter().chain([death]).collect()
         }
     }
 }

@@ -16,41 +16,19 @@ use std::{
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{
-    CriError, Link, convert, error,
+    CriError, Link, convert,
+    error::ran_out_of_time,
     link::Use,
     v1::{self, runtime_service_client::RuntimeServiceClient},
 };
 use crate::{
     clock::Clock,
     metrics::{self, Metrics},
-    model::{ContainerState, ContainerStatus, ObjectId, SandboxState, SandboxStatus},
+    model::{ContainerState, ContainerStatus, Method, ObjectId, SandboxState, SandboxStatus},
 };
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
 const ANSWER_LIMIT: usize = 64 << 20;
-
-/// The calls that plegd makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// `Version`
-    Version,
-    /// `Status`
-    Status,
-    /// `ListPodSandbox`
-    ListPodSandbox,
-    /// `StreamPodSandboxes`
-    StreamPodSandboxes,
-    /// `PodSandboxStatus`
-    PodSandboxStatus,
-    /// `ListContainers`
-    ListContainers,
-    /// `StreamContainers`
-    StreamContainers,
-    /// `ContainerStatus`
-    ContainerStatus,
-    /// `GetContainerEvents`
-    GetContainerEvents,
-}
 
 /// The client. Cheap to clone.
 #[derive(Clone)]
@@ -318,13 +296,12 @@ impl Client {
         answer: impl Future<Output = Result<impl Answer<T>, Status>>,
     ) -> Result<T, CriError> {
         let began = self.clock.now();
+        let late = || Err(CriError::Deadline { method, after: self.deadline });
         let result = match tokio::time::timeout(self.deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer.message()),
-            Ok(Err(status)) if error::is_deadline(&status) => {
-                Err(CriError::Deadline { method, after: self.deadline })
-            }
+            Ok(Err(status)) if ran_out_of_time(&status) => late(),
             Ok(Err(status)) => Err(CriError::of(method, &status)),
-            Err(_) => Err(CriError::Deadline { method, after: self.deadline }),
+            Err(_) => late(),
         };
         let code = result.as_ref().err().map_or(Code::Ok, CriError::code);
         self.metrics.cri.request(method, code, Some(self.clock.now().since(began)));
@@ -377,44 +354,6 @@ impl<T> Answer<T> for tonic::Response<T> {
 impl<T> Answer<Vec<T>> for Vec<T> {
     fn message(self) -> Vec<T> {
         self
-    }
-}
-
-// === impl Method ===
-
-impl Method {
-    /// All calls.
-    pub const ALL: [Method; 9] = [
-        Method::Version,
-        Method::Status,
-        Method::ListPodSandbox,
-        Method::StreamPodSandboxes,
-        Method::PodSandboxStatus,
-        Method::ListContainers,
-        Method::StreamContainers,
-        Method::ContainerStatus,
-        Method::GetContainerEvents,
-    ];
-
-    /// CRI's name of it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Method::Version => "Version",
-            Method::Status => "Status",
-            Method::ListPodSandbox => "ListPodSandbox",
-            Method::StreamPodSandboxes => "StreamPodSandboxes",
-            Method::PodSandboxStatus => "PodSandboxStatus",
-            Method::ListContainers => "ListContainers",
-            Method::StreamContainers => "StreamContainers",
-            Method::ContainerStatus => "ContainerStatus",
-            Method::GetContainerEvents => "GetContainerEvents",
-        }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{error::Error, io, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
-use super::Method;
+use crate::model::Method;
 
 /// A call to the runtime failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl CriError {
         let message = status.message().to_owned();
         if let Some(why) = transport_cause(status) {
             // Whoever could not connect has said what to do; one that hung up may be no runtime at all.
-            let hint = if is_below::<tonic::ConnectError>(status) {
+            let hint = if is_below::<ConnectError>(status) {
                 ""
             } else {
                 "; is this the socket of a container runtime, and is it running?"
@@ -99,10 +99,10 @@ impl CriError {
     }
 }
 
-/// Whether it says that the deadline has passed: the runtime's word, or tonic's, which keeps the deadline that it sends
-/// and calls it a failure of the transport.
-pub(super) fn is_deadline(status: &Status) -> bool {
-    status.code() == Code::DeadlineExceeded || is_below::<tonic::TimeoutExpired>(status)
+/// Whether the call ran out of time. The deadline goes with the request, so that three clocks run: plegd's, tonic's, which
+/// says "cancelled" with a cause below as a broken connection has, and the runtime's. Whichever ends first, it is one thing.
+pub(super) fn ran_out_of_time(status: &Status) -> bool {
+    status.code() == Code::DeadlineExceeded || is_below::<TimeoutExpired>(status)
 }
 
 /// Whether an error of this type is among what led to the status.

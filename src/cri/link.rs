@@ -21,8 +21,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for T {}
 #[derive(Clone)]
 pub struct Link {
     name: Arc<str>,
-    connect: Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Connection>>> + Send + Sync>,
+    connect: Arc<dyn Fn() -> Connecting + Send + Sync>,
 }
+
+/// A connection that is being made.
+pub type Connecting = BoxFuture<'static, io::Result<Box<dyn Connection>>>;
 
 /// What the connection is for, which decides how much may be under way in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +67,7 @@ impl Link {
     }
 
     /// Connects by `connect`. `name` is what errors call the other side.
-    pub fn new(
-        name: &str,
-        connect: impl Fn() -> BoxFuture<'static, io::Result<Box<dyn Connection>>> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(name: &str, connect: impl Fn() -> Connecting + Send + Sync + 'static) -> Self {
         Self { name: name.into(), connect: Arc::new(connect) }
     }
 

@@ -3,8 +3,7 @@
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{Family, LATENCY, Path, PodState, SeenBy, family::Maker};
-use crate::arbiter::pod::Ruling;
-use crate::model::{ContainerState, Event, EventType, SandboxState, SignalType, Source, Subject};
+use crate::model::{ContainerState, Event, EventType, Ruling, SandboxState, SignalType, Source, Subject};
 
 /// Lifecycle events that were told, and how both paths compare.
 pub struct Transitions {

@@ -1,11 +1,8 @@
 //! The labels and their values. They are few and known: no id, name, address or error text is ever one.
 
 use super::family::{Label, label};
-use crate::{
-    arbiter::{ReadCause, pod::Ruling},
-    cri::Method,
-    model::{ContainerState, EventType, SandboxState, SignalType, Source, Subject},
-    supervisor::Mode,
+use crate::model::{
+    ContainerState, EventType, Method, Mode, ReadCause, Ruling, SandboxState, SignalType, Source, Subject,
 };
 
 macro_rules! label_of_the_model {

@@ -6,7 +6,10 @@ use super::{
     CALL, Channel, Code, DisconnectReason, Family, LATENCY, Outcome, ReadOutcome, RelistCause, StreamState,
     family::Maker,
 };
-use crate::{arbiter::ReadCause, clock::Wall, cri::Method, model::SignalType, supervisor::Mode};
+use crate::{
+    clock::Wall,
+    model::{Method, Mode, ReadCause, SignalType},
+};
 
 /// Relists.
 pub struct Relists {

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
-    arbiter::pod::Ruling,
     clock::Wall,
-    cri::Method,
-    model::{ContainerState, Event, EventType, PodIdentity, SignalType, Source, Subject},
-    supervisor::Mode,
+    model::{
+        ContainerState, Event, EventType, Method, Mode, PodIdentity, Ruling, SignalType, Source, Subject,
+    },
 };
 
 struct Exposed {

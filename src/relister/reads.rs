@@ -19,14 +19,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, time::DelayQueue};
 
 use crate::{
-    arbiter::{Arbiter, Ask, NOW, PodAsk, ReadCause, Scope, pod::DEATH_GRACE},
+    arbiter::{Arbiter, Ask, NOW, PodAsk, Scope, pod::DEATH_GRACE},
     cache::Cache,
     clock::{Clock, Mono},
     cri::{Client, CriError, Filter, ListedContainer, pod_of_container},
     metrics::{Metrics, ReadOutcome},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Stamp,
-        Subject,
+        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Stamp, Subject,
     },
 };
 
@@ -101,7 +101,7 @@ struct Failures {
 /// What becomes due later.
 #[derive(Debug)]
 enum Due {
-    Request(Request),
+    Request(Box<Request>),
     Retry(PodUid),
 }
 
@@ -307,7 +307,7 @@ impl Agenda {
         // One that is due later stays so, whatever is read earlier: what it is to see may not be there yet.
         if !request.after.is_zero() && self.delayed.len() < DELAYED_AT_MOST {
             let after = request.after;
-            self.delayed.insert(Due::Request(Request { after: NOW, ..request }), after);
+            self.delayed.insert(Due::Request(Box::new(Request { after: NOW, ..request })), after);
             return;
         }
         let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
@@ -320,7 +320,7 @@ impl Agenda {
 
     fn wake(&mut self, due: Due) {
         match due {
-            Due::Request(request) => self.put(request),
+            Due::Request(request) => self.put(*request),
             Due::Retry(uid) => {
                 let retry = self.failures.get_mut(&uid).and_then(|failures| failures.retry.take());
                 retry.into_iter().for_each(|request| self.put_now(request));

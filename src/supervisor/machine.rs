@@ -6,18 +6,9 @@
 //! | probing | the stream is up and not yet trusted | doubles with every relist that finds nothing the stream missed |
 //! | evented | it has been right up to the longest period | the longest |
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-/// How plegd follows the runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// By relisting alone.
-    Polling,
-    /// By the stream, while relists find out whether it misses anything.
-    Probing,
-    /// By the stream, with a rare relist.
-    Evented,
-}
+use crate::model::Mode;
 
 /// The mode, and the period that goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,28 +80,6 @@ impl Machine {
         let trusted =
             self.mode == Mode::Probing && self.period >= self.longest && self.longest > self.shortest;
         Self { mode: if trusted { Mode::Evented } else { self.mode }, ..self }
-    }
-}
-
-// === impl Mode ===
-
-impl Mode {
-    /// All modes.
-    pub const ALL: [Mode; 3] = [Mode::Polling, Mode::Probing, Mode::Evented];
-
-    /// `polling`, `probing` or `evented`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Polling => "polling",
-            Mode::Probing => "probing",
-            Mode::Evented => "evented",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

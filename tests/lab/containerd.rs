@@ -210,6 +210,21 @@ impl Containerd {
         Ok(())
     }
 
+    /// Kills the shim of a sandbox, and leaves its containers to themselves.
+    pub fn kill_shim_of(&self, sandbox_id: &str) -> Result<()> {
+        let killed = self.folder.kill_shim_of(sandbox_id)?;
+        ensure!(killed == 1, "{killed} shims of {sandbox_id}");
+        Ok(())
+    }
+
+    /// Waits until nothing runs any more in one container or sandbox. Also while containerd is down.
+    pub async fn until_ended(&self, id: &str) -> Result<()> {
+        eventually("the end of a container's processes", PATIENCE, || async {
+            Ok(self.folder.processes_of(id).is_empty().then_some(()))
+        })
+        .await
+    }
+
     /// Stops the process where it is (SIGSTOP): connections stay open, nothing answers. Returns when every thread of it
     /// has stopped; the signal alone does not wait for those that are running.
     pub async fn sigstop(&self) -> Result<()> {

@@ -88,16 +88,33 @@ impl Folder {
 
     /// Kills what runs in one container, or a sandbox's own process, behind the runtime's back. Returns how many it killed.
     pub fn kill_processes_of(&self, id: &str) -> Result<usize> {
-        let inside: BTreeSet<i32> = cgroups(&self.name)
-            .iter()
-            .filter(|cgroup| cgroup.ends_with(id))
-            .flat_map(|cgroup| processes_in(cgroup))
-            .collect();
+        let inside = self.processes_of(id);
         for pid in &inside {
             let pid = Pid::from_raw(*pid).context("a process with the id 0")?;
             kill_process(pid, Signal::KILL).with_context(|| format!("killing a process of {id}"))?;
         }
         Ok(inside.len())
+    }
+
+    /// Kills the shim of a sandbox. Returns how many processes that were: one.
+    pub fn kill_shim_of(&self, sandbox_id: &str) -> Result<usize> {
+        let is_its = |pid: &i32| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).any(|word| word == sandbox_id.as_bytes())
+        };
+        let shims: Vec<i32> = runtime_processes(&self.name).filter(is_its).collect();
+        for pid in &shims {
+            let pid = Pid::from_raw(*pid).context("a process with the id 0")?;
+            kill_process(pid, Signal::KILL).with_context(|| format!("killing the shim of {sandbox_id}"))?;
+        }
+        Ok(shims.len())
+    }
+
+    /// What runs in one container, or a sandbox's own process.
+    pub fn processes_of(&self, id: &str) -> BTreeSet<i32> {
+        let cgroups = cgroups(&self.name);
+        let its = cgroups.iter().filter(|cgroup| cgroup.ends_with(id));
+        its.flat_map(|cgroup| processes_in(cgroup)).collect()
     }
 
     /// Ends the folder's processes and removes its mounts, cgroups, sockets and files.
@@ -225,20 +242,20 @@ fn remove_cgroups(name: &str) -> Result<()> {
 
 /// Living processes of the lab's folder `name`: first containerd and its shims, then what runs in the containers.
 fn processes(name: &str) -> Vec<i32> {
-    let mut found = Vec::new();
-    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids.filter(|pid| *pid != std::process::id() as i32) {
-        if is_runtime_of(pid, name) {
-            found.push(pid);
-        }
-    }
+    let mut found: Vec<i32> = runtime_processes(name).collect();
     for cgroup in cgroups(name) {
         // In version 1 each hierarchy lists it.
         let new: Vec<i32> = processes_in(&cgroup).into_iter().filter(|pid| !found.contains(pid)).collect();
         found.extend(new);
     }
     found
+}
+
+/// Those of them that run in no container.
+fn runtime_processes(name: &str) -> impl Iterator<Item = i32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(move |pid| *pid != std::process::id() as i32 && is_runtime_of(*pid, name))
 }
 
 fn processes_in(cgroup: &Path) -> Vec<i32> {

@@ -56,6 +56,11 @@ impl History {
         histories
     }
 
+    /// Begins anew: what was done so far is not what the test is about.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
     /// Ids of a sandbox's containers that are not removed, with what last happened to them.
     pub(super) fn containers_of(&self, sandbox_id: &str) -> Vec<(String, What)> {
         let mut last = BTreeMap::new();

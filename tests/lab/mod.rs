@@ -11,6 +11,8 @@
 //! | `events` | streams of the runtime's events: read, counted, or held open and not read |
 //! | `workload` | the loads that tests and figures share |
 //! | `history` | what the test's own calls did, to compare with what plegd tells |
+//! | `follower` | a plegd in the test's own process, and all that it tells |
+//! | `truth` | whether plegd's cache is what the runtime says, field by field |
 //!
 //! It owns every process, mount, cgroup and folder that it makes, and removes them even after a panic (`Drop`) or, at the
 //! next run, after a kill. It never touches a containerd that it did not start, and never listens on more than UNIX sockets
@@ -30,15 +32,18 @@ mod containerd;
 mod events;
 mod fetch;
 mod folder;
+mod follower;
 mod history;
 mod image;
 mod pod;
+mod truth;
 mod workload;
 
 pub use client::{CallError, Client};
 pub use containerd::{Containerd, Version};
 pub use events::EventStream;
 pub use folder::{Leftovers, Watcher};
+pub use follower::Follower;
 pub use history::{Entry, History, What};
 pub use pod::{ContainerSpec, Pod};
 pub use workload::{run_pods, run_short_lives};

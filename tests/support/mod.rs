@@ -1,6 +1,7 @@
 //! A plegd on a simulated runtime, in one thread with paused time, and what it told beside what is true.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses what it needs")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{sync::Arc, time::Duration};
 

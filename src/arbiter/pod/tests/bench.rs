@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::super::*;
-use crate::model::{ContainerState, EventType, Labels, SandboxState, Source};
+use crate::{arbiter::ask::Scope, model::*};
 
 /// When the journal began.
 pub(super) const BEGAN: u64 = 0;

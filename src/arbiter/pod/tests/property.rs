@@ -8,7 +8,7 @@ use super::{
     super::*,
     bench::{Bench, at, container, event, read, sandbox},
 };
-use crate::model::{ContainerState, SandboxState};
+use crate::model::*;
 
 const CONTAINERS: [&str; 3] = ["a", "b", "c"];
 const IDS: [&str; 5] = ["a", "b", "c", "s", "t"];

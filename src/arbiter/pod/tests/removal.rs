@@ -4,7 +4,7 @@ use super::{
     super::*,
     bench::{Bench, asks, at, container, event, read, sandbox, wall},
 };
-use crate::model::{ContainerState::*, SandboxState::*};
+use crate::model::{ContainerState::*, SandboxState::*, *};
 
 fn running() -> Bench {
     let mut bench = Bench::new();

@@ -1,10 +1,7 @@
 //! The kubelet's event table (`pkg/kubelet/pleg/generic.go`), pair by pair: what is told between two views.
 
-use super::{
-    super::*,
-    bench::{Bench, at, container, event, read, sandbox},
-};
-use crate::model::{ContainerState::*, SandboxState};
+use super::bench::{Bench, at, container, event, read, sandbox};
+use crate::model::{ContainerState::*, *};
 
 /// How a view of `a` looks; none if it is not there.
 type Seen = Option<crate::model::ContainerState>;

@@ -1,0 +1,194 @@
+//! The figures that the README quotes, each measured on a real containerd 2.x: `cargo bench --bench figures`, as root.
+//!
+//! | room | what it measures |
+//! | --- | --- |
+//! | `short_lives` | whether all of many short containers is told, also after containerd was killed and restarted |
+//! | `latency` | from the runtime's stamp of an event to a subscriber in the process |
+//! | `at_rest` | CPU and memory beside many pods that do nothing, and the time from start to ready |
+//! | `stream_lost` | from the loss of the event stream to the next complete relist |
+//! | `daemon`, `process` | `plegd run` as a child process, what it tells, and what it uses |
+//! | `kubelet` | the kubelet's figures, to compare with |
+//! | `report`, `progress` | the table, the JSON lines, and what is said meanwhile |
+//!
+//! A figure that is above what is asked for is told and is no failure: the machine may be busy. One that could not be
+//! measured is a failure. Everything that is brought up is gone at the end, also after an error or Ctrl-C.
+
+mod at_rest;
+mod daemon;
+mod kubelet;
+mod latency;
+mod node;
+mod process;
+mod progress;
+mod report;
+mod short_lives;
+mod stream_lost;
+
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
+
+use std::{process::ExitCode, thread::available_parallelism, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use futures::future::BoxFuture;
+use plegd::clock::Clock;
+
+use self::{
+    node::Node,
+    report::{Conditions, Reading, Report},
+};
+
+/// The size for which the figures are asked.
+const PODS: usize = 250;
+const CONTAINERS_PER_POD: usize = 2;
+const REST_SECONDS: u64 = 60;
+
+/// Measures plegd on a real containerd and prints what came out beside what is asked for.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench figures --", max_term_width = 100)]
+struct Args {
+    /// Which figures; all if none is named
+    #[arg(value_enum)]
+    figures: Vec<Figure>,
+    /// One JSON object a line instead of the table
+    #[arg(long)]
+    json: bool,
+    /// How many pods, where many are at rest
+    #[arg(long, value_name = "N", default_value_t = PODS)]
+    pods: usize,
+    /// How many seconds are measured while they are at rest
+    #[arg(long, value_name = "N", default_value_t = REST_SECONDS)]
+    seconds: u64,
+    /// Set by `cargo bench`; without it nothing is measured
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What can be measured on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Figure {
+    /// 44 containers of 0.3 s
+    ShortLives,
+    /// 33 more after containerd was killed and restarted
+    Restart,
+    /// From the runtime's stamp to the subscriber
+    Latency,
+    /// CPU and memory beside many pods
+    AtRest,
+    /// From the loss of the stream to a complete relist
+    StreamLost,
+}
+
+/// What the figures share.
+struct Bench {
+    clock: Clock,
+    pods: usize,
+    rest: Duration,
+    /// Many pods at rest, brought up for the first figure that wants them.
+    node: Option<Node>,
+    /// The version of containerd, once there was one.
+    runtime_version: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if !args.bench {
+        eprintln!("figures: nothing is measured without --bench; run `cargo bench --bench figures` as root");
+        return ExitCode::SUCCESS;
+    }
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("figures: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and prints; says whether all could be measured.
+fn run(args: &Args) -> Result<bool> {
+    // As many threads as the daemon has.
+    let threads = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let mut bench = Bench {
+        clock: Clock::system(),
+        pods: args.pods,
+        rest: Duration::from_secs(args.seconds),
+        node: None,
+        runtime_version: None,
+    };
+    let load_before = report::load_average();
+    let wanted: Vec<Figure> = match &args.figures[..] {
+        [] => Figure::value_variants().to_vec(),
+        named => Figure::value_variants().iter().copied().filter(|figure| named.contains(figure)).collect(),
+    };
+    let mut report = Report::default();
+    let complete = tokio.block_on(async {
+        let mut complete = true;
+        for figure in wanted {
+            progress::say(&format!("{figure:?} …"));
+            let measured = tokio::select! {
+                measured = figure.measure(&mut bench) => measured,
+                interrupt = tokio::signal::ctrl_c() => {
+                    interrupt?;
+                    progress::say("interrupted; cleaning up");
+                    return Ok(false);
+                }
+            };
+            match measured.with_context(|| format!("{figure:?} could not be measured")) {
+                Ok(readings) => report.add(readings),
+                Err(error) => {
+                    complete = false;
+                    eprintln!("figures: {error:#}");
+                }
+            }
+        }
+        anyhow::Ok(complete)
+    })?;
+    report.print(&Conditions::now(bench.runtime_version.clone(), load_before), args.json)?;
+    // Removes all pods; needs no async runtime, and may block.
+    drop(bench);
+    Ok(complete)
+}
+
+// === impl Figure ===
+
+impl Figure {
+    fn measure(self, bench: &mut Bench) -> BoxFuture<'_, Result<Vec<Reading>>> {
+        match self {
+            Figure::ShortLives => Box::pin(short_lives::undisturbed(bench)),
+            Figure::Restart => Box::pin(short_lives::after_a_restart(bench)),
+            Figure::Latency => Box::pin(latency::measure(bench)),
+            Figure::AtRest => Box::pin(at_rest::measure(bench)),
+            Figure::StreamLost => Box::pin(stream_lost::measure(bench)),
+        }
+    }
+}
+
+// === impl Bench ===
+
+impl Bench {
+    /// Whether the size is the one for which the figures are asked.
+    fn is_full_size(&self) -> bool {
+        self.pods == PODS && self.rest == Duration::from_secs(REST_SECONDS)
+    }
+
+    /// A containerd with nothing on it.
+    async fn containerd(&mut self) -> Result<lab::Containerd> {
+        let containerd =
+            progress::during("bringing up containerd", lab::Containerd::start(lab::Version::V2_1)).await?;
+        self.runtime_version = Some(containerd.runtime_version().to_owned());
+        Ok(containerd)
+    }
+
+    /// A containerd with many pods at rest, always the same one.
+    async fn node(&mut self) -> Result<&mut Node> {
+        if self.node.is_none() {
+            let containerd = self.containerd().await?;
+            self.node = Some(Node::populate(containerd, self.pods, CONTAINERS_PER_POD).await?);
+        }
+        self.node.as_mut().context("the node was just made")
+    }
+}

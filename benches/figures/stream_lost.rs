@@ -1,0 +1,119 @@
+//! From the loss of the event stream to the end of the first complete relist.
+//!
+//! A real containerd's stream is only lost together with containerd, whose own restart then takes nearly all of the time. So
+//! what plegd adds is measured on the simulated runtime, whose stream can be cut while its other calls go on; and on the real
+//! one, how long after its first answer all is told that happened meanwhile.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use plegd::{
+    app::App,
+    clock::Clock,
+    config::Config,
+    cri::{Endpoint, Link},
+    sim::{Profile, SimRuntime, churn::populate},
+};
+use tokio::time::sleep;
+
+use super::{
+    Bench, CONTAINERS_PER_POD,
+    daemon::{Daemon, Print, Stream},
+    lab::{PATIENCE, eventually},
+    node::Node,
+    progress,
+    report::{Asked, Distribution, Reading, Unit},
+};
+
+const CUTS: u64 = 20;
+/// How many containers die while the real containerd is away.
+const DEATHS: usize = 10;
+
+pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
+    let (clock, pods, full) = (bench.clock.clone(), bench.pods, bench.is_full_size());
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("cri.sock");
+    let simulated = cuts(&clock, pods, &socket);
+    let simulated = progress::during("cutting the stream of the simulated runtime", simulated).await?;
+    let what = |what: &str| format!("stream lost → relisted, {pods} pods: {what}");
+    let asked = if full { Asked::AtMost(100.0) } else { Asked::Nothing };
+    let mut readings = vec![
+        Reading::new("stream_lost_median", what("median"), Unit::Milliseconds, simulated.median())
+            .asked(asked)
+            .note(format!("{CUTS} cuts on the simulated runtime over a UNIX socket")),
+        Reading::new("stream_lost_max", what("longest"), Unit::Milliseconds, simulated.max()).asked(asked),
+    ];
+    readings.extend(restart(&clock, bench.node().await?).await?);
+    Ok(readings)
+}
+
+/// Milliseconds from each cut to the end of the relist after it. A fresh plegd each time, since one and the same would wait
+/// longer and longer before it subscribes again.
+async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution> {
+    let sim = SimRuntime::new(Profile::CONTAINERD_2_1, clock.clone(), 1);
+    sim.change(|truth| populate(truth, 1, pods, CONTAINERS_PER_POD))
+        .map_err(|refused| anyhow::anyhow!("the simulated runtime has refused a pod: {refused:?}"))?;
+    let _served = sim.serve_uds(socket)?;
+    let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut took = Vec::new();
+    for _ in 0..CUTS {
+        let app = App::start(&Config::default(), Link::unix(endpoint.clone()), clock.clone());
+        eventually("the stream to be up", PATIENCE, || async { Ok(app.situation().stream_up) }).await?;
+        // At any moment between two relists, or within one.
+        sleep(Duration::from_millis(rng.u64(200..1200))).await;
+        let fallback = &app.metrics().mode.fallback;
+        let cut = clock.now();
+        sim.cut_streams(None);
+        let relisted = async {
+            while fallback.get_sample_count() == 0 {
+                // The shortest sleep that there is: the figure is up to that much too long.
+                sleep(Duration::from_millis(1)).await;
+            }
+            clock.now()
+        };
+        let relisted = tokio::time::timeout(PATIENCE, relisted).await.context("no relist after the cut")?;
+        took.push(relisted.since(cut).as_secs_f64() * 1e3);
+        app.stop().await;
+    }
+    Distribution::of(took).context("the stream was never cut")
+}
+
+/// containerd is killed, some containers die meanwhile, and it is started again.
+async fn restart(clock: &Clock, node: &mut Node) -> Result<Vec<Reading>> {
+    let daemon = Daemon::start(clock, &node.containerd.endpoint(), Print::Json, Stream::On).await?;
+    daemon.ready().await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    let listed = node.client.list().await?;
+    let victims: Vec<String> = listed.into_iter().take(DEATHS).map(|container| container.id).collect();
+    node.containerd.kill9()?;
+    for victim in &victims {
+        node.containerd.kill_processes_of(victim)?;
+    }
+    let spawned = clock.now();
+    node.containerd.spawn()?;
+    let client = node.client.clone().with_deadline(Duration::from_secs(2));
+    let answer = eventually("containerd to answer", PATIENCE, || async {
+        Ok(client.version().await.ok().map(|_| clock.now()))
+    });
+    let answered = progress::during("restarting containerd", answer).await?;
+    let told = eventually("all deaths to be told", PATIENCE, || async {
+        let told = daemon.told().of(&victims, "ContainerDied");
+        Ok((told.len() >= victims.len()).then(|| told.iter().map(|line| line.read_at).max()).flatten())
+    });
+    let told = told.await?;
+    node.containerd.ready().await?;
+    daemon.stop().await?;
+    let away = answered.since(spawned).as_secs_f64();
+    let note = format!("{} deaths meanwhile; containerd took {away:.1} s to answer", victims.len());
+    let milliseconds = told.since(answered).as_secs_f64() * 1e3;
+    Ok(vec![
+        Reading::new(
+            "restart_told",
+            "real containerd answers again → all told",
+            Unit::Milliseconds,
+            milliseconds,
+        )
+        .note(note),
+    ])
+}

@@ -1,0 +1,440 @@
+//! One observation on its way through a pod: view by view, then what is missing, then what the event itself says.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{Context, Gone, Outcome, PodState, Record, Shown};
+use crate::{
+    arbiter::{
+        ask::{Ask, Scope},
+        rules::{self, Content, Eye, Held, Verdict, View},
+        transitions,
+    },
+    clock::Mono,
+    cri::quirks::Quirk,
+    model::{
+        ContainerStatus, Detail, ObjectId, Observation, Origin, Phase, ReadCause, Ruling, Signal, SignalType,
+        Stamp, Status, Subject,
+    },
+};
+
+/// How long a removal whose death was not told waits for the death: STOPPED may come just after DELETED.
+pub const DEATH_GRACE: Duration = Duration::from_millis(150);
+/// When a container that was made and not started is looked at again: a failed start sends nothing.
+const START_CHECK: Duration = Duration::from_secs(5);
+/// When an exit with code 137 is looked at again, as its reason may have turned into OOMKilled.
+const OOM_CHECK: Duration = Duration::from_millis(1500);
+/// An exit older than this has the reason that it will keep.
+const OOM_SETTLED: f64 = 10.0;
+/// SIGKILL, as the kernel's OOM killer sends it.
+const KILLED: i32 = 137;
+/// When something that was said to be deleted is looked at again, as long as it is still there.
+const AFTER_DELETED: &[Duration] =
+    &[Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+/// When a stopped sandbox is looked at again on a runtime that removes it without a word.
+const AFTER_STOPPED: &[Duration] = &[
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+];
+
+/// One observation on its way through a pod.
+pub(super) struct Step<'a> {
+    pod: &'a mut PodState,
+    observation: &'a Observation,
+    context: &'a Context<'a>,
+    out: Outcome,
+}
+
+// === impl Step ===
+
+impl<'a> Step<'a> {
+    pub(super) fn of(pod: &'a mut PodState, observation: &'a Observation, context: &'a Context<'a>) -> Self {
+        Self { pod, observation, context, out: Outcome::default() }
+    }
+
+    /// Takes the observation through the pod.
+    pub(super) fn through(mut self) -> Outcome {
+        let Observation { sandboxes, containers, origin, .. } = self.observation;
+        // A sandbox is there before its containers and goes after them.
+        let (ready, ending): (Vec<_>, Vec<_>) =
+            sandboxes.iter().partition(|sandbox| sandbox.state.phase() != Phase::Exited);
+        let mut containers: Vec<_> = containers.iter().collect();
+        containers.sort_by_key(|container| container.created_at);
+        ready.into_iter().for_each(|sandbox| self.see(Status::Sandbox(Arc::new(sandbox.clone()))));
+        containers.into_iter().for_each(|container| self.see(Status::Container(Arc::new(container.clone()))));
+        ending.into_iter().for_each(|sandbox| self.see(Status::Sandbox(Arc::new(sandbox.clone()))));
+        self.absences().iter().for_each(|id| self.miss(id));
+        if let Origin::Event(signal) = origin {
+            self.hear(signal);
+        }
+        self.out
+    }
+
+    fn eye(&self) -> Eye {
+        match self.observation.origin {
+            Origin::Event(_) => Eye::Event,
+            Origin::Read(_) => Eye::Read,
+        }
+    }
+
+    /// What the event, if it is one, says about this very id.
+    fn signal_of(&self, id: &ObjectId) -> Option<&Signal> {
+        match &self.observation.origin {
+            Origin::Event(signal) if signal.id == *id => Some(signal),
+            _ => None,
+        }
+    }
+
+    /// Absent containers before absent sandboxes.
+    fn absences(&self) -> Vec<ObjectId> {
+        let is_sandbox = |id: &ObjectId| {
+            self.pod.records.get(id).is_some_and(|record| record.status.subject() == Subject::Sandbox)
+        };
+        let mut absent = self.observation.absent.clone();
+        absent.sort_by_key(is_sandbox);
+        absent
+    }
+
+    /// Something was seen.
+    fn see(&mut self, status: Status) {
+        let id = status.id().clone();
+        match self.pod.records.get(&id) {
+            Some(_) => self.see_known(&id, status),
+            None => self.see_unknown(&id, status),
+        }
+    }
+
+    fn see_unknown(&mut self, id: &ObjectId, status: Status) {
+        let stamp = self.observation.stamp;
+        if let Some(removed_at) = (self.context.removed_at)(id)
+            && !rules::lifts_tombstone(removed_at, self.eye(), stamp)
+        {
+            return self.rule(Ruling::Dead);
+        }
+        let mut shown = Shown::Served;
+        if self.eye() == Eye::Event {
+            if stamp.upper < self.context.began {
+                return self.rule(Ruling::Old);
+            }
+            // A list that began later did not have it: it came and went before that, and only its story is left to tell.
+            let listed = Stamp { lower: self.context.listed, upper: self.context.now };
+            if rules::is_before(stamp.upper, listed) {
+                shown = Shown::AsHistory;
+                self.ask(id, ReadCause::Undecided, Duration::ZERO);
+            } else if self.context.listed.is_some_and(|listed| stamp.upper < listed) {
+                // Within the margin: it may be younger than the list, or gone.
+                self.ask(id, ReadCause::Undecided, Duration::ZERO);
+            } else if self.observation.detail == Detail::Lean {
+                self.ask(id, ReadCause::Hint, Duration::ZERO);
+            }
+        }
+        self.rule(if shown == Shown::Served { Ruling::New } else { Ruling::History });
+        self.out.added.push(id.clone());
+        self.out.changed |= shown == Shown::Served;
+        self.pod.records.insert(id.clone(), Record::new(status.clone(), stamp, shown));
+        self.tell_move(id, None, &status);
+    }
+
+    fn see_known(&mut self, id: &ObjectId, status: Status) {
+        let Some(record) = self.pod.records.get(id) else { return };
+        let status = merge(&record.status, status, &self.observation.origin, self.observation.detail);
+        let held = Held { reached: record.reached, stamp: record.stamp, dissent: record.dissent };
+        let view = View {
+            subject: status.subject(),
+            eye: self.eye(),
+            phase: status.phase(),
+            stamp: self.observation.stamp,
+            content: if status == record.status { Content::Same } else { Content::Other },
+        };
+        match rules::judge(&held, &view) {
+            Verdict::Stale { ahead } => {
+                self.rule(Ruling::Stale);
+                if ahead {
+                    self.ask(id, ReadCause::Undecided, Duration::ZERO);
+                }
+                return;
+            }
+            Verdict::Undecided => {
+                self.rule(Ruling::Undecided);
+                return self.ask(id, ReadCause::Undecided, Duration::ZERO);
+            }
+            Verdict::Backward { dissent } => {
+                self.rule(Ruling::Backward);
+                if let (Some(_), Some(record)) = (dissent, self.pod.records.get_mut(id)) {
+                    record.dissent = dissent;
+                }
+                return self.ask(id, ReadCause::Undecided, Duration::ZERO);
+            }
+            Verdict::Forward => {
+                self.rule(Ruling::Forward);
+                self.take(id, status.clone());
+                self.tell_move(id, held.reached, &status);
+                if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {
+                    // The phases of a list would never show what the event had to leave out, such as an exit's message.
+                    self.ask(id, ReadCause::Hint, Duration::ZERO);
+                }
+            }
+            Verdict::Same => {
+                self.rule(Ruling::Same);
+                self.take(id, status);
+            }
+            Verdict::Refreshed => {
+                self.rule(Ruling::Refreshed);
+                self.out.transitions.push(transitions::changed(&status));
+                self.take(id, status);
+            }
+            Verdict::Corrected => {
+                self.rule(Ruling::Corrected);
+                self.out.transitions.push(transitions::corrected(&status));
+                self.set_reached(id, status.phase());
+                self.take(id, status);
+            }
+            Verdict::Returned => {
+                self.rule(Ruling::Forward);
+                self.take(id, status.clone());
+                self.tell_move(id, None, &status);
+            }
+        }
+        if self.eye() == Eye::Read {
+            self.still_there(id);
+        }
+    }
+
+    /// A view has been found to hold.
+    fn take(&mut self, id: &ObjectId, status: Status) {
+        let stamp = self.observation.stamp;
+        if let Some(record) = self.pod.records.get_mut(id) {
+            self.out.changed |= record.status != status && record.shown == Shown::Served;
+            record.status = status;
+            record.stamp = rules::advance(record.stamp, stamp);
+            record.dissent = None;
+        }
+    }
+
+    fn set_reached(&mut self, id: &ObjectId, phase: Option<Phase>) {
+        if let Some(record) = self.pod.records.get_mut(id) {
+            record.reached = phase;
+        }
+    }
+
+    /// A read has found it; so it is not gone, whatever was said.
+    fn still_there(&mut self, id: &ObjectId) {
+        let lower = self.observation.stamp.lower;
+        let Some(record) = self.pod.records.get_mut(id) else { return };
+        if record.gone.is_some_and(|gone| lower.is_some_and(|lower| lower >= gone.removed_at)) {
+            record.gone = None;
+        }
+        if record.shown == Shown::AsHistory && lower >= self.context.listed {
+            record.shown = Shown::Served;
+            self.out.changed = true;
+        }
+        if let [next, later @ ..] = record.looks {
+            record.looks = later;
+            self.ask(id, ReadCause::Deletion, *next);
+        }
+    }
+
+    /// It has come to a later phase: tell it, and look again where it may change in silence.
+    fn tell_move(&mut self, id: &ObjectId, from: Option<Phase>, status: &Status) {
+        let moves = transitions::moved(from, status, self.signal_of(id));
+        self.out.transitions.extend(moves);
+        if status.phase().is_some() {
+            self.set_reached(id, status.phase());
+        }
+        match status {
+            Status::Container(container) => match container.state.phase() {
+                Some(Phase::Created) => self.ask(id, ReadCause::Start, START_CHECK),
+                Some(Phase::Exited) if self.may_turn_oom(container) => {
+                    self.ask(id, ReadCause::Oom, OOM_CHECK)
+                }
+                _ => {}
+            },
+            Status::Sandbox(_) => {
+                if status.phase() == Some(Phase::Exited) && self.context.quirks.has(Quirk::SilentSandboxes) {
+                    self.look(id, AFTER_STOPPED[0], &AFTER_STOPPED[1..]);
+                }
+            }
+        }
+        if status.phase() == Some(Phase::Exited)
+            && let Some(gone) = self.pod.records.get(id).and_then(|record| record.gone)
+        {
+            self.remove(id, gone.removed_at);
+        }
+    }
+
+    fn may_turn_oom(&self, container: &ContainerStatus) -> bool {
+        let recent = container
+            .finished_at
+            .is_none_or(|finished| self.observation.observed_at.seconds_since(finished) < OOM_SETTLED);
+        recent
+            && container.exit_code == Some(KILLED)
+            && container.reason != "OOMKilled"
+            && self.context.quirks.has(Quirk::LateOomReason)
+    }
+
+    /// A read did not find it.
+    fn miss(&mut self, id: &ObjectId) {
+        let Some(record) = self.pod.records.get(id) else { return };
+        let stamp = self.observation.stamp;
+        if !rules::absence_proves_removal(record.stamp, stamp) {
+            self.rule(Ruling::Undecided);
+            return self.ask(id, ReadCause::Deletion, Duration::ZERO);
+        }
+        match record.gone {
+            Some(gone) if self.context.now < gone.since + DEATH_GRACE => {
+                let left = (gone.since + DEATH_GRACE).since(self.context.now);
+                self.ask(id, ReadCause::Deletion, left);
+            }
+            Some(gone) => self.remove(id, gone.removed_at),
+            None if record.death_untold() && self.context.stream_up => self.mark_gone(id, stamp.upper),
+            None => self.remove(id, stamp.upper),
+        }
+    }
+
+    /// What an event says beside its payload.
+    fn hear(&mut self, signal: &Signal) {
+        let expected = match signal.kind {
+            SignalType::Created => Phase::Created,
+            SignalType::Started => Phase::Running,
+            SignalType::Stopped => Phase::Exited,
+            SignalType::Deleted => return self.hear_deleted(signal),
+        };
+        let upper = self.observation.stamp.upper;
+        match self.pod.records.get(&signal.id) {
+            // The payload was read before that happened, or it has none for this id.
+            Some(record) if record.reached < Some(expected) && !rules::is_before(upper, record.stamp) => {
+                self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
+            }
+            None if (self.context.removed_at)(&signal.id).is_none() && upper >= self.context.began => {
+                self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_deleted(&mut self, signal: &Signal) {
+        let id = &signal.id;
+        let stamp = self.observation.stamp;
+        let Some(record) = self.pod.records.get(id) else {
+            if (self.context.removed_at)(id).is_none() && stamp.upper >= self.context.began {
+                self.rule(Ruling::History);
+                let subject = self.subject_of_unseen(id);
+                self.out.transitions.extend(transitions::removed_unseen(id, subject, signal.stamped_at));
+                self.out.removed.push((id.clone(), stamp.upper));
+            }
+            return;
+        };
+        if rules::is_before(stamp.upper, record.stamp) {
+            // A read that began later has seen it all the same.
+            self.rule(Ruling::Stale);
+            return self.ask(id, ReadCause::Deletion, Duration::ZERO);
+        }
+        let early = match record.status.subject() {
+            Subject::Sandbox => Quirk::SandboxDeletedEarly,
+            Subject::Container => Quirk::ContainerDeletedEarly,
+        };
+        let (early, death_untold) = (self.context.quirks.has(early), record.death_untold());
+        if let Some(record) = self.pod.records.get_mut(id) {
+            record.announced = Some(signal.stamped_at);
+        }
+        if early {
+            self.look(id, Duration::ZERO, AFTER_DELETED);
+        } else if death_untold {
+            self.mark_gone(id, stamp.upper);
+        } else {
+            self.remove(id, stamp.upper);
+        }
+    }
+
+    /// An event about a sandbox carries its own id in the payload, if it carries any.
+    fn subject_of_unseen(&self, id: &ObjectId) -> Subject {
+        if self.observation.sandboxes.iter().any(|sandbox| sandbox.id == *id) {
+            Subject::Sandbox
+        } else {
+            Subject::Container
+        }
+    }
+
+    fn mark_gone(&mut self, id: &ObjectId, removed_at: Mono) {
+        let since = self.context.now;
+        if let Some(record) = self.pod.records.get_mut(id)
+            && record.gone.is_none()
+        {
+            record.gone = Some(Gone { since, removed_at });
+            self.ask(id, ReadCause::Deletion, DEATH_GRACE);
+        }
+    }
+
+    fn remove(&mut self, id: &ObjectId, removed_at: Mono) {
+        if let Some(record) = self.pod.records.remove(id) {
+            self.rule(Ruling::Removed);
+            let told = transitions::removed(record.reached, &record.status, record.announced);
+            self.out.transitions.extend(told);
+            self.out.removed.push((id.clone(), removed_at));
+            self.out.changed |= record.shown == Shown::Served;
+        }
+    }
+
+    /// Looks whether it is still there, and again as long as it is.
+    fn look(&mut self, id: &ObjectId, first: Duration, then: &'static [Duration]) {
+        if let Some(record) = self.pod.records.get_mut(id) {
+            record.looks = then;
+        }
+        self.ask(id, ReadCause::Deletion, first);
+    }
+
+    fn rule(&mut self, ruling: Ruling) {
+        self.out.verdicts.push(ruling);
+    }
+
+    fn ask(&mut self, id: &ObjectId, cause: ReadCause, after: Duration) {
+        let same = |ask: &&mut Ask| ask.cause == cause && ask.after == after;
+        match self.out.asks.iter_mut().find(same) {
+            Some(ask) => ask.scope.join(Scope::Ids(BTreeSet::from([id.clone()]))),
+            None => self.out.asks.push(Ask::id(id, cause, after)),
+        }
+    }
+}
+
+/// What a view says, completed with what it cannot say but is held.
+fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status {
+    match (held, seen) {
+        (Status::Container(held), Status::Container(mut seen)) => {
+            let container = Arc::make_mut(&mut seen);
+            container.created_at = container.created_at.or(held.created_at);
+            if matches!(origin, Origin::Event(_)) {
+                // A container's status does not name its sandbox; an event of CRI-O shows containers of several.
+                container.sandbox_id = held.sandbox_id.clone();
+            }
+            if detail == Detail::Lean {
+                container.started_at = container.started_at.or(held.started_at);
+                container.finished_at = container.finished_at.or(held.finished_at);
+                if container.state == held.state {
+                    container.exit_code = container.exit_code.or(held.exit_code);
+                    if container.reason.is_empty() {
+                        container.reason = held.reason.clone();
+                    }
+                }
+                container.labels = held.labels.clone();
+                container.annotations = held.annotations.clone();
+                container.message = held.message.clone();
+                (container.image, container.image_ref) = (held.image.clone(), held.image_ref.clone());
+            }
+            Status::Container(seen)
+        }
+        (Status::Sandbox(held), Status::Sandbox(mut seen)) => {
+            let sandbox = Arc::make_mut(&mut seen);
+            sandbox.created_at = sandbox.created_at.or(held.created_at);
+            if detail == Detail::Lean {
+                sandbox.labels = held.labels.clone();
+                sandbox.annotations = held.annotations.clone();
+                (sandbox.ips, sandbox.runtime_handler) = (held.ips.clone(), held.runtime_handler.clone());
+            }
+            Status::Sandbox(seen)
+        }
+        // The same id for a container and for a sandbox: no runtime does it. What was there first stays.
+        (held, _) => held.clone(),
+    }
+}
