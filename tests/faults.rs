@@ -25,7 +25,7 @@ async fn survives(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
         let mut world = World::after(profile, seed, roomy, |_| ()).await;
         world.until_evented().await;
         faults.iter().for_each(|(fault, dose)| world.sim.faults().events(*fault, *dose));
-        world.churn(seed, 200).await;
+        world.churn(seed, 150).await;
         assert!(world.sim.faults().happened() > 3, "{faults:?} hardly happened");
         world.sim.faults().clear();
         world.pass(2 * MINUTE).await;

@@ -386,7 +386,7 @@ async fn lists_of_many_megabytes_are_read() {
                     let pod = SandboxSpec::of_pod("default", &format!("big-{n}"), &format!("uid-big-{n}"));
                     let sandbox = truth.run_sandbox(pod.clone()).expect("run");
                     let mut spec = ContainerSpec::of_pod(&pod, "c", 0, "busybox");
-                    spec.annotations.insert("note".into(), "x".repeat(60_000));
+                    spec.annotations.insert("note".into(), "x".repeat(45_000));
                     let id = truth.create_container(&sandbox, spec).expect("create");
                     truth.start_container(&id).expect("start");
                 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use tonic::{Code, Status, TimeoutExpired};
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 use crate::model::Method;
 
@@ -58,7 +58,7 @@ impl CriError {
         let message = status.message().to_owned();
         if let Some(why) = transport_cause(status) {
             // Whoever could not connect has said what to do; one that hung up may be no runtime at all.
-            let hint = if is_below::<tonic::ConnectError>(status) {
+            let hint = if is_below::<ConnectError>(status) {
                 ""
             } else {
                 "; is this the socket of a container runtime, and is it running?"
