@@ -3,6 +3,7 @@
 //! A relist costs two list calls where nothing has changed. It decides nothing itself: what differs is read, and the
 //! arbiter settles the readings. A failed list is an error and never an empty list. Never writes the cache.
 
+mod agenda;
 mod reads;
 
 use std::{collections::HashMap, sync::Arc};

@@ -5,19 +5,16 @@
 //! whose reads hang is from then on read in a lane of its own: it delays no other. What failed is tried again, for ever,
 //! ever more rarely. Never writes the cache.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, time::DelayQueue};
+use tokio_util::sync::CancellationToken;
 
+use super::agenda::{Agenda, Request};
 use crate::{
     arbiter::{Arbiter, Ask, NOW, PodAsk, Scope, pod::DEATH_GRACE},
     cache::Cache,
@@ -29,11 +26,6 @@ use crate::{
         SandboxStatus, Stamp, Subject,
     },
 };
-
-/// Reads that are waited for later, at most: past it they are done at once.
-const DELAYED_AT_MOST: usize = 65_536;
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
 /// Asks for reads. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,49 +52,6 @@ pub struct Reader {
     parallelism: usize,
     requests: mpsc::UnboundedReceiver<Request>,
     reads: Reads,
-}
-
-/// One request, or several for the same pod.
-#[derive(Debug)]
-struct Request {
-    /// The pod; for containers whose pod is not known, the id of their sandbox stands for it.
-    uid: PodUid,
-    pod: Option<PodIdentity>,
-    scope: Scope,
-    cause: ReadCause,
-    after: Duration,
-    /// What a list showed, for what is gone when it is read.
-    seen: Option<Box<Observation>>,
-    /// The sandbox that a list names for a container.
-    sandboxes: HashMap<ObjectId, ObjectId>,
-    /// Dropped when it has been done once.
-    done: Vec<mpsc::Sender<()>>,
-    waiters: Vec<oneshot::Sender<Result<Mono, ReadError>>>,
-}
-
-/// What came of a read.
-struct Finished {
-    uid: PodUid,
-    cause: ReadCause,
-    took: Duration,
-    /// What is still to be read, and why.
-    failed: Option<(Request, Arc<CriError>)>,
-}
-
-#[derive(Debug, Default)]
-struct Failures {
-    count: u32,
-    /// The last one was a hang: it waits in its own lane.
-    hung: bool,
-    /// What is tried again when its time has come; what is asked for meanwhile goes with it.
-    retry: Option<Request>,
-}
-
-/// What becomes due later.
-#[derive(Debug)]
-enum Due {
-    Request(Box<Request>),
-    Retry(PodUid),
 }
 
 // === impl Reads ===
@@ -173,49 +122,6 @@ impl Reads {
     }
 }
 
-// === impl Request ===
-
-impl Request {
-    fn new(uid: PodUid, pod: Option<PodIdentity>, ask: Ask) -> Self {
-        Self {
-            uid,
-            pod,
-            scope: ask.scope,
-            cause: ask.cause,
-            after: ask.after,
-            seen: None,
-            sandboxes: HashMap::new(),
-            done: Vec::new(),
-            waiters: Vec::new(),
-        }
-    }
-
-    /// Both, in one read. A list that was made later has the better view of what may be gone.
-    fn join(&mut self, other: Request) {
-        self.pod = self.pod.take().or(other.pod);
-        self.scope.join(other.scope);
-        // What a relist has found is put down to the relist, whatever else it was to be read for.
-        self.cause = self.cause.min(other.cause);
-        match (&mut self.seen, other.seen) {
-            (Some(seen), Some(more)) => {
-                let known: HashSet<_> =
-                    more.containers.iter().map(|container| container.id.clone()).collect();
-                seen.containers.retain(|container| !known.contains(&container.id));
-                seen.containers.extend(more.containers);
-                let known: HashSet<_> = more.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
-                seen.sandboxes.retain(|sandbox| !known.contains(&sandbox.id));
-                seen.sandboxes.extend(more.sandboxes);
-                seen.stamp.lower = seen.stamp.lower.min(more.stamp.lower);
-            }
-            (seen @ None, more) => *seen = more,
-            (Some(_), None) => {}
-        }
-        self.sandboxes.extend(other.sandboxes);
-        self.done.extend(other.done);
-        self.waiters.extend(other.waiters);
-    }
-}
-
 // === impl Reader ===
 
 impl Reader {
@@ -278,114 +184,18 @@ impl Reader {
             Some(_) => ReadOutcome::Error,
         };
         self.metrics.reads.done.inc((finished.cause, outcome));
-        agenda.finish(finished, outcome == ReadOutcome::Timeout);
+        let failed = finished.failed.map(|(request, _)| request);
+        agenda.finish(finished.uid, failed, outcome == ReadOutcome::Timeout);
     }
 }
 
-/// What is to be read, by pod.
-#[derive(Default)]
-struct Agenda {
-    pending: HashMap<PodUid, Request>,
-    /// Pods in the order in which they came; a pod may stand in it without being pending.
-    order: VecDeque<PodUid>,
-    /// Pods that are being read, and whether in the lane for those that hang.
-    running: HashMap<PodUid, Lane>,
-    delayed: DelayQueue<Due>,
-    failures: HashMap<PodUid, Failures>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lane {
-    Main,
-    Hung,
-}
-
-// === impl Agenda ===
-
-impl Agenda {
-    fn put(&mut self, request: Request) {
-        // One that is due later stays so, whatever is read earlier: what it is to see may not be there yet.
-        if !request.after.is_zero() && self.delayed.len() < DELAYED_AT_MOST {
-            let after = request.after;
-            self.delayed.insert(Due::Request(Box::new(Request { after: NOW, ..request })), after);
-            return;
-        }
-        let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
-        match retry {
-            // Its turn comes with the retry. Only a reader who waits gets a try of its own.
-            Some(retry) if request.waiters.is_empty() => retry.join(Request { done: Vec::new(), ..request }),
-            _ => self.put_now(request),
-        }
-    }
-
-    fn wake(&mut self, due: Due) {
-        match due {
-            Due::Request(request) => self.put(*request),
-            Due::Retry(uid) => {
-                let retry = self.failures.get_mut(&uid).and_then(|failures| failures.retry.take());
-                retry.into_iter().for_each(|request| self.put_now(request));
-            }
-        }
-    }
-
-    fn put_now(&mut self, request: Request) {
-        match self.pending.get_mut(&request.uid) {
-            Some(pending) => pending.join(request),
-            None => {
-                self.order.push_back(request.uid.clone());
-                self.pending.insert(request.uid.clone(), request);
-            }
-        }
-    }
-
-    /// The next pod that may be read: not while it is being read, and not where its lane is full.
-    fn take(&mut self, parallelism: usize) -> Option<Request> {
-        let busy = |running: &HashMap<PodUid, Lane>, lane| running.values().filter(|at| **at == lane).count();
-        let (main, hung) =
-            (busy(&self.running, Lane::Main) < parallelism, busy(&self.running, Lane::Hung) == 0);
-        if !main && !hung {
-            return None;
-        }
-        let at = self.order.iter().position(|uid| {
-            let may = match self.lane(uid) {
-                Lane::Main => main,
-                Lane::Hung => hung,
-            };
-            may && !self.running.contains_key(uid)
-        })?;
-        let uid = self.order.remove(at)?;
-        self.running.insert(uid.clone(), self.lane(&uid));
-        self.pending.remove(&uid)
-    }
-
-    fn lane(&self, uid: &PodUid) -> Lane {
-        match self.failures.get(uid) {
-            Some(Failures { hung: true, .. }) => Lane::Hung,
-            _ => Lane::Main,
-        }
-    }
-
-    fn finish(&mut self, finished: Finished, hung: bool) {
-        self.running.remove(&finished.uid);
-        let Some((request, _)) = finished.failed else {
-            // Another read of the pod may have failed before: that it went well here is no answer to it.
-            if self.failures.get(&finished.uid).is_some_and(|failures| failures.retry.is_none()) {
-                self.failures.remove(&finished.uid);
-            }
-            return;
-        };
-        let failures = self.failures.entry(finished.uid.clone()).or_default();
-        failures.hung = hung;
-        let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);
-        failures.count = failures.count.saturating_add(1);
-        match &mut failures.retry {
-            Some(retry) => retry.join(request),
-            retry @ None => {
-                *retry = Some(request);
-                self.delayed.insert(Due::Retry(finished.uid), wait.mul_f64(1.0 - 0.3 * fastrand::f64()));
-            }
-        }
-    }
+/// What came of a read.
+struct Finished {
+    uid: PodUid,
+    cause: ReadCause,
+    took: Duration,
+    /// What is still to be read, and why.
+    failed: Option<(Request, Arc<CriError>)>,
 }
 
 /// Reads one pod.

@@ -1,0 +1,207 @@
+//! What is to be read of which pod, in which order, and what is tried again. Pure but for the timers of what is due later.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::time::DelayQueue;
+
+use super::ReadError;
+use crate::{
+    arbiter::{Ask, NOW, Scope},
+    clock::Mono,
+    model::{ObjectId, Observation, PodIdentity, PodUid, ReadCause},
+};
+
+/// Reads that are waited for later, at most: past it they are done at once.
+const DELAYED_AT_MOST: usize = 65_536;
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// One request, or several for the same pod.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The pod; for containers whose pod is not known, the id of their sandbox stands for it.
+    pub(super) uid: PodUid,
+    pub(super) pod: Option<PodIdentity>,
+    pub(super) scope: Scope,
+    pub(super) cause: ReadCause,
+    pub(super) after: Duration,
+    /// What a list showed, for what is gone when it is read.
+    pub(super) seen: Option<Box<Observation>>,
+    /// The sandbox that a list names for a container.
+    pub(super) sandboxes: HashMap<ObjectId, ObjectId>,
+    /// Dropped when it has been done once.
+    pub(super) done: Vec<mpsc::Sender<()>>,
+    pub(super) waiters: Vec<oneshot::Sender<Result<Mono, ReadError>>>,
+}
+
+/// What is to be read, by pod.
+#[derive(Default)]
+pub(super) struct Agenda {
+    pub(super) pending: HashMap<PodUid, Request>,
+    /// Pods in the order in which they came; a pod may stand in it without being pending.
+    order: VecDeque<PodUid>,
+    /// Pods that are being read, and whether in the lane for those that hang.
+    pub(super) running: HashMap<PodUid, Lane>,
+    pub(super) delayed: DelayQueue<Due>,
+    pub(super) failures: HashMap<PodUid, Failures>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Main,
+    Hung,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    count: u32,
+    /// The last one was a hang: it waits in its own lane.
+    hung: bool,
+    /// What is tried again when its time has come; what is asked for meanwhile goes with it.
+    retry: Option<Request>,
+}
+
+/// What becomes due later.
+#[derive(Debug)]
+pub(super) enum Due {
+    Request(Box<Request>),
+    Retry(PodUid),
+}
+
+// === impl Request ===
+
+impl Request {
+    pub(super) fn new(uid: PodUid, pod: Option<PodIdentity>, ask: Ask) -> Self {
+        Self {
+            uid,
+            pod,
+            scope: ask.scope,
+            cause: ask.cause,
+            after: ask.after,
+            seen: None,
+            sandboxes: HashMap::new(),
+            done: Vec::new(),
+            waiters: Vec::new(),
+        }
+    }
+
+    /// Both, in one read. A list that was made later has the better view of what may be gone.
+    fn join(&mut self, other: Request) {
+        self.pod = self.pod.take().or(other.pod);
+        self.scope.join(other.scope);
+        // What a relist has found is put down to the relist, whatever else it was to be read for.
+        self.cause = self.cause.min(other.cause);
+        match (&mut self.seen, other.seen) {
+            (Some(seen), Some(more)) => {
+                let known: HashSet<_> =
+                    more.containers.iter().map(|container| container.id.clone()).collect();
+                seen.containers.retain(|container| !known.contains(&container.id));
+                seen.containers.extend(more.containers);
+                let known: HashSet<_> = more.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+                seen.sandboxes.retain(|sandbox| !known.contains(&sandbox.id));
+                seen.sandboxes.extend(more.sandboxes);
+                seen.stamp.lower = seen.stamp.lower.min(more.stamp.lower);
+            }
+            (seen @ None, more) => *seen = more,
+            (Some(_), None) => {}
+        }
+        self.sandboxes.extend(other.sandboxes);
+        self.done.extend(other.done);
+        self.waiters.extend(other.waiters);
+    }
+}
+
+// === impl Agenda ===
+
+impl Agenda {
+    /// Takes it up: at once, later, or with the retry of what has failed.
+    pub(super) fn put(&mut self, request: Request) {
+        // One that is due later stays so, whatever is read earlier: what it is to see may not be there yet.
+        if !request.after.is_zero() && self.delayed.len() < DELAYED_AT_MOST {
+            let after = request.after;
+            self.delayed.insert(Due::Request(Box::new(Request { after: NOW, ..request })), after);
+            return;
+        }
+        let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
+        match retry {
+            // Its turn comes with the retry. Only a reader who waits gets a try of its own.
+            Some(retry) if request.waiters.is_empty() => retry.join(Request { done: Vec::new(), ..request }),
+            _ => self.put_now(request),
+        }
+    }
+
+    /// Something that was to wait has waited long enough.
+    pub(super) fn wake(&mut self, due: Due) {
+        match due {
+            Due::Request(request) => self.put(*request),
+            Due::Retry(uid) => {
+                let retry = self.failures.get_mut(&uid).and_then(|failures| failures.retry.take());
+                retry.into_iter().for_each(|request| self.put_now(request));
+            }
+        }
+    }
+
+    fn put_now(&mut self, request: Request) {
+        match self.pending.get_mut(&request.uid) {
+            Some(pending) => pending.join(request),
+            None => {
+                self.order.push_back(request.uid.clone());
+                self.pending.insert(request.uid.clone(), request);
+            }
+        }
+    }
+
+    /// The next pod that may be read: not while it is being read, and not where its lane is full.
+    pub(super) fn take(&mut self, parallelism: usize) -> Option<Request> {
+        let busy = |running: &HashMap<PodUid, Lane>, lane| running.values().filter(|at| **at == lane).count();
+        let (main, hung) =
+            (busy(&self.running, Lane::Main) < parallelism, busy(&self.running, Lane::Hung) == 0);
+        if !main && !hung {
+            return None;
+        }
+        let at = self.order.iter().position(|uid| {
+            let may = match self.lane(uid) {
+                Lane::Main => main,
+                Lane::Hung => hung,
+            };
+            may && !self.running.contains_key(uid)
+        })?;
+        let uid = self.order.remove(at)?;
+        self.running.insert(uid.clone(), self.lane(&uid));
+        self.pending.remove(&uid)
+    }
+
+    fn lane(&self, uid: &PodUid) -> Lane {
+        match self.failures.get(uid) {
+            Some(Failures { hung: true, .. }) => Lane::Hung,
+            _ => Lane::Main,
+        }
+    }
+
+    /// The pod has been read; what has failed, if anything, is tried again. `hung` says that it was not answered in time.
+    pub(super) fn finish(&mut self, uid: PodUid, failed: Option<Request>, hung: bool) {
+        self.running.remove(&uid);
+        let Some(request) = failed else {
+            // Another read of the pod may have failed before: that it went well here is no answer to it.
+            if self.failures.get(&uid).is_some_and(|failures| failures.retry.is_none()) {
+                self.failures.remove(&uid);
+            }
+            return;
+        };
+        let failures = self.failures.entry(uid.clone()).or_default();
+        failures.hung = hung;
+        let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);
+        failures.count = failures.count.saturating_add(1);
+        match &mut failures.retry {
+            Some(retry) => retry.join(request),
+            retry @ None => {
+                *retry = Some(request);
+                self.delayed.insert(Due::Retry(uid), wait.mul_f64(1.0 - 0.3 * fastrand::f64()));
+            }
+        }
+    }
+}
