@@ -9,7 +9,10 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -60,6 +63,17 @@ pub enum FreshError {
 impl App {
     /// Starts to follow the runtime behind `link`. Must be called in a tokio runtime.
     pub fn start(config: &Config, link: Link, clock: Clock) -> Self {
+        Self::start_with_receiver_on(&Handle::current(), config, link, clock)
+    }
+
+    /// The same, but with the task that holds the event stream on a runtime of its own: whatever keeps this one busy, the
+    /// stream is drained.
+    pub fn start_with_receiver_on(
+        receiver_runtime: &Handle,
+        config: &Config,
+        link: Link,
+        clock: Clock,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let health = Health::new(clock.clone());
         let stop = CancellationToken::new();
@@ -126,7 +140,7 @@ impl App {
                 clock.clone(),
                 metrics.clone(),
             );
-            spawn(&tasks, &stop, receiver.run(stop.clone()));
+            spawn(&tasks, receiver_runtime, &stop, receiver.run(stop.clone()));
         } else {
             signs.stream.bad("switched off by stream.enabled = false");
         }
@@ -137,8 +151,9 @@ impl App {
             metrics: metrics.clone(),
             began: clock.now(),
         };
-        spawn(&tasks, &stop, settler.run(queue));
-        spawn(&tasks, &stop, reader.run(stop.clone()));
+        let here = &Handle::current();
+        spawn(&tasks, here, &stop, settler.run(queue));
+        spawn(&tasks, here, &stop, reader.run(stop.clone()));
         let wires = Wires {
             relister,
             arbiter,
@@ -149,7 +164,7 @@ impl App {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        spawn(&tasks, &stop, Supervisor::new(wires, signs, rhythm).run(stop.clone()));
+        spawn(&tasks, here, &stop, Supervisor::new(wires, signs, rhythm).run(stop.clone()));
         tasks.close();
         Self { cache, journal, reads, health, metrics, situation, clock, stop, tasks }
     }
@@ -274,9 +289,14 @@ impl Settler {
 }
 
 /// A task that panics ends the process: half a plegd would serve what is no longer true.
-fn spawn(tasks: &TaskTracker, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+fn spawn(
+    tasks: &TaskTracker,
+    runtime: &Handle,
+    stop: &CancellationToken,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
     let stop = stop.clone();
-    let task = tasks.spawn(task);
+    let task = tasks.spawn_on(task, runtime);
     tasks.spawn(async move {
         if let Err(error) = task.await
             && error.is_panic()

@@ -21,10 +21,10 @@ use std::{
     future::Future,
     io::{self, Write as _},
     process::ExitCode,
-    thread::available_parallelism,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use tokio::runtime::{Builder, Handle};
 
 use crate::config::{Config, ConfigError};
 
@@ -76,15 +76,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Run(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
             loaded.log();
-            drive(run::run(loaded))
+            drive(|receiver| run::run(loaded, receiver))
         }),
         Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|config: Config| {
             log::begin(&config.log);
-            drive(demo::run(args, config))
+            drive(|receiver| demo::run(args, config, receiver))
         }),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
-            drive(check::run(loaded))
+            drive(|_| check::run(loaded))
         }),
     };
     match ended {
@@ -125,17 +125,17 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Runs a verb to its end.
-fn drive(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    // A node has many cores and plegd little to do: more threads would cost memory and win nothing.
-    let threads = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("plegd-worker")
-        .enable_all()
-        .build()?;
-    let ended = runtime.block_on(verb);
+///
+/// On two threads: the one that holds the runtime's event stream does nothing else and so drains it always; all the rest
+/// is little, and on one thread needs no waking of others.
+fn drive<V: Future<Output = anyhow::Result<()>>>(verb: impl FnOnce(Handle) -> V) -> anyhow::Result<()> {
+    let receiver =
+        Builder::new_multi_thread().worker_threads(1).thread_name("plegd-receiver").enable_all().build()?;
+    let rest = Builder::new_current_thread().enable_all().build()?;
+    let ended = rest.block_on(verb(receiver.handle().clone()));
     // A thread that still writes to a reader who does not read must not keep plegd from ending.
-    runtime.shutdown_background();
+    rest.shutdown_background();
+    receiver.shutdown_background();
     ended
 }
 

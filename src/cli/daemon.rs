@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, thread, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
     task::JoinHandle,
@@ -35,12 +36,17 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// Starts it. What can fail is tried before the runtime is touched.
-    pub(super) async fn start(config: &Config, link: Link, clock: Clock) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        config: &Config,
+        link: Link,
+        clock: Clock,
+        receiver: &Handle,
+    ) -> anyhow::Result<Self> {
         let listener = match config.http.address {
             Some(address) => Some(http::bind(address).await?),
             None => None,
         };
-        let app = App::start(config, link, clock);
+        let app = App::start_with_receiver_on(receiver, config, link, clock);
         let stop = app.stop_token();
         let served = Served { metrics: app.metrics().clone(), health: app.health().clone() };
         let http = listener.map(|listener| {
@@ -98,7 +104,7 @@ fn print<W: io::Write + Send + 'static>(
     stop: CancellationToken,
 ) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
     let (sender, ended) = oneshot::channel();
-    let tokio = tokio::runtime::Handle::current();
+    let tokio = Handle::current();
     let work = move || {
         let result = tokio.block_on(async {
             printer.begin()?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 
 use super::{daemon::Daemon, run::flags};
 use crate::{
@@ -55,14 +56,14 @@ pub struct Args {
 /// # Errors
 ///
 /// If it cannot start.
-pub async fn run(args: Args, config: Config) -> anyhow::Result<()> {
+pub async fn run(args: Args, config: Config, receiver: Handle) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..100_000));
     let folder = Folder::new()?;
     let socket = folder.0.join("runtime.sock");
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), seed);
     let serving = sim.serve_uds(&socket).with_context(|| format!("{} cannot be served", socket.display()))?;
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
-    let daemon = Daemon::start(&config, Link::unix(endpoint), Clock::system()).await?;
+    let daemon = Daemon::start(&config, Link::unix(endpoint), Clock::system(), &receiver).await?;
     introduce(&config, seed, &socket);
 
     let churn = tokio::spawn(Churn::new(args.pods.into()).run(sim, seed, PACE));

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tokio::runtime::Handle;
+
 use super::daemon::Daemon;
 use crate::{
     clock::Clock,
@@ -53,15 +55,15 @@ pub struct Args {
     pub log_format: Option<String>,
 }
 
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until it is told to end, with the event stream held on the runtime `receiver`.
 ///
 /// # Errors
 ///
 /// If it cannot start.
-pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
+pub async fn run(loaded: Loaded, receiver: Handle) -> anyhow::Result<()> {
     let config = loaded.config;
     let link = config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
-    let daemon = Daemon::start(&config, link, Clock::system()).await?;
+    let daemon = Daemon::start(&config, link, Clock::system(), &receiver).await?;
     daemon.run_until(std::future::pending()).await
 }
 
