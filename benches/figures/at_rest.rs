@@ -77,10 +77,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     };
     Ok(vec![
         cpu("cpu_evented", "CPU, evented", evented.plegd).asked(at_most(0.05)).kubelet(kubelet::CPU_EVENTED),
-        cpu("cpu_polling", "CPU, polling", polling.plegd)
-            .asked(at_most(0.16))
-            .kubelet(kubelet::CPU_POLLING)
-            .note(format!("{} relists", relists.count)),
+        cpu("cpu_polling", "CPU, polling", polling.plegd).asked(at_most(0.16)).kubelet(kubelet::CPU_POLLING),
         memory("memory_evented", "evented", &evented.memory).kubelet(kubelet::MEMORY_EVENTED),
         memory("memory_polling", "polling", &polling.memory).kubelet(kubelet::MEMORY_POLLING),
         cpu("containerd_alone", "containerd's CPU alone", alone).kubelet(kubelet::CONTAINERD_ALONE),
@@ -94,7 +91,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
             Unit::Milliseconds,
             relists.mean_seconds() * 1e3,
         )
-        .note("two lists over CRI, compared"),
+        .note(format!("two lists over CRI, compared; {} of them", relists.count)),
         Reading::new(
             "ready_median",
             format!("start → ready, median, {pods} pods"),
