@@ -5,6 +5,8 @@
 //! | `cri.proto` | `OUT_DIR/cri` | the read-only client of the daemon |
 //! | `cri_lab.proto` | `OUT_DIR/sim` | the server of the simulated runtime |
 //! | `cri_lab.proto` | `OUT_DIR/lab` | the tests' client, which the library does not include |
+//! | `plegd/v1/*.proto` | `OUT_DIR/api` | plegd's own messages and clients, and the descriptors for reflection |
+//! | `plegd/v1/*.proto` | `OUT_DIR/api_server` | the servers of the same |
 
 use std::{
     env, fs, io,
@@ -12,12 +14,15 @@ use std::{
     process::Command,
 };
 
+use prost::Message as _;
+
 fn main() -> io::Result<()> {
     note_origin();
     compile("cri", "cri", Side::Client, "crate::cri::codec::SliceCodec")?;
     // Go servers can send strings that are not UTF-8, prost cannot: the simulation has a codec of its own.
     compile("cri_lab", "sim", Side::Server, "crate::sim::codec::SimCodec")?;
-    compile("cri_lab", "lab", Side::Client, "tonic_prost::ProstCodec")
+    compile("cri_lab", "lab", Side::Client, "tonic_prost::ProstCodec")?;
+    compile_api()
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -30,16 +35,42 @@ fn compile(proto: &str, module: &str, side: Side, codec: &str) -> io::Result<()>
     let file = format!("proto/{proto}.proto");
     println!("cargo::rerun-if-changed={file}");
     let descriptors = protox::compile([&file], ["proto"]).map_err(io::Error::other)?;
-    let out =
-        PathBuf::from(env::var_os("OUT_DIR").ok_or(io::Error::other("OUT_DIR is not set"))?).join(module);
-    fs::create_dir_all(&out)?;
     tonic_prost_build::configure()
         .build_client(side == Side::Client)
         .build_server(side == Side::Server)
         .build_transport(false)
         .codec_path(codec)
-        .out_dir(out)
+        .out_dir(out(module)?)
         .compile_fds(descriptors)
+}
+
+/// plegd's own API: messages with clients, and servers of the same messages.
+fn compile_api() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=proto/plegd");
+    let files = ["proto/plegd/v1/pod_lifecycle.proto", "proto/plegd/v1/introspection.proto"];
+    let descriptors = protox::compile(files, ["proto"]).map_err(io::Error::other)?;
+    let api = out("api")?;
+    fs::write(api.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .build_transport(false)
+        .out_dir(api)
+        .compile_fds(descriptors.clone())?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_transport(false)
+        .extern_path(".plegd.v1", "crate::api::v1")
+        // What is sent to many is encoded once: the server's stream is of messages that are bytes already.
+        .extern_path(".plegd.v1.WatchResponse", "crate::api::wire::Encoded")
+        .out_dir(out("api_server")?)
+        .compile_fds(descriptors)
+}
+
+fn out(module: &str) -> io::Result<PathBuf> {
+    let out =
+        PathBuf::from(env::var_os("OUT_DIR").ok_or(io::Error::other("OUT_DIR is not set"))?).join(module);
+    fs::create_dir_all(&out)?;
+    Ok(out)
 }
 
 /// Sets `PLEGD_REVISION`, `PLEGD_RUSTC` and `PLEGD_TARGET` for `src/version.rs`. Nothing here may fail a build: what is not

@@ -1,5 +1,21 @@
-//! What plegd serves: metrics and health over HTTP.
+//! What plegd serves: the pod lifecycle API over gRPC, metrics and health over HTTP.
 //!
 //! Reads what others keep and changes nothing. It never reaches past cache and journal.
 
 pub mod http;
+pub mod wire;
+
+/// Messages and clients of the package `plegd.v1`, generated from `proto/plegd/v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/api/plegd.v1.rs"));
+}
+
+/// Servers of the same.
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
+mod server {
+    include!(concat!(env!("OUT_DIR"), "/api_server/plegd.v1.rs"));
+}
+
+/// The descriptors of the package, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api/descriptors.bin"));
