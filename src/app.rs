@@ -8,10 +8,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,7 +40,7 @@ pub struct App {
     reads: Reads,
     health: Health,
     metrics: Arc<Metrics>,
-    situation: Arc<ArcSwap<Situation>>,
+    situation: watch::Receiver<Situation>,
     clock: Clock,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -112,12 +111,17 @@ impl App {
         let (changed, changes) = mpsc::unbounded_channel();
         let (requests, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let period = config.relist.period;
-        let situation = Arc::new(ArcSwap::from_pointee(Situation {
+        let began = clock.now_both().1;
+        let (situation, situations) = watch::channel(Situation {
+            ready: false,
             mode: Mode::Polling,
+            mode_since: began,
             period,
             runtime: None,
             stream_up: None,
-        }));
+            stream_since: began,
+            stream: "not yet tried".into(),
+        });
         scrape(&metrics, &cache, &journal, &clock, queue.load());
 
         let signs = Signs {
@@ -126,7 +130,7 @@ impl App {
             stream: health.note("event-stream", "not yet tried"),
             runtime: health.note("runtime", "not yet reached"),
             heartbeat: health.heartbeat("supervisor", STUCK_AFTER),
-            situation: situation.clone(),
+            situation,
         };
         let rhythm = Rhythm { period, max_period: config.relist.max_period, jitter: config.relist.jitter };
         if config.stream.enabled {
@@ -142,7 +146,9 @@ impl App {
             );
             spawn(&tasks, receiver_runtime, &stop, receiver.run(stop.clone()));
         } else {
-            signs.stream.bad("switched off by stream.enabled = false");
+            let off = "switched off by stream.enabled = false";
+            signs.stream.bad(off);
+            signs.situation.send_modify(|it| it.stream = off.into());
         }
         let settler = Settler {
             arbiter: arbiter.clone(),
@@ -166,7 +172,7 @@ impl App {
         };
         spawn(&tasks, here, &stop, Supervisor::new(wires, signs, rhythm).run(stop.clone()));
         tasks.close();
-        Self { cache, journal, reads, health, metrics, situation, clock, stop, tasks }
+        Self { cache, journal, reads, health, metrics, situation: situations, clock, stop, tasks }
     }
 
     /// The cache.
@@ -195,8 +201,8 @@ impl App {
     }
 
     /// The mode, the period and the runtime.
-    pub fn situation(&self) -> Arc<Situation> {
-        self.situation.load_full()
+    pub fn situation(&self) -> Situation {
+        self.situation.borrow().clone()
     }
 
     /// The pod as it was at some moment after `newer_than`, none if it was not there: from the cache if that is known to

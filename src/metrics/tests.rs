@@ -129,6 +129,7 @@ fn an_event_counts_for_its_path_and_its_latency() {
         occurred_at: Some(happened),
         observed_at: Wall::from_nanos(happened.as_nanos() + 3_000_000),
         stamped_at: None,
+        labels: Default::default(),
         exit_code: Some(0),
         reason: "Completed".into(),
         inferred: false,
