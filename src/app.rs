@@ -28,6 +28,7 @@ use crate::{
     model::{ContainerState, Mode, Observation, Origin, PodUid, SandboxState, Stamp},
     relister::{ReadError, Reader, Reads, Relister},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
+    watch::{Feed, Request, Watch, WatchError},
 };
 
 /// How long a task that makes no progress counts as alive.
@@ -203,6 +204,21 @@ impl App {
     /// The mode, the period and the runtime.
     pub fn situation(&self) -> Situation {
         self.situation.borrow().clone()
+    }
+
+    /// Tells a snapshot and what changes, or only what changes: see [`crate::watch`].
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError::Invalid`] if the request contradicts itself.
+    pub fn watch(&self, request: Request) -> Result<Watch, WatchError> {
+        self.feed().watch(request)
+    }
+
+    /// What watches are made from.
+    pub fn feed(&self) -> Feed {
+        let (journal, cache) = (self.journal.clone(), self.cache.clone());
+        Feed::new(journal, cache, self.situation.clone(), self.clock.clone(), self.stop.clone())
     }
 
     /// The pod as it was at some moment after `newer_than`, none if it was not there: from the cache if that is known to

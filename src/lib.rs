@@ -29,19 +29,20 @@
 //! | [`arbiter`] | the rules as pure functions, and the shell that applies them under the pod's lock | do I/O, read clocks |
 //! | [`cache`] | what is held of each pod, the index of ids, tombstones | hold a guard across an await |
 //! | [`journal`] | numbered events in a bounded ring, cursors | know gRPC |
+//! | [`watch`] | a snapshot and what follows, for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
 //! | [`ledger`] | compares both paths: who was first, by how much, what the stream missed | change what is told |
 //! | [`supervisor`] | when to relist, the mode machine | decode anything |
 //! | [`metrics`] | every metric, bounded labels | know cache or journal |
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
-//! | [`api`] | what is served over HTTP | reach past cache and journal |
+//! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache, journal and watch |
 //! | [`config`] | defaults, file, environment, flags | be changed once it is given out |
 //! | [`cli`] | parses the command line, calls [`app`] | hold logic |
 //! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
 //!
 //! # Embedding
 //!
-//! [`app::App::start`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::journal`]
-//! subscribes, [`app::App::pod_newer_than`] waits for fresh state.
+//! [`app::App::start`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::watch`] subscribes,
+//! [`app::App::pod_newer_than`] waits for fresh state.
 
 pub mod api;
 pub mod app;
@@ -61,3 +62,4 @@ pub mod relister;
 pub mod sim;
 pub mod supervisor;
 pub mod version;
+pub mod watch;
