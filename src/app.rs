@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     cri::{Client, EventParts, Link},
     evented::{self, Limits, Queue, Receiver},
+    fresh::Fresh,
     health::Health,
     journal::{Capacity, Journal},
     ledger::Ledger,
@@ -38,7 +39,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 pub struct App {
     cache: Cache,
     journal: Journal,
-    reads: Reads,
+    fresh: Fresh,
     health: Health,
     metrics: Arc<Metrics>,
     situation: watch::Receiver<Situation>,
@@ -173,7 +174,8 @@ impl App {
         };
         spawn(&tasks, here, &stop, Supervisor::new(wires, signs, rhythm).run(stop.clone()));
         tasks.close();
-        Self { cache, journal, reads, health, metrics, situation: situations, clock, stop, tasks }
+        let fresh = Fresh::new(cache.clone(), reads, clock.clone());
+        Self { cache, journal, fresh, health, metrics, situation: situations, clock, stop, tasks }
     }
 
     /// The cache.
@@ -233,11 +235,13 @@ impl App {
         newer_than: crate::clock::Mono,
         patience: Duration,
     ) -> Result<Option<Arc<crate::model::Pod>>, FreshError> {
-        if self.cache.read_at(uid).is_none_or(|read_at| read_at <= newer_than) {
-            let fresh = tokio::time::timeout(patience, self.reads.fresh(uid));
-            fresh.await.map_err(|_| FreshError::Deadline(patience))??;
-        }
-        Ok(self.cache.get(uid))
+        let pod = tokio::time::timeout(patience, self.fresh.pod(uid, newer_than)).await;
+        Ok(pod.map_err(|_| FreshError::Deadline(patience))??)
+    }
+
+    /// Gives pods that are not older than a moment.
+    pub fn fresh(&self) -> &Fresh {
+        &self.fresh
     }
 
     /// Stops when this is cancelled.

@@ -28,6 +28,7 @@
 //! | [`relister`] | lists, compares, reads what differs; targeted reads with retries | write the cache |
 //! | [`arbiter`] | the rules as pure functions, and the shell that applies them under the pod's lock | do I/O, read clocks |
 //! | [`cache`] | what is held of each pod, the index of ids, tombstones | hold a guard across an await |
+//! | [`fresh`] | pods that are not older than a moment | serve what is older |
 //! | [`journal`] | numbered events in a bounded ring, cursors | know gRPC |
 //! | [`watch`] | a snapshot and what follows, for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
 //! | [`ledger`] | compares both paths: who was first, by how much, what the stream missed | change what is told |
@@ -57,6 +58,7 @@ pub mod clock;
 pub mod config;
 pub mod cri;
 pub mod evented;
+pub mod fresh;
 pub mod health;
 pub mod journal;
 pub mod ledger;

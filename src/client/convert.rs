@@ -76,7 +76,7 @@ impl TryFrom<&v1::Event> for Event {
         };
         let pod = event.pod.clone().unwrap_or_default();
         // The message has them with the pod only.
-        let labels = event.pod_status.as_ref().map(|pod| pod.labels.clone().into_iter().collect());
+        let labels = event.pod_status.as_ref().map(|pod| pod.labels.clone());
         Ok(Self {
             labels: std::sync::Arc::new(labels.unwrap_or_default()),
             sequence: event.sequence,
