@@ -2,7 +2,11 @@
 //!
 //! Reads what others keep and changes nothing. It never reaches past cache and journal.
 
+mod accept;
+pub mod access;
 pub mod http;
+pub mod listen;
+pub mod standard;
 pub mod wire;
 
 /// Messages and clients of the package `plegd.v1`, generated from `proto/plegd/v1`.

@@ -33,7 +33,7 @@
 //! | [`supervisor`] | when to relist, the mode machine | decode anything |
 //! | [`metrics`] | every metric, bounded labels | know cache or journal |
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
-//! | [`api`] | what is served over HTTP | reach past cache and journal |
+//! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache and journal |
 //! | [`config`] | defaults, file, environment, flags | be changed once it is given out |
 //! | [`cli`] | parses the command line, calls [`app`] | hold logic |
 //! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |

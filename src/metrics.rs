@@ -5,6 +5,7 @@
 //! This room knows neither cache nor journal: figures that are looked up rather than counted are set by hooks that run
 //! before each scrape ([`Metrics::on_scrape`]).
 
+mod api;
 mod events;
 mod family;
 mod labels;
@@ -12,6 +13,7 @@ mod process;
 mod runtime;
 
 pub use self::{
+    api::{Api, Call, CallCode, Refusal},
     events::{Arbitration, Journal, State, Transitions},
     family::{Family, Label, Labels},
     labels::{
@@ -59,6 +61,8 @@ pub struct Metrics {
     pub state: State,
     /// The journal and its subscribers.
     pub journal: Journal,
+    /// What clients ask over gRPC.
+    pub api: Api,
     process: Process,
     registry: Registry,
     /// Held for the whole of a scrape: two at a time would add up the CPU time twice.
@@ -99,6 +103,7 @@ impl Metrics {
             mode: Modes::new(make),
             state: State::new(make),
             journal: Journal::new(make),
+            api: Api::new(make),
             process: Process::new(make),
             registry,
             hooks: Mutex::default(),
