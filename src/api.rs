@@ -5,6 +5,7 @@
 mod accept;
 pub mod access;
 pub mod error_info;
+pub mod grpc;
 pub mod http;
 pub mod introspection;
 pub mod lifecycle;

@@ -189,7 +189,8 @@ impl Inner {
             None | Some(Freshness::Now(false)) => Ok(None),
             Some(Freshness::Now(true)) => Ok(Some(now)),
             Some(Freshness::NewerThan(at)) => {
-                let nanos = at.seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(at.nanos.into()));
+                let nanos =
+                    at.seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(at.nanos.into()));
                 let at = Wall::from_nanos(nanos.unwrap_or_default());
                 match self.fresh.clock().place(at, now) {
                     Stamped::At(at) => Ok(Some(at.min(now))),

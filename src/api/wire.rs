@@ -13,8 +13,7 @@ use crate::{
     cri::RuntimeInfo,
     journal::{Detail, Journal, Record},
     model::{
-        ContainerState, ContainerStatus, Mode, Pod, PodIdentity, SandboxState, SandboxStatus, Source,
-        Subject,
+        ContainerState, ContainerStatus, Mode, Pod, PodIdentity, SandboxState, SandboxStatus, Source, Subject,
     },
     watch::{Gap, GapReason, Hello, Update},
 };
@@ -33,9 +32,8 @@ impl Encoded {
     pub(super) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
         let message = match update {
             Update::Event { record, skipped } => {
-                let bytes = journal.encoded(record, detail, |record| {
-                    message(Told::Event(event(record, detail)))
-                });
+                let bytes =
+                    journal.encoded(record, detail, |record| message(Told::Event(event(record, detail))));
                 return Self(if *skipped == 0 { bytes } else { with_skipped(&bytes, *skipped) });
             }
             Update::Hello(hello) => Told::Hello(node.hello(hello)),

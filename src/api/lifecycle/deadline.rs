@@ -57,7 +57,9 @@ mod tests {
 
     #[test]
     fn every_unit_is_read_and_nothing_else() {
-        for (text, millis) in [("1H", 3_600_000), ("2M", 120_000), ("3S", 3000), ("4m", 4), ("5000u", 5), ("6000000n", 6)] {
+        for (text, millis) in
+            [("1H", 3_600_000), ("2M", 120_000), ("3S", 3000), ("4m", 4), ("5000u", 5), ("6000000n", 6)]
+        {
             assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "S", "1", "1s", "-1S", "+1S", "123456789S", "1 S", "1.5S", "1ä"] {

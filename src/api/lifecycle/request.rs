@@ -45,7 +45,9 @@ impl Wanted {
         let slow_policy = match request.slow_policy() {
             v1::SlowPolicy::Unspecified | v1::SlowPolicy::Resync => SlowPolicy::Resync,
             v1::SlowPolicy::LatestPerPod if detail != Detail::Pod => {
-                return Err(invalid("SLOW_POLICY_LATEST_PER_POD needs DETAIL_POD: an event alone is not the latest state"));
+                return Err(invalid(
+                    "SLOW_POLICY_LATEST_PER_POD needs DETAIL_POD: an event alone is not the latest state",
+                ));
             }
             v1::SlowPolicy::LatestPerPod => SlowPolicy::LatestPerPod,
             v1::SlowPolicy::Fail => SlowPolicy::Fail,
@@ -101,7 +103,8 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
 /// The pod that is meant.
 pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Status> {
     use v1::pod_reference::Pod;
-    let nothing = || invalid("pod is not set: name it by uid, by namespace and name, or by the id of a container");
+    let nothing =
+        || invalid("pod is not set: name it by uid, by namespace and name, or by the id of a container");
     match pod.and_then(|pod| pod.pod).ok_or_else(nothing)? {
         Pod::Uid(uid) if uid.is_empty() => Err(invalid("pod.uid is empty")),
         Pod::Uid(uid) => Ok(Reference::Uid(uid.into())),
@@ -120,7 +123,8 @@ pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<Pod
         Reference::Uid(uid) => Ok(cache.get(uid).map(|pod| pod.identity.uid.clone())),
         Reference::Name { namespace, name } => {
             let pods = cache.list().into_iter();
-            let named = pods.filter(|pod| *pod.identity.namespace == **namespace && *pod.identity.name == **name);
+            let named =
+                pods.filter(|pod| *pod.identity.namespace == **namespace && *pod.identity.name == **name);
             let newest = named.max_by_key(|pod| pod.sandbox().and_then(|sandbox| sandbox.created_at));
             Ok(newest.map(|pod| pod.identity.uid.clone()))
         }

@@ -65,5 +65,7 @@ impl Messages {
 }
 
 fn disconnected() -> Status {
-    Status::aborted("an operator has disconnected this subscriber; resume after the last position if you need to")
+    Status::aborted(
+        "an operator has disconnected this subscriber; resume after the last position if you need to",
+    )
 }

@@ -58,7 +58,9 @@ impl Waiting {
             v1::Condition::SandboxReady => Condition::SandboxReady,
             v1::Condition::PodGone => Condition::PodGone,
             v1::Condition::Unspecified => {
-                return Err(request::invalid("condition is not set, or is one that this plegd does not know"));
+                return Err(request::invalid(
+                    "condition is not set, or is one that this plegd does not know",
+                ));
             }
         };
         Ok(Self { pod, condition })
@@ -112,7 +114,11 @@ impl Waiting {
             Ok::<_, Status>(uid.and_then(|uid| cache.get(&uid)))
         });
         let pod = pod?;
-        Ok(if self.condition.holds(pod.as_deref()) { Found::Met(position, pod) } else { Found::NotYet(position) })
+        Ok(if self.condition.holds(pod.as_deref()) {
+            Found::Met(position, pod)
+        } else {
+            Found::NotYet(position)
+        })
     }
 }
 
