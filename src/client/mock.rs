@@ -191,7 +191,7 @@ impl PodLifecycleService for Mock {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let mut state = self.0.lock();
         state.watches.push(request.into_inner());
-        let mut script = VecDeque::from(state.scripts.pop_front().unwrap_or_default());
+        let script = VecDeque::from(state.scripts.pop_front().unwrap_or_default());
         if let Some(Step::Fail(status)) = script.front() {
             return Err(status.clone());
         }
