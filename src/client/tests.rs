@@ -282,6 +282,23 @@ async fn a_list_follows_the_pages() {
     assert_eq!(tokens, ["", "2", "4"]);
 }
 
+#[tokio::test]
+async fn it_is_reached_over_a_socket_and_over_a_port() {
+    let mock = Mock::with(vec![named("a")]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plegd.sock");
+    mock.serve_unix(&path);
+    let port = mock.serve_tcp().await;
+    for address in
+        [path.display().to_string(), format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}")]
+    {
+        let client = Client::connect(&address.parse().unwrap()).await.unwrap();
+        assert_eq!(client.list_pods(v1::Filter::default()).await.unwrap().pods.len(), 1, "{address}");
+        let position = client.request_read(&PodRef::Uid("a".into())).await.unwrap();
+        assert_eq!(position, at(EPOCH, 8));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_fail_with_what_is_wrong() {
     let client = Mock::with(vec![named("a")]).client();
