@@ -9,13 +9,19 @@
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
+mod columns;
 pub mod connection;
 mod daemon;
 pub mod demo;
+pub mod get;
 mod log;
 pub mod print;
 pub mod run;
+mod target;
 mod version;
+mod view;
+pub mod wait;
+pub mod watch;
 
 use std::{
     ffi::OsString,
@@ -43,6 +49,11 @@ Examples:
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
 
+Where a plegd runs, without root and without the runtime's socket:
+  plegd watch                       what pods do, from now on
+  plegd get pods -o wide            what there is
+  plegd wait --for exited batch/job --timeout 10m
+
 Settings come from defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags.
 Exit codes: 0 clean end, 1 could not start, 64 wrong usage or configuration.";
 
@@ -65,6 +76,12 @@ pub enum Command {
     Demo(demo::Args),
     /// Find the runtime and say its version, whether it has events, and what to expect.
     Check(check::Args),
+    /// Watch what pods do, as a running plegd tells it.
+    Watch(watch::Args),
+    /// Show pods or containers, as a running plegd knows them.
+    Get(get::Args),
+    /// Wait until a pod or a container is running, ready, ended or gone.
+    Wait(wait::Args),
     /// Say which plegd this is.
     Version(version::Args),
 }
@@ -91,6 +108,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             log::begin(&loaded.config.log);
             drive(|_| check::run(loaded))
         }),
+        Some(Command::Watch(args)) => drive(|helper| watch::run(args, helper)),
+        Some(Command::Get(args)) => drive(|_| get::run(args)),
+        Some(Command::Wait(args)) => drive(|_| wait::run(args)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -142,7 +142,7 @@ fn fit(parts: Vec<String>, width: usize) -> String {
 }
 
 /// Names come from whoever made the pod: none may steer the terminal.
-fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
