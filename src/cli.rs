@@ -14,6 +14,8 @@ pub mod demo;
 mod log;
 pub mod print;
 pub mod run;
+pub mod status;
+pub mod subscribers;
 mod version;
 
 use std::{

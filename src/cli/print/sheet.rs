@@ -50,7 +50,13 @@ impl Piece {
         Self { tone, text: plain(text.as_ref()) }
     }
 
-    fn width(&self) -> usize {
+    /// Its first so many characters.
+    pub(in crate::cli) fn cut(&self, width: usize) -> Self {
+        Self { tone: self.tone, text: shorten_end(&self.text, width) }
+    }
+
+    /// How many characters it has.
+    pub(in crate::cli) fn width(&self) -> usize {
         self.text.chars().count()
     }
 }
