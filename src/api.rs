@@ -2,6 +2,7 @@
 //!
 //! Reads what others keep and changes nothing. It never reaches past cache and journal.
 
+pub mod error_info;
 pub mod http;
 pub mod wire;
 
@@ -13,7 +14,7 @@ pub mod v1 {
 
 /// Servers of the same.
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
-mod server {
+pub(crate) mod server {
     include!(concat!(env!("OUT_DIR"), "/api_server/plegd.v1.rs"));
 }
 

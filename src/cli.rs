@@ -9,6 +9,7 @@
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
+pub mod connection;
 mod daemon;
 pub mod demo;
 mod log;

@@ -35,6 +35,7 @@
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
 //! | [`api`] | what is served over HTTP | reach past cache and journal |
 //! | [`config`] | defaults, file, environment, flags | be changed once it is given out |
+//! | [`client`] | the client of the API, for node agents: calls, and a watch that resumes by itself | know the daemon's parts |
 //! | [`cli`] | parses the command line, calls [`app`] | hold logic |
 //! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
 //!
@@ -42,12 +43,15 @@
 //!
 //! [`app::App::start`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::journal`]
 //! subscribes, [`app::App::pod_newer_than`] waits for fresh state.
+//!
+//! A program beside a running plegd uses [`client`] instead, and needs neither root nor the runtime's socket.
 
 pub mod api;
 pub mod app;
 pub mod arbiter;
 pub mod cache;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod cri;

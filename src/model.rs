@@ -5,12 +5,14 @@
 
 mod event;
 mod observation;
+mod position;
 mod status;
 mod words;
 
 pub use self::{
     event::{Event, EventType, Source},
     observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
+    position::{NoPosition, Position},
     status::{
         ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject,
     },

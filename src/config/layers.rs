@@ -20,8 +20,8 @@ pub const FILE_VARIABLE: &str = "PLEGD_CONFIG";
 
 const PREFIX: &str = "PLEGD_";
 
-/// Read when plegd is built, and harmless where a build environment is still set.
-const BUILD_VARIABLES: [&str; 1] = ["PLEGD_REVISION"];
+/// No settings of the daemon, and harmless to it: read when plegd is built, and by the verbs that talk to a running plegd.
+const OTHER_VARIABLES: [&str; 2] = ["PLEGD_REVISION", crate::cli::connection::SOCKET_VARIABLE];
 
 /// All that a configuration is made of.
 #[derive(Clone, Debug, Default)]
@@ -150,7 +150,7 @@ fn environment(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Setting>, O
                 }
                 None => problems.push(Problem { place, message: "its value is not text in UTF-8".into() }),
             }
-        } else if !BUILD_VARIABLES.contains(&name) && !is_service_link(name) {
+        } else if !OTHER_VARIABLES.contains(&name) && !is_service_link(name) {
             problems.push(Problem { place, message: unknown_variable(name) });
         }
     }

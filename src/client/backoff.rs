@@ -1,0 +1,46 @@
+//! How long a watch waits before it connects again.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+/// Each wait is shortened by up to this part, so that the agents of a node do not come back in step.
+const JITTER: f64 = 0.5;
+
+/// The waits between tries: 100 ms, doubled up to 5 s, each shortened by chance. It never gives up.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+// === impl Backoff ===
+
+impl Backoff {
+    /// How long to wait after one more failure.
+    pub(super) fn failed(&mut self) -> Duration {
+        let wait = (FIRST * (1 << self.failures.min(16))).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        wait.mul_f64(1.0 - JITTER * fastrand::f64())
+    }
+
+    /// It has come forward: the next wait is the shortest again.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_five_seconds_until_something_succeeds() {
+        let mut backoff = Backoff::default();
+        for longest in [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0] {
+            let wait = backoff.failed().as_secs_f64();
+            assert!(wait <= longest && wait >= longest * 0.49, "{wait} of {longest}");
+        }
+        backoff.succeeded();
+        assert!(backoff.failed() <= FIRST);
+    }
+}

@@ -1,0 +1,209 @@
+//! How bytes get to plegd, and what to say where they do not.
+
+use std::{
+    error::Error,
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::Path,
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tonic::transport::{Channel, Uri};
+
+use super::Address;
+
+/// How long a connection may take to be made.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// plegd cannot be reached.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// There is no such socket.
+    #[error("there is no socket at {address}: is plegd running, and is this where it listens?")]
+    Missing {
+        /// Where it was looked for.
+        address: Address,
+    },
+    /// Nobody listens there.
+    #[error("nobody listens at {address}: is plegd running?")]
+    Refused {
+        /// Where it was looked for.
+        address: Address,
+    },
+    /// This user may not open the socket.
+    #[error("this user may not open {address}: {rule}")]
+    Forbidden {
+        /// Which socket.
+        address: Address,
+        /// Who may.
+        rule: String,
+    },
+    /// There is something else at this path.
+    #[error("{address} is not a socket: is this where plegd listens?")]
+    NoSocket {
+        /// Where it was looked for.
+        address: Address,
+    },
+    /// Something else went wrong.
+    #[error("{address} cannot be reached: {why}")]
+    Failed {
+        /// Which address.
+        address: Address,
+        /// What the system says.
+        why: String,
+    },
+}
+
+/// A channel that connects when it is first used, and again whenever it was cut.
+pub(super) fn channel(address: Address) -> Channel {
+    let plain = Channel::builder(Uri::from_static("http://localhost")).connect_timeout(PATIENCE);
+    let builder = match &address {
+        // The kernel tells when the other side of a UNIX socket is gone.
+        Address::Unix(_) => plain,
+        Address::Loopback { .. } => plain
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true),
+    };
+    builder.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let address = address.clone();
+        async move { open(&address).await.map_err(io::Error::other) }
+    }))
+}
+
+/// Tries whether plegd can be reached at all.
+pub(super) async fn probe(address: &Address) -> Result<(), ConnectError> {
+    match tokio::time::timeout(PATIENCE, open(address)).await {
+        Ok(opened) => opened.map(drop),
+        Err(_) => Err(ConnectError::Failed {
+            address: address.clone(),
+            why: format!("no answer within {}", humantime::format_duration(PATIENCE)),
+        }),
+    }
+}
+
+/// Bytes to and from plegd.
+trait Bytes: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Bytes for T {}
+
+async fn open(address: &Address) -> Result<TokioIo<Box<dyn Bytes>>, ConnectError> {
+    let bytes: io::Result<Box<dyn Bytes>> = match address {
+        Address::Unix(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as _),
+        Address::Loopback { host, port } => {
+            TcpStream::connect((host.as_str(), *port)).await.map(|stream| Box::new(stream) as _)
+        }
+    };
+    bytes.map(TokioIo::new).map_err(|error| ConnectError::of(address, &error))
+}
+
+// === impl ConnectError ===
+
+impl ConnectError {
+    fn of(address: &Address, error: &io::Error) -> Self {
+        let path = address.path();
+        let is_socket =
+            || path.is_none_or(|path| fs::metadata(path).is_ok_and(|at| at.file_type().is_socket()));
+        let address = address.clone();
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing { address },
+            io::ErrorKind::ConnectionRefused if !is_socket() => Self::NoSocket { address },
+            io::ErrorKind::ConnectionRefused => Self::Refused { address },
+            io::ErrorKind::PermissionDenied => {
+                let rule = path.map_or_else(|| error.to_string(), who_may);
+                Self::Forbidden { address, rule }
+            }
+            _ => Self::Failed { address, why: error.to_string() },
+        }
+    }
+
+    /// The one that led to an error of tonic's.
+    pub(super) fn below<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Self> {
+        std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
+            let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            error.downcast_ref().or_else(|| within.and_then(|error| error.downcast_ref()))
+        })
+    }
+}
+
+/// Who may open a socket that this user may not: its owner and its group, or those of a folder above it that is closed.
+fn who_may(path: &Path) -> String {
+    // Behind a closed folder nothing can be seen: the first thing that can is what is closed.
+    let seen = path.ancestors().find_map(|at| fs::metadata(at).ok().map(|metadata| (at, metadata)));
+    let Some((at, metadata)) = seen else { return "run as root".into() };
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let mode = metadata.mode();
+    let needed = if metadata.is_dir() { 0o010 } else { 0o020 };
+    if mode & needed == 0 {
+        return format!("{} is open to its owner (uid {}) alone; run as root", at.display(), metadata.uid());
+    }
+    let group = group_name(&groups, metadata.gid());
+    format!("{} is open to the group {group}; join it, or run as root", at.display())
+}
+
+/// The name of a group, as `/etc/group` has it; its number where it has none.
+fn group_name(groups: &str, gid: u32) -> String {
+    let number = gid.to_string();
+    let line = groups.lines().find(|line| line.split(':').nth(2) == Some(&number));
+    match line.and_then(|line| line.split(':').next()) {
+        Some(name) => format!("{name:?}"),
+        None => format!("with the id {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &Path, kind: io::ErrorKind) -> String {
+        ConnectError::of(&Address::Unix(path.into()), &kind.into()).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_missing_socket_asks_whether_plegd_runs_there() {
+        let address: Address = "/no/such/plegd.sock".parse().unwrap();
+        assert_eq!(
+            probe(&address).await.unwrap_err().to_string(),
+            "there is no socket at unix:///no/such/plegd.sock: is plegd running, and is this where it listens?"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_serves_is_told_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, file) = (folder.path().join("a.sock"), folder.path().join("file"));
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        fs::write(&file, "").unwrap();
+        let error = probe(&Address::Unix(socket)).await.unwrap_err().to_string();
+        assert!(error.contains("nobody listens") && error.contains("is plegd running?"), "{error}");
+        let error = probe(&Address::Unix(file)).await.unwrap_err().to_string();
+        assert!(error.contains("is not a socket"), "{error}");
+    }
+
+    #[test]
+    fn who_may_not_is_told_who_may() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("a.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mode = |mode| fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o660);
+        let error = refused(&socket, io::ErrorKind::PermissionDenied);
+        assert!(
+            error.contains("is open to the group ") && error.contains("join it, or run as root"),
+            "{error}"
+        );
+        mode(0o600);
+        let error = refused(&socket, io::ErrorKind::PermissionDenied);
+        assert!(error.contains("is open to its owner (uid ") && error.contains("run as root"), "{error}");
+    }
+
+    #[test]
+    fn groups_have_names() {
+        let groups = "root:x:0:\nplegd:x:998:alice,bob\n";
+        assert_eq!(group_name(groups, 998), "\"plegd\"");
+        assert_eq!(group_name(groups, 99), "with the id 99");
+    }
+}

@@ -1,0 +1,112 @@
+//! From the messages of `plegd.v1` to the model.
+
+use prost_types::Timestamp;
+
+use crate::{
+    api::v1,
+    clock::Wall,
+    model::{Event, EventType, PodIdentity, Position, Source, Subject},
+};
+
+/// A message says something that this version does not know: a newer plegd has sent it. Pass over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {field}: {value}")]
+pub struct NotKnown {
+    /// What is not known.
+    pub field: &'static str,
+    /// Its number.
+    pub value: i32,
+}
+
+/// A time of the API as plegd's own type. Times that do not fit, which are centuries away, become the nearest that does.
+pub fn wall(time: &Timestamp) -> Wall {
+    let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    let clamped = nanos.clamp(i64::MIN.into(), i64::MAX.into());
+    Wall::from_nanos(i64::try_from(clamped).unwrap_or_default())
+}
+
+impl From<v1::Position> for Position {
+    fn from(position: v1::Position) -> Self {
+        Self { epoch: position.epoch, sequence: position.sequence }
+    }
+}
+
+impl From<Position> for v1::Position {
+    fn from(position: Position) -> Self {
+        Self { epoch: position.epoch, sequence: position.sequence }
+    }
+}
+
+impl From<EventType> for v1::EventType {
+    fn from(kind: EventType) -> Self {
+        match kind {
+            EventType::ContainerStarted => v1::EventType::ContainerStarted,
+            EventType::ContainerDied => v1::EventType::ContainerDied,
+            EventType::ContainerRemoved => v1::EventType::ContainerRemoved,
+            EventType::ContainerChanged => v1::EventType::ContainerChanged,
+            EventType::PodSync => v1::EventType::PodSync,
+        }
+    }
+}
+
+impl TryFrom<&v1::Event> for Event {
+    type Error = NotKnown;
+
+    fn try_from(event: &v1::Event) -> Result<Self, NotKnown> {
+        let kind = match event.r#type() {
+            v1::EventType::ContainerStarted => EventType::ContainerStarted,
+            v1::EventType::ContainerDied => EventType::ContainerDied,
+            v1::EventType::ContainerRemoved => EventType::ContainerRemoved,
+            v1::EventType::ContainerChanged => EventType::ContainerChanged,
+            v1::EventType::PodSync => EventType::PodSync,
+            v1::EventType::Unspecified => {
+                return Err(NotKnown { field: "type of event", value: event.r#type });
+            }
+        };
+        let subject = match event.subject() {
+            v1::Subject::Container => Subject::Container,
+            v1::Subject::Sandbox => Subject::Sandbox,
+            v1::Subject::Unspecified => return Err(NotKnown { field: "subject", value: event.subject }),
+        };
+        let source = match event.source() {
+            v1::Source::Event => Source::Event,
+            v1::Source::Relist => Source::Relist,
+            v1::Source::Read => Source::Read,
+            v1::Source::Unspecified => return Err(NotKnown { field: "source", value: event.source }),
+        };
+        let pod = event.pod.clone().unwrap_or_default();
+        Ok(Self {
+            sequence: event.sequence,
+            kind,
+            subject,
+            pod: PodIdentity { uid: pod.uid.into(), namespace: pod.namespace.into(), name: pod.name.into() },
+            id: event.container_id.as_str().into(),
+            container_name: event.container_name.as_str().into(),
+            source,
+            occurred_at: event.occurred_at.as_ref().map(wall),
+            observed_at: event.observed_at.as_ref().map(wall).unwrap_or_default(),
+            stamped_at: event.stamped_at.as_ref().map(wall),
+            exit_code: event.exit_code,
+            reason: event.reason.clone(),
+            inferred: event.inferred,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_the_same_in_both_worlds() {
+        let time = Timestamp { seconds: 1_800_000_000, nanos: 123_456_789 };
+        assert_eq!(wall(&time).to_string(), "2027-01-15T08:00:00.123456789Z");
+        assert_eq!(wall(&Timestamp { seconds: i64::MAX, nanos: 0 }).as_nanos(), i64::MAX);
+    }
+
+    #[test]
+    fn what_a_newer_plegd_says_is_not_taken_for_something_else() {
+        let event = v1::Event { r#type: 99, ..Default::default() };
+        assert_eq!(Event::try_from(&event), Err(NotKnown { field: "type of event", value: 99 }));
+    }
+}
