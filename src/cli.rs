@@ -9,10 +9,14 @@
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
+pub mod completions;
 pub mod connection;
 mod daemon;
 pub mod demo;
+mod introspect;
 mod log;
+pub mod log_level;
+pub mod man;
 pub mod print;
 pub mod run;
 pub mod status;
@@ -40,6 +44,7 @@ Examples:
   plegd check                       find this node's runtime and say what to expect of it
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
+  plegd status                      how the plegd of this node does, and what needs attention
 
 Settings come from defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags.
 Exit codes: 0 clean end, 1 could not start, 64 wrong usage or configuration.";
@@ -63,6 +68,16 @@ pub enum Command {
     Demo(demo::Args),
     /// Find the runtime and say its version, whether it has events, and what to expect.
     Check(check::Args),
+    /// Say how the running plegd does: its mode, both paths beside each other, and what needs attention.
+    Status(status::Args),
+    /// List who watches the running plegd, or disconnect one.
+    Subscribers(subscribers::Args),
+    /// Change what the running plegd logs.
+    LogLevel(log_level::Args),
+    /// Print what a shell needs to complete this command line.
+    Completions(completions::Args),
+    /// Print the manual.
+    Man(man::Args),
     /// Say which plegd this is.
     Version(version::Args),
 }
@@ -76,6 +91,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match command {
         None => Cli::command().print_help().map_err(anyhow::Error::from),
         Some(Command::Version(args)) => version::print(&args),
+        Some(Command::Completions(args)) => completions::print(args, Cli::command()),
+        Some(Command::Man(args)) => man::print(&args, Cli::command()),
+        Some(Command::Status(args)) => ask(status::run(args)),
+        Some(Command::Subscribers(args)) => ask(subscribers::run(args)),
+        Some(Command::LogLevel(args)) => ask(log_level::run(args)),
         Some(Command::Run(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
             loaded.log();
@@ -139,6 +159,15 @@ fn drive<V: Future<Output = anyhow::Result<()>>>(verb: impl FnOnce(Handle) -> V)
     // A thread that still writes to a reader who does not read must not keep plegd from ending.
     rest.shutdown_background();
     receiver.shutdown_background();
+    ended
+}
+
+/// Runs a verb that talks to a running plegd.
+fn ask(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(verb);
+    // What waits for a key that nobody presses must not keep it from ending.
+    runtime.shutdown_background();
     ended
 }
 

@@ -6,10 +6,11 @@ pub(in crate::cli) mod screen;
 #[cfg(test)]
 pub(in crate::cli) mod tests;
 
+use super::{connection::Connection, introspect::Introspect};
 use crate::{
     api::v1::{GetStatusResponse, Subscriber},
     cli::print::answer::{Output, page, show, show_json},
-    clock::Wall,
+    clock::{Clock, Wall},
 };
 
 const EXAMPLES: &str = "\
@@ -22,9 +23,12 @@ Examples:
 Exit codes: 0 plegd is ready, 1 it is not or could not be reached, 64 wrong usage.";
 
 /// Flags of `plegd status`.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    /// Where plegd is.
+    #[command(flatten)]
+    pub connection: Connection,
     /// How to answer
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
@@ -48,6 +52,22 @@ impl View<'_> {
     pub(in crate::cli) fn slowest(&self) -> Option<&Subscriber> {
         self.subscribers.iter().max_by_key(|subscriber| subscriber.lag)
     }
+}
+
+/// Says how plegd does.
+///
+/// # Errors
+///
+/// If it cannot be reached, does not answer, or is not ready.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let introspect = Introspect::over(&args.connection.client().await?);
+    let status = introspect.status().await?;
+    // How plegd does is worth showing also where the list cannot be had.
+    let subscribers = introspect.subscribers().await.unwrap_or_default().subscribers;
+    let view = View { status: &status, subscribers: &subscribers, now: Clock::system().wall() };
+    print(&view, args.output)?;
+    anyhow::ensure!(status.ready, "{} is not ready: the first relist is not complete", status.node_name);
+    Ok(())
 }
 
 /// Prints it in the form that is wanted.

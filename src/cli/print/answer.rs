@@ -11,7 +11,7 @@ use super::{
     coloured, terminal_width,
     text::{Paint, duration, wall},
 };
-use crate::api::v1::Position;
+use crate::{api::v1, model::Position};
 
 /// A screen is at least so wide, in characters.
 const NARROW: usize = 80;
@@ -21,12 +21,12 @@ const WIDE: usize = 160;
 /// Who is to read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// A person.
+    /// For people
     #[default]
     Table,
-    /// A person who wants to know more.
+    /// For people who want to know more
     Wide,
-    /// A program.
+    /// For programs
     Json,
 }
 
@@ -59,6 +59,6 @@ pub(in crate::cli) fn seconds(time: Option<&prost_types::Duration>) -> Option<f6
 }
 
 /// A position: the epoch as 16 hexadecimal digits, a colon, the sequence number.
-pub(in crate::cli) fn position(position: Option<&Position>) -> Option<String> {
-    position.map(|position| format!("{:016x}:{}", position.epoch, position.sequence))
+pub(in crate::cli) fn position(position: Option<&v1::Position>) -> Option<String> {
+    position.map(|position| Position::from(*position).to_string())
 }

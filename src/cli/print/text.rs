@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prost_types::{Duration as WireDuration, Timestamp};
 
+pub(in crate::cli) use crate::client::wall;
 use crate::clock::Wall;
 
 /// Writes colours, or none.
@@ -97,11 +98,6 @@ pub(in crate::cli) fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
-}
-
-/// A moment that came over the wire.
-pub(in crate::cli) fn wall(at: &Timestamp) -> Wall {
-    Wall::from_nanos(at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into()))
 }
 
 /// A duration that came over the wire; zero if it is negative or not set.

@@ -105,8 +105,8 @@ fn not_ready(view: &View<'_>) -> Option<Concern> {
 
 fn stream_down(view: &View<'_>) -> Option<Concern> {
     let evented = view.status.evented.as_ref().filter(|evented| !evented.up)?;
-    // What can never be up is no concern; the mode says what follows from it.
-    if has(view, Quirk::NoEvents) || !view.status.ready {
+    // What can never be up is no concern: the mode says what follows from it. Nor is it one where nothing answers at all.
+    if has(view, Quirk::NoEvents) || !view.status.ready || overdue(view).is_some() {
         return None;
     }
     if evented.state.contains("stream.enabled") {
@@ -131,19 +131,28 @@ fn stream_down(view: &View<'_>) -> Option<Concern> {
 }
 
 fn relist_late(view: &View<'_>) -> Option<Concern> {
+    let (last, period) = overdue(view)?;
+    let (last, period, log) = (span(last), span(period), log_of(view));
+    let evented = view.status.evented.as_ref();
+    match evented.filter(|evented| !evented.up && !has(view, Quirk::NoEvents)) {
+        Some(evented) => bad(format!(
+            "The runtime does not answer: no relist was complete for {last}, and the event stream is down ({}). Is it \
+             running? {log} may say why; plegd comes back by itself once the runtime does.",
+            evented.state,
+        )),
+        None => bad(format!(
+            "No relist was complete for {last}, though one is due every {period}: the runtime does not answer its lists. \
+             Does `crictl ps` hang too? Then look at {log}."
+        )),
+    }
+}
+
+/// Since when no relist was complete and how often one is due, if that is far too long ago.
+fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
     let generic = view.status.generic.as_ref()?;
     let last = age(view.now, generic.last_success_at.as_ref()?);
     let period = duration(generic.period.as_ref());
-    if last < (period * 3).max(period + LATE) {
-        return None;
-    }
-    bad(format!(
-        "No relist was complete for {}, though one is due every {}: the runtime does not answer its lists. Does \
-         `crictl ps` hang too? Then look at {}.",
-        span(last),
-        span(period),
-        log_of(view),
-    ))
+    (last >= (period.saturating_mul(3)).max(period.saturating_add(LATE))).then_some((last, period))
 }
 
 /// Misses matter while the stream is not trusted; once it is, they are history.

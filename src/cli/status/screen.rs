@@ -9,9 +9,10 @@ use super::{
     concerns::{concerns, has, held, missed, missed_by_type},
 };
 use crate::{
-    api::v1::{EventedPath, GenericPath, Latency, Mode, Position},
+    api::v1::{EventedPath, GenericPath, Latency, Mode},
     cli::{
         print::{
+            answer::position,
             sheet::{Piece, Sheet},
             text::{Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, wall},
         },
@@ -85,7 +86,7 @@ fn node(view: &View<'_>, sheet: &mut Sheet) {
 fn mode(view: &View<'_>, sheet: &mut Sheet) {
     let status = view.status;
     let up = status.evented.as_ref().is_some_and(|evented| evented.up);
-    let period = span_of(status.generic.as_ref());
+    let period = period(status.generic.as_ref());
     let why = match status.mode() {
         Mode::Unspecified => String::new(),
         Mode::Evented => format!("the stream is trusted, a relist every {period} checks it"),
@@ -97,7 +98,8 @@ fn mode(view: &View<'_>, sheet: &mut Sheet) {
         Mode::Polling => format!("the stream is down, a relist every {period} instead"),
     };
     let since = status.mode_since.as_ref().map(|at| format!(" for {}", span(age(view.now, at))));
-    sheet.labelled("MODE", &[mode_name(view), since.unwrap_or_default().into(), format!(": {why}").into()]);
+    let why = if why.is_empty() { why } else { format!(": {why}") };
+    sheet.labelled("MODE", &[mode_name(view), since.unwrap_or_default().into(), why.into()]);
 }
 
 fn runtime(view: &View<'_>, quirks: Quirks, sheet: &mut Sheet) {
@@ -139,7 +141,7 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
         |at: Option<&Timestamp>| at.map_or("never".into(), |at| format!("{} ago", span(age(view.now, at))));
 
     row("PATHS", Piece::new(Tone::Heading, "EVENTED"), Piece::new(Tone::Heading, "GENERIC"));
-    row("state", stream_state(view, evented), format!("a relist every {}", span_of(Some(generic))).into());
+    row("state", stream_state(view, evented), relist_state(generic));
     row("last activity", ago(evented.last_message_at.as_ref()).into(), {
         let tone = if generic.last_success_at.is_some() { Tone::Plain } else { Tone::Bad };
         Piece::new(tone, ago(generic.last_success_at.as_ref()))
@@ -175,6 +177,13 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
         all => format!("{}: {}", count(all), missed_by_type(evented)),
     };
     row("missed", Piece::new(Tone::warn_if(missed(evented) > 0), by_type), "".into());
+}
+
+fn relist_state(generic: &GenericPath) -> Piece {
+    match generic.period {
+        None => "not begun".into(),
+        Some(_) => format!("a relist every {}", period(Some(generic))).into(),
+    }
 }
 
 fn stream_state(view: &View<'_>, evented: &EventedPath) -> Piece {
@@ -219,7 +228,7 @@ fn outcome(view: &View<'_>, sheet: &mut Sheet) {
         "JOURNAL",
         &[format!(
             "head {}, holds {}, {}",
-            position(journal.head.as_ref()),
+            position(journal.head.as_ref()).unwrap_or("-".into()),
             counted(held(view), "event"),
             bytes(journal.bytes),
         )
@@ -238,7 +247,8 @@ fn outcome(view: &View<'_>, sheet: &mut Sheet) {
     );
     let cpu = duration(status.cpu_time.as_ref());
     let share = status.started_at.as_ref().map(|at| age(view.now, at)).filter(|up| *up > Duration::ZERO);
-    let share = share.map(|up| format!(" ({:.2}% of one)", 100.0 * cpu.as_secs_f64() / up.as_secs_f64()));
+    let share =
+        share.map(|up| format!(" ({:.2}% of one core)", 100.0 * cpu.as_secs_f64() / up.as_secs_f64()));
     sheet.labelled(
         "PROCESS",
         &[format!(
@@ -263,13 +273,10 @@ pub(in crate::cli) fn census(view: &View<'_>) -> String {
     )
 }
 
-/// A position as it is written: the epoch as 16 hexadecimal digits, a colon, the number.
-pub(in crate::cli) fn position(position: Option<&Position>) -> String {
-    position.map_or("-".into(), |position| format!("{:016x}:{}", position.epoch, position.sequence))
-}
-
-fn span_of(generic: Option<&GenericPath>) -> String {
-    span(duration(generic.and_then(|generic| generic.period.as_ref())))
+/// How often a relist is due.
+fn period(generic: Option<&GenericPath>) -> String {
+    let period = generic.and_then(|generic| generic.period.as_ref());
+    period.map_or("-".into(), |period| span(duration(Some(period))))
 }
 
 fn percentiles(latencies: Option<&Latency>) -> String {

@@ -110,6 +110,7 @@ fn ill() -> GetStatusResponse {
         evented.since = ago(180);
         evented.state = "the runtime cannot be reached: connection refused\u{1b}[2J".into();
         evented.disconnects = 2;
+        evented.last_message_at = ago(190);
         evented.missed = vec![
             Missed { r#type: "stopped".into(), count: 2 },
             Missed { r#type: "deleted".into(), count: 1 },
@@ -156,6 +157,28 @@ fn a_node_that_is_well_is_seen_to_be() {
         text,
         "\
 NODE      READY  node-7, plegd 0.1.0, up 3d 4h since 2027-01-12 04:00:00Z
+MODE      evented for 2h 13m: the stream is trusted, a relist every 1m checks it
+RUNTIME   containerd v2.1.9, CRI v1
+QUIRKS    ReplaysBacklog, SlowSubscriberBlocksRuntime, SandboxDeletedEarly,
+          LateOomReason
+
+PATHS           EVENTED                         GENERIC
+state           up 2h 14m                       a relist every 1m
+last activity   1s ago                          23s ago
+in all          48,211 messages                 4,130 relists, 0 failed
+                2 connects, 1 lost              each took p50 12ms, p99 30ms
+seen first      12,345 (99.8%)                  12 by relist, 8 by read
+detection       p50 0.44ms, p99 1.5ms           p50 480ms, p99 980ms
+missed          0
+
+ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
+          refused 34 stale, 5 dead, 2 backward; 0 corrected
+PODS      44 pods (43 ready), 132 containers (120 running)
+JOURNAL   head 0000123456789abc:12365, holds 12,365 events, 3.2 MiB
+WATCHERS  2 subscribers, 0 gaps, the slowest 12 behind (3: logger)
+PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
+
+Nothing needs attention.
 "
     );
 }
@@ -168,6 +191,34 @@ fn a_node_in_trouble_says_what_and_what_to_do() {
     assert_eq!(
         text,
         "\
+NODE      READY  node-7, plegd 0.1.0, up 3d 4h since 2027-01-12 04:00:00Z
+MODE      polling for 3m: the stream is down, a relist every 1s instead
+RUNTIME   containerd v2.1.9, CRI v1
+QUIRKS    ReplaysBacklog, SlowSubscriberBlocksRuntime, SandboxDeletedEarly,
+          LateOomReason
+
+PATHS           EVENTED                         GENERIC
+state           down 3m: the runtime cannot be… a relist every 1s
+last activity   3m 10s ago                      3m 2s ago
+in all          48,211 messages                 4,130 relists, 170 failed
+                2 connects, 2 lost              each took p50 12ms, p99 30ms
+seen first      12,345 (99.8%)                  12 by relist, 8 by read
+detection       p50 0.44ms, p99 1.5ms           p50 480ms, p99 980ms
+missed          3: 2 stopped, 1 deleted
+
+ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
+          refused 34 stale, 5 dead, 2 backward; 0 corrected
+PODS      44 pods (43 ready), 132 containers (120 running)
+JOURNAL   head 0000123456789abc:12365, holds 10,000 events, 3.2 MiB
+WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger�)
+PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
+
+!! The runtime does not answer: no relist was complete for 3m 2s, and the event
+   stream is down (the runtime cannot be reached: connection refused�[2J). Is it
+   running? `journalctl -u containerd` may say why; plegd comes back by itself
+   once the runtime does.
+! Subscriber 3 (logger�) is 9,000 events behind; at 10,000 it loses some. `plegd
+  subscribers` shows all, `plegd subscribers disconnect 3` ends it.
 "
     );
 }
@@ -180,6 +231,28 @@ fn what_is_not_known_yet_is_not_made_up() {
     assert_eq!(
         text,
         "\
+NODE      NOT READY  node-7, plegd 0.1.0
+MODE      unknown
+RUNTIME   not known: it has not answered yet
+
+PATHS           EVENTED                         GENERIC
+state           down                            not begun
+last activity   never                           never
+in all          0 messages                      0 relists, 0 failed
+                0 connects, 0 lost              each took -
+seen first      0                               0 by relist, 0 by read
+detection       -                               -
+missed          0
+
+ARBITER   0 seen by both, 0 by events only, 0 by relists only
+          refused 0 stale, 0 dead, 0 backward; 0 corrected
+PODS      0 pods (0 ready), 0 containers (0 running)
+JOURNAL   head -, holds 0 events, 0 B
+WATCHERS  0 subscribers, 0 gaps
+PROCESS   0 B resident, 0s of CPU
+
+!! Not ready: the runtime has not answered yet. Is it running? `plegd check`
+   tries it; the key runtime.endpoint says where it is looked for.
 "
     );
 }
@@ -193,7 +266,7 @@ fn colours_mark_what_is_good_and_what_is_bad() {
     let text = shown(&ill(), &[], true);
     assert!(text.contains("\x1b[1;31mpolling\x1b[0m"), "{text:?}");
     assert!(text.contains("\x1b[33m4,130 relists, 170 failed\x1b[0m"), "{text:?}");
-    assert!(text.contains("\x1b[1;31m!! The event stream"), "{text:?}");
+    assert!(text.contains("\x1b[1;31m!! The runtime does not answer"), "{text:?}");
 }
 
 /// What is of concern about `well()`, changed so.

@@ -13,6 +13,9 @@ use crate::{
     clock::Wall,
 };
 
+/// Wider than any table.
+const UNBOUNDED: usize = usize::MAX / 2;
+
 /// The list as a table of this width.
 pub(in crate::cli) fn table(list: &ListSubscribersResponse, now: Wall, width: usize, paint: Paint) -> String {
     if list.subscribers.is_empty() {
@@ -29,7 +32,7 @@ pub(super) fn wide(list: &ListSubscribersResponse, paint: Paint) -> String {
     if list.subscribers.is_empty() {
         return "Nobody watches.\n".into();
     }
-    let mut sheet = Sheet::new(usize::MAX - 1, paint);
+    let mut sheet = Sheet::new(UNBOUNDED, paint);
     let rows: Vec<_> = list.subscribers.iter().map(wide_row).collect();
     sheet.table(&WIDE_COLUMNS, &rows);
     sheet.into_text()
@@ -46,7 +49,7 @@ const fn right(heading: &'static str) -> Column {
 const COLUMNS: [Column; 10] = [
     right("ID"),
     left("NAME", Some(8)),
-    left("PEER", Some(10)),
+    left("PEER", Some(15)),
     left("SINCE", None),
     right("POSITION"),
     right("LAG"),
@@ -115,13 +118,13 @@ fn filter(subscriber: &Subscriber) -> &str {
     if subscriber.filter.is_empty() { "-" } else { &subscriber.filter }
 }
 
-/// `uid=0,pid=1234`, or an address.
+/// User and process as `0/1234`, or an address.
 pub(in crate::cli) fn peer_text(subscriber: &Subscriber) -> String {
     match subscriber.peer.as_ref().and_then(|peer| peer.peer.as_ref()) {
         None => "-".into(),
         Some(peer::Peer::Process(process)) => match process.pid {
-            Some(pid) => format!("uid={},pid={pid}", process.uid),
-            None => format!("uid={}", process.uid),
+            Some(pid) => format!("{}/{pid}", process.uid),
+            None => format!("{}/?", process.uid),
         },
         Some(peer::Peer::Network(network)) => network.address.clone(),
     }
