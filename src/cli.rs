@@ -21,6 +21,7 @@ pub mod print;
 pub mod run;
 pub mod status;
 pub mod subscribers;
+pub mod top;
 mod version;
 
 use std::{
@@ -70,6 +71,8 @@ pub enum Command {
     Check(check::Args),
     /// Say how the running plegd does: its mode, both paths beside each other, and what needs attention.
     Status(status::Args),
+    /// Watch what happens on this node, redrawn every second: events by type, the busiest pods, who lags behind.
+    Top(top::Args),
     /// List who watches the running plegd, or disconnect one.
     Subscribers(subscribers::Args),
     /// Change what the running plegd logs.
@@ -94,6 +97,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Completions(args)) => completions::print(args, Cli::command()),
         Some(Command::Man(args)) => man::print(&args, Cli::command()),
         Some(Command::Status(args)) => ask(status::run(args)),
+        Some(Command::Top(args)) => ask(top::run(args)),
         Some(Command::Subscribers(args)) => ask(subscribers::run(args)),
         Some(Command::LogLevel(args)) => ask(log_level::run(args)),
         Some(Command::Run(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {

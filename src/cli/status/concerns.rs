@@ -61,7 +61,7 @@ pub(super) fn missed(evented: &EventedPath) -> u64 {
 }
 
 /// How many events the journal holds.
-pub(super) fn held(view: &View<'_>) -> u64 {
+pub(in crate::cli) fn held(view: &View<'_>) -> u64 {
     let Some(journal) = &view.status.journal else { return 0 };
     let head = journal.head.map_or(0, |head| head.sequence);
     head.saturating_add(1).saturating_sub(journal.oldest)
