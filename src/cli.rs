@@ -14,10 +14,17 @@ pub mod connection;
 mod daemon;
 pub mod demo;
 pub mod get;
+pub mod completions;
+mod introspect;
 mod log;
+pub mod log_level;
+pub mod man;
 pub mod print;
 pub mod run;
 mod target;
+pub mod status;
+pub mod subscribers;
+pub mod top;
 mod version;
 mod view;
 pub mod wait;
@@ -48,6 +55,7 @@ Examples:
   plegd check                       find this node's runtime and say what to expect of it
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
+  plegd status                      how the plegd of this node does, and what needs attention
 
 Where a plegd runs, without root and without the runtime's socket:
   plegd watch                       what pods do, from now on
@@ -82,6 +90,18 @@ pub enum Command {
     Get(get::Args),
     /// Wait until a pod or a container is running, ready, ended or gone.
     Wait(wait::Args),
+    /// Say how the running plegd does: its mode, both paths beside each other, and what needs attention.
+    Status(status::Args),
+    /// Watch what happens on this node, redrawn every second: events by type, the busiest pods, who lags behind.
+    Top(top::Args),
+    /// List who watches the running plegd, or disconnect one.
+    Subscribers(subscribers::Args),
+    /// Change what the running plegd logs.
+    LogLevel(log_level::Args),
+    /// Print what a shell needs to complete this command line.
+    Completions(completions::Args),
+    /// Print the manual.
+    Man(man::Args),
     /// Say which plegd this is.
     Version(version::Args),
 }
@@ -95,6 +115,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match command {
         None => Cli::command().print_help().map_err(anyhow::Error::from),
         Some(Command::Version(args)) => version::print(&args),
+        Some(Command::Completions(args)) => completions::print(args, Cli::command()),
+        Some(Command::Man(args)) => man::print(&args, Cli::command()),
+        Some(Command::Status(args)) => ask(status::run(args)),
+        Some(Command::Top(args)) => ask(top::run(args)),
+        Some(Command::Subscribers(args)) => ask(subscribers::run(args)),
+        Some(Command::LogLevel(args)) => ask(log_level::run(args)),
         Some(Command::Run(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             let log = log::begin(&loaded.config.log);
             loaded.log();
@@ -108,7 +134,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             log::begin(&loaded.config.log);
             drive(|_| check::run(loaded))
         }),
-        Some(Command::Watch(args)) => drive(|helper| watch::run(args, helper)),
+        Some(Command::Watch(args)) => drive(|threads| watch::run(args, threads.api)),
         Some(Command::Get(args)) => drive(|_| get::run(args)),
         Some(Command::Wait(args)) => drive(|_| wait::run(args)),
     };
@@ -167,6 +193,15 @@ fn drive<V: Future<Output = anyhow::Result<()>>>(verb: impl FnOnce(Threads) -> V
     rest.shutdown_background();
     api.shutdown_background();
     receiver.shutdown_background();
+    ended
+}
+
+/// Runs a verb that talks to a running plegd.
+fn ask(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(verb);
+    // What waits for a key that nobody presses must not keep it from ending.
+    runtime.shutdown_background();
     ended
 }
 

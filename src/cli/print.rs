@@ -3,9 +3,12 @@
 //! Every call returns what the writer says, so that the caller may take a closed pipe for a wish to end. Writing blocks as
 //! long as the reader does: not for a task that others wait for.
 
+pub(in crate::cli) mod answer;
+pub(in crate::cli) mod sheet;
 mod table;
+pub(in crate::cli) mod text;
 
-pub(super) use self::table::plain;
+pub(super) use self::text::plain;
 pub use self::table::{Table, terminal_width};
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::text::{plain, shorten_end, shorten_middle};
 use crate::model::{Event, EventType, Subject};
 
 /// What a table is at least, and what it is where nobody says how wide the terminal is.
@@ -141,40 +142,9 @@ fn fit(parts: Vec<String>, width: usize) -> String {
     text
 }
 
-/// Names come from whoever made the pod: none may steer the terminal.
-pub(in crate::cli) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-fn shorten_end(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// Keeps both ends: the beginning of a pod's name says what it is, the end which one.
-fn shorten_middle(text: &str, width: usize) -> String {
-    let length = text.chars().count();
-    if length <= width {
-        return text.to_owned();
-    }
-    let kept = width.saturating_sub(1);
-    let (head, tail) = (kept - kept / 2, kept / 2);
-    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_shortened_in_the_middle() {
-        assert_eq!(shorten_middle("kube-system/coredns", 19), "kube-system/coredns");
-        assert_eq!(shorten_middle("kube-system/coredns-7db6d8ff4d-x2x9z", 18), "kube-syst…4d-x2x9z");
-        assert_eq!(shorten_middle("ünïcödé/pöd", 6), "ünï…öd");
-        assert_eq!(shorten_middle("abc", 1), "…");
-    }
 
     #[test]
     fn lateness_is_short_whatever_it_is() {

@@ -1,0 +1,69 @@
+//! `plegd log-level`: what a running plegd logs.
+
+use super::{connection::Connection, introspect::Introspect, print::answer::show};
+use crate::config::{Filter, Value};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd log-level                                    what the configuration says
+  plegd log-level debug
+  plegd log-level info,plegd::relister=trace
+  plegd log-level info                               back again
+
+A change lasts until the next one, or until plegd ends. The key log.level is what it
+begins with.";
+
+/// Flags of `plegd log-level`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where plegd is.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// off, error, warn, info, debug or trace, for all or by module: info,plegd::relister=debug
+    #[arg(value_name = "LEVEL", value_parser = <Filter as Value>::parse)]
+    pub level: Option<Filter>,
+}
+
+/// Changes what is logged, or says what the configuration has for it.
+///
+/// # Errors
+///
+/// If plegd cannot be reached or does not answer.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let introspect = Introspect::over(&args.connection.client().await?);
+    let answer = match args.level {
+        Some(level) => {
+            let level = level.text();
+            let previous = introspect.set_log_level(&level).await?;
+            format!("{level} (was {previous})\n")
+        }
+        None => format!("{}\n", configured(&introspect.config().await?.toml)),
+    };
+    Ok(show(&answer)?)
+}
+
+/// The level in a configuration file; plegd's default where it has none.
+fn configured(file: &str) -> String {
+    let level = file.parse::<toml::Table>().ok().and_then(|file| {
+        let level = file.get("log")?.get("level")?.as_str()?;
+        Some(level.to_owned())
+    });
+    level.unwrap_or_else(|| Filter::info().text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_is_found_in_the_configuration() {
+        assert_eq!(
+            configured("[log]\nlevel = \"info,plegd::relister=debug\"\n"),
+            "info,plegd::relister=debug"
+        );
+        for without in ["", "[log]\nformat = \"json\"\n", "no configuration"] {
+            assert_eq!(configured(without), "info", "{without}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `plegd man`: the manual, one page a verb, from the command line's own description.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::Command;
+
+use super::print::answer::show;
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd man | man -l -                               the page plegd(1)
+  plegd man --dir /usr/local/share/man/man1          all pages
+  plegd man --dir . && man ./plegd-run.1";
+
+/// Flags of `plegd man`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Write all pages into this folder, which is made if need be [default: plegd(1) on stdout]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// A page of the manual.
+struct Page {
+    /// Its file.
+    name: String,
+    /// Its text, as roff.
+    text: String,
+}
+
+/// Prints the first page on stdout or writes all into a folder.
+pub(super) fn print(args: &Args, command: Command) -> anyhow::Result<()> {
+    let pages = pages(command)?;
+    match &args.dir {
+        Some(dir) => write(&pages, dir),
+        None => Ok(pages.first().map_or(Ok(()), |page| show(&page.text))?),
+    }
+}
+
+fn write(pages: &[Page], dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("the folder {} cannot be made", dir.display()))?;
+    for page in pages {
+        let path = dir.join(&page.name);
+        fs::write(&path, &page.text).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    let mut out = io::stdout().lock();
+    Ok(writeln!(out, "{} pages were written to {}", pages.len(), dir.display())?)
+}
+
+/// The page of `plegd` and those of all its verbs.
+fn pages(mut command: Command) -> io::Result<Vec<Page>> {
+    command = command.disable_help_subcommand(true);
+    command.build();
+    let mut pages = Vec::new();
+    let mut left = vec![command];
+    while let Some(command) = left.pop() {
+        let man = clap_mangen::Man::new(command.clone());
+        let mut text = Vec::new();
+        man.render(&mut text)?;
+        let text = keep_lines(&String::from_utf8_lossy(&text));
+        pages.push(Page { name: man.get_filename(), text });
+        left.extend(command.get_subcommands().cloned());
+    }
+    Ok(pages)
+}
+
+/// Examples are lines, not prose that may be filled.
+fn keep_lines(page: &str) -> String {
+    page.replacen(".SH EXTRA\n", ".SH NOTES\n.nf\n", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_verb_has_a_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("man1");
+        write(&pages(Cli::command()).unwrap(), &dir).unwrap();
+        for verb in Cli::command().get_subcommands() {
+            let page = fs::read_to_string(dir.join(format!("plegd-{}.1", verb.get_name()))).unwrap();
+            assert!(page.contains(".SH SYNOPSIS"), "{page}");
+        }
+        assert!(dir.join("plegd.1").exists());
+        assert!(dir.join("plegd-subscribers-disconnect.1").exists());
+    }
+
+    #[test]
+    fn the_first_page_is_that_of_plegd() {
+        let pages = pages(Cli::command()).unwrap();
+        assert_eq!(pages[0].name, "plegd.1");
+        assert!(pages[0].text.contains("Examples:\n"), "{}", pages[0].text);
+    }
+}

@@ -1,0 +1,64 @@
+//! How an answer is printed: for people or for programs, and how programs read times and positions.
+//!
+//! Programs read the fields of `plegd.v1` by their names. A time is RFC 3339 in UTC with nanoseconds; a duration is a number
+//! of seconds, in a field named so; a position is text. What is not set is null.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use super::{
+    coloured, terminal_width,
+    text::{Paint, duration, wall},
+};
+use crate::{api::v1, model::Position};
+
+/// A screen is at least so wide, in characters.
+const NARROW: usize = 80;
+/// Wider ones are hard to follow with the eye.
+const WIDE: usize = 160;
+
+/// Who is to read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For people who want to know more
+    Wide,
+    /// For programs
+    Json,
+}
+
+/// How wide stdout is and whether it has colours.
+pub(in crate::cli) fn page() -> (usize, Paint) {
+    let out = io::stdout();
+    (terminal_width(&out).clamp(NARROW, WIDE), Paint(coloured(out.is_terminal())))
+}
+
+/// Writes it all to stdout.
+pub(in crate::cli) fn show(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes it to stdout as an indented JSON object.
+pub(in crate::cli) fn show_json(answer: &impl Serialize) -> io::Result<()> {
+    show(&(serde_json::to_string_pretty(answer)? + "\n"))
+}
+
+/// A time, as programs read it.
+pub(in crate::cli) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
+    at.map(|at| wall(at).to_string())
+}
+
+/// A duration in seconds.
+pub(in crate::cli) fn seconds(time: Option<&prost_types::Duration>) -> Option<f64> {
+    time.map(|time| duration(Some(time)).as_secs_f64())
+}
+
+/// A position: the epoch as 16 hexadecimal digits, a colon, the sequence number.
+pub(in crate::cli) fn position(position: Option<&v1::Position>) -> Option<String> {
+    position.map(|position| Position::from(*position).to_string())
+}

@@ -1,0 +1,256 @@
+//! How names, times and amounts are written for people, and how a text is coloured and cut without harm.
+//!
+//! Pure: what the time is and whether there are colours comes in as a value.
+
+use std::time::Duration;
+
+use prost_types::{Duration as WireDuration, Timestamp};
+
+pub(in crate::cli) use crate::client::wall;
+use crate::clock::Wall;
+
+/// Writes colours, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Paint(pub(in crate::cli) bool);
+
+/// What a text says about itself by its colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::cli) enum Tone {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// It names what follows.
+    Heading,
+    /// It is as it should be.
+    Good,
+    /// It should be looked at.
+    Warn,
+    /// It is wrong.
+    Bad,
+    /// It is of little weight.
+    Dim,
+}
+
+// === impl Paint ===
+
+impl Paint {
+    /// The text in the colour of its tone.
+    pub(in crate::cli) fn paint(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Plain => "",
+            Tone::Heading => "1",
+            Tone::Good => "32",
+            Tone::Warn => "33",
+            Tone::Bad => "1;31",
+            Tone::Dim => "2",
+        };
+        if !self.0 || code.is_empty() || text.is_empty() {
+            return text.to_owned();
+        }
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+// === impl Tone ===
+
+impl Tone {
+    /// `Warn` if there is any, else `Plain`.
+    pub(in crate::cli) fn warn_if(any: bool) -> Self {
+        if any { Tone::Warn } else { Tone::Plain }
+    }
+}
+
+/// Names come from whoever made the pod: none may steer the terminal.
+pub(in crate::cli) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Keeps the beginning.
+pub(in crate::cli) fn shorten_end(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Keeps both ends: the beginning of a pod's name says what it is, the end which one.
+pub(in crate::cli) fn shorten_middle(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let (head, tail) = (kept - kept / 2, kept / 2);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+}
+
+/// Lines of words, each no longer than `width`; a word that is longer is cut.
+pub(in crate::cli) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let word = shorten_end(word, width);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
+}
+
+/// A duration that came over the wire; zero if it is negative or not set.
+pub(in crate::cli) fn duration(wire: Option<&WireDuration>) -> Duration {
+    wire.and_then(|wire| Duration::try_from(*wire).ok()).unwrap_or_default()
+}
+
+/// How long ago it was; zero if that is yet to come, as for a clock that was stepped back.
+pub(in crate::cli) fn age(now: Wall, at: &Timestamp) -> Duration {
+    Duration::try_from_secs_f64(now.seconds_since(wall(at))).unwrap_or_default()
+}
+
+/// `2027-01-15 08:00:00Z`.
+pub(in crate::cli) fn date_and_time(at: Wall) -> String {
+    let text = at.to_string();
+    format!("{} {}Z", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
+}
+
+/// A span of time by its two largest units: `0.3s`, `23s`, `3m 5s`, `2h 13m`, `3d 4h`.
+pub(in crate::cli) fn span(time: Duration) -> String {
+    let two = |large: u64, unit: &str, small: u64, part: &str| match small {
+        0 => format!("{large}{unit}"),
+        small => format!("{large}{unit} {small}{part}"),
+    };
+    match time.as_secs() {
+        0..10 if time.as_millis() >= 9_950 => "10s".into(),
+        0..10 if time.subsec_millis() >= 50 => format!("{:.1}s", time.as_secs_f64()),
+        secs @ 0..60 => format!("{secs}s"),
+        secs @ 60..3_600 => two(secs / 60, "m", secs % 60, "s"),
+        secs @ 3_600..86_400 => two(secs / 3_600, "h", secs % 3_600 / 60, "m"),
+        secs => two(secs / 86_400, "d", secs % 86_400 / 3_600, "h"),
+    }
+}
+
+/// A short time, to two places or so: `0.44ms`, `1.5ms`, `12ms`, `1.3s`.
+pub(in crate::cli) fn latency(time: Duration) -> String {
+    let millis = time.as_secs_f64() * 1e3;
+    match millis {
+        ..0.995 => format!("{millis:.2}ms"),
+        ..9.95 => format!("{millis:.1}ms"),
+        ..999.5 => format!("{millis:.0}ms"),
+        _ => span(time),
+    }
+}
+
+/// `1,234,567`.
+pub(in crate::cli) fn count(number: impl Into<u64>) -> String {
+    let digits = number.into().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 pod`, `2 pods`.
+pub(in crate::cli) fn counted(number: impl Into<u64>, one: &str) -> String {
+    let number = number.into();
+    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// `812 B`, `3.2 MiB`.
+pub(in crate::cli) fn bytes(number: u64) -> String {
+    let mut value = number as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1023.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{number} B") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shortened_in_the_middle() {
+        assert_eq!(shorten_middle("kube-system/coredns", 19), "kube-system/coredns");
+        assert_eq!(shorten_middle("kube-system/coredns-7db6d8ff4d-x2x9z", 18), "kube-syst…4d-x2x9z");
+        assert_eq!(shorten_middle("ünïcödé/pöd", 6), "ünï…öd");
+        assert_eq!(shorten_middle("abc", 1), "…");
+    }
+
+    #[test]
+    fn spans_are_short_whatever_they_are() {
+        for (millis, text) in [
+            (0, "0s"),
+            (300, "0.3s"),
+            (1_000, "1s"),
+            (9_949, "9.9s"),
+            (9_960, "10s"),
+            (23_400, "23s"),
+            (60_000, "1m"),
+            (185_000, "3m 5s"),
+            (7_980_000, "2h 13m"),
+            (273_600_000, "3d 4h"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), text, "{millis}");
+        }
+        for (micros, text) in [
+            (0, "0.00ms"),
+            (440, "0.44ms"),
+            (1_500, "1.5ms"),
+            (12_400, "12ms"),
+            (999_400, "999ms"),
+            (1_300_000, "1.3s"),
+        ] {
+            assert_eq!(latency(Duration::from_micros(micros)), text, "{micros}");
+        }
+    }
+
+    #[test]
+    fn amounts_can_be_read_at_a_glance() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(count(number as u64), text);
+        }
+        assert_eq!(counted(1_u32, "pod"), "1 pod");
+        assert_eq!(counted(0_u32, "pod"), "0 pods");
+        for (number, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (3_355_443, "3.2 MiB"),
+            (1 << 41, "2.0 TiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
+    }
+
+    #[test]
+    fn times_of_the_wire_never_break_anything() {
+        let at = |seconds, nanos| Timestamp { seconds, nanos };
+        assert_eq!(date_and_time(wall(&at(1_800_000_000, 5))), "2027-01-15 08:00:00Z");
+        assert_eq!(date_and_time(wall(&at(i64::MIN, -5))), "1970-01-01 00:00:00Z");
+        assert_eq!(date_and_time(wall(&at(i64::MAX, i32::MAX))).len(), 20);
+        let now = Wall::from_nanos(1_800_000_000_000_000_000);
+        assert_eq!(age(now, &at(1_799_999_990, 0)), Duration::from_secs(10));
+        assert_eq!(age(now, &at(1_900_000_000, 0)), Duration::ZERO);
+        assert_eq!(duration(Some(&WireDuration { seconds: -1, nanos: 0 })), Duration::ZERO);
+    }
+
+    #[test]
+    fn words_are_wrapped_and_never_longer_than_the_line() {
+        assert_eq!(wrap("one two  three\nfour", 9), ["one two", "three", "four"]);
+        assert_eq!(wrap("incomprehensible", 5), ["inco…"]);
+        assert!(wrap("", 5).is_empty());
+    }
+}

@@ -1,0 +1,81 @@
+//! `plegd status`: how this node's plegd does, on one screen.
+
+pub(in crate::cli) mod concerns;
+mod json;
+pub(in crate::cli) mod screen;
+#[cfg(test)]
+pub(in crate::cli) mod tests;
+
+use super::{connection::Connection, introspect::Introspect};
+use crate::{
+    api::v1::{GetStatusResponse, Subscriber},
+    cli::print::answer::{Output, page, show, show_json},
+    clock::{Clock, Wall},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd status
+  plegd status -o wide                               with what each quirk of the runtime means
+  plegd status -o json | jq .evented.detection
+  watch -n 5 plegd status
+
+Exit codes: 0 plegd is ready, 1 it is not or could not be reached, 64 wrong usage.";
+
+/// Flags of `plegd status`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where plegd is.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// What is looked at, and when.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct View<'a> {
+    /// How plegd does.
+    pub(in crate::cli) status: &'a GetStatusResponse,
+    /// Who watches.
+    pub(in crate::cli) subscribers: &'a [Subscriber],
+    /// Now.
+    pub(in crate::cli) now: Wall,
+}
+
+// === impl View ===
+
+impl View<'_> {
+    /// The subscriber that is furthest behind.
+    pub(in crate::cli) fn slowest(&self) -> Option<&Subscriber> {
+        self.subscribers.iter().max_by_key(|subscriber| subscriber.lag)
+    }
+}
+
+/// Says how plegd does.
+///
+/// # Errors
+///
+/// If it cannot be reached, does not answer, or is not ready.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let introspect = Introspect::over(&args.connection.client().await?);
+    let status = introspect.status().await?;
+    // How plegd does is worth showing also where the list cannot be had.
+    let subscribers = introspect.subscribers().await.unwrap_or_default().subscribers;
+    let view = View { status: &status, subscribers: &subscribers, now: Clock::system().wall() };
+    print(&view, args.output)?;
+    anyhow::ensure!(status.ready, "{} is not ready: the first relist is not complete", status.node_name);
+    Ok(())
+}
+
+/// Prints it in the form that is wanted.
+fn print(view: &View<'_>, output: Output) -> std::io::Result<()> {
+    let (width, paint) = page();
+    match output {
+        Output::Json => show_json(&json::Status::from(view.status)),
+        Output::Table => show(&screen::screen(view, screen::Quirks::Names, width, paint)),
+        Output::Wide => show(&screen::screen(view, screen::Quirks::Meaning, width, paint)),
+    }
+}

@@ -1,0 +1,216 @@
+//! What an operator should look at, each in a sentence or two with what to do about it.
+//!
+//! Pure rules over what plegd tells of itself. What is in order, and what a runtime is like for good, is no concern.
+
+use std::time::Duration;
+
+use super::View;
+use crate::{
+    api::v1::{EventedPath, Mode},
+    cli::{
+        print::text::{Tone, age, count, counted, duration, latency, span},
+        subscribers::called,
+    },
+    cri::quirks::Quirk,
+};
+
+/// A stream that is lost is mostly back within this time.
+const HICCUP: Duration = Duration::from_secs(10);
+/// By how much a relist may be late before that is told, at least.
+const LATE: Duration = Duration::from_secs(30);
+/// Events later than this are of little use for what plegd is for.
+const SLOW: Duration = Duration::from_secs(1);
+/// From how few events on a percentile says something.
+const ENOUGH: u64 = 100;
+
+/// Something to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Concern {
+    /// `Bad` or `Warn`.
+    pub(in crate::cli) tone: Tone,
+    /// What is the matter and what to do.
+    pub(in crate::cli) text: String,
+}
+
+/// All there is to look at, the worst first.
+pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
+    let rules = [not_ready, stream_down, relist_late, misses, late_events, lag, gaps];
+    let mut found: Vec<Concern> = rules.iter().filter_map(|rule| rule(view)).collect();
+    found.sort_by_key(|concern| concern.tone != Tone::Bad);
+    found
+}
+
+/// Whether the runtime is known to have this quirk. Names are compared by their letters alone, however they are joined.
+pub(super) fn has(view: &View<'_>, quirk: Quirk) -> bool {
+    let letters = |name: &str| -> String {
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    let name = letters(&format!("{quirk:?}"));
+    view.status.quirks.iter().any(|known| letters(&known.name) == name)
+}
+
+/// The misses by type: `2 stopped, 1 deleted`.
+pub(super) fn missed_by_type(evented: &EventedPath) -> String {
+    let by_type = evented.missed.iter().filter(|missed| missed.count > 0);
+    by_type.map(|missed| format!("{} {}", count(missed.count), missed.r#type)).collect::<Vec<_>>().join(", ")
+}
+
+/// The misses of all types.
+pub(super) fn missed(evented: &EventedPath) -> u64 {
+    evented.missed.iter().map(|missed| missed.count).sum()
+}
+
+/// How many events the journal holds.
+pub(in crate::cli) fn held(view: &View<'_>) -> u64 {
+    let Some(journal) = &view.status.journal else { return 0 };
+    let head = journal.head.map_or(0, |head| head.sequence);
+    head.saturating_add(1).saturating_sub(journal.oldest)
+}
+
+/// Where the runtime's own log is.
+fn log_of(view: &View<'_>) -> String {
+    let name = view.status.runtime.as_ref().map_or("", |runtime| runtime.name.as_str());
+    let unit = match name.to_ascii_lowercase().as_str() {
+        "cri-o" => "crio".to_owned(),
+        "" => "containerd".to_owned(),
+        name => name.to_owned(),
+    };
+    format!("`journalctl -u {unit}`")
+}
+
+fn bad(text: String) -> Option<Concern> {
+    Some(Concern { tone: Tone::Bad, text })
+}
+
+fn warn(text: String) -> Option<Concern> {
+    Some(Concern { tone: Tone::Warn, text })
+}
+
+fn not_ready(view: &View<'_>) -> Option<Concern> {
+    if view.status.ready {
+        return None;
+    }
+    bad(match &view.status.runtime {
+        None => {
+            "Not ready: the runtime has not answered yet. Is it running? `plegd check` tries it; the key \
+                 runtime.endpoint says where it is looked for."
+        }
+        Some(_) => {
+            "Not ready: the first relist is not complete. If this lasts longer than a minute, look whether the runtime \
+             still answers: `plegd check`."
+        }
+    }
+    .into())
+}
+
+fn stream_down(view: &View<'_>) -> Option<Concern> {
+    let evented = view.status.evented.as_ref().filter(|evented| !evented.up)?;
+    // What can never be up is no concern: the mode says what follows from it. Nor is it one where nothing answers at all.
+    if has(view, Quirk::NoEvents) || !view.status.ready || overdue(view).is_some() {
+        return None;
+    }
+    if evented.state.contains("stream.enabled") {
+        return warn("The event stream is switched off in plegd's configuration: stream.enabled = true makes use of it.".into());
+    }
+    if has(view, Quirk::EventsOffByDefault) && evented.messages == 0 {
+        return warn(
+            "The event stream is down, perhaps as CRI-O sends no events by default: write enable_pod_events = true under \
+             [crio.runtime] in /etc/crio/crio.conf.d/10-plegd.conf, then restart CRI-O."
+                .into(),
+        );
+    }
+    let down = evented.since.as_ref().map(|since| age(view.now, since));
+    let text = format!(
+        "The event stream is down{}{}. plegd relists instead and reconnects by itself; what lives shorter than a relist \
+         period may be missed. If it does not come back: {}.",
+        down.map(|down| format!(" for {}", span(down))).unwrap_or_default(),
+        if evented.state.is_empty() { String::new() } else { format!(" ({})", evented.state) },
+        log_of(view),
+    );
+    if down.is_some_and(|down| down < HICCUP) { warn(text) } else { bad(text) }
+}
+
+fn relist_late(view: &View<'_>) -> Option<Concern> {
+    let (last, period) = overdue(view)?;
+    let (last, period, log) = (span(last), span(period), log_of(view));
+    let evented = view.status.evented.as_ref();
+    match evented.filter(|evented| !evented.up && !has(view, Quirk::NoEvents)) {
+        Some(evented) => bad(format!(
+            "The runtime does not answer: no relist was complete for {last}, and the event stream is down ({}). Is it \
+             running? {log} may say why; plegd comes back by itself once the runtime does.",
+            evented.state,
+        )),
+        None => bad(format!(
+            "No relist was complete for {last}, though one is due every {period}: the runtime does not answer its lists. \
+             Does `crictl ps` hang too? Then look at {log}."
+        )),
+    }
+}
+
+/// Since when no relist was complete and how often one is due, if that is far too long ago.
+fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
+    let generic = view.status.generic.as_ref()?;
+    let last = age(view.now, generic.last_success_at.as_ref()?);
+    let period = duration(generic.period.as_ref());
+    (last >= (period.saturating_mul(3)).max(period.saturating_add(LATE))).then_some((last, period))
+}
+
+/// Misses matter while the stream is not trusted; once it is, they are history.
+fn misses(view: &View<'_>) -> Option<Concern> {
+    let evented = view.status.evented.as_ref().filter(|evented| missed(evented) > 0)?;
+    if view.status.mode() != Mode::Probing {
+        return None;
+    }
+    let why = if has(view, Quirk::SharedChannel) {
+        "Subscribers take events from each other on this runtime: is the kubelet's EventedPLEG on, or `crictl events` \
+         running?"
+    } else {
+        "Relists have told them, and stay frequent until the stream has been right for a while."
+    };
+    warn(format!(
+        "The stream has missed {} ({}). {why}",
+        counted(missed(evented), "event"),
+        missed_by_type(evented)
+    ))
+}
+
+fn late_events(view: &View<'_>) -> Option<Concern> {
+    let detection = view.status.evented.as_ref()?.detection.as_ref()?;
+    let p99 = duration(detection.p99.as_ref());
+    if detection.count < ENOUGH || p99 < SLOW {
+        return None;
+    }
+    warn(format!(
+        "1 of 100 events was seen {} late or later: is the node short of CPU, or was its clock stepped?",
+        latency(p99)
+    ))
+}
+
+/// A subscriber for whom events will soon be dropped: only a journal that is full drops any.
+fn lag(view: &View<'_>) -> Option<Concern> {
+    let full = view.status.journal.as_ref().is_some_and(|journal| journal.oldest > 1);
+    let slowest = view.slowest().filter(|slowest| full && slowest.lag.saturating_mul(2) > held(view))?;
+    warn(format!(
+        "Subscriber {} ({}) is {} events behind; at {} it loses some. `plegd subscribers` shows all, `plegd subscribers \
+         disconnect {}` ends it.",
+        slowest.id,
+        called(slowest),
+        count(slowest.lag),
+        count(held(view)),
+        slowest.id,
+    ))
+}
+
+fn gaps(view: &View<'_>) -> Option<Concern> {
+    let worst = view.subscribers.iter().max_by_key(|subscriber| subscriber.gaps)?;
+    (worst.gaps > 0).then(|| Concern {
+        tone: Tone::Warn,
+        text: format!(
+            "Subscriber {} ({}) lost events {}: it reads too slowly, or the journal is too small for it (journal.events, \
+             journal.bytes).",
+            worst.id,
+            called(worst),
+            if worst.gaps == 1 { "once".into() } else { format!("{} times", count(worst.gaps)) },
+        ),
+    })
+}

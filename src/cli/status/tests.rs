@@ -1,0 +1,389 @@
+//! Exact screens: what an operator sees in good times and in bad ones.
+
+use super::{
+    concerns::concerns,
+    json,
+    screen::{Quirks, screen},
+    *,
+};
+use crate::{
+    api::v1::{
+        self, Arbitration, Census, EventedPath, GenericPath, Journal, Latency, Missed, Mode, Peer, Position,
+        Process, Quirk, Runtime, peer,
+    },
+    cli::print::text::{Paint, Tone},
+};
+
+const NOW: i64 = 1_800_000_000;
+
+pub(in crate::cli) fn now() -> Wall {
+    Wall::from_nanos(NOW * 1_000_000_000)
+}
+
+pub(in crate::cli) fn ago(seconds: i64) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: NOW - seconds, nanos: 0 })
+}
+
+fn micros(micros: u64) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(std::time::Duration::from_micros(micros)).ok()
+}
+
+fn latency(count: u64, p50: u64, p99: u64) -> Option<Latency> {
+    Some(Latency { count, p50: micros(p50), p99: micros(p99) })
+}
+
+fn quirk(quirk: crate::cri::quirks::Quirk) -> Quirk {
+    Quirk { name: format!("{quirk:?}"), summary: quirk.summary().into() }
+}
+
+/// A node on which all is well.
+pub(in crate::cli) fn well() -> GetStatusResponse {
+    use crate::cri::quirks::Quirk::{
+        LateOomReason, ReplaysBacklog, SandboxDeletedEarly, SlowSubscriberBlocksRuntime,
+    };
+    GetStatusResponse {
+        version: "0.1.0".into(),
+        node_name: "node-7".into(),
+        started_at: ago(273_600),
+        ready: true,
+        mode: Mode::Evented.into(),
+        mode_since: ago(7_980),
+        runtime: Some(Runtime {
+            name: "containerd".into(),
+            version: "v2.1.9".into(),
+            api_version: "v1".into(),
+        }),
+        quirks: [ReplaysBacklog, SlowSubscriberBlocksRuntime, SandboxDeletedEarly, LateOomReason]
+            .map(quirk)
+            .into(),
+        evented: Some(EventedPath {
+            up: true,
+            since: ago(8_040),
+            state: "up".into(),
+            messages: 48_211,
+            last_message_at: ago(1),
+            connects: 2,
+            disconnects: 1,
+            first: 12_345,
+            detection: latency(12_000, 440, 1_500),
+            missed: vec![],
+        }),
+        generic: Some(GenericPath {
+            period: micros(60_000_000),
+            relists: 4_130,
+            failures: 0,
+            last_success_at: ago(23),
+            duration: latency(4_130, 12_000, 30_000),
+            first: 12,
+            detection: latency(20, 480_000, 980_000),
+            first_by_read: 8,
+        }),
+        arbitration: Some(Arbitration {
+            seen_by_both: 12_000,
+            seen_by_event_only: 345,
+            seen_by_relist_only: 20,
+            stale: 34,
+            dead: 5,
+            backward: 2,
+            corrected: 0,
+        }),
+        journal: Some(Journal {
+            head: Some(Position { epoch: 0x1234_5678_9abc, sequence: 12_365 }),
+            oldest: 1,
+            bytes: 3_355_443,
+            subscribers: 2,
+            gaps: 0,
+        }),
+        census: Some(Census { pods: 44, ready_pods: 43, containers: 132, running_containers: 120 }),
+        resident_bytes: 11_534_336,
+        cpu_time: micros(132_000_000),
+    }
+}
+
+/// The same node with its runtime in trouble.
+fn ill() -> GetStatusResponse {
+    let mut status = well();
+    status.mode = Mode::Polling.into();
+    status.mode_since = ago(180);
+    if let Some(evented) = &mut status.evented {
+        evented.up = false;
+        evented.since = ago(180);
+        evented.state = "the runtime cannot be reached: connection refused\u{1b}[2J".into();
+        evented.disconnects = 2;
+        evented.last_message_at = ago(190);
+        evented.missed = vec![
+            Missed { r#type: "stopped".into(), count: 2 },
+            Missed { r#type: "deleted".into(), count: 1 },
+        ];
+    }
+    if let Some(generic) = &mut status.generic {
+        generic.period = micros(1_000_000);
+        generic.failures = 170;
+        generic.last_success_at = ago(182);
+    }
+    if let Some(journal) = &mut status.journal {
+        journal.oldest = 2_366;
+        journal.gaps = 1;
+    }
+    status
+}
+
+pub(in crate::cli) fn subscriber(id: u64, name: &str, lag: u64) -> Subscriber {
+    let process = Process { uid: 0, gid: 0, pid: Some(4_242) };
+    Subscriber {
+        id,
+        client_name: name.into(),
+        peer: Some(Peer { peer: Some(peer::Peer::Process(process)) }),
+        since: ago(7_980),
+        position: Some(Position { epoch: 0x1234_5678_9abc, sequence: 12_365 - lag }),
+        lag,
+        events: 12_000,
+        bytes: 2_411_724,
+        gaps: 0,
+        filter: String::new(),
+        detail: v1::Detail::Event.into(),
+        slow_policy: v1::SlowPolicy::Resync.into(),
+    }
+}
+
+fn shown(status: &GetStatusResponse, subscribers: &[Subscriber], paint: bool) -> String {
+    screen(&View { status, subscribers, now: now() }, Quirks::Names, 80, Paint(paint))
+}
+
+#[test]
+fn a_node_that_is_well_is_seen_to_be() {
+    let text = shown(&well(), &[subscriber(3, "logger", 12), subscriber(4, "kubelet", 0)], false);
+    assert_eq!(
+        text,
+        "\
+NODE      READY  node-7, plegd 0.1.0, up 3d 4h since 2027-01-12 04:00:00Z
+MODE      evented for 2h 13m: the stream is trusted, a relist every 1m checks it
+RUNTIME   containerd v2.1.9, CRI v1
+QUIRKS    ReplaysBacklog, SlowSubscriberBlocksRuntime, SandboxDeletedEarly,
+          LateOomReason
+
+PATHS           EVENTED                         GENERIC
+state           up 2h 14m                       a relist every 1m
+last activity   1s ago                          23s ago
+in all          48,211 messages                 4,130 relists, 0 failed
+                2 connects, 1 lost              each took p50 12ms, p99 30ms
+seen first      12,345 (99.8%)                  12 by relist, 8 by read
+detection       p50 0.44ms, p99 1.5ms           p50 480ms, p99 980ms
+missed          0
+
+ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
+          refused 34 stale, 5 dead, 2 backward; 0 corrected
+PODS      44 pods (43 ready), 132 containers (120 running)
+JOURNAL   head 0000123456789abc:12365, holds 12,365 events, 3.2 MiB
+WATCHERS  2 subscribers, 0 gaps, the slowest 12 behind (3: logger)
+PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
+
+Nothing needs attention.
+"
+    );
+}
+
+#[test]
+fn a_node_in_trouble_says_what_and_what_to_do() {
+    let text = shown(&ill(), &[subscriber(3, "logger\u{7}", 9_000)], false);
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert_eq!(
+        text,
+        "\
+NODE      READY  node-7, plegd 0.1.0, up 3d 4h since 2027-01-12 04:00:00Z
+MODE      polling for 3m: the stream is down, a relist every 1s instead
+RUNTIME   containerd v2.1.9, CRI v1
+QUIRKS    ReplaysBacklog, SlowSubscriberBlocksRuntime, SandboxDeletedEarly,
+          LateOomReason
+
+PATHS           EVENTED                         GENERIC
+state           down 3m: the runtime cannot be… a relist every 1s
+last activity   3m 10s ago                      3m 2s ago
+in all          48,211 messages                 4,130 relists, 170 failed
+                2 connects, 2 lost              each took p50 12ms, p99 30ms
+seen first      12,345 (99.8%)                  12 by relist, 8 by read
+detection       p50 0.44ms, p99 1.5ms           p50 480ms, p99 980ms
+missed          3: 2 stopped, 1 deleted
+
+ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
+          refused 34 stale, 5 dead, 2 backward; 0 corrected
+PODS      44 pods (43 ready), 132 containers (120 running)
+JOURNAL   head 0000123456789abc:12365, holds 10,000 events, 3.2 MiB
+WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger�)
+PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
+
+!! The runtime does not answer: no relist was complete for 3m 2s, and the event
+   stream is down (the runtime cannot be reached: connection refused�[2J). Is it
+   running? `journalctl -u containerd` may say why; plegd comes back by itself
+   once the runtime does.
+! Subscriber 3 (logger�) is 9,000 events behind; at 10,000 it loses some. `plegd
+  subscribers` shows all, `plegd subscribers disconnect 3` ends it.
+"
+    );
+}
+
+#[test]
+fn what_is_not_known_yet_is_not_made_up() {
+    let status =
+        GetStatusResponse { version: "0.1.0".into(), node_name: "node-7".into(), ..Default::default() };
+    let text = shown(&status, &[], false);
+    assert_eq!(
+        text,
+        "\
+NODE      NOT READY  node-7, plegd 0.1.0
+MODE      unknown
+RUNTIME   not known: it has not answered yet
+
+PATHS           EVENTED                         GENERIC
+state           down                            not begun
+last activity   never                           never
+in all          0 messages                      0 relists, 0 failed
+                0 connects, 0 lost              each took -
+seen first      0                               0 by relist, 0 by read
+detection       -                               -
+missed          0
+
+ARBITER   0 seen by both, 0 by events only, 0 by relists only
+          refused 0 stale, 0 dead, 0 backward; 0 corrected
+PODS      0 pods (0 ready), 0 containers (0 running)
+JOURNAL   head -, holds 0 events, 0 B
+WATCHERS  0 subscribers, 0 gaps
+PROCESS   0 B resident, 0s of CPU
+
+!! Not ready: the runtime has not answered yet. Is it running? `plegd check`
+   tries it; the key runtime.endpoint says where it is looked for.
+"
+    );
+}
+
+#[test]
+fn colours_mark_what_is_good_and_what_is_bad() {
+    let text = shown(&well(), &[], true);
+    assert!(text.contains("\x1b[32mREADY\x1b[0m"), "{text:?}");
+    assert!(text.contains("\x1b[32mevented\x1b[0m"), "{text:?}");
+    assert!(!text.contains("\x1b[1;31m") && !text.contains("\x1b[33m"), "{text:?}");
+    let text = shown(&ill(), &[], true);
+    assert!(text.contains("\x1b[1;31mpolling\x1b[0m"), "{text:?}");
+    assert!(text.contains("\x1b[33m4,130 relists, 170 failed\x1b[0m"), "{text:?}");
+    assert!(text.contains("\x1b[1;31m!! The runtime does not answer"), "{text:?}");
+}
+
+/// What is of concern about `well()`, changed so.
+fn about(change: impl FnOnce(&mut GetStatusResponse, &mut Vec<Subscriber>)) -> Vec<(Tone, String)> {
+    let (mut status, mut subscribers) = (well(), vec![subscriber(3, "logger", 0)]);
+    change(&mut status, &mut subscribers);
+    let view = View { status: &status, subscribers: &subscribers, now: now() };
+    concerns(&view).into_iter().map(|concern| (concern.tone, concern.text)).collect()
+}
+
+#[track_caller]
+fn assert_told(told: &[(Tone, String)], tone: Tone, part: &str) {
+    assert!(matches!(told, [(found, text)] if *found == tone && text.contains(part)), "{told:?}");
+}
+
+fn evented(status: &mut GetStatusResponse) -> &mut EventedPath {
+    status.evented.as_mut().unwrap()
+}
+
+#[test]
+fn a_concern_is_told_when_it_is_one() {
+    use crate::cri::quirks::Quirk::{EventsOffByDefault, NoEvents, SharedChannel};
+    let down = |status: &mut GetStatusResponse| {
+        evented(status).up = false;
+        evented(status).since = ago(60);
+    };
+    assert_eq!(about(|_, _| ()), []);
+    assert_told(&about(|status, _| down(status)), Tone::Bad, "down for 1m");
+    let hiccup = about(|status, _| {
+        down(status);
+        evented(status).since = ago(5);
+    });
+    assert_told(&hiccup, Tone::Warn, "down for 5s");
+    let never = about(|status, _| {
+        down(status);
+        // As another plegd might write it.
+        status.quirks.push(Quirk { name: "no_events".into(), ..quirk(NoEvents) });
+    });
+    assert_eq!(never, []);
+    let off = about(|status, _| {
+        down(status);
+        evented(status).messages = 0;
+        status.quirks.push(quirk(EventsOffByDefault));
+    });
+    assert_told(&off, Tone::Warn, "enable_pod_events = true");
+    let switched_off = about(|status, _| {
+        down(status);
+        evented(status).state = "switched off by stream.enabled = false".into();
+    });
+    assert_told(&switched_off, Tone::Warn, "switched off in plegd's configuration");
+
+    let missed = |mode: Mode, shared: bool| {
+        about(|status, _| {
+            status.mode = mode.into();
+            evented(status).missed = vec![Missed { r#type: "stopped".into(), count: 1 }];
+            if shared {
+                status.quirks.push(quirk(SharedChannel));
+            }
+        })
+    };
+    assert_eq!(missed(Mode::Evented, false), []);
+    assert_told(&missed(Mode::Probing, false), Tone::Warn, "missed 1 event (1 stopped). Relists have told");
+    assert_told(&missed(Mode::Probing, true), Tone::Warn, "EventedPLEG");
+
+    let late = |last| about(|status, _| status.generic.as_mut().unwrap().last_success_at = ago(last));
+    assert_eq!(late(179), []);
+    assert_told(&late(180), Tone::Bad, "No relist was complete for 3m, though one is due every 1m");
+    let slow = |p99| about(|status, _| evented(status).detection = latency(100, 1_000, p99));
+    assert_eq!(slow(999_999), []);
+    assert_told(&slow(1_400_000), Tone::Warn, "1.4s late");
+
+    let lagging = |oldest, lag| {
+        about(|status, subscribers| {
+            status.journal.as_mut().unwrap().oldest = oldest;
+            subscribers.push(subscriber(9, "slow", lag));
+        })
+    };
+    // The journal drops nothing yet.
+    assert_eq!(lagging(1, 12_000), []);
+    assert_eq!(lagging(2_366, 5_000), []);
+    assert_told(&lagging(2_366, 5_001), Tone::Warn, "Subscriber 9 (slow) is 5,001 events behind; at 10,000");
+    assert_told(
+        &about(|_, subscribers| subscribers[0].gaps = 2),
+        Tone::Warn,
+        "Subscriber 3 (logger) lost events 2 times",
+    );
+
+    let unready = |runtime: bool| {
+        about(move |status, _| {
+            status.ready = false;
+            if !runtime {
+                status.runtime = None;
+            }
+        })
+    };
+    assert_told(&unready(false), Tone::Bad, "has not answered yet");
+    assert_told(&unready(true), Tone::Bad, "first relist is not complete");
+}
+
+#[test]
+fn programs_read_the_fields_of_the_api() {
+    let json = serde_json::to_value(json::Status::from(&ill())).unwrap();
+    assert_eq!(json["mode"], "polling");
+    assert_eq!(json["started_at"], "2027-01-12T04:00:00.000000000Z");
+    assert_eq!(json["evented"]["detection"]["p50_seconds"], 0.00044);
+    assert_eq!(json["evented"]["missed"][1], serde_json::json!({ "type": "deleted", "count": 1 }));
+    assert_eq!(json["generic"]["period_seconds"], 1.0);
+    assert_eq!(json["journal"]["head"], "0000123456789abc:12365");
+    assert_eq!(json["cpu_time_seconds"], 132.0);
+    // All that the API has is there, by its name.
+    let proto = include_str!("../../../proto/plegd/v1/introspection.proto");
+    let message = proto.split_once("message GetStatusResponse {").unwrap().1.split_once('}').unwrap().0;
+    let fields = message.lines().filter_map(|line| line.split_once(" = ")?.0.rsplit(' ').next());
+    for field in fields {
+        let seconds = format!("{field}_seconds");
+        assert!(json.get(field).or(json.get(&seconds)).is_some(), "{field}");
+    }
+    let nothing = serde_json::to_value(json::Status::from(&GetStatusResponse::default())).unwrap();
+    assert!(nothing["runtime"].is_null() && nothing["started_at"].is_null());
+}

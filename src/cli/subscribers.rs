@@ -1,0 +1,83 @@
+//! `plegd subscribers`: who watches this node's plegd, and how far behind each is.
+
+pub(in crate::cli) mod list;
+#[cfg(test)]
+mod tests;
+
+use clap::Subcommand;
+
+use super::{connection::Connection, introspect::Introspect};
+use crate::{
+    api::v1::{ListSubscribersResponse, Subscriber},
+    cli::print::answer::{Output, page, show, show_json},
+    clock::{Clock, Wall},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd subscribers
+  plegd subscribers -o wide
+  plegd subscribers -o json | jq '.subscribers[] | select(.lag > 1000)'
+  plegd subscribers disconnect 7";
+
+/// Flags of `plegd subscribers`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// Where plegd is.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+    /// What to do, other than to list them.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done about subscribers.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// End the watch of a subscriber. It may connect again, and most do.
+    Disconnect(Disconnect),
+}
+
+/// Flags of `plegd subscribers disconnect`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Disconnect {
+    /// Where plegd is.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Its number, as `plegd subscribers` shows it
+    pub id: u64,
+}
+
+/// Lists the subscribers or disconnects one.
+///
+/// # Errors
+///
+/// If plegd cannot be reached, does not answer, or has no such subscriber.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Disconnect(args)) = args.command {
+        let introspect = Introspect::over(&args.connection.client().await?);
+        introspect.disconnect(args.id).await?;
+        return Ok(show(&format!("Subscriber {} is disconnected.\n", args.id))?);
+    }
+    let list = Introspect::over(&args.connection.client().await?).subscribers().await?;
+    Ok(print(&list, Clock::system().wall(), args.output)?)
+}
+
+/// What a subscriber is called: by itself, or not at all.
+pub(in crate::cli) fn called(subscriber: &Subscriber) -> &str {
+    if subscriber.client_name.is_empty() { "-" } else { &subscriber.client_name }
+}
+
+/// Prints it in the form that is wanted.
+fn print(list: &ListSubscribersResponse, now: Wall, output: Output) -> std::io::Result<()> {
+    let (width, paint) = page();
+    match output {
+        Output::Json => show_json(&list::List::from(list)),
+        Output::Table => show(&list::table(list, now, width, paint)),
+        Output::Wide => show(&list::wide(list, paint)),
+    }
+}

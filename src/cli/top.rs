@@ -1,0 +1,269 @@
+//! `plegd top`: what happens on this node, redrawn every second.
+//!
+//! A thin loop: a task asks plegd how it does, a watch tells what happens, and a frame is made of both ([`frame`]). On
+//! something that is no terminal it is one frame.
+
+mod activity;
+mod frame;
+mod terminal;
+
+use std::{
+    io::{self, IsTerminal as _},
+    pin::pin,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use self::{
+    activity::Activity,
+    frame::{Format, Scene, frame},
+    terminal::{Keys, Terminal},
+};
+use super::{
+    connection::Connection,
+    introspect::Introspect,
+    print::{
+        answer::{page, show},
+        coloured,
+        text::{Paint, age},
+    },
+    status::View,
+};
+use crate::{
+    api::v1::{Event, GetStatusResponse, Subscriber},
+    client::{CallError, Client, Since, Update, Watch, WatchOptions},
+    clock::{Clock, Mono},
+    config::Value,
+    model::Position,
+};
+
+/// So many events at most are read back from the journal, so that the first frame shows a minute already.
+const BACKLOG: u64 = 10_000;
+/// How long one frame may wait for them.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How soon the watch says that they are all there.
+const BOOKMARKS: Duration = Duration::from_millis(200);
+/// A frame that is printed is as high as it likes.
+const PRINTED_HEIGHT: usize = 60;
+const CTRL_C: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd top
+  plegd top --interval 5s
+  plegd top --once                                   one frame, for a report
+
+q or Ctrl-C ends it.";
+
+/// Flags of `plegd top`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where plegd is.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Time between two frames, from 100ms to 1h [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = period)]
+    pub interval: Option<Duration>,
+    /// Print one frame and end
+    #[arg(long)]
+    pub once: bool,
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    let period = <Duration as Value>::parse(text)?;
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(3_600);
+    if allowed.contains(&period) { Ok(period) } else { Err("it is not from 100ms to 1h".into()) }
+}
+
+/// What plegd has answered.
+struct Answer {
+    status: GetStatusResponse,
+    subscribers: Vec<Subscriber>,
+}
+
+/// All that is known.
+struct Known {
+    answer: Answer,
+    /// Why the answer is not the newest.
+    trouble: Option<String>,
+    activity: Activity,
+    /// Number of the newest event when the watch was begun: what comes after it is live.
+    head: u64,
+    clock: Clock,
+}
+
+/// Draws frames until it is told to end.
+///
+/// # Errors
+///
+/// If plegd cannot be reached or does not answer at first; later that is shown and tried again.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let client = args.connection.client().await?;
+    let introspect = Introspect::over(&client);
+    let mut known = Known::new(answer(&introspect).await?);
+    let mut watch = known.watch(&client);
+    if args.once || !io::stdout().is_terminal() {
+        known.catch_up(&mut watch).await?;
+        known.answer = answer(&introspect).await?;
+        let (width, paint) = page();
+        show(&known.frame(Format { width, height: PRINTED_HEIGHT, paint }))?;
+        if !args.once {
+            eprintln!("plegd: stdout is no terminal, so this is one frame; --once says that it is meant");
+        }
+        return Ok(());
+    }
+    live(&mut known, introspect, watch, args.interval.unwrap_or(Duration::from_secs(1))).await
+}
+
+async fn live(
+    known: &mut Known,
+    introspect: Introspect,
+    mut watch: Watch,
+    period: Duration,
+) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut resized = signal(SignalKind::window_change())?;
+    let (sender, mut answers) = mpsc::channel(1);
+    // Asks on its own: a plegd that does not answer must not keep a key from being heard.
+    let asking = tokio::spawn(async move {
+        let mut ticker = interval(period);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticker.tick().await;
+            if sender.send(answer(&introspect).await).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watching = true;
+    let mut keys = Keys::new();
+    let mut terminal = Terminal::enter()?;
+    let paint = Paint(coloured(true));
+    let ended = loop {
+        tokio::select! {
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            _ = hangup.recv() => break Ok(()),
+            key = keys.next() => match key {
+                b'q' | b'Q' | CTRL_C => break Ok(()),
+                _ => continue,
+            },
+            update = watch.next(), if watching => {
+                match update {
+                    Some(Ok(update)) => known.take(&update),
+                    Some(Err(error)) => break Err(error.into()),
+                    None => watching = false,
+                }
+                continue;
+            }
+            Some(answer) = answers.recv() => {
+                known.answered(answer);
+                continue;
+            }
+            _ = ticker.tick() => {}
+            _ = resized.recv() => {}
+        }
+        let (width, height) = terminal.size();
+        if let Err(error) = terminal.draw(&known.frame(Format { width, height, paint })) {
+            break Err(error.into());
+        }
+    };
+    asking.abort();
+    ended
+}
+
+/// Asks how plegd does and who watches.
+async fn answer(introspect: &Introspect) -> Result<Answer, CallError> {
+    let (status, subscribers) = tokio::join!(introspect.status(), introspect.subscribers());
+    // What plegd does is worth showing also where the list cannot be had.
+    Ok(Answer { status: status?, subscribers: subscribers.unwrap_or_default().subscribers })
+}
+
+// === impl Known ===
+
+impl Known {
+    fn new(answer: Answer) -> Self {
+        let clock = Clock::system();
+        let journal = answer.status.journal.unwrap_or_default();
+        let head = journal.head.map_or(0, |head| head.sequence);
+        Self { answer, trouble: None, activity: Activity::new(clock.now()), head, clock }
+    }
+
+    /// A watch that begins with what has happened lately.
+    fn watch(&self, client: &Client) -> Watch {
+        let journal = self.answer.status.journal.unwrap_or_default();
+        let since = journal.head.map_or(Since::Now, |head| {
+            let sequence = head.sequence.saturating_sub(BACKLOG).max(journal.oldest.saturating_sub(1));
+            Since::After(Position { epoch: head.epoch, sequence: sequence.min(head.sequence) })
+        });
+        client.watch(WatchOptions { since, bookmark_interval: BOOKMARKS, ..WatchOptions::named("plegd top") })
+    }
+
+    /// Takes what has happened until now, if it comes soon.
+    async fn catch_up(&mut self, watch: &mut Watch) -> Result<(), CallError> {
+        let mut patience = pin!(timeout(PATIENCE, async {
+            while let Some(update) = watch.next().await {
+                let update = update?;
+                self.take(&update);
+                let there = match &update {
+                    Update::Bookmark(_) => true,
+                    Update::Event { event, .. } => event.sequence >= self.head,
+                    _ => false,
+                };
+                if there {
+                    break;
+                }
+            }
+            Ok(())
+        }));
+        patience.as_mut().await.unwrap_or(Ok(()))
+    }
+
+    fn take(&mut self, update: &Update) {
+        match update {
+            Update::Event { event, .. } => {
+                self.activity.observe(self.seen_at(event), self.clock.now(), event)
+            }
+            // Another plegd counts anew.
+            Update::Gap(_) => self.head = 0,
+            _ => {}
+        }
+    }
+
+    /// When an event was seen. For what comes live that is now, whatever plegd's clock says.
+    fn seen_at(&self, event: &Event) -> Mono {
+        let (now, wall) = self.clock.now_both();
+        match &event.observed_at {
+            Some(at) if event.sequence <= self.head => now - age(wall, at),
+            _ => now,
+        }
+    }
+
+    fn answered(&mut self, answer: Result<Answer, CallError>) {
+        match answer {
+            Ok(answer) => {
+                self.answer = answer;
+                self.trouble = None;
+            }
+            Err(error) => self.trouble = Some(error.to_string()),
+        }
+    }
+
+    fn frame(&mut self, format: Format) -> String {
+        let (now, wall) = self.clock.now_both();
+        self.activity.forget(now);
+        let view = View { status: &self.answer.status, subscribers: &self.answer.subscribers, now: wall };
+        let scene = Scene { view, activity: &self.activity, now, trouble: self.trouble.as_deref() };
+        frame(&scene, format)
+    }
+}

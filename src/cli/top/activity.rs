@@ -1,0 +1,219 @@
+//! What has happened within the last minute: rates by type and the busiest pods. Pure; time comes in as a value.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    api::v1::{Event, EventType, PodIdentity},
+    clock::Mono,
+};
+
+/// What is looked back on.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+/// What counts as now.
+const RECENT: Duration = Duration::from_secs(10);
+/// Into how many parts the window is cut for its picture.
+pub(super) const PARTS: usize = 30;
+/// More events are not remembered, whatever happens on the node.
+const MOST: usize = 100_000;
+
+/// The types, in the order in which they are shown.
+pub(super) const TYPES: [(EventType, &str); 5] = [
+    (EventType::ContainerStarted, "started"),
+    (EventType::ContainerDied, "died"),
+    (EventType::ContainerRemoved, "removed"),
+    (EventType::ContainerChanged, "changed"),
+    (EventType::PodSync, "sync"),
+];
+
+/// The events of the last minute.
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// From when on all events are known.
+    since: Mono,
+    seen: VecDeque<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    at: Mono,
+    kind: EventType,
+    oom: bool,
+    pod: PodIdentity,
+}
+
+/// How often something has happened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rate {
+    /// Per second, within the last ten seconds.
+    pub(super) recent: f64,
+    /// Per second, within the window.
+    pub(super) average: f64,
+    /// How often within the window.
+    pub(super) count: u64,
+    /// How often in each part of the window, the newest last.
+    pub(super) parts: [u64; PARTS],
+}
+
+/// What one pod has done within the window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Busy {
+    /// Which pod.
+    pub(super) pod: PodIdentity,
+    /// Events of it.
+    pub(super) events: u64,
+    /// Starts among them.
+    pub(super) started: u64,
+    /// Deaths.
+    pub(super) died: u64,
+    /// Deaths for want of memory.
+    pub(super) oom: u64,
+}
+
+// === impl Activity ===
+
+impl Activity {
+    /// Nothing yet; events from `since` on will be told.
+    pub(super) fn new(since: Mono) -> Self {
+        Self { since, seen: VecDeque::new() }
+    }
+
+    /// Takes an event that was seen at `at`. What is older than the window tells how far back all is known, and no more.
+    pub(super) fn observe(&mut self, at: Mono, now: Mono, event: &Event) {
+        self.since = self.since.min(at);
+        self.forget(now);
+        if now.since(at) >= WINDOW || self.seen.len() >= MOST {
+            return;
+        }
+        let oom = event.reason == "OOMKilled"
+            && [EventType::ContainerDied, EventType::ContainerChanged].contains(&event.r#type());
+        let pod = event.pod.clone().unwrap_or_default();
+        self.seen.push_back(Seen { at, kind: event.r#type(), oom, pod });
+    }
+
+    /// Forgets what has left the window.
+    pub(super) fn forget(&mut self, now: Mono) {
+        // What was looked up and what comes live may be out of order by a little; that is no harm here.
+        while self.seen.front().is_some_and(|seen| now.since(seen.at) >= WINDOW) {
+            self.seen.pop_front();
+        }
+    }
+
+    /// How much of the window is known.
+    pub(super) fn covers(&self, now: Mono) -> Duration {
+        now.since(self.since).min(WINDOW)
+    }
+
+    /// How often this type has come; all types, if none is named.
+    pub(super) fn rate(&self, kind: Option<EventType>, now: Mono) -> Rate {
+        let mut rate = Rate::default();
+        let mut recent = 0_u64;
+        let all = self.seen.iter().filter(|seen| kind.is_none_or(|kind| kind == seen.kind));
+        for age in all.map(|seen| now.since(seen.at)).filter(|age| *age < WINDOW) {
+            rate.count += 1;
+            recent += u64::from(age < RECENT);
+            let part = age.as_millis() * PARTS as u128 / WINDOW.as_millis();
+            let newest_last = PARTS - 1 - usize::try_from(part).unwrap_or(0).min(PARTS - 1);
+            rate.parts[newest_last] += 1;
+        }
+        // A rate over less than a second says nothing.
+        let seconds = |time: Duration| self.covers(now).min(time).as_secs_f64().max(1.0);
+        rate.recent = recent as f64 / seconds(RECENT);
+        rate.average = rate.count as f64 / seconds(WINDOW);
+        rate
+    }
+
+    /// The pods with the most events, the busiest first: at most so many.
+    pub(super) fn busiest(&self, most: usize) -> Vec<Busy> {
+        let mut pods: BTreeMap<&str, Busy> = BTreeMap::new();
+        for seen in &self.seen {
+            let busy = pods
+                .entry(&seen.pod.uid)
+                .or_insert_with(|| Busy { pod: seen.pod.clone(), ..Busy::default() });
+            busy.events += 1;
+            busy.started += u64::from(seen.kind == EventType::ContainerStarted);
+            busy.died += u64::from(seen.kind == EventType::ContainerDied);
+            busy.oom += u64::from(seen.oom);
+        }
+        let mut pods: Vec<Busy> = pods.into_values().collect();
+        // Want of memory first: it is what one is looking for. The sort is stable, so lines do not jump about.
+        pods.sort_by_key(|busy| std::cmp::Reverse((busy.oom, busy.events)));
+        pods.truncate(most);
+        pods
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventType, pod: &str, reason: &str) -> Event {
+        let pod = PodIdentity { uid: pod.into(), namespace: "default".into(), name: pod.into() };
+        Event { r#type: kind.into(), pod: Some(pod), reason: reason.into(), ..Event::default() }
+    }
+
+    fn at(seconds: u64) -> Mono {
+        Mono::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn rates_are_of_the_last_seconds_and_of_the_minute() {
+        let mut activity = Activity::new(at(100));
+        for second in 100..160 {
+            activity.observe(at(second), at(second), &event(EventType::ContainerStarted, "a", ""));
+        }
+        activity.observe(at(159), at(159), &event(EventType::ContainerDied, "a", ""));
+        let all = activity.rate(None, at(159));
+        assert_eq!(all.count, 61);
+        assert_eq!(all.recent, 1.1);
+        assert!((all.average - 61.0 / 59.0).abs() < 1e-9, "{all:?}");
+        assert_eq!(all.parts, {
+            let mut parts = [2; PARTS];
+            parts[PARTS - 1] = 3;
+            parts
+        });
+        let died = activity.rate(Some(EventType::ContainerDied), at(159));
+        assert_eq!((died.count, died.recent), (1, 0.1));
+        assert_eq!(activity.rate(Some(EventType::PodSync), at(159)), Rate::default());
+        // A minute later nothing of it is left.
+        activity.forget(at(219));
+        assert_eq!(activity.rate(None, at(219)), Rate::default());
+        assert_eq!(activity.covers(at(219)), WINDOW);
+    }
+
+    #[test]
+    fn what_came_before_the_window_proves_that_nothing_in_it_is_missing() {
+        let mut activity = Activity::new(at(100));
+        assert_eq!(activity.covers(at(101)), Duration::from_secs(1));
+        activity.observe(at(30), at(101), &event(EventType::ContainerStarted, "a", ""));
+        assert_eq!(activity.covers(at(101)), WINDOW);
+        assert_eq!(activity.rate(None, at(101)).count, 0);
+    }
+
+    #[test]
+    fn the_busiest_pods_come_first_and_those_out_of_memory_before_them() {
+        let mut activity = Activity::new(at(100));
+        let mut see = |kind, pod, reason| activity.observe(at(100), at(100), &event(kind, pod, reason));
+        for _ in 0..3 {
+            see(EventType::ContainerStarted, "busy", "");
+        }
+        see(EventType::ContainerDied, "oom", "OOMKilled");
+        see(EventType::ContainerDied, "calm", "Error");
+        let names = |busiest: &[Busy]| busiest.iter().map(|busy| busy.pod.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&activity.busiest(9)), ["oom", "busy", "calm"]);
+        assert_eq!(names(&activity.busiest(2)), ["oom", "busy"]);
+        assert_eq!(activity.busiest(1)[0].oom, 1);
+        assert_eq!(activity.busiest(2)[1].started, 3);
+    }
+
+    #[test]
+    fn memory_has_an_end() {
+        let mut activity = Activity::new(at(100));
+        for _ in 0..MOST + 10 {
+            activity.observe(at(100), at(100), &event(EventType::ContainerStarted, "a", ""));
+        }
+        assert_eq!(activity.seen.len(), MOST);
+    }
+}

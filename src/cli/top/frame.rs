@@ -1,0 +1,287 @@
+//! One frame of `plegd top`, as a text of so many lines. Pure.
+
+use super::activity::{Activity, PARTS, Rate, TYPES};
+use crate::{
+    cli::{
+        print::{
+            sheet::{Column, Piece, Sheet, Side},
+            text::{Paint, Tone, age, bytes, count, counted, duration, span},
+        },
+        status::{
+            View,
+            concerns::held,
+            screen::{attention, census, mode_name},
+        },
+        subscribers::{called, list::peer_text},
+    },
+    clock::Mono,
+};
+
+/// The steps of a picture.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// At most so many things to look at are shown: `plegd status` shows all.
+const CONCERNS: usize = 2;
+/// So many lines are for headings and the lines between.
+const FRAME: usize = 4;
+
+/// What a frame is made from.
+pub(super) struct Scene<'a> {
+    /// How plegd does.
+    pub(super) view: View<'a>,
+    /// What has happened.
+    pub(super) activity: &'a Activity,
+    /// Now, on the clock of `activity`.
+    pub(super) now: Mono,
+    /// Why this is not the newest, if plegd could not be asked.
+    pub(super) trouble: Option<&'a str>,
+}
+
+/// How large a frame is and how it is painted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Format {
+    /// In characters.
+    pub(super) width: usize,
+    /// In lines.
+    pub(super) height: usize,
+    /// Its colours.
+    pub(super) paint: Paint,
+}
+
+/// The frame, of no more lines than there are.
+pub(super) fn frame(scene: &Scene<'_>, format: Format) -> String {
+    let mut head = Sheet::new(format.width, format.paint);
+    summary(scene, &mut head);
+    head.blank();
+    rates(scene, &mut head);
+    let head = head.into_text();
+
+    let room = format.height.saturating_sub(head.lines().count() + FRAME);
+    let watching = scene.view.subscribers.len();
+    // Pods get what the subscribers leave, which is half of it at least.
+    let for_subscribers = watching.min(room / 2);
+    let for_pods = room - for_subscribers;
+
+    let mut rest = Sheet::new(format.width, format.paint);
+    rest.blank();
+    pods(scene, for_pods, &mut rest);
+    rest.blank();
+    subscribers(scene, for_subscribers, &mut rest);
+    let text = head + &rest.into_text();
+    text.lines().take(format.height).map(|line| format!("{line}\n")).collect()
+}
+
+fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
+    let (view, status) = (&scene.view, scene.view.status);
+    let since = status.mode_since.as_ref().map(|at| format!(" for {}", span(age(view.now, at))));
+    sheet.line(&[
+        Piece::new(Tone::Heading, &status.node_name),
+        "  ".into(),
+        mode_name(view),
+        format!("{}  {}", since.unwrap_or_default(), census(view)).into(),
+    ]);
+    let evented = status.evented.as_ref();
+    let up = evented.is_some_and(|evented| evented.up);
+    let message = evented.and_then(|evented| evented.last_message_at.as_ref());
+    let generic = status.generic.as_ref();
+    let relist = generic.and_then(|generic| generic.last_success_at.as_ref());
+    let ago = |at| span(age(view.now, at));
+    sheet.line(&[
+        "stream ".into(),
+        Piece::new(if up { Tone::Good } else { Tone::Warn }, if up { "up" } else { "down" }),
+        message.map_or(String::new(), |at| format!(", message {} ago", ago(at))).into(),
+        format!(
+            "  relist every {}{}",
+            span(duration(generic.and_then(|generic| generic.period.as_ref()))),
+            relist.map_or(", none yet".into(), |at| format!(", last {} ago", ago(at))),
+        )
+        .into(),
+    ]);
+    let journal = status.journal.unwrap_or_default();
+    sheet.line(&[format!(
+        "journal {}, {}  plegd {}, {} resident",
+        counted(held(view), "event"),
+        bytes(journal.bytes),
+        status.version,
+        bytes(status.resident_bytes),
+    )
+    .into()]);
+    match scene.trouble {
+        Some(trouble) => {
+            sheet.marked(
+                "!!",
+                Tone::Bad,
+                &format!("This is not the newest, and is asked for again: {trouble}"),
+            );
+        }
+        None => attention(view, CONCERNS, sheet),
+    }
+}
+
+fn rates(scene: &Scene<'_>, sheet: &mut Sheet) {
+    let known = scene.activity.covers(scene.now).as_secs();
+    let heading = format!("{:<9}{:>8}{:>8}{:>9}  ", "EVENTS", "/s 10s", format!("/s {known}s"), "COUNT");
+    sheet.line(&[Piece::new(Tone::Heading, heading + "LAST MINUTE")]);
+    let mut row = |name: &str, rate: &Rate| {
+        let tone = if rate.count == 0 { Tone::Dim } else { Tone::Plain };
+        let numbers = format!("{name:<9}{:>8.1}{:>8.1}{:>9}  ", rate.recent, rate.average, count(rate.count));
+        sheet.line(&[Piece::new(tone, numbers), Piece::new(Tone::Dim, picture(&rate.parts))]);
+    };
+    for (kind, name) in TYPES {
+        row(name, &scene.activity.rate(Some(kind), scene.now));
+    }
+    row("all", &scene.activity.rate(None, scene.now));
+}
+
+/// A bar for each part, the highest as high as it gets; a blank where there was nothing.
+fn picture(parts: &[u64; PARTS]) -> String {
+    let highest = parts.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |part: u64| {
+        let step = part.saturating_mul(BARS.len() as u64).div_ceil(highest);
+        let step = usize::try_from(step).unwrap_or(BARS.len()).checked_sub(1);
+        step.map_or(' ', |step| BARS[step.min(BARS.len() - 1)])
+    };
+    parts.iter().map(|part| bar(*part)).collect()
+}
+
+fn pods(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
+    const COLUMNS: [Column; 5] = [
+        Column { heading: "BUSIEST PODS OF THE LAST MINUTE", side: Side::Left, least: Some(0) },
+        Column { heading: "EVENTS", side: Side::Right, least: None },
+        Column { heading: "STARTED", side: Side::Right, least: None },
+        Column { heading: "DIED", side: Side::Right, least: None },
+        Column { heading: "OOM", side: Side::Right, least: None },
+    ];
+    let row = |busy: super::activity::Busy| {
+        [
+            format!("{}/{}", busy.pod.namespace, busy.pod.name).into(),
+            count(busy.events).into(),
+            count(busy.started).into(),
+            count(busy.died).into(),
+            Piece::new(if busy.oom > 0 { Tone::Bad } else { Tone::Plain }, count(busy.oom)),
+        ]
+    };
+    let rows: Vec<_> = scene.activity.busiest(most).into_iter().map(row).collect();
+    sheet.table(&COLUMNS, &rows);
+}
+
+fn subscribers(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
+    const COLUMNS: [Column; 6] = [
+        Column { heading: "ID", side: Side::Right, least: None },
+        Column { heading: "SUBSCRIBER", side: Side::Left, least: Some(0) },
+        Column { heading: "PEER", side: Side::Left, least: Some(15) },
+        Column { heading: "LAG", side: Side::Right, least: None },
+        Column { heading: "EVENTS", side: Side::Right, least: None },
+        Column { heading: "GAPS", side: Side::Right, least: None },
+    ];
+    let mut all: Vec<_> = scene.view.subscribers.iter().collect();
+    all.sort_by_key(|subscriber| (std::cmp::Reverse(subscriber.lag), subscriber.id));
+    let rows: Vec<_> = all
+        .into_iter()
+        .take(most)
+        .map(|subscriber| {
+            [
+                subscriber.id.to_string().into(),
+                called(subscriber).into(),
+                peer_text(subscriber).into(),
+                count(subscriber.lag).into(),
+                count(subscriber.events).into(),
+                Piece::new(Tone::warn_if(subscriber.gaps > 0), count(subscriber.gaps)),
+            ]
+        })
+        .collect();
+    sheet.table(&COLUMNS, &rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        api::v1::{Event, EventType, PodIdentity, Subscriber},
+        cli::status::tests::{now, subscriber, well},
+    };
+
+    fn at(seconds: u64) -> Mono {
+        Mono::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn shown(subscribers: &[Subscriber], trouble: Option<&str>, height: usize) -> String {
+        let mut activity = Activity::new(at(0));
+        for n in 0..60_u64 {
+            let pod = PodIdentity {
+                uid: format!("{}", n % 12),
+                namespace: "shop".into(),
+                name: format!("cart-{}-\u{1b}[2J", n % 12),
+            };
+            let (kind, reason) = match n % 3 {
+                0 => (EventType::ContainerStarted, ""),
+                1 => (EventType::ContainerDied, if n == 4 { "OOMKilled" } else { "Error" }),
+                _ => (EventType::ContainerRemoved, ""),
+            };
+            let event =
+                Event { r#type: kind.into(), pod: Some(pod), reason: reason.into(), ..Event::default() };
+            activity.observe(at(100 + n), at(100 + n), &event);
+        }
+        let status = well();
+        let view = View { status: &status, subscribers, now: now() };
+        let scene = Scene { view, activity: &activity, now: at(159), trouble };
+        frame(&scene, Format { width: 80, height, paint: Paint(false) })
+    }
+
+    #[test]
+    fn a_frame_shows_the_essentials() {
+        let text = shown(&[subscriber(3, "kubelet", 0), subscriber(4, "logger", 40)], None, 24);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert_eq!(
+            text,
+            "\
+node-7  evented for 2h 13m  44 pods (43 ready), 132 containers (120 running)
+stream up, message 1s ago  relist every 1m, last 23s ago
+journal 12,365 events, 3.2 MiB  plegd 0.1.0, 11.0 MiB resident
+Nothing needs attention.
+
+EVENTS     /s 10s  /s 60s    COUNT  LAST MINUTE
+started       0.3     0.3       20  ██ ██ ██ ██ ██ ██ ██ ██ ██ ██
+died          0.3     0.3       20  █ ██ ██ ██ ██ ██ ██ ██ ██ ██ █
+removed       0.4     0.3       20   ██ ██ ██ ██ ██ ██ ██ ██ ██ ██
+changed       0.0     0.0        0
+sync          0.0     0.0        0
+all           1.0     1.0       60  ██████████████████████████████
+
+BUSIEST PODS OF THE LAST MINUTE EVENTS STARTED DIED OOM
+shop/cart-4-�[2J                     5       0    5   1
+shop/cart-0-�[2J                     5       5    0   0
+shop/cart-1-�[2J                     5       0    5   0
+shop/cart-10-�[2J                    5       0    5   0
+shop/cart-11-�[2J                    5       0    0   0
+shop/cart-2-�[2J                     5       0    0   0
+
+ID SUBSCRIBER PEER   LAG EVENTS GAPS
+ 4 logger     0/4242  40 12,000    0
+ 3 kubelet    0/4242   0 12,000    0
+"
+        );
+    }
+
+    #[test]
+    fn a_frame_is_never_higher_than_the_screen() {
+        let many: Vec<Subscriber> = (0..50).map(|id| subscriber(id, "agent", id)).collect();
+        for height in [0, 1, 10, 24, 50] {
+            let text = shown(&many, Some("nobody listens"), height);
+            assert!(text.lines().count() <= height, "{height}: {text}");
+        }
+        let text = shown(&many, Some("nobody listens"), 24);
+        assert!(text.contains("!! This is not the newest, and is asked for again: nobody listens"), "{text}");
+        assert!(text.contains("\n49 agent"), "{text}");
+    }
+
+    #[test]
+    fn a_picture_has_a_blank_only_where_nothing_was() {
+        let mut parts = [0; PARTS];
+        parts[..4].copy_from_slice(&[1, 500, 1_000, 0]);
+        assert_eq!(picture(&parts).trim_end(), "▁▄█");
+        assert_eq!(picture(&[0; PARTS]).trim_end(), "");
+        assert_eq!(picture(&[u64::MAX; PARTS]).chars().next(), Some('▁'));
+    }
+}
