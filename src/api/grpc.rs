@@ -63,6 +63,22 @@ impl Grpc {
         Self { lifecycle, introspection, message_bytes, feed, metrics, relay: Box::pin(relay), stop }
     }
 
+    /// The services of a plegd that is embedded in another program, whose log is not plegd's to change.
+    ///
+    /// ```no_run
+    /// # use plegd::{api::{grpc::Grpc, listen::Listening}, app::App};
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::builder().configure(|it| it.api.socket = Some("/run/agent/pods.sock".into())).start()?;
+    /// let listening = Listening::bind(&app.config().api).await?;
+    /// let serving = tokio::spawn(Grpc::embedded(&app).serve(listening));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn embedded(app: &App) -> Self {
+        let not_ours = "the log belongs to the program that plegd is embedded in";
+        Self::new(app, &Loaded::of_program(app.config().clone()), Arc::new(move |_| Err(not_ours.into())))
+    }
+
     /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the
     /// runtime that this is called on.
     pub async fn serve(self, listening: Listening) {
