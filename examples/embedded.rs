@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use plegd::{
     app::App,
     model::EventType,
-    watch::{Request, Update},
+    watch::{Filter, Request, Update},
 };
 
 #[tokio::main]
@@ -26,7 +26,8 @@ async fn main() -> anyhow::Result<()> {
     let app = builder.start()?;
 
     // A snapshot, as soon as everything has been listed, then what changes.
-    let request = Request { wait_ready: true, ..Request::default() };
+    let filter = Filter { containers_only: true, ..Filter::default() };
+    let request = Request { filter, wait_ready: true, ..Request::default() };
     let mut updates = pin!(app.watch(request)?.into_stream());
     loop {
         let update = tokio::select! {
@@ -37,10 +38,10 @@ async fn main() -> anyhow::Result<()> {
             Some(Ok(Update::SnapshotEnd { pods, position })) => println!("{pods} pods as of {position}"),
             Some(Ok(Update::Event { record, .. })) if record.kind == EventType::ContainerDied => {
                 // What is held now may be newer than what the event tells; `record.pod` is the pod right after it.
-                let left = app.cache().get(&record.event.pod.uid).map_or(0, |pod| pod.containers.len());
+                let now = app.cache().get(&record.event.pod.uid).map_or(0, |pod| pod.containers.len());
                 let (pod, container) = (&record.event.pod, &record.container_name);
                 let code = record.exit_code.map_or("an unknown code".into(), |code| format!("code {code}"));
-                println!("{}/{} {container} died with {code}; {left} left", pod.namespace, pod.name);
+                println!("{}/{} {container} died with {code}; the pod has {now}", pod.namespace, pod.name);
             }
             // Events were left out, as this loop was too slow: the snapshot that follows replaces what was known.
             Some(Ok(Update::Gap(gap))) => println!("missed something from {} on", gap.from),

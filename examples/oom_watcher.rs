@@ -1,4 +1,4 @@
-//! Tells of each container that the kernel kills for want of memory: one line with its pod and its limit.
+//! Tells of each container that the kernel kills for want of memory: one line with its pod.
 //!
 //! ```console
 //! $ cargo run --example oom_watcher                                     # the plegd of this node
@@ -14,7 +14,7 @@ use std::collections::HashSet;
 
 use plegd::{
     api::v1,
-    client::{Address, Client, Update, WatchOptions},
+    client::{Address, Client, Update, WatchOptions, wall},
 };
 
 const OOM: &str = "OOMKilled";
@@ -22,7 +22,7 @@ const OOM: &str = "OOMKilled";
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).map_or(Ok(Address::default()), |text| text.parse::<Address>())?;
-    // From a snapshot on, so that after a gap there is one as well; with pods, for the limit is among the annotations.
+    // From a snapshot on, for what has been killed before; with pods, which say more of the container than events do.
     let mut watch = Client::lazy(&address)
         .watch(WatchOptions { detail: v1::Detail::Pod, ..WatchOptions::named("oom-watcher") });
     let mut told = HashSet::new();
@@ -64,13 +64,12 @@ fn tell(told: &mut HashSet<String>, pod: Option<&v1::PodIdentity>, container: &v
         return;
     }
     let pod = pod.cloned().unwrap_or_default();
+    let ran = match (&container.started_at, &container.finished_at) {
+        (Some(from), Some(to)) => format!("ran for {:.1} s", wall(to).seconds_since(wall(from))),
+        _ => "ran for an unknown time".into(),
+    };
     println!(
-        "{OOM} {}/{} {} (attempt {}, memory limit {}, id {:.13})",
-        pod.namespace,
-        pod.name,
-        container.name,
-        container.attempt,
-        limit(container).unwrap_or("not known"),
-        container.id,
+        "{OOM} {}/{} {} (attempt {}, image {:?}, {ran}, id {:.13})",
+        pod.namespace, pod.name, container.name, container.attempt, container.image, container.id,
     );
 }
