@@ -52,7 +52,8 @@ async fn a_program_is_told_reads_and_waits_for_fresh_state() {
     let app = on(&sim).relist_every(MINUTE, MINUTE).journal(64, 1 << 20).start().unwrap();
     let request = Request { wait_ready: true, ..Request::default() };
     let mut updates = pin!(app.watch(request).unwrap().into_stream());
-    let snapshot: Vec<Update> = (updates.by_ref().take(3)).map(|update| update.expect("an update")).collect().await;
+    let snapshot: Vec<Update> =
+        (updates.by_ref().take(3)).map(|update| update.expect("an update")).collect().await;
     assert!(
         matches!(&snapshot[..], [Update::Hello(_), Update::Pod(told), Update::SnapshotEnd { pods: 1, .. }]
             if &*told.identity.name == "web"),
@@ -93,11 +94,15 @@ async fn without_the_stream_it_polls() {
 #[tokio::test]
 async fn what_it_cannot_do_is_refused_all_at_once() {
     let second = Duration::from_secs(1);
-    let builder = App::builder().request_timeout(Duration::ZERO).relist_every(MINUTE, second).journal(1, 1 << 20);
+    let builder =
+        App::builder().request_timeout(Duration::ZERO).relist_every(MINUTE, second).journal(1, 1 << 20);
     let error = builder.start().err().expect("refused").to_string();
     let lines: Vec<&str> = error.lines().collect();
     assert_eq!(lines.len(), 3, "{error}");
-    assert!(lines[0].starts_with("program: runtime.request_timeout = 0s: it is too small. Allowed: "), "{error}");
+    assert!(
+        lines[0].starts_with("program: runtime.request_timeout = 0s: it is too small. Allowed: "),
+        "{error}"
+    );
     assert!(lines[1].starts_with("program: journal.events = 1: it is too small. Allowed: "), "{error}");
     assert!(lines[2].starts_with("program: relist.max_period (1s) is below relist.period (1m)"), "{error}");
 }
@@ -108,7 +113,8 @@ async fn it_serves_the_api_if_it_is_asked_to() {
     let socket = folder.path().join("pods.sock");
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
     let (_, id) = run(&sim);
-    let app = App::builder().link(link(&sim)).configure(|it| it.api.socket = Some(socket.clone())).start().unwrap();
+    let app =
+        App::builder().link(link(&sim)).configure(|it| it.api.socket = Some(socket.clone())).start().unwrap();
     let listening = Listening::bind(&app.config().api).await.unwrap();
     let serving = tokio::spawn(Grpc::embedded(&app).serve(listening));
 
