@@ -7,6 +7,7 @@
 //! Past `api.connections` a connection is accepted and closed at once rather than left waiting: its client then gets
 //! UNAVAILABLE and can say so, instead of hanging.
 
+mod authority;
 mod connection;
 mod error;
 mod tls;

@@ -108,6 +108,53 @@ async fn every_request_carries_its_peer() {
     assert_eq!(*seen.lock(), Some(Peer::Process { uid, gid, pid }));
 }
 
+/// Python, C++, Ruby and PHP name a socket in a way that h2 does not take.
+#[tokio::test]
+async fn a_client_of_grpcs_c_core_is_understood() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    /// The kinds of frames that answer a request.
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    let server = Server::start().await;
+    let mut stream = server.raw().await;
+    // As grpcio 1.85 sends it, but for its settings and the authority's own length.
+    let literal = |name: &str, value: &str| {
+        [b"@", &[name.len() as u8][..], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+    };
+    let headers = [
+        literal(":path", "/grpc.health.v1.Health/Check"),
+        literal(":authority", "tmp%2Fplegd%2Fplegd.sock"),
+        b"\x83\x86".to_vec(),
+        literal("content-type", "application/grpc"),
+        literal("te", "trailers"),
+    ]
+    .concat();
+    let frame = |kind: u8, flags: u8, id: u8, payload: &[u8]| {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, id], payload].concat()
+    };
+    let request = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, b""),
+        frame(HEADERS, 4, 1, &headers),
+        frame(0, 1, 1, &[0; 5]),
+    ]
+    .concat();
+    stream.write_all(&request).await.unwrap();
+    let answer = soon("an answer", async {
+        loop {
+            let mut header = [0; 9];
+            stream.read_exact(&mut header).await.unwrap();
+            let mut payload = vec![0; u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize];
+            stream.read_exact(&mut payload).await.unwrap();
+            if [HEADERS, RST_STREAM].contains(&header[3]) {
+                break header[3];
+            }
+        }
+    });
+    assert_eq!(answer.await, HEADERS);
+    server.end().await;
+}
+
 #[tokio::test]
 async fn health_follows_the_daemon_and_reflection_knows_plegd() {
     use tonic_health::pb::{

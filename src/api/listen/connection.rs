@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{Patience, tls::Tls};
+use super::{Patience, authority::Legible, tls::Tls};
 use crate::{
     api::{
         accept::FAREWELL,
@@ -63,7 +63,8 @@ impl Http2 {
             Ok(found) => {
                 // 0 is a process that plegd's process namespace does not have.
                 let pid = found.pid().filter(|pid| *pid > 0);
-                self.serve(stream, Peer::Process { uid: found.uid(), gid: found.gid(), pid }).await;
+                self.serve(Legible::new(stream), Peer::Process { uid: found.uid(), gid: found.gid(), pid })
+                    .await;
             }
             Err(error) => tracing::debug!(%error, "A client was dropped: the kernel does not say who it is."),
         }
