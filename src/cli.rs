@@ -9,10 +9,12 @@
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
+mod columns;
 pub mod completions;
 pub mod connection;
 mod daemon;
 pub mod demo;
+pub mod get;
 mod introspect;
 mod log;
 pub mod log_level;
@@ -21,8 +23,12 @@ pub mod print;
 pub mod run;
 pub mod status;
 pub mod subscribers;
+mod target;
 pub mod top;
 mod version;
+mod view;
+pub mod wait;
+pub mod watch;
 
 use std::{
     ffi::OsString,
@@ -45,7 +51,12 @@ Examples:
   plegd check                       find this node's runtime and say what to expect of it
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
-  plegd status                      how the plegd of this node does, and what needs attention
+
+Where a plegd runs, without root and without the runtime's socket:
+  plegd status                      how it does, and what needs attention
+  plegd watch                       what pods do, from now on
+  plegd get pods -o wide            what there is
+  plegd wait --for exited batch/job --timeout 10m
 
 Settings come from defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags.
 Exit codes: 0 clean end, 1 could not start, 64 wrong usage or configuration.";
@@ -69,6 +80,12 @@ pub enum Command {
     Demo(demo::Args),
     /// Find the runtime and say its version, whether it has events, and what to expect.
     Check(check::Args),
+    /// Watch what pods do, as a running plegd tells it.
+    Watch(watch::Args),
+    /// Show pods or containers, as a running plegd knows them.
+    Get(get::Args),
+    /// Wait until a pod or a container is running, ready, ended or gone.
+    Wait(wait::Args),
     /// Say how the running plegd does: its mode, both paths beside each other, and what needs attention.
     Status(status::Args),
     /// Watch what happens on this node, redrawn every second: events by type, the busiest pods, who lags behind.
@@ -113,6 +130,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             log::begin(&loaded.config.log);
             drive(|_| check::run(loaded))
         }),
+        Some(Command::Watch(args)) => drive(|helper| watch::run(args, helper)),
+        Some(Command::Get(args)) => drive(|_| get::run(args)),
+        Some(Command::Wait(args)) => drive(|_| wait::run(args)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ mod value;
 pub use self::{
     error::{ConfigError, Place, Problem},
     key::{Form, Key, Section},
-    layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, load},
+    layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
     value::{Bytes, EventTypes, Filter, LogFormat, PrintFormat, Value},
 };
 

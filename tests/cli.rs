@@ -65,7 +65,30 @@ fn every_verb_explains_itself_with_examples() {
 }
 
 #[test]
+fn a_shell_is_told_all_verbs_and_the_manual_has_a_page_for_each() {
+    let verbs = ["run", "status", "top", "subscribers", "log-level", "watch", "completions", "man"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let answer = plegd(&["completions", shell], &[]);
+        assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(verbs.iter().all(|verb| answer.stdout.contains(verb)), "{shell}: {}", answer.stdout);
+    }
+    let answer = plegd(&["man"], &[]);
+    assert!(answer.code == Some(0) && answer.stdout.contains(".TH plegd 1"), "{}", answer.stdout);
+    let folder = tempfile::tempdir().unwrap();
+    let answer = plegd(&["man", "--dir", folder.path().to_str().unwrap()], &[]);
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    for verb in verbs {
+        assert!(folder.path().join(format!("plegd-{verb}.1")).exists(), "{verb}");
+    }
+    let answer = plegd(&["man", "--dir", "/dev/null/man"], &[]);
+    assert!(answer.code == Some(1) && answer.stderr.contains("/dev/null/man"), "{}", answer.stderr);
+}
+
+#[test]
 fn a_wrong_flag_or_verb_is_a_usage_error() {
+    assert_refused(&plegd(&["log-level", "verbose"], &[]), &["verbose"]);
+    assert_refused(&plegd(&["top", "--interval", "1ms"], &[]), &["100ms"]);
+    assert_refused(&plegd(&["status", "-o", "xml"], &[]), &["json"]);
     assert_refused(&plegd(&["run", "--relist-perod", "1s"], &[]), &["--relist-perod", "--relist-period"]);
     assert_refused(&plegd(&["rum"], &[]), &["'rum'", "'run'"]);
     assert_refused(&plegd(&["run", "--config"], &[]), &["--config <FILE>"]);

@@ -150,15 +150,9 @@ mod tests {
         let metadata = [("head".to_owned(), "9".to_owned())].into();
         let info = ErrorInfo { reason: "R".into(), domain: "plegd".into(), metadata };
         let status = info.to_status(Code::OutOfRange, "m");
-        let mut wanted =
-            b"\x08\x0b\x12\x01m\x1a\x46\x0a\x28type.googleapis.com/google.rpc.ErrorInfo\x12\x1a".to_vec();
-        wanted.extend(b"\x0a\x01R\x12\x05plegd\x1a\x09\x0a\x04head\x12\x019");
-        // The lengths that stand before the two inner messages.
-        let inner = wanted.len() - b"\x08\x0b\x12\x01m\x1a\x46".len();
-        wanted[6] = u8::try_from(inner).unwrap();
-        let value = b"\x0a\x01R\x12\x05plegd\x1a\x09\x0a\x04head\x12\x019".len();
-        let place = wanted.len() - value - 1;
-        wanted[place] = u8::try_from(value).unwrap();
+        let info = b"\x0a\x01R\x12\x05plegd\x1a\x09\x0a\x04head\x12\x019";
+        let any = [b"\x0a\x28type.googleapis.com/google.rpc.ErrorInfo\x12\x15", &info[..]].concat();
+        let wanted = [b"\x08\x0b\x12\x01m\x1a\x41", &any[..]].concat();
         assert_eq!(status.details(), wanted);
     }
 

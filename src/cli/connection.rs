@@ -1,6 +1,9 @@
 //! How verbs that talk to a running plegd reach it.
 
-use crate::client::{Address, Client, ConnectError};
+use crate::{
+    client::{Address, Client, ConnectError},
+    config::SOCKET_VARIABLE,
+};
 
 /// The flag of these verbs.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,9 +19,6 @@ pub struct Connection {
     )]
     pub socket: Address,
 }
-
-/// The variable that says where plegd listens. The daemon's configuration passes over it.
-pub const SOCKET_VARIABLE: &str = "PLEGD_SOCKET";
 
 // === impl Connection ===
 

@@ -9,15 +9,18 @@ mod table;
 pub(in crate::cli) mod text;
 
 pub use self::table::{Table, terminal_width};
+pub(super) use self::text::plain;
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 
 use serde::Serialize;
 
+use super::view;
 use crate::{
+    api::v1,
     clock::Wall,
     config::{EventTypes, Print, PrintFormat},
-    model::Event,
+    model::{Event, Position},
 };
 
 /// Prints events.
@@ -53,6 +56,19 @@ struct Line<'a> {
     exit_code: Option<i32>,
     reason: &'a str,
     inferred: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_status: Option<view::Pod<'a>>,
+}
+
+/// What a watch knows of an event beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched<'a> {
+    /// Where to resume after it.
+    pub position: Position,
+    /// The pod after it, where that was asked for.
+    pub pod: Option<&'a v1::Pod>,
 }
 
 // === impl Printer ===
@@ -86,11 +102,40 @@ impl<W: Write> Printer<W> {
         }
         match &self.style {
             Style::Table(table) => table.row(&mut self.out, event),
-            Style::Json => {
-                serde_json::to_writer(&mut self.out, &Line::from(event))?;
-                self.out.write_all(b"\n")
-            }
+            Style::Json => self.json(&Line::from(event)),
         }
+    }
+
+    /// Prints an event as [`Printer::print`] does; a JSON line says also what the watch knows beside it.
+    ///
+    /// # Errors
+    ///
+    /// The writer's; `BrokenPipe` where nobody reads any more.
+    pub fn print_watched(&mut self, event: &Event, watched: Watched<'_>) -> io::Result<()> {
+        match &self.style {
+            Style::Json if self.types.contains(event.kind) => self.json(&Line {
+                position: Some(watched.position.to_string()),
+                pod_status: watched.pod.map(view::Pod::from),
+                ..Line::from(event)
+            }),
+            _ => self.print(event),
+        }
+    }
+
+    /// One JSON line of whatever else there is to say.
+    pub(super) fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, line)?;
+        self.out.write_all(b"\n")
+    }
+
+    /// Whether it prints a table.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.style, Style::Table(_))
+    }
+
+    /// Where it prints to.
+    pub(super) fn out(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Shows all that was printed. To be called whenever no further event is at hand.
@@ -107,13 +152,21 @@ impl Printer<BufWriter<Stdout>> {
     /// Prints to stdout as configured; none where nothing is to be printed. The table is as wide as the terminal and, where
     /// it is one and `NO_COLOR` does not forbid it, coloured.
     pub fn to_stdout(print: &Print) -> Option<Self> {
-        let out = io::stdout();
         let style = match print.format {
             PrintFormat::None => return None,
             PrintFormat::Json => Style::Json,
-            PrintFormat::Table => Style::Table(Table::new(terminal_width(&out), coloured(out.is_terminal()))),
+            PrintFormat::Table => Style::table_for(&io::stdout()),
         };
-        Some(Self::new(BufWriter::new(out), style, print.types.clone()))
+        Some(Self::new(BufWriter::new(io::stdout()), style, print.types.clone()))
+    }
+}
+
+// === impl Style ===
+
+impl Style {
+    /// A table as wide and as coloured as this terminal wants it; 80 characters and no colours where it is none.
+    pub fn table_for(out: &Stdout) -> Self {
+        Style::Table(Table::new(terminal_width(out), coloured(out.is_terminal())))
     }
 }
 
@@ -142,6 +195,8 @@ impl<'a> From<&'a Event> for Line<'a> {
             exit_code: event.exit_code,
             reason: &event.reason,
             inferred: event.inferred,
+            position: None,
+            pod_status: None,
         }
     }
 }

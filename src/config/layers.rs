@@ -18,10 +18,13 @@ pub const DEFAULT_FILE: &str = "/etc/plegd/plegd.toml";
 /// The environment variable that names another file.
 pub const FILE_VARIABLE: &str = "PLEGD_CONFIG";
 
+/// The environment variable that tells verbs which talk to a running plegd where it listens.
+pub const SOCKET_VARIABLE: &str = "PLEGD_SOCKET";
+
 const PREFIX: &str = "PLEGD_";
 
 /// No settings of the daemon, and harmless to it: read when plegd is built, and by the verbs that talk to a running plegd.
-const OTHER_VARIABLES: [&str; 2] = ["PLEGD_REVISION", crate::cli::connection::SOCKET_VARIABLE];
+const OTHER_VARIABLES: [&str; 2] = ["PLEGD_REVISION", SOCKET_VARIABLE];
 
 /// All that a configuration is made of.
 #[derive(Clone, Debug, Default)]

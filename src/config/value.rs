@@ -294,6 +294,11 @@ impl EventTypes {
         Self(EventType::ALL.to_vec())
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = EventType> + '_ {
+        self.0.iter().copied()
+    }
+
     /// Whether this one is among them.
     pub fn contains(&self, kind: EventType) -> bool {
         self.0.contains(&kind)

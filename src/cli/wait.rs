@@ -1,0 +1,211 @@
+//! `plegd wait`: until a pod or a container is what it is to become.
+
+use std::{io, io::Write as _, time::Duration};
+
+use clap::ValueEnum;
+use humantime::format_duration;
+
+use super::{connection::Connection, get::summary::current, print::plain, target, view};
+use crate::{
+    api::v1,
+    client::{CallError, Client, Freshness, PodRef, WaitCondition},
+    config::Value,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd wait --for running shop/web -c app
+  plegd wait --for exited batch/backup-29000001 --timeout 10m
+  plegd wait --for ready web -n shop        the pod need not be there yet
+  plegd wait --for pod-gone shop/web
+
+Exit codes: 0 it holds, 1 it does not hold in time, 64 wrong usage.";
+
+/// Flags of `plegd wait`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// What to wait for
+    #[arg(long = "for", value_enum, value_name = "CONDITION")]
+    pub condition: Condition,
+    /// The pod: namespace/name, a name, a UID, or the beginning of a container's id
+    pub pod: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: Connection,
+    /// Namespace of the pod [default: the one that has a pod of this name]
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Name of the container; may be left out if the pod has one alone
+    #[arg(long, short, value_name = "NAME")]
+    pub container: Option<String>,
+    /// How long to wait at most, as 30s or 10m
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = <Duration as Value>::parse)]
+    pub timeout: Duration,
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Condition {
+    /// The container runs
+    Running,
+    /// The container has ended
+    Exited,
+    /// The container is gone from the runtime
+    Gone,
+    /// The pod's newest sandbox is ready
+    Ready,
+    /// The pod is gone from the runtime, with all that it had
+    PodGone,
+}
+
+/// Whom to wait for, once that is known.
+struct Wanted {
+    pod: PodRef,
+    /// As people call it.
+    name: String,
+    condition: WaitCondition,
+}
+
+/// Waits, and says on stdout what holds.
+///
+/// # Errors
+///
+/// If it does not hold in time, or plegd cannot be asked.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let client = args.connection.client().await?;
+    let told = wait(&client, &args).await?;
+    Ok(writeln!(io::stdout(), "{told}")?)
+}
+
+async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
+    let Some(wanted) = wanted(client, args).await? else {
+        return Ok(plain(&format!("{}: gone", args.pod)));
+    };
+    match client.wait_for(&wanted.pod, &wanted.condition, args.timeout).await {
+        Ok((pod, _)) => Ok(plain(&format!("{}: {}", wanted.name, holds(&wanted.condition, pod.as_ref())))),
+        Err(CallError::Deadline { .. }) => {
+            let now = match client.get_pod(&wanted.pod, Freshness::Held).await {
+                Ok((pod, _)) => state(&wanted.condition, Some(&pod)),
+                Err(CallError::NotFound { .. }) => state(&wanted.condition, None),
+                Err(error) => error.to_string(),
+            };
+            let (name, time) = (&wanted.name, format_duration(args.timeout));
+            Err(anyhow::anyhow!("{}", plain(&format!("{name}: timed out after {time}: {now}"))))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Finds out which pod and container are meant. None if nothing is there and that is what is waited for.
+async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> {
+    let namespaces: Vec<String> = args.namespace.clone().into_iter().collect();
+    let pods = target::find(client, &args.pod, &namespaces, Freshness::Held).await?;
+    let (pod, name) = match &pods[..] {
+        [] if matches!(args.condition, Condition::Gone | Condition::PodGone) => return Ok(None),
+        [] => match target::meanings(&args.pod, &namespaces).swap_remove(0) {
+            target::Meaning::One(pod) => (pod.clone(), pod.to_string()),
+            target::Meaning::AnyNamespace(name) => anyhow::bail!(
+                "there is no pod {name:?}; to wait for one that is not there yet, say its namespace: default/{name}"
+            ),
+        },
+        [pod] => {
+            let identity = pod.identity.clone().unwrap_or_default();
+            // Any pod of this name will do for what is to come; what is to go is this one, and not its successor.
+            let comes = matches!(args.condition, Condition::Running | Condition::Ready);
+            let reference = if comes && args.pod.ends_with(&identity.name) {
+                PodRef::name(identity.namespace, identity.name)
+            } else {
+                PodRef::Uid(identity.uid)
+            };
+            (reference, target::name(pod))
+        }
+        several => {
+            let names: Vec<String> = several.iter().map(target::name).collect();
+            anyhow::bail!("{:?} is several pods: {}; say which", args.pod, names.join(", "))
+        }
+    };
+    let container = || container(args, pods.first());
+    let condition = match args.condition {
+        Condition::Running => WaitCondition::ContainerRunning(container()?),
+        Condition::Exited => WaitCondition::ContainerExited(container()?),
+        Condition::Gone => WaitCondition::ContainerGone(container()?),
+        Condition::Ready => WaitCondition::SandboxReady,
+        Condition::PodGone => WaitCondition::PodGone,
+    };
+    Ok(Some(Wanted { pod, name, condition }))
+}
+
+/// The container's name: as it was given, by its id, or the only one that there is.
+fn container(args: &Args, pod: Option<&v1::Pod>) -> anyhow::Result<String> {
+    if let Some(name) = &args.container {
+        return Ok(name.clone());
+    }
+    let Some(pod) = pod else {
+        anyhow::bail!("{} is not there yet: name the container with -c", args.pod);
+    };
+    if let Some(meant) = pod.containers.iter().find(|it| it.id.starts_with(&args.pod)) {
+        return Ok(meant.name.clone());
+    }
+    let mut names: Vec<&str> = pod.containers.iter().map(|container| container.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names[..] {
+        [one] => Ok(one.to_owned()),
+        [] => anyhow::bail!("{} has no container yet: name it with -c", target::name(pod)),
+        _ => anyhow::bail!(
+            "{} has several containers: name one with -c: {}",
+            target::name(pod),
+            names.join(", ")
+        ),
+    }
+}
+
+/// What holds.
+fn holds(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
+    match condition {
+        WaitCondition::ContainerRunning(name) => format!("{name} is running"),
+        WaitCondition::ContainerExited(name) => match newest(pod, name) {
+            Some(container) => format!("{name} {}", ended(container)),
+            None => format!("{name} has exited"),
+        },
+        WaitCondition::ContainerGone(name) => format!("{name} is gone"),
+        WaitCondition::SandboxReady => "its sandbox is ready".into(),
+        WaitCondition::PodGone => "gone".into(),
+    }
+}
+
+/// What is, where something else was waited for.
+fn state(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
+    let Some(pod) = pod else { return "there is no such pod".into() };
+    match condition {
+        WaitCondition::ContainerRunning(name)
+        | WaitCondition::ContainerExited(name)
+        | WaitCondition::ContainerGone(name) => match newest(Some(pod), name) {
+            Some(container) if container.state() == v1::ContainerState::Exited => {
+                format!("{name} {}", ended(container))
+            }
+            Some(container) => format!("{name} is {}", view::container_state(container)),
+            None => format!("it has no container {name:?}"),
+        },
+        WaitCondition::SandboxReady => "its sandbox is not ready".into(),
+        WaitCondition::PodGone => "it is still there".into(),
+    }
+}
+
+fn newest<'a>(pod: Option<&'a v1::Pod>, name: &str) -> Option<&'a v1::Container> {
+    let pod = pod?;
+    current(pod)
+        .into_iter()
+        .find(|it| it.name == name)
+        .or_else(|| pod.containers.iter().find(|it| it.name == name))
+}
+
+fn ended(container: &v1::Container) -> String {
+    let code = container.exit_code.map(|code| format!(" with code {code}")).unwrap_or_default();
+    let reason = if container.reason.is_empty() { String::new() } else { format!(" ({})", container.reason) };
+    format!("has exited{code}{reason}")
+}
+
+#[cfg(test)]
+mod tests;

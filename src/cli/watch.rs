@@ -1,0 +1,201 @@
+//! `plegd watch`: what pods do, as a running plegd tells it.
+
+mod notice;
+mod show;
+
+use std::{io, str::FromStr};
+
+use clap::ValueEnum;
+use futures::FutureExt as _;
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+};
+
+use self::{notice::Notices, show::Show};
+use super::{
+    connection::Connection,
+    print::{Printer, Style},
+};
+use crate::{
+    api::v1,
+    client::{Client, Since, WatchOptions},
+    clock::Clock,
+    config::{EventTypes, Value},
+    model::Position,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd watch
+  plegd watch -n shop -n batch --types died
+  plegd watch -l 'app=web' --snapshot
+  plegd watch --since oldest                what the journal still has, then what comes
+  plegd watch -o json --pods | jq -c '{reason, image: .pod_status.containers[0].image}'
+  plegd watch -o json --since 1f2e3d4c5b6a7988:42
+
+A JSON line has the fields that `plegd run --print json` has, and `position`: give
+it to --since, and another watch goes on after it. Lines of the types Gap, Pod
+(with --snapshot) and SnapshotEnd may come between.
+
+If the connection is lost, or plegd is restarted, it connects again by itself and
+goes on where it was. What had to be left out is said on stderr.";
+
+/// Flags of `plegd watch`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: Connection,
+    /// Namespace, or several [default: all]
+    #[arg(long = "namespace", short, value_name = "NAMESPACE", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// Name of a pod, or several
+    #[arg(long = "pod", value_name = "NAME", value_delimiter = ',', value_parser = bare_name)]
+    pub pods: Vec<String>,
+    /// UID of a pod, or several
+    #[arg(long = "uid", value_name = "UID", value_delimiter = ',')]
+    pub uids: Vec<String>,
+    /// Labels of the pod, as kubectl takes them: app=web,tier!=test,env in (a,b),!canary
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Which events: started, died, removed, changed, sync, or all
+    #[arg(long, value_name = "TYPES", default_value = "started,died,removed", value_parser = <EventTypes as Value>::parse)]
+    pub types: EventTypes,
+    /// Only events of containers, none of pod sandboxes
+    #[arg(long)]
+    pub containers_only: bool,
+    /// Where to begin: now, oldest, or after a position, as a JSON line has it
+    #[arg(long, value_name = "POSITION", default_value = "now", conflicts_with = "snapshot")]
+    pub since: Begin,
+    /// Show the pods as they are first
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Have each JSON line say the whole pod, as pod_status
+    #[arg(long = "pods")]
+    pub pod_status: bool,
+    /// How to show it [default: a table on a terminal, else json]
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    pub output: Option<Output>,
+}
+
+/// How events are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table
+    Table,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin(Since);
+
+/// Watches until Ctrl-C, until nobody reads what is printed, or until it cannot go on. `helper` is where the work is done,
+/// so that a reader who does not read keeps nobody from ending it.
+///
+/// # Errors
+///
+/// If plegd cannot be reached to begin with, or refuses.
+pub async fn run(args: Args, helper: Handle) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let style = match args.output {
+        Some(Output::Json) => Style::Json,
+        Some(Output::Table) => Style::table_for(&io::stdout()),
+        None if io::IsTerminal::is_terminal(&io::stdout()) => Style::table_for(&io::stdout()),
+        None => Style::Json,
+    };
+    let printer = Printer::new(io::BufWriter::new(io::stdout()), style, args.types.clone());
+    let watching = helper.spawn(async move {
+        let client = args.connection.client().await?;
+        follow(&client, &args, printer, Clock::system(), |line| eprintln!("plegd: {line}")).await
+    });
+    tokio::select! {
+        ended = watching => ended?,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Shows what a watch tells until it ends. What is to be known beside it is given to `say`, a line at a time.
+async fn follow<W: io::Write>(
+    client: &Client,
+    args: &Args,
+    printer: Printer<W>,
+    clock: Clock,
+    mut say: impl FnMut(String),
+) -> anyhow::Result<()> {
+    let mut watch = client.watch(args.options());
+    let mut show = Show::new(printer, args.snapshot, clock);
+    let mut notices = Notices::default();
+    show.begin()?;
+    loop {
+        // What was shown is to be seen before there is nothing more to show for a while.
+        let next = match watch.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                show.flush()?;
+                watch.next().await
+            }
+        };
+        let Some(update) = next.transpose()? else { return Ok(()) };
+        if let Some(line) = notices.of(&update) {
+            show.flush()?;
+            say(line);
+        }
+        show.update(update)?;
+    }
+}
+
+fn bare_name(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) => {
+            Err(format!("it takes a name alone; for this one say -n {namespace} --pod {name}"))
+        }
+        None => Ok(text.to_owned()),
+    }
+}
+
+// === impl Args ===
+
+impl Args {
+    fn options(&self) -> WatchOptions {
+        let filter = v1::Filter {
+            namespaces: self.namespaces.clone(),
+            pod_uids: self.uids.clone(),
+            pod_names: self.pods.clone(),
+            label_selector: self.selector.clone().unwrap_or_default(),
+            types: self.types.iter().map(|kind| v1::EventType::from(kind).into()).collect(),
+            containers_only: self.containers_only,
+        };
+        WatchOptions {
+            since: if self.snapshot { Since::Snapshot } else { self.since.0 },
+            filter,
+            detail: if self.pod_status { v1::Detail::Pod } else { v1::Detail::Event },
+            ..WatchOptions::named("plegd watch")
+        }
+    }
+}
+
+// === impl Begin ===
+
+impl FromStr for Begin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "now" => Ok(Self(Since::Now)),
+            "oldest" => Ok(Self(Since::Oldest)),
+            text => match text.parse::<Position>() {
+                Ok(position) => Ok(Self(Since::After(position))),
+                Err(error) => Err(format!("it is neither now nor oldest, and {error}")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
