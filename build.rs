@@ -52,6 +52,8 @@ fn compile_api() -> io::Result<()> {
     let api = out("api")?;
     fs::write(api.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        // In an order that is always the same.
+        .btree_map(".")
         .build_server(false)
         .build_transport(false)
         .out_dir(api)

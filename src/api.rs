@@ -2,8 +2,16 @@
 //!
 //! Reads what others keep and changes nothing. It never reaches past cache and journal.
 
+mod accept;
+pub mod access;
 pub mod error_info;
+pub mod grpc;
 pub mod http;
+pub mod introspection;
+pub mod lifecycle;
+pub mod listen;
+pub mod standard;
+pub mod subscribers;
 pub mod wire;
 
 /// Messages and clients of the package `plegd.v1`, generated from `proto/plegd/v1`.

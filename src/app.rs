@@ -8,10 +8,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -22,6 +21,7 @@ use crate::{
     config::Config,
     cri::{Client, EventParts, Link},
     evented::{self, Limits, Queue, Receiver},
+    fresh::Fresh,
     health::Health,
     journal::{Capacity, Journal},
     ledger::Ledger,
@@ -29,6 +29,7 @@ use crate::{
     model::{ContainerState, Mode, Observation, Origin, PodUid, SandboxState, Stamp},
     relister::{ReadError, Reader, Reads, Relister},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
+    watch::{Feed, Request, Watch, WatchError},
 };
 
 /// How long a task that makes no progress counts as alive.
@@ -38,10 +39,10 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 pub struct App {
     cache: Cache,
     journal: Journal,
-    reads: Reads,
+    fresh: Fresh,
     health: Health,
     metrics: Arc<Metrics>,
-    situation: Arc<ArcSwap<Situation>>,
+    situation: watch::Receiver<Situation>,
     clock: Clock,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -112,12 +113,17 @@ impl App {
         let (changed, changes) = mpsc::unbounded_channel();
         let (requests, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let period = config.relist.period;
-        let situation = Arc::new(ArcSwap::from_pointee(Situation {
+        let began = clock.now_both().1;
+        let (situation, situations) = watch::channel(Situation {
+            ready: false,
             mode: Mode::Polling,
+            mode_since: began,
             period,
             runtime: None,
             stream_up: None,
-        }));
+            stream_since: began,
+            stream: "not yet tried".into(),
+        });
         scrape(&metrics, &cache, &journal, &clock, queue.load());
 
         let signs = Signs {
@@ -126,7 +132,7 @@ impl App {
             stream: health.note("event-stream", "not yet tried"),
             runtime: health.note("runtime", "not yet reached"),
             heartbeat: health.heartbeat("supervisor", STUCK_AFTER),
-            situation: situation.clone(),
+            situation,
         };
         let rhythm = Rhythm { period, max_period: config.relist.max_period, jitter: config.relist.jitter };
         if config.stream.enabled {
@@ -142,7 +148,9 @@ impl App {
             );
             spawn(&tasks, receiver_runtime, &stop, receiver.run(stop.clone()));
         } else {
-            signs.stream.bad("switched off by stream.enabled = false");
+            let off = "switched off by stream.enabled = false";
+            signs.stream.bad(off);
+            signs.situation.send_modify(|it| it.stream = off.into());
         }
         let settler = Settler {
             arbiter: arbiter.clone(),
@@ -166,7 +174,8 @@ impl App {
         };
         spawn(&tasks, here, &stop, Supervisor::new(wires, signs, rhythm).run(stop.clone()));
         tasks.close();
-        Self { cache, journal, reads, health, metrics, situation, clock, stop, tasks }
+        let fresh = Fresh::new(cache.clone(), reads, clock.clone());
+        Self { cache, journal, fresh, health, metrics, situation: situations, clock, stop, tasks }
     }
 
     /// The cache.
@@ -195,8 +204,23 @@ impl App {
     }
 
     /// The mode, the period and the runtime.
-    pub fn situation(&self) -> Arc<Situation> {
-        self.situation.load_full()
+    pub fn situation(&self) -> Situation {
+        self.situation.borrow().clone()
+    }
+
+    /// Tells a snapshot and what changes, or only what changes: see [`crate::watch`].
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError::Invalid`] if the request contradicts itself.
+    pub fn watch(&self, request: Request) -> Result<Watch, WatchError> {
+        self.feed().watch(request)
+    }
+
+    /// What watches are made from.
+    pub fn feed(&self) -> Feed {
+        let (journal, cache) = (self.journal.clone(), self.cache.clone());
+        Feed::new(journal, cache, self.situation.clone(), self.clock.clone(), self.stop.clone())
     }
 
     /// The pod as it was at some moment after `newer_than`, none if it was not there: from the cache if that is known to
@@ -211,11 +235,13 @@ impl App {
         newer_than: crate::clock::Mono,
         patience: Duration,
     ) -> Result<Option<Arc<crate::model::Pod>>, FreshError> {
-        if self.cache.read_at(uid).is_none_or(|read_at| read_at <= newer_than) {
-            let fresh = tokio::time::timeout(patience, self.reads.fresh(uid));
-            fresh.await.map_err(|_| FreshError::Deadline(patience))??;
-        }
-        Ok(self.cache.get(uid))
+        let pod = tokio::time::timeout(patience, self.fresh.pod(uid, newer_than)).await;
+        Ok(pod.map_err(|_| FreshError::Deadline(patience))??)
+    }
+
+    /// Gives pods that are not older than a moment.
+    pub fn fresh(&self) -> &Fresh {
+        &self.fresh
     }
 
     /// Stops when this is cancelled.

@@ -50,7 +50,7 @@ use self::{
     transitions::Transition,
 };
 use crate::{
-    cache::{Cache, Update},
+    cache::{Cache, Serve, Update},
     clock::{Clock, Mono, Stamped},
     cri::quirks::{Quirk, Quirks},
     journal::Journal,
@@ -214,10 +214,10 @@ impl Arbiter {
             quirks: &quirks,
             removed_at: &|id| self.cache.removed_at(id),
         };
-        let asks = self.cache.update(&observation.pod, now, |state| {
+        let asks = self.cache.update(&observation.pod, now, |state, serve| {
             let out = state.settle(observation, &context);
-            let serve = self.tell(observation, &out, now, &quirks);
-            Update { serve, added: out.added, removed: out.removed, result: out.asks }
+            self.tell(observation, state, &out, serve);
+            Update { added: out.added, removed: out.removed, result: out.asks }
         });
         if let Origin::Event(signal) = &observation.origin {
             self.ledger.heard(&signal.id, signal.kind, now);
@@ -225,8 +225,8 @@ impl Arbiter {
         asks.into_iter().map(|ask| PodAsk { pod: observation.pod.clone(), ask }).collect()
     }
 
-    /// Appends what changed to the journal; the position that readers' state then has, if they see a change.
-    fn tell(&self, observation: &Observation, out: &Outcome, now: Mono, quirks: &Quirks) -> Option<u64> {
+    /// Appends what changed to the journal, and serves it to readers.
+    fn tell(&self, observation: &Observation, state: &PodState, out: &Outcome, serve: Serve<'_>) {
         let source = match &observation.origin {
             Origin::Event(_) => Source::Event,
             Origin::Read(source) => *source,
@@ -235,7 +235,7 @@ impl Arbiter {
             self.metrics.arbitration.observations.inc((source, *ruling));
         }
         if out.transitions.is_empty() && !out.changed {
-            return None;
+            return;
         }
         let stamped_at = match &observation.origin {
             Origin::Event(signal) => signal.stamped_at,
@@ -247,6 +247,7 @@ impl Arbiter {
                 kind: transition.kind,
                 subject: transition.subject,
                 pod: observation.pod.clone(),
+                labels: state.labels().clone(),
                 id: transition.id.clone(),
                 container_name: transition.container_name.clone(),
                 source: if transition.announced { Source::Event } else { source },
@@ -258,19 +259,25 @@ impl Arbiter {
                 inferred: transition.inferred,
             })
             .collect();
-        for (event, transition) in events.iter().zip(&out.transitions) {
+        self.compare_paths(&events, &out.transitions);
+        self.journal.append(events, state.served(), serve);
+    }
+
+    /// Counts what is told, and hands it to the ledger.
+    fn compare_paths(&self, events: &[Event], transitions: &[Transition]) {
+        let (now, quirks) = (self.clock.now(), self.quirks.load());
+        for (event, transition) in events.iter().zip(transitions) {
             self.metrics.transitions.record(event);
             let due = match event.source {
                 Source::Event => false,
-                Source::Relist => self.stream_should_tell(transition, now, quirks),
+                Source::Relist => self.stream_should_tell(transition, now, &quirks),
                 // A read often follows an event at once; what it finds from longer ago the stream has not told.
                 Source::Read => {
-                    self.is_overdue(transition, now) && self.stream_should_tell(transition, now, quirks)
+                    self.is_overdue(transition, now) && self.stream_should_tell(transition, now, &quirks)
                 }
             };
             self.ledger.told(&event.id, event.kind, event.source, due, now);
         }
-        Some(self.journal.append(events))
     }
 
     /// Whether the stream, had it worked, would have told of this by now or in a moment.

@@ -152,13 +152,12 @@ impl Cache {
         Some(look(&mut slot.state))
     }
 
-    /// Changes what is held of a pod, under its lock. `change` says with which journal position readers get the result,
-    /// or that they need not get any.
+    /// Changes what is held of a pod, under its lock. `change` serves the result to readers, if they are to see it.
     pub(crate) fn update<R>(
         &self,
         identity: &PodIdentity,
         now: Mono,
-        change: impl FnOnce(&mut PodState) -> Update<R>,
+        change: impl FnOnce(&mut PodState, Serve<'_>) -> Update<R>,
     ) -> R {
         loop {
             let entry = self.entry_or_new(identity);
@@ -166,10 +165,7 @@ impl Cache {
             if slot.detached {
                 continue;
             }
-            let update = change(&mut slot.state);
-            if let Some(sequence) = update.serve {
-                entry.served.store(slot.state.served(sequence).map(Arc::new));
-            }
+            let update = change(&mut slot.state, Serve::new(&entry.served));
             for id in update.added {
                 self.0.index.insert(id.clone(), identity.uid.clone());
                 self.0.tombstones.lock().lift(&id);
@@ -180,7 +176,6 @@ impl Cache {
             }
             if slot.state.is_empty() {
                 slot.detached = true;
-                entry.served.store(None);
                 self.0.pods.remove_if(&identity.uid, |_, there| Arc::ptr_eq(there, &entry));
             }
             return update.result;
@@ -212,10 +207,23 @@ impl Cache {
     }
 }
 
+/// Lets readers have a pod. To be used while nothing can be appended to the journal, so that whoever looks at both sees a
+/// state that fits the head.
+pub(crate) struct Serve<'a>(&'a ArcSwapOption<Pod>);
+
+impl<'a> Serve<'a> {
+    pub(crate) fn new(served: &'a ArcSwapOption<Pod>) -> Self {
+        Self(served)
+    }
+
+    /// From now on readers get this; none if the pod is gone.
+    pub(crate) fn serve(self, pod: Option<Arc<Pod>>) {
+        self.0.store(pod);
+    }
+}
+
 /// What [`Cache::update`] is to do once a pod has been changed.
 pub(crate) struct Update<R> {
-    /// Journal position of the state that readers are to get; none if they see no change.
-    pub(crate) serve: Option<u64>,
     /// Ids that are new.
     pub(crate) added: Vec<ObjectId>,
     /// Ids that are gone, and since when.

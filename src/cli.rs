@@ -5,7 +5,7 @@
 //! | exit code | when |
 //! | --- | --- |
 //! | 0 | a clean end |
-//! | 1 | it could not start, or had to give up |
+//! | 1 | it could not start, had to give up, or what was asked for is not there or not so |
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
@@ -38,12 +38,16 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 
-use crate::config::{Config, ConfigError};
+use self::daemon::Threads;
+use crate::config::ConfigError;
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 64;
+
+/// Threads that serve gRPC, at most: more would take more from the node than any subscriber needs.
+const API_THREADS: usize = 4;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,14 +56,14 @@ Examples:
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
 
-Where a plegd runs, without root and without the runtime's socket:
+Where plegd runs, for whoever may open its socket:
   plegd status                      how it does, and what needs attention
   plegd watch                       what pods do, from now on
   plegd get pods -o wide            what there is
   plegd wait --for exited batch/job --timeout 10m
 
 Settings come from defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags.
-Exit codes: 0 clean end, 1 could not start, 64 wrong usage or configuration.";
+Exit codes: 0 clean end, 1 could not start or found nothing, 64 wrong usage or configuration.";
 
 /// Pod lifecycle events of a Kubernetes node: follows the container runtime by its event stream and by relists at once,
 /// settles what both say, and tells every change exactly once.
@@ -118,19 +122,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Subscribers(args)) => ask(subscribers::run(args)),
         Some(Command::LogLevel(args)) => ask(log_level::run(args)),
         Some(Command::Run(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
-            log::begin(&loaded.config.log);
+            let log = log::begin(&loaded.config.log);
             loaded.log();
-            drive(|receiver| run::run(loaded, receiver))
+            drive(|threads| run::run(loaded, threads, log))
         }),
-        Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|config: Config| {
-            log::begin(&config.log);
-            drive(|receiver| demo::run(args, config, receiver))
+        Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
+            let log = log::begin(&loaded.config.log);
+            drive(|threads| demo::run(args, loaded, threads, log))
         }),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
             drive(|_| check::run(loaded))
         }),
-        Some(Command::Watch(args)) => drive(|helper| watch::run(args, helper)),
+        Some(Command::Watch(args)) => drive(|threads| watch::run(args, threads.api)),
         Some(Command::Get(args)) => drive(|_| get::run(args)),
         Some(Command::Wait(args)) => drive(|_| wait::run(args)),
     };
@@ -173,15 +177,21 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
 
 /// Runs a verb to its end.
 ///
-/// On two threads: the one that holds the runtime's event stream does nothing else and so drains it always; all the rest
-/// is little, and on one thread needs no waking of others.
-fn drive<V: Future<Output = anyhow::Result<()>>>(verb: impl FnOnce(Handle) -> V) -> anyhow::Result<()> {
-    let receiver =
-        Builder::new_multi_thread().worker_threads(1).thread_name("plegd-receiver").enable_all().build()?;
+/// The thread that holds the runtime's event stream does nothing else and so drains it always; those that serve gRPC hold up
+/// nobody but those who are served; all the rest is little, and on one thread needs no waking of others.
+fn drive<V: Future<Output = anyhow::Result<()>>>(verb: impl FnOnce(Threads) -> V) -> anyhow::Result<()> {
+    let several = |name: &str, threads: usize| {
+        Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
+    };
+    let receiver = several("plegd-receiver", 1)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let api = several("plegd-api", cores.min(API_THREADS))?;
     let rest = Builder::new_current_thread().enable_all().build()?;
-    let ended = rest.block_on(verb(receiver.handle().clone()));
+    let threads = Threads { receiver: receiver.handle().clone(), api: api.handle().clone() };
+    let ended = rest.block_on(verb(threads));
     // A thread that still writes to a reader who does not read must not keep plegd from ending.
     rest.shutdown_background();
+    api.shutdown_background();
     receiver.shutdown_background();
     ended
 }
@@ -198,7 +208,7 @@ fn ask(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::KEYS;
+    use crate::config::{Config, KEYS};
 
     #[test]
     fn the_command_line_is_sound() {
@@ -211,13 +221,13 @@ mod tests {
 
     #[test]
     fn every_flag_sets_the_key_it_is_named_after() {
-        let line = "plegd run --runtime-endpoint /a --http-address off --print json --print-types all --relist-period 2s \
+        let line = "plegd run --runtime-endpoint /a --api-socket off --http-address off --print json --print-types all --relist-period 2s \
                     --relist-max-period 3s --log-level debug --log-format json";
         let Command::Run(args) = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")) else {
             panic!()
         };
         let flags = args.flags();
-        assert_eq!(flags.len(), 8);
+        assert_eq!(flags.len(), 9);
         for flag in flags {
             assert!(KEYS.iter().any(|key| key.path() == flag.key), "{flag:?}");
             let named = flag.name.trim_start_matches("--").replace('-', "_");
@@ -259,7 +269,7 @@ mod tests {
         else {
             panic!()
         };
-        let config = args.load().unwrap();
+        let config = args.load().unwrap().config;
         assert_eq!((args.seed, args.pods), (Some(7), 3));
         assert_eq!(args.duration, Some(std::time::Duration::from_secs(10)));
         assert_eq!(config.print.format, crate::config::PrintFormat::Table);

@@ -44,7 +44,7 @@ pub use self::{
     request::{Freshness, PodRef, WaitCondition},
     watch::{Since, Update, Watch, WatchOptions},
 };
-pub use crate::api::error_info::{LostReason, PositionLost};
+pub use crate::{api::error_info::PositionLost, watch::GapReason};
 
 use std::{future::Future, time::Duration};
 

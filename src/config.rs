@@ -15,12 +15,15 @@ pub use self::{
     error::{ConfigError, Place, Problem},
     key::{Form, Key, Section},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
-    value::{Bytes, EventTypes, Filter, LogFormat, PrintFormat, Value},
+    value::{Bytes, EventTypes, FileMode, Filter, LogFormat, PrintFormat, SocketGroup, Value},
 };
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::cri::Endpoint;
+use crate::{
+    api::access::{Principal, Principals},
+    cri::Endpoint,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -65,6 +68,53 @@ key::config! {
         events: usize = 65_536, in 64..=4_194_304;
         /// How many bytes of them at most; whichever of both limits is met first.
         bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
+    }
+    /// The pod lifecycle API, `plegd.v1`, over gRPC: for other programs of this node over a UNIX socket, and over TCP if an
+    /// address is set.
+    api: Api {
+        /// Path of the UNIX socket. Its folder is made if it is not there (mode 0755: the socket's own mode decides who
+        /// connects). At most 107 bytes.
+        socket: Option<PathBuf> = Some("/run/plegd/plegd.sock".into());
+        /// Mode of the socket. Whoever may write to it can connect; `api.allow_watch` and `api.allow_introspection` then
+        /// decide what for. Leave others (the last digit) at 0 unless these lists name whom they are to admit.
+        socket_mode: FileMode = FileMode(0o660);
+        /// Group of the socket: a name in /etc/group or a number. In a container a number is best. Empty: plegd's own.
+        socket_group: SocketGroup = SocketGroup::Own;
+        /// Who may follow and read pods (PodLifecycleService). root: uid 0 and the user that plegd runs as. group: whom the
+        /// socket's mode and group let in. uid:1000, gid:2000: processes of this user or group. loopback: TCP without TLS
+        /// from this machine. tls: any client with a verified certificate. tls:NAME: one whose certificate has this URI or
+        /// DNS name, as tls:spiffe://example.org/agent, or, if it has neither, this common name. any: whoever connects.
+        allow_watch: Principals = Principals::of([Principal::Root, Principal::Group, Principal::Loopback, Principal::Tls]);
+        /// Who may look at plegd itself, disconnect subscribers and set the log's level (IntrospectionService); as
+        /// `api.allow_watch`. Health and reflection are for whoever is in either.
+        allow_introspection: Principals = Principals::of([Principal::Root, Principal::Group]);
+        /// TCP address to listen on as well, such as "0.0.0.0:7535". It needs `api.tls_certificate`, `api.tls_key` and
+        /// `api.tls_client_ca`, or `api.tcp_plaintext`.
+        tcp_address: Option<SocketAddr> = None;
+        /// TCP without TLS, so that whoever reaches the address can connect. For a loopback address only. The three TLS
+        /// files are then not used.
+        tcp_plaintext: bool = false;
+        /// File with the server's certificate and those between it and its authority, as PEM. Read again when it changes.
+        tls_certificate: Option<PathBuf> = None;
+        /// File with the key of that certificate, as PEM. Read again when it changes.
+        tls_key: Option<PathBuf> = None;
+        /// File with the authorities, as PEM, one of which must have signed a client's certificate. Read again when it
+        /// changes; connections there are stay.
+        tls_client_ca: Option<PathBuf> = None;
+        /// Watches at the same time. Past it the next is refused with RESOURCE_EXHAUSTED.
+        subscribers: usize = 1024, in 1..=65_536;
+        /// Connections at the same time, of which each takes a file descriptor. Past it the next is closed at once.
+        connections: usize = 2048, in 1..=65_536;
+        /// Requests that one peer (a process, or an IP address) may have under way at the same time, without its Watch
+        /// calls, which `api.subscribers` bounds. Past it the next is refused with RESOURCE_EXHAUSTED.
+        requests_per_peer: usize = 64, in 1..=65_536;
+        /// The largest request. One that is larger is refused before it is read.
+        message_bytes: Bytes = Bytes::mib(1), in Bytes(1024)..=Bytes::mib(64);
+        /// Reads of single pods from the runtime that all clients together may cause in a second.
+        reads_per_second: usize = 20, in 1..=1000;
+        /// The node's name, as Kubernetes knows it, in what is served. In a pod, set PLEGD_API_NODE_NAME from the field
+        /// spec.nodeName. Empty: the host's name.
+        node_name: String = String::new();
     }
     /// Metrics and health over HTTP.
     http: Http {
@@ -125,6 +175,59 @@ impl Config {
                     period.text()
                 ),
             ));
+        }
+        found.extend(self.api.contradictions());
+        found
+    }
+}
+
+// === impl Api ===
+
+impl Api {
+    /// The longest path that fits into a socket's address.
+    const SOCKET_PATH_BYTES: usize = 107;
+
+    fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if let Some(socket) = &self.socket
+            && socket.as_os_str().len() > Self::SOCKET_PATH_BYTES
+        {
+            let bytes = socket.as_os_str().len();
+            found.push((
+                "api.socket",
+                format!(
+                    "api.socket has {bytes} bytes, and a socket's path has at most {}; choose a shorter one",
+                    Self::SOCKET_PATH_BYTES
+                ),
+            ));
+        }
+        if let Some(address) = self.tcp_address {
+            if self.tcp_plaintext && !address.ip().to_canonical().is_loopback() {
+                found.push((
+                    "api.tcp_plaintext",
+                    format!(
+                        "api.tcp_plaintext would serve without TLS on api.tcp_address {address}, which is not loopback; \
+                         set the address to 127.0.0.1 or [::1], or give api.tls_certificate, api.tls_key and \
+                         api.tls_client_ca instead"
+                    ),
+                ));
+            }
+            let files = [
+                ("api.tls_certificate", &self.tls_certificate),
+                ("api.tls_key", &self.tls_key),
+                ("api.tls_client_ca", &self.tls_client_ca),
+            ];
+            let missing: Vec<&'static str> =
+                files.iter().filter(|(_, file)| file.is_none()).map(|(key, _)| *key).collect();
+            if let (false, Some(first)) = (self.tcp_plaintext, missing.first()) {
+                found.push((
+                    first,
+                    format!(
+                        "api.tcp_address {address} needs {} too, for TLS; set it, or api.tcp_plaintext on a loopback address",
+                        missing.join(" and ")
+                    ),
+                ));
+            }
         }
         found
     }

@@ -1,20 +1,35 @@
 //! The journal: every lifecycle event, numbered without holes, in a bounded ring; and cursors on it.
 //!
 //! A subscriber is a cursor and nothing else: it has no queue of its own, so a slow one costs nothing and delays nobody.
-//! One that falls off the ring's end is told so ([`Gap`]); there is no silent loss. Knows nothing of gRPC.
+//! One that falls off the ring's end is told so ([`Gap`]); there is no silent loss. What is told to many is encoded once
+//! and kept with the event; how, is for others to know: this room knows nothing of gRPC.
+//!
+//! A pod's new state is served to the cache's readers in the moment in which its events are appended. So whoever looks at
+//! both within [`Journal::still`] sees them agree.
+
+mod cursor;
+mod record;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::model::Event;
+pub use self::{
+    cursor::{Cursor, Gap},
+    record::{Detail, Record},
+};
+use crate::{
+    cache::Serve,
+    model::{Event, Pod, PodUid, Position},
+};
 
 /// The journal. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,24 +42,6 @@ pub struct Capacity {
     pub events: usize,
     /// Bytes, counted as an event takes in memory.
     pub bytes: usize,
-}
-
-/// A subscriber's place in the journal.
-#[derive(Debug)]
-pub struct Cursor {
-    journal: Journal,
-    head: watch::Receiver<u64>,
-    next: u64,
-}
-
-/// The events from `from` to `to` are no longer in the ring: read the cache afresh. The cursor goes on after `to`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("events {from} to {to} are no longer held: the subscriber is too slow or came too late")]
-pub struct Gap {
-    /// First event that is missing.
-    pub from: u64,
-    /// Last event that is missing.
-    pub to: u64,
 }
 
 /// Where the journal stands.
@@ -78,9 +75,11 @@ struct Inner {
 
 #[derive(Debug)]
 struct Ring {
-    events: VecDeque<Arc<Event>>,
+    records: VecDeque<Arc<Record>>,
     bytes: usize,
     next: u64,
+    /// Number of the newest record that is held of each pod.
+    newest: HashMap<PodUid, u64>,
 }
 
 // === impl Journal ===
@@ -88,7 +87,7 @@ struct Ring {
 impl Journal {
     /// An empty journal. `epoch` tells it from the journal of another run: positions of one mean nothing in another.
     pub fn new(capacity: Capacity, epoch: u64) -> Self {
-        let ring = Ring { events: VecDeque::new(), bytes: 0, next: 1 };
+        let ring = Ring { records: VecDeque::new(), bytes: 0, next: 1, newest: HashMap::new() };
         Self(Arc::new(Inner {
             epoch,
             capacity,
@@ -104,23 +103,48 @@ impl Journal {
         self.0.epoch
     }
 
-    /// Appends events, giving each its number, and returns the head. The events are told as one: nobody sees the first
-    /// without the last.
-    pub fn append(&self, events: impl IntoIterator<Item = Event>) -> u64 {
+    /// Appends the events of one change of a pod, giving each its number, and serves what the pod then is. Both are told as
+    /// one: nobody sees the first event without the last, nor the pod without them.
+    pub(crate) fn append(&self, events: Vec<Event>, after: Option<Pod>, serve: Serve<'_>) {
         let mut ring = self.0.ring.lock();
-        for mut event in events {
-            event.sequence = ring.next;
-            ring.push(Arc::new(event), self.0.capacity);
+        let head = ring.next - 1 + events.len() as u64;
+        let after = after.map(|pod| Arc::new(Pod { sequence: head, ..pod }));
+        for event in events {
+            ring.push(event, after.clone(), self.0.capacity);
         }
-        let head = ring.next - 1;
+        serve.serve(after);
         // Under the lock, so that the head never goes back.
         self.0.head.send_if_modified(|told| std::mem::replace(told, head) != head);
-        head
+    }
+
+    /// Looks at something while nothing can be appended, and at the head beside it. `look` must be brief.
+    pub fn still<R>(&self, look: impl FnOnce() -> R) -> (Position, R) {
+        let ring = self.0.ring.lock();
+        (self.position(ring.next - 1), look())
+    }
+
+    /// The record as bytes that are sent, which are made once and then kept as long as the record is.
+    pub fn encoded(&self, record: &Record, detail: Detail, encode: impl FnOnce(&Record) -> Bytes) -> Bytes {
+        let mut made = 0;
+        let bytes = record.encoded[detail as usize].get_or_init(|| {
+            let bytes = encode(record);
+            made = bytes.len();
+            bytes
+        });
+        if made > 0 {
+            self.0.ring.lock().grow(record, made, self.0.capacity);
+        }
+        bytes.clone()
     }
 
     /// Sequence number of the newest event; 0 before the first.
     pub fn head(&self) -> u64 {
         *self.0.head.borrow()
+    }
+
+    /// A place in this journal.
+    pub fn position(&self, sequence: u64) -> Position {
+        Position { epoch: self.0.epoch, sequence }
     }
 
     /// Where the journal stands.
@@ -129,7 +153,7 @@ impl Journal {
         Extent {
             oldest: ring.oldest(),
             head: ring.next - 1,
-            events: ring.events.len(),
+            events: ring.records.len(),
             bytes: ring.bytes,
             evicted: ring.oldest() - 1,
             subscribers: self.0.subscribers.load(Ordering::Relaxed),
@@ -139,8 +163,12 @@ impl Journal {
 
     /// A cursor that goes on after event number `after`: 0 for all that is held, the head for what is new.
     pub fn cursor(&self, after: u64) -> Cursor {
-        self.0.subscribers.fetch_add(1, Ordering::Relaxed);
-        Cursor { journal: self.clone(), head: self.0.head.subscribe(), next: after.saturating_add(1) }
+        Cursor::new(self.clone(), self.heads(), after)
+    }
+
+    /// Tells the head, each time that it has moved.
+    pub(crate) fn heads(&self) -> watch::Receiver<u64> {
+        self.0.head.subscribe()
     }
 }
 
@@ -148,167 +176,51 @@ impl Journal {
 
 impl Ring {
     fn oldest(&self) -> u64 {
-        self.next - self.events.len() as u64
+        self.next - self.records.len() as u64
     }
 
-    fn push(&mut self, event: Arc<Event>, capacity: Capacity) {
-        self.bytes += weight(&event);
-        self.events.push_back(event);
+    fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
+        let at = usize::try_from(sequence.checked_sub(self.oldest())?).ok()?;
+        self.records.get(at)
+    }
+
+    fn push(&mut self, event: Event, after: Option<Arc<Pod>>, capacity: Capacity) {
+        let event = Event { sequence: self.next, ..event };
+        let before = self.newest.insert(event.pod.uid.clone(), self.next);
+        let before = before.and_then(|sequence| self.get(sequence));
+        let record = Record::new(event, after, before.and_then(|before| before.pod.as_deref()));
+        if let Some(before) = before {
+            before.supersede();
+        }
+        self.bytes += record.weight();
+        self.records.push_back(Arc::new(record));
         self.next += 1;
+        self.evict(capacity);
+    }
+
+    /// A record takes more bytes than before.
+    fn grow(&mut self, record: &Record, by: usize, capacity: Capacity) {
+        // One that has left the ring is no longer counted.
+        if record.event.sequence >= self.oldest() {
+            record.add_weight(by);
+            self.bytes += by;
+            self.evict(capacity);
+        }
+    }
+
+    fn evict(&mut self, capacity: Capacity) {
         // The newest event always stays, however small the ring.
-        while self.events.len() > 1 && (self.events.len() > capacity.events || self.bytes > capacity.bytes) {
-            if let Some(evicted) = self.events.pop_front() {
-                self.bytes -= weight(&evicted);
+        while self.records.len() > 1 && (self.records.len() > capacity.events || self.bytes > capacity.bytes)
+        {
+            let Some(evicted) = self.records.pop_front() else { return };
+            self.bytes -= evicted.weight();
+            let uid = &evicted.event.pod.uid;
+            if self.newest.get(uid) == Some(&evicted.event.sequence) {
+                self.newest.remove(uid);
             }
         }
     }
-}
-
-// === impl Cursor ===
-
-impl Cursor {
-    /// The next event, as soon as there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Gap`] if it is no longer held. The next call goes on with the oldest event that is.
-    pub async fn next(&mut self) -> Result<Arc<Event>, Gap> {
-        loop {
-            if let Some(event) = self.try_next()? {
-                return Ok(event);
-            }
-            // The sender is in the journal that this cursor holds; so it is there.
-            let next = self.next;
-            if self.head.wait_for(|head| *head >= next).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// The next event, if there is one already.
-    ///
-    /// # Errors
-    ///
-    /// As [`Cursor::next`].
-    pub fn try_next(&mut self) -> Result<Option<Arc<Event>>, Gap> {
-        let ring = self.journal.0.ring.lock();
-        let oldest = ring.oldest();
-        if self.next < oldest {
-            let gap = Gap { from: self.next, to: oldest - 1 };
-            self.next = oldest;
-            self.journal.0.gaps.fetch_add(1, Ordering::Relaxed);
-            return Err(gap);
-        }
-        let event = usize::try_from(self.next - oldest).ok().and_then(|at| ring.events.get(at).cloned());
-        self.next += u64::from(event.is_some());
-        Ok(event)
-    }
-
-    /// How many events there are that this cursor has not yet taken.
-    pub fn lag(&self) -> u64 {
-        (self.journal.head() + 1).saturating_sub(self.next)
-    }
-}
-
-impl Drop for Cursor {
-    fn drop(&mut self) {
-        self.journal.0.subscribers.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What an event takes in memory. Its pod's identity and names are shared with the cache.
-fn weight(event: &Event) -> usize {
-    size_of::<Event>() + event.reason.len() + event.id.as_str().len()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        clock::Wall,
-        model::{EventType, PodIdentity, Source, Subject},
-    };
-
-    fn event(id: &str) -> Event {
-        Event {
-            sequence: 0,
-            kind: EventType::ContainerStarted,
-            subject: Subject::Container,
-            pod: PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() },
-            id: id.into(),
-            container_name: "c".into(),
-            source: Source::Event,
-            occurred_at: None,
-            observed_at: Wall::default(),
-            stamped_at: None,
-            exit_code: None,
-            reason: String::new(),
-            inferred: false,
-        }
-    }
-
-    fn journal(events: usize) -> Journal {
-        Journal::new(Capacity { events, bytes: usize::MAX }, 7)
-    }
-
-    #[tokio::test]
-    async fn events_are_numbered_without_holes_and_come_in_order() {
-        let journal = journal(100);
-        let mut cursor = journal.cursor(0);
-        assert_eq!(journal.append([event("a"), event("b")]), 2);
-        assert_eq!(journal.append([]), 2);
-        assert_eq!(journal.append([event("c")]), 3);
-        for (sequence, id) in [(1, "a"), (2, "b"), (3, "c")] {
-            let event = cursor.next().await.unwrap();
-            assert_eq!((event.sequence, event.id.as_str()), (sequence, id));
-        }
-        assert_eq!(cursor.try_next(), Ok(None));
-        assert_eq!(cursor.lag(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_cursor_wakes_up_when_there_is_something() {
-        let journal = journal(100);
-        let mut cursor = journal.cursor(journal.head());
-        let waiting = tokio::spawn(async move { cursor.next().await.unwrap().sequence });
-        tokio::task::yield_now().await;
-        journal.append([event("a")]);
-        assert_eq!(waiting.await.unwrap(), 1);
-    }
-
-    #[test]
-    fn what_falls_off_the_ring_is_a_gap_that_is_told_once() {
-        let journal = journal(3);
-        let mut cursor = journal.cursor(0);
-        journal.append((0..10).map(|n| event(&n.to_string())));
-        assert_eq!(cursor.try_next(), Err(Gap { from: 1, to: 7 }));
-        let left: Vec<_> =
-            std::iter::from_fn(|| cursor.try_next().unwrap()).map(|event| event.sequence).collect();
-        assert_eq!(left, [8, 9, 10]);
-        let extent = journal.extent();
-        assert_eq!(
-            (extent.oldest, extent.head, extent.events, extent.evicted, extent.gaps),
-            (8, 10, 3, 7, 1)
-        );
-    }
-
-    #[test]
-    fn the_ring_is_bounded_in_bytes_too() {
-        let one = weight(&event("x"));
-        let journal = Journal::new(Capacity { events: 1000, bytes: 5 * one }, 7);
-        journal.append((0..100).map(|_| event("x")));
-        assert_eq!((journal.extent().events, journal.extent().bytes), (5, 5 * one));
-        let journal = Journal::new(Capacity { events: 1000, bytes: 1 }, 7);
-        journal.append([event("x"), event("y")]);
-        assert_eq!(journal.extent().events, 1);
-    }
-
-    #[test]
-    fn subscribers_are_counted_while_they_live() {
-        let journal = journal(3);
-        let cursors = [journal.cursor(0), journal.cursor(0)];
-        assert_eq!(journal.extent().subscribers, 2);
-        drop(cursors);
-        assert_eq!(journal.extent().subscribers, 0);
-    }
-}
+mod tests;

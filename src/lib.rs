@@ -28,12 +28,14 @@
 //! | [`relister`] | lists, compares, reads what differs; targeted reads with retries | write the cache |
 //! | [`arbiter`] | the rules as pure functions, and the shell that applies them under the pod's lock | do I/O, read clocks |
 //! | [`cache`] | what is held of each pod, the index of ids, tombstones | hold a guard across an await |
+//! | [`fresh`] | pods that are not older than a moment | serve what is older |
 //! | [`journal`] | numbered events in a bounded ring, cursors | know gRPC |
+//! | [`watch`] | a snapshot and what follows, for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
 //! | [`ledger`] | compares both paths: who was first, by how much, what the stream missed | change what is told |
 //! | [`supervisor`] | when to relist, the mode machine | decode anything |
 //! | [`metrics`] | every metric, bounded labels | know cache or journal |
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
-//! | [`api`] | what is served over HTTP | reach past cache and journal |
+//! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache, journal and watch |
 //! | [`config`] | defaults, file, environment, flags | be changed once it is given out |
 //! | [`client`] | the client of the API, for node agents: calls, and a watch that resumes by itself | know the daemon's parts |
 //! | [`cli`] | parses the command line, calls [`app`] | hold logic |
@@ -41,8 +43,8 @@
 //!
 //! # Embedding
 //!
-//! [`app::App::start`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::journal`]
-//! subscribes, [`app::App::pod_newer_than`] waits for fresh state.
+//! [`app::App::start`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::watch`] subscribes,
+//! [`app::App::pod_newer_than`] waits for fresh state.
 //!
 //! A program beside a running plegd uses [`client`] instead, and needs neither root nor the runtime's socket.
 
@@ -56,6 +58,7 @@ pub mod clock;
 pub mod config;
 pub mod cri;
 pub mod evented;
+pub mod fresh;
 pub mod health;
 pub mod journal;
 pub mod ledger;
@@ -65,3 +68,4 @@ pub mod relister;
 pub mod sim;
 pub mod supervisor;
 pub mod version;
+pub mod watch;

@@ -5,19 +5,23 @@
 //! This room knows neither cache nor journal: figures that are looked up rather than counted are set by hooks that run
 //! before each scrape ([`Metrics::on_scrape`]).
 
+mod api;
 mod events;
 mod family;
 mod labels;
 mod process;
+mod quantile;
 mod runtime;
 
 pub use self::{
+    api::{Api, Call, CallCode, Refusal},
     events::{Arbitration, Journal, State, Transitions},
     family::{Family, Label, Labels},
     labels::{
         Channel, Code, DisconnectReason, Outcome, Path, PodState, ReadOutcome, RelistCause, SeenBy,
         StreamState,
     },
+    quantile::Spread,
     runtime::{Calls, Modes, Reads, Relists, Stream},
 };
 
@@ -59,6 +63,8 @@ pub struct Metrics {
     pub state: State,
     /// The journal and its subscribers.
     pub journal: Journal,
+    /// What clients ask over gRPC.
+    pub api: Api,
     process: Process,
     registry: Registry,
     /// Held for the whole of a scrape: two at a time would add up the CPU time twice.
@@ -99,6 +105,7 @@ impl Metrics {
             mode: Modes::new(make),
             state: State::new(make),
             journal: Journal::new(make),
+            api: Api::new(make),
             process: Process::new(make),
             registry,
             hooks: Mutex::default(),
@@ -108,6 +115,13 @@ impl Metrics {
     /// Has `hook` run before each scrape. It must be quick, must not scrape, and must not own what owns these metrics.
     pub fn on_scrape(&self, hook: Hook) {
         self.hooks.lock().push(hook);
+    }
+
+    /// The figures of the process, read anew: resident memory in bytes, and the CPU time used.
+    pub fn process(&self) -> (u64, std::time::Duration) {
+        let _alone = self.hooks.lock();
+        self.process.update();
+        self.process.figures()
     }
 
     /// Everything in Prometheus' text format, version 0.0.4.

@@ -8,9 +8,8 @@ mod machine;
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -20,7 +19,7 @@ pub use self::machine::{Input, Machine};
 pub use crate::model::Mode;
 use crate::{
     arbiter::Arbiter,
-    clock::{Clock, Mono},
+    clock::{Clock, Mono, Wall},
     cri::{
         CriError, RuntimeInfo,
         quirks::{Quirk, Quirks},
@@ -56,14 +55,22 @@ pub struct Rhythm {
 /// What the supervisor knows, for whoever looks.
 #[derive(Clone, Debug)]
 pub struct Situation {
+    /// Whether the first relist is complete.
+    pub ready: bool,
     /// The mode.
     pub mode: Mode,
+    /// Since when.
+    pub mode_since: Wall,
     /// The relist period in force.
     pub period: Duration,
     /// What the runtime says it is, once it has.
     pub runtime: Option<RuntimeInfo>,
     /// Since when the stream is up.
     pub stream_up: Option<Mono>,
+    /// Since when it is as it is.
+    pub stream_since: Wall,
+    /// How it is.
+    pub stream: String,
 }
 
 /// What the supervisor shows of itself.
@@ -79,7 +86,7 @@ pub struct Signs {
     /// It is alive.
     pub heartbeat: Heartbeat,
     /// What it knows.
-    pub situation: Arc<ArcSwap<Situation>>,
+    pub situation: watch::Sender<Situation>,
 }
 
 /// What the supervisor is connected to.
@@ -265,6 +272,7 @@ impl Supervisor {
         tracing::debug!(cause = cause.as_str(), ?took, "Relisted.");
         self.wires.metrics.relists.ended(cause, Outcome::Ok, took, at);
         self.signs.ready.open();
+        self.signs.situation.send_if_modified(|it| !std::mem::replace(&mut it.ready, true));
         if let Some(lost) = self.stream_lost.take_if(|lost| began >= *lost) {
             self.wires.metrics.mode.fallback.observe(now.since(lost).as_secs_f64());
         }
@@ -324,7 +332,7 @@ impl Supervisor {
             StreamChange::Up { since } => {
                 self.stream_up = Some(since);
                 self.wires.arbiter.set_stream_up(Some(since));
-                self.signs.stream.good("up");
+                self.show_stream("up", true);
                 self.last_stream_trouble = None;
                 self.step(Input::StreamUp);
                 self.backlog = Some(self.wires.clock.timer(BACKLOG_PASSED));
@@ -345,7 +353,7 @@ impl Supervisor {
                 }
                 self.backlog = None;
                 self.wires.arbiter.set_stream_up(None);
-                self.signs.stream.bad(why.clone());
+                self.show_stream(&why, false);
                 self.last_stream_trouble = Some(why);
                 self.step(Input::StreamLost);
             }
@@ -373,6 +381,8 @@ impl Supervisor {
         if before.mode() != self.machine.mode() {
             tracing::info!(mode = %self.machine.mode(), from = %before.mode(), "The mode has changed.");
             self.wires.metrics.mode.enter(self.machine.mode());
+            let since = self.wires.clock.now_both().1;
+            self.signs.situation.send_modify(|it| (it.mode, it.mode_since) = (self.machine.mode(), since));
         }
         if before != self.machine {
             self.wires.metrics.relists.period.set(self.machine.period().as_secs_f64());
@@ -383,8 +393,26 @@ impl Supervisor {
     fn publish(&self) {
         let (mode, period) = (self.machine.mode(), self.machine.period());
         self.signs.mode.good(format!("{mode}, a relist every {}", humantime::format_duration(period)));
-        let (runtime, stream_up) = (self.runtime.clone(), self.stream_up);
-        self.signs.situation.store(Arc::new(Situation { mode, period, runtime, stream_up }));
+        self.signs.situation.send_if_modified(|it| {
+            let changed = it.period != period || it.runtime != self.runtime;
+            it.period = period;
+            it.runtime.clone_from(&self.runtime);
+            changed
+        });
+    }
+
+    fn show_stream(&self, how: &str, up: bool) {
+        if up {
+            self.signs.stream.good(how);
+        } else {
+            self.signs.stream.bad(how);
+        }
+        let since = self.wires.clock.now_both().1;
+        self.signs.situation.send_modify(|it| {
+            if it.stream_up != self.stream_up || it.stream != how {
+                (it.stream_up, it.stream_since, it.stream) = (self.stream_up, since, how.to_owned());
+            }
+        });
     }
 
     /// Relists now, or at most `apart` after the last one; after the one that is under way, since that began too early.

@@ -47,7 +47,18 @@ fn nothing_asked_is_answered_with_help() {
     for arguments in [&[][..], &["--help"], &["help"], &["-h"]] {
         let answer = plegd(arguments, &[]);
         assert_eq!(answer.code, Some(0), "{arguments:?}");
-        for word in ["Usage: plegd", "run", "demo", "check", "version", "Examples:", "Exit codes:"] {
+        for word in [
+            "Usage: plegd",
+            "run",
+            "demo",
+            "check",
+            "watch",
+            "get",
+            "wait",
+            "version",
+            "Examples:",
+            "Exit codes:",
+        ] {
             assert!(answer.stdout.contains(word), "no {word:?} in:\n{}", answer.stdout);
         }
         assert_eq!(answer.stderr, "");
@@ -62,6 +73,57 @@ fn every_verb_explains_itself_with_examples() {
         assert!(answer.stdout.contains(&format!("Usage: plegd {verb}")), "{}", answer.stdout);
         assert!(answer.stdout.contains(&format!("Examples:\n  plegd {verb}\n")), "{}", answer.stdout);
     }
+}
+
+#[test]
+fn verbs_that_talk_to_plegd_explain_themselves_and_say_where_they_look() {
+    for (verb, example) in [
+        ("watch", ""),
+        ("get", " pods"),
+        ("wait", " --for running shop/web -c app"),
+        ("status", ""),
+        ("top", ""),
+        ("subscribers", ""),
+        ("log-level", "                                    what the configuration says"),
+    ] {
+        let answer = plegd(&[verb, "--help"], &[]);
+        assert_eq!(answer.code, Some(0));
+        for text in [
+            &format!("Examples:\n  plegd {verb}{example}\n"),
+            "--socket <ADDRESS>",
+            "[env: PLEGD_SOCKET]",
+            "unix:///run/plegd/plegd.sock",
+        ] {
+            assert!(answer.stdout.contains(text), "no {text:?} in:\n{}", answer.stdout);
+        }
+    }
+}
+
+#[test]
+fn where_no_plegd_is_one_is_told_so() {
+    let missing = "plegd: there is no socket at unix:///no/such/plegd.sock: is plegd running, and is this where it listens?\n";
+    let (by_flag, by_variable) =
+        (["--socket", "/no/such/plegd.sock"], [("PLEGD_SOCKET", "unix:///no/such/plegd.sock")]);
+    for verb in [
+        &["watch"][..],
+        &["get", "pods"],
+        &["wait", "--for", "ready", "web"],
+        &["status"],
+        &["status", "-o", "json"],
+        &["top"],
+        &["subscribers"],
+        &["subscribers", "disconnect", "7"],
+        &["log-level", "debug"],
+    ] {
+        for answer in [plegd(&[verb, &by_flag].concat(), &[]), plegd(verb, &by_variable)] {
+            assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{verb:?}");
+            assert_eq!(answer.stderr, missing, "{verb:?}");
+        }
+        assert_refused(&plegd(verb, &[("PLEGD_SOCKET", "tcp://x")]), &["\"tcp\" is not supported"]);
+    }
+    // And the daemon does not take it for a setting of its own that it does not know.
+    let answer = plegd(&["check", "--runtime-endpoint", "/no/such/runtime.sock"], &by_variable);
+    assert!(answer.code == Some(1) && !answer.stderr.contains("PLEGD_SOCKET"), "{}", answer.stderr);
 }
 
 #[test]

@@ -78,6 +78,8 @@ impl Daemon {
         // An empty file, so that the machine's own configuration does not count.
         command.env_clear().args(["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0"]);
         command.args(["--runtime-endpoint", endpoint, "--log-format", "json"]);
+        // Served, since that is part of what is measured, but where no other plegd of this machine is.
+        command.env("PLEGD_API_SOCKET", folder.path().join("plegd.sock"));
         if print == Print::Json {
             command.args(["--print", "json"]);
         }

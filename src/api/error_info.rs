@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::model::Position;
+use crate::{model::Position, watch::GapReason};
 
 /// The domain of plegd's own reasons.
 pub const DOMAIN: &str = "plegd";
@@ -44,24 +44,13 @@ struct RpcStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PositionLost {
     /// Why.
-    pub reason: LostReason,
+    pub reason: GapReason,
     /// The epoch of the plegd that answers.
     pub epoch: u64,
     /// Number of the oldest event that it holds; one past the head if it holds none.
     pub oldest: u64,
     /// Number of its newest event.
     pub head: u64,
-}
-
-/// Why a position cannot be resumed at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LostReason {
-    /// The events after it are no longer held.
-    Compacted,
-    /// It is of another run of plegd.
-    ForeignEpoch,
-    /// It is past the head.
-    InFuture,
 }
 
 // === impl ErrorInfo ===
@@ -95,14 +84,15 @@ impl PositionLost {
             ("head", self.head.to_string()),
         ];
         let metadata = metadata.map(|(name, value)| (name.to_owned(), value)).into();
-        ErrorInfo { reason: self.reason.as_str().into(), domain: DOMAIN.into(), metadata }
+        let reason = REASONS.iter().find(|(reason, _)| *reason == self.reason).map_or("", |(_, text)| text);
+        ErrorInfo { reason: reason.into(), domain: DOMAIN.into(), metadata }
             .to_status(Code::OutOfRange, message)
     }
 
     /// What a status says of it, if it does.
     pub fn of(status: &Status) -> Option<Self> {
         let info = ErrorInfo::of(status).filter(|info| info.domain == DOMAIN)?;
-        let reason = LostReason::ALL.into_iter().find(|reason| reason.as_str() == info.reason)?;
+        let (reason, _) = *REASONS.iter().find(|(_, text)| *text == info.reason)?;
         let epoch = u64::from_str_radix(info.metadata.get("epoch")?, 16).ok()?;
         let number = |name| info.metadata.get(name)?.parse().ok();
         Some(Self { reason, epoch, oldest: number("oldest")?, head: number("head")? })
@@ -114,21 +104,12 @@ impl PositionLost {
     }
 }
 
-// === impl LostReason ===
-
-impl LostReason {
-    /// All reasons.
-    pub const ALL: [LostReason; 3] = [LostReason::Compacted, LostReason::ForeignEpoch, LostReason::InFuture];
-
-    /// `POSITION_COMPACTED`, `POSITION_FOREIGN_EPOCH` or `POSITION_IN_FUTURE`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LostReason::Compacted => "POSITION_COMPACTED",
-            LostReason::ForeignEpoch => "POSITION_FOREIGN_EPOCH",
-            LostReason::InFuture => "POSITION_IN_FUTURE",
-        }
-    }
-}
+/// How programs read why a position is lost.
+const REASONS: [(GapReason, &str); 3] = [
+    (GapReason::Compacted, "POSITION_COMPACTED"),
+    (GapReason::ForeignEpoch, "POSITION_FOREIGN_EPOCH"),
+    (GapReason::InFuture, "POSITION_IN_FUTURE"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_one_side_writes_the_other_reads() {
-        for reason in LostReason::ALL {
+        for (reason, _) in REASONS {
             let lost = PositionLost { reason, epoch: u64::MAX - 1, oldest: 7, head: 6 };
             let status = lost.to_status("the position is gone");
             assert_eq!(status.code(), Code::OutOfRange);

@@ -24,11 +24,12 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::sleep,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::patience::Patient;
+use super::accept::{ACCEPT_PAUSE, Connections};
 use crate::{
     health::{Health, Report},
     metrics::Metrics,
@@ -41,12 +42,6 @@ pub const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to send a request's head, the first or the next, and how long it may leave an answer unread.
 /// Prometheus scrapes every 15 or 30 seconds over one connection, which must not be closed just as it asks again.
 pub const PATIENCE: Duration = Duration::from_secs(45);
-
-/// How long answers under way may take to finish once plegd ends.
-const FAREWELL: Duration = Duration::from_millis(500);
-
-/// How long to wait when no connection can be accepted, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -130,8 +125,7 @@ async fn serve_router(
     shutdown: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
-    let hurry = CancellationToken::new();
+    let connections = Connections::default();
     loop {
         // The place comes first: without one, the next client waits where it costs nothing.
         let accepted = async {
@@ -145,13 +139,9 @@ async fn serve_router(
         match accepted {
             Ok((stream, _)) => {
                 let connection = serve_connection(stream, router.clone(), patience, shutdown.clone());
-                let hurry = hurry.clone();
                 connections.spawn(async move {
                     let _place = place;
-                    tokio::select! {
-                        () = connection => {}
-                        () = hurry.cancelled() => {}
-                    }
+                    connection.await;
                 });
             }
             Err(error) => {
@@ -161,11 +151,7 @@ async fn serve_router(
         }
     }
     drop(listener);
-    connections.close();
-    if timeout(FAREWELL, connections.wait()).await.is_err() {
-        hurry.cancel();
-        connections.wait().await;
-    }
+    connections.farewell().await;
 }
 
 async fn serve_connection(

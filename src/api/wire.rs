@@ -1,18 +1,59 @@
 //! The way from the model to the messages of `plegd.v1`, and a message that is encoded already.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{
-    DecodeError,
-    encoding::{DecodeContext, WireType, skip_field},
+    DecodeError, Message,
+    encoding::{DecodeContext, WireType, encode_key, encode_varint, skip_field},
+};
+use prost_types::Timestamp;
+
+use super::v1::{self, watch_response::Update as Told};
+use crate::{
+    clock::Wall,
+    cri::RuntimeInfo,
+    journal::{Detail, Journal, Record},
+    model::{
+        ContainerState, ContainerStatus, Mode, Pod, PodIdentity, SandboxState, SandboxStatus, Source, Subject,
+    },
+    watch::{Gap, GapReason, Hello, Update},
 };
 
 /// A `WatchResponse` as the bytes it is sent as: what many watchers get is encoded once. It can only be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded(pub Bytes);
 
+/// Number of the field `WatchResponse.skipped`.
+const SKIPPED: u32 = 15;
+
 // === impl Encoded ===
 
-impl prost::Message for Encoded {
+impl Encoded {
+    /// What a watch tells, as it is sent. An event is encoded once for all who ask for the same detail.
+    pub(super) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
+        let message = match update {
+            Update::Event { record, skipped } => {
+                let bytes =
+                    journal.encoded(record, detail, |record| message(Told::Event(event(record, detail))));
+                return Self(if *skipped == 0 { bytes } else { with_skipped(&bytes, *skipped) });
+            }
+            Update::Hello(hello) => Told::Hello(node.hello(hello)),
+            Update::Pod(pod) => Told::Pod(pod.as_ref().into()),
+            Update::SnapshotEnd { position, pods } => Told::SnapshotEnd(v1::SnapshotEnd {
+                position: Some((*position).into()),
+                pods: u32::try_from(*pods).unwrap_or(u32::MAX),
+            }),
+            Update::Bookmark(position) => Told::Bookmark(v1::Bookmark { position: Some((*position).into()) }),
+            Update::Gap(gap) => Told::Gap((*gap).into()),
+            Update::Mode { mode, previous } => Told::ModeChange(v1::ModeChange {
+                mode: v1::Mode::from(*mode).into(),
+                previous: v1::Mode::from(*previous).into(),
+            }),
+        };
+        Self(self::message(message))
+    }
+}
+
+impl Message for Encoded {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.0);
     }
@@ -33,5 +74,203 @@ impl prost::Message for Encoded {
 
     fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+fn message(update: Told) -> Bytes {
+    v1::WatchResponse { update: Some(update), skipped: 0 }.encode_to_vec().into()
+}
+
+/// The same message with one more field, as protobuf allows it at the end.
+fn with_skipped(bytes: &Bytes, skipped: u64) -> Bytes {
+    let mut longer = BytesMut::with_capacity(bytes.len() + 12);
+    longer.put_slice(bytes);
+    encode_key(SKIPPED, WireType::Varint, &mut longer);
+    encode_varint(skipped, &mut longer);
+    longer.freeze()
+}
+
+/// What is said of the node in each Hello.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+}
+
+impl Node {
+    fn hello(&self, hello: &Hello) -> v1::Hello {
+        v1::Hello {
+            head: Some(hello.head.into()),
+            oldest: hello.oldest,
+            node_name: self.name.clone(),
+            runtime: hello.runtime.as_ref().map(Into::into),
+            mode: v1::Mode::from(hello.mode).into(),
+            version: crate::version::VERSION.into(),
+        }
+    }
+}
+
+fn event(record: &Record, detail: Detail) -> v1::Event {
+    let pod_status = match detail {
+        Detail::Event => None,
+        Detail::Pod => record.pod.as_deref().map(Into::into),
+    };
+    let event = &record.event;
+    v1::Event {
+        sequence: event.sequence,
+        r#type: v1::EventType::from(event.kind).into(),
+        subject: match event.subject {
+            Subject::Container => v1::Subject::Container,
+            Subject::Sandbox => v1::Subject::Sandbox,
+        }
+        .into(),
+        pod: Some((&event.pod).into()),
+        container_id: event.id.to_string(),
+        container_name: event.container_name.to_string(),
+        source: match event.source {
+            Source::Event => v1::Source::Event,
+            Source::Relist => v1::Source::Relist,
+            Source::Read => v1::Source::Read,
+        }
+        .into(),
+        occurred_at: event.occurred_at.map(timestamp),
+        observed_at: Some(timestamp(event.observed_at)),
+        stamped_at: event.stamped_at.map(timestamp),
+        exit_code: event.exit_code,
+        reason: event.reason.clone(),
+        inferred: event.inferred,
+        pod_status,
+    }
+}
+
+/// A time of the wall clock, as protobuf has it.
+pub(super) fn timestamp(at: Wall) -> Timestamp {
+    const SECOND: i64 = 1_000_000_000;
+    let nanos = at.as_nanos();
+    let below = i32::try_from(nanos.rem_euclid(SECOND)).unwrap_or_default();
+    Timestamp { seconds: nanos.div_euclid(SECOND), nanos: below }
+}
+
+/// A length of time, as protobuf has it.
+pub(super) fn duration(time: std::time::Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+impl From<&PodIdentity> for v1::PodIdentity {
+    fn from(pod: &PodIdentity) -> Self {
+        Self { uid: pod.uid.to_string(), namespace: pod.namespace.to_string(), name: pod.name.to_string() }
+    }
+}
+
+impl From<&Pod> for v1::Pod {
+    fn from(pod: &Pod) -> Self {
+        Self {
+            identity: Some((&pod.identity).into()),
+            sandboxes: pod.sandboxes.iter().map(|sandbox| sandbox.as_ref().into()).collect(),
+            containers: pod.containers.iter().map(|container| container.as_ref().into()).collect(),
+            ips: pod.ips.clone(),
+            labels: pod.labels.as_ref().clone(),
+            sequence: pod.sequence,
+        }
+    }
+}
+
+impl From<&SandboxStatus> for v1::Sandbox {
+    fn from(sandbox: &SandboxStatus) -> Self {
+        Self {
+            id: sandbox.id.to_string(),
+            attempt: sandbox.attempt,
+            state: match sandbox.state {
+                SandboxState::Ready => v1::SandboxState::Ready,
+                SandboxState::NotReady => v1::SandboxState::NotReady,
+            }
+            .into(),
+            created_at: sandbox.created_at.map(timestamp),
+            ips: sandbox.ips.clone(),
+            labels: sandbox.labels.clone(),
+            annotations: sandbox.annotations.clone(),
+            runtime_handler: sandbox.runtime_handler.clone(),
+        }
+    }
+}
+
+impl From<&ContainerStatus> for v1::Container {
+    fn from(container: &ContainerStatus) -> Self {
+        Self {
+            id: container.id.to_string(),
+            sandbox_id: container.sandbox_id.to_string(),
+            name: container.name.to_string(),
+            attempt: container.attempt,
+            state: match container.state {
+                ContainerState::Created => v1::ContainerState::Created,
+                ContainerState::Running => v1::ContainerState::Running,
+                ContainerState::Exited => v1::ContainerState::Exited,
+                ContainerState::Unknown => v1::ContainerState::Unknown,
+            }
+            .into(),
+            created_at: container.created_at.map(timestamp),
+            started_at: container.started_at.map(timestamp),
+            finished_at: container.finished_at.map(timestamp),
+            exit_code: container.exit_code,
+            reason: container.reason.clone(),
+            message: container.message.clone(),
+            image: container.image.clone(),
+            image_ref: container.image_ref.clone(),
+            labels: container.labels.clone(),
+            annotations: container.annotations.clone(),
+        }
+    }
+}
+
+impl From<&RuntimeInfo> for v1::Runtime {
+    fn from(runtime: &RuntimeInfo) -> Self {
+        let RuntimeInfo { name, version, api_version } = runtime.clone();
+        Self { name, version, api_version }
+    }
+}
+
+impl From<Mode> for v1::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Polling => Self::Polling,
+            Mode::Probing => Self::Probing,
+            Mode::Evented => Self::Evented,
+        }
+    }
+}
+
+impl From<Gap> for v1::Gap {
+    fn from(gap: Gap) -> Self {
+        let reason = match gap.reason {
+            GapReason::Compacted => v1::GapReason::Compacted,
+            GapReason::ForeignEpoch => v1::GapReason::ForeignEpoch,
+            GapReason::InFuture => v1::GapReason::InFuture,
+        };
+        Self { reason: reason.into(), from: gap.from, to: gap.to }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_sent_as_a_message_are_that_message() {
+        let bookmark = v1::Bookmark { position: Some(v1::Position { epoch: 7, sequence: 42 }) };
+        let bytes = message(Told::Bookmark(bookmark));
+        let sent = Encoded(bytes.clone()).encode_to_vec();
+        let read = v1::WatchResponse::decode(&sent[..]).unwrap();
+        assert_eq!((read.update, read.skipped), (Some(Told::Bookmark(bookmark)), 0));
+        let read = v1::WatchResponse::decode(with_skipped(&bytes, 300)).unwrap();
+        assert_eq!((read.update, read.skipped), (Some(Told::Bookmark(bookmark)), 300));
+    }
+
+    #[test]
+    fn times_before_1970_are_right_too() {
+        assert_eq!(timestamp(Wall::from_nanos(-1)), Timestamp { seconds: -1, nanos: 999_999_999 });
+        assert_eq!(timestamp(Wall::from_nanos(1_500_000_000)), Timestamp { seconds: 1, nanos: 500_000_000 });
     }
 }

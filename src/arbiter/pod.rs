@@ -18,8 +18,8 @@ use crate::{
     clock::{Mono, Wall},
     cri::quirks::Quirks,
     model::{
-        ContainerStatus, ObjectId, Observation, Phase, Pod, PodIdentity, Ruling, SandboxStatus, Stamp,
-        Status, Subject,
+        ContainerStatus, Labels, ObjectId, Observation, Phase, Pod, PodIdentity, Ruling, SandboxStatus,
+        Stamp, Status, Subject,
     },
 };
 
@@ -30,6 +30,8 @@ pub struct PodState {
     records: BTreeMap<ObjectId, Record>,
     /// Kept when the network of a finished pod is taken down.
     ips: Vec<String>,
+    /// Kept when the sandbox is gone.
+    labels: Arc<Labels>,
 }
 
 /// What is held of one id.
@@ -101,7 +103,7 @@ pub struct Outcome {
 impl PodState {
     /// A pod of which nothing is held yet.
     pub fn new(identity: PodIdentity) -> Self {
-        Self { identity, records: BTreeMap::new(), ips: Vec::new() }
+        Self { identity, records: BTreeMap::new(), ips: Vec::new(), labels: Arc::default() }
     }
 
     /// Whether nothing is held of it (any more).
@@ -112,6 +114,11 @@ impl PodState {
     /// Which pod.
     pub fn identity(&self) -> &PodIdentity {
         &self.identity
+    }
+
+    /// Its labels, as [`Pod::labels`].
+    pub fn labels(&self) -> &Arc<Labels> {
+        &self.labels
     }
 
     /// All ids, served or not.
@@ -167,13 +174,13 @@ impl PodState {
     pub fn settle(&mut self, observation: &Observation, context: &Context<'_>) -> Outcome {
         let out = Step::of(self, observation, context).through();
         if out.changed {
-            self.keep_ips();
+            self.keep_of_sandbox();
         }
         out
     }
 
-    /// The pod as it is served, none if nothing of it is.
-    pub fn served(&self, sequence: u64) -> Option<Pod> {
+    /// The pod as it is served, none if nothing of it is. Its place in the journal is still to be written into it.
+    pub fn served(&self) -> Option<Pod> {
         let mut sandboxes: Vec<Arc<SandboxStatus>> = Vec::new();
         let mut containers: Vec<Arc<ContainerStatus>> = Vec::new();
         for record in self.records.values().filter(|record| record.shown == Shown::Served) {
@@ -187,15 +194,19 @@ impl PodState {
         }
         sandboxes.sort_by_key(|sandbox| Reverse((sandbox.attempt, sandbox.created_at)));
         containers.sort_by_key(|container| Reverse(container.created_at));
-        Some(Pod { identity: self.identity.clone(), sandboxes, containers, ips: self.ips.clone(), sequence })
+        let (identity, ips, labels) = (self.identity.clone(), self.ips.clone(), self.labels.clone());
+        Some(Pod { identity, sandboxes, containers, ips, labels, sequence: 0 })
     }
 
-    /// The newest sandbox says which addresses the pod has, unless it has ended and lost them (kubelet `getPodIPs`).
-    fn keep_ips(&mut self) {
+    /// The newest sandbox says which labels the pod has and, unless it has ended and lost them, which addresses (kubelet
+    /// `getPodIPs`).
+    fn keep_of_sandbox(&mut self) {
         let newest = self.sandboxes().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at));
-        if let Some(sandbox) = newest
-            && (!sandbox.ips.is_empty() || sandbox.state.phase() == Phase::Running)
-        {
+        let Some(sandbox) = newest.cloned() else { return };
+        if !sandbox.labels.is_empty() && sandbox.labels != *self.labels {
+            self.labels = Arc::new(sandbox.labels.clone());
+        }
+        if !sandbox.ips.is_empty() || sandbox.state.phase() == Phase::Running {
             self.ips = sandbox.ips.clone();
         }
     }

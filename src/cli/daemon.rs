@@ -1,4 +1,4 @@
-//! A daemon in this process, with all that is around it: HTTP, printing, and the signals that end it.
+//! A daemon in this process, with all that is around it: gRPC, HTTP, printing, and the signals that end it.
 
 use std::{io, net::SocketAddr, thread, time::Duration};
 
@@ -11,23 +11,37 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::print::Printer;
+use super::{log::LogControl, print::Printer};
 use crate::{
-    api::http::{self, Served},
+    api::{
+        grpc::Grpc,
+        http::{self, Served},
+        listen::{Listening, raise_open_files},
+    },
     app::App,
     clock::Clock,
-    config::Config,
+    config::Loaded,
     cri::Link,
-    journal::Cursor,
+    model::EventType,
+    watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
 /// How long the parts may take to end: a service manager, and a person at Ctrl-C, wait for a second.
 const GRACE: Duration = Duration::from_millis(800);
 
+/// The runtimes that the work is shared out to.
+#[derive(Clone, Debug)]
+pub(super) struct Threads {
+    /// Holds the runtime's event stream and does nothing else.
+    pub(super) receiver: Handle,
+    /// Serves gRPC: however many watch, what is told to them delays nothing.
+    pub(super) api: Handle,
+}
+
 /// The daemon and what is around it.
 pub(super) struct Daemon {
     app: App,
-    http: Option<JoinHandle<()>>,
+    serving: Vec<JoinHandle<()>>,
     printing: Option<oneshot::Receiver<io::Result<()>>>,
     stop: CancellationToken,
 }
@@ -37,27 +51,50 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts it. What can fail is tried before the runtime is touched.
     pub(super) async fn start(
-        config: &Config,
+        loaded: &Loaded,
         link: Link,
         clock: Clock,
-        receiver: &Handle,
+        threads: &Threads,
+        log: LogControl,
     ) -> anyhow::Result<Self> {
+        let config = &loaded.config;
+        raise_open_files();
         let listener = match config.http.address {
             Some(address) => Some(http::bind(address).await?),
             None => None,
         };
-        let app = App::start_with_receiver_on(receiver, config, link, clock);
+        // Connections belong to the threads that serve them.
+        let listening = {
+            let _there = threads.api.enter();
+            Listening::bind(&config.api).await?
+        };
+        let app = App::start_with_receiver_on(&threads.receiver, config, link, clock);
         let stop = app.stop_token();
         let served = Served { metrics: app.metrics().clone(), health: app.health().clone() };
-        let http = listener.map(|listener| {
+        let mut serving = Vec::new();
+        if listening.socket().is_some() || listening.tcp_address().is_some() {
+            if let Some(socket) = listening.socket() {
+                tracing::info!(socket = %socket.display(), "Serving the pod lifecycle API over gRPC.");
+            }
+            if let Some(address) = listening.tcp_address() {
+                tracing::info!(%address, "Serving the pod lifecycle API over gRPC.");
+            }
+            serving.push(threads.api.spawn(Grpc::new(&app, loaded, log.setter()).serve(listening)));
+        }
+        if let Some(listener) = listener {
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
             tracing::info!(%address, "Serving metrics and health over HTTP.");
-            tokio::spawn(http::serve(listener, served, stop.clone()))
-        });
+            serving.push(tokio::spawn(http::serve(listener, served, stop.clone())));
+        }
         let printer = Printer::to_stdout(&config.print);
-        let printing =
-            printer.map(|printer| print(printer, app.journal().cursor(0), stop.clone())).transpose()?;
-        Ok(Self { app, http, printing, stop })
+        let printing = match printer {
+            Some(printer) => {
+                let types = config.print.types.iter().collect();
+                Some(print(printer, app.watch(everything_of(types))?)?)
+            }
+            None => None,
+        };
+        Ok(Self { app, serving, printing, stop })
     }
 
     /// Runs until SIGINT, SIGTERM, until nobody reads what is printed, or until `over`.
@@ -74,8 +111,8 @@ impl Daemon {
         self.stop.cancel();
         let parts = async {
             self.app.stop().await;
-            if let Some(http) = self.http {
-                let _ = http.await;
+            for task in self.serving {
+                let _ = task.await;
             }
             // What was told until now is printed, if somebody reads it.
             if printed.is_none() {
@@ -97,11 +134,16 @@ async fn ended(printing: &mut Option<oneshot::Receiver<io::Result<()>>>) -> io::
     }
 }
 
+/// Asks for all that is told, from the beginning, of these types.
+fn everything_of(types: Vec<EventType>) -> Request {
+    let filter = Filter { types, ..Filter::default() };
+    Request { start: Start::Oldest, filter, wait_ready: true, ..Request::default() }
+}
+
 /// Prints on a thread of its own: a terminal that is stopped must stop nothing else.
 fn print<W: io::Write + Send + 'static>(
     mut printer: Printer<W>,
-    mut cursor: Cursor,
-    stop: CancellationToken,
+    mut watch: Watch,
 ) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
     let (sender, ended) = oneshot::channel();
     let tokio = Handle::current();
@@ -109,21 +151,26 @@ fn print<W: io::Write + Send + 'static>(
         let result = tokio.block_on(async {
             printer.begin()?;
             loop {
-                let next = match cursor.try_next() {
-                    Ok(Some(event)) => Ok(event),
-                    Ok(None) if stop.is_cancelled() => return printer.flush(),
+                let update = match watch.try_next() {
                     Ok(None) => {
                         printer.flush()?;
-                        tokio::select! {
-                            next = cursor.next() => next,
-                            () = stop.cancelled() => continue,
-                        }
+                        watch.next().await
                     }
-                    Err(gap) => Err(gap),
+                    Ok(Some(update)) => Ok(update),
+                    Err(error) => Err(error),
                 };
-                match next {
-                    Ok(event) => printer.print(&event)?,
-                    Err(gap) => tracing::warn!(%gap, "Printing is too slow; events are left out."),
+                match update {
+                    Ok(Update::Event { record, .. }) => printer.print(&record)?,
+                    Ok(Update::Gap(gap)) => {
+                        tracing::warn!(
+                            from = gap.from,
+                            to = gap.to,
+                            "Printing is too slow; events are left out."
+                        );
+                    }
+                    Ok(_) => {}
+                    Err(WatchError::Ending) => return printer.flush(),
+                    Err(error) => return Err(io::Error::other(error)),
                 }
             }
         });

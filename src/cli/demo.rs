@@ -7,16 +7,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-use tokio::runtime::Handle;
-
-use super::{daemon::Daemon, run::flags};
+use super::{
+    daemon::{Daemon, Threads},
+    log::LogControl,
+    run::flags,
+};
 use crate::{
     clock::Clock,
-    config::{self, Config, ConfigError, Inputs, Value},
+    config::{self, Config, ConfigError, Inputs, Loaded, Value},
     cri::{Endpoint, Link},
     sim::{Churn, Profile, SimRuntime},
 };
+use anyhow::Context as _;
 
 /// Time between two things that happen in the demo.
 const PACE: Duration = Duration::from_millis(120);
@@ -56,15 +58,21 @@ pub struct Args {
 /// # Errors
 ///
 /// If it cannot start.
-pub async fn run(args: Args, config: Config, receiver: Handle) -> anyhow::Result<()> {
+pub(super) async fn run(
+    args: Args,
+    mut loaded: Loaded,
+    threads: Threads,
+    log: LogControl,
+) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..100_000));
     let folder = Folder::new()?;
     let socket = folder.0.join("runtime.sock");
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), seed);
     let serving = sim.serve_uds(&socket).with_context(|| format!("{} cannot be served", socket.display()))?;
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
-    let daemon = Daemon::start(&config, Link::unix(endpoint), Clock::system(), &receiver).await?;
-    introduce(&config, seed, &socket);
+    loaded.config.api.socket = Some(folder.0.join("plegd.sock"));
+    let daemon = Daemon::start(&loaded, Link::unix(endpoint), Clock::system(), &threads, log).await?;
+    introduce(&loaded.config, seed, &socket);
 
     let churn = tokio::spawn(Churn::new(args.pods.into()).run(sim, seed, PACE));
     let over = async {
@@ -85,6 +93,9 @@ fn introduce(config: &Config, seed: u64, socket: &Path) {
     if let Some(address) = config.http.address {
         eprintln!("  metrics  http://{address}/metrics");
         eprintln!("  health   http://{address}/readyz?verbose");
+    }
+    if let Some(api) = &config.api.socket {
+        eprintln!("  watch    plegd watch --socket {}", api.display());
     }
     eprintln!("  Ctrl-C ends it; --seed {seed} shows the same pods again\n");
 }
@@ -121,7 +132,7 @@ impl Args {
     /// # Errors
     ///
     /// All that is wrong with the flags.
-    pub fn load(&self) -> Result<Config, ConfigError> {
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
         let or =
             |given: &Option<String>, default: &str| Some(given.clone().unwrap_or_else(|| default.into()));
         let flags = flags([
@@ -129,6 +140,6 @@ impl Args {
             ("--print", "print.format", &or(&self.print, "table")),
             ("--log-level", "log.level", &or(&self.log_level, "warn")),
         ]);
-        Ok(config::load(&Inputs { flags, ..Inputs::default() })?.config)
+        config::load(&Inputs { flags, ..Inputs::default() })
     }
 }

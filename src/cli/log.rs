@@ -1,19 +1,53 @@
 //! plegd's own log: to stderr, so that stdout is for events alone.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tracing_subscriber::{fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use super::print::coloured;
-use crate::config::{Log, LogFormat};
+use crate::{
+    api::introspection::SetLogLevel,
+    config::{Filter, Log, LogFormat},
+};
+
+type Reload = Arc<dyn Fn(&Filter) -> Result<(), String> + Send + Sync>;
+
+/// Changes what is logged.
+#[derive(Clone)]
+pub(super) struct LogControl {
+    in_force: Arc<Mutex<Filter>>,
+    reload: Reload,
+}
 
 /// Sends all that is logged from now on to stderr. Later calls change nothing.
-pub(super) fn begin(log: &Log) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(log.level.to_env_filter())
-        .with_writer(io::stderr)
-        .with_ansi(coloured(io::stderr().is_terminal()));
+pub(super) fn begin(log: &Log) -> LogControl {
+    let (filter, handle) = reload::Layer::new(log.level.to_env_filter());
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines =
+        fmt::layer().with_writer(io::stderr as fn() -> _).with_ansi(coloured(io::stderr().is_terminal()));
     // It fails only where there is a log already, which is then as good.
     let _ = match log.format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
+    let reload: Reload =
+        Arc::new(move |level| handle.reload(level.to_env_filter()).map_err(|error| error.to_string()));
+    LogControl { in_force: Arc::new(Mutex::new(log.level.clone())), reload }
+}
+
+// === impl LogControl ===
+
+impl LogControl {
+    /// Changes the level; gives the one that was in force.
+    pub(super) fn setter(self) -> SetLogLevel {
+        Arc::new(move |level| {
+            let mut in_force = self.in_force.lock();
+            (self.reload)(level)?;
+            Ok(std::mem::replace(&mut in_force, level.clone()))
+        })
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use tokio::runtime::Handle;
-
-use super::daemon::Daemon;
+use super::{
+    daemon::{Daemon, Threads},
+    log::LogControl,
+};
 use crate::{
     clock::Clock,
     config::{self, ConfigError, Flag, Inputs, Loaded},
@@ -32,6 +33,9 @@ pub struct Args {
     /// Socket of the runtime, as unix:///path or /path [default: the first well-known one that answers]
     #[arg(long, value_name = "SOCKET")]
     pub runtime_endpoint: Option<String>,
+    /// Socket that the pod lifecycle API is served on, or "off" [default: /run/plegd/plegd.sock]
+    #[arg(long, value_name = "PATH")]
+    pub api_socket: Option<String>,
     /// Where metrics and health are served, or "off" [default: 127.0.0.1:7534]
     #[arg(long, value_name = "IP:PORT")]
     pub http_address: Option<String>,
@@ -55,15 +59,14 @@ pub struct Args {
     pub log_format: Option<String>,
 }
 
-/// Runs the daemon until it is told to end, with the event stream held on the runtime `receiver`.
+/// Runs the daemon until it is told to end.
 ///
 /// # Errors
 ///
 /// If it cannot start.
-pub async fn run(loaded: Loaded, receiver: Handle) -> anyhow::Result<()> {
-    let config = loaded.config;
-    let link = config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
-    let daemon = Daemon::start(&config, link, Clock::system(), &receiver).await?;
+pub(super) async fn run(loaded: Loaded, threads: Threads, log: LogControl) -> anyhow::Result<()> {
+    let link = loaded.config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
+    let daemon = Daemon::start(&loaded, link, Clock::system(), &threads, log).await?;
     daemon.run_until(std::future::pending()).await
 }
 
@@ -82,6 +85,7 @@ impl Args {
     pub(super) fn flags(&self) -> Vec<Flag> {
         flags([
             ("--runtime-endpoint", "runtime.endpoint", &self.runtime_endpoint),
+            ("--api-socket", "api.socket", &self.api_socket),
             ("--http-address", "http.address", &self.http_address),
             ("--print", "print.format", &self.print),
             ("--print-types", "print.types", &self.print_types),

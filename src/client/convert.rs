@@ -75,7 +75,10 @@ impl TryFrom<&v1::Event> for Event {
             v1::Source::Unspecified => return Err(NotKnown { field: "source", value: event.source }),
         };
         let pod = event.pod.clone().unwrap_or_default();
+        // The message has them with the pod only.
+        let labels = event.pod_status.as_ref().map(|pod| pod.labels.clone());
         Ok(Self {
+            labels: std::sync::Arc::new(labels.unwrap_or_default()),
             sequence: event.sequence,
             kind,
             subject,

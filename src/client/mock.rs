@@ -21,6 +21,7 @@ use crate::api::{
 
 /// What one connection of a watch does. After its last step it is silent.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Step {
     Send(v1::WatchResponse),
     Fail(Status),
@@ -145,6 +146,24 @@ impl Mock {
                 async move { connected.map(TokioIo::new) }
             }),
         ))
+    }
+
+    /// Serves it on a UNIX socket.
+    pub(crate) fn serve_unix(&self, path: &std::path::Path) {
+        let incoming =
+            tokio_stream::wrappers::UnixListenerStream::new(tokio::net::UnixListener::bind(path).unwrap());
+        let service = PodLifecycleServiceServer::new(self.clone());
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+    }
+
+    /// Serves it on a port of this machine, which is returned.
+    pub(crate) async fn serve_tcp(&self) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let service = PodLifecycleServiceServer::new(self.clone());
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        port
     }
 
     /// A pipe in two pieces, so that it can be cut in the middle.

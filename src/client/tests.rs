@@ -189,7 +189,8 @@ async fn a_slow_watch_goes_on_after_its_gap() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_position_is_a_typed_error_where_that_is_asked_for() {
-    let lost = PositionLost { reason: LostReason::Compacted, epoch: EPOCH, oldest: 900, head: 1000 };
+    let lost =
+        PositionLost { reason: crate::watch::GapReason::Compacted, epoch: EPOCH, oldest: 900, head: 1000 };
     let mock = Mock::watched([vec![Step::Fail(lost.to_status("event 8 is no longer held"))]]);
     let options = WatchOptions { slow_policy: v1::SlowPolicy::Fail, ..since(Since::After(at(EPOCH, 7))) };
     let mut watch = mock.client().watch(options);
@@ -280,6 +281,23 @@ async fn a_list_follows_the_pages() {
     assert_eq!(list.position, at(EPOCH, 7));
     let tokens: Vec<String> = mock.lists().into_iter().map(|request| request.page_token).collect();
     assert_eq!(tokens, ["", "2", "4"]);
+}
+
+#[tokio::test]
+async fn it_is_reached_over_a_socket_and_over_a_port() {
+    let mock = Mock::with(vec![named("a")]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plegd.sock");
+    mock.serve_unix(&path);
+    let port = mock.serve_tcp().await;
+    for address in
+        [path.display().to_string(), format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}")]
+    {
+        let client = Client::connect(&address.parse().unwrap()).await.unwrap();
+        assert_eq!(client.list_pods(v1::Filter::default()).await.unwrap().pods.len(), 1, "{address}");
+        let position = client.request_read(&PodRef::Uid("a".into())).await.unwrap();
+        assert_eq!(position, at(EPOCH, 8));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,6 +99,23 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         [journal]
         events = 100
         bytes = "2048KiB"
+        [api]
+        socket = "off"
+        socket_mode = "0600"
+        socket_group = "2000"
+        allow_watch = ["uid:1000", "tls:spiffe://example.org/agent"]
+        allow_introspection = "root"
+        tcp_address = "127.0.0.1:7535"
+        tcp_plaintext = true
+        tls_certificate = "/etc/plegd/tls/tls.crt"
+        tls_key = "/etc/plegd/tls/tls.key"
+        tls_client_ca = "/etc/plegd/tls/ca.crt"
+        subscribers = 2
+        connections = 3
+        requests_per_peer = 4
+        message_bytes = "64KiB"
+        reads_per_second = 5
+        node_name = "node-1"
         [http]
         address = "off"
         [log]
@@ -179,7 +196,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
         ("[http]\nquux = 1", "plegd.toml:2: there is no key http.quux; [http] has address."),
         (
             "[grpc]\nsocket = 1",
-            "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, http, log, print.",
+            "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, api, http, log, print.",
         ),
         ("http = \"off\"", "plegd.toml:1: http is a section; write [http] on a line of its own."),
         ("zzz = 1", "plegd.toml:1: there is no key zzz; all keys are in a section, as period in [relist]."),
@@ -305,6 +322,42 @@ fn keys_that_contradict_each_other_are_told_where_they_were_set() {
 }
 
 #[test]
+fn tcp_is_served_with_tls_or_on_loopback_only() {
+    let tls = "tls_certificate = \"/a\"\ntls_key = \"/b\"\n";
+    for (file, message) in [
+        (
+            "tcp_address = \"0.0.0.0:1\"\ntcp_plaintext = true\n".to_owned(),
+            "plegd.toml:3: api.tcp_plaintext would serve without TLS on api.tcp_address 0.0.0.0:1, which is not loopback; \
+             set the address to 127.0.0.1 or [::1], or give api.tls_certificate, api.tls_key and api.tls_client_ca instead.",
+        ),
+        (
+            "tcp_address = \"127.0.0.1:1\"\n".into(),
+            "plegd.toml:2: api.tcp_address 127.0.0.1:1 needs api.tls_certificate and api.tls_key and api.tls_client_ca too, \
+             for TLS; set it, or api.tcp_plaintext on a loopback address.",
+        ),
+        (
+            format!("tcp_address = \"10.0.0.1:1\"\n{tls}"),
+            "plegd.toml:2: api.tcp_address 10.0.0.1:1 needs api.tls_client_ca too, for TLS; set it, or api.tcp_plaintext \
+             on a loopback address.",
+        ),
+    ] {
+        assert_eq!(given().file(format!("[api]\n{file}")).fails(), message);
+    }
+    for file in [
+        format!("tcp_address = \"10.0.0.1:1\"\n{tls}tls_client_ca = \"/c\"\n"),
+        "tcp_address = \"[::ffff:127.0.0.1]:1\"\ntcp_plaintext = true\n".into(),
+        "tcp_plaintext = true\n".into(),
+    ] {
+        given().file(format!("[api]\n{file}")).loads();
+    }
+    let long = given().file(format!("[api]\nsocket = \"/{}\"\n", "x".repeat(107))).fails();
+    assert_eq!(
+        long,
+        "plegd.toml:2: api.socket has 108 bytes, and a socket's path has at most 107; choose a shorter one."
+    );
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let given = given()
         .file("[relist]\nperiod = \"abc\"\nnope = 1\n[http]\naddress = 5\n")
@@ -410,6 +463,22 @@ stream.queue_messages = 65536 # a whole number, from 64 to 4194304
 stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
 journal.events = 65536 # a whole number, from 64 to 4194304
 journal.bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
+api.socket = "/run/plegd/plegd.sock" # an absolute path, or "off"
+api.socket_mode = "0660" # an octal mode of up to 0777, such as "0660"
+api.socket_group = "" # a group's name or number, or "" for plegd's own
+api.allow_watch = "root,group,loopback,tls" # root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, with commas between them
+api.allow_introspection = "root,group" # root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, with commas between them
+api.tcp_address = "off" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
+api.tcp_plaintext = false # true or false
+api.tls_certificate = "off" # an absolute path, or "off"
+api.tls_key = "off" # an absolute path, or "off"
+api.tls_client_ca = "off" # an absolute path, or "off"
+api.subscribers = 1024 # a whole number, from 1 to 65536
+api.connections = 2048 # a whole number, from 1 to 65536
+api.requests_per_peer = 64 # a whole number, from 1 to 65536
+api.message_bytes = "1MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1KiB to 64MiB
+api.reads_per_second = 20 # a whole number, from 1 to 1000
+api.node_name = "" # text
 http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
 log.level = "info" # off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug"
 log.format = "text" # text or json

@@ -1,5 +1,9 @@
 //! The types of values: how each is written, read and shown.
 
+mod access;
+
+pub use self::access::{FileMode, SocketGroup};
+
 use std::{net::SocketAddr, time::Duration};
 
 use tracing_subscriber::EnvFilter;

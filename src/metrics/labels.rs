@@ -189,7 +189,7 @@ impl From<tonic::Code> for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Labels;
+    use crate::metrics::{Call, CallCode, Labels, Refusal};
 
     fn assert_each_is_at_its_place<L: Labels>() {
         for (place, labels) in L::all().into_iter().enumerate() {
@@ -208,6 +208,8 @@ mod tests {
         assert_each_is_at_its_place::<Ruling>();
         assert_each_is_at_its_place::<(RelistCause, Outcome)>();
         assert_each_is_at_its_place::<(Method, Code)>();
+        assert_each_is_at_its_place::<(Call, CallCode)>();
+        assert_each_is_at_its_place::<Refusal>();
         assert_each_is_at_its_place::<(Source, EventType, Subject)>();
     }
 }

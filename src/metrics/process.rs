@@ -1,7 +1,7 @@
 //! The process' own figures, with the names that every Prometheus client gives them. Read from `/proc/self` at a scrape; what
 //! cannot be read keeps its last value.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use prometheus::{Counter, Gauge, IntGauge};
 use rustix::process::{Resource, getrlimit};
@@ -71,6 +71,12 @@ impl Process {
         }
         let limit = getrlimit(Resource::Nofile).current;
         self.max_fds.set(limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX)));
+    }
+
+    /// Resident memory in bytes, and the CPU time used.
+    pub(super) fn figures(&self) -> (u64, Duration) {
+        let resident = u64::try_from(self.resident.get()).unwrap_or_default();
+        (resident, Duration::try_from_secs_f64(self.cpu.get()).unwrap_or_default())
     }
 }
 

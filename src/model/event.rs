@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ObjectId, PodIdentity, Subject};
+use super::{Labels, ObjectId, PodIdentity, Subject};
 use crate::clock::Wall;
 
 /// One change of one container or sandbox, told exactly once.
@@ -16,6 +16,8 @@ pub struct Event {
     pub subject: Subject,
     /// In which pod.
     pub pod: PodIdentity,
+    /// Labels of the pod, as [`crate::model::Pod::labels`]; empty if none of its sandboxes has been seen.
+    pub labels: Arc<Labels>,
     /// Id of the container or, for a sandbox's event, of the sandbox (as CRI's events and the kubelet's do).
     pub id: ObjectId,
     /// Name of the container; empty for a sandbox, and for a container of which nothing but the removal was ever seen.

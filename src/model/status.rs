@@ -130,6 +130,8 @@ pub struct Pod {
     pub containers: Vec<Arc<ContainerStatus>>,
     /// The pod's addresses. They stay when the network of a finished pod is taken down.
     pub ips: Vec<String>,
+    /// Labels of the newest sandbox, which the kubelet makes with the pod's. They stay when the sandbox is gone.
+    pub labels: Arc<Labels>,
     /// Sequence number of the newest event that this state includes.
     pub sequence: u64,
 }

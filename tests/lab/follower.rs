@@ -15,7 +15,7 @@ use plegd::{
     clock::Clock,
     config::Config,
     cri::{Endpoint, Link},
-    journal::Cursor,
+    journal::{Cursor, Record},
     model::{Event, EventType, Pod, Subject},
     supervisor::Mode,
 };
@@ -24,7 +24,7 @@ use super::{Client, Containerd, History, What, truth};
 
 pub struct Follower {
     pub app: App,
-    pub told: Vec<Arc<Event>>,
+    pub told: Vec<Arc<Record>>,
     cursor: Cursor,
     modes: BTreeSet<&'static str>,
 }
@@ -140,7 +140,7 @@ impl Follower {
         self.told.iter().filter(|event| event.id.as_str() == id).map(|event| word(event)).collect()
     }
 
-    pub fn events_of<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Arc<Event>> {
+    pub fn events_of<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Arc<Record>> {
         self.told.iter().filter(move |event| event.id.as_str() == id)
     }
 
@@ -149,8 +149,8 @@ impl Follower {
     }
 
     /// Containers of whose death the exit code is not told.
-    pub fn unknown_exits(&self) -> Vec<&Event> {
-        let unknown = |event: &&Arc<Event>| {
+    pub fn unknown_exits(&self) -> Vec<&Record> {
+        let unknown = |event: &&Arc<Record>| {
             event.subject == Subject::Container
                 && event.kind == EventType::ContainerDied
                 && event.exit_code.is_none()

@@ -10,7 +10,7 @@ use plegd::{
     clock::{Clock, Wall, WallHand},
     config::Config,
     cri::{Connection, Link},
-    journal::Cursor,
+    journal::{Cursor, Record},
     model::{ContainerState, Event, EventType, Pod, SandboxState},
     sim::{
         Churn, Method, Profile, SimRuntime,
@@ -25,7 +25,7 @@ pub const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
 pub struct World {
     pub sim: SimRuntime,
     pub app: App,
-    pub told: Vec<Arc<Event>>,
+    pub told: Vec<Arc<Record>>,
     cursor: Cursor,
     hands: [WallHand; 2],
     next_pod: u32,

@@ -1,9 +1,12 @@
 //! The server as its clients see it, over loopback.
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 
 use super::*;
-use crate::{clock::Clock, health::Heartbeat};
+use crate::{api::accept::FAREWELL, clock::Clock, health::Heartbeat};
 
 const SOON: Duration = Duration::from_secs(20);
 

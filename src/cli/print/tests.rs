@@ -21,6 +21,7 @@ fn died() -> Event {
         occurred_at: Some(Wall::from_nanos(NOON - 812_000)),
         observed_at: Wall::from_nanos(NOON),
         stamped_at: Some(Wall::from_nanos(NOON - 500_000)),
+        labels: Default::default(),
         exit_code: Some(137),
         reason: "OOMKilled".into(),
         inferred: false,

@@ -165,7 +165,7 @@ impl Bench {
     }
 
     pub(super) fn container(&self, id: &str) -> Option<ContainerStatus> {
-        self.pod.served(0)?.container(id).cloned()
+        self.pod.served()?.container(id).cloned()
     }
 
     pub(super) fn state(&self, id: &str) -> Option<ContainerState> {
@@ -173,7 +173,7 @@ impl Bench {
     }
 
     pub(super) fn ips(&self) -> Vec<String> {
-        self.pod.served(0).map(|pod| pod.ips).unwrap_or_default()
+        self.pod.served().map(|pod| pod.ips).unwrap_or_default()
     }
 }
 

@@ -44,7 +44,7 @@ fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
     bench.listed = Some(at(1000));
     let mut told = |kind, ms, state| {
         let out = bench.settle_at(&event(kind, "a", ms).sees(container("a", state)), at(5000));
-        assert_eq!(bench.pod.served(0), None);
+        assert_eq!(bench.pod.served(), None);
         out
     };
     let out = told(SignalType::Created, 10, Created);
@@ -63,7 +63,7 @@ fn rule_1_history_that_a_read_finds_after_all_is_served() {
     let mut bench = Bench::new();
     bench.listed = Some(at(1000));
     bench.settle_at(&event(SignalType::Started, "a", 20).sees(container("a", Running)), at(5000));
-    assert_eq!(bench.pod.served(0), None);
+    assert_eq!(bench.pod.served(), None);
     let out = bench.settle(&read(5000, 5010).sees(container("a", Running)));
     assert!(out.changed);
     assert_eq!(bench.state("a"), Some(Running));
@@ -250,7 +250,7 @@ fn an_event_without_any_payload_still_tells_the_removal_of_a_known_id() {
     bench.told.clear();
     bench.settle(&event(SignalType::Deleted, "a", 200));
     assert_eq!(bench.told, ["a Removed"]);
-    assert_eq!(bench.pod.served(0).unwrap().sandboxes.len(), 1, "an empty payload removes nothing else");
+    assert_eq!(bench.pod.served().unwrap().sandboxes.len(), 1, "an empty payload removes nothing else");
 }
 
 #[test]
@@ -298,17 +298,17 @@ fn a_pod_of_several_sandboxes_keeps_them_apart_and_serves_the_newest_first() {
     bench.settle(&event(SignalType::Stopped, "s", 800).sees_sandbox(sandbox("s", NotReady)));
     bench.settle(&event(SignalType::Started, "t", 900).sees_sandbox(second));
     bench.settle(&event(SignalType::Started, "b", 920).sees(newer));
-    let pod = bench.pod.served(7).unwrap();
+    let pod = bench.pod.served().unwrap();
     assert_eq!(pod.sandboxes.iter().map(|sandbox| sandbox.id.as_str()).collect::<Vec<_>>(), ["t", "s"]);
     assert_eq!(pod.containers.iter().map(|container| container.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-    assert_eq!((pod.ips, pod.sequence), (vec!["10.0.0.2".to_owned()], 7));
+    assert_eq!(pod.ips, ["10.0.0.2"]);
     // An event of the new sandbox that shows containers of both (CRI-O) does not move any.
     let stolen = ContainerStatus { sandbox_id: "t".into(), ..container("a", Running) };
     bench.settle(&event(SignalType::Started, "t", 930).sees(stolen));
     assert_eq!(bench.container("a").unwrap().sandbox_id.as_str(), "s");
     // The end of the old one leaves the new one alone.
     bench.settle(&read(1000, 1010).misses("s").misses("a"));
-    let pod = bench.pod.served(0).unwrap();
+    let pod = bench.pod.served().unwrap();
     assert_eq!((pod.sandboxes.len(), pod.ips.len()), (1, 1));
 }
 

@@ -1,0 +1,43 @@
+//! What servers do alike with the connections they accept: each is a task, and all of them end in time.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long connections may take to finish once plegd ends.
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long to wait when no connection can be accepted, mostly for want of file descriptors.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections of a server.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    tasks: TaskTracker,
+    hurry: CancellationToken,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    /// Serves a connection until it ends by itself or time is up.
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let hurry = self.hurry.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = connection => {}
+                () = hurry.cancelled() => {}
+            }
+        });
+    }
+
+    /// Lets them end, for [`FAREWELL`] at most. They must have been told to.
+    pub(super) async fn farewell(self) {
+        self.tasks.close();
+        if timeout(FAREWELL, self.tasks.wait()).await.is_err() {
+            self.hurry.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Groups: their numbers by name, and those that a process is in.
+
+use std::{fs, io, path::Path};
+
+/// The number of the group of this name in `file`, which is written as /etc/group is. Directories such as LDAP are not asked.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub(crate) fn gid_of(file: &Path, name: &str) -> io::Result<Option<u32>> {
+    let groups = fs::read(file)?;
+    Ok(String::from_utf8_lossy(&groups).lines().find_map(|line| {
+        // name:password:gid:members
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    }))
+}
+
+/// The supplementary groups of a process, if it is of this user and can be looked at; else none.
+pub(super) fn supplementary(pid: i32, uid: u32) -> Vec<u32> {
+    fs::read_to_string(format!("/proc/{pid}/status")).map(|status| groups(&status, uid)).unwrap_or_default()
+}
+
+fn groups(status: &str, uid: u32) -> Vec<u32> {
+    let numbers = |field: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        line.map(|line| line.split_whitespace().filter_map(|number| number.parse().ok()).collect())
+            .unwrap_or_default()
+    };
+    // Real, effective, saved and of the file system: the socket's credentials are of the effective one.
+    if numbers("Uid:").get(1) == Some(&uid) { numbers("Groups:") } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_found_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("group");
+        fs::write(&file, b"root:x:0:\n# comment\nbroken\nhalf:x\nnumber:x:ten:\nplegd:x:2000:anna,bo\n\xff\xfe:x:9:\nlast:x:3:")
+            .unwrap();
+        let gid = |name| gid_of(&file, name).unwrap();
+        assert_eq!((gid("root"), gid("plegd"), gid("last")), (Some(0), Some(2000), Some(3)));
+        assert_eq!((gid("pleg"), gid("half"), gid("number"), gid("")), (None, None, None, None));
+        assert!(gid_of(&folder.path().join("none"), "root").is_err());
+    }
+
+    #[test]
+    fn groups_are_believed_of_the_same_user_only() {
+        let status = "Name:\tx\nUid:\t5\t6\t7\t8\nGid:\t1\t1\t1\t1\nGroups:\t10 20 \n";
+        assert_eq!(groups(status, 6), [10, 20]);
+        assert!(groups(status, 5).is_empty());
+        assert!(groups("Uid:\nGroups:\tx", 0).is_empty());
+        assert!(supplementary(i32::MAX, 0).is_empty());
+    }
+}

@@ -1,0 +1,161 @@
+//! A request's body whose messages are bounded in size and, as a whole, in time.
+//!
+//! gRPC writes the length before each message, so that one that is too large is refused at its first five bytes; nothing of
+//! it is kept, and HTTP/2's flow control leaves the rest with the client.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+/// Whether the message is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// Called when a request is refused for its message.
+pub(super) type Refused = Box<dyn FnOnce() + Send>;
+
+/// A request's body with its bounds.
+pub(super) struct Bounded<B> {
+    body: B,
+    lengths: Lengths,
+    deadline: Option<Pin<Box<Sleep>>>,
+    patience: Option<Duration>,
+    refused: Option<Refused>,
+}
+
+/// Follows the lengths of messages in a stream of bytes.
+struct Lengths {
+    limit: usize,
+    prefix: [u8; PREFIX],
+    /// How much of the prefix there is.
+    filled: usize,
+    /// What is still to come of the message.
+    left: usize,
+}
+
+// === impl Bounded ===
+
+impl<B> Bounded<B> {
+    /// Messages of up to `limit` bytes; all of them within `patience`, if one is given.
+    pub(super) fn new(body: B, limit: usize, patience: Option<Duration>, refused: Refused) -> Self {
+        let lengths = Lengths { limit, prefix: [0; PREFIX], filled: 0, left: 0 };
+        Self { body, lengths, deadline: None, patience, refused: Some(refused) }
+    }
+
+    fn refuse(&mut self, why: Status) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        if let Some(refused) = self.refused.take() {
+            refused();
+        }
+        Poll::Ready(Some(Err(why)))
+    }
+}
+
+impl<B> Body for Bounded<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref()
+                    && let Err(length) = self.lengths.take(data)
+                {
+                    let limit = self.lengths.limit;
+                    return self.refuse(Status::resource_exhausted(format!(
+                        "the request has {length} bytes, and {limit} are allowed; api.message_bytes sets this"
+                    )));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into())))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let Some(patience) = self.patience else { return Poll::Pending };
+                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
+                if deadline.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let why = format!("the request did not come to its end within {} s", patience.as_secs());
+                self.refuse(Status::deadline_exceeded(why))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+// === impl Lengths ===
+
+impl Lengths {
+    /// Passes over `data`. The error is the length of a message that is too long.
+    fn take(&mut self, mut data: &[u8]) -> Result<(), usize> {
+        while !data.is_empty() {
+            if self.left > 0 {
+                let passed = self.left.min(data.len());
+                self.left -= passed;
+                data = &data[passed..];
+                continue;
+            }
+            self.prefix[self.filled] = data[0];
+            self.filled += 1;
+            data = &data[1..];
+            if self.filled == PREFIX {
+                let [_, length @ ..] = self.prefix;
+                let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                if length > self.limit {
+                    return Err(length);
+                }
+                (self.filled, self.left) = (0, length);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(limit: usize) -> Lengths {
+        Lengths { limit, prefix: [0; PREFIX], filled: 0, left: 0 }
+    }
+
+    fn message(length: u32) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(std::iter::repeat_n(0xff, length as usize));
+        bytes
+    }
+
+    #[test]
+    fn lengths_are_followed_however_the_bytes_are_cut() {
+        let stream: Vec<u8> = [3, 0, 10, 1].into_iter().flat_map(message).chain([0, 0, 0, 0, 11]).collect();
+        for cut in 1..stream.len() {
+            let mut lengths = lengths(10);
+            let outcome = stream.chunks(cut).try_for_each(|chunk| lengths.take(chunk));
+            assert_eq!(outcome, Err(11), "cut to {cut}");
+            let mut lengths = self::lengths(11);
+            assert_eq!(stream.chunks(cut).try_for_each(|chunk| lengths.take(chunk)), Ok(()), "cut to {cut}");
+        }
+        assert_eq!(lengths(10).take(&[0, 0xff, 0xff, 0xff, 0xff]), Err(u32::MAX as usize));
+    }
+}

@@ -1,0 +1,110 @@
+//! The gRPC server: all services over the sockets that are bound.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+
+use super::{
+    introspection::{Introspection, SetLogLevel},
+    lifecycle::Lifecycle,
+    listen::Listening,
+    server::{
+        introspection_service_server::IntrospectionServiceServer,
+        pod_lifecycle_service_server::PodLifecycleServiceServer,
+    },
+    standard::{self, Serving},
+    subscribers::Subscribers,
+    wire::Node,
+};
+use crate::{app::App, config::Loaded, metrics::Metrics, watch::Feed};
+
+/// All that is served, before it is. Made from a running plegd; serving needs nothing else of it.
+pub struct Grpc {
+    lifecycle: Lifecycle,
+    introspection: Introspection,
+    message_bytes: usize,
+    feed: Feed,
+    metrics: Arc<Metrics>,
+    relay: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    stop: CancellationToken,
+}
+
+// === impl Grpc ===
+
+impl Grpc {
+    /// The services of this plegd with this configuration.
+    pub fn new(app: &App, loaded: &Loaded, set_log_level: SetLogLevel) -> Self {
+        let config = &loaded.config.api;
+        let metrics = app.metrics().clone();
+        let (feed, relay) = app.feed().relayed();
+        let node = Node { name: node_name(&config.node_name) };
+        let subscribers = Subscribers::new(config.subscribers);
+        let lifecycle = Lifecycle::new(
+            feed.clone(),
+            app.fresh().clone(),
+            node.clone(),
+            subscribers.clone(),
+            config.reads_per_second,
+            metrics.clone(),
+        );
+        let started_at = app.clock().now_both().1;
+        let introspection = Introspection::new(
+            feed.clone(),
+            metrics.clone(),
+            subscribers,
+            node,
+            started_at,
+            loaded,
+            set_log_level,
+        );
+        let message_bytes = config.message_bytes.0;
+        let stop = app.stop_token();
+        Self { lifecycle, introspection, message_bytes, feed, metrics, relay: Box::pin(relay), stop }
+    }
+
+    /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the
+    /// runtime that this is called on.
+    pub async fn serve(self, listening: Listening) {
+        let mut routes = RoutesBuilder::default();
+        let serving = standard::add(&mut routes).await;
+        routes.add_service(
+            PodLifecycleServiceServer::new(self.lifecycle).max_decoding_message_size(self.message_bytes),
+        );
+        routes.add_service(
+            IntrospectionServiceServer::new(self.introspection).max_decoding_message_size(self.message_bytes),
+        );
+        let relay = tokio::spawn(self.relay);
+        let health = tokio::spawn(follow(self.feed, serving, self.stop.clone()));
+        listening.serve(routes.routes(), self.metrics, self.stop).await;
+        for task in [relay, health] {
+            task.abort();
+        }
+    }
+}
+
+/// Says in gRPC's health what `/readyz` says over HTTP.
+async fn follow(feed: Feed, serving: Serving, stop: CancellationToken) {
+    let mut situation = feed.situation().clone();
+    loop {
+        if situation.borrow_and_update().ready {
+            serving.set(true).await;
+            break;
+        }
+        match stop.run_until_cancelled(situation.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+    stop.cancelled().await;
+    serving.set(false).await;
+}
+
+/// As configured, or what the machine calls itself.
+fn node_name(configured: &str) -> String {
+    if configured.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        configured.to_owned()
+    }
+}

@@ -1,0 +1,177 @@
+//! `plegd.v1.IntrospectionService`: what plegd does, how well, and for whom.
+
+mod status;
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{
+    access::Peer,
+    server::introspection_service_server::IntrospectionService,
+    subscribers::{Subscriber, Subscribers},
+    v1,
+    wire::{self, Node},
+};
+use crate::{
+    clock::Wall,
+    config::{self, Filter, Loaded, Value as _},
+    metrics::Metrics,
+    watch::{Detail, Feed, SlowPolicy},
+};
+
+/// Changes what is logged; says what was logged before.
+pub type SetLogLevel = Arc<dyn Fn(&Filter) -> Result<Filter, String> + Send + Sync>;
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct Introspection(Arc<Inner>);
+
+struct Inner {
+    feed: Feed,
+    metrics: Arc<Metrics>,
+    subscribers: Subscribers,
+    node: Node,
+    started_at: Wall,
+    config: v1::GetConfigResponse,
+    set_log_level: SetLogLevel,
+}
+
+// === impl Introspection ===
+
+impl Introspection {
+    /// A service for this plegd, with this configuration in force.
+    pub fn new(
+        feed: Feed,
+        metrics: Arc<Metrics>,
+        subscribers: Subscribers,
+        node: Node,
+        started_at: Wall,
+        config: &Loaded,
+        set_log_level: SetLogLevel,
+    ) -> Self {
+        let config = in_force(config);
+        Self(Arc::new(Inner { feed, metrics, subscribers, node, started_at, config, set_log_level }))
+    }
+}
+
+#[async_trait]
+impl IntrospectionService for Introspection {
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        Ok(Response::new(self.0.status()))
+    }
+
+    async fn list_subscribers(
+        &self,
+        _: Request<v1::ListSubscribersRequest>,
+    ) -> Result<Response<v1::ListSubscribersResponse>, Status> {
+        let journal = self.0.feed.journal();
+        let subscribers = self.0.subscribers.list();
+        let head = journal.head();
+        let describe = |subscriber: &Arc<Subscriber>| describe(subscriber, journal.epoch(), head);
+        Ok(Response::new(v1::ListSubscribersResponse {
+            subscribers: subscribers.iter().map(describe).collect(),
+            head: Some(journal.position(head).into()),
+        }))
+    }
+
+    async fn disconnect_subscriber(
+        &self,
+        request: Request<v1::DisconnectSubscriberRequest>,
+    ) -> Result<Response<v1::DisconnectSubscriberResponse>, Status> {
+        let by = peer(&request);
+        let id = request.into_inner().id;
+        if !self.0.subscribers.disconnect(id) {
+            return Err(Status::not_found(format!("there is no subscriber {id}")));
+        }
+        tracing::info!(id, by, "A subscriber was disconnected by request.");
+        Ok(Response::new(v1::DisconnectSubscriberResponse {}))
+    }
+
+    async fn get_config(
+        &self,
+        _: Request<v1::GetConfigRequest>,
+    ) -> Result<Response<v1::GetConfigResponse>, Status> {
+        Ok(Response::new(self.0.config.clone()))
+    }
+
+    async fn set_log_level(
+        &self,
+        request: Request<v1::SetLogLevelRequest>,
+    ) -> Result<Response<v1::SetLogLevelResponse>, Status> {
+        let by = peer(&request);
+        let level = request.into_inner().level;
+        let filter = Filter::parse(&level).map_err(|why| {
+            Status::invalid_argument(format!("{level:?}: {why}. Allowed: {}", Filter::WANTED))
+        })?;
+        let previous = (self.0.set_log_level)(&filter).map_err(Status::failed_precondition)?.text();
+        // Whoever has switched the log off was seen to do so.
+        tracing::warn!(level, previous, by, "The level of the log was changed by request.");
+        Ok(Response::new(v1::SetLogLevelResponse { previous }))
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> String {
+    request.extensions().get::<Peer>().map(Peer::to_string).unwrap_or_default()
+}
+
+fn in_force(loaded: &Loaded) -> v1::GetConfigResponse {
+    let config = &loaded.config;
+    let set = loaded.origins().filter(|(_, place)| **place != config::Place::Default);
+    v1::GetConfigResponse {
+        toml: config.to_toml(),
+        file: loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+        settings: set
+            .map(|(key, place)| v1::Setting {
+                key: key.path(),
+                value: key.text(config),
+                origin: place.to_string(),
+            })
+            .collect(),
+    }
+}
+
+fn describe(subscriber: &Subscriber, epoch: u64, head: u64) -> v1::Subscriber {
+    let about = &subscriber.about;
+    let sequence = subscriber.sequence.load(Ordering::Relaxed);
+    v1::Subscriber {
+        id: subscriber.id,
+        client_name: about.client_name.clone(),
+        peer: about.peer.as_ref().map(Into::into),
+        since: Some(wire::timestamp(about.since)),
+        position: Some(v1::Position { epoch, sequence }),
+        lag: head.saturating_sub(sequence),
+        events: subscriber.events.load(Ordering::Relaxed),
+        bytes: subscriber.bytes.load(Ordering::Relaxed),
+        gaps: subscriber.gaps.load(Ordering::Relaxed),
+        filter: about.filter.to_string(),
+        detail: match about.detail {
+            Detail::Event => v1::Detail::Event,
+            Detail::Pod => v1::Detail::Pod,
+        }
+        .into(),
+        slow_policy: match about.slow_policy {
+            SlowPolicy::Resync => v1::SlowPolicy::Resync,
+            SlowPolicy::LatestPerPod => v1::SlowPolicy::LatestPerPod,
+            SlowPolicy::Fail => v1::SlowPolicy::Fail,
+        }
+        .into(),
+    }
+}
+
+impl From<&Peer> for v1::Peer {
+    fn from(peer: &Peer) -> Self {
+        use v1::peer::Peer as Kind;
+        let kind = match peer {
+            Peer::Process { uid, gid, pid } => Kind::Process(v1::Process { uid: *uid, gid: *gid, pid: *pid }),
+            Peer::Network { address, certificate_names } => Kind::Network(v1::Network {
+                address: address.to_string(),
+                certificate_names: certificate_names.as_ref().map(|names| names.to_vec()).unwrap_or_default(),
+            }),
+        };
+        Self { peer: Some(kind) }
+    }
+}

@@ -1,0 +1,129 @@
+//! How plegd does, gathered from where it is counted.
+
+use super::Inner;
+use crate::{
+    api::{
+        v1,
+        wire::{duration, timestamp},
+    },
+    clock::Wall,
+    cri::quirks::{Quirk, Quirks},
+    metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
+    model::{ContainerState, EventType, Ruling, SignalType, Source, Subject},
+    version,
+};
+
+impl Inner {
+    pub(super) fn status(&self) -> v1::GetStatusResponse {
+        let situation = self.feed.situation().borrow().clone();
+        let metrics = &*self.metrics;
+        let quirks = situation.runtime.as_ref().map(|runtime| Quirks::of(&runtime.name, &runtime.version));
+        let quirks: Vec<Quirk> = quirks.iter().flat_map(Quirks::iter).collect();
+        let census = self.feed.cache().census();
+        let extent = self.feed.journal().extent();
+        let (resident_bytes, cpu_time) = metrics.process();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let evented = v1::EventedPath {
+            up: situation.stream_up.is_some(),
+            since: Some(timestamp(situation.stream_since)),
+            state: situation.stream.clone(),
+            messages: SignalType::ALL.iter().map(|&kind| metrics.stream.messages.with(kind).get()).sum(),
+            last_message_at: moment(metrics.stream.last_message.get()),
+            connects: metrics.stream.connects.get(),
+            disconnects: sum(&metrics.stream.disconnects),
+            first: first(metrics, Source::Event),
+            detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Event)]))),
+            missed: missed(metrics),
+        };
+        let relists = |outcome| {
+            let count = |&cause: &RelistCause| metrics.relists.done.with((cause, outcome)).get();
+            <RelistCause as Label>::ALL.iter().map(count).sum()
+        };
+        let generic = v1::GenericPath {
+            period: Some(duration(situation.period)),
+            relists: relists(Outcome::Ok),
+            failures: relists(Outcome::Error),
+            last_success_at: moment(metrics.relists.last_success.get()),
+            duration: Some(latency(Spread::of([&metrics.relists.duration]))),
+            first: first(metrics, Source::Relist),
+            detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Relist)]))),
+            first_by_read: first(metrics, Source::Read),
+        };
+        v1::GetStatusResponse {
+            version: version::VERSION.into(),
+            node_name: self.node.name.clone(),
+            started_at: Some(timestamp(self.started_at)),
+            ready: situation.ready,
+            mode: v1::Mode::from(situation.mode).into(),
+            mode_since: Some(timestamp(situation.mode_since)),
+            runtime: situation.runtime.as_ref().map(Into::into),
+            quirks: quirks
+                .into_iter()
+                .map(|quirk| v1::Quirk { name: format!("{quirk:?}"), summary: quirk.summary().into() })
+                .collect(),
+            evented: Some(evented),
+            generic: Some(generic),
+            arbitration: Some(arbitration(metrics)),
+            journal: Some(v1::Journal {
+                head: Some(self.feed.journal().position(extent.head).into()),
+                oldest: extent.oldest,
+                bytes: extent.bytes as u64,
+                subscribers: count(self.subscribers.count()),
+                gaps: extent.gaps,
+            }),
+            census: Some(v1::Census {
+                pods: count(census.ready_pods + census.not_ready_pods),
+                ready_pods: count(census.ready_pods),
+                containers: count(census.containers.iter().sum()),
+                running_containers: count(census.containers[ContainerState::Running as usize]),
+            }),
+            resident_bytes,
+            cpu_time: Some(duration(cpu_time)),
+        }
+    }
+}
+
+/// Transitions that were told from this source.
+fn first(metrics: &Metrics, source: Source) -> u64 {
+    let count = |(kind, subject)| metrics.transitions.told.with((source, kind, subject)).get();
+    <(EventType, Subject)>::all().into_iter().map(count).sum()
+}
+
+fn missed(metrics: &Metrics) -> Vec<v1::Missed> {
+    let count = |&kind: &SignalType| v1::Missed {
+        r#type: kind.as_str().into(),
+        count: metrics.transitions.missed.with(kind).get(),
+    };
+    SignalType::ALL.iter().map(count).filter(|missed| missed.count > 0).collect()
+}
+
+fn arbitration(metrics: &Metrics) -> v1::Arbitration {
+    let seen = |by| metrics.transitions.seen.with(by).get();
+    let ruled = |ruling| {
+        let count = |&source: &Source| metrics.arbitration.observations.with((source, ruling)).get();
+        Source::ALL.iter().map(count).sum()
+    };
+    v1::Arbitration {
+        seen_by_both: seen(SeenBy::Both),
+        seen_by_event_only: seen(SeenBy::EventOnly),
+        seen_by_relist_only: seen(SeenBy::RelistOnly),
+        stale: ruled(Ruling::Stale),
+        dead: ruled(Ruling::Dead),
+        backward: ruled(Ruling::Backward),
+        corrected: ruled(Ruling::Corrected),
+    }
+}
+
+fn sum<L: Labels>(counters: &crate::metrics::Family<L, prometheus::IntCounter>) -> u64 {
+    L::all().into_iter().map(|labels| counters.with(labels).get()).sum()
+}
+
+fn latency(spread: Spread) -> v1::Latency {
+    let Spread { count, p50, p99 } = spread;
+    v1::Latency { count, p50: p50.map(duration), p99: p99.map(duration) }
+}
+
+/// A moment as metrics have it, in seconds since 1970; 0 for none.
+fn moment(seconds: f64) -> Option<prost_types::Timestamp> {
+    (seconds > 0.0).then(|| timestamp(Wall::from_nanos((seconds * 1e9) as i64)))
+}

@@ -1,0 +1,268 @@
+//! `plegd.v1.PodLifecycleService`: watches, reads and waits.
+//!
+//! Translates requests for [`crate::watch`] and [`crate::cache`], and their answers back. What a client asks for costs plegd
+//! memory and time that are bounded, and costs the runtime at most `api.reads_per_second` reads.
+
+mod allowance;
+mod deadline;
+mod list;
+mod request;
+mod stream;
+mod wait;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::Stream;
+use tonic::{Request, Response, Status, async_trait};
+
+use self::{allowance::Allowance, request::Wanted};
+use super::{
+    access::Peer,
+    error_info::PositionLost,
+    server::pod_lifecycle_service_server::PodLifecycleService,
+    subscribers::{About, Subscribers},
+    v1,
+    wire::{Encoded, Node},
+};
+use crate::{
+    clock::{Mono, Stamped, Wall},
+    fresh::Fresh,
+    metrics::Metrics,
+    model::{ObjectId, Pod, PodUid, Position},
+    relister::ReadError,
+    watch::{Feed, WatchError},
+};
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct Lifecycle(Arc<Inner>);
+
+struct Inner {
+    feed: Feed,
+    fresh: Fresh,
+    node: Node,
+    subscribers: Subscribers,
+    allowance: Allowance,
+    metrics: Arc<Metrics>,
+}
+
+// === impl Lifecycle ===
+
+impl Lifecycle {
+    /// A service for what the feed tells.
+    pub fn new(
+        feed: Feed,
+        fresh: Fresh,
+        node: Node,
+        subscribers: Subscribers,
+        reads_per_second: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let allowance = Allowance::new(reads_per_second, fresh.clock().now());
+        Self(Arc::new(Inner { feed, fresh, node, subscribers, allowance, metrics }))
+    }
+}
+
+/// The stream of a watch.
+type WatchStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
+
+#[async_trait]
+impl PodLifecycleService for Lifecycle {
+    type WatchStream = WatchStream;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<WatchStream>, Status> {
+        let it = &self.0;
+        let peer = request.extensions().get::<Peer>().cloned();
+        let wanted = Wanted::parse(request.into_inner())?;
+        if !wanted.request.wait_ready {
+            it.ready()?;
+        }
+        let about = About {
+            client_name: wanted.client_name,
+            peer,
+            since: it.fresh.clock().now_both().1,
+            filter: wanted.request.filter.clone(),
+            detail: wanted.detail,
+            slow_policy: wanted.request.slow_policy,
+        };
+        let watch = it.feed.watch(wanted.request)?;
+        let enlisted = it.subscribers.enlist(about, watch.position().sequence).map_err(|full| {
+            it.metrics.api.refused.inc(crate::metrics::Refusal::Subscribers);
+            Status::resource_exhausted(full.to_string())
+        })?;
+        Ok(Response::new(Box::pin(stream::messages(watch, enlisted, self.clone()))))
+    }
+
+    async fn list_pods(
+        &self,
+        request: Request<v1::ListPodsRequest>,
+    ) -> Result<Response<v1::ListPodsResponse>, Status> {
+        self.0.ready()?;
+        Ok(Response::new(list::page(&self.0.feed, request.into_inner())?))
+    }
+
+    async fn get_pod(
+        &self,
+        request: Request<v1::GetPodRequest>,
+    ) -> Result<Response<v1::GetPodResponse>, Status> {
+        let it = &self.0;
+        it.ready()?;
+        let deadline = deadline::of(request.metadata())?;
+        let v1::GetPodRequest { pod, freshness } = request.into_inner();
+        let reference = request::reference(pod)?;
+        let newer_than = it.newer_than(freshness)?;
+        let uid = request::resolve(it.feed.cache(), &reference)?
+            .or_else(|| reference.uid())
+            .ok_or_else(|| request::not_found(&reference))?;
+        let (position, pod) = it.get(&uid, newer_than, deadline).await?;
+        let pod = pod.ok_or_else(|| request::not_found(&reference))?;
+        Ok(Response::new(v1::GetPodResponse {
+            pod: Some(pod.as_ref().into()),
+            position: Some(position.into()),
+        }))
+    }
+
+    async fn get_container(
+        &self,
+        request: Request<v1::GetContainerRequest>,
+    ) -> Result<Response<v1::GetContainerResponse>, Status> {
+        let it = &self.0;
+        it.ready()?;
+        let deadline = deadline::of(request.metadata())?;
+        let v1::GetContainerRequest { container_id, freshness } = request.into_inner();
+        let newer_than = it.newer_than(freshness)?;
+        let (id, uid) = request::find(it.feed.cache(), &container_id)?;
+        let (position, pod) = it.get(&uid, newer_than, deadline).await?;
+        let not_there = || Status::not_found(format!("there is no container {id}"));
+        let pod = pod.ok_or_else(not_there)?;
+        let container = pod.container(id.as_str()).ok_or_else(not_there)?;
+        Ok(Response::new(v1::GetContainerResponse {
+            container: Some(container.into()),
+            pod: Some((&pod.identity).into()),
+            position: Some(position.into()),
+        }))
+    }
+
+    async fn wait_for(
+        &self,
+        request: Request<v1::WaitForRequest>,
+    ) -> Result<Response<v1::WaitForResponse>, Status> {
+        let it = &self.0;
+        it.ready()?;
+        let deadline = deadline::of(request.metadata())?;
+        let waiting = wait::Waiting::parse(it.feed.cache(), request.into_inner())?;
+        let (position, pod) = deadline.bound(waiting.until_met(&it.feed)).await??;
+        Ok(Response::new(v1::WaitForResponse {
+            pod: pod.as_deref().map(Into::into),
+            position: Some(position.into()),
+        }))
+    }
+
+    async fn request_read(
+        &self,
+        request: Request<v1::RequestReadRequest>,
+    ) -> Result<Response<v1::RequestReadResponse>, Status> {
+        let it = &self.0;
+        it.ready()?;
+        let deadline = deadline::of(request.metadata())?;
+        let reference = request::reference(request.into_inner().pod)?;
+        let uid = request::resolve(it.feed.cache(), &reference)?
+            .or_else(|| reference.uid())
+            .ok_or_else(|| request::not_found(&reference))?;
+        let (position, _) = it.get(&uid, Some(it.fresh.clock().now()), deadline).await?;
+        Ok(Response::new(v1::RequestReadResponse { position: Some(position.into()) }))
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn ready(&self) -> Result<(), Status> {
+        if self.feed.situation().borrow().ready { Ok(()) } else { Err(WatchError::NotReady.into()) }
+    }
+
+    /// The moment than which the answer must be newer, if one was asked for.
+    fn newer_than(&self, freshness: Option<v1::Freshness>) -> Result<Option<Mono>, Status> {
+        use v1::freshness::Freshness;
+        let now = self.fresh.clock().now();
+        match freshness.and_then(|freshness| freshness.freshness) {
+            None | Some(Freshness::Now(false)) => Ok(None),
+            Some(Freshness::Now(true)) => Ok(Some(now)),
+            Some(Freshness::NewerThan(at)) => {
+                let nanos =
+                    at.seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(at.nanos.into()));
+                let at = Wall::from_nanos(nanos.unwrap_or_default());
+                match self.fresh.clock().place(at, now) {
+                    Stamped::At(at) => Ok(Some(at.min(now))),
+                    // It was before the clock was stepped: whatever is newer than the step is newer than that.
+                    Stamped::BeforeStep(step) => Ok(Some(step)),
+                    Stamped::Unknown => {
+                        let message = "newer_than is in the future, or is no time at all";
+                        Err(Status::invalid_argument(message))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The pod, and the position as of which it is; newer than a moment, if that is asked for.
+    async fn get(
+        &self,
+        uid: &PodUid,
+        newer_than: Option<Mono>,
+        deadline: deadline::Deadline,
+    ) -> Result<(Position, Option<Arc<Pod>>), Status> {
+        if let Some(than) = newer_than
+            && !self.fresh.is_newer(uid, than)
+        {
+            if !self.allowance.take(self.fresh.clock().now()) {
+                self.metrics.api.refused.inc(crate::metrics::Refusal::Reads);
+                let message = "the clients of plegd cause as many reads of the runtime as api.reads_per_second allows; \
+                               try again, or ask for what plegd holds";
+                return Err(Status::resource_exhausted(message));
+            }
+            deadline.bound(self.fresh.pod(uid, than)).await??;
+        }
+        Ok(self.feed.journal().still(|| self.feed.cache().get(uid)))
+    }
+}
+
+impl From<WatchError> for Status {
+    fn from(error: WatchError) -> Self {
+        let message = error.to_string();
+        match error {
+            WatchError::NotReady => Status::failed_precondition(message),
+            WatchError::Invalid(_) => Status::invalid_argument(message),
+            WatchError::OutOfRange { reason, epoch, oldest, head, .. } => {
+                PositionLost { reason, epoch, oldest, head }.to_status(&message)
+            }
+            WatchError::Ending => Status::unavailable(message),
+        }
+    }
+}
+
+impl From<ReadError> for Status {
+    fn from(error: ReadError) -> Self {
+        Status::unavailable(error.to_string())
+    }
+}
+
+/// A pod that a request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reference {
+    Uid(PodUid),
+    Name { namespace: String, name: String },
+    Id(ObjectId),
+}
+
+// === impl Reference ===
+
+impl Reference {
+    /// The UID, if that is what it is.
+    fn uid(&self) -> Option<PodUid> {
+        match self {
+            Reference::Uid(uid) => Some(uid.clone()),
+            _ => None,
+        }
+    }
+}

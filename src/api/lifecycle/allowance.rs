@@ -1,0 +1,48 @@
+//! How many reads of the runtime all clients together may cause.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::Mono;
+
+/// So many in a second, and as many at once if none was made for that long.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    per_second: f64,
+    left: Mutex<(f64, Mono)>,
+}
+
+// === impl Allowance ===
+
+impl Allowance {
+    pub(super) fn new(per_second: usize, now: Mono) -> Self {
+        let per_second = per_second as f64;
+        Self { per_second, left: Mutex::new((per_second, now)) }
+    }
+
+    /// Takes one, if one is left.
+    pub(super) fn take(&self, now: Mono) -> bool {
+        let mut left = self.left.lock();
+        let (before, at) = *left;
+        let grown = before + now.since(at).min(Duration::from_secs(1)).as_secs_f64() * self.per_second;
+        let there = grown.min(self.per_second);
+        let taken = there >= 1.0;
+        *left = (if taken { there - 1.0 } else { there }, now.max(at));
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_used_up_and_comes_back_with_time() {
+        let at = |millis| Mono::ZERO + Duration::from_millis(millis);
+        let allowance = Allowance::new(10, at(0));
+        assert_eq!((0..20).filter(|_| allowance.take(at(0))).count(), 10);
+        assert_eq!((0..20).filter(|_| allowance.take(at(250))).count(), 2);
+        assert_eq!((0..20).filter(|_| allowance.take(at(60_000))).count(), 10);
+    }
+}

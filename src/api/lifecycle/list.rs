@@ -1,0 +1,65 @@
+//! Lists of pods, page by page.
+
+use prost::Message as _;
+use tonic::Status;
+
+use super::request;
+use crate::{
+    api::{error_info::PositionLost, v1},
+    model::Position,
+    watch::{Feed, GapReason},
+};
+
+/// The longest page.
+const PAGE: usize = 500;
+
+/// A page ends before it becomes larger than this, unless one pod alone is: gRPC's clients take 4 MiB as they come.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// One page.
+pub(super) fn page(feed: &Feed, request: v1::ListPodsRequest) -> Result<v1::ListPodsResponse, Status> {
+    let v1::ListPodsRequest { filter, page_size, page_token } = request;
+    let filter = request::filter(filter)?;
+    let size = match page_size {
+        0 => PAGE,
+        size => usize::try_from(size).unwrap_or(PAGE).min(PAGE),
+    };
+    let (now, mut pods) = feed.snapshot(&filter);
+    pods.sort_unstable_by(|a, b| a.identity.uid.cmp(&b.identity.uid));
+    let (position, begin) = match read_token(&page_token)? {
+        None => (now, 0),
+        Some((position, _)) if position.epoch != now.epoch => {
+            let extent = feed.journal().extent();
+            let (epoch, oldest, head) = (now.epoch, extent.oldest, extent.head);
+            let lost = PositionLost { reason: GapReason::ForeignEpoch, epoch, oldest, head };
+            return Err(lost.to_status("the page token is of another run of plegd; list anew"));
+        }
+        Some((position, last)) => (position, pods.partition_point(|pod| pod.identity.uid.as_str() <= last)),
+    };
+    let mut page: Vec<v1::Pod> = Vec::new();
+    let mut bytes = 0;
+    for pod in &pods[begin..] {
+        let pod = v1::Pod::from(pod.as_ref());
+        bytes += pod.encoded_len();
+        if page.len() == size || (bytes > PAGE_BYTES && !page.is_empty()) {
+            break;
+        }
+        page.push(pod);
+    }
+    let more = begin + page.len() < pods.len();
+    let last = page.last().and_then(|pod| pod.identity.as_ref());
+    let next_page_token = match last {
+        Some(last) if more => format!("{position}/{}", last.uid),
+        _ => String::new(),
+    };
+    Ok(v1::ListPodsResponse { pods: page, next_page_token, position: Some(position.into()) })
+}
+
+/// The position of the first page, and the UID that the last page ended with.
+fn read_token(token: &str) -> Result<Option<(Position, &str)>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let read = token.split_once('/').and_then(|(position, last)| Some((position.parse().ok()?, last)));
+    read.map(Some).ok_or_else(|| Status::invalid_argument("page_token is none that plegd has given out"))
+}

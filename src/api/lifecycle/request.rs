@@ -1,0 +1,158 @@
+//! Requests, checked and in plegd's own words.
+
+use std::time::Duration;
+
+use tonic::Status;
+
+use super::Reference;
+use crate::{
+    api::v1,
+    cache::{Cache, LookUpError},
+    model::{EventType, ObjectId, PodUid},
+    watch::{Detail, Filter, Request, SlowPolicy, Start},
+};
+
+/// The longest name that a client may give itself, in characters.
+const NAME: usize = 64;
+
+/// What a watcher wants.
+pub(super) struct Wanted {
+    pub(super) request: Request,
+    pub(super) detail: Detail,
+    pub(super) client_name: String,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    pub(super) fn parse(request: v1::WatchRequest) -> Result<Self, Status> {
+        let start = match (request.start(), request.after) {
+            (v1::Start::Unspecified, Some(after)) => Start::After(after.into()),
+            (_, Some(_)) => return Err(invalid("start and after are both set: choose one")),
+            (v1::Start::Unspecified | v1::Start::Snapshot, None) => {
+                known(request.start, v1::Start::try_from(request.start).is_ok(), "start")?;
+                Start::Snapshot
+            }
+            (v1::Start::Now, None) => Start::Now,
+            (v1::Start::Oldest, None) => Start::Oldest,
+        };
+        known(request.detail, v1::Detail::try_from(request.detail).is_ok(), "detail")?;
+        let detail = match request.detail() {
+            v1::Detail::Unspecified | v1::Detail::Event => Detail::Event,
+            v1::Detail::Pod => Detail::Pod,
+        };
+        known(request.slow_policy, v1::SlowPolicy::try_from(request.slow_policy).is_ok(), "slow_policy")?;
+        let slow_policy = match request.slow_policy() {
+            v1::SlowPolicy::Unspecified | v1::SlowPolicy::Resync => SlowPolicy::Resync,
+            v1::SlowPolicy::LatestPerPod if detail != Detail::Pod => {
+                return Err(invalid(
+                    "SLOW_POLICY_LATEST_PER_POD needs DETAIL_POD: an event alone is not the latest state",
+                ));
+            }
+            v1::SlowPolicy::LatestPerPod => SlowPolicy::LatestPerPod,
+            v1::SlowPolicy::Fail => SlowPolicy::Fail,
+        };
+        let interval = request.bookmark_interval.map(|interval| {
+            let seconds = u64::try_from(interval.seconds).ok();
+            let nanos = u32::try_from(interval.nanos).ok().filter(|&nanos| nanos < 1_000_000_000);
+            seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos))
+        });
+        let bookmark_interval = match interval {
+            Some(None) => return Err(invalid("bookmark_interval is negative, or is no length of time")),
+            Some(interval) => interval,
+            None => None,
+        };
+        if request.client_name.chars().count() > NAME {
+            return Err(invalid(format!("client_name is longer than {NAME} characters")));
+        }
+        let (filter, wait_ready) = (filter(request.filter)?, request.wait_ready);
+        let client_name = request.client_name;
+        let request = Request { start, filter, slow_policy, bookmark_interval, wait_ready };
+        Ok(Self { request, detail, client_name })
+    }
+}
+
+/// A filter; `INVALID_ARGUMENT` with the place if its selector cannot be parsed.
+pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
+    let Some(filter) = filter else { return Ok(Filter::default()) };
+    let selector = filter.label_selector.parse().map_err(|error| {
+        invalid(format!("the label selector {:?} cannot be parsed: {error}", filter.label_selector))
+    })?;
+    let types = (filter.types.iter())
+        .map(|&number| match v1::EventType::try_from(number) {
+            Ok(v1::EventType::ContainerStarted) => Ok(EventType::ContainerStarted),
+            Ok(v1::EventType::ContainerDied) => Ok(EventType::ContainerDied),
+            Ok(v1::EventType::ContainerRemoved) => Ok(EventType::ContainerRemoved),
+            Ok(v1::EventType::ContainerChanged) => Ok(EventType::ContainerChanged),
+            Ok(v1::EventType::PodSync) => Ok(EventType::PodSync),
+            Ok(v1::EventType::Unspecified) | Err(_) => {
+                Err(invalid(format!("filter.types has {number}, which is no type of event")))
+            }
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Filter {
+        namespaces: filter.namespaces,
+        pod_uids: filter.pod_uids,
+        pod_names: filter.pod_names,
+        selector,
+        types,
+        containers_only: filter.containers_only,
+    })
+}
+
+/// The pod that is meant.
+pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Status> {
+    use v1::pod_reference::Pod;
+    let nothing =
+        || invalid("pod is not set: name it by uid, by namespace and name, or by the id of a container");
+    match pod.and_then(|pod| pod.pod).ok_or_else(nothing)? {
+        Pod::Uid(uid) if uid.is_empty() => Err(invalid("pod.uid is empty")),
+        Pod::Uid(uid) => Ok(Reference::Uid(uid.into())),
+        Pod::Name(v1::NamespacedName { namespace, name }) if namespace.is_empty() || name.is_empty() => {
+            Err(invalid("pod.name needs both namespace and name"))
+        }
+        Pod::Name(v1::NamespacedName { namespace, name }) => Ok(Reference::Name { namespace, name }),
+        Pod::ContainerId(id) if id.is_empty() => Err(invalid("pod.container_id is empty")),
+        Pod::ContainerId(id) => Ok(Reference::Id(id.into())),
+    }
+}
+
+/// The UID of the pod that is meant, if plegd holds it.
+pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<PodUid>, Status> {
+    match reference {
+        Reference::Uid(uid) => Ok(cache.get(uid).map(|pod| pod.identity.uid.clone())),
+        Reference::Name { namespace, name } => {
+            let pods = cache.list().into_iter();
+            let named =
+                pods.filter(|pod| *pod.identity.namespace == **namespace && *pod.identity.name == **name);
+            let newest = named.max_by_key(|pod| pod.sandbox().and_then(|sandbox| sandbox.created_at));
+            Ok(newest.map(|pod| pod.identity.uid.clone()))
+        }
+        Reference::Id(id) => find(cache, id.as_str()).map(|(_, uid)| Some(uid)),
+    }
+}
+
+/// The id that begins like this, and its pod.
+pub(super) fn find(cache: &Cache, prefix: &str) -> Result<(ObjectId, PodUid), Status> {
+    cache.find(prefix).map_err(|error| match error {
+        LookUpError::Unknown(_) => Status::not_found(error.to_string()),
+        LookUpError::Ambiguous(..) => invalid(error.to_string()),
+    })
+}
+
+pub(super) fn not_found(reference: &Reference) -> Status {
+    Status::not_found(match reference {
+        Reference::Uid(uid) => format!("there is no pod with the UID {uid}"),
+        Reference::Name { namespace, name } => format!("there is no pod {namespace}/{name}"),
+        Reference::Id(id) => format!("no pod has a container or sandbox {id}"),
+    })
+}
+
+pub(super) fn invalid(message: impl Into<String>) -> Status {
+    Status::invalid_argument(message)
+}
+
+/// A number that this version does not know must not be taken for something else.
+fn known(number: i32, known: bool, field: &str) -> Result<(), Status> {
+    if known { Ok(()) } else { Err(invalid(format!("{field} has {number}, which this plegd does not know"))) }
+}

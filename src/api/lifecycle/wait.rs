@@ -1,0 +1,176 @@
+//! Waiting until a pod is as somebody wants it: the service's form of the kubelet's watch conditions.
+
+use std::sync::Arc;
+
+use tonic::Status;
+
+use super::{Reference, request};
+use crate::{
+    api::v1,
+    cache::Cache,
+    model::{ContainerState, ContainerStatus, Event, EventType, ObjectId, Pod, Position, SandboxState},
+    watch::{Feed, Filter, Request, Start, Update},
+};
+
+/// What is waited for, and of which pod.
+pub(super) struct Waiting {
+    pod: Reference,
+    condition: Condition,
+}
+
+enum Condition {
+    Running(Target),
+    Exited(Target),
+    Gone(Target),
+    SandboxReady,
+    PodGone,
+}
+
+/// Which container.
+enum Target {
+    /// The newest of this name.
+    Name(String),
+    /// This one.
+    Id(ObjectId),
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    pub(super) fn parse(cache: &Cache, request: v1::WaitForRequest) -> Result<Self, Status> {
+        let condition = request.condition();
+        let name = request.container_name;
+        let mut pod = request::reference(request.pod)?;
+        let mut id = None;
+        if let Reference::Id(prefix) = &pod {
+            let (whole, uid) = request::find(cache, prefix.as_str())?;
+            (id, pod) = (Some(whole), Reference::Uid(uid));
+        }
+        let target = || match (name.is_empty(), id) {
+            (false, _) => Ok(Target::Name(name.clone())),
+            (true, Some(id)) => Ok(Target::Id(id)),
+            (true, None) => Err(request::invalid("container_name is not set: which container is meant?")),
+        };
+        let condition = match condition {
+            v1::Condition::ContainerRunning => Condition::Running(target()?),
+            v1::Condition::ContainerExited => Condition::Exited(target()?),
+            v1::Condition::ContainerGone => Condition::Gone(target()?),
+            v1::Condition::SandboxReady => Condition::SandboxReady,
+            v1::Condition::PodGone => Condition::PodGone,
+            v1::Condition::Unspecified => {
+                return Err(request::invalid(
+                    "condition is not set, or is one that this plegd does not know",
+                ));
+            }
+        };
+        Ok(Self { pod, condition })
+    }
+
+    /// Waits; gives the pod in which the condition holds, and as of when.
+    pub(super) async fn until_met(self, feed: &Feed) -> Result<(Position, Option<Arc<Pod>>), Status> {
+        let filter = match &self.pod {
+            Reference::Uid(uid) => Filter { pod_uids: vec![uid.to_string()], ..Filter::default() },
+            Reference::Name { namespace, name } => Filter {
+                namespaces: vec![namespace.clone()],
+                pod_names: vec![name.clone()],
+                ..Filter::default()
+            },
+            // Has been resolved.
+            Reference::Id(_) => Filter::default(),
+        };
+        let position = match self.look(feed)? {
+            Found::Met(position, pod) => return Ok((position, pod)),
+            Found::NotYet(position) => position,
+        };
+        let request = Request { start: Start::After(position), filter, ..Request::default() };
+        let mut watch = feed.watch(request)?;
+        loop {
+            match watch.next().await? {
+                Update::Event { record, .. } => {
+                    if self.condition.shown_by(&record.event) || self.condition.holds(record.pod.as_deref()) {
+                        // Of several pods with this name another one may still be there.
+                        if let (Condition::PodGone, Found::NotYet(_)) = (&self.condition, self.look(feed)?) {
+                            continue;
+                        }
+                        return Ok((feed.journal().position(record.sequence), record.pod.clone()));
+                    }
+                }
+                // Some events were left out.
+                Update::SnapshotEnd { .. } => {
+                    if let Found::Met(position, pod) = self.look(feed)? {
+                        return Ok((position, pod));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether it holds now.
+    fn look(&self, feed: &Feed) -> Result<Found, Status> {
+        let cache = feed.cache();
+        let (position, pod) = feed.journal().still(|| {
+            let uid = request::resolve(cache, &self.pod)?;
+            Ok::<_, Status>(uid.and_then(|uid| cache.get(&uid)))
+        });
+        let pod = pod?;
+        Ok(if self.condition.holds(pod.as_deref()) {
+            Found::Met(position, pod)
+        } else {
+            Found::NotYet(position)
+        })
+    }
+}
+
+enum Found {
+    Met(Position, Option<Arc<Pod>>),
+    NotYet(Position),
+}
+
+// === impl Condition ===
+
+impl Condition {
+    /// Whether it holds of a pod; of none, if that is gone or was never there.
+    fn holds(&self, pod: Option<&Pod>) -> bool {
+        let is = |target: &Target, state| target.of(pod).is_some_and(|container| container.state == state);
+        match self {
+            Condition::Running(target) => is(target, ContainerState::Running),
+            Condition::Exited(target) => is(target, ContainerState::Exited),
+            Condition::Gone(target) => target.of(pod).is_none(),
+            Condition::SandboxReady => {
+                let sandbox = pod.and_then(Pod::sandbox);
+                sandbox.is_some_and(|sandbox| sandbox.state == SandboxState::Ready)
+            }
+            Condition::PodGone => pod.is_none(),
+        }
+    }
+
+    /// Whether an event shows that it has held, even if what came at the same time has ended it again.
+    fn shown_by(&self, event: &Event) -> bool {
+        match self {
+            Condition::Running(target) => event.kind == EventType::ContainerStarted && target.is_of(event),
+            Condition::Exited(target) => event.kind == EventType::ContainerDied && target.is_of(event),
+            _ => false,
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    fn of<'a>(&self, pod: Option<&'a Pod>) -> Option<&'a ContainerStatus> {
+        // The newest come first.
+        let mut containers = pod?.containers.iter().map(Arc::as_ref);
+        containers.find(|container| match self {
+            Target::Name(name) => *container.name == **name,
+            Target::Id(id) => container.id == *id,
+        })
+    }
+
+    fn is_of(&self, event: &Event) -> bool {
+        match self {
+            Target::Name(name) => *event.container_name == **name,
+            Target::Id(id) => event.id == *id,
+        }
+    }
+}

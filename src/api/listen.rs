@@ -1,0 +1,272 @@
+//! Where clients connect: a UNIX socket, TCP with mutual TLS if it is wanted, and HTTP/2 over either.
+//!
+//! [`Listening::bind`] does all that can fail before anything else is started; [`Listening::serve`] then serves. Whatever a
+//! client does, it costs a bounded number of descriptors, bytes and seconds: connections, streams, headers, messages and
+//! buffers have limits, and whoever says nothing is dropped. Bytes that are no HTTP/2 end their connection and nothing else.
+//!
+//! Past `api.connections` a connection is accepted and closed at once rather than left waiting: its client then gets
+//! UNAVAILABLE and can say so, instead of hanging.
+
+mod connection;
+mod error;
+mod tls;
+mod unix;
+
+pub use self::error::{ListenError, TlsError};
+
+use std::{future::pending, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use self::{connection::Http2, tls::Tls, unix::Socket};
+use super::{
+    accept::{ACCEPT_PAUSE, Connections},
+    access::{Access, gate::Gate},
+};
+use crate::{
+    config,
+    metrics::{Metrics, Refusal},
+};
+
+/// How long a client may let plegd wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For its first request, with the TLS handshake and HTTP/2's preface.
+    pub first_request: Duration,
+    /// For a request to come to its end once it has begun.
+    pub request: Duration,
+    /// Between two requests, if none is under way.
+    pub idle: Duration,
+    /// Between two pings.
+    pub ping: Duration,
+    /// For the answer to a ping.
+    pub pong: Duration,
+    /// Between two looks at the certificates. Not the client's, but of the same kind.
+    pub certificates: Duration,
+}
+
+/// Sockets that are bound, with the rules that hold for them. Dropped unserved, it removes its socket again.
+pub struct Listening {
+    config: config::Api,
+    socket: Option<Socket>,
+    tcp: Option<Tcp>,
+    patience: Patience,
+}
+
+struct Tcp {
+    listener: TcpListener,
+    address: SocketAddr,
+    /// `None`: plaintext.
+    tls: Option<Arc<Tls>>,
+}
+
+/// One that has connected.
+enum Accepted {
+    Unix(UnixStream),
+    Tcp(TcpStream, SocketAddr),
+}
+
+// === impl Patience ===
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first_request: Duration::from_secs(20),
+            request: Duration::from_secs(20),
+            idle: Duration::from_secs(600),
+            ping: Duration::from_secs(60),
+            pong: Duration::from_secs(20),
+            certificates: Duration::from_secs(5),
+        }
+    }
+}
+
+// === impl Listening ===
+
+impl Listening {
+    /// Makes the sockets that `config` asks for and reads the certificates.
+    ///
+    /// # Errors
+    ///
+    /// With a sentence that names the path or address and says what to do.
+    pub async fn bind(config: &config::Api) -> Result<Self, ListenError> {
+        // What may be refused without leaving anything behind comes first.
+        let tcp = match config.tcp_address {
+            Some(address) => Some(Tcp::bind(config, address).await?),
+            None => None,
+        };
+        let socket = match &config.socket {
+            Some(path) => Some(Socket::bind(path, config.socket_mode.0, &config.socket_group).await?),
+            None => None,
+        };
+        Ok(Self { config: config.clone(), socket, tcp, patience: Patience::default() })
+    }
+
+    /// With other bounds in time, for tests mostly.
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Where the UNIX socket is.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(Socket::path)
+    }
+
+    /// The TCP address, with the port that was taken if 0 was asked for.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|tcp| tcp.address)
+    }
+
+    /// Serves until `shutdown`: then takes no more connections, removes the socket, lets clients finish what is under way,
+    /// and returns after half a second at the latest. Calls that would go on for ever must end by themselves on `shutdown`.
+    pub async fn serve(self, services: Routes, metrics: Arc<Metrics>, shutdown: CancellationToken) {
+        let Self { config, mut socket, mut tcp, patience } = self;
+        let access = Access {
+            watch: config.allow_watch.clone(),
+            introspection: config.allow_introspection.clone(),
+            own_uid: rustix::process::geteuid().as_raw(),
+            socket: socket.as_ref().map(Socket::bits),
+        };
+        let gate = Arc::new(Gate::new(access, &config, patience.request, metrics));
+        let tls = tcp.as_ref().and_then(|tcp| tcp.tls.clone());
+        let http2 = Arc::new(Http2 {
+            services: services.prepare(),
+            gate: gate.clone(),
+            // Watches are streams of one connection, as many as there may be.
+            streams: config.subscribers + config.requests_per_peer,
+            patience,
+            shutdown: shutdown.clone(),
+        });
+        let mut places = Places::new(config.connections);
+        let connections = Connections::default();
+        let mut looks = interval(patience.certificates);
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept_unix(socket.as_ref().map(Socket::listener)) => accepted,
+                accepted = accept_tcp(tcp.as_ref()) => accepted,
+                _ = looks.tick(), if tls.is_some() => {
+                    if let Some(tls) = &tls {
+                        tls.reload();
+                    }
+                    continue;
+                }
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok(accepted) => {
+                    let Some(place) = places.take() else {
+                        gate.metrics().api.refused.inc(Refusal::Connections);
+                        continue;
+                    };
+                    let (http2, tls) = (http2.clone(), tls.clone());
+                    connections.spawn(async move {
+                        let _place = place;
+                        match accepted {
+                            Accepted::Unix(stream) => http2.serve_unix(stream).await,
+                            Accepted::Tcp(stream, address) => http2.serve_tcp(stream, address, tls).await,
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "A gRPC connection could not be accepted.");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        socket.take();
+        tcp.take();
+        connections.farewell().await;
+    }
+}
+
+async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<Accepted> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        None => pending().await,
+    }
+}
+
+async fn accept_tcp(tcp: Option<&Tcp>) -> io::Result<Accepted> {
+    match tcp {
+        Some(tcp) => tcp.listener.accept().await.map(|(stream, address)| Accepted::Tcp(stream, address)),
+        None => pending().await,
+    }
+}
+
+// === impl Tcp ===
+
+impl Tcp {
+    async fn bind(config: &config::Api, address: SocketAddr) -> Result<Self, ListenError> {
+        let tls = match (&config.tls_certificate, &config.tls_key, &config.tls_client_ca) {
+            // Checked with the configuration too; but whoever embeds plegd may not have done so.
+            _ if config.tcp_plaintext && address.ip().to_canonical().is_loopback() => None,
+            (Some(certificate), Some(key), Some(client_ca)) if !config.tcp_plaintext => {
+                Some(Arc::new(Tls::load(certificate, key, client_ca)?))
+            }
+            _ => return Err(ListenError::Unprotected { address }),
+        };
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::AddressTaken { address },
+            io::ErrorKind::AddrNotAvailable => ListenError::AddressNotHere { address },
+            _ => ListenError::Bind { address, source },
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, tls })
+    }
+}
+
+/// The places for connections.
+struct Places {
+    free: Arc<Semaphore>,
+    limit: usize,
+    /// Since they were last seen taken, nobody has got one.
+    full: bool,
+}
+
+// === impl Places ===
+
+impl Places {
+    fn new(limit: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(limit)), limit, full: false }
+    }
+
+    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
+        let place = self.free.clone().try_acquire_owned().ok();
+        match (&place, self.full) {
+            (None, false) => tracing::warn!(
+                connections = self.limit,
+                "Clients are turned away: there are as many connections as api.connections allows. \
+                 Raise it, or see with `ss -xp` who holds them."
+            ),
+            (Some(_), true) => tracing::info!("Connections are taken again."),
+            _ => {}
+        }
+        self.full = place.is_none();
+        place
+    }
+}
+
+/// Raises the limit on open files to what the system allows: each connection takes one. What cannot be had is not missed
+/// until then.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        tracing::debug!(limit = ?current, "The limit on open files is as high as allowed.");
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => tracing::debug!(from = ?current, to = ?maximum, "The limit on open files was raised."),
+        Err(error) => {
+            tracing::debug!(%error, limit = ?current, "The limit on open files could not be raised.")
+        }
+    }
+}

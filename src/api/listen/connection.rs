@@ -1,0 +1,171 @@
+//! One connection: who is at its other end, HTTP/2 with its limits, and an end for whoever says nothing.
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    sync::watch,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::{Patience, tls::Tls};
+use crate::{
+    api::{
+        accept::FAREWELL,
+        access::{
+            Peer,
+            gate::{Entrance, Gate, Load},
+        },
+    },
+    metrics::Refusal,
+};
+
+/// Metadata of a request, as HTTP/2 counts it: name, value and 32 bytes for each.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// What a client may send ahead of being read, on one stream and on the connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// What waits to be sent on one stream. Small, since a subscriber that does not read must not cost a thing.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that were reset by the client and not yet seen, and that were reset for the client's errors; past either the
+/// connection is ended. This is what bounds a flood of resets (CVE-2023-44487).
+const MAX_RESETS: usize = 64;
+
+/// What all connections have in common.
+pub(super) struct Http2 {
+    pub(super) services: Routes,
+    pub(super) gate: Arc<Gate>,
+    /// Streams that a connection may have open.
+    pub(super) streams: usize,
+    pub(super) patience: Patience,
+    pub(super) shutdown: CancellationToken,
+}
+
+// === impl Http2 ===
+
+impl Http2 {
+    pub(super) async fn serve_unix(&self, stream: UnixStream) {
+        match stream.peer_cred() {
+            Ok(found) => {
+                // 0 is a process that plegd's process namespace does not have.
+                let pid = found.pid().filter(|pid| *pid > 0);
+                self.serve(stream, Peer::Process { uid: found.uid(), gid: found.gid(), pid }).await;
+            }
+            Err(error) => tracing::debug!(%error, "A client was dropped: the kernel does not say who it is."),
+        }
+    }
+
+    pub(super) async fn serve_tcp(&self, stream: TcpStream, address: SocketAddr, tls: Option<Arc<Tls>>) {
+        // Events are told at once; there is nothing to gather.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else {
+            return self.serve(stream, Peer::Network { address, certificate_names: None }).await;
+        };
+        let error = match timeout(self.patience.first_request, tls.accept(stream)).await {
+            Ok(Ok((stream, names))) => {
+                return self.serve(stream, Peer::Network { address, certificate_names: Some(names) }).await;
+            }
+            Ok(Err(error)) => error,
+            Err(elapsed) => elapsed.into(),
+        };
+        self.gate.metrics().api.refused.inc(Refusal::Tls);
+        tracing::debug!(%address, %error, "A client was dropped: there was no TLS handshake with it.");
+    }
+
+    async fn serve<S>(&self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let _counted = Counted::new(&self.gate);
+        let log = peer.clone();
+        let (entrance, mut load) = Entrance::new(self.services.clone(), self.gate.clone(), peer);
+        let builder = self.builder();
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(entrance));
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = silence(&mut load, self.patience.first_request, self.patience.idle) => {
+                if !load.borrow().begun {
+                    tracing::debug!(peer = %log, "A client was dropped: it has asked for nothing.");
+                    return;
+                }
+                // What it asks for just now is still answered.
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = silence(&mut load, FAREWELL, FAREWELL) => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // What clients do wrong is theirs to notice.
+            tracing::debug!(peer = %log, error, "A gRPC connection ended early.");
+        }
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new()).http2_only();
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.patience.ping)
+            .keep_alive_timeout(self.patience.pong)
+            .max_concurrent_streams(u32::try_from(self.streams).unwrap_or(u32::MAX))
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
+            .auto_date_header(false);
+        builder
+    }
+}
+
+/// Waits until nothing has been under way for `first`, if nothing ever was, else for `idle`.
+async fn silence(load: &mut watch::Receiver<Load>, first: Duration, idle: Duration) {
+    loop {
+        let now = *load.borrow_and_update();
+        let changed = load.changed();
+        let ended = match now {
+            Load { under_way: 0, begun } => timeout(if begun { idle } else { first }, changed).await.is_err(),
+            _ => changed.await.is_err(),
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Counts a connection as long as it is there.
+struct Counted<'a>(&'a Gate);
+
+// === impl Counted ===
+
+impl<'a> Counted<'a> {
+    fn new(gate: &'a Gate) -> Self {
+        gate.metrics().api.connections.inc();
+        Self(gate)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics().api.connections.dec();
+    }
+}

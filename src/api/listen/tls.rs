@@ -1,0 +1,220 @@
+//! Mutual TLS: the server's certificate, the authorities of its clients, and both anew when their files change.
+//!
+//! TLS 1.3 only, with a client certificate always. Sessions are not resumed: a resumed one would rest on authorities that
+//! may have been replaced since.
+
+mod names;
+
+use std::{
+    fs::File,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+        server::{NoServerSessionStorage, WebPkiClientVerifier},
+        version::TLS13,
+    },
+    server::TlsStream,
+};
+
+use super::TlsError;
+
+/// More than any certificate needs, and little enough for whatever a path may name.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// TLS as it is in force.
+pub(super) struct Tls {
+    files: Files,
+    current: ArcSwap<ServerConfig>,
+    seen: Mutex<Seen>,
+}
+
+/// Where certificates and key are.
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: PathBuf,
+}
+
+/// What was last found in the files.
+struct Seen {
+    contents: u64,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is in force.
+    Good,
+    /// It could not be used. It may be half written; another look decides.
+    Bad,
+    /// It could not be used again, and that was told.
+    Told,
+}
+
+/// What the files hold.
+struct Contents {
+    certificate: Result<Vec<u8>, io::ErrorKind>,
+    key: Result<Vec<u8>, io::ErrorKind>,
+    client_ca: Result<Vec<u8>, io::ErrorKind>,
+}
+
+// === impl Tls ===
+
+impl Tls {
+    /// Reads the files for the first time.
+    pub(super) fn load(certificate: &Path, key: &Path, client_ca: &Path) -> Result<Self, TlsError> {
+        let files = Files { certificate: certificate.into(), key: key.into(), client_ca: client_ca.into() };
+        let contents = files.read();
+        let config = files.config(&contents)?;
+        let seen = Seen { contents: contents.fingerprint(), outcome: Outcome::Good };
+        Ok(Self { files, current: ArcSwap::from_pointee(config), seen: Mutex::new(seen) })
+    }
+
+    /// Looks at the files again and takes what is new. What cannot be used is told once, and the old stays in force; but
+    /// only if it is the same at two looks, since three files are not replaced in one step.
+    ///
+    /// The files are small and local; reading them holds up nothing that one would notice.
+    pub(super) fn reload(&self) {
+        let contents = self.files.read();
+        let fingerprint = contents.fingerprint();
+        let mut seen = self.seen.lock();
+        let before = (seen.contents == fingerprint).then_some(seen.outcome);
+        if matches!(before, Some(Outcome::Good | Outcome::Told)) {
+            return;
+        }
+        seen.contents = fingerprint;
+        seen.outcome = match self.files.config(&contents) {
+            Ok(config) => {
+                self.current.store(Arc::new(config));
+                tracing::info!(certificate = %self.files.certificate.display(), "The TLS certificates were read anew.");
+                Outcome::Good
+            }
+            Err(_) if before.is_none() => Outcome::Bad,
+            Err(error) => {
+                tracing::error!(%error, "The TLS certificates have changed and cannot be used; the old ones stay in force.");
+                Outcome::Told
+            }
+        };
+    }
+
+    /// Makes the handshake; with the stream comes what the client's certificate calls it.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Arc<[String]>)> {
+        let stream = TlsAcceptor::from(self.current.load_full()).accept(stream).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        // Whoever has none was refused in the handshake.
+        let certificate = certificate.ok_or(io::ErrorKind::PermissionDenied)?;
+        let names = names::of(certificate);
+        Ok((stream, names.into()))
+    }
+}
+
+// === impl Files ===
+
+impl Files {
+    fn read(&self) -> Contents {
+        Contents {
+            certificate: read(&self.certificate),
+            key: read(&self.key),
+            client_ca: read(&self.client_ca),
+        }
+    }
+
+    fn config(&self, contents: &Contents) -> Result<ServerConfig, TlsError> {
+        let certificates = certificates(&self.certificate, "api.tls_certificate", &contents.certificate)?;
+        let key = present(&self.key, "api.tls_key", &contents.key)?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|why| malformed(&self.key, "api.tls_key", "private key", &why))?;
+
+        let provider = Arc::new(ring::default_provider());
+        let authorities = |why: String| TlsError::Authorities { path: self.client_ca.clone(), why };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates_of_clients(&self.client_ca, &contents.client_ca)? {
+            roots.add(certificate).map_err(|error| authorities(error.to_string()))?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .map_err(|error| authorities(error.to_string()))?;
+        let pair = |why: tokio_rustls::rustls::Error| TlsError::Pair {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            why: why.to_string(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(pair)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(certificates, key)
+            .map_err(pair)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+}
+
+fn certificates_of_clients(
+    path: &Path,
+    contents: &Result<Vec<u8>, io::ErrorKind>,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(path, "api.tls_client_ca", contents)
+}
+
+fn certificates(
+    path: &Path,
+    key: &'static str,
+    contents: &Result<Vec<u8>, io::ErrorKind>,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let contents = present(path, key, contents)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(contents)
+        .collect::<Result<_, _>>()
+        .map_err(|why| malformed(path, key, "certificate", &why))?;
+    if certificates.is_empty() {
+        return Err(malformed(path, key, "certificate", &"no section of that kind"));
+    }
+    Ok(certificates)
+}
+
+fn present<'a>(
+    path: &Path,
+    key: &'static str,
+    contents: &'a Result<Vec<u8>, io::ErrorKind>,
+) -> Result<&'a [u8], TlsError> {
+    let unreadable =
+        |kind: &io::ErrorKind| TlsError::Unreadable { key, path: path.into(), source: (*kind).into() };
+    contents.as_deref().map_err(unreadable)
+}
+
+fn malformed(path: &Path, key: &'static str, wanted: &'static str, why: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Malformed { key, path: path.into(), wanted, why: why.to_string() }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, io::ErrorKind> {
+    let mut contents = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut contents));
+    read.map(|_| contents).map_err(|error| error.kind())
+}
+
+// === impl Contents ===
+
+impl Contents {
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.certificate, &self.key, &self.client_ca).hash(&mut hasher);
+        hasher.finish()
+    }
+}

@@ -1,0 +1,186 @@
+//! Who watches: the list of subscribers, with what each has been sent.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::access::Peer;
+use crate::{
+    clock::Wall,
+    watch::{Detail, Filter, SlowPolicy},
+};
+
+/// All subscribers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Subscribers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    at_most: usize,
+    list: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    last_id: u64,
+    there: BTreeMap<u64, Arc<Subscriber>>,
+}
+
+/// One watch.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// Its number; never given twice.
+    pub id: u64,
+    /// What it has said of itself, and what is known of it.
+    pub about: About,
+    /// What was sent includes all up to here.
+    pub sequence: AtomicU64,
+    /// Events that were sent.
+    pub events: AtomicU64,
+    /// Bytes of messages that were sent.
+    pub bytes: AtomicU64,
+    /// Gaps that it was told of.
+    pub gaps: AtomicU64,
+    /// Ends its stream.
+    pub disconnect: CancellationToken,
+}
+
+/// Who a subscriber is and what it has asked for.
+#[derive(Debug)]
+pub struct About {
+    /// What it calls itself.
+    pub client_name: String,
+    /// Who it is; none in a test without a connection.
+    pub peer: Option<Peer>,
+    /// Since when it watches.
+    pub since: Wall,
+    /// Its filter.
+    pub filter: Filter,
+    /// How much its events say.
+    pub detail: Detail,
+    /// What becomes of it when it is too slow.
+    pub slow_policy: SlowPolicy,
+}
+
+/// A subscriber's place in the list, which it leaves when this is dropped.
+#[derive(Debug)]
+pub struct Enlisted {
+    subscriber: Arc<Subscriber>,
+    list: Subscribers,
+}
+
+/// There are as many as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are {0} subscribers already, which is the most that api.subscribers allows")]
+pub struct Full(pub usize);
+
+// === impl Subscribers ===
+
+impl Subscribers {
+    /// An empty list.
+    pub fn new(at_most: usize) -> Self {
+        Self(Arc::new(Inner { at_most, list: Mutex::default() }))
+    }
+
+    /// Puts one on the list.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there are too many.
+    pub fn enlist(&self, about: About, sequence: u64) -> Result<Enlisted, Full> {
+        let mut list = self.0.list.lock();
+        if list.there.len() >= self.0.at_most {
+            return Err(Full(self.0.at_most));
+        }
+        list.last_id += 1;
+        let subscriber = Arc::new(Subscriber {
+            id: list.last_id,
+            about,
+            sequence: sequence.into(),
+            events: 0.into(),
+            bytes: 0.into(),
+            gaps: 0.into(),
+            disconnect: CancellationToken::new(),
+        });
+        list.there.insert(subscriber.id, subscriber.clone());
+        Ok(Enlisted { subscriber, list: self.clone() })
+    }
+
+    /// All there are, from the oldest to the newest.
+    pub fn list(&self) -> Vec<Arc<Subscriber>> {
+        self.0.list.lock().there.values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.list.lock().there.len()
+    }
+
+    /// Ends the stream of one; whether there was one.
+    pub fn disconnect(&self, id: u64) -> bool {
+        let subscriber = self.0.list.lock().there.get(&id).cloned();
+        subscriber.inspect(|subscriber| subscriber.disconnect.cancel()).is_some()
+    }
+}
+
+// === impl Enlisted ===
+
+impl std::ops::Deref for Enlisted {
+    type Target = Subscriber;
+
+    fn deref(&self) -> &Subscriber {
+        &self.subscriber
+    }
+}
+
+impl Drop for Enlisted {
+    fn drop(&mut self) {
+        self.list.0.list.lock().there.remove(&self.subscriber.id);
+    }
+}
+
+// === impl Subscriber ===
+
+impl Subscriber {
+    /// A message was sent.
+    pub(super) fn sent(&self, bytes: usize, sequence: u64) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.sequence.store(sequence, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about() -> About {
+        About {
+            client_name: "test".into(),
+            peer: None,
+            since: Wall::default(),
+            filter: Filter::default(),
+            detail: Detail::Event,
+            slow_policy: SlowPolicy::Resync,
+        }
+    }
+
+    #[test]
+    fn a_subscriber_is_listed_while_it_lives_and_its_number_is_never_given_twice() {
+        let subscribers = Subscribers::new(2);
+        let first = subscribers.enlist(about(), 0).unwrap();
+        let second = subscribers.enlist(about(), 0).unwrap();
+        assert_eq!(subscribers.enlist(about(), 0).unwrap_err(), Full(2));
+        assert_eq!((first.id, second.id, subscribers.count()), (1, 2, 2));
+        drop(second);
+        assert_eq!(subscribers.enlist(about(), 0).unwrap().id, 3);
+        assert!(subscribers.disconnect(1) && first.disconnect.is_cancelled());
+        assert!(!subscribers.disconnect(3));
+    }
+}

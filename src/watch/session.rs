@@ -1,0 +1,287 @@
+//! One watch: from its beginning through its snapshot to what changes.
+
+use std::{sync::Arc, time::Duration, vec};
+
+use futures::Stream;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    BOOKMARK_INTERVAL, Feed, Filter, Gap, GapReason, Hello, Request, SlowPolicy, Start, Update, WatchError,
+};
+use crate::{
+    journal::Cursor,
+    model::{Mode, Pod, Position},
+    supervisor::Situation,
+};
+
+/// After so many events that do not pass the filter there is a bookmark, however soon: a watcher who resumes is not to
+/// find that its position has left the journal.
+const PASSED_OVER_AT_MOST: u32 = 1024;
+
+const BOOKMARK_SHORTEST: Duration = Duration::from_millis(100);
+const BOOKMARK_LONGEST: Duration = Duration::from_secs(3600);
+
+/// One subscriber's watch. Dropping it ends it.
+pub struct Watch {
+    feed: Feed,
+    filter: Filter,
+    slow_policy: SlowPolicy,
+    interval: Duration,
+    stage: Stage,
+    cursor: Cursor,
+    situation: watch::Receiver<Situation>,
+    /// The mode that was told last.
+    mode: Mode,
+    /// When a bookmark is due; set anew whenever something was sent.
+    bookmark: Option<Instant>,
+    /// Events since the last update that the filter did not let through.
+    passed_over: u32,
+}
+
+enum Stage {
+    /// Nothing has been told.
+    Begin { start: Start, wait_ready: bool },
+    /// Hello has been told; where to begin has not been decided.
+    Greeted(Start),
+    /// The pods of a snapshot are being told, as of a position.
+    Snapshot { position: Position, pods: vec::IntoIter<Arc<Pod>>, count: usize },
+    /// What changes is being told.
+    Following,
+    /// The last bookmark has been told.
+    Ending,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    pub(super) fn new(feed: Feed, request: Request) -> Result<Self, WatchError> {
+        let Request { start, filter, slow_policy, bookmark_interval, wait_ready } = request;
+        let interval = bookmark_interval.unwrap_or(BOOKMARK_INTERVAL);
+        if !(BOOKMARK_SHORTEST..=BOOKMARK_LONGEST).contains(&interval) {
+            let message = format!("the bookmark interval is {interval:?}; allowed is from 100ms to 1h");
+            return Err(WatchError::Invalid(message));
+        }
+        if slow_policy == SlowPolicy::LatestPerPod && filter.splits_pods() {
+            let message = "the newest event of each pod cannot be had of some types or of containers only: what the filter \
+                           lets through may be left out for a newer one that it does not; filter by pod, or choose \
+                           another policy";
+            return Err(WatchError::Invalid(message.into()));
+        }
+        let cursor = Cursor::new(feed.journal.clone(), feed.heads.clone(), feed.journal.head());
+        let situation = feed.situation.clone();
+        let mode = situation.borrow().mode;
+        let stage = Stage::Begin { start, wait_ready };
+        Ok(Self {
+            feed,
+            filter,
+            slow_policy,
+            interval,
+            stage,
+            cursor,
+            situation,
+            mode,
+            bookmark: None,
+            passed_over: 0,
+        })
+    }
+
+    /// What comes next, as soon as it does.
+    ///
+    /// # Errors
+    ///
+    /// Why the watch ends; it has nothing to tell after that.
+    pub async fn next(&mut self) -> Result<Update, WatchError> {
+        loop {
+            if let Some(update) = self.try_next()? {
+                return Ok(update);
+            }
+            if let Some(update) = self.ready().await {
+                return Ok(update);
+            }
+        }
+    }
+
+    /// What comes next, if it is at hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::next`].
+    pub fn try_next(&mut self) -> Result<Option<Update>, WatchError> {
+        let update = self.step()?;
+        if update.is_some() {
+            self.bookmark = None;
+            self.passed_over = 0;
+        }
+        Ok(update)
+    }
+
+    /// As a stream, which ends with the error that ends the watch.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Update, WatchError>> + Send {
+        futures::stream::unfold(Some(self), |watch| async {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(update) => Some((Ok(update), Some(watch))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+
+    /// What was told includes all up to here.
+    pub fn position(&self) -> Position {
+        self.feed.journal.position(self.cursor.sequence())
+    }
+
+    /// Events that have not yet been looked at.
+    pub fn lag(&self) -> u64 {
+        self.cursor.lag()
+    }
+
+    fn step(&mut self) -> Result<Option<Update>, WatchError> {
+        match &mut self.stage {
+            Stage::Begin { start, wait_ready } => {
+                let (start, wait_ready) = (*start, *wait_ready);
+                if !self.situation.borrow_and_update().ready {
+                    if self.feed.stop.is_cancelled() {
+                        return Err(WatchError::Ending);
+                    }
+                    return if wait_ready { Ok(None) } else { Err(WatchError::NotReady) };
+                }
+                self.stage = Stage::Greeted(start);
+                Ok(Some(Update::Hello(self.hello())))
+            }
+            Stage::Greeted(start) => {
+                let start = *start;
+                self.begin(start)
+            }
+            Stage::Snapshot { position, pods, count } => match pods.next() {
+                Some(pod) => Ok(Some(Update::Pod(pod))),
+                None => {
+                    let end = Update::SnapshotEnd { position: *position, pods: *count };
+                    self.stage = Stage::Following;
+                    Ok(Some(end))
+                }
+            },
+            Stage::Following => self.follow(),
+            Stage::Ending => Err(WatchError::Ending),
+        }
+    }
+
+    fn hello(&mut self) -> Hello {
+        let extent = self.feed.journal.extent();
+        let situation = self.situation.borrow_and_update();
+        self.mode = situation.mode;
+        let head = self.feed.journal.position(extent.head);
+        Hello { head, oldest: extent.oldest, runtime: situation.runtime.clone(), mode: situation.mode }
+    }
+
+    fn begin(&mut self, start: Start) -> Result<Option<Update>, WatchError> {
+        let extent = self.feed.journal.extent();
+        match start {
+            Start::Snapshot => {
+                self.take_snapshot();
+                return self.step();
+            }
+            Start::Now => self.cursor.seek(extent.head),
+            Start::Oldest => self.cursor.seek(extent.oldest - 1),
+            Start::After(position) => {
+                let reason = if position.epoch != self.feed.journal.epoch() {
+                    Some(GapReason::ForeignEpoch)
+                } else if position.sequence > extent.head {
+                    Some(GapReason::InFuture)
+                } else if position.sequence + 1 < extent.oldest {
+                    Some(GapReason::Compacted)
+                } else {
+                    None
+                };
+                if let Some(reason) = reason {
+                    return self.resync(reason, position);
+                }
+                self.cursor.seek(position.sequence);
+            }
+        }
+        self.stage = Stage::Following;
+        self.step()
+    }
+
+    /// What follows this position is not held: as the watcher has chosen.
+    fn resync(&mut self, reason: GapReason, asked: Position) -> Result<Option<Update>, WatchError> {
+        if self.slow_policy == SlowPolicy::Fail {
+            let extent = self.feed.journal.extent();
+            let (epoch, oldest, head) = (self.feed.journal.epoch(), extent.oldest, extent.head);
+            return Err(WatchError::OutOfRange { reason, asked, epoch, oldest, head });
+        }
+        let position = self.take_snapshot();
+        let from = asked.sequence.saturating_add(1);
+        let to = (reason == GapReason::Compacted).then_some(position.sequence);
+        Ok(Some(Update::Gap(Gap { reason, from, to })))
+    }
+
+    fn take_snapshot(&mut self) -> Position {
+        let (position, pods) = self.feed.snapshot(&self.filter);
+        self.cursor.seek(position.sequence);
+        let count = pods.len();
+        self.stage = Stage::Snapshot { position, pods: pods.into_iter(), count };
+        position
+    }
+
+    fn follow(&mut self) -> Result<Option<Update>, WatchError> {
+        if self.situation.has_changed().unwrap_or(false) {
+            let mode = self.situation.borrow_and_update().mode;
+            let previous = std::mem::replace(&mut self.mode, mode);
+            if mode != previous {
+                return Ok(Some(Update::Mode { mode, previous }));
+            }
+        }
+        let mut skipped = 0;
+        loop {
+            let position = self.position();
+            match self.cursor.try_next() {
+                Ok(Some(record)) if !self.filter.passes(&record) => {
+                    self.passed_over += 1;
+                    if self.passed_over >= PASSED_OVER_AT_MOST {
+                        return Ok(Some(Update::Bookmark(self.position())));
+                    }
+                }
+                Ok(Some(record))
+                    if self.slow_policy == SlowPolicy::LatestPerPod && record.is_superseded() =>
+                {
+                    skipped += 1;
+                }
+                Ok(Some(record)) => return Ok(Some(Update::Event { record, skipped })),
+                Ok(None) if self.feed.stop.is_cancelled() => {
+                    self.stage = Stage::Ending;
+                    return Ok(Some(Update::Bookmark(self.position())));
+                }
+                Ok(None) => return Ok(None),
+                Err(_) => return self.resync(GapReason::Compacted, position),
+            }
+        }
+    }
+
+    /// Until there may be something to tell; a bookmark, if that is what it is.
+    async fn ready(&mut self) -> Option<Update> {
+        let stop = self.feed.stop.clone();
+        if let Stage::Begin { .. } = self.stage {
+            tokio::select! {
+                changed = self.situation.changed() => if changed.is_err() { stop.cancelled().await },
+                () = stop.cancelled() => {}
+            }
+            return None;
+        }
+        let due = *self.bookmark.get_or_insert_with(|| self.feed.clock.timer(self.interval));
+        tokio::select! {
+            () = self.cursor.ready() => None,
+            changed = self.situation.changed() => {
+                // Without a supervisor there is no mode to tell, and plegd ends.
+                if changed.is_err() { stop.cancelled().await } else { self.situation.mark_changed() }
+                None
+            }
+            () = tokio::time::sleep_until(due) => {
+                self.bookmark = None;
+                self.passed_over = 0;
+                Some(Update::Bookmark(self.position()))
+            }
+            () = stop.cancelled() => None,
+        }
+    }
+}
