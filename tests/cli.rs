@@ -91,7 +91,8 @@ fn verbs_that_talk_to_plegd_explain_themselves_and_say_where_they_look() {
         for text in [
             &format!("Examples:\n  plegd {verb}{example}\n"),
             "--socket <ADDRESS>",
-            "[env: PLEGD_SOCKET]",
+            // Where the line is wrapped depends on what stands before.
+            "PLEGD_SOCKET]",
             "unix:///run/plegd/plegd.sock",
         ] {
             assert!(answer.stdout.contains(text), "no {text:?} in:\n{}", answer.stdout);

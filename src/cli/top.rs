@@ -1,6 +1,6 @@
 //! `plegd top`: what happens on this node, redrawn every second.
 //!
-//! A thin loop: a task asks plegd how it does, a watch tells what happens, and a frame is made of both ([`frame`]). On
+//! A thin loop: a task asks plegd how it does, a watch tells what happens, and a frame is made of both (`top/frame.rs`). On
 //! something that is no terminal it is one frame.
 
 mod activity;
