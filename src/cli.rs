@@ -10,20 +10,20 @@
 
 pub mod check;
 mod columns;
+pub mod completions;
 pub mod connection;
 mod daemon;
 pub mod demo;
 pub mod get;
-pub mod completions;
 mod introspect;
 mod log;
 pub mod log_level;
 pub mod man;
 pub mod print;
 pub mod run;
-mod target;
 pub mod status;
 pub mod subscribers;
+mod target;
 pub mod top;
 mod version;
 mod view;
@@ -55,9 +55,9 @@ Examples:
   plegd check                       find this node's runtime and say what to expect of it
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
-  plegd status                      how the plegd of this node does, and what needs attention
 
 Where plegd runs, for whoever may open its socket:
+  plegd status                      how it does, and what needs attention
   plegd watch                       what pods do, from now on
   plegd get pods -o wide            what there is
   plegd wait --for exited batch/job --timeout 10m

@@ -93,7 +93,8 @@ impl Waiting {
                     }
                 }
                 Update::Event { record, .. }
-                    if self.condition.shown_by(&record.event) || self.condition.holds(record.pod.as_deref()) =>
+                    if self.condition.shown_by(&record.event)
+                        || self.condition.holds(record.pod.as_deref()) =>
                 {
                     return Ok((feed.journal().position(record.sequence), record.pod.clone()));
                 }
