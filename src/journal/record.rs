@@ -45,13 +45,7 @@ impl Record {
         let strings = event.reason.len() + event.id.as_str().len();
         let of_pod = pod.as_deref().map_or(0, |pod| weight_beside(pod, before));
         let weight = AtomicUsize::new(size_of::<Self>() + strings + of_pod);
-        Self {
-            event,
-            pod,
-            change_ends,
-            weight,
-            encoded: [OnceLock::new(), OnceLock::new()],
-        }
+        Self { event, pod, change_ends, weight, encoded: [OnceLock::new(), OnceLock::new()] }
     }
 
     pub(super) fn weight(&self) -> usize {
