@@ -1,12 +1,20 @@
 //! The gRPC server: all services over the sockets that are bound.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tonic::service::RoutesBuilder;
+use tonic::{
+    service::{Routes, RoutesBuilder},
+    transport::server::{Connected, Server},
+};
 
 use super::{
     introspection::{Introspection, SetLogLevel},
@@ -71,6 +79,28 @@ impl Grpc {
     /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the
     /// runtime that this is called on.
     pub async fn serve(self, listening: Listening) {
+        self.serve_with(|routes, metrics, stop| listening.serve(routes, metrics, stop)).await;
+    }
+
+    /// Serves connections that are there already, such as pipes within the process, until plegd stops. Nobody is asked who
+    /// he is and nothing is bounded: for tests, and for whoever embeds plegd and guards the way to it.
+    pub async fn serve_pipes<P>(self, pipes: impl Stream<Item = io::Result<P>>)
+    where
+        P: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+    {
+        self.serve_with(|routes, _, stop| async move {
+            let server = Server::builder().add_routes(routes);
+            if let Err(error) = server.serve_with_incoming_shutdown(pipes, stop.cancelled()).await {
+                tracing::debug!(%error, "Serving pipes ended early.");
+            }
+        })
+        .await;
+    }
+
+    async fn serve_with<S: Future<Output = ()>>(
+        self,
+        serve: impl FnOnce(Routes, Arc<Metrics>, CancellationToken) -> S,
+    ) {
         let mut routes = RoutesBuilder::default();
         let serving = standard::add(&mut routes).await;
         routes.add_service(
@@ -81,7 +111,7 @@ impl Grpc {
         );
         let relay = tokio::spawn(self.relay);
         let health = tokio::spawn(follow(self.feed, serving, self.stop.clone()));
-        listening.serve(routes.routes(), self.metrics, self.stop).await;
+        serve(routes.routes(), self.metrics, self.stop).await;
         for task in [relay, health] {
             task.abort();
         }
