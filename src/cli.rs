@@ -55,9 +55,9 @@ Examples:
   plegd check                       find this node's runtime and say what to expect of it
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
-  plegd status                      how the plegd of this node does, and what needs attention
 
 Where plegd runs, for whoever may open its socket:
+  plegd status                      how it does, and what needs attention
   plegd watch                       what pods do, from now on
   plegd get pods -o wide            what there is
   plegd wait --for exited batch/job --timeout 10m

@@ -110,7 +110,7 @@ impl Journal {
         let head = ring.next - 1 + events.len() as u64;
         let after = after.map(|pod| Arc::new(Pod { sequence: head, ..pod }));
         for event in events {
-            ring.push(event, after.clone(), self.0.capacity);
+            ring.push(event, after.clone(), head, self.0.capacity);
         }
         serve.serve(after);
         // Under the lock, so that the head never goes back.
@@ -135,6 +135,13 @@ impl Journal {
             self.0.ring.lock().grow(record, made, self.0.capacity);
         }
         bytes.clone()
+    }
+
+    /// The newest event of the same pod, if it is of a later change than this one.
+    pub fn superseding(&self, record: &Record) -> Option<Arc<Record>> {
+        let ring = self.0.ring.lock();
+        let newest = *ring.newest.get(&record.event.pod.uid)?;
+        (newest > record.change_ends).then(|| ring.get(newest).cloned())?
     }
 
     /// Sequence number of the newest event; 0 before the first.
@@ -184,14 +191,11 @@ impl Ring {
         self.records.get(at)
     }
 
-    fn push(&mut self, event: Event, after: Option<Arc<Pod>>, capacity: Capacity) {
+    fn push(&mut self, event: Event, after: Option<Arc<Pod>>, change_ends: u64, capacity: Capacity) {
         let event = Event { sequence: self.next, ..event };
         let before = self.newest.insert(event.pod.uid.clone(), self.next);
         let before = before.and_then(|sequence| self.get(sequence));
-        let record = Record::new(event, after, before.and_then(|before| before.pod.as_deref()));
-        if let Some(before) = before {
-            before.supersede();
-        }
+        let record = Record::new(event, after, change_ends, before.and_then(|before| before.pod.as_deref()));
         self.bytes += record.weight();
         self.records.push_back(Arc::new(record));
         self.next += 1;

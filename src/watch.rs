@@ -79,7 +79,7 @@ pub enum SlowPolicy {
     /// A [`Gap`], then a fresh snapshot.
     #[default]
     Resync,
-    /// Only the newest event of each pod that is at hand; then as [`SlowPolicy::Resync`].
+    /// Only the events of the newest change of each pod that is at hand; then as [`SlowPolicy::Resync`].
     LatestPerPod,
     /// [`WatchError::OutOfRange`].
     Fail,
@@ -103,7 +103,7 @@ pub enum Update {
     Event {
         /// The event, with its pod.
         record: Arc<Record>,
-        /// Events that pass the filter and were left out before it; only with [`SlowPolicy::LatestPerPod`].
+        /// Events of its pod that pass the filter and were left out before it; only with [`SlowPolicy::LatestPerPod`].
         skipped: u64,
     },
     /// Nothing that passes the filter has happened up to here.

@@ -1,14 +1,26 @@
 //! The gRPC server: all services over the sockets that are bound.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tonic::service::RoutesBuilder;
+use tonic::{
+    service::{Routes, RoutesBuilder},
+    transport::server::{Connected, Server},
+};
 
 use super::{
     introspection::{Introspection, SetLogLevel},
     lifecycle::Lifecycle,
     listen::Listening,
+    node_name,
     server::{
         introspection_service_server::IntrospectionServiceServer,
         pod_lifecycle_service_server::PodLifecycleServiceServer,
@@ -38,7 +50,7 @@ impl Grpc {
         let config = &loaded.config.api;
         let metrics = app.metrics().clone();
         let (feed, relay) = app.feed().relayed();
-        let node = Node { name: node_name(&config.node_name) };
+        let node = Node { name: node_name(config) };
         let subscribers = Subscribers::new(config.subscribers);
         let lifecycle = Lifecycle::new(
             feed.clone(),
@@ -48,6 +60,7 @@ impl Grpc {
             config.reads_per_second,
             metrics.clone(),
         );
+        report_lag(&metrics, &subscribers, &feed);
         let started_at = app.clock().now_both().1;
         let introspection = Introspection::new(
             feed.clone(),
@@ -82,6 +95,28 @@ impl Grpc {
     /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the
     /// runtime that this is called on.
     pub async fn serve(self, listening: Listening) {
+        self.serve_with(|routes, metrics, stop| listening.serve(routes, metrics, stop)).await;
+    }
+
+    /// Serves connections that are there already, such as pipes within the process, until plegd stops. Nobody is asked who
+    /// he is and nothing is bounded: for tests, and for whoever embeds plegd and guards the way to it.
+    pub async fn serve_pipes<P>(self, pipes: impl Stream<Item = io::Result<P>>)
+    where
+        P: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+    {
+        self.serve_with(|routes, _, stop| async move {
+            let server = Server::builder().add_routes(routes);
+            if let Err(error) = server.serve_with_incoming_shutdown(pipes, stop.cancelled()).await {
+                tracing::debug!(%error, "Serving pipes ended early.");
+            }
+        })
+        .await;
+    }
+
+    async fn serve_with<S: Future<Output = ()>>(
+        self,
+        serve: impl FnOnce(Routes, Arc<Metrics>, CancellationToken) -> S,
+    ) {
         let mut routes = RoutesBuilder::default();
         let serving = standard::add(&mut routes).await;
         routes.add_service(
@@ -92,11 +127,21 @@ impl Grpc {
         );
         let relay = tokio::spawn(self.relay);
         let health = tokio::spawn(follow(self.feed, serving, self.stop.clone()));
-        listening.serve(routes.routes(), self.metrics, self.stop).await;
+        serve(routes.routes(), self.metrics, self.stop).await;
         for task in [relay, health] {
             task.abort();
         }
     }
+}
+
+fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
+    let (subscribers, journal) = (subscribers.clone(), feed.journal().clone());
+    metrics.on_scrape(Box::new(move |metrics| {
+        let head = journal.head();
+        let lag = |sent: &AtomicU64| head.saturating_sub(sent.load(Ordering::Relaxed));
+        let longest = subscribers.list().iter().map(|subscriber| lag(&subscriber.sequence)).max();
+        metrics.journal.max_lag.set(i64::try_from(longest.unwrap_or_default()).unwrap_or(i64::MAX));
+    }));
 }
 
 /// Says in gRPC's health what `/readyz` says over HTTP.
@@ -114,13 +159,4 @@ async fn follow(feed: Feed, serving: Serving, stop: CancellationToken) {
     }
     stop.cancelled().await;
     serving.set(false).await;
-}
-
-/// As configured, or what the machine calls itself.
-fn node_name(configured: &str) -> String {
-    if configured.is_empty() {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    } else {
-        configured.to_owned()
-    }
 }

@@ -4,7 +4,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -19,8 +19,8 @@ pub struct Record {
     pub event: Event,
     /// The pod after the change that the event is part of; none if it is gone.
     pub pod: Option<Arc<Pod>>,
-    /// A newer event of the same pod has been appended.
-    superseded: AtomicBool,
+    /// Number of the last event of the same change.
+    pub(super) change_ends: u64,
     /// What it takes in memory, in bytes.
     weight: AtomicUsize,
     pub(super) encoded: [OnceLock<Bytes>; 2],
@@ -39,27 +39,13 @@ pub enum Detail {
 // === impl Record ===
 
 impl Record {
-    /// A record; `before` is the pod in the last record of it, with which it shares what has not changed.
-    pub(super) fn new(event: Event, pod: Option<Arc<Pod>>, before: Option<&Pod>) -> Self {
+    /// A record of a change that ends with event number `change_ends`; `before` is the pod in the last record of it, with
+    /// which it shares what has not changed.
+    pub(super) fn new(event: Event, pod: Option<Arc<Pod>>, change_ends: u64, before: Option<&Pod>) -> Self {
         let strings = event.reason.len() + event.id.as_str().len();
         let of_pod = pod.as_deref().map_or(0, |pod| weight_beside(pod, before));
         let weight = AtomicUsize::new(size_of::<Self>() + strings + of_pod);
-        Self {
-            event,
-            pod,
-            superseded: AtomicBool::new(false),
-            weight,
-            encoded: [OnceLock::new(), OnceLock::new()],
-        }
-    }
-
-    /// Whether the journal has a newer event of the same pod.
-    pub fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn supersede(&self) {
-        self.superseded.store(true, Ordering::Relaxed);
+        Self { event, pod, change_ends, weight, encoded: [OnceLock::new(), OnceLock::new()] }
     }
 
     pub(super) fn weight(&self) -> usize {

@@ -83,7 +83,7 @@ fn what_falls_off_the_ring_is_a_gap_that_is_told_once() {
 
 #[test]
 fn the_ring_is_bounded_in_bytes_too() {
-    let one = Record::new(event("x"), None, None).weight();
+    let one = Record::new(event("x"), None, 1, None).weight();
     let journal = Journal::new(Capacity { events: 1000, bytes: 5 * one }, 7);
     append(&journal, (0..100).map(|_| event("x")), None);
     assert_eq!((journal.extent().events, journal.extent().bytes), (5, 5 * one));
@@ -133,20 +133,23 @@ fn a_pod_is_served_with_the_events_that_led_to_it_and_bears_the_number_of_the_la
 }
 
 #[test]
-fn an_event_knows_that_a_newer_one_of_its_pod_has_come() {
+fn an_event_is_superseded_by_the_next_change_of_its_pod() {
     let journal = journal(100);
     for (uid, id) in [("p", "1"), ("q", "2"), ("p", "3"), ("p", "4"), ("r", "5")] {
         append(&journal, [of_pod(uid, id)], None);
     }
     let latest = || {
         let mut cursor = journal.cursor(0);
-        let records =
-            std::iter::from_fn(|| cursor.try_next().unwrap()).filter(|record| !record.is_superseded());
+        let records = std::iter::from_fn(|| cursor.try_next().unwrap())
+            .filter(|record| journal.superseding(record).is_none());
         records.map(|record| record.sequence).collect::<Vec<_>>()
     };
     assert_eq!(latest(), [2, 4, 5]);
-    append(&journal, [of_pod("p", "6")], None);
-    assert_eq!(latest(), [2, 5, 6]);
+    // The events of one change are all as new as each other.
+    append(&journal, [of_pod("p", "6"), of_pod("p", "7")], None);
+    assert_eq!(latest(), [2, 5, 6, 7]);
+    append(&journal, [of_pod("p", "8")], None);
+    assert_eq!(latest(), [2, 5, 8]);
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn an_event_is_encoded_once_and_its_bytes_count() {
 
 #[test]
 fn bytes_that_were_made_of_events_evict_older_ones_too() {
-    let one = Record::new(event("x"), None, None).weight();
+    let one = Record::new(event("x"), None, 1, None).weight();
     let journal = Journal::new(Capacity { events: 1000, bytes: 10 * one }, 7);
     append(&journal, (0..10).map(|_| event("x")), None);
     let record = journal.cursor(9).try_next().unwrap().unwrap();

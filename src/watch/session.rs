@@ -1,6 +1,6 @@
 //! One watch: from its beginning through its snapshot to what changes.
 
-use std::{sync::Arc, time::Duration, vec};
+use std::{collections::HashMap, sync::Arc, time::Duration, vec};
 
 use futures::Stream;
 use tokio::{sync::watch, time::Instant};
@@ -9,8 +9,8 @@ use super::{
     BOOKMARK_INTERVAL, Feed, Filter, Gap, GapReason, Hello, Request, SlowPolicy, Start, Update, WatchError,
 };
 use crate::{
-    journal::Cursor,
-    model::{Mode, Pod, Position},
+    journal::{Cursor, Extent, Record},
+    model::{Mode, Pod, PodUid, Position},
     supervisor::Situation,
 };
 
@@ -36,19 +36,23 @@ pub struct Watch {
     bookmark: Option<Instant>,
     /// Events since the last update that the filter did not let through.
     passed_over: u32,
+    /// How many events of a pod were left out for a newer one, which is still to be told.
+    skipped: HashMap<PodUid, u64>,
 }
 
 enum Stage {
     /// Nothing has been told.
     Begin { start: Start, wait_ready: bool },
-    /// Hello has been told, with this head; where to begin has not been decided.
-    Greeted { start: Start, head: u64 },
+    /// Hello has been told; a snapshot comes next. Before it a gap, if what follows this position is not held.
+    Greeted(Option<(GapReason, Position)>),
     /// The pods of a snapshot are being told, as of a position.
     Snapshot { position: Position, pods: vec::IntoIter<Arc<Pod>>, count: usize },
     /// What changes is being told.
     Following,
     /// The last bookmark has been told.
     Ending,
+    /// It has ended, for this reason.
+    Over(WatchError),
 }
 
 // === impl Watch ===
@@ -82,6 +86,7 @@ impl Watch {
             mode,
             bookmark: None,
             passed_over: 0,
+            skipped: HashMap::new(),
         })
     }
 
@@ -107,7 +112,7 @@ impl Watch {
     ///
     /// As [`Watch::next`].
     pub fn try_next(&mut self) -> Result<Option<Update>, WatchError> {
-        let update = self.step()?;
+        let update = self.step().inspect_err(|error| self.stage = Stage::Over(error.clone()))?;
         if update.is_some() {
             self.bookmark = None;
             self.passed_over = 0;
@@ -126,7 +131,7 @@ impl Watch {
         })
     }
 
-    /// What was told includes all up to here.
+    /// What was told includes all up to here; of a snapshot that is being told, as soon as its end has been.
     pub fn position(&self) -> Position {
         self.feed.journal.position(self.cursor.sequence())
     }
@@ -146,13 +151,17 @@ impl Watch {
                     }
                     return if wait_ready { Ok(None) } else { Err(WatchError::NotReady) };
                 }
-                let hello = self.hello();
-                self.stage = Stage::Greeted { start, head: hello.head.sequence };
-                Ok(Some(Update::Hello(hello)))
+                let extent = self.feed.journal.extent();
+                self.stage = self.beginning(start, extent);
+                Ok(Some(Update::Hello(self.hello(extent))))
             }
-            Stage::Greeted { start, head } => {
-                let (start, head) = (*start, *head);
-                self.begin(start, head)
+            Stage::Greeted(Some((reason, asked))) => {
+                let (reason, asked) = (*reason, *asked);
+                self.resync(reason, asked)
+            }
+            Stage::Greeted(None) => {
+                self.take_snapshot();
+                self.step()
             }
             Stage::Snapshot { position, pods, count } => match pods.next() {
                 Some(pod) => Ok(Some(Update::Pod(pod))),
@@ -164,27 +173,24 @@ impl Watch {
             },
             Stage::Following => self.follow(),
             Stage::Ending => Err(WatchError::Ending),
+            Stage::Over(error) => Err(error.clone()),
         }
     }
 
-    fn hello(&mut self) -> Hello {
-        let extent = self.feed.journal.extent();
+    fn hello(&mut self, extent: Extent) -> Hello {
         let situation = self.situation.borrow_and_update();
         self.mode = situation.mode;
         let head = self.feed.journal.position(extent.head);
         Hello { head, oldest: extent.oldest, runtime: situation.runtime.clone(), mode: situation.mode }
     }
 
-    fn begin(&mut self, start: Start, head: u64) -> Result<Option<Update>, WatchError> {
-        let extent = self.feed.journal.extent();
-        match start {
-            Start::Snapshot => {
-                self.take_snapshot();
-                return self.step();
-            }
-            // From the head that Hello told: whoever keeps that position misses nothing.
-            Start::Now => self.cursor.seek(head),
-            Start::Oldest => self.cursor.seek(extent.oldest - 1),
+    /// Where to begin in the journal that hello speaks of: all that is appended after it is told, and what has left the
+    /// journal before it is taken is a gap like any other.
+    fn beginning(&mut self, start: Start, extent: Extent) -> Stage {
+        let after = match start {
+            Start::Snapshot => return Stage::Greeted(None),
+            Start::Now => extent.head,
+            Start::Oldest => extent.oldest - 1,
             Start::After(position) => {
                 let reason = if position.epoch != self.feed.journal.epoch() {
                     Some(GapReason::ForeignEpoch)
@@ -196,13 +202,13 @@ impl Watch {
                     None
                 };
                 if let Some(reason) = reason {
-                    return self.resync(reason, position);
+                    return Stage::Greeted(Some((reason, position)));
                 }
-                self.cursor.seek(position.sequence);
+                position.sequence
             }
-        }
-        self.stage = Stage::Following;
-        self.step()
+        };
+        self.cursor.seek(after);
+        Stage::Following
     }
 
     /// What follows this position is not held: as the watcher has chosen.
@@ -221,6 +227,7 @@ impl Watch {
     fn take_snapshot(&mut self) -> Position {
         let (position, pods) = self.feed.snapshot(&self.filter);
         self.cursor.seek(position.sequence);
+        self.skipped.clear();
         let count = pods.len();
         self.stage = Stage::Snapshot { position, pods: pods.into_iter(), count };
         position
@@ -234,22 +241,23 @@ impl Watch {
                 return Ok(Some(Update::Mode { mode, previous }));
             }
         }
-        let mut skipped = 0;
         loop {
             let position = self.position();
             match self.cursor.try_next() {
                 Ok(Some(record)) if !self.filter.passes(&record) => {
                     self.passed_over += 1;
-                    if self.passed_over >= PASSED_OVER_AT_MOST {
+                    // What has been left out for a newer event comes with that, and before any bookmark.
+                    if self.passed_over >= PASSED_OVER_AT_MOST && self.skipped.is_empty() {
                         return Ok(Some(Update::Bookmark(self.position())));
                     }
                 }
-                Ok(Some(record))
-                    if self.slow_policy == SlowPolicy::LatestPerPod && record.is_superseded() =>
-                {
-                    skipped += 1;
+                Ok(Some(record)) if self.is_to_be_skipped(&record) => {
+                    *self.skipped.entry(record.event.pod.uid.clone()).or_default() += 1;
                 }
-                Ok(Some(record)) => return Ok(Some(Update::Event { record, skipped })),
+                Ok(Some(record)) => {
+                    let skipped = self.skipped.remove(&record.event.pod.uid).unwrap_or_default();
+                    return Ok(Some(Update::Event { record, skipped }));
+                }
                 Ok(None) if self.feed.stop.is_cancelled() => {
                     self.stage = Stage::Ending;
                     return Ok(Some(Update::Bookmark(self.position())));
@@ -258,6 +266,12 @@ impl Watch {
                 Err(_) => return self.resync(GapReason::Compacted, position),
             }
         }
+    }
+
+    /// Whether a newer event of the same pod is at hand, and will be told.
+    fn is_to_be_skipped(&self, record: &Record) -> bool {
+        self.slow_policy == SlowPolicy::LatestPerPod
+            && self.feed.journal.superseding(record).is_some_and(|newest| self.filter.passes(&newest))
     }
 
     /// Until there may be something to tell; a bookmark, if that is what it is.

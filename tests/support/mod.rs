@@ -3,15 +3,18 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses what it needs")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod truth;
+
 use std::{sync::Arc, time::Duration};
 
 use plegd::{
+    api::v1,
     app::App,
     clock::{Clock, Wall, WallHand},
     config::Config,
     cri::{Connection, Link},
     journal::{Cursor, Record},
-    model::{ContainerState, Event, EventType, Pod, SandboxState},
+    model::{Event, EventType, Pod},
     sim::{
         Churn, Method, Profile, SimRuntime,
         truth::{ContainerSpec, SandboxSpec, Truth},
@@ -235,69 +238,8 @@ impl World {
 
     /// Compares the cache with the truth, field by field.
     pub fn differences(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let served = self.app.cache().list();
-        self.sim.read(|truth| {
-            let mut ids: Vec<&str> = Vec::new();
-            for (id, sandbox) in &truth.view().sandboxes {
-                ids.push(id);
-                let cached =
-                    served.iter().flat_map(|pod| &pod.sandboxes).find(|cached| cached.id.as_str() == id);
-                let Some(cached) = cached else {
-                    found.push(format!("sandbox {id} is not served"));
-                    continue;
-                };
-                let state = if sandbox.ready { SandboxState::Ready } else { SandboxState::NotReady };
-                let expected = (state, sandbox.spec.attempt, sandbox.spec.labels.len());
-                let got = (cached.state, cached.attempt, cached.labels.len());
-                if got != expected {
-                    found.push(format!("sandbox {id} is served as {got:?} and is {expected:?}"));
-                }
-            }
-            for (id, container) in &truth.view().containers {
-                ids.push(id);
-                let cached =
-                    served.iter().flat_map(|pod| &pod.containers).find(|cached| cached.id.as_str() == id);
-                let Some(cached) = cached else {
-                    found.push(format!("container {id} is not served"));
-                    continue;
-                };
-                let wall = |at: Option<Wall>| at.map_or(0, Wall::as_nanos);
-                let exited = cached.state == ContainerState::Exited;
-                let got = format!(
-                    "{:?} {} {} {} {} {:?} {}",
-                    cached.state,
-                    wall(cached.created_at),
-                    wall(cached.started_at),
-                    wall(cached.finished_at),
-                    cached.attempt,
-                    cached.exit_code,
-                    cached.reason,
-                );
-                let expected = format!(
-                    "{:?} {} {} {} {} {:?} {}",
-                    container.state,
-                    container.created_at.as_nanos(),
-                    wall(container.started_at),
-                    wall(container.finished_at),
-                    container.spec.attempt,
-                    exited.then_some(container.exit_code),
-                    container.reason,
-                );
-                if got != expected {
-                    found.push(format!("container {id} is served as {got} and is {expected}"));
-                }
-            }
-            for pod in &served {
-                let cached = pod.sandboxes.iter().map(|sandbox| &sandbox.id);
-                for id in cached.chain(pod.containers.iter().map(|container| &container.id)) {
-                    if !ids.contains(&id.as_str()) {
-                        found.push(format!("{id} is served and gone"));
-                    }
-                }
-            }
-        });
-        found
+        let served: Vec<v1::Pod> = self.app.cache().list().iter().map(|pod| pod.as_ref().into()).collect();
+        truth::differences_of(&served, &self.sim, |_| true)
     }
 }
 

@@ -188,7 +188,7 @@ fn present<'a>(
     contents: &'a Result<Vec<u8>, io::ErrorKind>,
 ) -> Result<&'a [u8], TlsError> {
     let unreadable =
-        |kind: &io::ErrorKind| TlsError::Unreadable { key, path: path.into(), source: (*kind).into() };
+        |kind: &io::ErrorKind| TlsError::Unreadable { key, path: path.into(), error: (*kind).into() };
     contents.as_deref().map_err(unreadable)
 }
 

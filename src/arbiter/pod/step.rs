@@ -229,6 +229,10 @@ impl<'a> Step<'a> {
         if record.shown == Shown::AsHistory && lower >= self.context.listed {
             record.shown = Shown::Served;
             self.out.changed = true;
+            // The pods that came with its story were without it. Who keeps pods by their events is to get one that has it.
+            if !self.out.transitions.iter().any(|told| told.id == *id) {
+                self.out.transitions.push(transitions::changed(&record.status));
+            }
         }
         if let [next, later @ ..] = record.looks {
             record.looks = later;

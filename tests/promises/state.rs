@@ -1,0 +1,56 @@
+//! What a subscriber knows in the end, by the snapshots and the pods that came with events, against what is true.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use plegd::{api::v1, model::PodIdentity, sim::SimRuntime, watch::Filter};
+
+use super::{
+    record::{Item, Recording},
+    support::truth::differences_of,
+};
+
+/// The pods as the subscriber knows them; none if it never had a whole snapshot, or is not told of all changes.
+pub fn known(recording: &Recording) -> Option<Vec<v1::Pod>> {
+    if recording.filter.splits_pods() || !recording.pods {
+        return None;
+    }
+    let mut known: Option<BTreeMap<String, Arc<v1::Pod>>> = None;
+    for connection in &recording.connections {
+        // What came of a snapshot that was broken off is forgotten.
+        let mut snapshot = BTreeMap::new();
+        for item in &connection.items {
+            match item {
+                Item::Pod(pod) => {
+                    let uid = pod.identity.as_ref().expect("an identity").uid.clone();
+                    snapshot.insert(uid, pod.clone());
+                }
+                Item::SnapshotEnd { .. } => known = Some(std::mem::take(&mut snapshot)),
+                Item::Event { event, pod, .. } => {
+                    let Some(known) = known.as_mut() else { continue };
+                    let uid = event.pod.uid.to_string();
+                    match pod {
+                        Some(pod) => known.insert(uid, pod.clone()),
+                        None => known.remove(&uid),
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+    Some(known?.values().map(|pod| pod.as_ref().clone()).collect())
+}
+
+/// How what the subscriber knows differs from the truth, as far as its filter lets it know.
+pub fn differences(recording: &Recording, sim: &SimRuntime) -> Vec<String> {
+    let Some(known) = known(recording) else { return Vec::new() };
+    let passes = |filter: &Filter, sandbox: &plegd::sim::truth::SandboxSpec| {
+        let identity = PodIdentity {
+            uid: sandbox.uid.as_str().into(),
+            namespace: sandbox.namespace.as_str().into(),
+            name: sandbox.name.as_str().into(),
+        };
+        filter.passes_pod(&identity, &sandbox.labels)
+    };
+    let found = differences_of(&known, sim, |sandbox| passes(&recording.filter, sandbox));
+    found.into_iter().map(|difference| format!("{}: {difference}", recording.name)).collect()
+}

@@ -1,0 +1,154 @@
+//! One seed: a node under churn, whose runtime and plegd fail, and many subscribers with bad habits.
+
+use std::time::Duration;
+
+use plegd::{
+    api::v1,
+    model::Position,
+    sim::{Churn, Dose, EventFault, Profile, SimRuntime, Stamp},
+};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    checker::{check, check_run},
+    node::{Cables, Node},
+    record::{Layer, Recording, Run},
+    remote, state,
+    subscriber::Plan,
+};
+
+const SECOND: i64 = 1_000_000_000;
+
+/// What is to be told apart: how many subscribers, and which ways.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast {
+    pub embedded: usize,
+    pub raw: usize,
+    pub carried: usize,
+    /// Steps of churn, about sixteen in a second.
+    pub steps: usize,
+}
+
+/// What came of a seed.
+pub struct Outcome {
+    pub runs: Vec<Run>,
+    pub recordings: Vec<Recording>,
+    pub sim: SimRuntime,
+    pub found: Vec<String>,
+}
+
+/// Plays a seed, and says what was not as promised.
+pub async fn play(seed: u64, cast: Cast) -> Outcome {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let profiles = [
+        Profile::CONTAINERD_2_1,
+        Profile::CONTAINERD_2_4,
+        Profile::CONTAINERD_1_7,
+        Profile::CRI_O_1_34,
+        Profile::CONTAINERD_1_6,
+    ];
+    let mut node = Node::new(profiles[rng.usize(..profiles.len())], seed, rng.usize(64..=128));
+    let (calm, goal) = (CancellationToken::new(), watch::Sender::new(None));
+    node.start();
+    let mut churn = Churn::new(14);
+    some_churn(&node, &mut churn, &mut rng, 40).await;
+    let mut subscribers = JoinSet::new();
+    let serving = node.find().borrow().clone().expect("it is there");
+    for n in 0..cast.embedded {
+        let plan = Plan::any(format!("embedded-{n}"), &mut rng, &serving);
+        subscribers.spawn(plan.follow(Layer::Embedded, node.find(), calm.clone()));
+    }
+    for n in 0..cast.raw {
+        let plan = Plan::any(format!("raw-{n}"), &mut rng, &serving);
+        subscribers.spawn(plan.follow(Layer::Wire, node.find(), calm.clone()));
+    }
+    for n in 0..cast.carried {
+        let plan = Plan::any(format!("carried-{n}"), &mut rng, &serving);
+        subscribers.spawn(remote::follow(plan, node.find(), calm.clone(), goal.subscribe()));
+    }
+    drop(serving);
+    let operator = Cables::default().client(node.find());
+    let acts = 6;
+    for _ in 0..acts {
+        misfortune(&mut node, &mut rng, &operator).await;
+        some_churn(&node, &mut churn, &mut rng, cast.steps / acts).await;
+    }
+    node.sim.faults().clear();
+    let _ = node.sim.recover();
+    sleep(Duration::from_secs(100)).await;
+    // What is at hand is taken, and nothing happens any more.
+    calm.cancel();
+    sleep(Duration::from_secs(60)).await;
+    let journal = node.app().journal();
+    let head: Position = journal.position(journal.head());
+    goal.send_replace(Some(head));
+    sleep(Duration::from_secs(60)).await;
+    let sim = node.sim.clone();
+    node.stop().await;
+    let runs = node.runs().to_vec();
+    drop(node);
+    let recordings = subscribers.join_all().await;
+    let mut found: Vec<String> =
+        runs.iter().flat_map(check_run).map(|violation| violation.to_string()).collect();
+    for recording in &recordings {
+        let violations: Vec<String> = check(&runs, recording).iter().map(ToString::to_string).collect();
+        let differences = if recording.drained { state::differences(recording, &sim) } else { Vec::new() };
+        if !violations.is_empty() || !differences.is_empty() {
+            found.extend(violations.into_iter().chain(differences).take(12));
+            found.extend(recording.trace());
+        }
+    }
+    Outcome { runs, recordings, sim, found }
+}
+
+/// Steps of churn, about sixteen in a second.
+async fn some_churn(node: &Node, churn: &mut Churn, rng: &mut fastrand::Rng, steps: usize) {
+    for _ in 0..steps {
+        node.sim.change(|truth| churn.step(rng, truth));
+        sleep(Duration::from_micros(rng.u64(10..120_000))).await;
+    }
+}
+
+/// Something that goes wrong from now on, or just now.
+async fn misfortune(node: &mut Node, rng: &mut fastrand::Rng, operator: &plegd::client::Client) {
+    match rng.u32(..8) {
+        0..3 => {
+            let faults = [
+                EventFault::Drop,
+                EventFault::Duplicate,
+                EventFault::Delay(Duration::from_secs(3)),
+                EventFault::Reorder,
+                EventFault::Replay,
+                EventFault::NilStatus,
+                EventFault::NoStatuses,
+                EventFault::OlderView,
+                EventFault::Stall(Duration::from_millis(300)),
+                EventFault::Stamp(Stamp::Off(-5 * SECOND)),
+            ];
+            for fault in faults {
+                if rng.u32(..3) == 0 {
+                    node.sim.faults().events(fault, Dose::Chance(0.08));
+                }
+            }
+        }
+        3 => node.sim.cut_streams(None),
+        4 => {
+            let _ = node.sim.restart(Duration::from_millis(rng.u64(1..5000))).await;
+        }
+        5..7 => {
+            node.stop().await;
+            sleep(Duration::from_millis(rng.u64(1..3000))).await;
+            node.start();
+        }
+        _ => {
+            let subscribers = operator.introspection().list_subscribers(v1::ListSubscribersRequest {}).await;
+            let subscribers = subscribers.expect("an answer").into_inner().subscribers;
+            for subscriber in subscribers.iter().filter(|_| rng.bool()) {
+                let request = v1::DisconnectSubscriberRequest { id: subscriber.id };
+                // It may just have gone.
+                let _ = operator.introspection().disconnect_subscriber(request).await;
+            }
+        }
+    }
+}

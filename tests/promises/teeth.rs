@@ -1,0 +1,453 @@
+//! What may be done to a good recording so that it is good no more; the table is in `tests/promises.rs`.
+
+use std::sync::Arc;
+
+use plegd::{
+    api::v1,
+    model::Position,
+    watch::{Gap, GapReason, SlowPolicy, Start},
+};
+
+use super::{
+    checker::Promise::{self, *},
+    record::{Connection, End, Item, Recording, Run, Told},
+    state,
+};
+
+/// Tampers with a recording or the journals, if it can.
+type Tamper = fn(&mut Recording, &mut Vec<Run>) -> bool;
+
+/// What is done, and as what it is to be objected to.
+pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
+    ("an event is left out before another", &[Reliable], |it, _| {
+        every(it) && at(it, |items, n| two_events(items, n) && n > 1 && is_event(&items[n - 1]), remove)
+    }),
+    ("an event is left out before a bookmark", &[Bookmarkable], |it, _| {
+        every(it)
+            && at(
+                it,
+                |items, n| is_event(&items[n]) && matches!(items.get(n + 1), Some(Item::Bookmark(_))),
+                remove,
+            )
+    }),
+    ("the first event after a resume is left out", &[Resumable], |it, _| {
+        let resumed = |it: &&mut Connection| {
+            matches!(it.asked, Start::After(_)) && it.items.len() > 2 && two_events(&it.items, 1)
+        };
+        every(it) && it.connections.iter_mut().find(resumed).map(|it| it.items.remove(1)).is_some()
+    }),
+    ("two events change places", &[Ordered], |it, _| {
+        every(it) && at(it, two_events, |items, n| items.swap(n, n + 1))
+    }),
+    ("an event comes twice", &[Unique], |it, _| at(it, |items, n| is_event(&items[n]), repeat)),
+    ("an event comes again on the next connection", &[Unique], |it, _| {
+        for n in 1..it.connections.len() {
+            let [before, after] = &mut it.connections[n - 1..=n] else { continue };
+            let last = before.items.iter().rev().find(|item| is_event(item));
+            let (Start::After(_), Some(last), true) = (after.asked, last, after.items.len() > 1) else {
+                continue;
+            };
+            if is_event(&after.items[1]) {
+                after.items.insert(1, last.clone());
+                return true;
+            }
+        }
+        false
+    }),
+    ("a bookmark is ahead", &[Bookmarkable], |it, _| {
+        let ready = |items: &[Item], n: usize| {
+            matches!((&items[n], items.get(n + 1)), (Item::Bookmark(_), Some(Item::Event { .. })))
+        };
+        every(it)
+            && at(it, ready, |items, n| {
+                let ahead = sequence(&items[n + 1]);
+                if let Item::Bookmark(position) = &mut items[n] {
+                    position.sequence = ahead;
+                }
+            })
+    }),
+    ("the last bookmark is missing", &[Bookmarkable], |it, _| {
+        let ending = |it: &&mut Connection| it.end == End::Ending && it.items.len() > 1;
+        it.connections.iter_mut().find(ending).map(|it| it.items.truncate(1)).is_some()
+    }),
+    ("it hears nothing of the end", &[Reliable], |it, _| {
+        let last = it.connections.last_mut().expect("one");
+        let lagging = last.items.len() > 3 && last.items[1..].iter().any(is_event);
+        if lagging {
+            last.items.truncate(1);
+            last.end = End::Cut;
+        }
+        lagging
+    }),
+    ("a pod is not in the snapshot", &[SnapshotExact], |it, _| {
+        at(
+            it,
+            |items, n| whole_snapshot(items, n),
+            |items, n| {
+                items.remove(n);
+                if let Some(Item::SnapshotEnd { pods, .. }) = items[n..].iter_mut().find(|item| !is_pod(item))
+                {
+                    *pods -= 1;
+                }
+            },
+        )
+    }),
+    ("pods are counted wrong", &[SnapshotExact], |it, _| {
+        at(
+            it,
+            |items, n| matches!(items[n], Item::SnapshotEnd { .. }),
+            |items, n| {
+                if let Item::SnapshotEnd { pods, .. } = &mut items[n] {
+                    *pods += 1;
+                }
+            },
+        )
+    }),
+    ("a pod is in the snapshot as it was before", &[SnapshotExact], |it, runs| {
+        let runs = runs.clone();
+        at(
+            it,
+            |items, n| whole_snapshot(items, n) && older(&runs, pod_at(items, n)).is_some(),
+            |items, n| items[n] = Item::Pod(older(&runs, pod_at(items, n)).expect("an older one")),
+        )
+    }),
+    ("a pod that is gone is in the snapshot", &[SnapshotExact], |it, runs| {
+        let runs = runs.clone();
+        let filter = it.filter.clone();
+        let gone = |items: &[Item], n: usize| {
+            let Item::SnapshotEnd { position, .. } = &items[n] else { return None };
+            let run = runs.iter().find(|run| run.epoch == position.epoch)?;
+            let removal = run.between(0, position.sequence).iter().find(|told| {
+                told.pod.is_none()
+                    && !run.told.iter().any(|later| {
+                        later.event.sequence > told.event.sequence && later.event.pod == told.event.pod
+                    })
+            })?;
+            let last = run
+                .told
+                .iter()
+                .rev()
+                .find(|told| told.pod.is_some() && told.event.pod == removal.event.pod)?;
+            last.pod.clone().filter(|_| filter.is_empty())
+        };
+        at(
+            it,
+            |items, n| gone(items, n).is_some(),
+            |items, n| {
+                let pod = gone(items, n).expect("one");
+                if let Item::SnapshotEnd { pods, .. } = &mut items[n] {
+                    *pods += 1;
+                }
+                items.insert(n, Item::Pod(pod));
+            },
+        )
+    }),
+    ("an event comes that the snapshot contains", &[SnapshotExact], |it, runs| {
+        let (filter, runs) = (it.filter.clone(), runs.clone());
+        let contained = |items: &[Item], n: usize| {
+            let Item::SnapshotEnd { position, .. } = &items[n] else { return None };
+            let run = runs.iter().find(|run| run.epoch == position.epoch)?;
+            let mut told = run.between(0, position.sequence).iter().rev();
+            told.find(|told| filter.passes(&told.event)).map(item)
+        };
+        it.connections.truncate(1);
+        at(
+            it,
+            |items, n| contained(items, n).is_some(),
+            |items, n| {
+                let event = contained(items, n).expect("one");
+                items.insert(n + 1, event);
+            },
+        )
+    }),
+    ("an event comes that the filter does not let through", &[Filtered], |it, runs| {
+        let (filter, runs) = (it.filter.clone(), runs.clone());
+        let stopped = |items: &[Item], n: usize| {
+            let before = items.get(n.checked_sub(1)?).filter(|item| is_event(item))?;
+            let (Item::Event { event, .. }, after) = (before, sequence(items.get(n)?)) else { return None };
+            let run =
+                runs.iter().find(|run| run.get(event.sequence).is_some_and(|told| told.event == *event))?;
+            run.between(event.sequence, after.saturating_sub(1))
+                .iter()
+                .find(|it| !filter.passes(&it.event))
+                .map(item)
+        };
+        at(
+            it,
+            |items, n| stopped(items, n).is_some(),
+            |items, n| {
+                let event = stopped(items, n).expect("one");
+                items.insert(n, event);
+            },
+        )
+    }),
+    ("a pod of the snapshot that the filter does not let through", &[Filtered], |it, runs| {
+        let (filter, runs) = (it.filter.clone(), runs.clone());
+        let foreign = |items: &[Item], n: usize| {
+            let Item::SnapshotEnd { position, .. } = &items[n] else { return None };
+            let run = runs.iter().find(|run| run.epoch == position.epoch)?;
+            let told = run.between(0, position.sequence).iter().rev().find(|told| {
+                let later = run.between(told.event.sequence, position.sequence);
+                !filter.passes_pod(&told.event.pod, &told.event.labels)
+                    && later.iter().all(|later| later.event.pod != told.event.pod)
+                    && told.pod.is_some()
+            })?;
+            told.pod.clone()
+        };
+        at(
+            it,
+            |items, n| foreign(items, n).is_some(),
+            |items, n| {
+                let pod = foreign(items, n).expect("one");
+                items.insert(n, Item::Pod(pod));
+            },
+        )
+    }),
+    ("an event comes with the pod of before", &[StatusExact], |it, runs| {
+        let runs = runs.clone();
+        let stale = |items: &[Item], n: usize| match &items[n] {
+            Item::Event { pod: Some(pod), .. } => older(&runs, pod),
+            _ => None,
+        };
+        at(
+            it,
+            |items, n| stale(items, n).is_some(),
+            |items, n| {
+                let older = stale(items, n);
+                if let Item::Event { pod, .. } = &mut items[n] {
+                    *pod = older;
+                }
+            },
+        )
+    }),
+    ("an event comes without its pod", &[StatusExact], |it, _| {
+        at(
+            it,
+            |items, n| matches!(items[n], Item::Event { pod: Some(_), .. }),
+            |items, n| {
+                if let Item::Event { pod, .. } = &mut items[n] {
+                    *pod = None;
+                }
+            },
+        )
+    }),
+    ("a gap is hidden", &[GapsMarked], |it, _| {
+        at(it, |items, n| is_gap(&items[n]) && items.len() > n + 1, remove)
+    }),
+    ("a gap is hidden with its snapshot", &[GapsMarked, Reliable, Resumable, Bookmarkable], |it, _| {
+        let whole = |items: &[Item], n: usize| {
+            let end = items[n..].iter().position(|item| matches!(item, Item::SnapshotEnd { .. }));
+            is_gap(&items[n]) && end.is_some_and(|end| items[n + end..].iter().any(is_event))
+        };
+        every(it)
+            && at(it, whole, |items, n| {
+                let end = items[n..].iter().position(|item| matches!(item, Item::SnapshotEnd { .. }));
+                items.drain(n..=n + end.expect("whole"));
+            })
+    }),
+    ("a gap begins too early", &[GapsMarked], |it, _| {
+        it.filter.is_empty() && every(it) && gap(it, |gap| gap.from > 1, |gap| gap.from -= 1)
+    }),
+    ("a gap was not needed", &[GapsMarked], |it, _| {
+        gap(it, |gap| gap.to.is_some(), |gap| gap.to = Some(gap.from + 1))
+    }),
+    ("a gap has another reason", &[GapsMarked], |it, _| {
+        gap(it, |gap| gap.reason != GapReason::InFuture, |gap| gap.reason = GapReason::InFuture)
+    }),
+    ("a snapshot stands within a change", &[Atomic], |it, runs| {
+        let runs = runs.clone();
+        let within = |items: &[Item], n: usize| match &items[n] {
+            Item::SnapshotEnd { position, .. } => within_a_change(&runs, *position),
+            _ => None,
+        };
+        at(
+            it,
+            |items, n| within(items, n).is_some(),
+            |items, n| {
+                let within = within(items, n).expect("one");
+                if let Item::SnapshotEnd { position, .. } = &mut items[n] {
+                    position.sequence = within;
+                }
+            },
+        )
+    }),
+    ("hello stands within a change", &[Atomic], |it, runs| {
+        let runs = runs.clone();
+        let within = |items: &[Item], n: usize| match &items[n] {
+            Item::Hello { epoch, head, .. } => {
+                within_a_change(&runs, Position { epoch: *epoch, sequence: *head })
+            }
+            _ => None,
+        };
+        at(
+            it,
+            |items, n| within(items, n).is_some(),
+            |items, n| {
+                let within = within(items, n).expect("one");
+                if let Item::Hello { head, .. } = &mut items[n] {
+                    *head = within;
+                }
+            },
+        )
+    }),
+    ("a change is split in the journal", &[Atomic], |_, runs| {
+        for run in runs {
+            let split = (2..run.head()).find(|n| run.is_within_a_change(n - 1) && run.get(n + 1).is_some());
+            let Some(n) = split.map(|n| n as usize - 1) else { continue };
+            let other = run.told.iter().position(|told| told.event.pod != run.told[n].event.pod);
+            let Some(other) = other else { continue };
+            let (sequence, other) = (run.told[n].event.sequence, run.told[other].clone());
+            run.told[n] = other;
+            run.told[n].event.sequence = sequence;
+            return true;
+        }
+        false
+    }),
+    ("an event says something else", &[Faithful], |it, _| {
+        at(
+            it,
+            |items, n| is_event(&items[n]),
+            |items, n| {
+                if let Item::Event { event, .. } = &mut items[n] {
+                    event.reason.push('!');
+                }
+            },
+        )
+    }),
+    ("another number is said to be left out", &[Reliable], |it, _| {
+        at(
+            it,
+            |items, n| is_event(&items[n]),
+            |items, n| {
+                if let Item::Event { skipped, .. } = &mut items[n] {
+                    *skipped += 1;
+                }
+            },
+        )
+    }),
+    ("a mode change is hidden", &[Framed], |it, _| {
+        at(it, |items, n| is_mode(&items[n]) && items[n + 1..].iter().any(is_mode), remove)
+    }),
+    ("hello comes twice", &[Framed], |it, _| {
+        at(it, |items, n| matches!(items[n], Item::Hello { .. }), repeat)
+    }),
+    ("hello comes late", &[Framed], |it, _| {
+        at(
+            it,
+            |items, n| matches!(items[n], Item::Hello { .. }) && items.len() > 1,
+            |items, n| items.swap(n, n + 1),
+        )
+    }),
+];
+
+/// What a subscriber has recorded that slept through the last change of a pod.
+pub fn without_the_last_word(recording: &Recording) -> Option<Recording> {
+    let mut tampered = recording.clone();
+    let whole = recording.filter.is_empty() && every(recording) && state::known(recording).is_some();
+    // A change of several events has the same state with each.
+    let last = tampered.connections.last_mut().filter(|_| whole)?;
+    let n = last.items.iter().rposition(|item| matches!(item, Item::Event { pod: Some(_), .. }))?;
+    let Item::Event { event, pod, .. } = last.items[n].clone() else { return None };
+    let alone = pod.is_some_and(|pod| pod.sequence == event.sequence);
+    let before = last.items[..n].iter().any(|item| matches!(item, Item::SnapshotEnd { .. }));
+    let last_of_pod = last.items[n + 1..].iter().all(|item| !is_event(item));
+    last.items.remove(n);
+    (alone && before && last_of_pod && state::known(&tampered) != state::known(recording)).then_some(tampered)
+}
+
+/// Whether it is given every event, not the newest alone.
+fn every(recording: &Recording) -> bool {
+    recording.policy != SlowPolicy::LatestPerPod
+}
+
+/// Does something at the first place where it can be done.
+fn at(
+    recording: &mut Recording,
+    can: impl Fn(&[Item], usize) -> bool,
+    tamper: impl FnOnce(&mut Vec<Item>, usize),
+) -> bool {
+    for connection in &mut recording.connections {
+        if let Some(n) = (0..connection.items.len()).find(|n| can(&connection.items, *n)) {
+            tamper(&mut connection.items, n);
+            return true;
+        }
+    }
+    false
+}
+
+fn gap(recording: &mut Recording, can: impl Fn(&Gap) -> bool, tamper: impl FnOnce(&mut Gap)) -> bool {
+    let is = |items: &[Item], n: usize| matches!(&items[n], Item::Gap(gap) if can(gap));
+    at(recording, is, |items, n| {
+        if let Item::Gap(gap) = &mut items[n] {
+            tamper(gap);
+        }
+    })
+}
+
+fn remove(items: &mut Vec<Item>, n: usize) {
+    items.remove(n);
+}
+
+fn repeat(items: &mut Vec<Item>, n: usize) {
+    items.insert(n, items[n].clone());
+}
+
+fn item(told: &Told) -> Item {
+    Item::Event { event: told.event.clone(), pod: told.pod.clone(), skipped: 0 }
+}
+
+fn is_event(item: &Item) -> bool {
+    matches!(item, Item::Event { .. })
+}
+
+fn is_pod(item: &Item) -> bool {
+    matches!(item, Item::Pod(_))
+}
+
+fn is_gap(item: &Item) -> bool {
+    matches!(item, Item::Gap(_))
+}
+
+fn is_mode(item: &Item) -> bool {
+    matches!(item, Item::Mode { .. })
+}
+
+fn sequence(item: &Item) -> u64 {
+    match item {
+        Item::Event { event, .. } => event.sequence,
+        _ => 0,
+    }
+}
+
+fn two_events(items: &[Item], n: usize) -> bool {
+    is_event(&items[n]) && items.get(n + 1).is_some_and(is_event)
+}
+
+fn pod_at(items: &[Item], n: usize) -> &Arc<v1::Pod> {
+    match &items[n] {
+        Item::Pod(pod) => pod,
+        item => panic!("no pod: {}", item.word()),
+    }
+}
+
+/// Whether there is a pod of a snapshot that has an end.
+fn whole_snapshot(items: &[Item], n: usize) -> bool {
+    is_pod(&items[n]) && items[n..].iter().any(|item| matches!(item, Item::SnapshotEnd { .. }))
+}
+
+/// An older state of a pod, by the journal that it is in.
+fn older(runs: &[Run], pod: &Arc<v1::Pod>) -> Option<Arc<v1::Pod>> {
+    let states = |run: &'_ Run| -> Vec<Arc<v1::Pod>> {
+        let of_pod = run.told.iter().filter_map(|told| told.pod.clone());
+        of_pod.filter(|state| state.identity == pod.identity).collect()
+    };
+    let states = runs.iter().map(states).find(|states| states.contains(pod))?;
+    let n = states.iter().position(|state| state == pod)?;
+    states[..n].iter().rev().find(|state| state.sequence < pod.sequence).cloned()
+}
+
+/// A number within the change that a position ends with.
+fn within_a_change(runs: &[Run], position: Position) -> Option<u64> {
+    let run = runs.iter().find(|run| run.epoch == position.epoch)?;
+    position.sequence.checked_sub(1).filter(|within| run.is_within_a_change(*within))
+}
