@@ -37,3 +37,11 @@ pub fn node_name(config: &crate::config::Api) -> String {
         config.node_name.clone()
     }
 }
+
+/// A text of a client's, as far as it is repeated to it or to others: what is said must not become longer than it is worth.
+fn brief(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

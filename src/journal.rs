@@ -23,13 +23,16 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::{
-    cursor::{Cursor, Gap},
+    cursor::{Cursor, Gap, Progress},
     record::{Detail, Record},
 };
 use crate::{
     cache::Serve,
     model::{Event, Pod, PodUid, Position},
 };
+
+/// How many of the newest events keep what they were encoded as.
+const NEAR_HEAD: u64 = 1024;
 
 /// The journal. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -123,8 +126,13 @@ impl Journal {
         (self.position(ring.next - 1), look())
     }
 
-    /// The record as bytes that are sent, which are made once and then kept as long as the record is.
+    /// The record as bytes that are sent. Near the head, where many read at the same time, they are made once and then kept
+    /// as long as the record is; one who catches up must not evict with them what others have still to read.
     pub fn encoded(&self, record: &Record, detail: Detail, encode: impl FnOnce(&Record) -> Bytes) -> Bytes {
+        if record.encoded[detail as usize].get().is_none() && self.head() > record.event.sequence + NEAR_HEAD
+        {
+            return encode(record);
+        }
         let mut made = 0;
         let bytes = record.encoded[detail as usize].get_or_init(|| {
             let bytes = encode(record);
@@ -147,6 +155,11 @@ impl Journal {
     /// Sequence number of the newest event; 0 before the first.
     pub fn head(&self) -> u64 {
         *self.0.head.borrow()
+    }
+
+    /// How much it holds at most.
+    pub fn capacity(&self) -> Capacity {
+        self.0.capacity
     }
 
     /// A place in this journal.

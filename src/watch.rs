@@ -31,7 +31,7 @@ pub use self::{
     selector::{Selector, SelectorError},
     session::Watch,
 };
-pub use crate::journal::Detail;
+pub use crate::journal::{Detail, Progress};
 use crate::{
     cache::Cache,
     clock::Clock,

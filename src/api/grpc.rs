@@ -1,12 +1,6 @@
 //! The gRPC server: all services over the sockets that are bound.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{io, sync::Arc};
 
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,7 +20,7 @@ use super::{
         pod_lifecycle_service_server::PodLifecycleServiceServer,
     },
     standard::{self, Serving},
-    subscribers::Subscribers,
+    subscribers::{Subscriber, Subscribers},
     wire::Node,
 };
 use crate::{app::App, config::Loaded, metrics::Metrics, watch::Feed};
@@ -125,12 +119,9 @@ impl Grpc {
         routes.add_service(
             IntrospectionServiceServer::new(self.introspection).max_decoding_message_size(self.message_bytes),
         );
-        let relay = tokio::spawn(self.relay);
-        let health = tokio::spawn(follow(self.feed, serving, self.stop.clone()));
-        serve(routes.routes(), self.metrics, self.stop).await;
-        for task in [relay, health] {
-            task.abort();
-        }
+        let health = follow(self.feed, serving, self.stop.clone());
+        // In one task: whichever fails is seen to fail by whoever waits for it.
+        tokio::join!(serve(routes.routes(), self.metrics, self.stop), self.relay, health);
     }
 }
 
@@ -138,8 +129,8 @@ fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
     let (subscribers, journal) = (subscribers.clone(), feed.journal().clone());
     metrics.on_scrape(Box::new(move |metrics| {
         let head = journal.head();
-        let lag = |sent: &AtomicU64| head.saturating_sub(sent.load(Ordering::Relaxed));
-        let longest = subscribers.list().iter().map(|subscriber| lag(&subscriber.sequence)).max();
+        let lag = |subscriber: &Arc<Subscriber>| head.saturating_sub(subscriber.progress.sequence());
+        let longest = subscribers.list().iter().map(lag).max();
         metrics.journal.max_lag.set(i64::try_from(longest.unwrap_or_default()).unwrap_or(i64::MAX));
     }));
 }

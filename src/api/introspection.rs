@@ -20,6 +20,9 @@ use crate::{
     watch::{Detail, Feed, SlowPolicy},
 };
 
+/// The longest level of the log, in bytes.
+const LEVEL: usize = 1024;
+
 /// Changes what is logged; says what was logged before.
 pub type SetLogLevel = Arc<dyn Fn(&Filter) -> Result<Filter, String> + Send + Sync>;
 
@@ -104,11 +107,15 @@ impl IntrospectionService for Introspection {
     ) -> Result<Response<v1::SetLogLevelResponse>, Status> {
         let by = peer(&request);
         let level = request.into_inner().level;
+        if level.len() > LEVEL {
+            return Err(Status::invalid_argument(format!("the level is longer than {LEVEL} bytes")));
+        }
         let filter = Filter::parse(&level).map_err(|why| {
             Status::invalid_argument(format!("{level:?}: {why}. Allowed: {}", Filter::WANTED))
         })?;
-        let previous = (self.0.set_log_level)(&filter).map_err(Status::failed_precondition)?.text();
-        // Whoever has switched the log off was seen to do so.
+        // Whoever switches the log off is seen to do so.
+        tracing::warn!(level, by, "The level of the log is changed by request.");
+        let previous = (self.0.set_log_level)(&filter).map_err(Status::internal)?.text();
         tracing::warn!(level, previous, by, "The level of the log was changed by request.");
         Ok(Response::new(v1::SetLogLevelResponse { previous }))
     }
@@ -136,7 +143,7 @@ fn in_force(loaded: &Loaded) -> v1::GetConfigResponse {
 
 fn describe(subscriber: &Subscriber, epoch: u64, head: u64) -> v1::Subscriber {
     let about = &subscriber.about;
-    let sequence = subscriber.sequence.load(Ordering::Relaxed);
+    let sequence = subscriber.progress.sequence();
     v1::Subscriber {
         id: subscriber.id,
         client_name: about.client_name.clone(),
@@ -147,7 +154,7 @@ fn describe(subscriber: &Subscriber, epoch: u64, head: u64) -> v1::Subscriber {
         events: subscriber.events.load(Ordering::Relaxed),
         bytes: subscriber.bytes.load(Ordering::Relaxed),
         gaps: subscriber.gaps.load(Ordering::Relaxed),
-        filter: about.filter.to_string(),
+        filter: about.filter.clone(),
         detail: match about.detail {
             Detail::Event => v1::Detail::Event,
             Detail::Pod => v1::Detail::Pod,

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, async_trait};
 use self::{allowance::Allowance, request::Wanted};
 use super::{
     access::Peer,
+    brief,
     error_info::PositionLost,
     server::pod_lifecycle_service_server::PodLifecycleService,
     subscribers::{About, Subscribers},
@@ -25,13 +26,16 @@ use super::{
     wire::{Encoded, Node},
 };
 use crate::{
-    clock::{Mono, Stamped, Wall},
+    clock::{Mono, STEP_MARGIN, Stamped, Wall},
     fresh::Fresh,
     metrics::Metrics,
     model::{ObjectId, Pod, PodUid, Position},
     relister::ReadError,
     watch::{Feed, WatchError},
 };
+
+/// How much of a filter is shown in the list of subscribers, in characters.
+const FILTER_SHOWN: usize = 256;
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
@@ -81,12 +85,12 @@ impl PodLifecycleService for Lifecycle {
             client_name: wanted.client_name,
             peer,
             since: it.fresh.clock().now_both().1,
-            filter: wanted.request.filter.clone(),
+            filter: brief(&wanted.request.filter.to_string(), FILTER_SHOWN),
             detail: wanted.detail,
             slow_policy: wanted.request.slow_policy,
         };
         let watch = it.feed.watch(wanted.request)?;
-        let enlisted = it.subscribers.enlist(about, watch.position().sequence).map_err(|full| {
+        let enlisted = it.subscribers.enlist(about, watch.progress().clone()).map_err(|full| {
             it.metrics.api.refused.inc(crate::metrics::Refusal::Subscribers);
             Status::resource_exhausted(full.to_string())
         })?;
@@ -183,17 +187,19 @@ impl Inner {
 
     /// The moment than which the answer must be newer, if one was asked for.
     fn newer_than(&self, freshness: Option<v1::Freshness>) -> Result<Option<Mono>, Status> {
-        use v1::freshness::Freshness;
-        let now = self.fresh.clock().now();
-        match freshness.and_then(|freshness| freshness.freshness) {
-            None | Some(Freshness::Now(false)) => Ok(None),
-            Some(Freshness::Now(true)) => Ok(Some(now)),
-            Some(Freshness::NewerThan(at)) => {
+        // Asking for both notices it if the wall clock has been stepped.
+        let (now, _) = self.fresh.clock().now_both();
+        let v1::Freshness { now: wanted_now, newer_than } = freshness.unwrap_or_default();
+        match (wanted_now, newer_than) {
+            (false, None) => Ok(None),
+            (true, None) => Ok(Some(now)),
+            (true, Some(_)) => Err(Status::invalid_argument("now and newer_than are both set: choose one")),
+            (false, Some(at)) => {
                 let nanos =
                     at.seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(at.nanos.into()));
                 let at = Wall::from_nanos(nanos.unwrap_or_default());
                 match self.fresh.clock().place(at, now) {
-                    Stamped::At(at) => Ok(Some(at.min(now))),
+                    Stamped::At(at) => Ok(Some((at + STEP_MARGIN).min(now))),
                     // It was before the clock was stepped: whatever is newer than the step is newer than that.
                     Stamped::BeforeStep(step) => Ok(Some(step)),
                     Stamped::Unknown => {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::Peer;
 use crate::{
     clock::Wall,
-    watch::{Detail, Filter, SlowPolicy},
+    watch::{Detail, Progress, SlowPolicy},
 };
 
 /// All subscribers. Cheap to clone.
@@ -40,8 +40,8 @@ pub struct Subscriber {
     pub id: u64,
     /// What it has said of itself, and what is known of it.
     pub about: About,
-    /// What was sent includes all up to here.
-    pub sequence: AtomicU64,
+    /// How far it has come.
+    pub progress: Arc<Progress>,
     /// Events that were sent.
     pub events: AtomicU64,
     /// Bytes of messages that were sent.
@@ -61,8 +61,8 @@ pub struct About {
     pub peer: Option<Peer>,
     /// Since when it watches.
     pub since: Wall,
-    /// Its filter.
-    pub filter: Filter,
+    /// Its filter, as one line.
+    pub filter: String,
     /// How much its events say.
     pub detail: Detail,
     /// What becomes of it when it is too slow.
@@ -94,7 +94,7 @@ impl Subscribers {
     /// # Errors
     ///
     /// [`Full`] if there are too many.
-    pub fn enlist(&self, about: About, sequence: u64) -> Result<Enlisted, Full> {
+    pub fn enlist(&self, about: About, progress: Arc<Progress>) -> Result<Enlisted, Full> {
         let mut list = self.0.list.lock();
         if list.there.len() >= self.0.at_most {
             return Err(Full(self.0.at_most));
@@ -103,7 +103,7 @@ impl Subscribers {
         let subscriber = Arc::new(Subscriber {
             id: list.last_id,
             about,
-            sequence: sequence.into(),
+            progress,
             events: 0.into(),
             bytes: 0.into(),
             gaps: 0.into(),
@@ -150,9 +150,8 @@ impl Drop for Enlisted {
 
 impl Subscriber {
     /// A message was sent.
-    pub(super) fn sent(&self, bytes: usize, sequence: u64) {
+    pub(super) fn sent(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.sequence.store(sequence, Ordering::Relaxed);
     }
 }
 
@@ -165,7 +164,7 @@ mod tests {
             client_name: "test".into(),
             peer: None,
             since: Wall::default(),
-            filter: Filter::default(),
+            filter: String::new(),
             detail: Detail::Event,
             slow_policy: SlowPolicy::Resync,
         }
@@ -174,12 +173,12 @@ mod tests {
     #[test]
     fn a_subscriber_is_listed_while_it_lives_and_its_number_is_never_given_twice() {
         let subscribers = Subscribers::new(2);
-        let first = subscribers.enlist(about(), 0).unwrap();
-        let second = subscribers.enlist(about(), 0).unwrap();
-        assert_eq!(subscribers.enlist(about(), 0).unwrap_err(), Full(2));
+        let first = subscribers.enlist(about(), Arc::default()).unwrap();
+        let second = subscribers.enlist(about(), Arc::default()).unwrap();
+        assert_eq!(subscribers.enlist(about(), Arc::default()).unwrap_err(), Full(2));
         assert_eq!((first.id, second.id, subscribers.count()), (1, 2, 2));
         drop(second);
-        assert_eq!(subscribers.enlist(about(), 0).unwrap().id, 3);
+        assert_eq!(subscribers.enlist(about(), Arc::default()).unwrap().id, 3);
         assert!(subscribers.disconnect(1) && first.disconnect.is_cancelled());
         assert!(!subscribers.disconnect(3));
     }

@@ -144,7 +144,7 @@ fn event(record: &Record, detail: Detail) -> v1::Event {
 }
 
 /// A time of the wall clock, as protobuf has it.
-pub(super) fn timestamp(at: Wall) -> Timestamp {
+pub(crate) fn timestamp(at: Wall) -> Timestamp {
     const SECOND: i64 = 1_000_000_000;
     let nanos = at.as_nanos();
     let below = i32::try_from(nanos.rem_euclid(SECOND)).unwrap_or_default();

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{api::v1, clock::Wall};
+use crate::{
+    api::{v1, wire::timestamp},
+    clock::Wall,
+};
 
 /// Which pod is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,16 +85,11 @@ impl fmt::Display for PodRef {
 
 impl From<Freshness> for Option<v1::Freshness> {
     fn from(freshness: Freshness) -> Self {
-        use v1::freshness::Freshness as Wire;
-        let wire = match freshness {
+        Some(match freshness {
             Freshness::Held => return None,
-            Freshness::Now => Wire::Now(true),
-            Freshness::NewerThan(wall) => Wire::NewerThan(prost_types::Timestamp {
-                seconds: wall.as_nanos().div_euclid(1_000_000_000),
-                nanos: i32::try_from(wall.as_nanos().rem_euclid(1_000_000_000)).unwrap_or_default(),
-            }),
-        };
-        Some(v1::Freshness { freshness: Some(wire) })
+            Freshness::Now => v1::Freshness { now: true, newer_than: None },
+            Freshness::NewerThan(wall) => v1::Freshness { now: false, newer_than: Some(timestamp(wall)) },
+        })
     }
 }
 

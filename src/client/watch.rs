@@ -146,7 +146,7 @@ impl WatchOptions {
     }
 
     fn silence(&self) -> Duration {
-        self.bookmark_interval * BOOKMARKS_MISSED + Duration::from_secs(1)
+        self.bookmark_interval.saturating_mul(BOOKMARKS_MISSED) + Duration::from_secs(1)
     }
 }
 

@@ -154,6 +154,25 @@ impl Quirks {
 // === impl Quirk ===
 
 impl Quirk {
+    /// A word for it that never changes, such as `shared-channel`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Quirk::NoEvents => "no-events",
+            Quirk::EventsOffByDefault => "events-off-by-default",
+            Quirk::SharedChannel => "shared-channel",
+            Quirk::ReplaysBacklog => "replays-backlog",
+            Quirk::SlowSubscriberBlocksRuntime => "slow-subscriber-blocks-runtime",
+            Quirk::DisconnectMayCrashRuntime => "disconnect-may-crash-runtime",
+            Quirk::SandboxDeletedEarly => "sandbox-deleted-early",
+            Quirk::ContainerDeletedEarly => "container-deleted-early",
+            Quirk::SilentSandboxes => "silent-sandboxes",
+            Quirk::NilSandboxStatus => "nil-sandbox-status",
+            Quirk::ZeroCreatedAt => "zero-created-at",
+            Quirk::LateOomReason => "late-oom-reason",
+            Quirk::StampsInSeconds => "stamps-in-seconds",
+        }
+    }
+
     /// What it means, in a line.
     pub fn summary(self) -> &'static str {
         match self {

@@ -1,6 +1,9 @@
 //! A subscriber's place in the journal.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -13,6 +16,22 @@ pub struct Cursor {
     /// Tells that there is something to take; what it says may lag behind the journal.
     head: watch::Receiver<u64>,
     next: u64,
+    progress: Arc<Progress>,
+}
+
+/// How far a cursor has come, for others to see.
+#[derive(Debug, Default)]
+pub struct Progress {
+    sequence: AtomicU64,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Number of the last event that was taken, or that was to be gone on after.
+    pub fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
 }
 
 /// The events from `from` to `to` are no longer in the ring: read the cache afresh. The cursor goes on after `to`.
@@ -31,7 +50,9 @@ impl Cursor {
     /// A cursor that goes on after event number `after`, and is woken up by `head`.
     pub(crate) fn new(journal: Journal, head: watch::Receiver<u64>, after: u64) -> Self {
         journal.0.subscribers.fetch_add(1, Ordering::Relaxed);
-        Self { journal, head, next: after.saturating_add(1) }
+        let mut cursor = Self { journal, head, next: 0, progress: Arc::default() };
+        cursor.seek(after);
+        cursor
     }
 
     /// The next event, as soon as there is one.
@@ -59,17 +80,27 @@ impl Cursor {
         if self.next < oldest {
             let gap = Gap { from: self.next, to: oldest - 1 };
             self.next = oldest;
+            self.progress.sequence.store(oldest - 1, Ordering::Relaxed);
             self.journal.0.gaps.fetch_add(1, Ordering::Relaxed);
             return Err(gap);
         }
         let record = ring.get(self.next).cloned();
-        self.next += u64::from(record.is_some());
+        if record.is_some() {
+            self.progress.sequence.store(self.next, Ordering::Relaxed);
+            self.next += 1;
+        }
         Ok(record)
     }
 
     /// Goes on after event number `after`.
     pub fn seek(&mut self, after: u64) {
         self.next = after.saturating_add(1);
+        self.progress.sequence.store(after, Ordering::Relaxed);
+    }
+
+    /// How far it has come, now and later.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// Until there is something to take.

@@ -81,6 +81,11 @@ fn weight_beside(pod: &Pod, before: Option<&Pod>) -> usize {
     size_of::<Pod>()
         + pointers
         + ips
+        + if before.is_some_and(|before| Arc::ptr_eq(&before.labels, &pod.labels)) {
+            0
+        } else {
+            of_labels(&pod.labels)
+        }
         + sandboxes.map(|sandbox| of_sandbox(sandbox)).sum::<usize>()
         + containers.map(|container| of_container(container)).sum::<usize>()
 }

@@ -53,6 +53,8 @@ pub(super) struct Agenda {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     Main,
+    /// What readers want: half of the places at most, and behind what plegd itself needs to know.
+    Fresh,
     Hung,
 }
 
@@ -158,18 +160,19 @@ impl Agenda {
     /// The next pod that may be read: not while it is being read, and not where its lane is full.
     pub(super) fn take(&mut self, parallelism: usize) -> Option<Request> {
         let busy = |running: &HashMap<PodUid, Lane>, lane| running.values().filter(|at| **at == lane).count();
-        let (main, hung) =
-            (busy(&self.running, Lane::Main) < parallelism, busy(&self.running, Lane::Hung) == 0);
+        let fresh = busy(&self.running, Lane::Fresh);
+        let main = busy(&self.running, Lane::Main) + fresh < parallelism;
+        let fresh = main && fresh < (parallelism / 2).max(1);
+        let hung = busy(&self.running, Lane::Hung) == 0;
         if !main && !hung {
             return None;
         }
-        let at = self.order.iter().position(|uid| {
-            let may = match self.lane(uid) {
-                Lane::Main => main,
-                Lane::Hung => hung,
-            };
-            may && !self.running.contains_key(uid)
-        })?;
+        let next = |may: fn(Lane, bool, bool) -> bool| {
+            let mut order = self.order.iter();
+            order.position(|uid| may(self.lane(uid), main, hung) && !self.running.contains_key(uid))
+        };
+        let at = next(|lane, main, hung| (lane == Lane::Main && main) || (lane == Lane::Hung && hung));
+        let at = at.or_else(|| if fresh { next(|lane, _, _| lane == Lane::Fresh) } else { None })?;
         let uid = self.order.remove(at)?;
         self.running.insert(uid.clone(), self.lane(&uid));
         self.pending.remove(&uid)
@@ -178,6 +181,9 @@ impl Agenda {
     fn lane(&self, uid: &PodUid) -> Lane {
         match self.failures.get(uid) {
             Some(Failures { hung: true, .. }) => Lane::Hung,
+            _ if self.pending.get(uid).is_some_and(|request| request.cause == ReadCause::Fresh) => {
+                Lane::Fresh
+            }
             _ => Lane::Main,
         }
     }
@@ -185,7 +191,8 @@ impl Agenda {
     /// The pod has been read; what has failed, if anything, is tried again. `hung` says that it was not answered in time.
     pub(super) fn finish(&mut self, uid: PodUid, failed: Option<Request>, hung: bool) {
         self.running.remove(&uid);
-        let Some(request) = failed else {
+        // What only a reader wanted, who has been told, is not tried again: readers may name pods that nobody knows.
+        let Some(request) = failed.filter(|request| request.cause != ReadCause::Fresh) else {
             // Another read of the pod may have failed before: that it went well here is no answer to it.
             if self.failures.get(&uid).is_some_and(|failures| failures.retry.is_none()) {
                 self.failures.remove(&uid);

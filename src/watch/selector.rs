@@ -7,6 +7,9 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use crate::model::Labels;
 
+/// How many requirements a selector may have.
+const REQUIREMENTS: usize = 128;
+
 /// A label selector; the empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(Vec<Requirement>);
@@ -82,6 +85,10 @@ impl FromStr for Selector {
             return Ok(Self::default());
         }
         loop {
+            if requirements.len() == REQUIREMENTS {
+                let at = parser.take().0;
+                return Err(SelectorError { at, message: format!("more than {REQUIREMENTS} requirements") });
+            }
             requirements.push(parser.requirement()?);
             match parser.take() {
                 (_, Token::End) => return Ok(Self(requirements)),

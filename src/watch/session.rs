@@ -6,7 +6,8 @@ use futures::Stream;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    BOOKMARK_INTERVAL, Feed, Filter, Gap, GapReason, Hello, Request, SlowPolicy, Start, Update, WatchError,
+    BOOKMARK_INTERVAL, Feed, Filter, Gap, GapReason, Hello, Progress, Request, SlowPolicy, Start, Update,
+    WatchError,
 };
 use crate::{
     journal::{Cursor, Extent, Record},
@@ -16,7 +17,7 @@ use crate::{
 
 /// After so many events that do not pass the filter there is a bookmark, however soon: a watcher who resumes is not to
 /// find that its position has left the journal.
-const PASSED_OVER_AT_MOST: u32 = 1024;
+const PASSED_OVER_AT_MOST: usize = 1024;
 
 const BOOKMARK_SHORTEST: Duration = Duration::from_millis(100);
 const BOOKMARK_LONGEST: Duration = Duration::from_secs(3600);
@@ -35,7 +36,9 @@ pub struct Watch {
     /// When a bookmark is due; set anew whenever something was sent.
     bookmark: Option<Instant>,
     /// Events since the last update that the filter did not let through.
-    passed_over: u32,
+    passed_over: usize,
+    /// How many there may be without a bookmark.
+    passed_over_at_most: usize,
     /// How many events of a pod were left out for a newer one, which is still to be told.
     skipped: HashMap<PodUid, u64>,
 }
@@ -75,6 +78,7 @@ impl Watch {
         let situation = feed.situation.clone();
         let mode = situation.borrow().mode;
         let stage = Stage::Begin { start, wait_ready };
+        let passed_over_at_most = PASSED_OVER_AT_MOST.min(feed.journal.capacity().events / 4);
         Ok(Self {
             feed,
             filter,
@@ -86,6 +90,7 @@ impl Watch {
             mode,
             bookmark: None,
             passed_over: 0,
+            passed_over_at_most,
             skipped: HashMap::new(),
         })
     }
@@ -134,6 +139,11 @@ impl Watch {
     /// What was told includes all up to here; of a snapshot that is being told, as soon as its end has been.
     pub fn position(&self) -> Position {
         self.feed.journal.position(self.cursor.sequence())
+    }
+
+    /// How far it has come, now and later.
+    pub fn progress(&self) -> &Arc<Progress> {
+        self.cursor.progress()
     }
 
     /// Events that have not yet been looked at.
@@ -247,7 +257,7 @@ impl Watch {
                 Ok(Some(record)) if !self.filter.passes(&record) => {
                     self.passed_over += 1;
                     // What has been left out for a newer event comes with that, and before any bookmark.
-                    if self.passed_over >= PASSED_OVER_AT_MOST && self.skipped.is_empty() {
+                    if self.passed_over >= self.passed_over_at_most && self.skipped.is_empty() {
                         return Ok(Some(Update::Bookmark(self.position())));
                     }
                 }

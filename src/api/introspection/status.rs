@@ -59,7 +59,7 @@ impl Inner {
             runtime: situation.runtime.as_ref().map(Into::into),
             quirks: quirks
                 .into_iter()
-                .map(|quirk| v1::Quirk { name: format!("{quirk:?}"), summary: quirk.summary().into() })
+                .map(|quirk| v1::Quirk { name: quirk.as_str().into(), summary: quirk.summary().into() })
                 .collect(),
             evented: Some(evented),
             generic: Some(generic),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tonic::{Status, metadata::MetadataMap};
 
+use crate::api::brief;
+
 const HEADER: &str = "grpc-timeout";
 
 /// How long the caller waits, if it does not wait for ever.
@@ -14,9 +16,9 @@ pub(super) struct Deadline(Option<Duration>);
 pub(super) fn of(metadata: &MetadataMap) -> Result<Deadline, Status> {
     let Some(value) = metadata.get(HEADER) else { return Ok(Deadline(None)) };
     let timeout = value.to_str().ok().and_then(parse);
-    timeout
-        .map(|timeout| Deadline(Some(timeout)))
-        .ok_or_else(|| Status::invalid_argument(format!("{HEADER} is no gRPC timeout: {value:?}")))
+    timeout.map(|timeout| Deadline(Some(timeout))).ok_or_else(|| {
+        Status::invalid_argument(format!("{HEADER} is no gRPC timeout: {}", brief(&format!("{value:?}"), 32)))
+    })
 }
 
 /// At most eight digits and a unit.

@@ -6,14 +6,23 @@ use tonic::Status;
 
 use super::Reference;
 use crate::{
-    api::v1,
+    api::{brief, v1},
     cache::{Cache, LookUpError},
     model::{EventType, ObjectId, PodUid},
     watch::{Detail, Filter, Request, SlowPolicy, Start},
 };
 
 /// The longest name that a client may give itself, in characters.
-const NAME: usize = 64;
+const CLIENT_NAME: usize = 64;
+
+/// Names that a filter may have in all: more than a node has pods.
+const NAMES: usize = 1024;
+
+/// The longest name, UID or id, in bytes: Kubernetes' own limit for names.
+const NAME: usize = 253;
+
+/// The longest label selector, in bytes.
+const SELECTOR: usize = 16 * 1024;
 
 /// What a watcher wants.
 pub(super) struct Wanted {
@@ -62,8 +71,8 @@ impl Wanted {
             Some(interval) => interval,
             None => None,
         };
-        if request.client_name.chars().count() > NAME {
-            return Err(invalid(format!("client_name is longer than {NAME} characters")));
+        if request.client_name.chars().count() > CLIENT_NAME {
+            return Err(invalid(format!("client_name is longer than {CLIENT_NAME} characters")));
         }
         let (filter, wait_ready) = (filter(request.filter)?, request.wait_ready);
         let client_name = request.client_name;
@@ -75,8 +84,26 @@ impl Wanted {
 /// A filter; `INVALID_ARGUMENT` with the place if its selector cannot be parsed.
 pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
     let Some(filter) = filter else { return Ok(Filter::default()) };
+    let names = [
+        ("namespaces", &filter.namespaces),
+        ("pod_uids", &filter.pod_uids),
+        ("pod_names", &filter.pod_names),
+    ];
+    for (field, names) in names {
+        names.iter().try_for_each(|name| short_enough(&format!("filter.{field}"), name))?;
+    }
+    let count = names.iter().map(|(_, names)| names.len()).sum::<usize>() + filter.types.len();
+    if count > NAMES {
+        return Err(invalid(format!("the filter has {count} names and types; allowed are {NAMES}")));
+    }
+    if filter.label_selector.len() > SELECTOR {
+        return Err(invalid(format!("the label selector is longer than {SELECTOR} bytes")));
+    }
     let selector = filter.label_selector.parse().map_err(|error| {
-        invalid(format!("the label selector {:?} cannot be parsed: {error}", filter.label_selector))
+        invalid(format!(
+            "the label selector {:?} cannot be parsed: {error}",
+            brief(&filter.label_selector, 200)
+        ))
     })?;
     let types = (filter.types.iter())
         .map(|&number| match v1::EventType::try_from(number) {
@@ -105,7 +132,16 @@ pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Stat
     use v1::pod_reference::Pod;
     let nothing =
         || invalid("pod is not set: name it by uid, by namespace and name, or by the id of a container");
-    match pod.and_then(|pod| pod.pod).ok_or_else(nothing)? {
+    let pod = pod.and_then(|pod| pod.pod).ok_or_else(nothing)?;
+    match &pod {
+        Pod::Uid(name) => short_enough("pod.uid", name)?,
+        Pod::ContainerId(name) => short_enough("pod.container_id", name)?,
+        Pod::Name(v1::NamespacedName { namespace, name }) => {
+            short_enough("pod.name.namespace", namespace)?;
+            short_enough("pod.name.name", name)?;
+        }
+    }
+    match pod {
         Pod::Uid(uid) if uid.is_empty() => Err(invalid("pod.uid is empty")),
         Pod::Uid(uid) => Ok(Reference::Uid(uid.into())),
         Pod::Name(v1::NamespacedName { namespace, name }) if namespace.is_empty() || name.is_empty() => {
@@ -134,6 +170,7 @@ pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<Pod
 
 /// The id that begins like this, and its pod.
 pub(super) fn find(cache: &Cache, prefix: &str) -> Result<(ObjectId, PodUid), Status> {
+    short_enough("container_id", prefix)?;
     cache.find(prefix).map_err(|error| match error {
         LookUpError::Unknown(_) => Status::not_found(error.to_string()),
         LookUpError::Ambiguous(..) => invalid(error.to_string()),
@@ -148,8 +185,16 @@ pub(super) fn not_found(reference: &Reference) -> Status {
     })
 }
 
+/// The message travels in a header, which has its limits.
 pub(super) fn invalid(message: impl Into<String>) -> Status {
-    Status::invalid_argument(message)
+    Status::invalid_argument(brief(&message.into(), 1000))
+}
+
+fn short_enough(field: &str, name: &str) -> Result<(), Status> {
+    if name.len() <= NAME {
+        return Ok(());
+    }
+    Err(invalid(format!("{field} has a name of {} bytes; allowed are {NAME}", name.len())))
 }
 
 /// A number that this version does not know must not be taken for something else.

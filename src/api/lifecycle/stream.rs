@@ -59,7 +59,7 @@ impl Messages {
             Update::Gap(_) => self.subscriber.gaps.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
-        self.subscriber.sent(message.0.len(), self.watch.position().sequence);
+        self.subscriber.sent(message.0.len());
         message
     }
 }

@@ -86,20 +86,15 @@ impl Waiting {
         let mut watch = feed.watch(request)?;
         loop {
             match watch.next().await? {
-                // Of several pods with this name another one may still be there, whatever has become of this one.
-                Update::Event { .. } if matches!(self.condition, Condition::PodGone) => {
-                    if let Found::Met(position, pod) = self.look(feed)? {
-                        return Ok((position, pod));
-                    }
-                }
+                // What has become of it in between shows in its events only.
                 Update::Event { record, .. }
-                    if self.condition.shown_by(&record.event)
-                        || self.condition.holds(record.pod.as_deref()) =>
+                    if self.is_about(feed.cache(), &record.event)?
+                        && self.condition.met_in(&record.event, record.pod.as_deref()) =>
                 {
                     return Ok((feed.journal().position(record.sequence), record.pod.clone()));
                 }
-                // Some events were left out.
-                Update::SnapshotEnd { .. } => {
+                // It is about an older pod of the same name; or some events were left out.
+                Update::Event { .. } | Update::SnapshotEnd { .. } => {
                     if let Found::Met(position, pod) = self.look(feed)? {
                         return Ok((position, pod));
                     }
@@ -109,19 +104,24 @@ impl Waiting {
         }
     }
 
+    /// Whether an event is about the pod that is meant: of several with a name, the one with the newest sandbox.
+    fn is_about(&self, cache: &Cache, event: &Event) -> Result<bool, Status> {
+        let Reference::Name { .. } = &self.pod else { return Ok(true) };
+        let meant = request::resolve(cache, &self.pod)?;
+        Ok(meant.is_none_or(|uid| uid == event.pod.uid))
+    }
+
     /// Whether it holds now.
     fn look(&self, feed: &Feed) -> Result<Found, Status> {
-        let cache = feed.cache();
-        let (position, pod) = feed.journal().still(|| {
-            let uid = request::resolve(cache, &self.pod)?;
-            Ok::<_, Status>(uid.and_then(|uid| cache.get(&uid)))
-        });
-        let pod = pod?;
-        Ok(if self.condition.holds(pod.as_deref()) {
-            Found::Met(position, pod)
-        } else {
-            Found::NotYet(position)
-        })
+        // What is told from here on is looked at again; so the cache may be younger, but not older.
+        let before = feed.journal().position(feed.journal().head());
+        let uid = request::resolve(feed.cache(), &self.pod)?;
+        let pod = uid.and_then(|uid| feed.cache().get(&uid));
+        if !self.condition.holds(pod.as_deref()) {
+            return Ok(Found::NotYet(before));
+        }
+        let sequence = pod.as_ref().map_or(before.sequence, |pod| pod.sequence.max(before.sequence));
+        Ok(Found::Met(feed.journal().position(sequence), pod))
     }
 }
 
@@ -148,13 +148,16 @@ impl Condition {
         }
     }
 
-    /// Whether an event shows that it has held, even if what came at the same time has ended it again.
-    fn shown_by(&self, event: &Event) -> bool {
-        match self {
-            Condition::Running(target) => event.kind == EventType::ContainerStarted && target.is_of(event),
-            Condition::Exited(target) => event.kind == EventType::ContainerDied && target.is_of(event),
+    /// Whether it holds after an event, or has held at it even if what came at the same time has ended it again.
+    fn met_in(&self, event: &Event, after: Option<&Pod>) -> bool {
+        let shown = match self {
+            Condition::Running(target) => {
+                event.kind == EventType::ContainerStarted && target.is_of(event, after)
+            }
+            Condition::Exited(target) => event.kind == EventType::ContainerDied && target.is_of(event, after),
             _ => false,
-        }
+        };
+        shown || self.holds(after)
     }
 }
 
@@ -170,9 +173,13 @@ impl Target {
         })
     }
 
-    fn is_of(&self, event: &Event) -> bool {
+    /// Whether the event is about it: of several with a name, the newest, unless that is gone already.
+    fn is_of(&self, event: &Event, after: Option<&Pod>) -> bool {
         match self {
-            Target::Name(name) => *event.container_name == **name,
+            Target::Name(name) => {
+                *event.container_name == **name
+                    && self.of(after).is_none_or(|container| container.id == event.id)
+            }
             Target::Id(id) => event.id == *id,
         }
     }

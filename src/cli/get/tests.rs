@@ -147,7 +147,7 @@ async fn fresh_has_the_pod_read() {
         let (text, _) = plegd(&mock, &["pod", name, "--fresh", "-o", "name"]).await;
         assert!(text.contains(name), "{text}");
     }
-    let now = Some(v1::Freshness { freshness: Some(v1::freshness::Freshness::Now(true)) });
+    let now = Some(v1::Freshness { now: true, newer_than: None });
     assert_eq!(mock.gets().len(), 2);
     assert!(mock.gets().into_iter().all(|get| get.freshness == now));
 }
