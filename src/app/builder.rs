@@ -31,10 +31,11 @@ use crate::{
 ///     match update? {
 ///         watch::Update::Pod(pod) => println!("there is {}/{}", pod.identity.namespace, pod.identity.name),
 ///         watch::Update::Event { record, .. } => {
-///             println!("{} {}: {}", record.pod.namespace, record.container_name, record.kind.as_str());
+///             let pod = &record.event.pod;
+///             println!("{}/{} {}: {}", pod.namespace, pod.name, record.container_name, record.kind.as_str());
 ///             // As it is now; and as it is at some moment after this one, from the runtime if need be.
-///             let held = app.cache().get(&record.event.pod.uid);
-///             let fresh = app.fresh().pod(&record.event.pod.uid, app.clock().now()).await?;
+///             let held = app.cache().get(&pod.uid);
+///             let fresh = app.fresh().pod(&pod.uid, app.clock().now()).await?;
 ///         }
 ///         _ => {}
 ///     }
