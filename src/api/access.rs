@@ -3,7 +3,7 @@
 //! A connection belongs to one [`Peer`], of which the kernel (a UNIX socket's credentials) or a certificate that was
 //! verified tells who it is; nothing that a client says of itself counts. What it may do is decided once, when it connects,
 //! by [`Access`], and enforced on each call by [`gate`], before a byte of the request is read. Each request carries its
-//! [`Peer`] in its extensions.
+//! [`Peer`] in its extensions, and the [`Cut`] of its connection.
 //!
 //! # Who is in the group
 //!
@@ -29,6 +29,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
+
+use tokio_util::sync::CancellationToken;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,11 @@ pub struct SocketBits {
     pub mode: u32,
 }
 
+/// Ends a connection at once, with all that is under way in it: for a client that takes nothing of what it is sent, which no
+/// answer reaches.
+#[derive(Clone, Debug, Default)]
+pub struct Cut(CancellationToken);
+
 /// The rules of a server.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -116,6 +123,20 @@ impl fmt::Display for Peer {
                 write!(f, "{address} ({})", names.join(", "))
             }
         }
+    }
+}
+
+// === impl Cut ===
+
+impl Cut {
+    /// Ends the connection.
+    pub fn cut(&self) {
+        self.0.cancel();
+    }
+
+    /// Waits until it is to end.
+    pub(super) async fn made(&self) {
+        self.0.cancelled().await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::{os::unix::process::CommandExt as _, path::Path, process::Command, sync
 use parking_lot::Mutex;
 use plegd::{
     api::{
-        access::{Peer, Principal},
+        access::{Cut, Peer, Principal},
         listen::Patience,
         standard,
     },
@@ -13,7 +13,7 @@ use plegd::{
     metrics::{Call, CallCode, Refusal},
 };
 use tonic::{Code, service::RoutesBuilder};
-use tonic_health::pb::health_server::HealthServer;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient, health_server::HealthServer};
 
 use super::server::*;
 
@@ -108,6 +108,36 @@ async fn every_request_carries_its_peer() {
     assert_eq!(*seen.lock(), Some(Peer::Process { uid, gid, pid }));
 }
 
+#[tokio::test]
+async fn a_service_can_cut_the_connection_of_a_request() {
+    let (reporter, _) = tonic_health::server::health_reporter();
+    let health = tonic_health::server::HealthService::from_health_reporter(reporter);
+    let cutting = HealthServer::with_interceptor(health, |request: tonic::Request<()>| {
+        if request.metadata().contains_key("x-cut") {
+            request.extensions().get::<Cut>().unwrap().cut();
+        }
+        Ok(request)
+    });
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(cutting);
+    let folder = folder();
+    let config = config(&folder);
+    let serving = standard::add(&mut RoutesBuilder::default()).await;
+    let server = Server::of(folder, &config, Patience::default(), routes.routes(), serving).await;
+    let (bystander, channel) = (server.channel().await, server.channel().await);
+    check(&bystander).await.unwrap();
+    let mut client = HealthClient::new(channel);
+    let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    let mut request = tonic::Request::new(HealthCheckRequest::default());
+    request.metadata_mut().insert("x-cut", "1".parse().unwrap());
+    assert!(soon("an end", client.check(request)).await.is_err());
+    // All that is under way in it ends too.
+    assert!(soon("an end", watch.message()).await.is_err());
+    until("only the bystander is left", async || server.metrics.api.connections.get() == 1).await;
+    check(&bystander).await.unwrap();
+}
+
 /// Python, C++, Ruby and PHP name a socket in a way that h2 does not take.
 #[tokio::test]
 async fn a_client_of_grpcs_c_core_is_understood() {
@@ -157,9 +187,7 @@ async fn a_client_of_grpcs_c_core_is_understood() {
 
 #[tokio::test]
 async fn health_follows_the_daemon_and_reflection_knows_plegd() {
-    use tonic_health::pb::{
-        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-    };
+    use tonic_health::pb::health_check_response::ServingStatus;
     let server = Server::start().await;
     let channel = server.channel().await;
     let mut client = HealthClient::new(channel.clone());

@@ -1,7 +1,7 @@
 //! The gate before the services: each call passes it or is refused, and is counted when it ends.
 //!
-//! It knows services and methods by their names only. A call that is let through carries its [`Peer`] in its extensions and
-//! a body that is bounded; until the last byte of its answer it counts for its peer and for its connection.
+//! It knows services and methods by their names only. A call that is let through carries its [`Peer`] and the [`Cut`] of its
+//! connection in its extensions and has a body that is bounded; until the last byte of its answer it counts for its peer and for its connection.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status, service::Routes};
 use tower::{Service, ServiceExt as _};
 
-use super::{Access, Peer, PeerKey, Principals, Rights, Seldom, message::Bounded};
+use super::{Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, message::Bounded};
 use crate::{
     clock::Clock,
     metrics::{Call, Metrics, Refusal},
@@ -55,6 +55,7 @@ pub(in crate::api) struct Entrance {
     services: Routes,
     gate: Arc<Gate>,
     peer: Peer,
+    cut: Cut,
     rights: Rights,
     load: Arc<watch::Sender<Load>>,
 }
@@ -229,15 +230,16 @@ impl Need {
 // === impl Entrance ===
 
 impl Entrance {
-    /// For a connection of `peer`; what goes on in it can be followed.
+    /// For a connection of `peer` that `cut` ends; what goes on in it can be followed.
     pub(in crate::api) fn new(
         services: Routes,
         gate: Arc<Gate>,
         peer: Peer,
+        cut: Cut,
     ) -> (Self, watch::Receiver<Load>) {
         let (load, following) = watch::channel(Load::default());
         let rights = gate.access.rights(&peer);
-        (Self { services, gate, peer, rights, load: Arc::new(load) }, following)
+        (Self { services, gate, peer, cut, rights, load: Arc::new(load) }, following)
     }
 
     /// Who may hold a place, if the call needs one. Watches have a limit of their own.
@@ -274,6 +276,7 @@ where
             }
         }
         request.extensions_mut().insert(self.peer.clone());
+        request.extensions_mut().insert(self.cut.clone());
         // Reflection is a conversation; all others ask once.
         let patience = (call != Call::Reflection).then_some(self.gate.patience);
         let gate = self.gate.clone();

@@ -21,7 +21,7 @@ use crate::{
     api::{
         accept::FAREWELL,
         access::{
-            Peer,
+            Cut, Peer,
             gate::{Entrance, Gate, Load},
         },
     },
@@ -93,27 +93,37 @@ impl Http2 {
     {
         let _counted = Counted::new(&self.gate);
         let log = peer.clone();
-        let (entrance, mut load) = Entrance::new(self.services.clone(), self.gate.clone(), peer);
+        let cut = Cut::default();
+        let (entrance, mut load) = Entrance::new(self.services.clone(), self.gate.clone(), peer, cut.clone());
         let builder = self.builder();
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(entrance));
         let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let whole = async {
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = self.shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                () = silence(&mut load, self.patience.first_request, self.patience.idle) => {
+                    if !load.borrow().begun {
+                        tracing::debug!(peer = %log, "A client was dropped: it has asked for nothing.");
+                        return Ok(());
+                    }
+                    // What it asks for just now is still answered.
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = connection.as_mut() => ended,
+                        () = silence(&mut load, FAREWELL, FAREWELL) => Ok(()),
+                    }
+                }
             }
-            () = silence(&mut load, self.patience.first_request, self.patience.idle) => {
-                if !load.borrow().begun {
-                    tracing::debug!(peer = %log, "A client was dropped: it has asked for nothing.");
-                    return;
-                }
-                // What it asks for just now is still answered.
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = silence(&mut load, FAREWELL, FAREWELL) => Ok(()),
-                }
+        };
+        let ended = tokio::select! {
+            ended = whole => ended,
+            () = cut.made() => {
+                tracing::debug!(peer = %log, "A client was cut off.");
+                Ok(())
             }
         };
         if let Err(error) = ended {
