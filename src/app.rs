@@ -6,14 +6,18 @@
 //! supervisor ─▶ relister ─▶ reader ┘
 //! ```
 
+mod builder;
+
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::builder::Builder;
 use crate::{
     arbiter::Arbiter,
     cache::Cache,
@@ -37,6 +41,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// A running plegd.
 pub struct App {
+    config: Config,
     cache: Cache,
     journal: Journal,
     fresh: Fresh,
@@ -59,9 +64,23 @@ pub enum FreshError {
     Deadline(Duration),
 }
 
+/// What a part that fails takes with it: half a plegd would serve what is no longer true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnFailure {
+    /// The process, for whoever started it to start it again.
+    EndProcess,
+    /// The other parts.
+    StopApp,
+}
+
 // === impl App ===
 
 impl App {
+    /// For a program that follows the runtime itself.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
     /// Starts to follow the runtime behind `link`. Must be called in a tokio runtime.
     pub fn start(config: &Config, link: Link, clock: Clock) -> Self {
         Self::start_with_receiver_on(&Handle::current(), config, link, clock)
@@ -74,6 +93,16 @@ impl App {
         config: &Config,
         link: Link,
         clock: Clock,
+    ) -> Self {
+        Self::assemble(receiver_runtime, config, link, clock, OnFailure::EndProcess)
+    }
+
+    fn assemble(
+        receiver_runtime: &Handle,
+        config: &Config,
+        link: Link,
+        clock: Clock,
+        on_failure: OnFailure,
     ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let health = Health::new(clock.clone());
@@ -134,6 +163,7 @@ impl App {
             heartbeat: health.heartbeat("supervisor", STUCK_AFTER),
             situation,
         };
+        let spawn = |runtime: &Handle, task| spawn(&tasks, runtime, &stop, on_failure, task);
         let rhythm = Rhythm { period, max_period: config.relist.max_period, jitter: config.relist.jitter };
         if config.stream.enabled {
             let heartbeat = health.heartbeat("receiver", STUCK_AFTER);
@@ -146,7 +176,7 @@ impl App {
                 clock.clone(),
                 metrics.clone(),
             );
-            spawn(&tasks, receiver_runtime, &stop, receiver.run(stop.clone()));
+            spawn(receiver_runtime, receiver.run(stop.clone()).boxed());
         } else {
             let off = "switched off by stream.enabled = false";
             signs.stream.bad(off);
@@ -160,8 +190,8 @@ impl App {
             began: clock.now(),
         };
         let here = &Handle::current();
-        spawn(&tasks, here, &stop, settler.run(queue));
-        spawn(&tasks, here, &stop, reader.run(stop.clone()));
+        spawn(here, settler.run(queue).boxed());
+        spawn(here, reader.run(stop.clone()).boxed());
         let wires = Wires {
             relister,
             arbiter,
@@ -172,10 +202,16 @@ impl App {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        spawn(&tasks, here, &stop, Supervisor::new(wires, signs, rhythm).run(stop.clone()));
+        spawn(here, Supervisor::new(wires, signs, rhythm).run(stop.clone()).boxed());
         tasks.close();
         let fresh = Fresh::new(cache.clone(), reads, clock.clone());
-        Self { cache, journal, fresh, health, metrics, situation: situations, clock, stop, tasks }
+        let config = config.clone();
+        Self { config, cache, journal, fresh, health, metrics, situation: situations, clock, stop, tasks }
+    }
+
+    /// The configuration that it was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The cache.
@@ -314,12 +350,13 @@ impl Settler {
     }
 }
 
-/// A task that panics ends the process: half a plegd would serve what is no longer true.
+/// A task that panics ends the others with it.
 fn spawn(
     tasks: &TaskTracker,
     runtime: &Handle,
     stop: &CancellationToken,
-    task: impl Future<Output = ()> + Send + 'static,
+    on_failure: OnFailure,
+    task: BoxFuture<'static, ()>,
 ) {
     let stop = stop.clone();
     let task = tasks.spawn_on(task, runtime);
@@ -331,7 +368,9 @@ fn spawn(
                 "A part of plegd has failed; it ends, and must be started again: this is a bug in plegd."
             );
             stop.cancel();
-            std::process::exit(70);
+            if on_failure == OnFailure::EndProcess {
+                std::process::exit(70);
+            }
         }
     });
 }

@@ -162,6 +162,26 @@ impl Config {
         text
     }
 
+    /// Whether each value is one that a file could give, and none contradicts another: for a configuration that a program
+    /// has made itself.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut checked = Config::default();
+        let refused = |key: &Key| {
+            let text = key.text(self);
+            let why = (key.set)(&mut checked, &text).err()?;
+            Some(format!("{} = {text}: {why}. Allowed: {}", key.path(), key.allowed()))
+        };
+        let mut messages: Vec<String> = KEYS.iter().filter_map(refused).collect();
+        messages.extend(self.contradictions().into_iter().map(|(_, message)| message));
+        let problems: Vec<Problem> =
+            messages.into_iter().map(|message| Problem { place: Place::Program, message }).collect();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+    }
+
     /// What is wrong with keys that are each fine alone; each problem with the key to blame.
     fn contradictions(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();

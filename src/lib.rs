@@ -43,10 +43,12 @@
 //!
 //! # Embedding
 //!
-//! [`app::App::start`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::watch`] subscribes,
-//! [`app::App::pod_newer_than`] waits for fresh state.
+//! [`app::App::builder`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::watch`] subscribes,
+//! [`app::App::fresh`] waits for fresh state, and [`api::grpc::Grpc::embedded`] serves it all to others. See
+//! `examples/embedded.rs`.
 //!
-//! A program beside a running plegd uses [`client`] instead, and needs neither root nor the runtime's socket.
+//! A program beside a running plegd uses [`client`] instead, and needs neither root nor the runtime's socket. See the other
+//! files in `examples/`.
 
 pub mod api;
 pub mod app;

@@ -34,6 +34,8 @@ pub(crate) struct Daemon {
     log: Log,
     spawned: Mono,
     clock: Clock,
+    /// Where its own socket is.
+    _folder: tempfile::TempDir,
 }
 
 /// Whether it prints its events.
@@ -78,6 +80,7 @@ impl Daemon {
         // An empty file, so that the machine's own configuration does not count.
         command.env_clear().args(["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0"]);
         command.args(["--runtime-endpoint", endpoint, "--log-format", "json"]);
+        let folder = tempfile::tempdir().context("a folder for plegd's socket")?;
         // Served, since that is part of what is measured, but where no other plegd of this machine is.
         command.env("PLEGD_API_SOCKET", folder.path().join("plegd.sock"));
         if print == Print::Json {
@@ -109,7 +112,7 @@ impl Daemon {
                 behind.push(&line);
             }
         });
-        Ok(Self { child, http, told, log, spawned, clock: clock.clone() })
+        Ok(Self { child, http, told, log, spawned, clock: clock.clone(), _folder: folder })
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {

@@ -1,6 +1,12 @@
 //! The gRPC server: all services over the sockets that are bound.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,6 +20,7 @@ use super::{
     introspection::{Introspection, SetLogLevel},
     lifecycle::Lifecycle,
     listen::Listening,
+    node_name,
     server::{
         introspection_service_server::IntrospectionServiceServer,
         pod_lifecycle_service_server::PodLifecycleServiceServer,
@@ -43,7 +50,7 @@ impl Grpc {
         let config = &loaded.config.api;
         let metrics = app.metrics().clone();
         let (feed, relay) = app.feed().relayed();
-        let node = Node { name: node_name(&config.node_name) };
+        let node = Node { name: node_name(config) };
         let subscribers = Subscribers::new(config.subscribers);
         let lifecycle = Lifecycle::new(
             feed.clone(),
@@ -53,6 +60,7 @@ impl Grpc {
             config.reads_per_second,
             metrics.clone(),
         );
+        report_lag(&metrics, &subscribers, &feed);
         let started_at = app.clock().now_both().1;
         let introspection = Introspection::new(
             feed.clone(),
@@ -66,6 +74,22 @@ impl Grpc {
         let message_bytes = config.message_bytes.0;
         let stop = app.stop_token();
         Self { lifecycle, introspection, message_bytes, feed, metrics, relay: Box::pin(relay), stop }
+    }
+
+    /// The services of a plegd that is embedded in another program, whose log is not plegd's to change.
+    ///
+    /// ```no_run
+    /// # use plegd::{api::{grpc::Grpc, listen::Listening}, app::App};
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::builder().configure(|it| it.api.socket = Some("/run/agent/pods.sock".into())).start()?;
+    /// let listening = Listening::bind(&app.config().api).await?;
+    /// let serving = tokio::spawn(Grpc::embedded(&app).serve(listening));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn embedded(app: &App) -> Self {
+        let not_ours = "the log belongs to the program that plegd is embedded in";
+        Self::new(app, &Loaded::of_program(app.config().clone()), Arc::new(move |_| Err(not_ours.into())))
     }
 
     /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the
@@ -110,6 +134,16 @@ impl Grpc {
     }
 }
 
+fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
+    let (subscribers, journal) = (subscribers.clone(), feed.journal().clone());
+    metrics.on_scrape(Box::new(move |metrics| {
+        let head = journal.head();
+        let lag = |sent: &AtomicU64| head.saturating_sub(sent.load(Ordering::Relaxed));
+        let longest = subscribers.list().iter().map(|subscriber| lag(&subscriber.sequence)).max();
+        metrics.journal.max_lag.set(i64::try_from(longest.unwrap_or_default()).unwrap_or(i64::MAX));
+    }));
+}
+
 /// Says in gRPC's health what `/readyz` says over HTTP.
 async fn follow(feed: Feed, serving: Serving, stop: CancellationToken) {
     let mut situation = feed.situation().clone();
@@ -125,13 +159,4 @@ async fn follow(feed: Feed, serving: Serving, stop: CancellationToken) {
     }
     stop.cancelled().await;
     serving.set(false).await;
-}
-
-/// As configured, or what the machine calls itself.
-fn node_name(configured: &str) -> String {
-    if configured.is_empty() {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    } else {
-        configured.to_owned()
-    }
 }

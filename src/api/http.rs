@@ -67,13 +67,13 @@ pub enum HttpError {
     },
     /// The system does not allow it, or has no means left.
     #[error(
-        "cannot listen on the HTTP address {address}: {source}; choose another with --http-address (\"off\" for none)"
+        "cannot listen on the HTTP address {address}: {error}; choose another with --http-address (\"off\" for none)"
     )]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -92,10 +92,10 @@ pub struct Served {
 ///
 /// With a sentence that names the address and says what to do.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HttpError::AddressTaken { address },
         io::ErrorKind::AddrNotAvailable => HttpError::AddressNotHere { address },
-        _ => HttpError::Bind { address, source },
+        _ => HttpError::Bind { address, error },
     })
 }
 

@@ -7,6 +7,7 @@
 //! Past `api.connections` a connection is accepted and closed at once rather than left waiting: its client then gets
 //! UNAVAILABLE and can say so, instead of hanging.
 
+mod authority;
 mod connection;
 mod error;
 mod tls;
@@ -212,10 +213,10 @@ impl Tcp {
             }
             _ => return Err(ListenError::Unprotected { address }),
         };
-        let failed = |source: io::Error| match source.kind() {
+        let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => ListenError::AddressTaken { address },
             io::ErrorKind::AddrNotAvailable => ListenError::AddressNotHere { address },
-            _ => ListenError::Bind { address, source },
+            _ => ListenError::Bind { address, error },
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

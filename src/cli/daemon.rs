@@ -115,7 +115,7 @@ impl Daemon {
                 let _ = task.await;
             }
             // What was told until now is printed, if somebody reads it.
-            if printed.is_none() {
+            if printed.is_none() && self.printing.is_some() {
                 printed = Some(ended(&mut self.printing).await);
             }
         };
@@ -126,7 +126,7 @@ impl Daemon {
     }
 }
 
-/// How printing has ended; never, if nothing is printed and nobody stops.
+/// How printing has ended; never, if nothing is printed.
 async fn ended(printing: &mut Option<oneshot::Receiver<io::Result<()>>>) -> io::Result<()> {
     match printing {
         Some(printing) => printing.await.unwrap_or(Ok(())),

@@ -27,6 +27,8 @@ pub enum Place {
     Variable(String),
     /// A flag of the command line.
     Flag(String),
+    /// The program that plegd is embedded in.
+    Program,
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -64,6 +66,7 @@ impl Place {
             Place::File(_, line) => (1, line.unwrap_or_default(), ""),
             Place::Variable(name) => (2, 0, name),
             Place::Flag(name) => (3, 0, name),
+            Place::Program => (4, 0, ""),
         }
     }
 }
@@ -76,6 +79,7 @@ impl fmt::Display for Place {
             Place::File(path, None) => write!(f, "{}", path.display()),
             Place::Variable(name) => write!(f, "environment variable {name}"),
             Place::Flag(name) => write!(f, "flag {name}"),
+            Place::Program => f.write_str("program"),
         }
     }
 }

@@ -221,6 +221,16 @@ impl Inputs {
 // === impl Loaded ===
 
 impl Loaded {
+    /// A configuration that a program has made itself.
+    pub fn of_program(config: Config) -> Self {
+        let default = Config::default();
+        let origin = |key: &Key| match key.text(&config) == key.text(&default) {
+            true => Place::Default,
+            false => Place::Program,
+        };
+        Self { origins: KEYS.iter().map(origin).collect(), file: None, config }
+    }
+
     /// Each key with where its value comes from, in the order of the reference.
     pub fn origins(&self) -> impl Iterator<Item = (&'static Key, &Place)> {
         KEYS.iter().zip(&self.origins)

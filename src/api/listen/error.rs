@@ -33,7 +33,7 @@ pub enum ListenError {
     },
     /// A step on the way failed.
     #[error(
-        "cannot {step} {path}: {source}; see to it that plegd's user may, or choose another path with api.socket (\"off\" for none)"
+        "cannot {step} {path}: {error}; see to it that plegd's user may, or choose another path with api.socket (\"off\" for none)"
     )]
     Socket {
         /// What was tried.
@@ -41,7 +41,7 @@ pub enum ListenError {
         /// With what.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// No such group.
     #[error(
@@ -52,16 +52,16 @@ pub enum ListenError {
         name: String,
     },
     /// The groups cannot be read.
-    #[error("cannot look up the group {name:?} in /etc/group: {source}; give its number in api.socket_group")]
+    #[error("cannot look up the group {name:?} in /etc/group: {error}; give its number in api.socket_group")]
     Groups {
         /// The group.
         name: String,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The group is not plegd's to give.
     #[error(
-        "cannot give the socket {path} to group {gid}: {source}; run plegd as root or as a member of that group, \
+        "cannot give the socket {path} to group {gid}: {error}; run plegd as root or as a member of that group, \
          or leave api.socket_group empty"
     )]
     Group {
@@ -70,7 +70,7 @@ pub enum ListenError {
         /// The group's number.
         gid: u32,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// Somebody else listens there.
     #[error(
@@ -91,13 +91,13 @@ pub enum ListenError {
     },
     /// The system does not allow it, or has no means left.
     #[error(
-        "cannot listen on the gRPC address {address}: {source}; choose another with api.tcp_address (\"off\" for none)"
+        "cannot listen on the gRPC address {address}: {error}; choose another with api.tcp_address (\"off\" for none)"
     )]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// TCP without TLS where it is not allowed.
     #[error(
@@ -117,14 +117,14 @@ pub enum ListenError {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Not there, or not for plegd's user.
-    #[error("cannot read {path}, which {key} names: {source}; see to it that plegd's user may")]
+    #[error("cannot read {path}, which {key} names: {error}; see to it that plegd's user may")]
     Unreadable {
         /// Which of the keys.
         key: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// Not PEM, or nothing of the kind in it.
     #[error("{path}, which {key} names, has no {wanted} in it as PEM ({why}); write it as -----BEGIN …-----")]

@@ -61,13 +61,13 @@ struct SocketFile {
 
 impl Socket {
     pub(super) async fn bind(path: &Path, mode: u32, group: &SocketGroup) -> Result<Self, ListenError> {
-        let failed = |step| move |source| ListenError::Socket { step, path: path.into(), source };
+        let failed = |step| move |error| ListenError::Socket { step, path: path.into(), error };
         let gid = gid(group)?;
         let folder = path.parent().unwrap_or(Path::new("/"));
-        make_folder(folder).map_err(|source| ListenError::Socket {
+        make_folder(folder).map_err(|error| ListenError::Socket {
             step: "make the socket's folder",
             path: folder.into(),
-            source,
+            error,
         })?;
         let _lock = lock(folder).await?;
         clear(path).await?;
@@ -75,11 +75,7 @@ impl Socket {
         let socket = UnixSocket::new_stream().map_err(failed("make the socket"))?;
         socket.bind(path).map_err(failed("make the socket"))?;
         let file = SocketFile::of(path).map_err(failed("look at the socket"))?;
-        chown(path, None, Some(gid)).map_err(|source| ListenError::Group {
-            path: path.into(),
-            gid,
-            source,
-        })?;
+        chown(path, None, Some(gid)).map_err(|error| ListenError::Group { path: path.into(), gid, error })?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .map_err(failed("set the mode of the socket"))?;
         let listener = socket.listen(BACKLOG).map_err(failed("listen on the socket"))?;
@@ -104,7 +100,7 @@ fn gid(group: &SocketGroup) -> Result<u32, ListenError> {
         SocketGroup::Own => Ok(rustix::process::getegid().as_raw()),
         SocketGroup::Number(gid) => Ok(*gid),
         SocketGroup::Name(name) => gid_of(Path::new(GROUPS), name)
-            .map_err(|source| ListenError::Groups { name: name.clone(), source })?
+            .map_err(|error| ListenError::Groups { name: name.clone(), error })?
             .ok_or_else(|| ListenError::NoGroup { name: name.clone() }),
     }
 }
@@ -126,8 +122,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 async fn lock(folder: &Path) -> Result<File, ListenError> {
-    let failed =
-        |source| ListenError::Socket { step: "open the socket's folder", path: folder.into(), source };
+    let failed = |error| ListenError::Socket { step: "open the socket's folder", path: folder.into(), error };
     let file = File::open(folder).map_err(failed)?;
     let locked = async {
         loop {
@@ -146,7 +141,7 @@ async fn lock(folder: &Path) -> Result<File, ListenError> {
 
 /// Sees to it that nothing is at `path`: a stale socket is removed, and all else an error.
 async fn clear(path: &Path) -> Result<(), ListenError> {
-    let failed = |step| move |source| ListenError::Socket { step, path: path.into(), source };
+    let failed = |step| move |error| ListenError::Socket { step, path: path.into(), error };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("look at")(error)),

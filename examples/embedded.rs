@@ -1,0 +1,55 @@
+//! Follows the container runtime inside the program itself: no plegd runs beside it.
+//!
+//! ```console
+//! # cargo run --example embedded                                        # the node's own runtime, as root
+//! # cargo run --example embedded -- /run/containerd/containerd.sock
+//! ```
+//!
+//! `plegd demo` says where its simulated runtime listens, which does as well. An agent that runs where a plegd does should
+//! ask that one (see the other examples): every program that follows the runtime costs it, and needs its root socket.
+
+use std::pin::pin;
+
+use futures::StreamExt as _;
+use plegd::{
+    app::App,
+    model::EventType,
+    watch::{Filter, Request, Update},
+};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut builder = App::builder();
+    if let Some(endpoint) = std::env::args().nth(1) {
+        builder = builder.endpoint(endpoint.parse().map_err(anyhow::Error::msg)?);
+    }
+    let app = builder.start()?;
+
+    // A snapshot, as soon as everything has been listed, then what changes.
+    let filter = Filter { containers_only: true, ..Filter::default() };
+    let request = Request { filter, wait_ready: true, ..Request::default() };
+    let mut updates = pin!(app.watch(request)?.into_stream());
+    loop {
+        let update = tokio::select! {
+            update = updates.next() => update,
+            interrupted = tokio::signal::ctrl_c() => break interrupted?,
+        };
+        match update {
+            Some(Ok(Update::SnapshotEnd { pods, position })) => println!("{pods} pods as of {position}"),
+            Some(Ok(Update::Event { record, .. })) if record.kind == EventType::ContainerDied => {
+                // What is held now may be newer than what the event tells; `record.pod` is the pod right after it.
+                let now = app.cache().get(&record.event.pod.uid).map_or(0, |pod| pod.containers.len());
+                let (pod, container) = (&record.event.pod, &record.container_name);
+                let code = record.exit_code.map_or("an unknown code".into(), |code| format!("code {code}"));
+                println!("{}/{} {container} died with {code}; the pod has {now}", pod.namespace, pod.name);
+            }
+            // Events were left out, as this loop was too slow: the snapshot that follows replaces what was known.
+            Some(Ok(Update::Gap(gap))) => println!("missed something from {} on", gap.from),
+            Some(Ok(_)) => {}
+            Some(Err(ended)) => return Err(ended.into()),
+            None => break,
+        }
+    }
+    app.stop().await;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Which containers' logs to tail: opens each as it starts, reads it to its end as it dies, forgets it as it is removed.
+//!
+//! ```console
+//! $ cargo run --example log_shipper                                     # the plegd of this node
+//! $ cargo run --example log_shipper -- unix:///run/plegd/plegd.sock /var/lib/shipper/state
+//! ```
+//!
+//! It says what it would do. What it has done, and the position up to which, it keeps in a file (by default
+//! `log_shipper.state` here), so that it goes on where it was when it is started again: what has come and gone in between
+//! is told then. If plegd no longer holds that, or is another one, the snapshot that comes instead says what is left.
+
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
+
+use plegd::{
+    api::v1,
+    client::{Address, Client, Since, Update, WatchOptions},
+    model::Position,
+};
+
+/// The logs, and the position up to which they are known.
+struct Shipper {
+    file: PathBuf,
+    position: Option<Position>,
+    logs: BTreeMap<String, Log>,
+}
+
+/// The log of one container.
+#[derive(Clone, Copy, PartialEq)]
+enum Log {
+    Open,
+    Done,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().map_or(Ok(Address::default()), |text| text.parse::<Address>())?;
+    let mut shipper = Shipper::load(arguments.next().unwrap_or("log_shipper.state".into()).into())?;
+    let since = shipper.position.map_or(Since::Snapshot, Since::After);
+    let mut watch = Client::lazy(&address).watch(WatchOptions {
+        since,
+        detail: v1::Detail::Pod,
+        ..WatchOptions::named("log-shipper")
+    });
+    let mut snapshot: Vec<v1::Pod> = Vec::new();
+    while let Some(update) = watch.next().await {
+        match update? {
+            Update::Connected(_) => snapshot.clear(),
+            Update::Resumed { after, .. } => println!("resume after {after}"),
+            Update::Gap(_) => {
+                println!("gap: look at all pods");
+                snapshot.clear();
+            }
+            Update::Pod(pod) => snapshot.push(pod),
+            Update::SnapshotEnd { position, .. } => {
+                let there: Vec<&str> =
+                    snapshot.iter().flat_map(|pod| &pod.containers).map(|it| it.id.as_str()).collect();
+                let gone = shipper.logs.keys().filter(|id| !there.contains(&id.as_str()));
+                gone.cloned().collect::<Vec<_>>().iter().for_each(|id| shipper.forget(id));
+                snapshot.drain(..).for_each(|pod| shipper.look_at(&pod));
+                shipper.save(position)?;
+            }
+            Update::Event { event, position, .. } => {
+                // The pod has all that the event says, and says it right where an earlier one was wrong.
+                if let Some(pod) = &event.pod_status {
+                    shipper.look_at(pod);
+                }
+                if event.r#type() == v1::EventType::ContainerRemoved {
+                    shipper.forget(&event.container_id);
+                }
+                shipper.save(position)?;
+            }
+            Update::Bookmark(position) => shipper.save(position)?,
+            Update::Reconnecting { why, .. } => eprintln!("{why}"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+// === impl Shipper ===
+
+impl Shipper {
+    /// Does what there is to do about each container of a pod. Whoever is told of it twice does nothing the second time.
+    fn look_at(&mut self, pod: &v1::Pod) {
+        for container in pod.containers.iter().filter(|container| container.started_at.is_some()) {
+            let ended = container.state() == v1::ContainerState::Exited;
+            let before = self.logs.insert(container.id.clone(), if ended { Log::Done } else { Log::Open });
+            if before.is_none() {
+                println!("open {}", path(pod, container));
+            }
+            if ended && before != Some(Log::Done) {
+                println!("read to the end {}", path(pod, container));
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        match self.logs.remove(id) {
+            Some(Log::Open) => println!("read what is left of {id:.13} and forget it"),
+            Some(Log::Done) => println!("forget {id:.13}"),
+            None => {}
+        }
+    }
+
+    fn load(file: PathBuf) -> anyhow::Result<Self> {
+        let text = match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read?,
+        };
+        let mut lines = text.lines();
+        let position = lines.next().map(str::parse).transpose()?;
+        let log = |line: &str| match line.split_once(' ') {
+            Some(("open", id)) => Some((id.to_owned(), Log::Open)),
+            Some(("done", id)) => Some((id.to_owned(), Log::Done)),
+            _ => None,
+        };
+        Ok(Self { file, position, logs: lines.filter_map(log).collect() })
+    }
+
+    /// After what it tells of has been done: a crash in between does something twice, and leaves nothing out.
+    fn save(&mut self, position: Position) -> io::Result<()> {
+        self.position = Some(position);
+        let word = |log| if log == Log::Open { "open" } else { "done" };
+        let logs: String = self.logs.iter().map(|(id, log)| format!("{} {id}\n", word(*log))).collect();
+        let new = self.file.with_extension("new");
+        fs::write(&new, format!("{position}\n{logs}"))?;
+        fs::rename(&new, &self.file)
+    }
+}
+
+/// Where the kubelet has the runtime write it.
+fn path(pod: &v1::Pod, container: &v1::Container) -> String {
+    let v1::PodIdentity { uid, namespace, name } = pod.identity.clone().unwrap_or_default();
+    format!("/var/log/pods/{namespace}_{name}_{uid}/{}/{}.log", container.name, container.attempt)
+}
