@@ -1,5 +1,7 @@
 //! The pod lifecycle service over gRPC, one promise each: what it answers and with which status it refuses.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The introspection service over a UNIX socket, as an operator meets it: who watches, and what may be done about it.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};

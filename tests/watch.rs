@@ -1,5 +1,7 @@
 //! Watches within the process, one promise each: where they begin, what they tell, what becomes of slow ones.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};

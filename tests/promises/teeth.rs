@@ -80,17 +80,12 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
         lagging
     }),
     ("a pod is not in the snapshot", &[SnapshotExact], |it, _| {
-        at(
-            it,
-            |items, n| whole_snapshot(items, n),
-            |items, n| {
-                items.remove(n);
-                if let Some(Item::SnapshotEnd { pods, .. }) = items[n..].iter_mut().find(|item| !is_pod(item))
-                {
-                    *pods -= 1;
-                }
-            },
-        )
+        at(it, whole_snapshot, |items, n| {
+            items.remove(n);
+            if let Some(Item::SnapshotEnd { pods, .. }) = items[n..].iter_mut().find(|item| !is_pod(item)) {
+                *pods -= 1;
+            }
+        })
     }),
     ("pods are counted wrong", &[SnapshotExact], |it, _| {
         at(
