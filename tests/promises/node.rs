@@ -2,22 +2,20 @@
 
 use std::{io, sync::Arc};
 
-use futures::stream;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use plegd::{
-    api::grpc::Grpc,
     app::App,
     client::Client,
     clock::Clock,
-    config::{Config, Inputs, load},
+    config::Config,
     journal::{Cursor, Record},
     sim::{Profile, SimRuntime},
     watch::Feed,
 };
 use tokio::{
     io::DuplexStream,
-    sync::{mpsc, watch},
+    sync::watch,
     task::{AbortHandle, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,7 +23,7 @@ use tonic::transport::{Channel, Uri};
 
 use super::{
     record::{Run, Told},
-    support::{NOON, link},
+    support::{NOON, link, pipes::Pipes},
 };
 
 /// What a client may be sent ahead of reading it: little, so that it is easily too slow.
@@ -44,7 +42,7 @@ pub struct Node {
 #[derive(Clone)]
 pub struct Serving {
     pub feed: Feed,
-    pipes: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    pipes: Pipes,
 }
 
 struct Running {
@@ -85,13 +83,7 @@ impl Node {
         let mut config = Config::default();
         (config.http.address, config.journal.events) = (None, self.capacity);
         let app = App::start(&config, link(&self.sim), Clock::simulated(self.sim.clock().wall()).0);
-        let mut loaded = load(&Inputs::default()).expect("the defaults");
-        loaded.config = config;
-        let grpc = Grpc::new(&app, &loaded, Arc::new(|level| Ok(level.clone())));
-        let (pipes, incoming) = mpsc::unbounded_channel();
-        let incoming =
-            stream::unfold(incoming, |mut incoming| async { Some((incoming.recv().await?, incoming)) });
-        let server = tokio::spawn(grpc.serve_pipes(incoming));
+        let (pipes, server) = Pipes::serve(&app, config);
         let over = CancellationToken::new();
         let reference = tokio::spawn(reference(app.journal().cursor(0), over.clone()));
         self.now.send_replace(Some(Serving { feed: app.feed(), pipes }));
@@ -155,12 +147,11 @@ impl Cables {
     fn connect(&self, finding: &Finding) -> io::Result<DuplexStream> {
         let serving = finding.borrow().clone().ok_or(io::ErrorKind::ConnectionRefused)?;
         let (here, mut near) = tokio::io::duplex(1 << 14);
-        let (mut far, there) = tokio::io::duplex(1 << 14);
+        let mut far = serving.pipes.connect()?;
         let pipe = tokio::spawn(async move {
             let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
         });
         self.0.lock().push(pipe.abort_handle());
-        serving.pipes.send(Ok(there)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
         Ok(here)
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses what it needs")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod pipes;
 pub mod truth;
 
 use std::{sync::Arc, time::Duration};

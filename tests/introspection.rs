@@ -1,0 +1,155 @@
+//! The introspection service over a UNIX socket, as an operator meets it: who watches, and what may be done about it.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use plegd::{
+    api::{grpc::Grpc, listen::Listening, v1},
+    client::{Address, Client, Since, Update, WatchOptions},
+    config::{Config, Filter, Value as _},
+    sim::Profile,
+};
+use support::{World, pipes::loaded};
+use tokio::{task::JoinHandle, time::timeout};
+use tonic::Code;
+
+/// Far more than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A plegd with its socket, in real time.
+struct Served {
+    world: World,
+    client: Client,
+    level: Arc<Mutex<Filter>>,
+    server: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("plegd.sock");
+        let mut config = Config::default();
+        (config.api.socket, config.journal.events) = (Some(socket.clone()), 77);
+        let world = World::new(Profile::CONTAINERD_2_1);
+        let listening = Listening::bind(&config.api).await.expect("a socket");
+        let level = Arc::new(Mutex::new(Filter::info()));
+        let in_force = level.clone();
+        let set = Arc::new(move |level: &Filter| Ok(std::mem::replace(&mut *in_force.lock(), level.clone())));
+        let server = tokio::spawn(Grpc::new(&world.app, &loaded(config), set).serve(listening));
+        let client = Client::connect(&Address::Unix(socket)).await.expect("it listens");
+        Self { world, client, level, server, _folder: folder }
+    }
+
+    /// Watches, and is ready when this returns.
+    async fn watching(&self, name: &str, filter: v1::Filter) -> plegd::client::Watch {
+        let options = WatchOptions { since: Since::Now, filter, ..WatchOptions::named(name) };
+        let mut watch = self.client.watch(options);
+        let hello = timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update");
+        assert!(matches!(hello, Ok(Update::Connected(_))), "{hello:?}");
+        watch
+    }
+
+    async fn subscribers(&self) -> v1::ListSubscribersResponse {
+        let request = v1::ListSubscribersRequest {};
+        self.client.call(self.client.introspection().list_subscribers(request)).await.expect("a list")
+    }
+}
+
+#[tokio::test]
+async fn subscribers_are_listed_with_who_they_are_and_how_far_they_are() {
+    let mut it = Served::start().await;
+    assert_eq!(it.subscribers().await.subscribers.len(), 0);
+    let filter =
+        v1::Filter { namespaces: vec!["default".into()], containers_only: true, ..Default::default() };
+    let mut watch = it.watching("agent", filter).await;
+    let second = it.watching("other", v1::Filter::default()).await;
+    let pod = it.world.pod();
+    it.world.create(&pod, "c");
+    loop {
+        let next =
+            timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("it goes on");
+        if matches!(next, Update::Event { .. }) {
+            break;
+        }
+    }
+    let answer = it.subscribers().await;
+    let [first, other] = &answer.subscribers[..] else { panic!("two: {answer:?}") };
+    assert_eq!((first.client_name.as_str(), other.client_name.as_str()), ("agent", "other"));
+    assert_eq!(first.filter, "namespace=default containers-only");
+    assert_eq!((first.detail(), first.slow_policy()), (v1::Detail::Event, v1::SlowPolicy::Resync));
+    assert!(first.events >= 1 && first.bytes > 0 && first.gaps == 0 && first.id < other.id, "{first:?}");
+    let (head, position) = (answer.head.expect("a head"), first.position.expect("a position"));
+    assert_eq!((head.epoch, head.sequence - position.sequence), (position.epoch, first.lag));
+    let Some(v1::peer::Peer::Process(process)) = first.peer.clone().and_then(|peer| peer.peer) else {
+        panic!("a process: {:?}", first.peer)
+    };
+    assert_eq!(process.pid, Some(std::process::id() as i32));
+    assert_eq!(process.uid, rustix::process::geteuid().as_raw());
+    // Whoever goes leaves the list.
+    drop(second);
+    let alone = async { while it.subscribers().await.subscribers.len() > 1 {} };
+    timeout(DEADLINE, alone).await.expect("in time");
+}
+
+#[tokio::test]
+async fn a_subscriber_that_is_disconnected_is_aborted_and_comes_back_without_loss() {
+    let mut it = Served::start().await;
+    let mut watch = it.watching("agent", v1::Filter::default()).await;
+    let request = v1::WatchRequest { start: v1::Start::Now.into(), ..Default::default() };
+    let mut raw = it.client.lifecycle().watch(request).await.expect("a watch").into_inner();
+    raw.message().await.expect("hello");
+    let mut introspection = it.client.introspection();
+    for subscriber in it.subscribers().await.subscribers {
+        let request = v1::DisconnectSubscriberRequest { id: subscriber.id };
+        introspection.disconnect_subscriber(request).await.expect("it was there");
+        let again = async {
+            while introspection.disconnect_subscriber(request).await.is_ok() {}
+            introspection.disconnect_subscriber(request).await.expect_err("gone").code()
+        };
+        assert_eq!(timeout(DEADLINE, again).await.expect("in time"), Code::NotFound);
+    }
+    let aborted = loop {
+        match timeout(DEADLINE, raw.message()).await.expect("in time") {
+            Ok(message) => assert!(message.is_some()),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(aborted.code(), Code::Aborted);
+    let pod = it.world.pod();
+    let (mut resumed, mut told) = (false, Vec::new());
+    while told.is_empty() {
+        match timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("it goes on")
+        {
+            Update::Resumed { .. } => resumed = true,
+            Update::Event { event, .. } => told.push((event.sequence, event.container_id)),
+            Update::Gap(gap) => panic!("{gap:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!((resumed, told), (true, vec![(1, pod.sandbox.clone())]));
+}
+
+#[tokio::test]
+async fn the_status_the_configuration_and_the_log_are_at_hand() {
+    let it = Served::start().await;
+    let _watch = it.watching("agent", v1::Filter::default()).await;
+    let mut introspection = it.client.introspection();
+    let status = introspection.get_status(v1::GetStatusRequest {}).await.expect("a status").into_inner();
+    assert!(status.ready && status.version == plegd::version::VERSION);
+    assert_eq!(status.runtime.expect("known").name, "containerd");
+    assert_eq!(status.journal.expect("a journal").subscribers, 1);
+    let config = introspection.get_config(v1::GetConfigRequest {}).await.expect("it").into_inner();
+    assert!(config.toml.contains("events = 77"), "{}", config.toml);
+    let set = |level: &str| v1::SetLogLevelRequest { level: level.into() };
+    let previous = introspection.set_log_level(set("debug")).await.expect("it is set").into_inner().previous;
+    assert_eq!((previous.as_str(), it.level.lock().text()), ("info", "debug".into()));
+    let refused = introspection.set_log_level(set("loud")).await.expect_err("no level");
+    assert_eq!((refused.code(), it.level.lock().text()), (Code::InvalidArgument, "debug".into()));
+    it.world.app.stop().await;
+    timeout(DEADLINE, it.server).await.expect("in time").expect("no panic");
+}
