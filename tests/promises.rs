@@ -98,7 +98,7 @@ fn watches_within_the_process_keep_all_promises() {
 
 #[test]
 fn watches_over_grpc_keep_all_promises() {
-    keep_all_promises(1001..1011, REMOTE);
+    keep_all_promises(1001..1009, REMOTE);
 }
 
 #[test]
