@@ -24,6 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Served {
     world: World,
     client: Client,
+    address: Address,
     level: Arc<Mutex<Filter>>,
     server: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -41,8 +42,9 @@ impl Served {
         let in_force = level.clone();
         let set = Arc::new(move |level: &Filter| Ok(std::mem::replace(&mut *in_force.lock(), level.clone())));
         let server = tokio::spawn(Grpc::new(&world.app, &loaded(config), set).serve(listening));
-        let client = Client::connect(&Address::Unix(socket)).await.expect("it listens");
-        Self { world, client, level, server, _folder: folder }
+        let address = Address::Unix(socket);
+        let client = Client::connect(&address).await.expect("it listens");
+        Self { world, client, address, level, server, _folder: folder }
     }
 
     /// Watches, and is ready when this returns.
@@ -152,4 +154,40 @@ async fn the_status_the_configuration_and_the_log_are_at_hand() {
     assert_eq!((refused.code(), it.level.lock().text()), (Code::InvalidArgument, "debug".into()));
     it.world.app.stop().await;
     timeout(DEADLINE, it.server).await.expect("in time").expect("no panic");
+}
+
+#[tokio::test]
+async fn a_subscriber_that_reads_nothing_is_disconnected_all_the_same() {
+    let mut it = Served::start().await;
+    for _ in 0..600 {
+        it.world.pod();
+    }
+    let served = async {
+        while it.world.app.cache().list().len() < 600 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, served).await.expect("all are served in time");
+    let frozen = Client::connect(&it.address).await.expect("it listens");
+    let request = v1::WatchRequest { wait_ready: true, ..Default::default() };
+    // Its snapshot is more than fits on the way to it.
+    let _unread = frozen.lifecycle().watch(request).await.expect("a watch");
+    let sent = async {
+        let mut before = u64::MAX;
+        loop {
+            let bytes = it.subscribers().await.subscribers.first().map_or(0, |frozen| frozen.bytes);
+            if bytes > 0 && bytes == before {
+                return;
+            }
+            before = bytes;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(DEADLINE, sent).await.expect("it is full in time");
+    let subscribers = it.subscribers().await.subscribers;
+    assert_eq!(subscribers.len(), 1, "still there: {subscribers:?}");
+    let request = v1::DisconnectSubscriberRequest { id: subscribers[0].id };
+    it.client.introspection().disconnect_subscriber(request).await.expect("it was there");
+    let gone = async { while !it.subscribers().await.subscribers.is_empty() {} };
+    timeout(DEADLINE, gone).await.expect("gone in time");
 }

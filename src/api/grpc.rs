@@ -29,6 +29,7 @@ use crate::{app::App, config::Loaded, metrics::Metrics, watch::Feed};
 pub struct Grpc {
     lifecycle: Lifecycle,
     introspection: Introspection,
+    subscribers: Subscribers,
     message_bytes: usize,
     feed: Feed,
     metrics: Arc<Metrics>,
@@ -59,7 +60,7 @@ impl Grpc {
         let introspection = Introspection::new(
             feed.clone(),
             metrics.clone(),
-            subscribers,
+            subscribers.clone(),
             node,
             started_at,
             loaded,
@@ -67,7 +68,16 @@ impl Grpc {
         );
         let message_bytes = config.message_bytes.0;
         let stop = app.stop_token();
-        Self { lifecycle, introspection, message_bytes, feed, metrics, relay: Box::pin(relay), stop }
+        Self {
+            lifecycle,
+            introspection,
+            subscribers,
+            message_bytes,
+            feed,
+            metrics,
+            relay: Box::pin(relay),
+            stop,
+        }
     }
 
     /// The services of a plegd that is embedded in another program, whose log is not plegd's to change.
@@ -119,9 +129,10 @@ impl Grpc {
         routes.add_service(
             IntrospectionServiceServer::new(self.introspection).max_decoding_message_size(self.message_bytes),
         );
-        let health = follow(self.feed, serving, self.stop.clone());
+        let health = follow(self.feed.clone(), serving, self.stop.clone());
+        let sweep = self.stop.run_until_cancelled(self.subscribers.sweep(self.feed.journal()));
         // In one task: whichever fails is seen to fail by whoever waits for it.
-        tokio::join!(serve(routes.routes(), self.metrics, self.stop), self.relay, health);
+        tokio::join!(serve(routes.routes(), self.metrics, self.stop.clone()), self.relay, health, sweep);
     }
 }
 

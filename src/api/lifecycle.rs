@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use self::{allowance::Allowance, request::Wanted};
 use super::{
-    access::Peer,
+    access::{Cut, Peer},
     brief,
     error_info::PositionLost,
     server::pod_lifecycle_service_server::PodLifecycleService,
@@ -77,6 +77,7 @@ impl PodLifecycleService for Lifecycle {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<WatchStream>, Status> {
         let it = &self.0;
         let peer = request.extensions().get::<Peer>().cloned();
+        let cut = request.extensions().get::<Cut>().cloned();
         let wanted = Wanted::parse(request.into_inner())?;
         if !wanted.request.wait_ready {
             it.ready()?;
@@ -84,6 +85,7 @@ impl PodLifecycleService for Lifecycle {
         let about = About {
             client_name: wanted.client_name,
             peer,
+            cut,
             since: it.fresh.clock().now_both().1,
             filter: brief(&wanted.request.filter.to_string(), FILTER_SHOWN),
             detail: wanted.detail,

@@ -6,16 +6,24 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Peer;
+use super::{
+    accept::FAREWELL,
+    access::{Cut, Peer},
+};
 use crate::{
     clock::Wall,
+    journal::Journal,
     watch::{Detail, Progress, SlowPolicy},
 };
+
+/// How often it is looked who takes nothing.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// All subscribers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -57,8 +65,10 @@ pub struct Subscriber {
 pub struct About {
     /// What it calls itself.
     pub client_name: String,
-    /// Who it is; none in a test without a connection.
+    /// Who it is; none where nobody is asked, as over pipes within the process.
     pub peer: Option<Peer>,
+    /// Ends its connection.
+    pub cut: Option<Cut>,
     /// Since when it watches.
     pub since: Wall,
     /// Its filter, as one line.
@@ -123,10 +133,44 @@ impl Subscribers {
         self.0.list.lock().there.len()
     }
 
-    /// Ends the stream of one; whether there was one.
+    /// Ends the stream of one, and its connection if it does not take the end of its stream; whether there was one.
     pub fn disconnect(&self, id: u64) -> bool {
-        let subscriber = self.0.list.lock().there.get(&id).cloned();
-        subscriber.inspect(|subscriber| subscriber.disconnect.cancel()).is_some()
+        let Some(subscriber) = self.0.list.lock().there.get(&id).cloned() else { return false };
+        subscriber.disconnect.cancel();
+        let list = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            if list.0.list.lock().there.contains_key(&id) {
+                subscriber.cut();
+            }
+        });
+        true
+    }
+
+    /// Ends, for ever, the connections of those who take nothing for so long that what they were to take is no longer held:
+    /// they cost a place and what is left of their snapshot, and lose nothing, since they resume with a gap either way.
+    pub async fn sweep(&self, journal: &Journal) {
+        let mut before = BTreeMap::new();
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let oldest = journal.extent().oldest;
+            let mut now = BTreeMap::new();
+            for subscriber in self.list() {
+                let bytes = subscriber.bytes.load(Ordering::Relaxed);
+                let left_behind = subscriber.progress.sequence() + 1 < oldest;
+                if left_behind && before.get(&subscriber.id) == Some(&bytes) {
+                    tracing::info!(
+                        id = subscriber.id,
+                        client = subscriber.about.client_name,
+                        "A subscriber has read nothing for so long that what it was to read is no longer held; its \
+                         connection is ended."
+                    );
+                    subscriber.cut();
+                }
+                now.insert(subscriber.id, bytes);
+            }
+            before = now;
+        }
     }
 }
 
@@ -149,6 +193,12 @@ impl Drop for Enlisted {
 // === impl Subscriber ===
 
 impl Subscriber {
+    fn cut(&self) {
+        if let Some(cut) = &self.about.cut {
+            cut.cut();
+        }
+    }
+
     /// A message was sent.
     pub(super) fn sent(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -163,6 +213,7 @@ mod tests {
         About {
             client_name: "test".into(),
             peer: None,
+            cut: None,
             since: Wall::default(),
             filter: String::new(),
             detail: Detail::Event,
@@ -170,8 +221,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_subscriber_is_listed_while_it_lives_and_its_number_is_never_given_twice() {
+    #[tokio::test]
+    async fn a_subscriber_is_listed_while_it_lives_and_its_number_is_never_given_twice() {
         let subscribers = Subscribers::new(2);
         let first = subscribers.enlist(about(), Arc::default()).unwrap();
         let second = subscribers.enlist(about(), Arc::default()).unwrap();

@@ -7,7 +7,7 @@ use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
-    task::JoinHandle,
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,7 @@ pub(super) struct Threads {
 /// The daemon and what is around it.
 pub(super) struct Daemon {
     app: App,
-    serving: Vec<JoinHandle<()>>,
+    serving: JoinSet<()>,
     printing: Option<oneshot::Receiver<io::Result<()>>>,
     stop: CancellationToken,
 }
@@ -71,7 +71,7 @@ impl Daemon {
         let app = App::start_with_receiver_on(&threads.receiver, config, link, clock);
         let stop = app.stop_token();
         let served = Served { metrics: app.metrics().clone(), health: app.health().clone() };
-        let mut serving = Vec::new();
+        let mut serving = JoinSet::new();
         if listening.socket().is_some() || listening.tcp_address().is_some() {
             if let Some(socket) = listening.socket() {
                 tracing::info!(socket = %socket.display(), "Serving the pod lifecycle API over gRPC.");
@@ -79,12 +79,13 @@ impl Daemon {
             if let Some(address) = listening.tcp_address() {
                 tracing::info!(%address, "Serving the pod lifecycle API over gRPC.");
             }
-            serving.push(threads.api.spawn(Grpc::new(&app, loaded, log.setter()).serve(listening)));
+            let grpc = Grpc::new(&app, loaded, log.setter());
+            serving.spawn_on(grpc.serve(listening), &threads.api);
         }
         if let Some(listener) = listener {
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
             tracing::info!(%address, "Serving metrics and health over HTTP.");
-            serving.push(tokio::spawn(http::serve(listener, served, stop.clone())));
+            serving.spawn(http::serve(listener, served, stop.clone()));
         }
         let printer = Printer::to_stdout(&config.print);
         let printing = match printer {
@@ -107,13 +108,15 @@ impl Daemon {
             _ = terminate.recv() => tracing::info!("SIGTERM: ending."),
             () = over => {}
             ended = ended(&mut self.printing) => printed = Some(ended),
+            Some(Err(error)) = self.serving.join_next() => {
+                tracing::error!(%error, "A server has failed; plegd ends, and must be started again: this is a bug in plegd.");
+                std::process::exit(70);
+            }
         }
         self.stop.cancel();
         let parts = async {
             self.app.stop().await;
-            for task in self.serving {
-                let _ = task.await;
-            }
+            while self.serving.join_next().await.is_some() {}
             // What was told until now is printed, if somebody reads it.
             if printed.is_none() && self.printing.is_some() {
                 printed = Some(ended(&mut self.printing).await);
