@@ -73,7 +73,8 @@ key::config! {
     /// address is set.
     api: Api {
         /// Path of the UNIX socket. Its folder is made if it is not there (mode 0755: the socket's own mode decides who
-        /// connects). At most 107 bytes.
+        /// connects). It must belong to root or to plegd's user, and others may write to it only if it is sticky. A file
+        /// `<socket>.lock` stays beside the socket. At most 107 bytes.
         socket: Option<PathBuf> = Some("/run/plegd/plegd.sock".into());
         /// Mode of the socket. Whoever may write to it can connect; `api.allow_watch` and `api.allow_introspection` then
         /// decide what for. Leave others (the last digit) at 0 unless these lists name whom they are to admit.

@@ -19,7 +19,6 @@ use super::server::*;
 
 /// Somebody who is not us.
 const NOBODY: u32 = 65_534;
-const SOCKET_VARIABLE: &str = "PLEGD_TEST_SOCKET";
 
 fn all_calls() -> impl Iterator<Item = &'static str> {
     WATCH_CALLS.into_iter().chain(INTROSPECTION_CALLS).chain(STANDARD_CALLS)
