@@ -73,7 +73,8 @@ key::config! {
     /// address is set.
     api: Api {
         /// Path of the UNIX socket. Its folder is made if it is not there (mode 0755: the socket's own mode decides who
-        /// connects). At most 107 bytes.
+        /// connects). It must belong to root or to plegd's user, and others may write to it only if it is sticky. A file
+        /// `<socket>.lock` stays beside the socket. At most 107 bytes.
         socket: Option<PathBuf> = Some("/run/plegd/plegd.sock".into());
         /// Mode of the socket. Whoever may write to it can connect; `api.allow_watch` and `api.allow_introspection` then
         /// decide what for. Leave others (the last digit) at 0 unless these lists name whom they are to admit.
@@ -83,10 +84,12 @@ key::config! {
         /// Who may follow and read pods (PodLifecycleService). root: uid 0 and the user that plegd runs as. group: whom the
         /// socket's mode and group let in. uid:1000, gid:2000: processes of this user or group. loopback: TCP without TLS
         /// from this machine. tls: any client with a verified certificate. tls:NAME: one whose certificate has this URI or
-        /// DNS name, as tls:spiffe://example.org/agent, or, if it has neither, this common name. any: whoever connects.
+        /// DNS name among its subject's alternative names, as tls:spiffe://example.org/agent; common names do not count.
+        /// any: whoever connects.
         allow_watch: Principals = Principals::of([Principal::Root, Principal::Group, Principal::Loopback, Principal::Tls]);
-        /// Who may look at plegd itself, disconnect subscribers and set the log's level (IntrospectionService); as
-        /// `api.allow_watch`. Health and reflection are for whoever is in either.
+        /// Who may use IntrospectionService; as `api.allow_watch`. That is to look at plegd itself, but also to disconnect
+        /// subscribers and to change the log's level, which the default lets the socket's group do as well; name root alone
+        /// if it should not. Health and reflection are for whoever is in either list.
         allow_introspection: Principals = Principals::of([Principal::Root, Principal::Group]);
         /// TCP address to listen on as well, such as "0.0.0.0:7535". It needs `api.tls_certificate`, `api.tls_key` and
         /// `api.tls_client_ca`, or `api.tcp_plaintext`.
@@ -103,13 +106,16 @@ key::config! {
         tls_client_ca: Option<PathBuf> = None;
         /// Watches at the same time. Past it the next is refused with RESOURCE_EXHAUSTED.
         subscribers: usize = 1024, in 1..=65_536;
-        /// Connections at the same time, of which each takes a file descriptor. Past it the next is closed at once.
-        connections: usize = 2048, in 1..=65_536;
-        /// Requests that one peer (a process, or an IP address) may have under way at the same time, without its Watch
-        /// calls, which `api.subscribers` bounds. Past it the next is refused with RESOURCE_EXHAUSTED.
+        /// Connections at the same time. If both are listened on, TCP has half of them and the UNIX socket the other half.
+        /// Of either's, one user (root, too) or one IP address has at most half. Past it the next is closed at once. Each
+        /// takes a file descriptor: there are 128 fewer at most than files that may be open (LimitNOFILE).
+        connections: usize = 2048, in 2..=65_536;
+        /// Requests that one peer (a process, or an IP address; for a process of another process namespace a connection) may
+        /// have under way at the same time, without Watch calls that were answered, which `api.subscribers` bounds. All
+        /// peers together may have 16 times as many. Past it the next is refused with RESOURCE_EXHAUSTED.
         requests_per_peer: usize = 64, in 1..=65_536;
         /// The largest request. One that is larger is refused before it is read.
-        message_bytes: Bytes = Bytes::mib(1), in Bytes(1024)..=Bytes::mib(64);
+        message_bytes: Bytes = Bytes(64 * 1024), in Bytes(1024)..=Bytes::mib(64);
         /// Reads of single pods from the runtime that all clients together may cause in a second.
         reads_per_second: usize = 20, in 1..=1000;
         /// The node's name, as Kubernetes knows it, in what is served. In a pod, set PLEGD_API_NODE_NAME from the field

@@ -33,8 +33,9 @@ async fn ten_thousand_connections_leave_a_healthy_client_served() {
     }
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("plegd.sock");
+    // One user has half of them.
     let config =
-        config::Api { socket: Some(socket.clone()), connections: 2 * CROWD, ..config::Api::default() };
+        config::Api { socket: Some(socket.clone()), connections: 3 * CROWD, ..config::Api::default() };
     let listening = Listening::bind(&config).await.unwrap();
     let mut routes = RoutesBuilder::default();
     standard::add(&mut routes).await.set(true).await;

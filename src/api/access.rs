@@ -20,13 +20,14 @@ mod group;
 mod message;
 mod principals;
 mod seldom;
+mod under_way;
 
 pub use self::principals::{Principal, Principals};
 pub(super) use self::{group::gid_of, seldom::Seldom};
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -48,16 +49,18 @@ pub enum Peer {
     Network {
         /// Its address.
         address: SocketAddr,
-        /// URI and DNS names, or else the common name, of its verified certificate; `None` without TLS.
+        /// URI and DNS names of its verified certificate; `None` without TLS.
         certificate_names: Option<Arc<[String]>>,
     },
 }
 
 /// What requests are counted by: the nearest to "one program" that is known.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerKey {
-    /// A process.
-    Process(u32, Option<i32>),
+    /// A process, by user and number.
+    Process(u32, i32),
+    /// A process of another process namespace, by its connection: agents in pods are mostly root and would all be one.
+    Connection(u64),
     /// A machine.
     Address(IpAddr),
 }
@@ -101,12 +104,21 @@ pub struct Access {
 // === impl Peer ===
 
 impl Peer {
-    /// By what its requests are counted.
-    pub fn key(&self) -> PeerKey {
+    /// By what its requests over the connection of this number are counted.
+    pub fn key(&self, connection: u64) -> PeerKey {
         match self {
-            Self::Process { uid, pid, .. } => PeerKey::Process(*uid, *pid),
-            Self::Network { address, .. } => PeerKey::Address(address.ip().to_canonical()),
+            Self::Process { uid, pid: Some(pid), .. } => PeerKey::Process(*uid, *pid),
+            Self::Process { pid: None, .. } => PeerKey::Connection(connection),
+            Self::Network { address, .. } => PeerKey::Address(machine(address.ip())),
         }
+    }
+}
+
+/// The machine at this address. All addresses of loopback are this one.
+pub(super) fn machine(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        address => address,
     }
 }
 

@@ -4,12 +4,13 @@
 //! client does, it costs a bounded number of descriptors, bytes and seconds: connections, streams, headers, messages and
 //! buffers have limits, and whoever says nothing is dropped. Bytes that are no HTTP/2 end their connection and nothing else.
 //!
-//! Past `api.connections` a connection is accepted and closed at once rather than left waiting: its client then gets
+//! Past its share of `api.connections`, as [`places`] has it, a connection is accepted and closed at once rather than left waiting: its client then gets
 //! UNAVAILABLE and can say so, instead of hanging.
 
 mod authority;
 mod connection;
 mod error;
+mod places;
 mod tls;
 mod unix;
 
@@ -18,17 +19,21 @@ pub use self::error::{ListenError, TlsError};
 use std::{future::pending, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream, unix::UCred},
     time::{interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use self::{connection::Http2, tls::Tls, unix::Socket};
+use self::{
+    connection::Http2,
+    places::{Holder, Places, affordable},
+    tls::Tls,
+    unix::Socket,
+};
 use super::{
     accept::{ACCEPT_PAUSE, Connections},
-    access::{Access, gate::Gate},
+    access::{Access, gate::Gate, machine},
 };
 use crate::{
     config,
@@ -42,6 +47,8 @@ pub struct Patience {
     pub first_request: Duration,
     /// For a request to come to its end once it has begun.
     pub request: Duration,
+    /// For taking the answer to a call, once it is there. Streams may take as long as they like.
+    pub answer: Duration,
     /// Between two requests, if none is under way.
     pub idle: Duration,
     /// Between two pings.
@@ -69,7 +76,7 @@ struct Tcp {
 
 /// One that has connected.
 enum Accepted {
-    Unix(UnixStream),
+    Unix(UnixStream, UCred),
     Tcp(TcpStream, SocketAddr),
 }
 
@@ -80,6 +87,7 @@ impl Default for Patience {
         Self {
             first_request: Duration::from_secs(20),
             request: Duration::from_secs(20),
+            answer: Duration::from_secs(30),
             idle: Duration::from_secs(600),
             ping: Duration::from_secs(60),
             pong: Duration::from_secs(20),
@@ -135,7 +143,7 @@ impl Listening {
             own_uid: rustix::process::geteuid().as_raw(),
             socket: socket.as_ref().map(Socket::bits),
         };
-        let gate = Arc::new(Gate::new(access, &config, patience.request, metrics));
+        let gate = Arc::new(Gate::new(access, &config, patience, metrics));
         let tls = tcp.as_ref().and_then(|tcp| tcp.tls.clone());
         let http2 = Arc::new(Http2 {
             services: services.prepare(),
@@ -145,7 +153,15 @@ impl Listening {
             patience,
             shutdown: shutdown.clone(),
         });
-        let mut places = Places::new(config.connections);
+        let connections = affordable_connections(config.connections);
+        // Each listener has places of its own, TCP at most half of all.
+        let of_tcp = match (&socket, &tcp) {
+            (None, _) => connections,
+            (Some(_), None) => 0,
+            (Some(_), Some(_)) => connections / 2,
+        };
+        let (unix_places, tcp_places) =
+            (Places::new("api.socket", connections - of_tcp), Places::new("api.tcp_address", of_tcp));
         let connections = Connections::default();
         let mut looks = interval(patience.certificates);
         loop {
@@ -162,7 +178,11 @@ impl Listening {
             };
             match accepted {
                 Ok(accepted) => {
-                    let Some(place) = places.take() else {
+                    let place = match &accepted {
+                        Accepted::Unix(_, peer) => unix_places.take(Holder::User(peer.uid())),
+                        Accepted::Tcp(_, address) => tcp_places.take(Holder::Address(machine(address.ip()))),
+                    };
+                    let Some(place) = place else {
                         gate.metrics().api.refused.inc(Refusal::Connections);
                         continue;
                     };
@@ -170,7 +190,7 @@ impl Listening {
                     connections.spawn(async move {
                         let _place = place;
                         match accepted {
-                            Accepted::Unix(stream) => http2.serve_unix(stream).await,
+                            Accepted::Unix(stream, peer) => http2.serve_unix(stream, peer).await,
                             Accepted::Tcp(stream, address) => http2.serve_tcp(stream, address, tls).await,
                         }
                     });
@@ -189,7 +209,12 @@ impl Listening {
 
 async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<Accepted> {
     match listener {
-        Some(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        Some(listener) => {
+            let (stream, _) = listener.accept().await?;
+            // The kernel says who it is.
+            let peer = stream.peer_cred()?;
+            Ok(Accepted::Unix(stream, peer))
+        }
         None => pending().await,
     }
 }
@@ -224,35 +249,21 @@ impl Tcp {
     }
 }
 
-/// The places for connections.
-struct Places {
-    free: Arc<Semaphore>,
-    limit: usize,
-    /// Since they were last seen taken, nobody has got one.
-    full: bool,
-}
-
-// === impl Places ===
-
-impl Places {
-    fn new(limit: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(limit)), limit, full: false }
+/// How many of the connections that are wanted the limit on open files leaves.
+fn affordable_connections(wanted: usize) -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let Some(open_files) = getrlimit(Resource::Nofile).current else { return wanted };
+    let connections = affordable(wanted, usize::try_from(open_files).unwrap_or(usize::MAX));
+    if connections < wanted {
+        tracing::warn!(
+            open_files,
+            connections,
+            wanted,
+            "There are fewer connections than api.connections asks for, since no more files may be open. Raise the limit \
+             (LimitNOFILE= of the systemd unit, or ulimit -n), or lower api.connections."
+        );
     }
-
-    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
-        let place = self.free.clone().try_acquire_owned().ok();
-        match (&place, self.full) {
-            (None, false) => tracing::warn!(
-                connections = self.limit,
-                "Clients are turned away: there are as many connections as api.connections allows. \
-                 Raise it, or see with `ss -xp` who holds them."
-            ),
-            (Some(_), true) => tracing::info!("Connections are taken again."),
-            _ => {}
-        }
-        self.full = place.is_none();
-        place
-    }
+    connections
 }
 
 /// Raises the limit on open files to what the system allows: each connection takes one. What cannot be had is not missed

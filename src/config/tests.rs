@@ -113,7 +113,7 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         subscribers = 2
         connections = 3
         requests_per_peer = 4
-        message_bytes = "64KiB"
+        message_bytes = "128KiB"
         reads_per_second = 5
         node_name = "node-1"
         [http]
@@ -474,9 +474,9 @@ api.tls_certificate = "off" # an absolute path, or "off"
 api.tls_key = "off" # an absolute path, or "off"
 api.tls_client_ca = "off" # an absolute path, or "off"
 api.subscribers = 1024 # a whole number, from 1 to 65536
-api.connections = 2048 # a whole number, from 1 to 65536
+api.connections = 2048 # a whole number, from 2 to 65536
 api.requests_per_peer = 64 # a whole number, from 1 to 65536
-api.message_bytes = "1MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1KiB to 64MiB
+api.message_bytes = "64KiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1KiB to 64MiB
 api.reads_per_second = 20 # a whole number, from 1 to 1000
 api.node_name = "" # text
 http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"

@@ -10,15 +10,21 @@ use std::{
 
 use bytes::Bytes;
 use plegd::{
+    api::{listen::Patience, standard},
     config,
     metrics::{Call, CallCode, Refusal},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
 };
-use tonic::Code;
+use tonic::{
+    Code,
+    service::{Routes, RoutesBuilder},
+    transport::Channel,
+};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::ServiceExt as _;
 
 use super::server::*;
 
@@ -103,7 +109,7 @@ async fn metadata_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_peer_has_so_many_requests_at_a_time_and_watches_do_not_count() {
+async fn a_peer_has_so_many_requests_at_a_time() {
     let server = Server::configured(|config| config.requests_per_peer = 2).await;
     let channel = server.channel().await;
     let watch = async || {
@@ -124,7 +130,7 @@ async fn a_peer_has_so_many_requests_at_a_time_and_watches_do_not_count() {
     // From another connection it is the same peer.
     assert_eq!(check(&server.channel().await).await.unwrap_err().code(), Code::ResourceExhausted);
     assert_eq!(code(&channel, GET_POD).await, Code::ResourceExhausted);
-    assert_eq!(code(&channel, WATCH).await, Code::Unimplemented);
+    assert_eq!(code(&channel, WATCH).await, Code::ResourceExhausted);
     drop(first);
     until("a place becomes free", async || check(&channel).await.is_ok()).await;
     assert_eq!(server.counted(Call::Health, CallCode::Canceled), 1);
@@ -133,7 +139,8 @@ async fn a_peer_has_so_many_requests_at_a_time_and_watches_do_not_count() {
 
 #[tokio::test]
 async fn past_the_limit_a_connection_is_closed_at_once() {
-    let server = Server::configured(|config| config.connections = 2).await;
+    // One user has half of them.
+    let server = Server::configured(|config| config.connections = 4).await;
     let (first, second) = (server.channel().await, server.channel().await);
     check(&first).await.unwrap();
     check(&second).await.unwrap();
@@ -152,6 +159,120 @@ async fn past_the_limit_a_connection_is_closed_at_once() {
         Err(_) => false,
     })
     .await;
+}
+
+#[tokio::test]
+async fn tcp_takes_no_place_of_the_unix_socket() {
+    let server = Server::configured(|config| {
+        config.connections = 4;
+        config.tcp_address = Some("127.0.0.1:0".parse().unwrap());
+        config.tcp_plaintext = true;
+    })
+    .await;
+    let connect = async || TcpStream::connect(server.tcp.unwrap()).await.unwrap();
+    let crowd = [connect().await, connect().await, connect().await];
+    until("those past half of TCP's are closed", async || {
+        server.metrics.api.refused.with(Refusal::Connections).get() == 2
+    })
+    .await;
+    server.assert_serves().await;
+    drop(crowd);
+}
+
+/// A server with this instead of plegd's own services.
+async fn serving(
+    path: &'static str,
+    handler: axum::routing::MethodRouter,
+    change: impl FnOnce(&mut config::Api, &mut Patience),
+) -> Server {
+    let folder = folder();
+    let (mut config, mut patience) = (config(&folder), Patience::default());
+    change(&mut config, &mut patience);
+    let mut standard_ones = RoutesBuilder::default();
+    let serving = standard::add(&mut standard_ones).await;
+    let router = standard_ones.routes().into_axum_router().route(path, handler);
+    Server::of(folder, &config, patience, Routes::from(router), serving).await
+}
+
+/// The beginning of an answer.
+async fn begin<F>(channel: &Channel, path: &str, body: Endless<F>) -> http::Response<tonic::body::Body>
+where
+    F: FnMut() -> Option<Bytes> + Unpin + Send + 'static,
+{
+    let request = http::Request::post(format!("http://plegd{path}"))
+        .header("content-type", "application/grpc")
+        .body(tonic::body::Body::new(body))
+        .unwrap();
+    soon("an answer", channel.clone().oneshot(request)).await.unwrap()
+}
+
+async fn received(answer: http::Response<tonic::body::Body>) -> Result<usize, tonic::Status> {
+    let (mut body, mut bytes) = (std::pin::pin!(answer.into_body()), 0);
+    loop {
+        let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(body.as_mut(), cx));
+        match soon("more of an answer", frame).await {
+            None => return Ok(bytes),
+            Some(frame) => bytes += frame?.data_ref().map_or(0, Bytes::len),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_ends_its_connection() {
+    /// More than a client's windows have room for.
+    const ANSWER: usize = 16 << 20;
+    let large = || axum::routing::any(|| async { axum::body::Body::from(vec![7; ANSWER]) });
+    let server = serving(GET_POD, large(), |_, _| {}).await;
+    let channel = server.channel().await;
+    let answer = begin(&channel, GET_POD, Endless(|| None)).await;
+    assert_eq!(received(answer).await.unwrap(), ANSWER);
+    server.end().await;
+
+    let brief = |_: &mut config::Api, patience: &mut Patience| patience.answer = Duration::from_millis(100);
+    let server = serving(GET_POD, large(), brief).await;
+    let (bystander, channel) = (server.channel().await, server.channel().await);
+    check(&bystander).await.unwrap();
+    let untaken = begin(&channel, GET_POD, Endless(|| None)).await;
+    until("only the bystander is left", async || server.metrics.api.connections.get() == 1).await;
+    assert!(received(untaken).await.is_err());
+    check(&bystander).await.unwrap();
+    // It did come to its end, as far as the client is concerned: it went away.
+    assert_eq!(server.counted(Call::GetPod, CallCode::Canceled), 1);
+    server.end().await;
+
+    // A stream may take as long as it likes.
+    let server = serving(WATCH, large(), brief).await;
+    let channel = server.channel().await;
+    let untaken = begin(&channel, WATCH, Endless(|| None)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(received(untaken).await.unwrap(), ANSWER);
+}
+
+#[tokio::test]
+async fn a_watch_counts_until_it_is_answered() {
+    // It answers once there is a byte of the request, and goes on for ever.
+    let watch = axum::routing::any(|request: http::Request<axum::body::Body>| async {
+        let mut body = request.into_body();
+        let _ =
+            std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut body), cx)).await;
+        axum::body::Body::new(Endless(|| None))
+    });
+    let server = serving(WATCH, watch, |config, _| config.requests_per_peer = 1).await;
+    let channel = server.channel().await;
+    let mut empty = Some(Bytes::from_static(&[0; 5]));
+    let answered = begin(&channel, WATCH, Endless(move || empty.take())).await;
+    check(&channel).await.unwrap();
+    let held = tokio::spawn({
+        let channel = channel.clone();
+        async move { begin(&channel, WATCH, Endless(|| None)).await }
+    });
+    until("its place is taken", async || {
+        check(&channel).await.is_err_and(|status| status.code() == Code::ResourceExhausted)
+    })
+    .await;
+    held.abort();
+    until("its place is free", async || check(&channel).await.is_ok()).await;
+    drop(answered);
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 /// Longer than anything takes, unless it never ends.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// Names the socket to a process that a test starts.
+pub(crate) const SOCKET_VARIABLE: &str = "PLEGD_TEST_SOCKET";
+
 pub(crate) const WATCH: &str = "/plegd.v1.PodLifecycleService/Watch";
 pub(crate) const GET_POD: &str = "/plegd.v1.PodLifecycleService/GetPod";
 

@@ -133,6 +133,93 @@ async fn what_is_not_a_socket_is_not_touched() {
 }
 
 #[tokio::test]
+async fn a_folder_in_which_others_could_replace_the_socket_is_refused() {
+    let folder = folder();
+    let inner = folder.path().join("run");
+    std::fs::create_dir(&inner).unwrap();
+    let mut config = config(&folder);
+    config.socket = Some(inner.join("plegd.sock"));
+    let set_mode = |mode| {
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(0o777);
+    let error = Listening::bind(&config).await.err().unwrap();
+    let uid = rustix::process::geteuid().as_raw();
+    let expected =
+        format!("the socket's folder {} belongs to uid {uid} and has mode 0777, so that", inner.display());
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    for mode in [0o1777, 0o770, 0o700] {
+        set_mode(mode);
+        Listening::bind(&config).await.unwrap();
+    }
+    if is_root() {
+        std::os::unix::fs::chown(&inner, Some(65_534), None).unwrap();
+        let error = Listening::bind(&config).await.err().unwrap();
+        assert!(matches!(error, ListenError::UnsafeFolder { uid: 65_534, .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_can_only_read_the_folder_does_not_keep_plegd_from_starting() {
+    use rustix::fs::{FlockOperation, flock};
+    let folder = folder();
+    let opened = std::fs::File::open(folder.path()).unwrap();
+    flock(&opened, FlockOperation::LockExclusive).unwrap();
+    let config = config(&folder);
+    let listening = Listening::bind(&config).await.unwrap();
+    let lock = folder.path().join("plegd.sock.lock");
+    assert_eq!(mode_of(&lock), 0o600);
+    drop(listening);
+    assert!(!config.socket.as_ref().unwrap().exists());
+    // What is there instead of the lock is not touched.
+    let notes = folder.path().join("notes.txt");
+    std::fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&notes, &lock).unwrap();
+    let error = Listening::bind(&config).await.err().unwrap();
+    assert!(error.to_string().starts_with("cannot open the lock "), "{error}");
+    assert!(!notes.exists());
+}
+
+/// Not a test of its own: what a user does who may not give files to a group.
+#[tokio::test]
+#[ignore = "run by the test that needs another user"]
+async fn another_user_gives_a_socket_away() {
+    let Some(path) = std::env::var_os(SOCKET_VARIABLE) else { return };
+    let config = plegd::config::Api {
+        socket: Some(path.into()),
+        socket_group: SocketGroup::Number(54_321),
+        ..plegd::config::Api::default()
+    };
+    let error = Listening::bind(&config).await.err().unwrap();
+    assert!(matches!(error, ListenError::Group { gid: 54_321, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_be_given_away_does_not_stay() {
+    use std::os::unix::process::CommandExt as _;
+    let folder = folder();
+    if !is_root() {
+        eprintln!("not tested: only root can become another user");
+        return;
+    }
+    let program = folder.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = folder.path().join("plegd.sock");
+    let output = std::process::Command::new(program)
+        .uid(65_534)
+        .gid(65_534)
+        .args(["--exact", "sockets::another_user_gives_a_socket_away", "--ignored"])
+        .env(SOCKET_VARIABLE, &socket)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
 async fn of_many_that_are_started_at_once_one_gets_the_socket() {
     let folder = folder();
     let path = config(&folder).socket.unwrap();

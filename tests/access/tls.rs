@@ -178,7 +178,7 @@ async fn a_certificates_name_can_be_asked_for() {
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(
         status.message().ends_with(
-            "(spiffe://example.org/other) may not call Watch: api.allow_watch admits tls:spiffe://example.org/agent; \
+            "(spiffe://example.org/other) may not call Watch: api.allow_watch does not admit it; \
              to allow it, add \"tls:spiffe://example.org/other\" to api.allow_watch"
         ),
         "{status}"

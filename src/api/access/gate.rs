@@ -1,28 +1,36 @@
 //! The gate before the services: each call passes it or is refused, and is counted when it ends.
 //!
 //! It knows services and methods by their names only. A call that is let through carries its [`Peer`] and the [`Cut`] of its
-//! connection in its extensions and has a body that is bounded; until the last byte of its answer it counts for its peer and for its connection.
+//! connection in its extensions and has a body that is bounded. Until its answer is taken it counts for its peer and among
+//! all that are under way; a Watch only until its stream begins, since `api.subscribers` bounds those.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, service::Routes};
 use tower::{Service, ServiceExt as _};
 
-use super::{Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, message::Bounded};
+use super::{
+    Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, machine,
+    message::Bounded,
+    under_way::{Full, Place, UnderWay},
+};
 use crate::{
+    api::listen::Patience,
     clock::Clock,
     metrics::{Call, Metrics, Refusal},
 };
@@ -30,15 +38,19 @@ use crate::{
 /// How often a peer that is refused is told of in the log.
 const TELLING: Duration = Duration::from_secs(60);
 
+/// The most of an answer that is handed on at once: a frame of HTTP/2. The next piece is asked for when the client has room
+/// for it, so that an answer counts as under way until nearly all of it is taken.
+const PIECE_BYTES: usize = 16 * 1024;
+
 /// What all calls of a server have in common.
 pub(in crate::api) struct Gate {
     pub(in crate::api) access: Access,
-    pub(in crate::api) requests_per_peer: usize,
-    pub(in crate::api) message_bytes: usize,
-    /// How long a request may take to come to its end.
-    pub(in crate::api) patience: Duration,
+    message_bytes: usize,
+    patience: Patience,
     metrics: Arc<Metrics>,
-    under_way: Mutex<HashMap<PeerKey, usize>>,
+    under_way: Arc<UnderWay>,
+    /// How many connections there have been.
+    connections: AtomicU64,
     told: Seldom<Told>,
 }
 
@@ -55,6 +67,7 @@ pub(in crate::api) struct Entrance {
     services: Routes,
     gate: Arc<Gate>,
     peer: Peer,
+    key: PeerKey,
     cut: Cut,
     rights: Rights,
     load: Arc<watch::Sender<Load>>,
@@ -67,23 +80,30 @@ pub(in crate::api) struct Load {
     pub(in crate::api) under_way: usize,
     /// Whether there ever was one.
     pub(in crate::api) begun: bool,
+    /// Whether a call was refused of one who may make none.
+    pub(in crate::api) unwelcome: bool,
 }
 
 /// The body of an answer. With it ends the call.
 pub(in crate::api) struct Answer {
     body: tonic::body::Body,
+    /// What of the body's data has not been handed on yet.
+    rest: Bytes,
     ending: Ending,
+    /// Cuts the connection unless it is dropped in time.
+    _bound: Option<AbortOnDropHandle<()>>,
 }
 
 /// Counts a call when it is dropped.
 struct Ending {
     gate: Arc<Gate>,
     load: Arc<watch::Sender<Load>>,
+    cut: Cut,
     call: Call,
     /// `None`: it has not come to its end, so the client must have gone away.
     code: Option<Code>,
-    /// By whom a place among the requests under way is held.
-    holder: Option<PeerKey>,
+    /// Its place among the requests under way.
+    place: Option<Place>,
 }
 
 /// Which of a peer's rights a call needs.
@@ -100,16 +120,16 @@ impl Gate {
     pub(in crate::api) fn new(
         access: Access,
         config: &crate::config::Api,
-        patience: Duration,
+        patience: Patience,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             access,
-            requests_per_peer: config.requests_per_peer,
             message_bytes: config.message_bytes.0,
             patience,
             metrics,
-            under_way: Mutex::default(),
+            under_way: UnderWay::new(config.requests_per_peer),
+            connections: AtomicU64::new(0),
             told: Seldom::new(TELLING, Clock::system()),
         }
     }
@@ -119,38 +139,27 @@ impl Gate {
         &self.metrics
     }
 
-    /// A place among the requests that `peer` may have under way.
-    fn place(&self, peer: &Peer) -> Result<PeerKey, Status> {
-        let key = peer.key();
-        let mut under_way = self.under_way.lock();
-        let count = under_way.entry(key.clone()).or_default();
-        if *count >= self.requests_per_peer {
-            let limit = self.requests_per_peer;
-            drop(under_way);
+    /// A place among the requests under way for one of `peer`, which is counted by `key`.
+    fn place(&self, peer: &Peer, key: PeerKey) -> Result<Place, Status> {
+        self.under_way.place(key).map_err(|full| {
             self.metrics.api.refused.inc(Refusal::Requests);
-            return Err(Status::resource_exhausted(format!(
-                "{peer} has {limit} requests under way, as many as are allowed; api.requests_per_peer sets this"
-            )));
-        }
-        *count += 1;
-        Ok(key)
-    }
-
-    fn leave(&self, key: &PeerKey) {
-        let mut under_way = self.under_way.lock();
-        if let Some(count) = under_way.get_mut(key) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                under_way.remove(key);
-            }
-        }
+            Status::resource_exhausted(match full {
+                Full::Peer(limit) => format!(
+                    "{peer} has {limit} requests under way, as many as are allowed; api.requests_per_peer sets this"
+                ),
+                Full::All(limit) => format!(
+                    "all clients together have {limit} requests under way, as many as are allowed; \
+                     api.requests_per_peer sets this, of which it is a multiple"
+                ),
+            })
+        })
     }
 
     fn denied(&self, peer: &Peer, call: Call, need: Need) -> Status {
         self.metrics.api.refused.inc(Refusal::Peer);
         let told = match peer {
             Peer::Process { uid, .. } => Told::User(*uid),
-            Peer::Network { address, .. } => Told::Address(address.ip().to_canonical()),
+            Peer::Network { address, .. } => Told::Address(machine(address.ip())),
         };
         if self.told.is_due(&told) {
             tracing::warn!(
@@ -166,7 +175,11 @@ impl Gate {
         use crate::metrics::Label as _;
         let what = if call == Call::Other { "make this call" } else { call.as_str() };
         let what = if call == Call::Other { what.to_owned() } else { format!("call {what}") };
-        let admitted = |key: &str, principals: &Principals| format!("{key} admits {principals}");
+        // Whoever else is admitted is nothing to tell over a network.
+        let admitted = |key: &str, principals: &Principals| match peer {
+            Peer::Process { .. } => format!("{key} admits {principals}"),
+            Peer::Network { .. } => format!("{key} does not admit it"),
+        };
         let (watch, introspection) = (&self.access.watch, &self.access.introspection);
         let (rule, key) = match need {
             Need::Watch => (admitted("api.allow_watch", watch), "api.allow_watch"),
@@ -239,16 +252,20 @@ impl Entrance {
     ) -> (Self, watch::Receiver<Load>) {
         let (load, following) = watch::channel(Load::default());
         let rights = gate.access.rights(&peer);
-        (Self { services, gate, peer, cut, rights, load: Arc::new(load) }, following)
+        let key = peer.key(gate.connections.fetch_add(1, Ordering::Relaxed));
+        (Self { services, gate, peer, key, cut, rights, load: Arc::new(load) }, following)
     }
 
-    /// Who may hold a place, if the call needs one. Watches have a limit of their own.
-    fn admit(&self, path: &str, call: Call) -> Result<Option<PeerKey>, Status> {
+    /// A place for a call, if this peer may make it.
+    fn admit(&self, path: &str, call: Call) -> Result<Place, Status> {
         let need = Need::of(path);
         if !need.is_met(self.rights) {
+            if !Need::Either.is_met(self.rights) {
+                self.load.send_modify(|load| load.unwelcome = true);
+            }
             return Err(self.gate.denied(&self.peer, call, need));
         }
-        if call == Call::Watch { Ok(None) } else { self.gate.place(&self.peer).map(Some) }
+        self.gate.place(&self.peer, self.key)
     }
 }
 
@@ -267,9 +284,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let call = Call::of_path(request.uri().path());
-        let mut ending = Ending::new(self.gate.clone(), self.load.clone(), call);
+        let mut ending = Ending::new(self.gate.clone(), self.load.clone(), self.cut.clone(), call);
         match self.admit(request.uri().path(), call) {
-            Ok(holder) => ending.holder = holder,
+            Ok(place) => ending.place = Some(place),
             Err(status) => {
                 let refusal = status.into_http::<tonic::body::Body>();
                 return Box::pin(async move { Ok(ending.answered(refusal)) });
@@ -278,7 +295,7 @@ where
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(self.cut.clone());
         // Reflection is a conversation; all others ask once.
-        let patience = (call != Call::Reflection).then_some(self.gate.patience);
+        let patience = (call != Call::Reflection).then_some(self.gate.patience.request);
         let gate = self.gate.clone();
         let refused = Box::new(move || gate.metrics.api.refused.inc(Refusal::Message));
         let request = request.map(|body| Bounded::new(body, self.gate.message_bytes, patience, refused));
@@ -290,18 +307,38 @@ where
 // === impl Ending ===
 
 impl Ending {
-    fn new(gate: Arc<Gate>, load: Arc<watch::Sender<Load>>, call: Call) -> Self {
+    fn new(gate: Arc<Gate>, load: Arc<watch::Sender<Load>>, cut: Cut, call: Call) -> Self {
         load.send_modify(|load| {
             load.under_way += 1;
             load.begun = true;
         });
-        Self { gate, load, call, code: None, holder: None }
+        Self { gate, load, cut, call, code: None, place: None }
     }
 
     /// The answer has begun; an error has its code there already.
     fn answered(mut self, answer: Response<tonic::body::Body>) -> Response<Answer> {
         self.note(answer.headers());
-        answer.map(|body| Answer { body, ending: self })
+        if self.call == Call::Watch {
+            self.place = None;
+        }
+        let bound = (!self.may_last() && !answer.body().is_end_stream()).then(|| self.bound());
+        answer.map(|body| Answer { body, rest: Bytes::new(), ending: self, _bound: bound })
+    }
+
+    /// Whether the answer may be a stream.
+    fn may_last(&self) -> bool {
+        matches!(self.call, Call::Watch | Call::Health | Call::Reflection)
+    }
+
+    /// Cuts the connection when the time for taking the answer is over. The answer is not asked for anything while the
+    /// client takes nothing, so this has to be a task of its own.
+    fn bound(&self) -> AbortOnDropHandle<()> {
+        let (cut, call, patience) = (self.cut.clone(), self.call, self.gate.patience.answer);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            sleep(patience).await;
+            tracing::debug!(?call, "A client did not take its answer in time.");
+            cut.cut();
+        }))
     }
 
     fn note(&mut self, headers: &HeaderMap) {
@@ -313,9 +350,6 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if let Some(holder) = &self.holder {
-            self.gate.leave(holder);
-        }
         let code = self.code.unwrap_or(Code::Cancelled);
         self.gate.metrics.api.requests.inc((self.call, code.into()));
         self.load.send_modify(|load| load.under_way -= 1);
@@ -332,24 +366,41 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.ending.note(trailers);
-                }
+        let frame = if self.rest.is_empty() {
+            ready!(Pin::new(&mut self.body).poll_frame(cx))
+        } else {
+            Some(Ok(Frame::data(std::mem::take(&mut self.rest))))
+        };
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(status)) => {
+                self.ending.code = Some(status.code());
+                return Poll::Ready(Some(Err(status)));
             }
-            Poll::Ready(Some(Err(status))) => self.ending.code = Some(status.code()),
-            Poll::Ready(None) | Poll::Pending => {}
+            None => return Poll::Ready(None),
+        };
+        if let Some(trailers) = frame.trailers_ref() {
+            self.ending.note(trailers);
         }
-        frame
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(mut data) => {
+                self.rest = data.split_off(data.len().min(PIECE_BYTES));
+                Frame::data(data)
+            }
+            Err(trailers) => trailers,
+        })))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }

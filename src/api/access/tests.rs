@@ -115,6 +115,17 @@ fn peers_are_told_apart_and_shown() {
     assert_eq!(network("[::1]:5", None).to_string(), "[::1]:5");
     assert_eq!(network("1.2.3.4:5", Some(&["a", "b"])).to_string(), "1.2.3.4:5 (a, b)");
     assert_eq!(network("1.2.3.4:5", Some(&[])).to_string(), "1.2.3.4:5 (a certificate without names)");
-    assert_eq!(network("1.2.3.4:5", None).key(), network("[::ffff:1.2.3.4]:6", None).key());
-    assert_ne!(process(1, 2).key(), Peer::Process { uid: 1, gid: 2, pid: Some(3) }.key());
+}
+
+#[test]
+fn requests_are_counted_by_what_is_nearest_to_one_program() {
+    let address = |address: &str| network(address, None).key(7);
+    assert_eq!(address("1.2.3.4:5"), address("[::ffff:1.2.3.4]:6"));
+    assert_ne!(address("1.2.3.4:5"), address("1.2.3.5:5"));
+    assert_eq!(address("127.0.0.1:5"), address("127.9.9.9:6"));
+    assert_eq!(address("127.0.0.1:5"), address("[::1]:6"));
+    let known = Peer::Process { uid: 1, gid: 2, pid: Some(3) };
+    assert_eq!(known.key(1), known.key(2));
+    assert_eq!(process(1, 2).key(1), process(1, 2).key(1));
+    assert_ne!(process(1, 2).key(1), process(1, 2).key(2));
 }

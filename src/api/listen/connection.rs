@@ -1,6 +1,6 @@
 //! One connection: who is at its other end, HTTP/2 with its limits, and an end for whoever says nothing.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -9,7 +9,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixStream, unix::UCred},
     sync::watch,
     time::timeout,
 };
@@ -58,16 +58,10 @@ pub(super) struct Http2 {
 // === impl Http2 ===
 
 impl Http2 {
-    pub(super) async fn serve_unix(&self, stream: UnixStream) {
-        match stream.peer_cred() {
-            Ok(found) => {
-                // 0 is a process that plegd's process namespace does not have.
-                let pid = found.pid().filter(|pid| *pid > 0);
-                self.serve(Legible::new(stream), Peer::Process { uid: found.uid(), gid: found.gid(), pid })
-                    .await;
-            }
-            Err(error) => tracing::debug!(%error, "A client was dropped: the kernel does not say who it is."),
-        }
+    pub(super) async fn serve_unix(&self, stream: UnixStream, peer: UCred) {
+        // 0 is a process that plegd's process namespace does not have.
+        let pid = peer.pid().filter(|pid| *pid > 0);
+        self.serve(Legible::new(stream), Peer::Process { uid: peer.uid(), gid: peer.gid(), pid }).await;
     }
 
     pub(super) async fn serve_tcp(&self, stream: TcpStream, address: SocketAddr, tls: Option<Arc<Tls>>) {
@@ -95,6 +89,7 @@ impl Http2 {
         let log = peer.clone();
         let cut = Cut::default();
         let (entrance, mut load) = Entrance::new(self.services.clone(), self.gate.clone(), peer, cut.clone());
+        let mut unwelcome = load.clone();
         let builder = self.builder();
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(entrance));
         let mut connection = pin!(connection);
@@ -104,6 +99,11 @@ impl Http2 {
                 () = self.shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
+                }
+                // Whoever may do nothing is told so, and then makes room.
+                () = turned_away(&mut unwelcome) => {
+                    connection.as_mut().graceful_shutdown();
+                    timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
                 }
                 () = silence(&mut load, self.patience.first_request, self.patience.idle) => {
                     if !load.borrow().begun {
@@ -120,11 +120,12 @@ impl Http2 {
             }
         };
         let ended = tokio::select! {
-            ended = whole => ended,
+            biased;
             () = cut.made() => {
                 tracing::debug!(peer = %log, "A client was cut off.");
                 Ok(())
             }
+            ended = whole => ended,
         };
         if let Err(error) = ended {
             // What clients do wrong is theirs to notice.
@@ -157,12 +158,21 @@ async fn silence(load: &mut watch::Receiver<Load>, first: Duration, idle: Durati
         let now = *load.borrow_and_update();
         let changed = load.changed();
         let ended = match now {
-            Load { under_way: 0, begun } => timeout(if begun { idle } else { first }, changed).await.is_err(),
+            Load { under_way: 0, begun, .. } => {
+                timeout(if begun { idle } else { first }, changed).await.is_err()
+            }
             _ => changed.await.is_err(),
         };
         if ended {
             return;
         }
+    }
+}
+
+/// Waits until a call was refused of one who may make none.
+async fn turned_away(load: &mut watch::Receiver<Load>) {
+    if load.wait_for(|load| load.unwelcome).await.is_err() {
+        pending().await
     }
 }
 

@@ -16,12 +16,25 @@ pub enum ListenError {
     },
     /// Two are started at the same time.
     #[error(
-        "another plegd is being started in {folder}, or somebody holds a lock on this folder; end it, \
-         or choose a path in another folder with api.socket"
+        "another plegd is being started and holds {lock}; end it, or choose another path with api.socket (\"off\" for none)"
     )]
-    FolderLocked {
-        /// The socket's folder.
+    Locked {
+        /// The file beside the socket by which they take turns.
+        lock: PathBuf,
+    },
+    /// Others could replace what is in the socket's folder.
+    #[error(
+        "the socket's folder {folder} belongs to uid {uid} and has mode {mode:04o}, so that others could put theirs in the \
+         socket's place; give it to root or plegd's user, who alone may write to it, or choose another path with \
+         api.socket (\"off\" for none)"
+    )]
+    UnsafeFolder {
+        /// The folder.
         folder: PathBuf,
+        /// Whose it is.
+        uid: u32,
+        /// Its mode.
+        mode: u32,
     },
     /// What is there was not made by a plegd.
     #[error(

@@ -53,14 +53,12 @@ struct Seen {
     outcome: Outcome,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It is in force.
-    Good,
-    /// It could not be used. It may be half written; another look decides.
-    Bad,
-    /// It could not be used again, and that was told.
-    Told,
+    /// Nothing was made of it yet. It may be half written; another look decides.
+    New,
+    /// It is in force, or it was told that it cannot be used.
+    Settled,
 }
 
 /// What the files hold.
@@ -78,35 +76,36 @@ impl Tls {
         let files = Files { certificate: certificate.into(), key: key.into(), client_ca: client_ca.into() };
         let contents = files.read();
         let config = files.config(&contents)?;
-        let seen = Seen { contents: contents.fingerprint(), outcome: Outcome::Good };
+        let seen = Seen { contents: contents.fingerprint(), outcome: Outcome::Settled };
         Ok(Self { files, current: ArcSwap::from_pointee(config), seen: Mutex::new(seen) })
     }
 
-    /// Looks at the files again and takes what is new. What cannot be used is told once, and the old stays in force; but
-    /// only if it is the same at two looks, since three files are not replaced in one step.
+    /// Looks at the files again and takes what is new once it is the same at two looks: files are neither written nor
+    /// replaced, all three, in one step, and a list of authorities that ends too early looks like a shorter one. What cannot
+    /// be used is told once, and the old stays in force.
     ///
     /// The files are small and local; reading them holds up nothing that one would notice.
     pub(super) fn reload(&self) {
         let contents = self.files.read();
         let fingerprint = contents.fingerprint();
         let mut seen = self.seen.lock();
-        let before = (seen.contents == fingerprint).then_some(seen.outcome);
-        if matches!(before, Some(Outcome::Good | Outcome::Told)) {
+        if seen.contents != fingerprint {
+            *seen = Seen { contents: fingerprint, outcome: Outcome::New };
             return;
         }
-        seen.contents = fingerprint;
-        seen.outcome = match self.files.config(&contents) {
+        if seen.outcome == Outcome::Settled {
+            return;
+        }
+        seen.outcome = Outcome::Settled;
+        match self.files.config(&contents) {
             Ok(config) => {
                 self.current.store(Arc::new(config));
                 tracing::info!(certificate = %self.files.certificate.display(), "The TLS certificates were read anew.");
-                Outcome::Good
             }
-            Err(_) if before.is_none() => Outcome::Bad,
             Err(error) => {
                 tracing::error!(%error, "The TLS certificates have changed and cannot be used; the old ones stay in force.");
-                Outcome::Told
             }
-        };
+        }
     }
 
     /// Makes the handshake; with the stream comes what the client's certificate calls it.
@@ -248,39 +247,62 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_taken_and_what_is_not_is_left_alone() {
+    fn what_is_new_is_taken_at_the_second_look_and_what_is_not_is_left_alone() {
         let given = given();
         let tls = given.load().unwrap();
         let first = tls.current.load_full();
+        for _ in 0..3 {
+            tls.reload();
+            assert!(Arc::ptr_eq(&first, &tls.current.load()));
+        }
+        given.write();
         tls.reload();
         assert!(Arc::ptr_eq(&first, &tls.current.load()));
+        tls.reload();
+        let second = tls.current.load_full();
+        assert!(!Arc::ptr_eq(&first, &second));
+        tls.reload();
+        assert!(Arc::ptr_eq(&second, &tls.current.load()));
+    }
+
+    #[test]
+    fn authorities_that_are_still_being_written_are_not_taken() {
+        let given = given();
+        let tls = given.load().unwrap();
+        let first = tls.current.load_full();
+        let one = std::fs::read_to_string(given.path("ca")).unwrap();
         given.write();
+        // Each of them is a list that could be used.
+        for authorities in 2..5 {
+            std::fs::write(given.path("ca"), one.repeat(authorities)).unwrap();
+            tls.reload();
+            assert!(Arc::ptr_eq(&first, &tls.current.load()));
+        }
         tls.reload();
         assert!(!Arc::ptr_eq(&first, &tls.current.load()));
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_at_the_second_look_and_once() {
+    fn what_cannot_be_used_leaves_the_old_in_force() {
         let given = given();
         let tls = given.load().unwrap();
         let first = tls.current.load_full();
+        let looks = || {
+            [Outcome::New, Outcome::Settled, Outcome::Settled].map(|expected| {
+                tls.reload();
+                assert_eq!(tls.seen.lock().outcome, expected);
+            })
+        };
         for broken in ["crt", "key", "ca"] {
             given.write();
             std::fs::write(given.path(broken), "half").unwrap();
-            for expected in [Outcome::Bad, Outcome::Told, Outcome::Told] {
-                tls.reload();
-                assert!(tls.seen.lock().outcome == expected, "{broken}");
-            }
+            looks();
             std::fs::remove_file(given.path(broken)).unwrap();
-            for expected in [Outcome::Bad, Outcome::Told] {
-                tls.reload();
-                assert!(tls.seen.lock().outcome == expected, "{broken}");
-            }
+            looks();
             assert!(Arc::ptr_eq(&first, &tls.current.load()), "{broken}");
         }
         given.write();
-        tls.reload();
-        assert!(tls.seen.lock().outcome == Outcome::Good);
+        looks();
         assert!(!Arc::ptr_eq(&first, &tls.current.load()));
     }
 

@@ -7,20 +7,31 @@
 //!
 //! # Whose socket it is
 //!
-//! Looking who is there, removing what is stale and making the new socket happen under a lock (`flock`) on the folder, so
-//! that of two that are started at once the second finds the first. A socket is stale if nobody listens (ECONNREFUSED);
+//! Looking who is there, removing what is stale and making the new socket happen under a lock (`flock`) on a file of
+//! plegd's own beside it, `plegd.sock.lock`, so that of two that are started at once the second finds the first. (Not on
+//! the folder, which whoever may read it can lock. The file stays, since it could not be removed without a race.) A socket is stale if nobody listens (ECONNREFUSED);
 //! what is not a socket is never touched. At the end it is removed, under the same lock, if it is still the one that was
 //! made: its inode cannot have been given out again, as the listener holds it until then.
+//!
+//! All this rests on nobody else being able to replace what is in the folder. So it must belong to root or to plegd's user,
+//! and others may write to it only if it is sticky, as /tmp is. Group and mode are given to the very file that was made,
+//! through a descriptor of it, wherever its name leads by then.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{
+            DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+        },
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, FlockOperation, Gid, OFlags, chownat, flock};
 use tokio::{
     net::{UnixListener, UnixSocket, UnixStream},
     time::{sleep, timeout},
@@ -35,7 +46,7 @@ use crate::{
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// For whoever answers at the path, and for whoever holds the folder's lock.
+/// For whoever answers at the path, and for whoever holds the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -69,17 +80,22 @@ impl Socket {
             path: folder.into(),
             error,
         })?;
-        let _lock = lock(folder).await?;
+        check_folder(folder)?;
+        let lock = lock(path).await?;
         clear(path).await?;
 
         let socket = UnixSocket::new_stream().map_err(failed("make the socket"))?;
         socket.bind(path).map_err(failed("make the socket"))?;
-        let file = SocketFile::of(path).map_err(failed("look at the socket"))?;
-        chown(path, None, Some(gid)).map_err(|error| ListenError::Group { path: path.into(), gid, error })?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .map_err(failed("set the mode of the socket"))?;
-        let listener = socket.listen(BACKLOG).map_err(failed("listen on the socket"))?;
-        Ok(Self { file, listener, bits: SocketBits { gid, mode } })
+        let (file, made) = SocketFile::of(path).map_err(failed("look at the socket"))?;
+        let listen = || {
+            give(&made, gid).map_err(|error| ListenError::Group { path: path.into(), gid, error })?;
+            set_mode(&made, mode).map_err(failed("set the mode of the socket"))?;
+            socket.listen(BACKLOG).map_err(failed("listen on the socket"))
+        };
+        let listener = listen();
+        // First, since the socket is removed under the lock if nothing comes of it.
+        drop(lock);
+        Ok(Self { file, listener: listener?, bits: SocketBits { gid, mode } })
     }
 
     pub(super) fn listener(&self) -> &UnixListener {
@@ -121,9 +137,58 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-async fn lock(folder: &Path) -> Result<File, ListenError> {
-    let failed = |error| ListenError::Socket { step: "open the socket's folder", path: folder.into(), error };
-    let file = File::open(folder).map_err(failed)?;
+/// Refuses a folder in which others could put theirs in the socket's place.
+fn check_folder(folder: &Path) -> Result<(), ListenError> {
+    const OTHERS_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let found = fs::metadata(folder).map_err(|error| ListenError::Socket {
+        step: "look at the socket's folder",
+        path: folder.into(),
+        error,
+    })?;
+    let (uid, mode) = (found.uid(), found.mode() & 0o7777);
+    let whose = uid == 0 || uid == own_uid();
+    if whose && (mode & OTHERS_WRITE == 0 || mode & STICKY != 0) {
+        Ok(())
+    } else {
+        Err(ListenError::UnsafeFolder { folder: folder.into(), uid, mode })
+    }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The file by which plegds that want this socket take turns.
+fn lock_path(socket: &Path) -> PathBuf {
+    let mut path = OsString::from(socket);
+    path.push(".lock");
+    path.into()
+}
+
+/// Opens the file of the lock, which is nobody else's.
+fn lock_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)?;
+    let found = file.metadata()?;
+    if found.uid() == own_uid() && found.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a file of plegd's user; remove it"))
+    }
+}
+
+async fn lock(socket: &Path) -> Result<File, ListenError> {
+    let path = lock_path(socket);
+    let failed = |error| ListenError::Socket { step: "open the lock", path: path.clone(), error };
+    let file = lock_file(&path).map_err(failed)?;
     let locked = async {
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -135,8 +200,21 @@ async fn lock(folder: &Path) -> Result<File, ListenError> {
     match timeout(PATIENCE, locked).await {
         Ok(Ok(())) => Ok(file),
         Ok(Err(error)) => Err(failed(error.into())),
-        Err(_) => Err(ListenError::FolderLocked { folder: folder.into() }),
+        Err(_) => Err(ListenError::Locked { lock: path }),
     }
+}
+
+/// Gives the file that this is a descriptor of to a group.
+fn give(file: &File, gid: u32) -> io::Result<()> {
+    chownat(file, "", None, Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)?;
+    Ok(())
+}
+
+/// Sets the mode of the file that this is a descriptor of. `fchmod` does not take a descriptor that only names a file, and
+/// one of a socket cannot be had; this is the way that glibc goes.
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Sees to it that nothing is at `path`: a stale socket is removed, and all else an error.
@@ -165,16 +243,22 @@ async fn clear(path: &Path) -> Result<(), ListenError> {
 // === impl SocketFile ===
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.into(), identity: identity(path)? })
+    /// The socket at `path`, which was just made, and a descriptor that names it.
+    fn of(path: &Path) -> io::Result<(Self, File)> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+        let found = made.metadata()?;
+        if !found.file_type().is_socket() || found.uid() != own_uid() {
+            return Err(io::Error::other("somebody has put something else there"));
+        }
+        Ok((Self { path: path.into(), identity: (found.dev(), found.ino()) }, made))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
         // Without the lock somebody else may be replacing it right now; a socket that stays is replaced by the next plegd.
-        let Ok(lock) = File::open(folder) else { return };
+        let Ok(lock) = lock_file(&lock_path(&self.path)) else { return };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
             && identity(&self.path).is_ok_and(|identity| identity == self.identity)
         {
