@@ -132,7 +132,8 @@ async fn a_service_can_cut_the_connection_of_a_request() {
     watch.message().await.unwrap();
     let mut request = tonic::Request::new(HealthCheckRequest::default());
     request.metadata_mut().insert("x-cut", "1".parse().unwrap());
-    assert!(soon("an end", client.check(request)).await.is_err());
+    // The answer may still come through; the connection then ends all the same.
+    let _ = soon("an answer or an end", client.check(request)).await;
     // All that is under way in it ends too.
     assert!(soon("an end", watch.message()).await.is_err());
     until("only the bystander is left", async || server.metrics.api.connections.get() == 1).await;
@@ -258,7 +259,14 @@ async fn as_another(socket: &Path, command: impl FnOnce(&Path) -> Command) -> Op
         .args(["--exact", "peers::another_user_calls", "--ignored", "--nocapture", "--test-threads=1"])
         .env(SOCKET_VARIABLE, socket)
         .current_dir("/");
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let run = move || loop {
+        match command.output() {
+            // A child of another test has been forked while the program was being written, and not yet become another.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => return output.unwrap(),
+        }
+    };
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("1 passed"), "{text}");
