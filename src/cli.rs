@@ -10,20 +10,20 @@
 
 pub mod check;
 mod columns;
+pub mod completions;
 pub mod connection;
 mod daemon;
 pub mod demo;
 pub mod get;
-pub mod completions;
 mod introspect;
 mod log;
 pub mod log_level;
 pub mod man;
 pub mod print;
 pub mod run;
-mod target;
 pub mod status;
 pub mod subscribers;
+mod target;
 pub mod top;
 mod version;
 mod view;

@@ -8,8 +8,8 @@ pub(in crate::cli) mod sheet;
 mod table;
 pub(in crate::cli) mod text;
 
-pub(super) use self::text::plain;
 pub use self::table::{Table, terminal_width};
+pub(super) use self::text::plain;
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 

@@ -46,7 +46,8 @@ impl Daemon {
     /// Those who watch.
     pub async fn subscribers(&self) -> Result<Vec<v1::Subscriber>> {
         let client = self.client();
-        let answer = client.call(client.introspection().list_subscribers(v1::ListSubscribersRequest {})).await?;
+        let answer =
+            client.call(client.introspection().list_subscribers(v1::ListSubscribersRequest {})).await?;
         Ok(answer.subscribers)
     }
 
@@ -73,7 +74,9 @@ impl Daemon {
         loop {
             match self.client().list_pods(v1::Filter::default()).await {
                 Ok(_) => return Ok(()),
-                Err(CallError::NotReady { .. }) if Instant::now() < end => sleep(Duration::from_millis(10)).await,
+                Err(CallError::NotReady { .. }) if Instant::now() < end => {
+                    sleep(Duration::from_millis(10)).await
+                }
                 Err(error) => bail!("plegd is not ready: {error}\n{}", self.plegd.log()),
             }
         }
