@@ -28,3 +28,12 @@ pub(crate) mod server {
 
 /// The descriptors of the package, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api/descriptors.bin"));
+
+/// The node's name in what is served: as configured, or else the host's as the kubelet would register it.
+pub fn node_name(config: &crate::config::Api) -> String {
+    if config.node_name.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().to_lowercase()
+    } else {
+        config.node_name.clone()
+    }
+}

@@ -5,7 +5,7 @@
 //! | exit code | when |
 //! | --- | --- |
 //! | 0 | a clean end |
-//! | 1 | it could not start, or had to give up |
+//! | 1 | it could not start, had to give up, or what was asked for is not there or not so |
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
@@ -55,15 +55,15 @@ Examples:
   plegd check                       find this node's runtime and say what to expect of it
   plegd run --print table           follow the runtime and show what its pods do
   plegd run --print json | jq .     the same for programs
-  plegd status                      how the plegd of this node does, and what needs attention
 
-Where a plegd runs, without root and without the runtime's socket:
+Where plegd runs, for whoever may open its socket:
+  plegd status                      how it does, and what needs attention
   plegd watch                       what pods do, from now on
   plegd get pods -o wide            what there is
   plegd wait --for exited batch/job --timeout 10m
 
 Settings come from defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags.
-Exit codes: 0 clean end, 1 could not start, 64 wrong usage or configuration.";
+Exit codes: 0 clean end, 1 could not start or found nothing, 64 wrong usage or configuration.";
 
 /// Pod lifecycle events of a Kubernetes node: follows the container runtime by its event stream and by relists at once,
 /// settles what both say, and tells every change exactly once.

@@ -35,6 +35,8 @@ impl Plegd {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plegd"));
         command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        // Tests run side by side, and the node may have a plegd of its own.
+        command.env("PLEGD_API_SOCKET", "off");
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = Arc::new(Mutex::new(String::new()));
         let (pipe, text) = (child.stderr.take().unwrap(), stderr.clone());

@@ -77,13 +77,22 @@ fn every_verb_explains_itself_with_examples() {
 
 #[test]
 fn verbs_that_talk_to_plegd_explain_themselves_and_say_where_they_look() {
-    for (verb, example) in [("watch", ""), ("get", " pods"), ("wait", " --for running shop/web -c app")] {
+    for (verb, example) in [
+        ("watch", ""),
+        ("get", " pods"),
+        ("wait", " --for running shop/web -c app"),
+        ("status", ""),
+        ("top", ""),
+        ("subscribers", ""),
+        ("log-level", "                                    what the configuration says"),
+    ] {
         let answer = plegd(&[verb, "--help"], &[]);
         assert_eq!(answer.code, Some(0));
         for text in [
             &format!("Examples:\n  plegd {verb}{example}\n"),
             "--socket <ADDRESS>",
-            "[env: PLEGD_SOCKET]",
+            // Where the line is wrapped depends on what stands before.
+            "PLEGD_SOCKET]",
             "unix:///run/plegd/plegd.sock",
         ] {
             assert!(answer.stdout.contains(text), "no {text:?} in:\n{}", answer.stdout);
@@ -96,7 +105,17 @@ fn where_no_plegd_is_one_is_told_so() {
     let missing = "plegd: there is no socket at unix:///no/such/plegd.sock: is plegd running, and is this where it listens?\n";
     let (by_flag, by_variable) =
         (["--socket", "/no/such/plegd.sock"], [("PLEGD_SOCKET", "unix:///no/such/plegd.sock")]);
-    for verb in [&["watch"][..], &["get", "pods"], &["wait", "--for", "ready", "web"]] {
+    for verb in [
+        &["watch"][..],
+        &["get", "pods"],
+        &["wait", "--for", "ready", "web"],
+        &["status"],
+        &["status", "-o", "json"],
+        &["top"],
+        &["subscribers"],
+        &["subscribers", "disconnect", "7"],
+        &["log-level", "debug"],
+    ] {
         for answer in [plegd(&[verb, &by_flag].concat(), &[]), plegd(verb, &by_variable)] {
             assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{verb:?}");
             assert_eq!(answer.stderr, missing, "{verb:?}");
@@ -109,7 +128,30 @@ fn where_no_plegd_is_one_is_told_so() {
 }
 
 #[test]
+fn a_shell_is_told_all_verbs_and_the_manual_has_a_page_for_each() {
+    let verbs = ["run", "status", "top", "subscribers", "log-level", "watch", "completions", "man"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let answer = plegd(&["completions", shell], &[]);
+        assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(verbs.iter().all(|verb| answer.stdout.contains(verb)), "{shell}: {}", answer.stdout);
+    }
+    let answer = plegd(&["man"], &[]);
+    assert!(answer.code == Some(0) && answer.stdout.contains(".TH plegd 1"), "{}", answer.stdout);
+    let folder = tempfile::tempdir().unwrap();
+    let answer = plegd(&["man", "--dir", folder.path().to_str().unwrap()], &[]);
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    for verb in verbs {
+        assert!(folder.path().join(format!("plegd-{verb}.1")).exists(), "{verb}");
+    }
+    let answer = plegd(&["man", "--dir", "/dev/null/man"], &[]);
+    assert!(answer.code == Some(1) && answer.stderr.contains("/dev/null/man"), "{}", answer.stderr);
+}
+
+#[test]
 fn a_wrong_flag_or_verb_is_a_usage_error() {
+    assert_refused(&plegd(&["log-level", "verbose"], &[]), &["verbose"]);
+    assert_refused(&plegd(&["top", "--interval", "1ms"], &[]), &["100ms"]);
+    assert_refused(&plegd(&["status", "-o", "xml"], &[]), &["json"]);
     assert_refused(&plegd(&["run", "--relist-perod", "1s"], &[]), &["--relist-perod", "--relist-period"]);
     assert_refused(&plegd(&["rum"], &[]), &["'rum'", "'run'"]);
     assert_refused(&plegd(&["run", "--config"], &[]), &["--config <FILE>"]);

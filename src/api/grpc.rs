@@ -1,6 +1,9 @@
 //! The gRPC server: all services over the sockets that are bound.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
@@ -9,6 +12,7 @@ use super::{
     introspection::{Introspection, SetLogLevel},
     lifecycle::Lifecycle,
     listen::Listening,
+    node_name,
     server::{
         introspection_service_server::IntrospectionServiceServer,
         pod_lifecycle_service_server::PodLifecycleServiceServer,
@@ -38,7 +42,7 @@ impl Grpc {
         let config = &loaded.config.api;
         let metrics = app.metrics().clone();
         let (feed, relay) = app.feed().relayed();
-        let node = Node { name: node_name(&config.node_name) };
+        let node = Node { name: node_name(config) };
         let subscribers = Subscribers::new(config.subscribers);
         let lifecycle = Lifecycle::new(
             feed.clone(),
@@ -48,6 +52,7 @@ impl Grpc {
             config.reads_per_second,
             metrics.clone(),
         );
+        report_lag(&metrics, &subscribers, &feed);
         let started_at = app.clock().now_both().1;
         let introspection = Introspection::new(
             feed.clone(),
@@ -83,6 +88,16 @@ impl Grpc {
     }
 }
 
+fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
+    let (subscribers, journal) = (subscribers.clone(), feed.journal().clone());
+    metrics.on_scrape(Box::new(move |metrics| {
+        let head = journal.head();
+        let lag = |sent: &AtomicU64| head.saturating_sub(sent.load(Ordering::Relaxed));
+        let longest = subscribers.list().iter().map(|subscriber| lag(&subscriber.sequence)).max();
+        metrics.journal.max_lag.set(i64::try_from(longest.unwrap_or_default()).unwrap_or(i64::MAX));
+    }));
+}
+
 /// Says in gRPC's health what `/readyz` says over HTTP.
 async fn follow(feed: Feed, serving: Serving, stop: CancellationToken) {
     let mut situation = feed.situation().clone();
@@ -98,13 +113,4 @@ async fn follow(feed: Feed, serving: Serving, stop: CancellationToken) {
     }
     stop.cancelled().await;
     serving.set(false).await;
-}
-
-/// As configured, or what the machine calls itself.
-fn node_name(configured: &str) -> String {
-    if configured.is_empty() {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    } else {
-        configured.to_owned()
-    }
 }

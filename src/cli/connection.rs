@@ -12,6 +12,7 @@ pub struct Connection {
     #[arg(
         long,
         short,
+        global = true,
         value_name = "ADDRESS",
         env = SOCKET_VARIABLE,
         hide_env_values = true,

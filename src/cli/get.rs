@@ -35,10 +35,11 @@ back-off and deletion are the kubelet's, and not seen here.";
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to show
-    #[arg(value_enum)]
+    /// What to show: pods or containers
+    #[arg(value_enum, hide_possible_values = true)]
     pub resource: Resource,
-    /// Which: pods by name, namespace/name, UID or the beginning of a container's id; containers by the latter [default: all]
+    /// Which: pods by name, namespace/name, UID or the beginning of a container's id; containers by that alone
+    /// [default: all]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     #[command(flatten)]
@@ -53,8 +54,8 @@ pub struct Args {
     /// Labels of the pod, as kubectl takes them: app=web,tier!=test,env in (a,b),!canary
     #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "names")]
     pub selector: Option<String>,
-    /// How to show it
-    #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How to show it: table, wide, json, yaml or name
+    #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Output,
     /// Leave out the line with the names of the columns
     #[arg(long)]

@@ -60,3 +60,6 @@ fn timed<T>(message: T) -> Request<T> {
     request.set_timeout(DEADLINE);
     request
 }
+
+#[cfg(test)]
+mod mock;

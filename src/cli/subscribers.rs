@@ -22,7 +22,7 @@ Examples:
 
 /// Flags of `plegd subscribers`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Where plegd is.
     #[command(flatten)]
@@ -45,9 +45,6 @@ pub enum Command {
 /// Flags of `plegd subscribers disconnect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Disconnect {
-    /// Where plegd is.
-    #[command(flatten)]
-    pub connection: Connection,
     /// Its number, as `plegd subscribers` shows it
     pub id: u64,
 }
@@ -58,12 +55,12 @@ pub struct Disconnect {
 ///
 /// If plegd cannot be reached, does not answer, or has no such subscriber.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Command::Disconnect(args)) = args.command {
-        let introspect = Introspect::over(&args.connection.client().await?);
-        introspect.disconnect(args.id).await?;
-        return Ok(show(&format!("Subscriber {} is disconnected.\n", args.id))?);
+    let introspect = Introspect::over(&args.connection.client().await?);
+    if let Some(Command::Disconnect(Disconnect { id })) = args.command {
+        introspect.disconnect(id).await?;
+        return Ok(show(&format!("Subscriber {id} is disconnected.\n"))?);
     }
-    let list = Introspect::over(&args.connection.client().await?).subscribers().await?;
+    let list = introspect.subscribers().await?;
     Ok(print(&list, Clock::system().wall(), args.output)?)
 }
 

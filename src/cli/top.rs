@@ -1,6 +1,6 @@
 //! `plegd top`: what happens on this node, redrawn every second.
 //!
-//! A thin loop: a task asks plegd how it does, a watch tells what happens, and a frame is made of both ([`frame`]). On
+//! A thin loop: a task asks plegd how it does, a watch tells what happens, and a frame is made of both (`top/frame.rs`). On
 //! something that is no terminal it is one frame.
 
 mod activity;
@@ -265,5 +265,55 @@ impl Known {
         let view = View { status: &self.answer.status, subscribers: &self.answer.subscribers, now: wall };
         let scene = Scene { view, activity: &self.activity, now, trouble: self.trouble.as_deref() };
         frame(&scene, format)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::v1::Journal,
+        cli::status::tests::well,
+        client::mock::{EPOCH, Mock, bookmark, event, hello, position},
+    };
+
+    fn known(oldest: u64, head: u64) -> Known {
+        let journal = Journal { head: position(EPOCH, head), oldest, ..Journal::default() };
+        let status = GetStatusResponse { journal: Some(journal), ..well() };
+        Known::new(Answer { status, subscribers: Vec::new() })
+    }
+
+    #[tokio::test]
+    async fn the_first_frame_shows_what_has_happened_lately() {
+        let script = vec![hello(EPOCH, 1, 3), event(1), event(2), event(3), bookmark(EPOCH, 3)];
+        let mock = Mock::watched([script]);
+        let mut known = known(1, 3);
+        let mut watch = known.watch(&mock.client());
+        known.catch_up(&mut watch).await.unwrap();
+        assert_eq!(mock.watches()[0].after, position(EPOCH, 0));
+        let text = known.frame(Format { width: 80, height: 24, paint: Paint(false) });
+        assert!(text.contains("\nstarted ") && text.contains("        3  "), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_long_journal_is_not_read_back_in_whole() {
+        for (oldest, head, after) in [(1, 0, 0), (1, 9_000, 0), (1, 65_000, 55_000), (64_000, 65_000, 63_999)]
+        {
+            let mock = Mock::watched([vec![hello(EPOCH, oldest, head), bookmark(EPOCH, head)]]);
+            let mut known = known(oldest, head);
+            let mut watch = known.watch(&mock.client());
+            known.catch_up(&mut watch).await.unwrap();
+            assert_eq!(mock.watches()[0].after, position(EPOCH, after), "{oldest} {head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plegd_that_cannot_be_asked_is_said_to_be_so_until_it_can() {
+        let mut known = known(1, 3);
+        let format = Format { width: 80, height: 24, paint: Paint(false) };
+        known.answered(Err(CallError::Lost { why: "gone".into() }));
+        assert!(known.frame(format).contains("!! This is not the newest"));
+        known.answered(Ok(Answer { status: well(), subscribers: Vec::new() }));
+        assert!(!known.frame(format).contains("!!"));
     }
 }

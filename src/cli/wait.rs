@@ -19,14 +19,21 @@ Examples:
   plegd wait --for ready web -n shop        the pod need not be there yet
   plegd wait --for pod-gone shop/web
 
+Conditions:
+  running    the container runs
+  exited     the container has ended
+  gone       the container is gone from the runtime
+  ready      the pod's newest sandbox is ready
+  pod-gone   the pod is gone from the runtime, with all that it had
+
 Exit codes: 0 it holds, 1 it does not hold in time, 64 wrong usage.";
 
 /// Flags of `plegd wait`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to wait for
-    #[arg(long = "for", value_enum, value_name = "CONDITION")]
+    /// What to wait for: running, exited, gone, ready or pod-gone
+    #[arg(long = "for", value_enum, value_name = "CONDITION", hide_possible_values = true)]
     pub condition: Condition,
     /// The pod: namespace/name, a name, a UID, or the beginning of a container's id
     pub pod: String,

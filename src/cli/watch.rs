@@ -75,8 +75,8 @@ pub struct Args {
     /// Have each JSON line say the whole pod, as pod_status
     #[arg(long = "pods")]
     pub pod_status: bool,
-    /// How to show it [default: a table on a terminal, else json]
-    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    /// How to show it: table or json [default: table on a terminal, else json]
+    #[arg(long, short, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Output>,
 }
 

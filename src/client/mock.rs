@@ -21,6 +21,7 @@ use crate::api::{
 
 /// What one connection of a watch does. After its last step it is silent.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Step {
     Send(v1::WatchResponse),
     Fail(Status),

@@ -189,7 +189,7 @@ async fn a_slow_watch_goes_on_after_its_gap() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_position_is_a_typed_error_where_that_is_asked_for() {
-    let lost = PositionLost { reason: LostReason::Compacted, epoch: EPOCH, oldest: 900, head: 1000 };
+    let lost = PositionLost { reason: GapReason::Compacted, epoch: EPOCH, oldest: 900, head: 1000 };
     let mock = Mock::watched([vec![Step::Fail(lost.to_status("event 8 is no longer held"))]]);
     let options = WatchOptions { slow_policy: v1::SlowPolicy::Fail, ..since(Since::After(at(EPOCH, 7))) };
     let mut watch = mock.client().watch(options);

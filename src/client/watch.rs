@@ -65,6 +65,8 @@ pub enum Since {
 /// of it, and a later watch with [`Since::After`] goes on there.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+// The largest is the one that there is most of: to box it would cost more than the others' size does.
+#[allow(clippy::large_enum_variant)]
 pub enum Update {
     /// Connected, to begin with what [`Since`] says. After a snapshot was interrupted it begins again: forget the pods that
     /// have come without [`Update::SnapshotEnd`].

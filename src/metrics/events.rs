@@ -55,6 +55,8 @@ pub struct Journal {
     pub subscribers: IntGauge,
     /// `plegd_subscriber_gaps_total`
     pub gaps: IntCounter,
+    /// `plegd_subscriber_max_lag_events`
+    pub max_lag: IntGauge,
 }
 
 // === impl Transitions ===
@@ -162,6 +164,10 @@ impl Journal {
                 "Events that left the journal for newer ones. Whoever has read them has lost nothing.",
             ),
             subscribers: make.gauge("plegd_subscribers", "Subscribers of the journal."),
+            max_lag: make.gauge(
+                "plegd_subscriber_max_lag_events",
+                "Events that the slowest subscriber over gRPC has not yet taken, whether they pass its filter or not.",
+            ),
             gaps: make.counter(
                 "plegd_subscriber_gaps_total",
                 "Times that a subscriber was so slow that events had left the journal before it read them; it was told.",

@@ -41,8 +41,8 @@ pub struct Watch {
 enum Stage {
     /// Nothing has been told.
     Begin { start: Start, wait_ready: bool },
-    /// Hello has been told; where to begin has not been decided.
-    Greeted(Start),
+    /// Hello has been told, with this head; where to begin has not been decided.
+    Greeted { start: Start, head: u64 },
     /// The pods of a snapshot are being told, as of a position.
     Snapshot { position: Position, pods: vec::IntoIter<Arc<Pod>>, count: usize },
     /// What changes is being told.
@@ -146,12 +146,13 @@ impl Watch {
                     }
                     return if wait_ready { Ok(None) } else { Err(WatchError::NotReady) };
                 }
-                self.stage = Stage::Greeted(start);
-                Ok(Some(Update::Hello(self.hello())))
+                let hello = self.hello();
+                self.stage = Stage::Greeted { start, head: hello.head.sequence };
+                Ok(Some(Update::Hello(hello)))
             }
-            Stage::Greeted(start) => {
-                let start = *start;
-                self.begin(start)
+            Stage::Greeted { start, head } => {
+                let (start, head) = (*start, *head);
+                self.begin(start, head)
             }
             Stage::Snapshot { position, pods, count } => match pods.next() {
                 Some(pod) => Ok(Some(Update::Pod(pod))),
@@ -174,14 +175,15 @@ impl Watch {
         Hello { head, oldest: extent.oldest, runtime: situation.runtime.clone(), mode: situation.mode }
     }
 
-    fn begin(&mut self, start: Start) -> Result<Option<Update>, WatchError> {
+    fn begin(&mut self, start: Start, head: u64) -> Result<Option<Update>, WatchError> {
         let extent = self.feed.journal.extent();
         match start {
             Start::Snapshot => {
                 self.take_snapshot();
                 return self.step();
             }
-            Start::Now => self.cursor.seek(extent.head),
+            // From the head that Hello told: whoever keeps that position misses nothing.
+            Start::Now => self.cursor.seek(head),
             Start::Oldest => self.cursor.seek(extent.oldest - 1),
             Start::After(position) => {
                 let reason = if position.epoch != self.feed.journal.epoch() {

@@ -88,7 +88,8 @@ where
                 if deadline.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                let why = format!("the request did not come to its end within {} s", patience.as_secs());
+                let patience = humantime::format_duration(patience);
+                let why = format!("the request did not come to its end within {patience}");
                 self.refuse(Status::deadline_exceeded(why))
             }
         }

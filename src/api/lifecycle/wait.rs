@@ -86,14 +86,17 @@ impl Waiting {
         let mut watch = feed.watch(request)?;
         loop {
             match watch.next().await? {
-                Update::Event { record, .. } => {
-                    if self.condition.shown_by(&record.event) || self.condition.holds(record.pod.as_deref()) {
-                        // Of several pods with this name another one may still be there.
-                        if let (Condition::PodGone, Found::NotYet(_)) = (&self.condition, self.look(feed)?) {
-                            continue;
-                        }
-                        return Ok((feed.journal().position(record.sequence), record.pod.clone()));
+                // Of several pods with this name another one may still be there, whatever has become of this one.
+                Update::Event { .. } if matches!(self.condition, Condition::PodGone) => {
+                    if let Found::Met(position, pod) = self.look(feed)? {
+                        return Ok((position, pod));
                     }
+                }
+                Update::Event { record, .. }
+                    if self.condition.shown_by(&record.event)
+                        || self.condition.holds(record.pod.as_deref()) =>
+                {
+                    return Ok((feed.journal().position(record.sequence), record.pod.clone()));
                 }
                 // Some events were left out.
                 Update::SnapshotEnd { .. } => {

@@ -38,9 +38,12 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// What waits to be sent on one stream. Small, since a subscriber that does not read must not cost a thing.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
 
-/// Streams that were reset by the client and not yet seen, and that were reset for the client's errors; past either the
-/// connection is ended. This is what bounds a flood of resets (CVE-2023-44487).
-const MAX_RESETS: usize = 64;
+/// Streams that the client reset before plegd had seen them; past it the connection is ended. This is what bounds a flood
+/// of resets (CVE-2023-44487), and no client that gives up a few calls at once comes near it.
+const MAX_UNSEEN_RESETS: usize = 256;
+
+/// Streams that plegd reset for the client's errors; past it the connection is ended.
+const MAX_ERROR_RESETS: usize = 1024;
 
 /// What all connections have in common.
 pub(super) struct Http2 {
@@ -130,8 +133,8 @@ impl Http2 {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(MAX_SEND_BUFFER)
-            .max_pending_accept_reset_streams(MAX_RESETS)
-            .max_local_error_reset_streams(MAX_RESETS)
+            .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
+            .max_local_error_reset_streams(MAX_ERROR_RESETS)
             .auto_date_header(false);
         builder
     }

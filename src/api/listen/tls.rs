@@ -135,7 +135,7 @@ impl Files {
     }
 
     fn config(&self, contents: &Contents) -> Result<ServerConfig, TlsError> {
-        let certificates = certificates(&self.certificate, "api.tls_certificate", &contents.certificate)?;
+        let chain = certificates(&self.certificate, "api.tls_certificate", &contents.certificate)?;
         let key = present(&self.key, "api.tls_key", &contents.key)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|why| malformed(&self.key, "api.tls_key", "private key", &why))?;
@@ -143,7 +143,7 @@ impl Files {
         let provider = Arc::new(ring::default_provider());
         let authorities = |why: String| TlsError::Authorities { path: self.client_ca.clone(), why };
         let mut roots = RootCertStore::empty();
-        for certificate in certificates_of_clients(&self.client_ca, &contents.client_ca)? {
+        for certificate in certificates(&self.client_ca, "api.tls_client_ca", &contents.client_ca)? {
             roots.add(certificate).map_err(|error| authorities(error.to_string()))?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -158,20 +158,13 @@ impl Files {
             .with_protocol_versions(&[&TLS13])
             .map_err(pair)?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates, key)
+            .with_single_cert(chain, key)
             .map_err(pair)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
     }
-}
-
-fn certificates_of_clients(
-    path: &Path,
-    contents: &Result<Vec<u8>, io::ErrorKind>,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    certificates(path, "api.tls_client_ca", contents)
 }
 
 fn certificates(
@@ -216,5 +209,87 @@ impl Contents {
         let mut hasher = DefaultHasher::new();
         (&self.certificate, &self.key, &self.client_ca).hash(&mut hasher);
         hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+
+    struct Given {
+        folder: tempfile::TempDir,
+    }
+
+    impl Given {
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        /// Writes a certificate with its key, which is also the authority.
+        fn write(&self) {
+            let CertifiedKey { cert, signing_key } =
+                generate_simple_self_signed(["node".to_owned()]).unwrap();
+            std::fs::write(self.path("crt"), cert.pem()).unwrap();
+            std::fs::write(self.path("ca"), cert.pem()).unwrap();
+            std::fs::write(self.path("key"), signing_key.serialize_pem()).unwrap();
+        }
+
+        fn load(&self) -> Result<Tls, TlsError> {
+            Tls::load(&self.path("crt"), &self.path("key"), &self.path("ca"))
+        }
+    }
+
+    fn given() -> Given {
+        let given = Given { folder: tempfile::tempdir().unwrap() };
+        given.write();
+        given
+    }
+
+    #[test]
+    fn what_is_new_is_taken_and_what_is_not_is_left_alone() {
+        let given = given();
+        let tls = given.load().unwrap();
+        let first = tls.current.load_full();
+        tls.reload();
+        assert!(Arc::ptr_eq(&first, &tls.current.load()));
+        given.write();
+        tls.reload();
+        assert!(!Arc::ptr_eq(&first, &tls.current.load()));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_at_the_second_look_and_once() {
+        let given = given();
+        let tls = given.load().unwrap();
+        let first = tls.current.load_full();
+        for broken in ["crt", "key", "ca"] {
+            given.write();
+            std::fs::write(given.path(broken), "half").unwrap();
+            for expected in [Outcome::Bad, Outcome::Told, Outcome::Told] {
+                tls.reload();
+                assert!(tls.seen.lock().outcome == expected, "{broken}");
+            }
+            std::fs::remove_file(given.path(broken)).unwrap();
+            for expected in [Outcome::Bad, Outcome::Told] {
+                tls.reload();
+                assert!(tls.seen.lock().outcome == expected, "{broken}");
+            }
+            assert!(Arc::ptr_eq(&first, &tls.current.load()), "{broken}");
+        }
+        given.write();
+        tls.reload();
+        assert!(tls.seen.lock().outcome == Outcome::Good);
+        assert!(!Arc::ptr_eq(&first, &tls.current.load()));
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_to_its_end() {
+        let given = given();
+        assert!(matches!(
+            Tls::load(Path::new("/dev/zero"), &given.path("key"), &given.path("ca")),
+            Err(TlsError::Malformed { .. })
+        ));
     }
 }

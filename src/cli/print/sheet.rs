@@ -157,7 +157,7 @@ impl Sheet {
         while excess > 0 {
             let spare = |(n, column): (usize, &Column)| {
                 let least = column.least?.max(column.heading.len());
-                (widths[n] > least).then_some((widths[n] - least, n))
+                widths[n].checked_sub(least).filter(|spare| *spare > 0).map(|spare| (spare, n))
             };
             let Some((_, widest)) = columns.iter().enumerate().filter_map(spare).max() else { break };
             widths[widest] -= 1;
@@ -202,6 +202,11 @@ mod tests {
 "
         );
         assert_eq!(table(16, Paint(false)).lines().map(|line| line.chars().count()).max(), Some(16));
+        // One that is narrower than it may be cut down to is left as it is.
+        let mut sheet = Sheet::new(12, Paint(false));
+        let columns = [Column { least: Some(15), ..COLUMNS[1] }, Column { least: Some(6), ..COLUMNS[2] }];
+        sheet.table(&columns, &[["short".into(), "namespaces".into()]]);
+        assert_eq!(sheet.into_text(), "NAME  FILTER\nshort names…\n");
         // What may not be cut by its column is cut by the sheet.
         assert_eq!(table(9, Paint(false)).lines().map(|line| line.chars().count()).max(), Some(9));
     }

@@ -124,7 +124,7 @@ pub(in crate::cli) fn span(time: Duration) -> String {
     };
     match time.as_secs() {
         0..10 if time.as_millis() >= 9_950 => "10s".into(),
-        0..10 if time.subsec_millis() >= 50 => format!("{:.1}s", time.as_secs_f64()),
+        0..10 => format!("{:.1}", time.as_secs_f64()).trim_end_matches(".0").to_owned() + "s",
         secs @ 0..60 => format!("{secs}s"),
         secs @ 60..3_600 => two(secs / 60, "m", secs % 60, "s"),
         secs @ 3_600..86_400 => two(secs / 3_600, "h", secs % 3_600 / 60, "m"),
@@ -194,6 +194,7 @@ mod tests {
             (0, "0s"),
             (300, "0.3s"),
             (1_000, "1s"),
+            (5_960, "6s"),
             (9_949, "9.9s"),
             (9_960, "10s"),
             (23_400, "23s"),

@@ -71,3 +71,17 @@ fn programs_read_the_fields_of_the_api() {
     assert_eq!(remote["slow_policy"], "latest_per_pod");
     assert_eq!(remote["lag"], 9_000);
 }
+
+#[test]
+fn where_plegd_is_can_be_said_before_and_after_what_to_do() {
+    use clap::Parser as _;
+
+    use crate::cli::{Cli, Command as Verb};
+    for line in ["plegd subscribers -s /a disconnect 7", "plegd subscribers disconnect 7 -s /a"] {
+        let Some(Verb::Subscribers(args)) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(args.connection.socket, "/a".parse().unwrap(), "{line}");
+        assert!(matches!(args.command, Some(Command::Disconnect(Disconnect { id: 7 }))));
+    }
+}

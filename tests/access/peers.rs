@@ -1,0 +1,273 @@
+//! Who may call what.
+
+use std::{os::unix::process::CommandExt as _, path::Path, process::Command, sync::Arc};
+
+use parking_lot::Mutex;
+use plegd::{
+    api::{
+        access::{Peer, Principal},
+        listen::Patience,
+        standard,
+    },
+    config::{FileMode, SocketGroup},
+    metrics::{Call, CallCode, Refusal},
+};
+use tonic::{Code, service::RoutesBuilder};
+use tonic_health::pb::health_server::HealthServer;
+
+use super::server::*;
+
+/// Somebody who is not us.
+const NOBODY: u32 = 65_534;
+const SOCKET_VARIABLE: &str = "PLEGD_TEST_SOCKET";
+
+fn all_calls() -> impl Iterator<Item = &'static str> {
+    WATCH_CALLS.into_iter().chain(INTROSPECTION_CALLS).chain(STANDARD_CALLS)
+}
+
+#[tokio::test]
+async fn whoever_is_in_no_list_is_refused_every_call() {
+    let server = Server::configured(|config| {
+        config.allow_watch = principals([Principal::Uid(4_000_000_001)]);
+        config.allow_introspection = principals([Principal::Uid(4_000_000_002)]);
+    })
+    .await;
+    let channel = server.channel().await;
+    for path in all_calls().chain(["/grpc.health.v1.Health/List", "/nothing.Here/Call", "/"]) {
+        assert_eq!(soon(path, code(&channel, path)).await, Code::PermissionDenied, "{path}");
+    }
+    let status = call(&channel, GET_POD).await.unwrap_err();
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let pid = std::process::id();
+    assert_eq!(
+        status.message(),
+        format!(
+            "pid {pid} (uid {uid}, gid {gid}) may not call GetPod: api.allow_watch admits uid:4000000001; \
+             to allow it, add \"uid:{uid}\" to api.allow_watch"
+        )
+    );
+    let status = call(&channel, STANDARD_CALLS[0]).await.unwrap_err();
+    assert_eq!(
+        status.message(),
+        format!(
+            "pid {pid} (uid {uid}, gid {gid}) may not call Health: api.allow_watch admits uid:4000000001, \
+             api.allow_introspection admits uid:4000000002; to allow it, add \"uid:{uid}\" to either"
+        )
+    );
+    assert_eq!(server.counted(Call::GetPod, CallCode::PermissionDenied), 2);
+    assert_eq!(server.metrics.api.refused.with(Refusal::Peer).get(), 20);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn each_service_has_a_list_of_its_own_and_the_standard_ones_take_either() {
+    let nobody = || principals([Principal::Uid(4_000_000_001)]);
+    for watch_too in [true, false] {
+        let server = Server::configured(|config| {
+            *(if watch_too { &mut config.allow_introspection } else { &mut config.allow_watch }) = nobody();
+        })
+        .await;
+        let channel = server.channel().await;
+        let (admitted, refused): (&[_], &[_]) = if watch_too {
+            (&WATCH_CALLS, &INTROSPECTION_CALLS)
+        } else {
+            (&INTROSPECTION_CALLS, &WATCH_CALLS)
+        };
+        for path in admitted {
+            assert_eq!(code(&channel, path).await, Code::Unimplemented, "{path}");
+        }
+        for path in refused {
+            assert_eq!(code(&channel, path).await, Code::PermissionDenied, "{path}");
+        }
+        for path in STANDARD_CALLS {
+            assert_eq!(code(&channel, path).await, Code::Ok, "{path}");
+        }
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn every_request_carries_its_peer() {
+    let seen = Arc::new(Mutex::new(None));
+    let noted = seen.clone();
+    let (reporter, _) = tonic_health::server::health_reporter();
+    let health = tonic_health::server::HealthService::from_health_reporter(reporter);
+    let intercepted = HealthServer::with_interceptor(health, move |request: tonic::Request<()>| {
+        *noted.lock() = request.extensions().get::<Peer>().cloned();
+        Ok(request)
+    });
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(intercepted);
+    let folder = folder();
+    let config = config(&folder);
+    let serving = standard::add(&mut RoutesBuilder::default()).await;
+    let server = Server::of(folder, &config, Patience::default(), routes.routes(), serving).await;
+    server.assert_serves().await;
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let pid = i32::try_from(std::process::id()).ok();
+    assert_eq!(*seen.lock(), Some(Peer::Process { uid, gid, pid }));
+}
+
+#[tokio::test]
+async fn health_follows_the_daemon_and_reflection_knows_plegd() {
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
+    let server = Server::start().await;
+    let channel = server.channel().await;
+    let mut client = HealthClient::new(channel.clone());
+    for serving in [true, false] {
+        server.serving.set(serving).await;
+        for service in standard::SERVICES {
+            let answer =
+                client.check(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+            assert_eq!(answer.status() == ServingStatus::Serving, serving, "{service}");
+        }
+    }
+    let unknown = client.check(HealthCheckRequest { service: "plegd.v1.None".into() }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("{answer:?}")
+    };
+    let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+    for service in ["plegd.v1.PodLifecycleService", "plegd.v1.IntrospectionService", "grpc.health.v1.Health"]
+    {
+        assert!(names.iter().any(|name| name == service), "{service} is not in {names:?}");
+    }
+}
+
+// === Other users ===
+
+/// Not a test of its own: what another user does, in a process of his own.
+#[tokio::test]
+#[ignore = "run by the tests that need another user"]
+async fn another_user_calls() {
+    let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else { return };
+    match channel(Path::new(&socket)).await {
+        Err(_) => println!("\nunconnected"),
+        Ok(channel) => {
+            for path in all_calls() {
+                println!("\n{path} {:?}", soon(path, code(&channel, path)).await);
+            }
+        }
+    }
+}
+
+/// What [`another_user_calls`] prints when `command` runs it: each call with its code.
+async fn as_another(socket: &Path, command: impl FnOnce(&Path) -> Command) -> Option<Vec<(String, String)>> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tested: only root can become another user");
+        return None;
+    }
+    // The build's folder may be closed to others.
+    let folder = folder();
+    let program = folder.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = command(&program);
+    command
+        .args(["--exact", "peers::another_user_calls", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(SOCKET_VARIABLE, socket)
+        .current_dir("/");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("1 passed"), "{text}");
+    let line = |line: &str| line.split_once(' ').map(|(path, code)| (path.to_owned(), code.to_owned()));
+    Some(text.lines().filter(|line| line.starts_with('/')).filter_map(line).collect())
+}
+
+fn nobody(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOBODY);
+    command
+}
+
+#[tokio::test]
+async fn another_user_does_not_get_past_the_sockets_mode() {
+    let server = Server::start().await;
+    let Some(calls) = as_another(&server.socket, nobody).await else { return };
+    assert!(calls.is_empty(), "{calls:?}");
+    server.assert_serves().await;
+}
+
+#[tokio::test]
+async fn another_user_that_can_connect_is_refused_every_call() {
+    let server = Server::configured(|config| config.socket_mode = FileMode(0o666)).await;
+    let Some(calls) = as_another(&server.socket, nobody).await else { return };
+    assert_eq!(calls.len(), all_calls().count());
+    for (path, code) in calls {
+        assert_eq!(code, "PermissionDenied", "{path}");
+    }
+    server.assert_serves().await;
+}
+
+#[tokio::test]
+async fn another_user_is_admitted_by_number_or_by_the_sockets_group() {
+    let by_uid = Server::configured(|config| {
+        config.socket_mode = FileMode(0o666);
+        config.allow_watch = principals([Principal::Uid(NOBODY)]);
+    })
+    .await;
+    let by_group = Server::configured(|config| {
+        config.socket_group = SocketGroup::Number(if rustix::process::geteuid().is_root() {
+            NOBODY
+        } else {
+            rustix::process::getegid().as_raw()
+        });
+        config.allow_introspection = principals([Principal::Root]);
+    })
+    .await;
+    for server in [by_uid, by_group] {
+        let Some(calls) = as_another(&server.socket, nobody).await else { return };
+        assert_eq!(calls.len(), all_calls().count());
+        for (path, code) in calls {
+            let expected = match path.as_str() {
+                path if WATCH_CALLS.contains(&path) => "Unimplemented",
+                path if INTROSPECTION_CALLS.contains(&path) => "PermissionDenied",
+                _ => "Ok",
+            };
+            assert_eq!(code, expected, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_supplementary_group_counts_even_where_others_may_connect() {
+    const GROUP: u32 = 54_321;
+    if !rustix::process::geteuid().is_root() || Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("not tested: it takes root and setpriv");
+        return;
+    }
+    let server = Server::configured(|config| {
+        config.socket_mode = FileMode(0o666);
+        config.socket_group = SocketGroup::Number(GROUP);
+        config.allow_watch = principals([Principal::Group]);
+    })
+    .await;
+    let in_groups = |groups: String| {
+        move |program: &Path| {
+            let mut command = Command::new("setpriv");
+            command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), groups]).arg(program);
+            command
+        }
+    };
+    let member = as_another(&server.socket, in_groups(format!("--groups={GROUP}"))).await.unwrap();
+    assert_eq!(member[0], (WATCH.into(), "Unimplemented".into()));
+    let stranger = as_another(&server.socket, in_groups("--clear-groups".into())).await.unwrap();
+    assert_eq!(stranger[0], (WATCH.into(), "PermissionDenied".into()));
+}

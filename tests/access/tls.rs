@@ -1,0 +1,320 @@
+//! TCP: with TLS and a client's certificate, or on loopback without.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use plegd::{
+    api::{
+        access::Principal,
+        listen::{ListenError, Listening, TlsError},
+    },
+    config,
+    metrics::Refusal,
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
+};
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    },
+};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+
+use super::server::*;
+
+const AGENT: &str = "spiffe://example.org/agent";
+
+/// Signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key.
+struct Identity {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn sign(&self, san: SanType, usage: ExtendedKeyUsagePurpose) -> Identity {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![san];
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        Identity { certificate: params.signed_by(&key, &self.0).unwrap(), key }
+    }
+
+    fn server(&self) -> Identity {
+        self.sign(SanType::IpAddress([127, 0, 0, 1].into()), ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn client(&self, uri: &str) -> Identity {
+        self.sign(SanType::URI(uri.try_into().unwrap()), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn certificate(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+}
+
+/// Writes the three files that a server needs.
+fn write(folder: &Path, identity: &Identity, client_ca: &Authority) {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("tls.crt"), identity.certificate.pem()).unwrap();
+    std::fs::write(folder.join("tls.key"), identity.key.serialize_pem()).unwrap();
+    std::fs::write(folder.join("ca.crt"), client_ca.0.pem()).unwrap();
+}
+
+fn with_tls(config: &mut config::Api, folder: &Path) {
+    config.tcp_address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.tls_certificate = Some(folder.join("tls.crt"));
+    config.tls_key = Some(folder.join("tls.key"));
+    config.tls_client_ca = Some(folder.join("ca.crt"));
+}
+
+fn connector(server_ca: &Authority, identity: Option<&Identity>) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(server_ca.certificate()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some(identity) => {
+            let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
+            builder.with_client_auth_cert(vec![identity.certificate.der().clone()], key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+/// The outcome of a check over a connection of its own: the call's code, or `Unavailable` where there is no connection.
+async fn check_over(address: SocketAddr, connector: TlsConnector) -> Result<(), Code> {
+    let channel = channel_over(address, connector).await.map_err(|_| Code::Unavailable)?;
+    soon("an answer", check(&channel)).await.map_err(|status| status.code())
+}
+
+async fn channel_over(
+    address: SocketAddr,
+    connector: TlsConnector,
+) -> Result<Channel, tonic::transport::Error> {
+    let connect = tower::service_fn(move |_| {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::from(address.ip());
+            connector.connect(name, stream).await.map(TokioIo::new)
+        }
+    });
+    soon("a handshake", Endpoint::from_static("http://plegd").connect_with_connector(connect)).await
+}
+
+async fn plain(address: SocketAddr) -> Result<(), Code> {
+    let connect =
+        tower::service_fn(move |_| async move { TcpStream::connect(address).await.map(TokioIo::new) });
+    let channel = Endpoint::from_static("http://plegd").connect_with_connector(connect).await;
+    let channel = channel.map_err(|_| Code::Unavailable)?;
+    soon("an answer", check(&channel)).await.map_err(|status| status.code())
+}
+
+#[tokio::test]
+async fn a_client_needs_a_certificate_of_the_right_authority() {
+    let (own, foreign, files) =
+        (Authority::new("own"), Authority::new("foreign"), tempfile::tempdir().unwrap());
+    write(files.path(), &own.server(), &own);
+    let server = Server::configured(|config| with_tls(config, files.path())).await;
+    let address = server.tcp.unwrap();
+
+    assert_eq!(check_over(address, connector(&own, Some(&own.client(AGENT)))).await, Ok(()));
+    let nameless = own.sign(SanType::IpAddress([10, 0, 0, 1].into()), ExtendedKeyUsagePurpose::ClientAuth);
+    assert_eq!(check_over(address, connector(&own, Some(&nameless))).await, Ok(()));
+
+    let refused = [
+        ("no certificate", connector(&own, None)),
+        ("another authority", connector(&own, Some(&foreign.client(AGENT)))),
+        ("a server's certificate", connector(&own, Some(&own.server()))),
+    ];
+    for (what, connector) in refused {
+        assert!(check_over(address, connector).await.is_err(), "{what}");
+    }
+    assert!(plain(address).await.is_err());
+    assert_eq!(server.metrics.api.refused.with(Refusal::Tls).get(), 4);
+    // The client does not trust just any server either.
+    assert!(channel_over(address, connector(&foreign, Some(&own.client(AGENT)))).await.is_err());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_certificates_name_can_be_asked_for() {
+    let (own, files) = (Authority::new("own"), tempfile::tempdir().unwrap());
+    write(files.path(), &own.server(), &own);
+    let server = Server::configured(|config| {
+        with_tls(config, files.path());
+        config.allow_watch = principals([Principal::TlsName(AGENT.into())]);
+    })
+    .await;
+    let address = server.tcp.unwrap();
+    assert_eq!(check_over(address, connector(&own, Some(&own.client(AGENT)))).await, Ok(()));
+    let other = channel_over(address, connector(&own, Some(&own.client("spiffe://example.org/other"))))
+        .await
+        .unwrap();
+    let status = call(&other, WATCH).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(
+        status.message().ends_with(
+            "(spiffe://example.org/other) may not call Watch: api.allow_watch admits tls:spiffe://example.org/agent; \
+             to allow it, add \"tls:spiffe://example.org/other\" to api.allow_watch"
+        ),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn certificates_are_read_anew_and_bad_ones_are_passed_over() {
+    let (old, new, folder) = (Authority::new("old"), Authority::new("new"), tempfile::tempdir().unwrap());
+    // As the kubelet writes a Secret: files are links through `..data`, which is replaced in one step.
+    let (first, second, third) = (folder.path().join("1"), folder.path().join("2"), folder.path().join("3"));
+    write(&first, &old.server(), &old);
+    write(&second, &new.server(), &new);
+    write(&third, &old.server(), &old);
+    std::fs::write(third.join("tls.key"), "not a key").unwrap();
+    let data = folder.path().join("..data");
+    let swap = |to: &Path| {
+        let link = folder.path().join("..data_tmp");
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        std::fs::rename(&link, &data).unwrap();
+    };
+    swap(&first);
+    for file in ["tls.crt", "tls.key", "ca.crt"] {
+        std::os::unix::fs::symlink(Path::new("..data").join(file), folder.path().join(file)).unwrap();
+    }
+    let server = Server::with(
+        |config| with_tls(config, folder.path()),
+        |patience| patience.certificates = Duration::from_millis(10),
+    )
+    .await;
+    let address = server.tcp.unwrap();
+    let (old_client, new_client) = (old.client(AGENT), new.client(AGENT));
+    let with_old = || check_over(address, connector(&old, Some(&old_client)));
+    let with_new = || check_over(address, connector(&new, Some(&new_client)));
+    assert_eq!(with_old().await, Ok(()));
+    assert!(with_new().await.is_err());
+    let stays = channel_over(address, connector(&old, Some(&old_client))).await.unwrap();
+    check(&stays).await.unwrap();
+
+    swap(&second);
+    until("the new certificates are in force", async || with_new().await.is_ok()).await;
+    assert!(with_old().await.is_err());
+    check(&stays).await.unwrap();
+
+    swap(&third);
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(with_new().await, Ok(()));
+    }
+    swap(&first);
+    until("the good ones are in force again", async || with_old().await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_given_up() {
+    let (own, files) = (Authority::new("own"), tempfile::tempdir().unwrap());
+    write(files.path(), &own.server(), &own);
+    let server = Server::with(
+        |config| with_tls(config, files.path()),
+        |patience| patience.first_request = Duration::from_millis(100),
+    )
+    .await;
+    let mut silent = TcpStream::connect(server.tcp.unwrap()).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = soon("the end of the connection", silent.read_to_end(&mut rest)).await;
+    assert!(rest.is_empty());
+    assert_eq!(server.metrics.api.refused.with(Refusal::Tls).get(), 1);
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named() {
+    let (own, files) = (Authority::new("own"), tempfile::tempdir().unwrap());
+    let folder = folder();
+    let mut config = config(&folder);
+    with_tls(&mut config, files.path());
+    let refusal = async || match Listening::bind(&config).await {
+        Err(ListenError::Tls(error)) => error,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it is taken"),
+    };
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let error = refusal().await;
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot read {}, which api.tls_certificate names: entity not found; see to it that plegd's user may",
+            path("tls.crt")
+        )
+    );
+
+    write(files.path(), &own.server(), &own);
+    std::fs::write(path("tls.crt"), "hello").unwrap();
+    let error = refusal().await.to_string();
+    assert!(error.contains(&path("tls.crt")) && error.contains("has no certificate in it"), "{error}");
+
+    write(files.path(), &own.server(), &own);
+    std::fs::write(path("tls.key"), own.server().key.serialize_pem()).unwrap();
+    let error = refusal().await;
+    assert!(matches!(error, TlsError::Pair { .. }), "{error}");
+    assert!(error.to_string().contains("see to it that api.tls_certificate and api.tls_key belong together"));
+
+    write(files.path(), &own.server(), &own);
+    std::fs::write(path("ca.crt"), own.server().key.serialize_pem()).unwrap();
+    let error = refusal().await.to_string();
+    assert!(error.contains(&path("ca.crt")) && error.contains("api.tls_client_ca"), "{error}");
+    // Nothing was left behind.
+    assert!(!config.socket.as_ref().unwrap().exists());
+}
+
+#[tokio::test]
+async fn plaintext_is_for_loopback_and_its_principal() {
+    let plaintext = |config: &mut config::Api| {
+        config.tcp_address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        config.tcp_plaintext = true;
+    };
+    let server = Server::configured(plaintext).await;
+    assert_eq!(plain(server.tcp.unwrap()).await, Ok(()));
+    server.end().await;
+
+    let server = Server::configured(|config| {
+        plaintext(config);
+        config.allow_watch = principals([Principal::Root, Principal::Group, Principal::Tls]);
+    })
+    .await;
+    assert_eq!(plain(server.tcp.unwrap()).await, Err(Code::PermissionDenied));
+    server.assert_serves().await;
+
+    // Whoever embeds plegd need not have had the configuration checked.
+    let folder = folder();
+    let mut config = config(&folder);
+    config.tcp_plaintext = true;
+    config.tcp_address = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
+    assert!(matches!(Listening::bind(&config).await, Err(ListenError::Unprotected { .. })));
+    config.tcp_address = server.tcp;
+    assert!(matches!(Listening::bind(&config).await, Err(ListenError::AddressTaken { .. })));
+    config.tcp_address = Some("192.0.2.1:80".parse().unwrap());
+    config.tcp_plaintext = false;
+    assert!(matches!(Listening::bind(&config).await, Err(ListenError::Unprotected { .. })));
+}
