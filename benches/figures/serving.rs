@@ -12,7 +12,7 @@ mod socket;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use plegd::api::listen::raise_open_files;
+use plegd::{api::listen::raise_open_files, model::Position};
 use tokio::time::sleep;
 
 use self::{
@@ -28,6 +28,8 @@ use super::{
 
 /// How many subscribe, and how many lives of containers they are told, four events each. The first fills the journal.
 const CROWDS: [(usize, usize); 3] = [(1, 12_000), (100, 2_000), (1_000, 500)];
+/// How many events back a subscriber resumes at most: the journal still holds them.
+const BACK: u64 = 15_000;
 const IDLE: usize = 1_000;
 const READING: usize = 900;
 const FROZEN: usize = 100;
@@ -44,8 +46,10 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let mut readings = vec![feed.idle().await?];
     for (subscribers, lives) in CROWDS {
         readings.extend(feed.told(subscribers, lives).await?);
+        eprintln!("{readings:#?}");
     }
     readings.extend(feed.beside_the_frozen().await?);
+    eprintln!("{readings:#?}");
     feed.stop().await?;
     readings.extend(socket::latency(bench).await?);
     Ok(readings)
@@ -93,9 +97,10 @@ impl Feed {
         let after = self.head().await?;
 
         let connected = Crowd::connect(&self.daemon().socket(), subscribers).await?;
+        let events = BACK.min(after.sequence - before.sequence);
+        let back = Position { sequence: after.sequence - events, ..after };
         let (cpu, calls, begun) = self.before()?;
-        let crowd = connected.watch(From::After(before), &self.clock).await?;
-        let events = after.sequence - before.sequence;
+        let crowd = connected.watch(From::After(back), &self.clock).await?;
         let what = format!("resuming {subscribers} subscribers {events} events back");
         progress::during(&what, crowd.until_told(events)).await?;
         let resumed = self.since(&crowd, events, (cpu, calls, begun))?;
