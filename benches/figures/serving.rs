@@ -9,15 +9,15 @@ mod crowd;
 mod feed;
 mod socket;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
-use plegd::{api::listen::raise_open_files, model::Position};
+use plegd::{api::listen::raise_open_files, clock::Mono, model::Position, sim::Method};
 use tokio::time::sleep;
 
 use self::{
     crowd::{Crowd, From, Frozen},
-    feed::Feed,
+    feed::{Feed, PODS},
 };
 use super::{
     Bench,
@@ -46,22 +46,35 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let mut readings = vec![feed.idle().await?];
     for (subscribers, lives) in CROWDS {
         readings.extend(feed.told(subscribers, lives).await?);
-        eprintln!("{readings:#?}");
+        if subscribers == 1 {
+            let memory = Memory::of(feed.daemon().pid()?)?.resident as f64 / 1e6;
+            readings.push(
+                Reading::new(
+                    "serving_journal_memory",
+                    "resident memory, journal full",
+                    Unit::Megabytes,
+                    memory,
+                )
+                .note(format!("{PODS} pods, after {lives} lives in a second or two")),
+            );
+        }
     }
     readings.extend(feed.beside_the_frozen().await?);
-    eprintln!("{readings:#?}");
     feed.stop().await?;
     readings.extend(socket::latency(bench).await?);
     Ok(readings)
 }
+
+/// CPU that plegd has used, calls that the runtime has got, and the time.
+type Before = (Cpu, BTreeMap<Method, u64>, Mono);
 
 /// What a crowd was told, and what it took.
 struct Told {
     events: u64,
     took: Duration,
     cpu: Duration,
-    /// Calls that the runtime has got meanwhile.
-    calls: u64,
+    /// Calls that the runtime has got meanwhile, by method.
+    calls: BTreeMap<Method, u64>,
 }
 
 // === impl Feed ===
@@ -163,7 +176,12 @@ impl Feed {
                 Unit::PerSecond,
                 beside.rate(),
             )
-            .note(format!("{}; {:.0} /s without them", beside.note(READING), without.rate())),
+            .note(format!(
+                "{}; without them {:.0} /s, {:.2} s of CPU",
+                beside.note(READING),
+                without.rate(),
+                without.cpu.as_secs_f64()
+            )),
             latency(
                 "serving_frozen_latency_median",
                 "median",
@@ -180,12 +198,13 @@ impl Feed {
                 "serving_frozen_calls",
                 format!("calls to the runtime, beside {FROZEN} frozen"),
                 Unit::Count,
-                beside.calls as f64,
+                beside.calls.values().sum::<u64>() as f64,
             )
             .note(format!(
-                "{} without them; in {:.1} s and {:.1} s",
-                without.calls,
+                "{:?} in {:.1} s; without them {:?} in {:.1} s",
+                beside.calls,
                 beside.took.as_secs_f64(),
+                without.calls,
                 without.took.as_secs_f64()
             )),
             Reading::new(
@@ -202,6 +221,7 @@ impl Feed {
     async fn burst(&self, crowd: &Crowd, lives: usize) -> Result<Told> {
         let head = self.head().await?.sequence;
         crowd.forget();
+        self.rest().await;
         let before = self.before()?;
         let events = self.live(lives, Duration::ZERO).await? - head;
         crowd.until_told(events).await?;
@@ -219,17 +239,33 @@ impl Feed {
         Distribution::of(crowd.latencies()).context("nothing was told")
     }
 
-    fn before(&self) -> Result<(Cpu, u64, plegd::clock::Mono)> {
+    /// Waits until plegd has read all that it still wanted to read because of what was before.
+    async fn rest(&self) {
+        loop {
+            let calls = self.calls();
+            sleep(Duration::from_millis(300)).await;
+            if self.calls() == calls {
+                return;
+            }
+        }
+    }
+
+    fn before(&self) -> Result<Before> {
         Ok((Cpu::of(self.daemon().pid()?)?, self.calls(), self.clock.now()))
     }
 
-    fn since(&self, crowd: &Crowd, events: u64, before: (Cpu, u64, plegd::clock::Mono)) -> Result<Told> {
+    fn since(&self, crowd: &Crowd, events: u64, before: Before) -> Result<Told> {
         let (cpu, calls, begun) = before;
         Ok(Told {
             events: events * crowd.size() as u64,
             took: crowd.last_told_at().since(begun),
             cpu: Cpu::of(self.daemon().pid()?)?.since(&cpu),
-            calls: self.calls() - calls,
+            calls: self
+                .calls()
+                .into_iter()
+                .map(|(method, count)| (method, count - calls.get(&method).unwrap_or(&0)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
         })
     }
 

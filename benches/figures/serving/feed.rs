@@ -1,6 +1,6 @@
 //! A simulated runtime with a plegd on it, and lives of containers to be told.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use plegd::{
@@ -9,7 +9,7 @@ use plegd::{
     clock::Clock,
     model::Position,
     sim::{
-        Profile, SimRuntime,
+        Method, Profile, SimRuntime,
         churn::populate,
         serve::SocketHandle,
         truth::{ContainerSpec, Refused, SandboxSpec, Truth},
@@ -25,7 +25,7 @@ use super::super::{
 };
 
 /// Pods that are there and do nothing.
-const PODS: usize = 50;
+pub(super) const PODS: usize = 50;
 /// How many pods the lives are in, in turn.
 const LIVELY_PODS: usize = 8;
 
@@ -70,9 +70,9 @@ impl Feed {
         Ok(self.client.list_pods(v1::Filter::default()).await?.position)
     }
 
-    /// All calls that the runtime has got.
-    pub(super) fn calls(&self) -> u64 {
-        self.sim.calls().values().sum()
+    /// All calls that the runtime has got, by method.
+    pub(super) fn calls(&self) -> BTreeMap<Method, u64> {
+        self.sim.calls()
     }
 
     /// Lets containers be made, start, die and be removed, with a pause after each; returns the head once all of that is in
