@@ -64,6 +64,7 @@ fn compile_api() -> io::Result<()> {
         .extern_path(".plegd.v1", "crate::api::v1")
         // What is sent to many is encoded once: the server's stream is of messages that are bytes already.
         .extern_path(".plegd.v1.WatchResponse", "crate::api::wire::Encoded")
+        .codec_path("crate::api::codec::SmallCodec")
         .out_dir(out("api_server")?)
         .compile_fds(descriptors)
 }

@@ -4,6 +4,7 @@
 
 mod accept;
 pub mod access;
+mod codec;
 pub mod error_info;
 pub mod grpc;
 pub mod http;

@@ -1,6 +1,6 @@
 //! plegd's promises, on real containerd: 2.1, 1.7 and 1.6, each test on one of its own (see `lab`).
 //!
-//! plegd runs in the test's process; what it tells is held against what the test's own calls did, what it serves against
+//! plegd runs in the test's process (but in `clients`); what it tells is held against what the test's own calls did, what it serves against
 //! what the runtime says. Whatever a test is about, it also fails on anything told twice, out of order or with a hole in the
 //! numbers (see `Follower`).
 //!
@@ -9,10 +9,14 @@
 //! | `lives` | lives as a whole, by whichever path |
 //! | `trouble` | what goes wrong with the runtime |
 //! | `pods` | failed starts, late reasons, several sandboxes, fresh reads |
+//! | `clients` | the binary itself: a daemon, and clients that are frozen, killed, or outlive it |
 //!
 //! These tests need root, and Debian's archive the first time. They run in parallel as they are:
 //! `cargo test --test containerd -- --ignored`.
 
+mod binary;
+#[path = "containerd/clients.rs"]
+mod clients;
 mod lab;
 #[path = "containerd/lives.rs"]
 mod lives;
@@ -69,6 +73,9 @@ on_versions! {
     a_crashed_shim_is_told_as_the_end_of_all_in_its_pod_on_1_6 = trouble::a_crashed_shim_is_told(V1_6);
     a_read_newer_than_a_call_shows_what_the_call_did_on_2_1 = pods::a_newer_read_shows_what_was_done(V2_1);
     a_read_newer_than_a_call_shows_what_the_call_did_on_1_6 = pods::a_newer_read_shows_what_was_done(V1_6);
+    a_frozen_client_beside_50_others_delays_neither_them_nor_the_runtime = clients::a_frozen_client_delays_nobody();
+    a_client_killed_again_and_again_is_told_each_event_once = clients::a_killed_client_goes_on_where_it_was();
+    a_restarted_daemon_is_found_again_and_tells_of_the_gap = clients::a_restarted_daemon_is_found_again();
 }
 
 /// What the stream tells it should tell by itself: but for those that a new stream calls for, relists stay out of it.

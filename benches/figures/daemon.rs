@@ -1,41 +1,38 @@
 //! `plegd run` as it is shipped, in a process of its own: what it tells on stdout, and what it serves over HTTP.
 //!
-//! It is killed when it is dropped. Its log is read all the time, and the end of it shown where something goes wrong.
+//! It is killed when it is dropped, and the end of its log is shown where something goes wrong.
 
 use std::{
-    collections::VecDeque,
+    ffi::OsString,
     net::SocketAddr,
-    process::Stdio,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use plegd::clock::{Clock, Mono};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    process::{Child, Command},
     time::{sleep, timeout},
 };
 
-use super::lab::{PATIENCE, eventually};
-
-/// Lines of its log that are kept.
-const LOG_LINES: usize = 20;
+use super::{
+    binary::{PATIENCE, Plegd},
+    lab::eventually,
+};
 
 /// The process.
 pub(crate) struct Daemon {
-    child: Child,
+    plegd: Plegd,
     http: SocketAddr,
     told: Told,
-    log: Log,
+    /// Where its own socket is.
+    folder: tempfile::TempDir,
     spawned: Mono,
     clock: Clock,
-    /// Where its own socket is.
-    _folder: tempfile::TempDir,
 }
 
 /// Whether it prints its events.
@@ -68,55 +65,38 @@ pub(crate) struct Line {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told(Arc<Mutex<Vec<Line>>>);
 
-#[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<VecDeque<String>>>);
-
 // === impl Daemon ===
 
 impl Daemon {
     /// Starts it, with the defaults for all that is not said here.
     pub(crate) async fn start(clock: &Clock, endpoint: &str, print: Print, stream: Stream) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plegd"));
+        let folder = tempfile::tempdir()?;
         // An empty file, so that the machine's own configuration does not count.
-        command.env_clear().args(["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0"]);
-        command.args(["--runtime-endpoint", endpoint, "--log-format", "json"]);
-        let folder = tempfile::tempdir().context("a folder for plegd's socket")?;
-        // Served, since that is part of what is measured, but where no other plegd of this machine is.
-        command.env("PLEGD_API_SOCKET", folder.path().join("plegd.sock"));
+        let mut arguments = vec!["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0"];
+        arguments.extend(["--runtime-endpoint", endpoint, "--log-format", "json"]);
         if print == Print::Json {
-            command.args(["--print", "json"]);
+            arguments.extend(["--print", "json"]);
         }
+        // Served, since that is part of what is measured, but where no other plegd of this machine is.
+        let mut environment = vec![("PLEGD_API_SOCKET", OsString::from(socket_in(&folder)))];
         if stream == Stream::Off {
-            command.env("PLEGD_STREAM_ENABLED", "false");
+            environment.push(("PLEGD_STREAM_ENABLED", "false".into()));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let spawned = clock.now();
-        let mut child = command.spawn().context("starting plegd")?;
-        let (told, log) = (Told::default(), Log::default());
-        let stdout = child.stdout.take().context("plegd has no stdout")?;
+        let (plegd, stdout) = Plegd::spawn(arguments, environment)?;
+        let told = Told::default();
         tokio::spawn(told.clone().read(BufReader::new(stdout), clock.clone()));
-        let mut stderr = BufReader::new(child.stderr.take().context("plegd has no stderr")?).lines();
-        let http = async {
-            while let Some(line) = stderr.next_line().await? {
-                log.push(&line);
-                if let Some(address) = address_in(&line) {
-                    return Ok(address);
-                }
-            }
-            bail!("plegd ended before it served anything:\n{log}")
-        };
-        let http = timeout(PATIENCE, http).await.context("plegd serves nothing")??;
-        let behind = log.clone();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = stderr.next_line().await {
-                behind.push(&line);
-            }
-        });
-        Ok(Self { child, http, told, log, spawned, clock: clock.clone(), _folder: folder })
+        let http = plegd.said("where it serves", address_in).await?;
+        Ok(Self { plegd, http, told, folder, spawned, clock: clock.clone() })
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {
-        self.child.id().with_context(|| format!("plegd has ended:\n{}", self.log))
+        self.plegd.pid()
+    }
+
+    /// Where it serves the pod lifecycle API.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_in(&self.folder)
     }
 
     pub(crate) fn told(&self) -> &Told {
@@ -135,7 +115,7 @@ impl Daemon {
         };
         let ready = timeout(PATIENCE, ready).await;
         let ready = ready.unwrap_or_else(|late| Err(late.into()));
-        ready.with_context(|| format!("plegd is not ready:\n{}", self.log))
+        ready.with_context(|| format!("plegd is not ready:\n{}", self.plegd.log()))
     }
 
     /// Waits until a sample of its metrics has this value.
@@ -144,7 +124,7 @@ impl Daemon {
             sleep(Duration::from_millis(90)).await;
             Ok((self.metric(sample).await? == value).then_some(()))
         });
-        shown.await.with_context(|| format!("{sample} is not {value}:\n{}", self.log))
+        shown.await.with_context(|| format!("{sample} is not {value}:\n{}", self.plegd.log()))
     }
 
     /// A sample of its metrics, such as `plegd_mode{mode="evented"}`.
@@ -164,12 +144,13 @@ impl Daemon {
     }
 
     /// Ends it as a service manager does.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = Pid::from_raw(self.pid()?.cast_signed()).context("plegd's pid is 0")?;
-        kill_process(pid, Signal::TERM)?;
-        timeout(PATIENCE, self.child.wait()).await.context("plegd does not end")??;
-        Ok(())
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.plegd.stop().await
     }
+}
+
+fn socket_in(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("plegd.sock")
 }
 
 fn address_in(line: &str) -> Option<SocketAddr> {
@@ -194,24 +175,5 @@ impl Told {
     pub(crate) fn of(&self, ids: &[String], kind: &str) -> Vec<Line> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().filter(|line| line.r#type == kind && ids.contains(&line.container_id)).cloned().collect()
-    }
-}
-
-// === impl Log ===
-
-impl Log {
-    fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == LOG_LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line.to_owned());
-    }
-}
-
-impl std::fmt::Display for Log {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().try_for_each(|line| writeln!(f, "  {line}"))
     }
 }

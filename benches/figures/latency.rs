@@ -21,10 +21,10 @@ use super::{
 };
 
 /// Each gives a start and a death.
-const LIVES: usize = 260;
+pub(crate) const LIVES: usize = 260;
 const LIFE_SECONDS: f64 = 0.1;
 /// From a start to the removal: the machine has rest before and after the death.
-const PACE: Duration = Duration::from_millis(250);
+pub(crate) const PACE: Duration = Duration::from_millis(250);
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let containerd = bench.containerd().await?;
@@ -35,8 +35,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let pod = client.run_pod("latency").await?;
     let cursor = app.journal().cursor(app.journal().head());
     let subscriber = tokio::spawn(seconds(cursor, bench.clock.clone()));
-    let lives = run_gently(&client, &pod);
-    progress::during(&format!("running {LIVES} containers at a gentle pace"), lives).await?;
+    run_gently(&client, &pod).await?;
     // What comes after the last death takes no longer than anything else.
     sleep(PACE).await;
     app.stop().await;
@@ -58,16 +57,20 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     ])
 }
 
-async fn run_gently(client: &lab::Client, pod: &lab::Pod) -> Result<()> {
-    for attempt in 0..LIVES as u32 {
-        let spec = ContainerSpec { attempt, ..ContainerSpec::living("short", LIFE_SECONDS, 0) };
-        let id = client.run(pod, spec).await?;
-        sleep(PACE).await;
-        // On a busy machine it may still live.
-        client.exited(&id).await?;
-        client.remove(&id).await?;
-    }
-    Ok(())
+/// What is measured of both: in the process, and over the socket.
+pub(crate) async fn run_gently(client: &lab::Client, pod: &lab::Pod) -> Result<()> {
+    let lives = async {
+        for attempt in 0..LIVES as u32 {
+            let spec = ContainerSpec { attempt, ..ContainerSpec::living("short", LIFE_SECONDS, 0) };
+            let id = client.run(pod, spec).await?;
+            sleep(PACE).await;
+            // On a busy machine it may still live.
+            client.exited(&id).await?;
+            client.remove(&id).await?;
+        }
+        anyhow::Ok(())
+    };
+    progress::during(&format!("running {LIVES} containers at a gentle pace"), lives).await
 }
 
 /// How long after its stamp each start and death came out of the cursor, until two of each life have come.

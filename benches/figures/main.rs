@@ -6,6 +6,7 @@
 //! | `latency` | from the runtime's stamp of an event to a subscriber in the process |
 //! | `at_rest` | CPU and memory beside many pods that do nothing, and the time from start to ready |
 //! | `stream_lost` | from the loss of the event stream to the next complete relist |
+//! | `serving` | what clients get over the socket: how much, how soon, at what cost, and with some of them frozen |
 //! | `daemon`, `process` | `plegd run` as a child process, what it tells, and what it uses |
 //! | `kubelet` | the kubelet's figures, to compare with |
 //! | `report`, `progress` | the table, the JSON lines, and what is said meanwhile |
@@ -21,9 +22,12 @@ mod node;
 mod process;
 mod progress;
 mod report;
+mod serving;
 mod short_lives;
 mod stream_lost;
 
+#[path = "../../tests/binary/mod.rs"]
+mod binary;
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
 
@@ -78,6 +82,8 @@ enum Figure {
     AtRest,
     /// From the loss of the stream to a complete relist
     StreamLost,
+    /// What clients get over the socket
+    Serving,
 }
 
 /// What the figures share.
@@ -163,6 +169,7 @@ impl Figure {
             Figure::Latency => Box::pin(latency::measure(bench)),
             Figure::AtRest => Box::pin(at_rest::measure(bench)),
             Figure::StreamLost => Box::pin(stream_lost::measure(bench)),
+            Figure::Serving => Box::pin(serving::measure(bench)),
         }
     }
 }

@@ -37,8 +37,11 @@ pub(crate) enum Unit {
     Count,
     Seconds,
     Milliseconds,
+    /// 10^3 bytes.
+    Kilobytes,
     /// 10^6 bytes.
     Megabytes,
+    PerSecond,
 }
 
 /// All that was measured.
@@ -144,7 +147,9 @@ impl Unit {
             Unit::Count => format!("{value}"),
             Unit::Seconds => format!("{value:.3} s"),
             Unit::Milliseconds => format!("{value:.2} ms"),
+            Unit::Kilobytes => format!("{value:.1} kB"),
             Unit::Megabytes => format!("{value:.1} MB"),
+            Unit::PerSecond => format!("{value:.0} /s"),
         }
     }
 }
@@ -155,7 +160,9 @@ impl fmt::Display for Unit {
             Unit::Count => "count",
             Unit::Seconds => "seconds",
             Unit::Milliseconds => "milliseconds",
+            Unit::Kilobytes => "kilobytes",
             Unit::Megabytes => "megabytes",
+            Unit::PerSecond => "per second",
         })
     }
 }

@@ -20,9 +20,6 @@ use crate::{
 };
 use anyhow::Context as _;
 
-/// Time between two things that happen in the demo.
-const PACE: Duration = Duration::from_millis(120);
-
 const EXAMPLES: &str = "\
 Examples:
   plegd demo
@@ -42,6 +39,9 @@ pub struct Args {
     /// When to end by itself, as 30s or 5m [default: at Ctrl-C]
     #[arg(long, value_name = "DURATION", value_parser = <Duration as Value>::parse)]
     pub duration: Option<Duration>,
+    /// Time between two things that happen, for tests that want much to happen soon
+    #[arg(long, value_name = "DURATION", hide = true, default_value = "120ms", value_parser = <Duration as Value>::parse)]
+    pub pace: Duration,
     /// Where metrics and health are served, or "off" [default: 127.0.0.1:7534]
     #[arg(long, value_name = "IP:PORT")]
     pub http_address: Option<String>,
@@ -74,7 +74,7 @@ pub(super) async fn run(
     let daemon = Daemon::start(&loaded, Link::unix(endpoint), Clock::system(), &threads, log).await?;
     introduce(&loaded.config, seed, &socket);
 
-    let churn = tokio::spawn(Churn::new(args.pods.into()).run(sim, seed, PACE));
+    let churn = tokio::spawn(Churn::new(args.pods.into()).run(sim, seed, args.pace));
     let over = async {
         match args.duration {
             Some(duration) => tokio::time::sleep(duration).await,

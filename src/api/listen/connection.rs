@@ -36,7 +36,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// What waits to be sent on one stream. Small, since a subscriber that does not read must not cost a thing.
-const MAX_SEND_BUFFER: usize = 64 * 1024;
+const MAX_SEND_BUFFER: usize = 16 * 1024;
 
 /// Streams that the client reset before plegd had seen them; past it the connection is ended. This is what bounds a flood
 /// of resets (CVE-2023-44487), and no client that gives up a few calls at once comes near it.

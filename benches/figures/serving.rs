@@ -1,0 +1,293 @@
+//! What clients get over the UNIX socket: events a second, how long each takes, what an idle subscriber costs in memory, and
+//! what a hundred that read nothing do to nine hundred that do.
+//!
+//! plegd is the binary in a process of its own. All but one figure are taken on the simulated runtime, which this process
+//! serves and in which it also subscribes: they share the machine's cores with plegd. So what plegd itself used of them is
+//! said beside each. The latency of one idle subscriber is taken on a real containerd.
+
+mod crowd;
+mod feed;
+mod socket;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result};
+use plegd::{api::listen::raise_open_files, clock::Mono, model::Position, sim::Method};
+use tokio::time::sleep;
+
+use self::{
+    crowd::{Crowd, From, Frozen},
+    feed::{Feed, PODS},
+};
+use super::{
+    Bench,
+    process::{Cpu, Memory},
+    progress,
+    report::{Asked, Distribution, Reading, Unit},
+};
+
+/// How many subscribe, and how many lives of containers they are told, four events each. The first fills the journal.
+const CROWDS: [(usize, usize); 3] = [(1, 12_000), (100, 2_000), (1_000, 500)];
+/// How many events back a subscriber resumes at most: the journal still holds them.
+const BACK: u64 = 15_000;
+const IDLE: usize = 1_000;
+const READING: usize = 900;
+const FROZEN: usize = 100;
+const LIVES: usize = 500;
+/// Lives at a pace at which nobody falls behind.
+const GENTLE_LIVES: usize = 40;
+/// What was busy has calmed down.
+const SETTLE: Duration = Duration::from_secs(3);
+
+pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
+    raise_open_files();
+    let folder = tempfile::tempdir()?;
+    let feed = Feed::start(&bench.clock, &folder.path().join("cri.sock")).await?;
+    let mut readings = vec![feed.idle().await?];
+    for (subscribers, lives) in CROWDS {
+        readings.extend(feed.told(subscribers, lives).await?);
+        if subscribers == 1 {
+            let memory = Memory::of(feed.daemon().pid()?)?.resident as f64 / 1e6;
+            readings.push(
+                Reading::new(
+                    "serving_journal_memory",
+                    "resident memory, journal full",
+                    Unit::Megabytes,
+                    memory,
+                )
+                .note(format!("{PODS} pods, after {lives} lives in a second or two")),
+            );
+        }
+    }
+    readings.extend(feed.beside_the_frozen().await?);
+    feed.stop().await?;
+    readings.extend(socket::latency(bench).await?);
+    Ok(readings)
+}
+
+/// CPU that plegd has used, calls that the runtime has got, and the time.
+type Before = (Cpu, BTreeMap<Method, u64>, Mono);
+
+/// What a crowd was told, and what it took.
+struct Told {
+    events: u64,
+    took: Duration,
+    cpu: Duration,
+    /// Calls that the runtime has got meanwhile, by method.
+    calls: BTreeMap<Method, u64>,
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// What an idle subscriber takes in plegd's memory.
+    async fn idle(&self) -> Result<Reading> {
+        let pid = self.daemon().pid()?;
+        sleep(SETTLE).await;
+        let before = Memory::of(pid)?;
+        let what = format!("connecting {IDLE} subscribers");
+        let crowd = progress::during(&what, self.crowd(IDLE, From::Now)).await?;
+        sleep(SETTLE).await;
+        let after = Memory::of(pid)?;
+        crowd.leave().await;
+        let each = after.resident.saturating_sub(before.resident) as f64 / IDLE as f64 / 1e3;
+        Ok(Reading::new("serving_memory", "memory of an idle subscriber", Unit::Kilobytes, each)
+            .asked(Asked::AtMost(40.0))
+            .note(format!(
+                "resident: {:.1} MB with {IDLE}, each on a connection of its own, {:.1} MB with none",
+                after.resident as f64 / 1e6,
+                before.resident as f64 / 1e6
+            )))
+    }
+
+    /// How many events a second so many subscribers are told together: as they happen, and resumed from the journal.
+    async fn told(&self, subscribers: usize, lives: usize) -> Result<[Reading; 2]> {
+        let crowd = self.crowd(subscribers, From::Now).await?;
+        let before = self.head().await?;
+        let what = format!("telling {subscribers} subscribers of {lives} lives");
+        let live = progress::during(&what, self.burst(&crowd, lives)).await?;
+        crowd.leave().await;
+        let after = self.head().await?;
+
+        let connected = Crowd::connect(&self.daemon().socket(), subscribers).await?;
+        let events = BACK.min(after.sequence - before.sequence);
+        let back = Position { sequence: after.sequence - events, ..after };
+        let (cpu, calls, begun) = self.before()?;
+        let crowd = connected.watch(From::After(back), &self.clock).await?;
+        let what = format!("resuming {subscribers} subscribers {events} events back");
+        progress::during(&what, crowd.until_told(events)).await?;
+        let resumed = self.since(&crowd, events, (cpu, calls, begun))?;
+        crowd.leave().await;
+
+        let [live_key, resumed_key] = match subscribers {
+            1 => ["serving_live_1", "serving_resumed_1"],
+            100 => ["serving_live_100", "serving_resumed_100"],
+            _ => ["serving_live_1000", "serving_resumed_1000"],
+        };
+        let whom =
+            if subscribers == 1 { "1 subscriber".into() } else { format!("{subscribers} subscribers") };
+        Ok([
+            Reading::new(
+                live_key,
+                format!("events told to {whom}, as they happen"),
+                Unit::PerSecond,
+                live.rate(),
+            )
+            .note(live.note(subscribers)),
+            Reading::new(
+                resumed_key,
+                format!("events told to {whom}, resumed"),
+                Unit::PerSecond,
+                resumed.rate(),
+            )
+            .note(resumed.note(subscribers)),
+        ])
+    }
+
+    /// What those who read are told, and how soon, without and beside those who do not.
+    async fn beside_the_frozen(&self) -> Result<Vec<Reading>> {
+        let pid = self.daemon().pid()?;
+        let crowd = self.crowd(READING, From::Now).await?;
+        let what = format!("telling {READING} subscribers of {LIVES} lives");
+        // Once to warm up: buffers have grown to what they grow to.
+        progress::during(&what, self.burst(&crowd, LIVES)).await?;
+        let without = progress::during(&what, self.burst(&crowd, LIVES)).await?;
+        let gentle_without = progress::during("the same at a gentle pace", self.gently(&crowd)).await?;
+
+        let frozen = Frozen::connect(&self.daemon().socket(), FROZEN).await?;
+        let memory_before = Memory::of(pid)?;
+        let what = format!("{what}, {FROZEN} more are frozen");
+        let beside = progress::during(&what, self.burst(&crowd, LIVES)).await?;
+        let gentle_beside = progress::during("the same at a gentle pace", self.gently(&crowd)).await?;
+        let memory = Memory::of(pid)?;
+        frozen.leave().await?;
+        crowd.leave().await;
+
+        let grown = memory.resident as f64 - memory_before.resident as f64;
+        let latency = |key, what: &str, without: f64, beside: f64| {
+            let what = format!("seen → received by {READING} beside {FROZEN} frozen: {what}");
+            Reading::new(key, what, Unit::Milliseconds, beside * 1e3)
+                .note(format!("{:.2} ms without them", without * 1e3))
+        };
+        Ok(vec![
+            Reading::new(
+                "serving_frozen_rate",
+                format!("events told to {READING}, beside {FROZEN} frozen"),
+                Unit::PerSecond,
+                beside.rate(),
+            )
+            .note(format!(
+                "{}; without them {:.0} /s, {:.2} s of CPU",
+                beside.note(READING),
+                without.rate(),
+                without.cpu.as_secs_f64()
+            )),
+            latency(
+                "serving_frozen_latency_median",
+                "median",
+                gentle_without.median(),
+                gentle_beside.median(),
+            ),
+            latency(
+                "serving_frozen_latency_p99",
+                "99th percentile",
+                gentle_without.quantile(0.99),
+                gentle_beside.quantile(0.99),
+            ),
+            Reading::new(
+                "serving_frozen_calls",
+                format!("calls to the runtime, beside {FROZEN} frozen"),
+                Unit::Count,
+                beside.calls.values().sum::<u64>() as f64,
+            )
+            .note(format!(
+                "{:?} in {:.1} s; without them {:?} in {:.1} s",
+                beside.calls,
+                beside.took.as_secs_f64(),
+                without.calls,
+                without.took.as_secs_f64()
+            )),
+            Reading::new(
+                "serving_frozen_memory",
+                format!("memory that plegd grows by, beside {FROZEN} frozen"),
+                Unit::Megabytes,
+                grown / 1e6,
+            )
+            .note(format!("{:.1} MB before", memory_before.resident as f64 / 1e6)),
+        ])
+    }
+
+    /// Lets lives happen as fast as they can be told, until the whole crowd has been told.
+    async fn burst(&self, crowd: &Crowd, lives: usize) -> Result<Told> {
+        let head = self.head().await?.sequence;
+        crowd.forget();
+        self.rest().await;
+        let before = self.before()?;
+        let events = self.live(lives, Duration::ZERO).await? - head;
+        crowd.until_told(events).await?;
+        self.since(crowd, events, before)
+    }
+
+    /// From when plegd saw each event until each of the crowd had it, in seconds.
+    async fn gently(&self, crowd: &Crowd) -> Result<Distribution> {
+        let head = self.head().await?.sequence;
+        crowd.forget();
+        crowd.time(true);
+        let events = self.live(GENTLE_LIVES, Duration::from_millis(60)).await? - head;
+        crowd.until_told(events).await?;
+        crowd.time(false);
+        Distribution::of(crowd.latencies()).context("nothing was told")
+    }
+
+    /// Waits until plegd has read all that it still wanted to read because of what was before.
+    async fn rest(&self) {
+        loop {
+            let calls = self.calls();
+            sleep(Duration::from_millis(300)).await;
+            if self.calls() == calls {
+                return;
+            }
+        }
+    }
+
+    fn before(&self) -> Result<Before> {
+        Ok((Cpu::of(self.daemon().pid()?)?, self.calls(), self.clock.now()))
+    }
+
+    fn since(&self, crowd: &Crowd, events: u64, before: Before) -> Result<Told> {
+        let (cpu, calls, begun) = before;
+        Ok(Told {
+            events: events * crowd.size() as u64,
+            took: crowd.last_told_at().since(begun),
+            cpu: Cpu::of(self.daemon().pid()?)?.since(&cpu),
+            calls: self
+                .calls()
+                .into_iter()
+                .map(|(method, count)| (method, count - calls.get(&method).unwrap_or(&0)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        })
+    }
+
+    async fn crowd(&self, size: usize, from: From) -> Result<Crowd> {
+        Crowd::connect(&self.daemon().socket(), size).await?.watch(from, &self.clock).await
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    fn rate(&self) -> f64 {
+        self.events as f64 / self.took.as_secs_f64()
+    }
+
+    fn note(&self, subscribers: usize) -> String {
+        let cpu = self.cpu.as_secs_f64();
+        format!(
+            "{} each in {:.2} s; plegd used {cpu:.2} s of CPU, {:.1} µs for each told",
+            self.events / subscribers as u64,
+            self.took.as_secs_f64(),
+            cpu * 1e6 / self.events as f64
+        )
+    }
+}

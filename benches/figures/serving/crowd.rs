@@ -1,0 +1,273 @@
+//! Subscribers in this process, each on a connection of its own: those who read, and those who do not.
+//!
+//! They cost as little as they can, since they share the machine with plegd: a message is looked into only where its latency
+//! is wanted.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use bytes::{Buf, Bytes};
+use futures::{StreamExt, TryStreamExt, stream};
+use http::uri::PathAndQuery;
+use plegd::{
+    api::v1::{self, watch_response::Update},
+    client::wall,
+    clock::{Clock, Mono},
+    model::Position,
+};
+use prost::Message as _;
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+use tonic::{
+    Request, Status, Streaming,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder},
+    transport::{Channel, Endpoint},
+};
+use tonic_prost::{ProstCodec, ProstEncoder};
+
+use super::super::binary::PATIENCE;
+
+/// The first byte of a message with an event: its field's number is 4, of the kind that has a length.
+const EVENT: u8 = (4 << 3) | 2;
+/// How many connect at the same time.
+const AT_ONCE: usize = 32;
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum From {
+    Now,
+    After(Position),
+}
+
+/// Connections over which nothing was asked for.
+pub(super) struct Connected(Vec<Grpc<Channel>>);
+
+/// Subscribers who read.
+pub(super) struct Crowd {
+    tally: Arc<Tally>,
+    members: JoinSet<()>,
+    size: usize,
+}
+
+/// What they were told.
+#[derive(Default)]
+struct Tally {
+    events: AtomicU64,
+    /// Nanoseconds after the crowd was made.
+    last_at: AtomicU64,
+    begun: Mono,
+    timed: AtomicBool,
+    latencies: Mutex<Vec<f64>>,
+    /// They have been told as many as are due.
+    due: AtomicU64,
+    reached: Notify,
+}
+
+/// Subscribers in a thread that has stopped: what is sent to them stays in the kernel's buffers and then in plegd's.
+pub(super) struct Frozen {
+    thaw: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+// === impl Crowd ===
+
+impl Crowd {
+    pub(super) async fn connect(socket: &Path, size: usize) -> Result<Connected> {
+        let connections = (0..size).map(|_| connect(socket.to_owned()));
+        Ok(Connected(stream::iter(connections).buffer_unordered(AT_ONCE).try_collect().await?))
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Begins to count anew.
+    pub(super) fn forget(&self) {
+        self.tally.events.store(0, Ordering::Relaxed);
+        self.tally.due.store(u64::MAX, Ordering::Relaxed);
+        self.tally.latencies.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether latencies are taken.
+    pub(super) fn time(&self, timed: bool) {
+        self.tally.timed.store(timed, Ordering::Relaxed);
+    }
+
+    /// Waits until each has been told so many events.
+    pub(super) async fn until_told(&self, events: u64) -> Result<()> {
+        let due = events * self.size as u64;
+        self.tally.due.store(due, Ordering::Relaxed);
+        let reached = async {
+            while self.tally.events.load(Ordering::Relaxed) < due {
+                // Whoever counts to it between the two lines notifies nobody: look again now and then.
+                let _ = timeout(Duration::from_millis(50), self.tally.reached.notified()).await;
+            }
+        };
+        timeout(3 * PATIENCE, reached)
+            .await
+            .with_context(|| format!("{} of {due} told", self.tally.events.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn last_told_at(&self) -> Mono {
+        self.tally.begun + Duration::from_nanos(self.tally.last_at.load(Ordering::Relaxed))
+    }
+
+    /// Seconds from when plegd saw an event until a subscriber had it.
+    pub(super) fn latencies(&self) -> Vec<f64> {
+        std::mem::take(&mut self.tally.latencies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends all of them.
+    pub(super) async fn leave(mut self) {
+        self.members.shutdown().await;
+    }
+}
+
+// === impl Connected ===
+
+impl Connected {
+    /// Each of them asks to watch. Returns once all are served.
+    pub(super) async fn watch(self, from: From, clock: &Clock) -> Result<Crowd> {
+        let tally = Arc::new(Tally { begun: clock.now(), due: u64::MAX.into(), ..Tally::default() });
+        let size = self.0.len();
+        let watches = self.0.into_iter().map(|connection| watch(connection, from));
+        let mut watches = stream::iter(watches).buffer_unordered(AT_ONCE);
+        let mut members = JoinSet::new();
+        while let Some(messages) = watches.try_next().await? {
+            members.spawn(follow(messages, tally.clone(), clock.clone()));
+        }
+        Ok(Crowd { tally, members, size })
+    }
+}
+
+async fn connect(socket: PathBuf) -> Result<Grpc<Channel>> {
+    Ok(Grpc::new(Endpoint::try_from(format!("unix://{}", socket.display()))?.connect().await?))
+}
+
+/// Asks, and takes the greeting.
+async fn watch(mut connection: Grpc<Channel>, from: From) -> Result<Streaming<Bytes>> {
+    let (start, after) = match from {
+        From::Now => (v1::Start::Now, None),
+        From::After(position) => (v1::Start::Unspecified, Some(position.into())),
+    };
+    let request = v1::WatchRequest {
+        start: start.into(),
+        after,
+        bookmark_interval: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        client_name: "figures".into(),
+        ..v1::WatchRequest::default()
+    };
+    connection.ready().await?;
+    let path = PathAndQuery::from_static("/plegd.v1.PodLifecycleService/Watch");
+    let answer = connection.server_streaming(Request::new(request), path, Unread).await?;
+    let mut messages = answer.into_inner();
+    messages.message().await?.context("the watch ended at once")?;
+    Ok(messages)
+}
+
+async fn follow(mut messages: Streaming<Bytes>, tally: Arc<Tally>, clock: Clock) {
+    while let Ok(Some(message)) = messages.message().await {
+        if message.first() == Some(&EVENT) {
+            tally.told(&message, &clock);
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn told(&self, message: &Bytes, clock: &Clock) {
+        if self.timed.load(Ordering::Relaxed) {
+            let received = clock.wall();
+            let observed =
+                v1::WatchResponse::decode(message.clone()).ok().and_then(|message| match message.update? {
+                    Update::Event(event) => event.observed_at,
+                    _ => None,
+                });
+            if let Some(observed) = observed {
+                let latency = received.seconds_since(wall(&observed));
+                self.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(latency);
+            }
+        }
+        let now = clock.now().since(self.begun).as_nanos();
+        self.last_at.fetch_max(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let told = self.events.fetch_add(1, Ordering::Relaxed) + 1;
+        if told == self.due.load(Ordering::Relaxed) {
+            self.reached.notify_one();
+        }
+    }
+}
+
+// === impl Frozen ===
+
+impl Frozen {
+    /// Subscribers who have been greeted and then read nothing at all.
+    pub(super) async fn connect(socket: &Path, size: usize) -> Result<Self> {
+        let (thaw, frozen) = mpsc::channel();
+        let (said, served) = oneshot::channel();
+        let socket = socket.to_owned();
+        let clock = Clock::system();
+        let work = move || {
+            let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(tokio) = outcome else { return };
+            let crowd =
+                tokio.block_on(async { Crowd::connect(&socket, size).await?.watch(From::Now, &clock).await });
+            let _ = said.send(crowd.as_ref().map(|_| ()).map_err(|error| anyhow!("{error:#}")));
+            // Nothing of this thread's runtime goes on meanwhile.
+            let _ = frozen.recv();
+        };
+        let thread = std::thread::Builder::new().name("frozen".into()).spawn(work)?;
+        served.await.context("the frozen have no thread")??;
+        Ok(Self { thaw, thread })
+    }
+
+    /// Ends them.
+    pub(super) async fn leave(self) -> Result<()> {
+        drop(self.thaw);
+        let thread = self.thread;
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+        joined.map_err(|_| anyhow!("the thread of the frozen has panicked"))
+    }
+}
+
+/// Messages as the bytes they came as.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unread;
+
+impl Codec for Unread {
+    type Encode = v1::WatchRequest;
+    type Decode = Bytes;
+    type Encoder = ProstEncoder<v1::WatchRequest>;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<v1::WatchRequest, v1::WatchResponse>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Decoder for Unread {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let length = from.remaining();
+        Ok(Some(from.copy_to_bytes(length)))
+    }
+}

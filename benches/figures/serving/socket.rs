@@ -1,0 +1,66 @@
+//! From the stamp that a real containerd puts on an event to the moment at which a client has it over the UNIX socket.
+
+use anyhow::{Context, Result};
+use plegd::{
+    api::v1,
+    client::{Address, Client, Since, Update, Watch, WatchOptions, wall},
+    clock::Clock,
+};
+use tokio::time::{sleep, timeout};
+
+use super::super::{
+    Bench,
+    binary::PATIENCE,
+    daemon::{Daemon, Print, Stream},
+    latency::{LIVES, PACE, run_gently},
+    report::{Asked, Distribution, Reading, Unit},
+};
+
+pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
+    let containerd = bench.containerd().await?;
+    let client = containerd.client()?;
+    let daemon = Daemon::start(&bench.clock, &containerd.endpoint(), Print::Nothing, Stream::On).await?;
+    daemon.ready().await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    let pod = client.run_pod("latency").await?;
+    let plegd = Client::connect(&Address::Unix(daemon.socket())).await?;
+    let watch = plegd.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("figures") });
+    let subscriber = tokio::spawn(seconds(watch, bench.clock.clone()));
+    run_gently(&client, &pod).await?;
+    // What comes after the last death takes no longer than anything else.
+    sleep(PACE).await;
+    daemon.stop().await?;
+    let latencies = Distribution::of(subscriber.await??).context("the stream told nothing")?;
+    let note = format!("{} starts and deaths told by the stream, one subscriber", latencies.count());
+    let reading = |key, what: &str, seconds: f64| {
+        let what = format!("stamped → received over the socket: {what}");
+        Reading::new(key, what, Unit::Milliseconds, seconds * 1e3)
+    };
+    Ok(vec![
+        reading("serving_latency_median", "median", latencies.median()).asked(Asked::AtMost(1.5)).note(note),
+        reading("serving_latency_p99", "99th percentile", latencies.quantile(0.99)).asked(Asked::AtMost(6.0)),
+        reading("serving_latency_max", "longest", latencies.max()),
+    ])
+}
+
+/// How long after its stamp each start and death was received, until plegd ends.
+async fn seconds(mut watch: Watch, clock: Clock) -> Result<Vec<f64>> {
+    let mut seconds = Vec::with_capacity(2 * LIVES);
+    while let Ok(Some(update)) = timeout(PATIENCE, watch.next()).await {
+        let received = clock.wall();
+        match update? {
+            Update::Event { event, .. } => {
+                let kind = event.r#type();
+                let counts = event.subject() == v1::Subject::Container
+                    && event.source() == v1::Source::Event
+                    && matches!(kind, v1::EventType::ContainerStarted | v1::EventType::ContainerDied);
+                if let (true, Some(stamped)) = (counts, event.stamped_at) {
+                    seconds.push(received.seconds_since(wall(&stamped)));
+                }
+            }
+            Update::Reconnecting { .. } => break,
+            _ => {}
+        }
+    }
+    Ok(seconds)
+}
