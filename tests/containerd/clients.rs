@@ -1,10 +1,12 @@
 //! Clients in processes of their own, of a daemon in its own: one that is frozen, one that is killed, and all of them when
 //! the daemon itself is restarted.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
+use plegd::{api::v1, clock::Clock};
+use tokio::time::sleep;
 
 use super::{
     binary::{Daemon, Line, Watcher, killed_and_resumed},
@@ -196,9 +198,10 @@ impl Took {
 }
 
 async fn timed<T>(call: impl Future<Output = Result<T, lab::CallError>>) -> Result<(T, f64)> {
-    let begin = Instant::now();
+    let clock = Clock::system();
+    let begin = clock.now();
     let answer = call.await?;
-    Ok((answer, begin.elapsed().as_secs_f64()))
+    Ok((answer, clock.now().since(begin).as_secs_f64()))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -214,8 +217,8 @@ async fn caught_up<'a>(
 ) -> Result<u64> {
     // Of each id one event at least is told last: what is removed is no longer listed, what is not is.
     let removed: BTreeSet<String> = removed(&client.history().entries()).collect();
-    let first = watchers.into_iter().collect::<Vec<_>>();
-    first[0]
+    let watchers: Vec<&Watcher> = watchers.into_iter().collect();
+    watchers[0]
         .until("all removals", |lines| {
             let told = lines.iter().filter(|line| line.r#type == "ContainerRemoved");
             let told: BTreeSet<&str> = told.filter_map(|line| line.container_id.as_deref()).collect();
@@ -225,11 +228,11 @@ async fn caught_up<'a>(
     // What is there still has been told once nothing more comes.
     let head = eventually("the journal to rest", PATIENCE, || async {
         let before = daemon.head().await?;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
         Ok((daemon.head().await? == before).then_some(before))
     })
     .await?;
-    for watcher in first {
+    for watcher in watchers {
         watcher.until_event(head).await?;
     }
     Ok(head)
@@ -257,11 +260,10 @@ fn told_as_done(told: &[Line], done: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-fn pid_of(subscriber: &plegd::api::v1::Subscriber) -> Option<i32> {
-    use plegd::api::v1::peer::Peer;
+fn pid_of(subscriber: &v1::Subscriber) -> Option<i32> {
     match subscriber.peer.as_ref()?.peer.as_ref()? {
-        Peer::Process(process) => process.pid,
-        Peer::Network(_) => None,
+        v1::peer::Peer::Process(process) => process.pid,
+        v1::peer::Peer::Network(_) => None,
     }
 }
 
