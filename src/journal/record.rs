@@ -42,9 +42,9 @@ impl Record {
     /// A record of a change that ends with event number `change_ends`; `before` is the pod in the last record of it, with
     /// which it shares what has not changed.
     pub(super) fn new(event: Event, pod: Option<Arc<Pod>>, change_ends: u64, before: Option<&Pod>) -> Self {
-        let strings = event.reason.len() + event.id.as_str().len();
+        let strings = heap(event.reason.len()) + heap(event.id.as_str().len());
         let of_pod = pod.as_deref().map_or(0, |pod| weight_beside(pod, before));
-        let weight = AtomicUsize::new(size_of::<Self>() + strings + of_pod);
+        let weight = AtomicUsize::new(shared::<Self>() + strings + of_pod);
         Self { event, pod, change_ends, weight, encoded: [OnceLock::new(), OnceLock::new()] }
     }
 
@@ -68,8 +68,6 @@ impl Deref for Record {
 
 /// What a pod takes in memory beside another state of it: statuses that did not change are shared.
 fn weight_beside(pod: &Pod, before: Option<&Pod>) -> usize {
-    let pointers = (pod.sandboxes.len() + pod.containers.len()) * size_of::<usize>();
-    let ips: usize = pod.ips.iter().map(|ip| size_of::<String>() + ip.len()).sum();
     let old = |sandbox: &Arc<SandboxStatus>| {
         before.is_some_and(|pod| pod.sandboxes.iter().any(|old| Arc::ptr_eq(old, sandbox)))
     };
@@ -78,30 +76,47 @@ fn weight_beside(pod: &Pod, before: Option<&Pod>) -> usize {
         before.is_some_and(|pod| pod.containers.iter().any(|old| Arc::ptr_eq(old, container)))
     };
     let containers = pod.containers.iter().filter(|container| !old(container));
-    size_of::<Pod>()
-        + pointers
-        + ips
-        + if before.is_some_and(|before| Arc::ptr_eq(&before.labels, &pod.labels)) {
-            0
-        } else {
-            of_labels(&pod.labels)
-        }
+    let same_labels = before.is_some_and(|before| Arc::ptr_eq(&before.labels, &pod.labels));
+    shared::<Pod>()
+        + heap(pod.sandboxes.len() * size_of::<usize>())
+        + heap(pod.containers.len() * size_of::<usize>())
+        + of_ips(&pod.ips)
+        + if same_labels { 0 } else { of_labels(&pod.labels) }
         + sandboxes.map(|sandbox| of_sandbox(sandbox)).sum::<usize>()
         + containers.map(|container| of_container(container)).sum::<usize>()
 }
 
 fn of_sandbox(sandbox: &SandboxStatus) -> usize {
-    let ips: usize = sandbox.ips.iter().map(|ip| size_of::<String>() + ip.len()).sum();
-    size_of::<SandboxStatus>() + ips + of_labels(&sandbox.labels) + of_labels(&sandbox.annotations)
+    let text = heap(sandbox.id.as_str().len()) + heap(sandbox.runtime_handler.len());
+    let maps = of_labels(&sandbox.labels) + of_labels(&sandbox.annotations);
+    shared::<SandboxStatus>() + text + of_ips(&sandbox.ips) + maps
 }
 
 fn of_container(container: &ContainerStatus) -> usize {
+    let ids = [&container.id, &container.sandbox_id].map(|id| heap(id.as_str().len()));
     let texts = [&container.reason, &container.message, &container.image, &container.image_ref];
-    let texts: usize = texts.iter().map(|text| text.len()).sum();
-    size_of::<ContainerStatus>() + texts + of_labels(&container.labels) + of_labels(&container.annotations)
+    let texts = texts.map(|text| heap(text.len()));
+    let maps = of_labels(&container.labels) + of_labels(&container.annotations);
+    let text = ids.iter().chain(&texts).sum::<usize>() + heap(container.name.len());
+    shared::<ContainerStatus>() + text + maps
 }
 
-/// With what the tree itself takes, which is about as much as the pairs of pointers and lengths.
+fn of_ips(ips: &[String]) -> usize {
+    heap(size_of_val(ips)) + ips.iter().map(|ip| heap(ip.len())).sum::<usize>()
+}
+
+/// A B-tree keeps room for eleven pairs in each node, and fills a bit more than half of it on average.
 fn of_labels(labels: &Labels) -> usize {
-    labels.iter().map(|(key, value)| 2 * size_of::<String>() + key.len() + value.len()).sum()
+    let nodes = labels.len().div_ceil(7) * heap(11 * 2 * size_of::<String>() + 16);
+    nodes + labels.iter().map(|(key, value)| heap(key.len()) + heap(value.len())).sum::<usize>()
+}
+
+/// A value that is shared, with its two counts.
+fn shared<T>() -> usize {
+    heap(size_of::<T>() + 2 * size_of::<usize>())
+}
+
+/// What so many bytes take from the allocator: a word more, in steps of two words, and 32 bytes at least.
+fn heap(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + size_of::<usize>()).next_multiple_of(2 * size_of::<usize>()).max(32) }
 }
