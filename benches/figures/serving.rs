@@ -29,7 +29,7 @@ use super::{
 /// How many subscribe, and how many lives of containers they are told, four events each. The first fills the journal.
 const CROWDS: [(usize, usize); 3] = [(1, 12_000), (100, 2_000), (1_000, 500)];
 /// How many events back a subscriber resumes at most: the journal still holds them.
-const BACK: u64 = 15_000;
+const BACK: u64 = 5_000;
 const IDLE: usize = 1_000;
 const READING: usize = 900;
 const FROZEN: usize = 100;
