@@ -4,7 +4,7 @@
 //! client does, it costs a bounded number of descriptors, bytes and seconds: connections, streams, headers, messages and
 //! buffers have limits, and whoever says nothing is dropped. Bytes that are no HTTP/2 end their connection and nothing else.
 //!
-//! Past its share of `api.connections`, as [`places`] has it, a connection is accepted and closed at once rather than left waiting: its client then gets
+//! Past its share of `api.connections`, as `places` has it, a connection is accepted and closed at once rather than left waiting: its client then gets
 //! UNAVAILABLE and can say so, instead of hanging.
 
 mod authority;
