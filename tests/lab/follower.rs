@@ -117,6 +117,8 @@ impl Follower {
                         self.lines().join("\n")
                     );
                 }
+                // What was first told as history and is there after all is told once more, by the read that found it.
+                EventType::ContainerChanged if event.source != plegd::model::Source::Event => {}
                 EventType::ContainerChanged => {
                     let reached = reached.get(id);
                     ensure!(
