@@ -216,7 +216,7 @@ impl Arbiter {
         };
         let asks = self.cache.update(&observation.pod, now, |state, serve| {
             let out = state.settle(observation, &context);
-            self.tell(observation, state, &out, serve);
+            self.tell(observation, state, &out, &context, serve);
             Update { added: out.added, removed: out.removed, result: out.asks }
         });
         if let Origin::Event(signal) = &observation.origin {
@@ -226,7 +226,14 @@ impl Arbiter {
     }
 
     /// Appends what changed to the journal, and serves it to readers.
-    fn tell(&self, observation: &Observation, state: &PodState, out: &Outcome, serve: Serve<'_>) {
+    fn tell(
+        &self,
+        observation: &Observation,
+        state: &PodState,
+        out: &Outcome,
+        context: &Context<'_>,
+        serve: Serve<'_>,
+    ) {
         let source = match &observation.origin {
             Origin::Event(_) => Source::Event,
             Origin::Read(source) => *source,
@@ -259,21 +266,20 @@ impl Arbiter {
                 inferred: transition.inferred,
             })
             .collect();
-        self.compare_paths(&events, &out.transitions);
+        self.compare_paths(&events, &out.transitions, context.now, context.quirks);
         self.journal.append(events, state.served(), serve);
     }
 
     /// Counts what is told, and hands it to the ledger.
-    fn compare_paths(&self, events: &[Event], transitions: &[Transition]) {
-        let (now, quirks) = (self.clock.now(), self.quirks.load());
+    fn compare_paths(&self, events: &[Event], transitions: &[Transition], now: Mono, quirks: &Quirks) {
         for (event, transition) in events.iter().zip(transitions) {
             self.metrics.transitions.record(event);
             let due = match event.source {
                 Source::Event => false,
-                Source::Relist => self.stream_should_tell(transition, now, &quirks),
+                Source::Relist => self.stream_should_tell(transition, now, quirks),
                 // A read often follows an event at once; what it finds from longer ago the stream has not told.
                 Source::Read => {
-                    self.is_overdue(transition, now) && self.stream_should_tell(transition, now, &quirks)
+                    self.is_overdue(transition, now) && self.stream_should_tell(transition, now, quirks)
                 }
             };
             self.ledger.told(&event.id, event.kind, event.source, due, now);

@@ -132,11 +132,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
-            drive(|_| check::run(loaded))
+            ask(check::run(loaded))
         }),
-        Some(Command::Watch(args)) => drive(|threads| watch::run(args, threads.api)),
-        Some(Command::Get(args)) => drive(|_| get::run(args)),
-        Some(Command::Wait(args)) => drive(|_| wait::run(args)),
+        Some(Command::Watch(args)) => ask_on(Builder::new_multi_thread().worker_threads(1), watch::run(args)),
+        Some(Command::Get(args)) => ask(get::run(args)),
+        Some(Command::Wait(args)) => ask(wait::run(args)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -175,7 +175,7 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs a verb to its end.
+/// Runs a daemon to its end.
 ///
 /// The thread that holds the runtime's event stream does nothing else and so drains it always; those that serve gRPC hold up
 /// nobody but those who are served; all the rest is little, and on one thread needs no waking of others.
@@ -196,9 +196,13 @@ fn drive<V: Future<Output = anyhow::Result<()>>>(verb: impl FnOnce(Threads) -> V
     ended
 }
 
-/// Runs a verb that talks to a running plegd.
+/// Runs a verb that follows nothing itself: it talks to a running plegd, or asks the runtime a few things.
 fn ask(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    ask_on(&mut Builder::new_current_thread(), verb)
+}
+
+fn ask_on(threads: &mut Builder, verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = threads.enable_all().build()?;
     let ended = runtime.block_on(verb);
     // What waits for a key that nobody presses must not keep it from ending.
     runtime.shutdown_background();

@@ -23,6 +23,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use crate::{
     api::access::{Principal, Principals},
     cri::Endpoint,
+    socket_path,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -210,20 +211,17 @@ impl Config {
 // === impl Api ===
 
 impl Api {
-    /// The longest path that fits into a socket's address.
-    const SOCKET_PATH_BYTES: usize = 107;
-
     fn contradictions(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if let Some(socket) = &self.socket
-            && socket.as_os_str().len() > Self::SOCKET_PATH_BYTES
+            && socket.as_os_str().len() > socket_path::LONGEST
         {
             let bytes = socket.as_os_str().len();
             found.push((
                 "api.socket",
                 format!(
                     "api.socket has {bytes} bytes, and a socket's path has at most {}; choose a shorter one",
-                    Self::SOCKET_PATH_BYTES
+                    socket_path::LONGEST
                 ),
             ));
         }

@@ -68,6 +68,7 @@ pub mod metrics;
 pub mod model;
 pub mod relister;
 pub mod sim;
+mod socket_path;
 pub mod supervisor;
 pub mod version;
 pub mod watch;

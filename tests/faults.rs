@@ -9,7 +9,7 @@ use plegd::{
     sim::{Dose, EventFault, Only, Profile, Stamp, v1::ContainerEventType},
     supervisor::Mode,
 };
-use support::World;
+use support::{EVENT_FAULTS, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: i64 = 1_000_000_000;
@@ -157,20 +157,8 @@ async fn messages_that_do_not_decode_end_the_stream_and_cost_a_relist() {
 #[tokio::test(start_paused = true)]
 async fn everything_at_once_on_every_runtime_with_events() {
     let some = Dose::Chance(0.08);
-    let faults = [
-        EventFault::Drop,
-        EventFault::Duplicate,
-        EventFault::Delay(Duration::from_secs(3)),
-        EventFault::Reorder,
-        EventFault::Replay,
-        EventFault::NilStatus,
-        EventFault::NoStatuses,
-        EventFault::OlderView,
-        EventFault::Stall(Duration::from_millis(300)),
-        EventFault::Stamp(Stamp::Off(-5 * SECOND)),
-        EventFault::Stamp(Stamp::FarFuture),
-    ];
-    let faults = faults.map(|fault| (fault, some));
+    let faults = EVENT_FAULTS.into_iter().chain([EventFault::Stamp(Stamp::FarFuture)]);
+    let faults: Vec<_> = faults.map(|fault| (fault, some)).collect();
     for profile in [
         Profile::CONTAINERD_1_7,
         Profile::CONTAINERD_2_1,

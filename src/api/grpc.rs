@@ -34,7 +34,6 @@ pub struct Grpc {
     feed: Feed,
     metrics: Arc<Metrics>,
     relay: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
-    stop: CancellationToken,
 }
 
 // === impl Grpc ===
@@ -67,17 +66,7 @@ impl Grpc {
             set_log_level,
         );
         let message_bytes = config.message_bytes.0;
-        let stop = app.stop_token();
-        Self {
-            lifecycle,
-            introspection,
-            subscribers,
-            message_bytes,
-            feed,
-            metrics,
-            relay: Box::pin(relay),
-            stop,
-        }
+        Self { lifecycle, introspection, subscribers, message_bytes, feed, metrics, relay: Box::pin(relay) }
     }
 
     /// The services of a plegd that is embedded in another program, whose log is not plegd's to change.
@@ -129,10 +118,11 @@ impl Grpc {
         routes.add_service(
             IntrospectionServiceServer::new(self.introspection).max_decoding_message_size(self.message_bytes),
         );
-        let health = follow(self.feed.clone(), serving, self.stop.clone());
-        let sweep = self.stop.run_until_cancelled(self.subscribers.sweep(self.feed.journal()));
+        let stop = self.feed.stop();
+        let health = follow(&self.feed, serving);
+        let sweep = stop.run_until_cancelled(self.subscribers.sweep(self.feed.journal()));
         // In one task: whichever fails is seen to fail by whoever waits for it.
-        tokio::join!(serve(routes.routes(), self.metrics, self.stop.clone()), self.relay, health, sweep);
+        tokio::join!(serve(routes.routes(), self.metrics, stop.clone()), self.relay, health, sweep);
     }
 }
 
@@ -147,7 +137,8 @@ fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
 }
 
 /// Says in gRPC's health what `/readyz` says over HTTP.
-async fn follow(feed: Feed, serving: Serving, stop: CancellationToken) {
+async fn follow(feed: &Feed, serving: Serving) {
+    let stop = feed.stop();
     let mut situation = feed.situation().clone();
     loop {
         if situation.borrow_and_update().ready {

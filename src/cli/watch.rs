@@ -7,10 +7,7 @@ use std::{io, str::FromStr};
 
 use clap::ValueEnum;
 use futures::FutureExt as _;
-use tokio::{
-    runtime::Handle,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{notice::Notices, show::Show};
 use super::{
@@ -93,13 +90,13 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin(Since);
 
-/// Watches until Ctrl-C, until nobody reads what is printed, or until it cannot go on. `helper` is where the work is done,
-/// so that a reader who does not read keeps nobody from ending it.
+/// Watches until Ctrl-C, until nobody reads what is printed, or until it cannot go on. The work is done in a task of its
+/// own, on another thread if the tokio runtime has one, so that a reader who does not read keeps nobody from ending it.
 ///
 /// # Errors
 ///
 /// If plegd cannot be reached to begin with, or refuses.
-pub async fn run(args: Args, helper: Handle) -> anyhow::Result<()> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let style = match args.output {
@@ -109,7 +106,7 @@ pub async fn run(args: Args, helper: Handle) -> anyhow::Result<()> {
         None => Style::Json,
     };
     let printer = Printer::new(io::BufWriter::new(io::stdout()), style, args.types.clone());
-    let watching = helper.spawn(async move {
+    let watching = tokio::spawn(async move {
         let client = args.connection.client().await?;
         follow(&client, &args, printer, Clock::system(), |line| eprintln!("plegd: {line}")).await
     });

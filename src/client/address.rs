@@ -7,6 +7,8 @@ use std::{
     str::FromStr,
 };
 
+use crate::socket_path;
+
 /// Where plegd listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/plegd/plegd.sock";
 
@@ -37,9 +39,6 @@ pub struct NoAddress(String);
 // === impl Address ===
 
 impl Address {
-    /// What fits into Linux' `sun_path`, with the zero at its end.
-    const LONGEST: usize = 107;
-
     /// The socket's path, if it is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -49,18 +48,7 @@ impl Address {
     }
 
     fn unix(path: &str) -> Result<Self, String> {
-        if !path.starts_with('/') {
-            return Err("the path of the socket is not absolute".into());
-        }
-        if path.ends_with('/') {
-            return Err("it names a folder, not the socket in it".into());
-        }
-        if path.len() > Self::LONGEST {
-            return Err(format!(
-                "it is longer than the {} bytes that a socket's path may have",
-                Self::LONGEST
-            ));
-        }
+        socket_path::check(path)?;
         Ok(Self::Unix(path.into()))
     }
 

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::socket_path;
+
 /// Sockets that are looked for, in this order, when no endpoint is given.
 pub const WELL_KNOWN: [&str; 3] =
     ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
@@ -25,9 +27,6 @@ pub struct NoneFound;
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// What fits into Linux' `sun_path`, with the zero at its end.
-    const LONGEST: usize = 107;
-
     /// The first of the well-known sockets that exists.
     ///
     /// # Errors
@@ -78,18 +77,7 @@ impl std::str::FromStr for Endpoint {
             // `unix:/run/x.sock` is an old spelling that gRPC and crictl still take.
             None => text.strip_prefix("unix:").unwrap_or(text),
         };
-        if !path.starts_with('/') {
-            return Err("the path of the socket is not absolute".into());
-        }
-        if path.ends_with('/') {
-            return Err("it names a folder, not the socket in it".into());
-        }
-        if path.len() > Self::LONGEST {
-            return Err(format!(
-                "it is longer than the {} bytes that a socket's path may have",
-                Self::LONGEST
-            ));
-        }
+        socket_path::check(path)?;
         Ok(Self(path.into()))
     }
 }

@@ -146,11 +146,6 @@ impl Watch {
         self.cursor.progress()
     }
 
-    /// Events that have not yet been looked at.
-    pub fn lag(&self) -> u64 {
-        self.cursor.lag()
-    }
-
     fn step(&mut self) -> Result<Option<Update>, WatchError> {
         match &mut self.stage {
             Stage::Begin { start, wait_ready } => {
@@ -286,7 +281,7 @@ impl Watch {
 
     /// Until there may be something to tell; a bookmark, if that is what it is.
     async fn ready(&mut self) -> Option<Update> {
-        let stop = self.feed.stop.clone();
+        let stop = &self.feed.stop;
         if let Stage::Begin { .. } = self.stage {
             tokio::select! {
                 changed = self.situation.changed() => if changed.is_err() { stop.cancelled().await },

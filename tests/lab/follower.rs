@@ -16,7 +16,7 @@ use plegd::{
     config::Config,
     cri::{Endpoint, Link},
     journal::{Cursor, Record},
-    model::{Event, EventType, Pod, Subject},
+    model::{Event, EventType, Pod, Source, Subject},
     supervisor::Mode,
 };
 
@@ -117,12 +117,12 @@ impl Follower {
                         self.lines().join("\n")
                     );
                 }
-                // What was first told as history and is there after all is told once more, by the read that found it.
-                EventType::ContainerChanged if event.source != plegd::model::Source::Event => {}
                 EventType::ContainerChanged => {
                     let reached = reached.get(id);
+                    // What the stream tells as history and a read then finds there is told by both, and once by each.
+                    let by_stream = event.source == Source::Event;
                     ensure!(
-                        changes.insert((id, reached.copied(), event.reason.as_str())),
+                        changes.insert((id, reached.copied(), event.reason.as_str(), by_stream)),
                         "the same change twice: {}\n{}",
                         line(event),
                         self.lines().join("\n")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plegd::{
     api::v1,
     model::Position,
-    sim::{Churn, Dose, EventFault, Profile, SimRuntime, Stamp},
+    sim::{Churn, Dose, Profile, SimRuntime},
 };
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,7 @@ use super::{
     remote, state,
     subscriber::Plan,
 };
-
-const SECOND: i64 = 1_000_000_000;
+use crate::support::EVENT_FAULTS;
 
 /// What is to be told apart: how many subscribers, and which ways.
 #[derive(Clone, Copy, Debug)]
@@ -114,19 +113,7 @@ async fn some_churn(node: &Node, churn: &mut Churn, rng: &mut fastrand::Rng, ste
 async fn misfortune(node: &mut Node, rng: &mut fastrand::Rng, operator: &plegd::client::Client) {
     match rng.u32(..8) {
         0..3 => {
-            let faults = [
-                EventFault::Drop,
-                EventFault::Duplicate,
-                EventFault::Delay(Duration::from_secs(3)),
-                EventFault::Reorder,
-                EventFault::Replay,
-                EventFault::NilStatus,
-                EventFault::NoStatuses,
-                EventFault::OlderView,
-                EventFault::Stall(Duration::from_millis(300)),
-                EventFault::Stamp(Stamp::Off(-5 * SECOND)),
-            ];
-            for fault in faults {
+            for fault in EVENT_FAULTS {
                 if rng.u32(..3) == 0 {
                     node.sim.faults().events(fault, Dose::Chance(0.08));
                 }

@@ -17,13 +17,27 @@ use plegd::{
     journal::{Cursor, Record},
     model::{Event, EventType, Pod},
     sim::{
-        Churn, Method, Profile, SimRuntime,
+        Churn, EventFault, Method, Profile, SimRuntime, Stamp,
         truth::{ContainerSpec, SandboxSpec, Truth},
     },
     supervisor::Mode,
 };
 
 pub const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
+
+/// What may go wrong with an event at any time.
+pub const EVENT_FAULTS: [EventFault; 10] = [
+    EventFault::Drop,
+    EventFault::Duplicate,
+    EventFault::Delay(Duration::from_secs(3)),
+    EventFault::Reorder,
+    EventFault::Replay,
+    EventFault::NilStatus,
+    EventFault::NoStatuses,
+    EventFault::OlderView,
+    EventFault::Stall(Duration::from_millis(300)),
+    EventFault::Stamp(Stamp::Off(-5_000_000_000)),
+];
 
 /// A runtime, a plegd that follows it, and a subscriber who reads everything.
 pub struct World {
