@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -76,11 +77,11 @@ impl Demo {
     }
 }
 
-/// The API's socket, once it is in one of the folders in here.
+/// The API's socket, once it answers in one of the folders in here: it is there a moment before that.
 async fn socket(folder: &Path) -> PathBuf {
     loop {
         let sockets = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().join("plegd.sock"));
-        if let Some(socket) = sockets.into_iter().find(|socket| socket.exists()) {
+        if let Some(socket) = sockets.into_iter().find(|socket| UnixStream::connect(socket).is_ok()) {
             return socket;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
