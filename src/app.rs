@@ -23,14 +23,14 @@ use crate::{
     cache::Cache,
     clock::Clock,
     config::Config,
-    cri::{Client, EventParts, Link},
+    cri::{Client, Link},
     evented::{self, Limits, Queue, Receiver},
     fresh::Fresh,
     health::Health,
     journal::{Capacity, Journal},
     ledger::Ledger,
     metrics::{Metrics, PodState, raise_to},
-    model::{ContainerState, Mode, Observation, Origin, PodUid, SandboxState, Stamp},
+    model::{ContainerState, Mode, PodUid, SandboxState},
     relister::{ReadError, Reader, Reads, Relister},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
@@ -182,13 +182,7 @@ impl App {
             signs.stream.bad(off);
             signs.situation.send_modify(|it| it.stream = off.into());
         }
-        let settler = Settler {
-            arbiter: arbiter.clone(),
-            reads: reads.clone(),
-            requests: requests.clone(),
-            metrics: metrics.clone(),
-            began: clock.now(),
-        };
+        let settler = Settler { arbiter: arbiter.clone(), reads: reads.clone(), requests: requests.clone() };
         let here = &Handle::current();
         spawn(here, settler.run(queue).boxed());
         spawn(here, reader.run(stop.clone()).boxed());
@@ -303,8 +297,6 @@ struct Settler {
     arbiter: Arc<Arbiter>,
     reads: Reads,
     requests: Arc<Notify>,
-    metrics: Arc<Metrics>,
-    began: crate::clock::Mono,
 }
 
 // === impl Settler ===
@@ -313,31 +305,10 @@ impl Settler {
     /// Runs until the receiver is gone.
     async fn run(self, mut queue: Queue) {
         while let Some(event) = queue.next().await {
-            let (received, observed_at) = (event.received, event.received_at);
-            let parts = event.into_parts();
-            let upper = self.arbiter.upper_end(parts.created_at, received);
-            if upper < self.began {
-                self.metrics.stream.replayed.inc();
+            match self.arbiter.place(event) {
+                Ok(observation) => self.reads.ask_all(self.arbiter.settle(&observation)),
+                Err(signal) => self.unplaced(&signal),
             }
-            if parts.sandboxes.is_empty() {
-                self.metrics.stream.nil_payloads.inc();
-            }
-            let EventParts { signal, pod, sandboxes, containers, detail, .. } = parts;
-            let Some(pod) = pod.or_else(|| self.arbiter.pod_of(&signal.id)) else {
-                self.unplaced(&signal);
-                continue;
-            };
-            let observation = Observation {
-                origin: Origin::Event(signal),
-                stamp: Stamp { lower: None, upper },
-                observed_at,
-                pod,
-                sandboxes,
-                containers,
-                absent: Vec::new(),
-                detail,
-            };
-            self.reads.ask_all(self.arbiter.settle(&observation));
         }
     }
 

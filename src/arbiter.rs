@@ -27,6 +27,21 @@
 //! like any other; so the rules have no case for it. The runtime's `PodSandboxStatusResponse.timestamp` is not used: it is
 //! missing, in seconds or set without the statuses it is about, depending on the version, and plegd's own clock around the
 //! request is as good.
+//!
+//! # What the simulation taught
+//!
+//! `tests/simulation.rs` plays whole lives of a node from a seed; what it found wrong, and the rule that came of it:
+//!
+//! - A list that shows an id further on than it is held is remembered ([`pod::PodState::set_against`]): if it is gone before
+//!   it can be read, its story is told as far as the list showed it.
+//! - What is read of a pod is settled without waiting for a status that hangs, and what could not be read the last time is
+//!   read last. A sandbox or container that hangs is told as the list shows it; only a death waits for its exit code.
+//! - A read of a whole pod proves that nothing else was there when it began: an event that is older and comes later brings
+//!   nothing back, neither during the read nor after it ([`pod::PodState::read_at`]).
+//! - The stream is blamed for a change only if that was not yet so at a moment when the stream was up
+//!   ([`transitions::Transition::not_before`]), if an event tells such a change at all, and if it has not said it already.
+//!
+//! What is not held: that a sandbox was ready, if only a list showed it and an event ended it before it could be read.
 
 mod ask;
 pub mod pod;
@@ -34,7 +49,6 @@ pub mod rules;
 pub mod transitions;
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -44,20 +58,27 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use self::ask::{Ask, Scope};
+pub use self::{
+    ask::{Ask, Scope},
+    pod::{Difference, ListedObject},
+};
 use self::{
-    pod::{Compared, Context, Outcome, PodState},
+    pod::{Context, Outcome, PodState},
     transitions::Transition,
 };
 use crate::{
     cache::{Cache, Serve, Update},
     clock::{Clock, Mono, Stamped},
-    cri::quirks::{Quirk, Quirks},
+    cri::{
+        EventParts, RawEvent,
+        quirks::{Quirk, Quirks},
+    },
     journal::Journal,
     ledger::{GRACE, Ledger},
     metrics::Metrics,
     model::{
-        Event, EventType, ObjectId, Observation, Origin, PodIdentity, PodUid, SignalType, Source, Subject,
+        Event, EventType, ObjectId, Observation, Origin, PodIdentity, PodUid, Signal, SignalType, Source,
+        Stamp, Subject,
     },
 };
 
@@ -78,9 +99,8 @@ pub struct Arbiter {
 struct Sight {
     /// Since when the stream has been up.
     stream_up: AtomicU64,
-    /// When the last complete list began, and the one before it.
+    /// When the last complete list began.
     listed: AtomicU64,
-    listed_before: AtomicU64,
 }
 
 /// A read that is to be done.
@@ -90,24 +110,6 @@ pub struct PodAsk {
     pub pod: PodIdentity,
     /// What and why.
     pub ask: Ask,
-}
-
-/// What a list has of one pod.
-#[derive(Clone, Copy, Debug)]
-pub struct ListedObject<'a> {
-    /// The id.
-    pub id: &'a str,
-    /// Its phase.
-    pub phase: Option<crate::model::Phase>,
-}
-
-/// How a list differs from what is held of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Difference {
-    /// Ids that are new or in another phase: to be read.
-    pub changed: BTreeSet<ObjectId>,
-    /// Ids that the list does not have.
-    pub absent: Vec<ObjectId>,
 }
 
 // === impl Arbiter ===
@@ -140,8 +142,6 @@ impl Arbiter {
 
     /// A complete list that began at `lower` is about to be taken in.
     pub fn list_begins(&self, lower: Mono) {
-        let before = self.sight.listed.load(Ordering::Acquire);
-        self.sight.listed_before.store(before, Ordering::Release);
         set(&self.sight.listed, Some(lower));
     }
 
@@ -156,8 +156,28 @@ impl Arbiter {
         self.cache.removed_at(id).is_some()
     }
 
+    /// What an event says of a pod; only what it signals, if it names none and is about nothing that is known.
+    ///
+    /// # Errors
+    ///
+    /// What it signals.
+    pub fn place(&self, event: RawEvent) -> Result<Observation, Signal> {
+        let (received, observed_at) = (event.received, event.received_at);
+        let EventParts { signal, created_at, pod, sandboxes, containers, detail } = event.into_parts();
+        let upper = self.upper_end(created_at, received);
+        if upper < self.began {
+            self.metrics.stream.replayed.inc();
+        }
+        if sandboxes.is_empty() {
+            self.metrics.stream.nil_payloads.inc();
+        }
+        let Some(pod) = pod.or_else(|| self.pod_of(&signal.id)) else { return Err(signal) };
+        let (origin, stamp) = (Origin::Event(signal), Stamp { lower: None, upper });
+        Ok(Observation { origin, stamp, observed_at, pod, sandboxes, containers, absent: Vec::new(), detail })
+    }
+
     /// The moment before which a view that was stamped like this was true.
-    pub fn upper_end(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
+    fn upper_end(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
         match self.clock.place(stamped, received) {
             Stamped::At(at) => at.min(received),
             Stamped::BeforeStep(step) => step.min(received),
@@ -170,35 +190,9 @@ impl Arbiter {
 
     /// Compares a list, begun at `lower`, with what is held of a pod; what agrees is known to be as young as the list.
     pub fn compare(&self, uid: &PodUid, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
-        let removed_since = |id: &ObjectId| self.cache.removed_at(id).is_some_and(|at| at >= lower);
-        let difference = self.cache.inspect(uid, |state: &mut PodState| {
-            let mut difference = Difference::default();
-            let mut agreeing = 0;
-            for object in listed {
-                match state.compare(object.id, object.phase) {
-                    Compared::Agrees => agreeing += 1,
-                    Compared::Differs => {
-                        difference.changed.insert(object.id.into());
-                    }
-                }
-            }
-            if agreeing < state.served_ids().count() {
-                let there = |id: &&ObjectId| !listed.iter().any(|object| object.id == id.as_str());
-                difference.absent.extend(state.served_ids().filter(there).cloned());
-            }
-            if difference == Difference::default() {
-                state.confirm(lower);
-            }
-            difference
-        });
-        let all_new = || Difference {
-            changed: listed.iter().map(|object| object.id.into()).collect(),
-            absent: Vec::new(),
-        };
-        let mut difference = difference.unwrap_or_else(all_new);
-        // Removed while the list was under way.
-        difference.changed.retain(|id| !removed_since(id));
-        difference
+        let held = self.cache.inspect(uid, |state| state.set_against(lower, listed));
+        let difference = held.unwrap_or_else(|| Difference::all_new(listed));
+        difference.since(lower, &|id| self.cache.removed_at(id))
     }
 
     /// Settles an observation: under the pod's lock, what changed is told before anybody else may change it.
@@ -217,11 +211,12 @@ impl Arbiter {
         let asks = self.cache.update(&observation.pod, now, |state, serve| {
             let out = state.settle(observation, &context);
             self.tell(observation, state, &out, &context, serve);
+            if let Origin::Event(signal) = &observation.origin {
+                let told = out.transitions.iter().any(|told| told.id == signal.id);
+                self.ledger.heard(&signal.id, signal.kind, told, now);
+            }
             Update { added: out.added, removed: out.removed, result: out.asks }
         });
-        if let Origin::Event(signal) = &observation.origin {
-            self.ledger.heard(&signal.id, signal.kind, now);
-        }
         asks.into_iter().map(|ask| PodAsk { pod: observation.pod.clone(), ask }).collect()
     }
 
@@ -293,13 +288,12 @@ impl Arbiter {
         if quirks.has(Quirk::SilentSandboxes) && (removal || transition.subject == Subject::Sandbox) {
             return false;
         }
-        // A failed start is a death that no event tells.
-        if transition.kind == EventType::ContainerDied && transition.reason == "StartError" {
+        if transition.silent {
             return false;
         }
-        if removal || transition.occurred_at.is_none() {
-            // It was there in the last list but one, which began when the stream was up already.
-            return get(&self.sight.listed_before).is_some_and(|listed| listed > up);
+        // It happened after the stream was up: it had not when that was, or its time says so.
+        if transition.not_before.is_some_and(|before| before > up) {
+            return true;
         }
         let at = transition.occurred_at.map(|at| self.clock.place(at, now));
         matches!(at, Some(Stamped::At(at)) if at > up)
@@ -313,7 +307,7 @@ impl Arbiter {
 
     /// An event was seen that changes nothing and names no pod: for the ledger only.
     pub fn heard_of_removed(&self, id: &ObjectId, kind: SignalType) {
-        self.ledger.heard(id, kind, self.clock.now());
+        self.ledger.heard(id, kind, false, self.clock.now());
     }
 }
 

@@ -39,8 +39,6 @@ struct PodEntry {
 #[derive(Debug)]
 struct Slot {
     state: PodState,
-    /// Lower end of the last read of the whole pod.
-    read_at: Option<Mono>,
     /// The entry has left the map; whoever holds it must fetch the pod's new one.
     detached: bool,
 }
@@ -116,7 +114,7 @@ impl Cache {
 
     /// When the last read of the whole pod began.
     pub fn read_at(&self, uid: &PodUid) -> Option<Mono> {
-        self.entry(uid)?.slot.lock().read_at
+        self.entry(uid)?.slot.lock().state.read_at()
     }
 
     /// How many there are of what.
@@ -185,8 +183,7 @@ impl Cache {
     /// All of the pod was read, in a read that began at `lower`.
     pub(crate) fn mark_read(&self, uid: &PodUid, lower: Mono) {
         if let Some(entry) = self.entry(uid) {
-            let mut slot = entry.slot.lock();
-            slot.read_at = slot.read_at.max(Some(lower));
+            entry.slot.lock().state.mark_read(lower);
         }
     }
 
@@ -196,7 +193,7 @@ impl Cache {
 
     fn entry_or_new(&self, identity: &PodIdentity) -> Arc<PodEntry> {
         let new = || {
-            let slot = Slot { state: PodState::new(identity.clone()), read_at: None, detached: false };
+            let slot = Slot { state: PodState::new(identity.clone()), detached: false };
             Arc::new(PodEntry { slot: Mutex::new(slot), served: ArcSwapOption::empty() })
         };
         self.0.pods.entry(identity.uid.clone()).or_insert_with(new).value().clone()

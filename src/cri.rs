@@ -5,14 +5,14 @@
 
 mod client;
 mod codec;
-mod convert;
+pub(crate) mod convert;
 mod endpoint;
 mod error;
 mod link;
 pub mod quirks;
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
-mod v1 {
+pub(crate) mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cri/runtime.v1.rs"));
 }
 

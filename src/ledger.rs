@@ -17,6 +17,8 @@ use crate::{
 
 /// How long the stream may take to tell what a relist has found.
 pub const GRACE: Duration = Duration::from_secs(2);
+/// How long what the stream has said is remembered, until a read or a relist can tell it.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// How many transitions are waiting at most for the other path; past that they are not compared.
 const WAITING_AT_MOST: usize = 65_536;
 
@@ -25,8 +27,17 @@ const WAITING_AT_MOST: usize = 65_536;
 pub struct Ledger(Arc<Inner>);
 
 struct Inner {
-    waiting: Mutex<HashMap<(ObjectId, SignalType), Sighting>>,
+    book: Mutex<Book>,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// What one path has told, and the other not yet.
+    waiting: HashMap<(ObjectId, SignalType), Sighting>,
+    /// What the stream has said and could not be told yet, such as an event that names no pod: a relist may be first to
+    /// tell it, and the stream has not missed it.
+    said: HashMap<(ObjectId, SignalType), Mono>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +51,7 @@ struct Sighting {
 impl Ledger {
     /// An empty ledger that writes to these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Inner { waiting: Mutex::default(), metrics }))
+        Self(Arc::new(Inner { book: Mutex::default(), metrics }))
     }
 
     /// A transition was told, seen first by `first`. `due` says whether the stream should tell it too.
@@ -49,17 +60,23 @@ impl Ledger {
         if first != Source::Event && !due {
             return;
         }
-        let mut waiting = self.0.waiting.lock();
-        if waiting.len() < WAITING_AT_MOST {
-            waiting.insert((id.clone(), signal), Sighting { first, at });
+        let mut book = self.0.book.lock();
+        let key = (id.clone(), signal);
+        if first != Source::Event
+            && let Some(said) = book.said.remove(&key)
+        {
+            self.0.seen_by_both(Path::Event, at.since(said));
+        } else if book.waiting.len() < WAITING_AT_MOST {
+            book.waiting.insert(key, Sighting { first, at });
         }
     }
 
-    /// The stream tells of an id.
-    pub fn heard(&self, id: &ObjectId, signal: SignalType, at: Mono) {
-        let mut waiting = self.0.waiting.lock();
-        // Two look-ups rather than one, so that nothing is cloned for an event that nobody waits for.
-        if waiting.is_empty() {
+    /// The stream tells of an id; `told` says whether anything of it was told on that.
+    pub fn heard(&self, id: &ObjectId, signal: SignalType, told: bool, at: Mono) {
+        let mut book = self.0.book.lock();
+        let Book { waiting, said } = &mut *book;
+        // Nothing is cloned for an event that was told and that nobody waits for: nearly all are.
+        if told && waiting.is_empty() {
             return;
         }
         let key = (id.clone(), signal);
@@ -67,12 +84,14 @@ impl Ledger {
             && let Some(sighting) = waiting.remove(&key)
         {
             self.0.seen_by_both(Path::Relist, at.since(sighting.at));
+        } else if !told && said.len() < WAITING_AT_MOST {
+            said.insert(key, at);
         }
     }
 
     /// A list was read from `began` to `ended`; `phase_of` says what it has.
     pub fn listed<'a>(&self, began: Mono, ended: Mono, ids: impl Iterator<Item = (&'a str, Option<Phase>)>) {
-        let mut waiting = self.0.waiting.lock();
+        let waiting = &mut self.0.book.lock().waiting;
         if !waiting.values().any(|sighting| sighting.first == Source::Event && sighting.at < began) {
             return;
         }
@@ -99,13 +118,16 @@ impl Ledger {
     /// What the stream has missed: found by a relist, and not told by the stream within the grace.
     pub fn overdue(&self, now: Mono) -> Vec<SignalType> {
         let mut missed = Vec::new();
-        self.0.waiting.lock().retain(|(_, kind), sighting| {
+        let mut book = self.0.book.lock();
+        book.said.retain(|_, at| now < *at + REMEMBERED);
+        book.waiting.retain(|(_, kind), sighting| {
             let overdue = sighting.first != Source::Event && now >= sighting.at + GRACE;
             if overdue {
                 missed.push(*kind);
             }
             !overdue
         });
+        drop(book);
         for kind in &missed {
             self.0.metrics.transitions.seen.inc(SeenBy::RelistOnly);
             self.0.metrics.transitions.missed.inc(*kind);
@@ -115,12 +137,12 @@ impl Ledger {
 
     /// Whether a relist has found something that the stream may yet tell.
     pub fn has_suspects(&self) -> bool {
-        self.0.waiting.lock().values().any(|sighting| sighting.first != Source::Event)
+        self.0.book.lock().waiting.values().any(|sighting| sighting.first != Source::Event)
     }
 
     /// The stream is lost: what it has not told so far it will not tell, and it is not to blame for that.
     pub fn stream_lost(&self) {
-        self.0.waiting.lock().retain(|_, sighting| sighting.first == Source::Event);
+        self.0.book.lock().waiting.retain(|_, sighting| sighting.first == Source::Event);
     }
 }
 

@@ -50,6 +50,12 @@
 //! A program beside a running plegd uses [`client`] instead, and needs neither root nor the runtime's socket. See the other
 //! files in `examples/`.
 
+// The one place where locks and maps are changed for those of a scheduler that tries interleavings.
+#[cfg(feature = "shuttle")]
+extern crate shuttle_dashmap as dashmap;
+#[cfg(feature = "shuttle")]
+extern crate shuttle_parking_lot as parking_lot;
+
 pub mod api;
 pub mod app;
 pub mod arbiter;
@@ -61,12 +67,16 @@ pub mod config;
 pub mod cri;
 pub mod evented;
 pub mod fresh;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod journal;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod relister;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 pub mod sim;
 mod socket_path;
 pub mod supervisor;

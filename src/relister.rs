@@ -6,7 +6,10 @@
 mod agenda;
 mod reads;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 
@@ -129,7 +132,7 @@ impl Relister {
     fn by_pod<'a>(
         &self,
         listing: &'a Listing,
-    ) -> (Vec<PodListing<'a>>, HashMap<&'a str, Vec<&'a ListedContainer>>) {
+    ) -> (Vec<PodListing<'a>>, BTreeMap<&'a str, Vec<&'a ListedContainer>>) {
         let mut pods: Vec<PodListing<'a>> = Vec::with_capacity(listing.sandboxes.len());
         let mut by_uid: HashMap<PodUid, usize> = HashMap::with_capacity(listing.sandboxes.len());
         let mut by_sandbox: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
@@ -143,15 +146,17 @@ impl Relister {
             by_sandbox.insert(&sandbox.id, at);
             pods[at].objects.push(ListedObject { id: &sandbox.id, phase: Some(sandbox.state.phase()) });
         }
-        for uid in self.cache.uids() {
-            if !by_uid.contains_key(&uid)
-                && let Some(identity) = self.cache.inspect(&uid, |state| state.identity().clone())
-            {
+        let mut unlisted: Vec<PodUid> =
+            self.cache.uids().into_iter().filter(|uid| !by_uid.contains_key(uid)).collect();
+        // The cache has no order; what is told has one that can be told again.
+        unlisted.sort_unstable();
+        for uid in unlisted {
+            if let Some(identity) = self.cache.inspect(&uid, |state| state.identity().clone()) {
                 by_uid.insert(uid, pods.len());
                 pods.push(PodListing { identity, objects: Vec::new() });
             }
         }
-        let mut orphans: HashMap<&'a str, Vec<&'a ListedContainer>> = HashMap::new();
+        let mut orphans: BTreeMap<&'a str, Vec<&'a ListedContainer>> = BTreeMap::new();
         for container in &listing.containers {
             // Where its sandbox is gone already, or came after the first list, the pod may be known all the same.
             let known = |id: &str| by_uid.get(&self.cache.pod_of(id)?).copied();

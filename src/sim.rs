@@ -14,6 +14,7 @@
 //! | [`server`] | the gRPC service |
 //! | [`serve`] | real sockets and in-process pipes, which a crash cuts |
 //! | [`runtime`] | [`SimRuntime`], which joins them |
+//! | [`said`] | what the runtime has said, for tests that hold plegd against it |
 //! | [`churn`] | pods coming and going, as on a node |
 //!
 //! It serves `plegd demo`, the tests and the benchmarks; `plegd run` never uses it. It has no threads, takes time from
@@ -26,6 +27,7 @@ pub mod events;
 pub mod faults;
 pub mod profile;
 pub mod runtime;
+pub mod said;
 pub mod serve;
 pub mod server;
 pub mod truth;
@@ -41,5 +43,6 @@ pub use churn::Churn;
 pub use faults::{CallFault, Dose, EventFault, Faults, Method, Only, Stamp, Target};
 pub use profile::Profile;
 pub use runtime::SimRuntime;
+pub use said::{Said, Saying};
 pub use serve::SimConnector;
 pub use truth::{Change, Subject, Truth, What};

@@ -204,7 +204,7 @@ pub struct Feed {
 
 impl Feed {
     /// What the journal and the cache tell, until `stop`.
-    pub(crate) fn new(
+    pub fn new(
         journal: Journal,
         cache: Cache,
         situation: watch::Receiver<Situation>,

@@ -1,6 +1,6 @@
 //! plegd's promises, on real containerd: 2.1, 1.7 and 1.6, each test on one of its own (see `lab`).
 //!
-//! plegd runs in the test's process (but in `clients`); what it tells is held against what the test's own calls did, what it serves against
+//! plegd runs in the test's process (but in `clients` and `ordeals`); what it tells is held against what the test's own calls did, what it serves against
 //! what the runtime says. Whatever a test is about, it also fails on anything told twice, out of order or with a hole in the
 //! numbers (see `Follower`).
 //!
@@ -9,7 +9,9 @@
 //! | `lives` | lives as a whole, by whichever path |
 //! | `trouble` | what goes wrong with the runtime |
 //! | `pods` | failed starts, late reasons, several sandboxes, fresh reads |
+//! | `faults` | the runtime at its worst, in the middle of pods that come and go |
 //! | `clients` | the binary itself: a daemon, and clients that are frozen, killed, or outlive it |
+//! | `ordeals` | the binary again: killed in the middle of churn, stopped, starved |
 //!
 //! These tests need root, and Debian's archive the first time. They run in parallel as they are:
 //! `cargo test --test containerd -- --ignored`.
@@ -17,9 +19,13 @@
 mod binary;
 #[path = "containerd/clients.rs"]
 mod clients;
+#[path = "containerd/faults.rs"]
+mod faults;
 mod lab;
 #[path = "containerd/lives.rs"]
 mod lives;
+#[path = "containerd/ordeals.rs"]
+mod ordeals;
 #[path = "containerd/pods.rs"]
 mod pods;
 #[path = "containerd/trouble.rs"]
@@ -76,6 +82,20 @@ on_versions! {
     a_frozen_client_beside_50_others_delays_neither_them_nor_the_runtime = clients::a_frozen_client_delays_nobody();
     a_client_killed_again_and_again_is_told_each_event_once = clients::a_killed_client_goes_on_where_it_was();
     a_restarted_daemon_is_found_again_and_tells_of_the_gap = clients::a_restarted_daemon_is_found_again();
+    ten_kills_of_containerd_2_1_in_the_middle_of_churn_lose_nothing = faults::kills_in_the_middle_of_churn_lose_nothing(V2_1);
+    ten_kills_of_containerd_1_7_in_the_middle_of_churn_lose_nothing = faults::kills_in_the_middle_of_churn_lose_nothing(V1_7);
+    half_a_minute_of_a_stopped_containerd_2_1_loses_nothing = faults::a_pause_in_the_middle_of_churn_loses_nothing(V2_1);
+    half_a_minute_of_a_stopped_containerd_1_7_loses_nothing = faults::a_pause_in_the_middle_of_churn_loses_nothing(V1_7);
+    a_thief_of_the_events_of_1_7_leaves_nothing_wrong = faults::a_thief_in_the_middle_of_churn_leaves_nothing_wrong();
+    a_flood_of_short_lives_is_told_whole_on_2_1 = faults::a_flood_is_told_whole(V2_1);
+    a_flood_of_short_lives_is_told_whole_on_1_7 = faults::a_flood_is_told_whole(V1_7);
+    a_full_disk_of_containerd_2_1_is_survived = faults::a_full_disk_is_survived(V2_1);
+    a_full_disk_of_containerd_1_7_is_survived = faults::a_full_disk_is_survived(V1_7);
+    a_daemon_killed_in_the_middle_of_churn_tells_of_the_gap_and_then_the_truth = ordeals::a_daemon_killed_in_the_middle_of_churn_is_made_good();
+    a_stopped_daemon_catches_up_once_it_goes_on_2_1 = ordeals::a_stopped_daemon_catches_up(V2_1);
+    a_stopped_daemon_catches_up_once_it_goes_on_1_7 = ordeals::a_stopped_daemon_catches_up(V1_7);
+    the_end_of_a_stopped_daemon_frees_containerd_2_1_at_once = ordeals::the_end_of_a_stopped_daemon_frees_the_runtime(V2_1);
+    a_starved_daemon_delays_no_call_and_loses_nothing_on_2_1 = ordeals::a_starved_daemon_delays_nobody_and_loses_nothing(V2_1);
 }
 
 /// What the stream tells it should tell by itself: but for those that a new stream calls for, relists stay out of it.

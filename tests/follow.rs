@@ -143,7 +143,8 @@ fn expected(history: &[&Change]) -> Vec<&'static str> {
     let mut dead = false;
     for change in history {
         match (&change.what, change.subject) {
-            (What::Created, _) | (What::Lost | What::ReasonChanged { .. } | What::ReadyAgain, _) => {}
+            (What::Created, _)
+            | (What::Lost | What::ReasonChanged { .. } | What::ReadyAgain | What::Relapsed, _) => {}
             (What::Started, _) => words.push("Started"),
             (What::Died { .. }, _) => {
                 dead = true;

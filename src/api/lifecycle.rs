@@ -67,6 +67,11 @@ impl Lifecycle {
     }
 }
 
+/// What a watch request asks for, in plegd's own words.
+pub(crate) fn wanted(request: v1::WatchRequest) -> Result<crate::watch::Request, Status> {
+    Ok(Wanted::parse(request)?.request)
+}
+
 /// The stream of a watch.
 type WatchStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 

@@ -14,6 +14,7 @@ mod places;
 mod tls;
 mod unix;
 
+pub(crate) use self::authority::legible;
 pub use self::error::{ListenError, TlsError};
 
 use std::{future::pending, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};

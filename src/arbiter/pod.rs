@@ -5,7 +5,12 @@
 
 mod step;
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 pub use self::step::DEATH_GRACE;
 use self::step::Step;
@@ -32,6 +37,8 @@ pub struct PodState {
     ips: Vec<String>,
     /// Kept when the sandbox is gone.
     labels: Arc<Labels>,
+    /// When the last read of the whole pod began: an id that is unknown was not there then.
+    read_at: Option<Mono>,
 }
 
 /// What is held of one id.
@@ -40,6 +47,8 @@ struct Record {
     status: Status,
     /// How far it has come, as told. Differs from the status only while that is unknown.
     reached: Option<Phase>,
+    /// How far a list has shown it to be. Is told from a read; or, if it is gone before it can be read, from this.
+    listed: Option<Phase>,
     stamp: Stamp,
     dissent: Option<Dissent>,
     /// It is gone, but its death has not been told yet.
@@ -98,12 +107,30 @@ pub struct Outcome {
     pub changed: bool,
 }
 
+/// What a list has of one pod.
+#[derive(Clone, Copy, Debug)]
+pub struct ListedObject<'a> {
+    /// The id.
+    pub id: &'a str,
+    /// Its phase.
+    pub phase: Option<Phase>,
+}
+
+/// How a list differs from what is held of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Ids that are new or in another phase: to be read.
+    pub changed: BTreeSet<ObjectId>,
+    /// Ids that the list does not have.
+    pub absent: Vec<ObjectId>,
+}
+
 // === impl PodState ===
 
 impl PodState {
     /// A pod of which nothing is held yet.
     pub fn new(identity: PodIdentity) -> Self {
-        Self { identity, records: BTreeMap::new(), ips: Vec::new(), labels: Arc::default() }
+        Self { identity, records: BTreeMap::new(), ips: Vec::new(), labels: Arc::default(), read_at: None }
     }
 
     /// Whether nothing is held of it (any more).
@@ -116,6 +143,16 @@ impl PodState {
         &self.identity
     }
 
+    /// When the last read of all of it began.
+    pub fn read_at(&self) -> Option<Mono> {
+        self.read_at
+    }
+
+    /// All of it was read, in a read that began at `lower`.
+    pub fn mark_read(&mut self, lower: Mono) {
+        self.read_at = self.read_at.max(Some(lower));
+    }
+
     /// Its labels, as [`Pod::labels`].
     pub fn labels(&self) -> &Arc<Labels> {
         &self.labels
@@ -126,14 +163,29 @@ impl PodState {
         self.records.keys()
     }
 
-    /// Whether a list that shows `id` in this phase says what is held.
-    pub fn compare(&self, id: &str, phase: Option<Phase>) -> Compared {
-        match self.records.get(id) {
-            Some(record) if record.status.phase() == phase && record.shown == Shown::Served => {
-                Compared::Agrees
+    /// Sets a list, begun at `lower`, against what is held; what agrees is known to be as young as the list.
+    pub fn set_against(&mut self, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
+        let mut difference = Difference::default();
+        let mut agreeing = 0;
+        for object in listed {
+            match self.records.get_mut(object.id) {
+                Some(record) if record.agrees(object.phase) => {
+                    agreeing += 1;
+                    record.confirm(lower);
+                }
+                held => {
+                    difference.changed.insert(object.id.into());
+                    if let Some(record) = held {
+                        record.listed = record.listed.max(object.phase);
+                    }
+                }
             }
-            _ => Compared::Differs,
         }
+        if agreeing < self.served_ids().count() {
+            let there = |id: &&ObjectId| !listed.iter().any(|object| object.id == id.as_str());
+            difference.absent.extend(self.served_ids().filter(there).cloned());
+        }
+        difference
     }
 
     /// Whether something is served that is known to be gone, as its death may yet be told.
@@ -157,17 +209,6 @@ impl PodState {
     /// The sandbox that a container of this pod is in if nothing else is known: the newest.
     pub fn newest_sandbox(&self) -> Option<ObjectId> {
         Some(self.sandboxes().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))?.id.clone())
-    }
-
-    /// A list that began at `lower` shows the pod as it is held: that knowledge is as young as the list, and a dissent
-    /// of before stands alone.
-    ///
-    /// The list has only phases; so this says nothing for a reader who wants all content newer than some moment.
-    pub fn confirm(&mut self, lower: Mono) {
-        for record in self.records.values_mut() {
-            record.stamp = rules::advance(record.stamp, Stamp { lower: Some(lower), upper: lower });
-            record.dissent.take_if(|dissent| dissent.upper <= lower);
-        }
     }
 
     /// Settles what a source says.
@@ -219,21 +260,41 @@ impl PodState {
     }
 }
 
-/// What a list says of one id, and what the cache makes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compared {
-    /// It is held like this.
-    Agrees,
-    /// It is held otherwise, or not at all.
-    Differs,
+// === impl Difference ===
+
+impl Difference {
+    /// All that a list has of a pod of which nothing is held.
+    pub fn all_new(listed: &[ListedObject<'_>]) -> Self {
+        Self { changed: listed.iter().map(|object| object.id.into()).collect(), absent: Vec::new() }
+    }
+
+    /// Without what was removed while the list, begun at `lower`, was under way.
+    pub fn since(mut self, lower: Mono, removed_at: &dyn Fn(&ObjectId) -> Option<Mono>) -> Self {
+        self.changed.retain(|id| removed_at(id).is_none_or(|at| at < lower));
+        self
+    }
 }
 
 // === impl Record ===
 
 impl Record {
     fn new(status: Status, stamp: Stamp, shown: Shown) -> Self {
-        let (reached, dissent, gone, announced) = (None, None, None, None);
-        Self { status, reached, stamp, dissent, gone, announced, looks: &[], shown }
+        let (reached, listed, dissent, gone, announced) = (None, None, None, None, None);
+        Self { status, reached, listed, stamp, dissent, gone, announced, looks: &[], shown }
+    }
+
+    /// Whether a list that shows it in this phase says what is held.
+    fn agrees(&self, phase: Option<Phase>) -> bool {
+        self.status.phase() == phase && self.shown == Shown::Served
+    }
+
+    /// A list that began at `lower` shows it as it is held: that knowledge is as young as the list, and a dissent of before
+    /// stands alone.
+    ///
+    /// The list has only phases; so this says nothing for a reader who wants all content newer than some moment.
+    fn confirm(&mut self, lower: Mono) {
+        self.stamp = rules::advance(self.stamp, Stamp { lower: Some(lower), upper: lower });
+        self.dissent.take_if(|dissent| dissent.upper <= lower);
     }
 
     /// A container that may still be told dead with its exit code; of a sandbox there is none.

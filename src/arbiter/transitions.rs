@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use crate::{
-    clock::Wall,
+    clock::{Mono, Wall},
     model::{EventType, ObjectId, Phase, Signal, SignalType, Status, Subject},
 };
 
@@ -38,12 +38,22 @@ pub struct Transition {
     pub inferred: bool,
     /// An event of the stream has said it already, and what is settled now only confirms it.
     pub announced: bool,
+    /// A moment at which it had not happened yet, for certain.
+    pub not_before: Option<Mono>,
+    /// No runtime sends an event for it: a start that failed, or the end of what never ran.
+    pub silent: bool,
 }
 
-/// It has come from `from` to the phase of `status`; `signal` is what an event said about this very id.
-pub(super) fn moved(from: Option<Phase>, status: &Status, signal: Option<&Signal>) -> Vec<Transition> {
+/// It has come from `from`, where it was at `not_before`, to the phase of `status`; `signal` is what an event said about this very id.
+pub(super) fn moved(
+    from: Option<Phase>,
+    not_before: Option<Mono>,
+    status: &Status,
+    signal: Option<&Signal>,
+) -> Vec<Transition> {
     let started = |inferred| Transition {
         occurred_at: status.started_at(),
+        not_before,
         inferred,
         ..of(status, EventType::ContainerStarted)
     };
@@ -55,7 +65,7 @@ pub(super) fn moved(from: Option<Phase>, status: &Status, signal: Option<&Signal
             let proven = status.subject() == Subject::Container && status.started_at().is_some();
             let seen = signal.is_some_and(|signal| signal.kind == SignalType::Started);
             let start = (from < Some(Phase::Running) && proven).then(|| started(!seen));
-            let mut death = died(status);
+            let mut death = Transition { not_before, ..died(status) };
             // CRI does not tell when a sandbox ended; the event that says so is stamped right after.
             let ended = signal.filter(|signal| signal.kind == SignalType::Stopped);
             death.occurred_at = death.occurred_at.or(ended.and_then(|signal| signal.stamped_at));
@@ -76,17 +86,25 @@ pub(super) fn corrected(status: &Status) -> Transition {
     of(status, EventType::PodSync)
 }
 
-/// It is gone, and had come to `reached` as far as was told. `announced` is what an event said about its deletion.
+/// It is gone, was there at `not_before`, and had come to `reached` as far as was told. `announced` is what an event said about its deletion.
 pub(super) fn removed(
     reached: Option<Phase>,
+    not_before: Option<Mono>,
     status: &Status,
     announced: Option<Option<Wall>>,
 ) -> Vec<Transition> {
     let death_told = reached == Some(Phase::Exited);
     let exit_code = if death_told { died(status).exit_code } else { None };
-    let death = (!death_told).then(|| Transition { inferred: true, ..of(status, EventType::ContainerDied) });
+    let death = (!death_told).then(|| Transition {
+        inferred: true,
+        not_before,
+        announced: announced.is_some(),
+        silent: reached < Some(Phase::Running),
+        ..of(status, EventType::ContainerDied)
+    });
     let removal = Transition {
         occurred_at: announced.flatten(),
+        not_before,
         exit_code,
         announced: announced.is_some(),
         ..of(status, EventType::ContainerRemoved)
@@ -106,6 +124,8 @@ pub(super) fn removed_unseen(id: &ObjectId, subject: Subject, at: Option<Wall>) 
         reason: String::new(),
         inferred,
         announced: true,
+        not_before: None,
+        silent: false,
     };
     vec![bare(EventType::ContainerDied, None, true), bare(EventType::ContainerRemoved, at, false)]
 }
@@ -118,6 +138,7 @@ fn died(status: &Status) -> Transition {
     Transition {
         occurred_at: status.finished_at(),
         exit_code,
+        silent: reason == "StartError",
         reason,
         ..of(status, EventType::ContainerDied)
     }
@@ -137,5 +158,7 @@ fn of(status: &Status, kind: EventType) -> Transition {
         reason: String::new(),
         inferred: false,
         announced: false,
+        not_before: None,
+        silent: false,
     }
 }

@@ -6,7 +6,7 @@ pub use self::access::{FileMode, SocketGroup};
 
 use std::{net::SocketAddr, time::Duration};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{Form, error::nearest};
 use crate::{cri::Endpoint, model::EventType};
@@ -247,7 +247,13 @@ impl Filter {
 
     /// For the log's subscriber. What was parsed is valid; should it not be, it is `info`.
     pub fn to_env_filter(&self) -> EnvFilter {
-        EnvFilter::try_new(&self.0).unwrap_or_else(|_| EnvFilter::new("info"))
+        Self::directives(&self.0).unwrap_or_else(|_| EnvFilter::new("info"))
+    }
+
+    /// Values of fields are taken word for word: as regular expressions they would be compiled without a limit, and one of
+    /// 30 bytes takes a gigabyte and minutes.
+    fn directives(text: &str) -> Result<EnvFilter, ParseError> {
+        EnvFilter::builder().with_regex(false).parse(text)
     }
 }
 
@@ -267,7 +273,7 @@ impl Value for Filter {
                 });
             }
         }
-        EnvFilter::try_new(text)
+        Self::directives(text)
             .map(|_| Self(text.into()))
             .map_err(|error| format!("it is not understood ({error})"))
     }

@@ -60,8 +60,6 @@ pub enum Filter {
     All,
     /// Those of a pod, by the kubelet's label.
     PodUid(String),
-    /// Containers of a sandbox.
-    Sandbox(ObjectId),
 }
 
 /// All that the two lists show.
@@ -136,11 +134,7 @@ impl Client {
         let answer = self.call(Method::Version, self.service.clone().version(self.timed(request))).await?;
         // Whatever it is now, it may list differently from what was there before.
         self.streamed_lists.store(true, Ordering::Relaxed);
-        Ok(RuntimeInfo {
-            name: answer.runtime_name,
-            version: answer.runtime_version,
-            api_version: answer.runtime_api_version,
-        })
+        Ok(answer.into())
     }
 
     /// What the runtime reports as not ready: type, reason and message of each condition that does not hold.
@@ -168,9 +162,6 @@ impl Client {
                 label_selector: convert::pod_uid_label(uid),
                 ..v1::PodSandboxFilter::default()
             }),
-            Filter::Sandbox(id) => {
-                Some(v1::PodSandboxFilter { id: id.to_string(), ..v1::PodSandboxFilter::default() })
-            }
         };
         if filter.is_none() && self.streamed_lists.load(Ordering::Relaxed) {
             let mut service = self.service.clone();
@@ -202,9 +193,6 @@ impl Client {
                 label_selector: convert::pod_uid_label(uid),
                 ..v1::ContainerFilter::default()
             }),
-            Filter::Sandbox(id) => {
-                Some(v1::ContainerFilter { pod_sandbox_id: id.to_string(), ..v1::ContainerFilter::default() })
-            }
         };
         if filter.is_none() && self.streamed_lists.load(Ordering::Relaxed) {
             let mut service = self.service.clone();
@@ -358,6 +346,16 @@ impl<T> Answer<Vec<T>> for Vec<T> {
 }
 
 // === impl RuntimeInfo ===
+
+impl From<v1::VersionResponse> for RuntimeInfo {
+    fn from(answer: v1::VersionResponse) -> Self {
+        Self {
+            name: answer.runtime_name,
+            version: answer.runtime_version,
+            api_version: answer.runtime_api_version,
+        }
+    }
+}
 
 impl fmt::Display for RuntimeInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

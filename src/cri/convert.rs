@@ -152,7 +152,7 @@ pub(crate) fn pod_of_container(container: &ContainerStatus) -> Option<PodIdentit
     })
 }
 
-pub(super) fn listed_sandbox(sandbox: v1::PodSandbox) -> ListedSandbox {
+pub(crate) fn listed_sandbox(sandbox: v1::PodSandbox) -> ListedSandbox {
     let state = sandbox_state(sandbox.state());
     let metadata = sandbox.metadata.unwrap_or_default();
     let pod_uid = if metadata.uid.is_empty() { sandbox.id.clone() } else { metadata.uid };
@@ -167,7 +167,7 @@ pub(super) fn listed_sandbox(sandbox: v1::PodSandbox) -> ListedSandbox {
     }
 }
 
-pub(super) fn listed_container(container: v1::Container) -> ListedContainer {
+pub(crate) fn listed_container(container: v1::Container) -> ListedContainer {
     let state = container_state(container.state);
     let metadata = container.metadata.unwrap_or_default();
     ListedContainer {
@@ -180,7 +180,7 @@ pub(super) fn listed_container(container: v1::Container) -> ListedContainer {
     }
 }
 
-pub(super) fn sandbox_status(status: v1::PodSandboxStatus) -> SandboxStatus {
+pub(crate) fn sandbox_status(status: v1::PodSandboxStatus) -> SandboxStatus {
     let state = sandbox_state(status.state());
     let id: ObjectId = status.id.into();
     let metadata = status.metadata.unwrap_or_default();
@@ -203,7 +203,7 @@ pub(super) fn sandbox_status(status: v1::PodSandboxStatus) -> SandboxStatus {
     }
 }
 
-pub(super) fn container_status(status: v1::ContainerStatus, sandbox_id: &ObjectId) -> ContainerStatus {
+pub(crate) fn container_status(status: v1::ContainerStatus, sandbox_id: &ObjectId) -> ContainerStatus {
     let state = container_state(status.state);
     let metadata = status.metadata.unwrap_or_default();
     ContainerStatus {

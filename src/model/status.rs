@@ -229,6 +229,27 @@ impl Status {
         }
     }
 
+    /// The same as a list shows it in another phase: with nothing of what only a status says of that phase.
+    pub fn listed_in(&self, phase: Option<Phase>) -> Self {
+        match self.clone() {
+            Status::Container(mut it) => {
+                Arc::make_mut(&mut it).state = match phase {
+                    None => ContainerState::Unknown,
+                    Some(Phase::Created) => ContainerState::Created,
+                    Some(Phase::Running) => ContainerState::Running,
+                    Some(Phase::Exited) => ContainerState::Exited,
+                };
+                Status::Container(it)
+            }
+            Status::Sandbox(mut it) => {
+                let ready = phase == Some(Phase::Running);
+                Arc::make_mut(&mut it).state =
+                    if ready { SandboxState::Ready } else { SandboxState::NotReady };
+                Status::Sandbox(it)
+            }
+        }
+    }
+
     /// When it was made.
     pub fn created_at(&self) -> Option<Wall> {
         match self {

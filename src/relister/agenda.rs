@@ -1,7 +1,7 @@
 //! What is to be read of which pod, in which order, and what is tried again. Pure but for the timers of what is due later.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use super::ReadError;
 use crate::{
     arbiter::{Ask, NOW, Scope},
     clock::Mono,
-    model::{ObjectId, Observation, PodIdentity, PodUid, ReadCause},
+    model::{ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause},
 };
 
 /// Reads that are waited for later, at most: past it they are done at once.
@@ -29,8 +29,10 @@ pub(super) struct Request {
     pub(super) scope: Scope,
     pub(super) cause: ReadCause,
     pub(super) after: Duration,
-    /// What a list showed, for what is gone when it is read.
-    pub(super) seen: Option<Box<Observation>>,
+    /// What lists showed, in order, for what has moved on or is gone when it is read; each id in each phase once.
+    pub(super) seen: Vec<Observation>,
+    /// What could not be read the last time: read last, so that it holds nothing up.
+    pub(super) suspects: BTreeSet<ObjectId>,
     /// The sandbox that a list names for a container.
     pub(super) sandboxes: HashMap<ObjectId, ObjectId>,
     /// Dropped when it has been done once.
@@ -84,36 +86,58 @@ impl Request {
             scope: ask.scope,
             cause: ask.cause,
             after: ask.after,
-            seen: None,
+            seen: Vec::new(),
+            suspects: BTreeSet::new(),
             sandboxes: HashMap::new(),
             done: Vec::new(),
             waiters: Vec::new(),
         }
     }
 
-    /// Both, in one read. A list that was made later has the better view of what may be gone.
+    /// Both, in one read.
     fn join(&mut self, other: Request) {
         self.pod = self.pod.take().or(other.pod);
         self.scope.join(other.scope);
         // What a relist has found is put down to the relist, whatever else it was to be read for.
         self.cause = self.cause.min(other.cause);
-        match (&mut self.seen, other.seen) {
-            (Some(seen), Some(more)) => {
-                let known: HashSet<_> =
-                    more.containers.iter().map(|container| container.id.clone()).collect();
-                seen.containers.retain(|container| !known.contains(&container.id));
-                seen.containers.extend(more.containers);
-                let known: HashSet<_> = more.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
-                seen.sandboxes.retain(|sandbox| !known.contains(&sandbox.id));
-                seen.sandboxes.extend(more.sandboxes);
-                seen.stamp.lower = seen.stamp.lower.min(more.stamp.lower);
+        for mut more in other.seen {
+            more.containers.retain(|it| !self.has_seen(&it.id, it.state.phase()));
+            more.sandboxes.retain(|it| !self.has_seen(&it.id, Some(it.state.phase())));
+            if !more.containers.is_empty() || !more.sandboxes.is_empty() {
+                self.seen.push(more);
             }
-            (seen @ None, more) => *seen = more,
-            (Some(_), None) => {}
         }
+        self.suspects.extend(other.suspects);
         self.sandboxes.extend(other.sandboxes);
         self.done.extend(other.done);
         self.waiters.extend(other.waiters);
+    }
+
+    fn has_seen(&self, id: &ObjectId, phase: Option<Phase>) -> bool {
+        self.seen.iter().any(|seen| {
+            seen.containers.iter().any(|it| it.id == *id && it.state.phase() == phase)
+                || seen.sandboxes.iter().any(|it| it.id == *id && Some(it.state.phase()) == phase)
+        })
+    }
+
+    /// Takes out the part that is about these ids alone, if there is any.
+    fn split_off(&mut self, ids: &BTreeSet<ObjectId>) -> Option<Request> {
+        let Scope::Ids(wanted) = &mut self.scope else { return None };
+        let (theirs, others): (BTreeSet<ObjectId>, _) =
+            std::mem::take(wanted).into_iter().partition(|id| ids.contains(id));
+        *wanted = others;
+        (!theirs.is_empty()).then(|| Request {
+            uid: self.uid.clone(),
+            pod: self.pod.clone(),
+            scope: Scope::Ids(theirs),
+            cause: self.cause,
+            after: self.after,
+            seen: self.seen.clone(),
+            suspects: self.suspects.clone(),
+            sandboxes: self.sandboxes.clone(),
+            done: Vec::new(),
+            waiters: Vec::new(),
+        })
     }
 }
 
@@ -121,7 +145,7 @@ impl Request {
 
 impl Agenda {
     /// Takes it up: at once, later, or with the retry of what has failed.
-    pub(super) fn put(&mut self, request: Request) {
+    pub(super) fn put(&mut self, mut request: Request) {
         // One that is due later stays so, whatever is read earlier: what it is to see may not be there yet.
         if !request.after.is_zero() && self.delayed.len() < DELAYED_AT_MOST {
             let after = request.after;
@@ -129,11 +153,19 @@ impl Agenda {
             return;
         }
         let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
-        match retry {
-            // Its turn comes with the retry. Only a reader who waits gets a try of its own.
-            Some(retry) if request.waiters.is_empty() => retry.join(Request { done: Vec::new(), ..request }),
-            _ => self.put_now(request),
+        // The turn of what has failed comes with the retry. Only a reader who waits gets a try of its own.
+        if let Some(retry) = retry.filter(|_| request.waiters.is_empty()) {
+            let Scope::Ids(failed) = &retry.scope else {
+                return retry.join(Request { done: Vec::new(), ..request });
+            };
+            if let Some(again) = request.split_off(&failed.clone()) {
+                retry.join(again);
+            }
+            if request.scope == Scope::Ids(BTreeSet::new()) {
+                return;
+            }
         }
+        self.put_now(request);
     }
 
     /// Something that was to wait has waited long enough.
@@ -179,11 +211,11 @@ impl Agenda {
     }
 
     fn lane(&self, uid: &PodUid) -> Lane {
+        let Some(request) = self.pending.get(uid) else { return Lane::Main };
+        let again = request.scope == Scope::Whole || !request.suspects.is_empty();
         match self.failures.get(uid) {
-            Some(Failures { hung: true, .. }) => Lane::Hung,
-            _ if self.pending.get(uid).is_some_and(|request| request.cause == ReadCause::Fresh) => {
-                Lane::Fresh
-            }
+            Some(Failures { hung: true, .. }) if again => Lane::Hung,
+            _ if request.cause == ReadCause::Fresh => Lane::Fresh,
             _ => Lane::Main,
         }
     }

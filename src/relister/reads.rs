@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::agenda::{Agenda, Request};
+use super::agenda::{Agenda, Due, Request};
 use crate::{
     arbiter::{Arbiter, Ask, NOW, PodAsk, Scope, pod::DEATH_GRACE},
     cache::Cache,
@@ -22,10 +22,13 @@ use crate::{
     cri::{Client, CriError, Filter, ListedContainer, pod_of_container},
     metrics::{Metrics, ReadOutcome},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, ReadCause,
+        ContainerStatus, Detail, ObjectId, Observation, Origin, Phase, PodIdentity, PodUid, ReadCause,
         SandboxStatus, Stamp, Subject,
     },
 };
+
+/// How long a status may take before what has been read of the pod so far is settled without it.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Asks for reads. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,7 +73,7 @@ impl Reads {
             seen.containers.iter().map(|listed| (listed.id.clone(), listed.sandbox_id.clone())).collect();
         let mut request = Request::new(pod.uid.clone(), Some(pod), ask);
         request.done.push(done);
-        request.seen = Some(Box::new(seen));
+        request.seen.push(seen);
         request.sandboxes = sandboxes;
         self.send(request);
     }
@@ -155,7 +158,12 @@ impl Reader {
                     Err(_) => {}
                 },
                 Some(request) = self.requests.recv() => agenda.put(request),
-                Some(due) = agenda.delayed.next(), if !agenda.delayed.is_empty() => agenda.wake(due.into_inner()),
+                Some(due) = agenda.delayed.next(), if !agenda.delayed.is_empty() => {
+                    let due = due.into_inner();
+                    if !self.is_moot(&due) {
+                        agenda.wake(due);
+                    }
+                }
             }
             while let Ok(request) = self.requests.try_recv() {
                 agenda.put(request);
@@ -174,6 +182,15 @@ impl Reader {
             self.metrics.reads.running.set(agenda.running.len() as i64);
             self.metrics.reads.failing_pods.set(agenda.failures.len() as i64);
         }
+    }
+
+    /// A look for what may have changed in silence, at nothing but what has gone since: every pod that is killed and removed
+    /// would have one.
+    fn is_moot(&self, due: &Due) -> bool {
+        let Due::Request(request) = due else { return false };
+        let Scope::Ids(ids) = &request.scope else { return false };
+        let may_change = matches!(request.cause, ReadCause::Oom | ReadCause::Start);
+        may_change && ids.iter().all(|id| self.cache.removed_at(id).is_some())
     }
 
     fn finish(&self, finished: Finished, agenda: &mut Agenda) {
@@ -247,22 +264,54 @@ impl PodRead {
             },
         };
         let mut found = Found::default();
+        let mut settled = Settled::All;
         let mut unread = BTreeSet::new();
         let mut last_error = None;
-        let mut ids = ids.into_iter();
+        let all = ids;
+        let (suspects, sound): (Vec<_>, Vec<_>) =
+            all.iter().cloned().partition(|id| request.suspects.contains(id));
+        let mut looked_at = BTreeSet::new();
+        let mut ids = sound.into_iter().chain(suspects);
         for id in ids.by_ref() {
-            if let Err(error) = self.status(&request, &id, &mut found).await {
-                unread.insert(id);
-                // A runtime that is away will not answer the next one either; a hang need not be hung through again.
-                let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
-                last_error = Some(error);
-                if hopeless {
-                    break;
+            let looked = {
+                let mut looking = Box::pin(self.status(&request, &id));
+                match tokio::time::timeout(PATIENCE, &mut looking).await {
+                    Ok(looked) => looked,
+                    Err(_) => {
+                        // What has been read so far does not wait for what may hang, nor does what a list showed of the
+                        // rest; but a death is to be told with its exit code, if that can be had at all.
+                        settled = settled.and(self.settle(&request, std::mem::take(&mut found), began));
+                        self.settle_as_listed(&request, |id, phase| {
+                            phase != Some(Phase::Exited) && !looked_at.contains(id)
+                        });
+                        looking.await
+                    }
+                }
+            };
+            looked_at.insert(id.clone());
+            match looked {
+                Ok(Look::Container(status)) => found.containers.push(status),
+                Ok(Look::Sandbox(status)) => found.sandboxes.push(status),
+                Ok(Look::Absent) => found.absent.push(id),
+                Err(error) => {
+                    unread.insert(id.clone());
+                    request.suspects.insert(id);
+                    // A runtime that is away will not answer the next one either; a hang need not be hung through again.
+                    let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
+                    last_error = Some(error);
+                    if hopeless {
+                        break;
+                    }
                 }
             }
         }
         unread.extend(ids);
-        let settled = self.settle(&request, found, began);
+        if request.scope == Scope::Whole {
+            // What has been heard of meanwhile was not there when this read began, unless it came later.
+            let held = self.cache.inspect(&request.uid, |state| state.ids().cloned().collect::<Vec<_>>());
+            found.absent.extend(held.into_iter().flatten().filter(|id| !all.contains(id)));
+        }
+        settled = settled.and(self.settle(&request, found, began));
         let Some(error) = last_error else { return (settled, None) };
         if request.scope != Scope::Whole {
             request.scope = Scope::Ids(unread);
@@ -270,27 +319,22 @@ impl PodRead {
         (settled, Some((request, Arc::new(error))))
     }
 
-    /// All ids of a pod: what the runtime lists for it and what is held of it.
+    /// All ids of a pod: what the runtime lists for it, what is held of it, and what a list before showed of it.
     async fn whole(&self, request: &mut Request) -> Result<BTreeSet<ObjectId>, CriError> {
         let mut ids: BTreeSet<ObjectId> =
             self.cache.inspect(&request.uid, |state| state.ids().cloned().collect()).unwrap_or_default();
-        let mut sandboxes: BTreeSet<ObjectId> =
-            ids.iter().filter(|id| self.is_sandbox(request, id)).cloned().collect();
-        let listed = self.client.list_sandboxes(&Filter::PodUid(request.uid.to_string())).await?;
-        sandboxes.extend(listed.into_iter().map(|sandbox| sandbox.id.into()));
-        for sandbox in sandboxes {
-            for container in self.client.list_containers(&Filter::Sandbox(sandbox.clone())).await? {
-                let id = ObjectId::from(container.id);
-                request.sandboxes.insert(id.clone(), sandbox.clone());
-                ids.insert(id);
-            }
-            ids.insert(sandbox);
+        let of_pod = Filter::PodUid(request.uid.to_string());
+        ids.extend(self.client.list_sandboxes(&of_pod).await?.into_iter().map(|sandbox| sandbox.id.into()));
+        for container in self.client.list_containers(&of_pod).await? {
+            let id = ObjectId::from(container.id);
+            request.sandboxes.insert(id.clone(), container.sandbox_id.into());
+            ids.insert(id);
+        }
+        for seen in &request.seen {
+            ids.extend(seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()));
+            ids.extend(seen.containers.iter().map(|container| container.id.clone()));
         }
         Ok(ids)
-    }
-
-    fn is_sandbox(&self, request: &Request, id: &ObjectId) -> bool {
-        self.locate(request, id).is_some_and(|(subject, _)| subject == Subject::Sandbox)
     }
 
     /// What an id is, and in which sandbox.
@@ -298,33 +342,29 @@ impl PodRead {
         if let Some(sandbox) = request.sandboxes.get(id) {
             return Some((Subject::Container, sandbox.clone()));
         }
-        let listed =
-            request.seen.as_ref().is_some_and(|seen| seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
+        let listed = request.seen.iter().any(|seen| seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
         if listed || request.sandboxes.values().any(|sandbox| sandbox == id) {
             return Some((Subject::Sandbox, id.clone()));
         }
         self.cache.inspect(&request.uid, |state| state.locate(id.as_str())).flatten()
     }
 
-    async fn status(&self, request: &Request, id: &ObjectId, found: &mut Found) -> Result<(), CriError> {
+    async fn status(&self, request: &Request, id: &ObjectId) -> Result<Look, CriError> {
         let place = self.locate(request, id);
         if !matches!(place, Some((Subject::Sandbox, _))) {
             let newest = || self.cache.inspect(&request.uid, |state| state.newest_sandbox()).flatten();
             let sandbox = place.as_ref().map(|(_, sandbox)| sandbox.clone()).or_else(newest);
             let sandbox = sandbox.unwrap_or_else(|| "".into());
             if let Some(status) = self.client.container_status(id, &sandbox).await? {
-                found.containers.push(status);
-                return Ok(());
+                return Ok(Look::Container(status));
             }
         }
         if !matches!(place, Some((Subject::Container, _)))
             && let Some(status) = self.client.sandbox_status(id).await?
         {
-            found.sandboxes.push(status);
-            return Ok(());
+            return Ok(Look::Sandbox(status));
         }
-        found.absent.push(id.clone());
-        Ok(())
+        Ok(Look::Absent)
     }
 
     fn settle(&self, request: &Request, found: Found, began: Mono) -> Settled {
@@ -335,15 +375,12 @@ impl PodRead {
             }
             return Settled::All;
         };
-        // What the list showed and is gone already: told as the list saw it, then removed.
-        if let Some(seen) = &request.seen {
-            let mut listed = (**seen).clone();
-            listed.sandboxes.retain(|sandbox| found.absent.contains(&sandbox.id));
-            listed.containers.retain(|container| found.absent.contains(&container.id));
-            if !listed.sandboxes.is_empty() || !listed.containers.is_empty() {
-                self.reads.ask_all(self.arbiter.settle(&listed));
-            }
-        }
+        // What a list showed and is gone already: told as the list saw it, then removed. And a sandbox that was ready: its
+        // status does not tell that any more.
+        self.settle_as_listed(request, |id, phase| {
+            let moved_on = |read: &SandboxStatus| read.id == *id && Some(read.state.phase()) != phase;
+            found.absent.contains(id) || found.sandboxes.iter().any(moved_on)
+        });
         let observation = Observation {
             origin: Origin::Read(request.cause.source()),
             stamp: Stamp { lower: Some(began), upper },
@@ -361,6 +398,18 @@ impl PodRead {
         if undecided || going { Settled::Partly } else { Settled::All }
     }
 
+    /// Settles what lists showed of ids that cannot be read.
+    fn settle_as_listed(&self, request: &Request, of_these: impl Fn(&ObjectId, Option<Phase>) -> bool) {
+        for seen in &request.seen {
+            let mut listed = seen.clone();
+            listed.sandboxes.retain(|it| of_these(&it.id, Some(it.state.phase())));
+            listed.containers.retain(|it| of_these(&it.id, it.state.phase()));
+            if !listed.sandboxes.is_empty() || !listed.containers.is_empty() {
+                self.reads.ask_all(self.arbiter.settle(&listed));
+            }
+        }
+    }
+
     /// The pod of what was found, where the request did not say: as held, or as the runtime says.
     fn identify(&self, request: &Request, found: &Found) -> Option<PodIdentity> {
         let held = self.cache.inspect(&request.uid, |state| state.identity().clone());
@@ -375,6 +424,21 @@ enum Settled {
     All,
     /// Another read must decide on something, or what is gone is still served until its death has been told.
     Partly,
+}
+
+// === impl Settled ===
+
+impl Settled {
+    fn and(self, other: Self) -> Self {
+        if self == Self::Partly { self } else { other }
+    }
+}
+
+/// What became of one id.
+enum Look {
+    Container(ContainerStatus),
+    Sandbox(SandboxStatus),
+    Absent,
 }
 
 /// What a read has found so far.

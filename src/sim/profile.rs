@@ -129,6 +129,8 @@ pub enum StatusTimestamp {
     Absent,
     /// Both are.
     Nanoseconds,
+    /// The time is, in nanoseconds, and the statuses are not (containerd 2.0.0 to 2.0.2, containerd#10728).
+    WithoutStatuses,
     /// Both are, the time in seconds: CRI-O up to 1.28, 1.29.8, 1.30.5 and 1.31.0 (cri-o#8582).
     Seconds,
 }

@@ -21,6 +21,7 @@ use super::{
     events::{Delivery, EventCounts, EventQueue, Ticket},
     faults::{EventFault, Faults, Method},
     profile::{Profile, Starting},
+    said::{Said, Saying},
     serve::{self, SimConnector, SocketHandle},
     truth::{Change, Signal, Truth, View},
     v1::ContainerEventResponse,
@@ -57,6 +58,8 @@ struct State {
     /// What waits to be overtaken.
     held: Vec<ContainerEventResponse>,
     calls: BTreeMap<Method, u64>,
+    /// None while nobody wants to know.
+    said: Option<Vec<Said>>,
     starting_until: Mono,
 }
 
@@ -86,6 +89,7 @@ impl SimRuntime {
                 sent: VecDeque::new(),
                 held: Vec::new(),
                 calls: BTreeMap::new(),
+                said: None,
                 starting_until: Mono::ZERO,
             }),
             process: Mutex::new(Process { alive: CancellationToken::new(), sockets: BTreeMap::new() }),
@@ -150,6 +154,16 @@ impl SimRuntime {
     /// How often each method was called.
     pub fn calls(&self) -> BTreeMap<Method, u64> {
         self.0.state.lock().calls.clone()
+    }
+
+    /// Records from now on all that is said over the service; it is kept for ever.
+    pub fn record_said(&self) {
+        self.0.state.lock().said.get_or_insert_default();
+    }
+
+    /// What has been said since [`SimRuntime::record_said`], in order.
+    pub fn said(&self) -> Vec<Said> {
+        self.0.state.lock().said.clone().unwrap_or_default()
     }
 
     /// Lists answer from now on what they would answer at this moment, while statuses and events go on.
@@ -294,6 +308,14 @@ impl Core {
         let mut items = list(state.frozen.as_ref().unwrap_or(state.truth.view()));
         state.rng.shuffle(&mut items);
         items
+    }
+
+    pub(super) fn say(&self, what: impl FnOnce() -> Saying) {
+        let (at, wall) = self.clock.now_both();
+        if let Some(said) = &mut self.state.lock().said {
+            let what = what();
+            said.push(Said { at, wall, what: if what.is_garbage() { Saying::Garbage } else { what } });
+        }
     }
 
     pub(super) fn count(&self, method: Method) {

@@ -19,6 +19,7 @@ use super::{
     SimRuntime,
     faults::{CallFault, Method},
     profile::{Events, SandboxDeleted},
+    said::Saying,
     truth::{ContainerSpec, Refused, SandboxSpec, lifecycle::DELETION_LAG},
     v1::{self, runtime_service_server},
 };
@@ -64,6 +65,18 @@ impl RuntimeService {
             }
         }
         Ok(Response::new(if faults.contains(&CallFault::Garbage) { T::garbage() } else { answer }))
+    }
+
+    fn say_sandboxes(&self, filter: &v1::PodSandboxFilter, items: &[v1::PodSandbox]) {
+        if *filter == v1::PodSandboxFilter::default() {
+            self.runtime.core().say(|| Saying::Sandboxes(items.to_vec()));
+        }
+    }
+
+    fn say_containers(&self, filter: &v1::ContainerFilter, items: &[v1::Container]) {
+        if *filter == v1::ContainerFilter::default() {
+            self.runtime.core().say(|| Saying::Containers(items.to_vec()));
+        }
     }
 
     /// A call that changes something: it goes on when its caller leaves, and ends with the process.
@@ -149,7 +162,12 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Result<Response<v1::PodSandboxStatusResponse>, Status> {
         let id = request.into_inner().pod_sandbox_id;
-        self.call(Method::PodSandboxStatus, &id, async { self.read_sandbox_status(&id) }).await
+        let answer =
+            self.call(Method::PodSandboxStatus, &id, async { self.read_sandbox_status(&id) }).await?;
+        if let Some(status) = &answer.get_ref().status {
+            self.runtime.core().say(|| Saying::Sandbox(status.clone()));
+        }
+        Ok(answer)
     }
 
     async fn list_pod_sandbox(
@@ -157,10 +175,12 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Result<Response<v1::ListPodSandboxResponse>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        self.call(Method::ListPodSandbox, "", async {
+        let list = self.call(Method::ListPodSandbox, "", async {
             Ok(v1::ListPodSandboxResponse { items: self.list_sandboxes(&filter) })
-        })
-        .await
+        });
+        let answer = list.await?;
+        self.say_sandboxes(&filter, &answer.get_ref().items);
+        Ok(answer)
     }
 
     async fn stream_pod_sandboxes(
@@ -173,6 +193,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
             size.map(|_| self.list_sandboxes(&filter)).ok_or_else(|| unknown_method("StreamPodSandboxes"))
         });
         let items = list.await?.into_inner();
+        self.say_sandboxes(&filter, &items);
         let batch = |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes };
         Ok(Response::new(batches(items, size.unwrap_or(usize::MAX), batch)))
     }
@@ -247,10 +268,12 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        self.call(Method::ListContainers, "", async {
+        let list = self.call(Method::ListContainers, "", async {
             Ok(v1::ListContainersResponse { containers: self.list_of_containers(&filter) })
-        })
-        .await
+        });
+        let answer = list.await?;
+        self.say_containers(&filter, &answer.get_ref().containers);
+        Ok(answer)
     }
 
     async fn stream_containers(
@@ -263,6 +286,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
             size.map(|_| self.list_of_containers(&filter)).ok_or_else(|| unknown_method("StreamContainers"))
         });
         let items = list.await?.into_inner();
+        self.say_containers(&filter, &items);
         let batch = |containers| v1::StreamContainersResponse { containers };
         Ok(Response::new(batches(items, size.unwrap_or(usize::MAX), batch)))
     }
@@ -272,7 +296,12 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::ContainerStatusRequest>,
     ) -> Result<Response<v1::ContainerStatusResponse>, Status> {
         let id = request.into_inner().container_id;
-        self.call(Method::ContainerStatus, &id, async { self.read_container_status(&id) }).await
+        let answer =
+            self.call(Method::ContainerStatus, &id, async { self.read_container_status(&id) }).await?;
+        if let Some(status) = &answer.get_ref().status {
+            self.runtime.core().say(|| Saying::Container(status.clone()));
+        }
+        Ok(answer)
     }
 
     async fn get_container_events(
@@ -296,7 +325,13 @@ impl runtime_service_server::RuntimeService for RuntimeService {
             }
         };
         let answer = self.call(Method::GetContainerEvents, "", subscribe).await?;
-        Ok(Response::new(answer.into_inner().0))
+        let runtime = self.runtime.clone();
+        let events = answer.into_inner().0.inspect(move |event| {
+            if let Ok(event) = event {
+                runtime.core().say(|| Saying::Event(event.clone()));
+            }
+        });
+        Ok(Response::new(events.boxed()))
     }
 }
 

@@ -184,6 +184,8 @@ pub enum What {
     Lost,
     /// A sandbox that was not ready for want of loading is ready again.
     ReadyAgain,
+    /// A container that had ended is shown as running again, by a runtime that has it wrong (containerd#12600).
+    Relapsed,
 }
 
 /// What a truth refuses to do.

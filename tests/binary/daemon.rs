@@ -1,13 +1,18 @@
 //! `plegd run` on some runtime. Its socket is in a folder of its own, so that the next daemon can serve at the same path.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use plegd::{
     api::v1,
     client::{Address, CallError, Client},
 };
-use tokio::time::{Instant, sleep};
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{PATIENCE, Plegd};
 
@@ -15,6 +20,7 @@ use super::{PATIENCE, Plegd};
 pub struct Daemon {
     plegd: Plegd,
     endpoint: String,
+    http: SocketAddr,
     folder: tempfile::TempDir,
 }
 
@@ -25,13 +31,54 @@ impl Daemon {
     pub async fn start(endpoint: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let plegd = spawn(endpoint, socket_in(&folder))?;
-        let daemon = Self { plegd, endpoint: endpoint.to_owned(), folder };
+        let http = http_of(&plegd).await?;
+        let daemon = Self { plegd, endpoint: endpoint.to_owned(), http, folder };
         daemon.ready().await?;
         Ok(daemon)
     }
 
     pub fn socket(&self) -> PathBuf {
         socket_in(&self.folder)
+    }
+
+    pub fn pid(&self) -> Result<u32> {
+        self.plegd.pid()
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.plegd.signal(signal)
+    }
+
+    /// The end of its log.
+    pub fn said(&self) -> String {
+        self.plegd.log().to_string()
+    }
+
+    /// What it answers over HTTP: the head and what follows, or an error if it does not within `patience`.
+    pub async fn get(&self, path: &str, patience: Duration) -> Result<String> {
+        let answer = async {
+            let mut stream = TcpStream::connect(self.http).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: plegd\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            anyhow::Ok(answer)
+        };
+        timeout(patience, answer).await.with_context(|| format!("{path} is not answered"))?
+    }
+
+    /// The samples of its metrics whose name and labels begin like one of these, each added up.
+    pub async fn metrics<const N: usize>(&self, samples: [&str; N]) -> Result<[f64; N]> {
+        let text = self.get("/metrics", PATIENCE).await?;
+        Ok(samples.map(|sample| {
+            let values = text.lines().filter(|line| line.starts_with(sample));
+            values.filter_map(|line| line.rsplit(' ').next()?.trim().parse::<f64>().ok()).sum()
+        }))
+    }
+
+    pub async fn metric(&self, sample: &str) -> Result<f64> {
+        let [value] = self.metrics([sample]).await?;
+        Ok(value)
     }
 
     pub fn client(&self) -> Client {
@@ -59,6 +106,7 @@ impl Daemon {
     /// Starts the next one at the same socket.
     pub async fn start_again(&mut self) -> Result<()> {
         self.plegd = spawn(&self.endpoint, self.socket())?;
+        self.http = http_of(&self.plegd).await?;
         self.ready().await
     }
 
@@ -87,9 +135,18 @@ fn socket_in(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("plegd.sock")
 }
 
+async fn http_of(plegd: &Plegd) -> Result<SocketAddr> {
+    let address = |line: &str| {
+        let rest = line.split_once("Serving metrics and health over HTTP.")?.1;
+        rest.split_once("address=")?.1.split_whitespace().next()?.parse().ok()
+    };
+    plegd.said("where it serves metrics and health", address).await
+}
+
 fn spawn(endpoint: &str, socket: PathBuf) -> Result<Plegd> {
     // An empty file, so that the machine's own configuration does not count.
-    let arguments = ["run", "--config", "/dev/null", "--http-address", "off", "--runtime-endpoint", endpoint];
+    let arguments =
+        ["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0", "--runtime-endpoint", endpoint];
     let environment = [("PLEGD_API_SOCKET", OsString::from(socket))];
     Ok(Plegd::spawn(arguments, environment).context("the daemon")?.0)
 }

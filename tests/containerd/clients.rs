@@ -267,7 +267,7 @@ fn pid_of(subscriber: &v1::Subscriber) -> Option<i32> {
     }
 }
 
-async fn finish(daemon: Daemon, containerd: Containerd) -> Result<()> {
+pub(super) async fn finish(daemon: Daemon, containerd: Containerd) -> Result<()> {
     daemon.stop().await?;
     let left = containerd.shutdown().await?;
     ensure!(left == lab::Leftovers::default(), "left behind: {left}");

@@ -283,7 +283,7 @@ pub(super) async fn a_churn_is_told_whole(version: Version) -> Result<()> {
 }
 
 /// Another subscriber, who reads, and is certain to be served.
-async fn answered_subscriber(client: &Client) -> Result<EventStream> {
+pub(super) async fn answered_subscriber(client: &Client) -> Result<EventStream> {
     let other = client.events()?;
     let pod = client.run_pod("probe").await?;
     other.answered(client, &pod).await?;

@@ -157,6 +157,19 @@ impl Client {
         stream::iter(removed).buffer_unordered(PARALLEL_CALLS).try_collect().await
     }
 
+    /// Stops and removes the sandboxes of pods of this name, all but one. Not in the history: for those that a call left
+    /// that failed.
+    pub async fn discard_pods(&self, name: &str, but: &str) -> Result<(), CallError> {
+        for sandbox in self.list_pods().await? {
+            let is_of = |metadata: &cri::PodSandboxMetadata| metadata.name == name;
+            if sandbox.id != but && sandbox.metadata.as_ref().is_some_and(is_of) {
+                self.stop_sandbox(&sandbox.id).await?;
+                self.remove_sandbox(&sandbox.id).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub async fn sandbox_status(&self, sandbox_id: &str) -> Result<cri::PodSandboxStatus, CallError> {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox_id.to_owned(), verbose: false };
         let answer =

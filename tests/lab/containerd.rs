@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 
 use super::{
-    Client, Leftovers, PATIENCE, eventually,
+    Client, Leftovers, PATIENCE, disk, eventually,
     fetch::{self, Tools},
     folder::{self, Folder, LOG, SOCKET, Watcher},
     image,
@@ -24,6 +24,9 @@ use super::{
 
 /// How long containerd may take from its start, or from a restart, to its first answer.
 const READY_DEADLINE: Duration = PATIENCE;
+
+/// What it keeps: images, and what it knows of pods; and what is only for as long as they run.
+const DISKS: [&str; 2] = ["root", "state"];
 
 /// The versions that Debian carries, by what CRI's events are like in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +78,24 @@ impl Version {
 impl Containerd {
     /// Brings one up: fetched if need be, with the lab's images, and answering on CRI.
     pub async fn start(version: Version) -> Result<Self> {
+        Self::start_on(version, None).await
+    }
+
+    /// The same on disks of its own, of this size each, which can be filled: all that it keeps is in memory.
+    pub async fn start_on_small_disks(version: Version, bytes: u64) -> Result<Self> {
+        Self::start_on(version, Some(bytes)).await
+    }
+
+    async fn start_on(version: Version, disk_bytes: Option<u64>) -> Result<Self> {
         sweep_once().await?;
         let tools = fetch::fetch(version).await?;
         let folder = Folder::new()?;
         let path = folder.path();
         for name in ["root", "state", "tmp", "cni", "opt"] {
             fs::create_dir(path.join(name))?;
+        }
+        if let Some(bytes) = disk_bytes {
+            DISKS.iter().try_for_each(|disk| disk::mount(&path.join(disk), bytes))?;
         }
         let snapshotter = if overlay_works(&path) { "overlayfs" } else { "native" };
         fs::write(path.join("config.toml"), config(version, &path, &tools, snapshotter))?;
@@ -200,6 +215,22 @@ impl Containerd {
             Err(error) => return Err(error.context(format!("the end of its log:\n{}", tail(&self.log())))),
         }
         Ok(())
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        let process = self.process.as_mut().context("containerd is not running: it was killed")?;
+        Ok(process.try_wait()?.is_some())
+    }
+
+    /// Fills its disks to the last byte. Only for one that has disks of its own.
+    pub fn fill_disks(&self) -> Result<()> {
+        DISKS.iter().try_for_each(|name| disk::fill(&self.folder.path().join(name)))
+    }
+
+    /// Takes away again what filled them.
+    pub fn free_disks(&self) -> Result<()> {
+        DISKS.iter().try_for_each(|name| disk::free(&self.folder.path().join(name)))
     }
 
     /// Kills what runs in one container, or a sandbox's own process, behind the runtime's back: a crash. Also while

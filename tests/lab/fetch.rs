@@ -311,7 +311,7 @@ pub(super) async fn run(command: &mut Command, what: &str, deadline: Duration) -
 }
 
 /// Says on standard error what takes longer than two seconds, and then every ten.
-async fn report<F: Future>(what: &str, work: F) -> F::Output {
+pub async fn report<F: Future>(what: &str, work: F) -> F::Output {
     tokio::pin!(work);
     let mut waited = Duration::ZERO;
     loop {

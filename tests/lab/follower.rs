@@ -3,29 +3,34 @@
 //! Owns the running `App`. What it was told is kept in order from the first event on, so that a test can hold it against the
 //! client's history; every look at it also checks what must never happen, whatever a test is about.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use plegd::{
     app::App,
     clock::Clock,
     config::Config,
     cri::{Endpoint, Link},
     journal::{Cursor, Record},
-    model::{Event, EventType, Pod, Source, Subject},
+    model::{EventType, Pod, Subject},
     supervisor::Mode,
 };
 
-use super::{Client, Containerd, History, What, truth};
+use super::{
+    Client, Containerd, History, good_relists,
+    stories::{Order, Stories, is_told, line, words},
+    truth,
+};
 
 pub struct Follower {
     pub app: App,
     pub told: Vec<Arc<Record>>,
+    /// Whether the runtime may have again what it had removed: see [`Order`].
+    pub may_return: bool,
     cursor: Cursor,
+    order: Order,
+    /// How many of `told` the order was told of.
+    checked: usize,
     modes: BTreeSet<&'static str>,
 }
 
@@ -44,7 +49,15 @@ impl Follower {
         let endpoint: Endpoint = containerd.endpoint().parse().map_err(anyhow::Error::msg)?;
         let app = App::start(&config, Link::unix(endpoint), Clock::system());
         let cursor = app.journal().cursor(0);
-        Ok(Self { app, told: Vec::new(), cursor, modes: BTreeSet::new() })
+        Ok(Self {
+            app,
+            told: Vec::new(),
+            may_return: false,
+            cursor,
+            order: Order::default(),
+            checked: 0,
+            modes: BTreeSet::new(),
+        })
     }
 
     /// Waits until the first relist is complete and, on a runtime that has events, until those that a new stream calls for
@@ -96,41 +109,13 @@ impl Follower {
             self.told.push(event);
         }
         self.modes.insert(self.app.situation().mode.as_str());
-        self.check()
-    }
-
-    /// What holds of every journal: no holes in the numbers, nothing twice, and no death before the start.
-    fn check(&self) -> Result<()> {
-        let mut reached = BTreeMap::<&str, EventType>::new();
-        let mut changes = BTreeSet::new();
-        for (event, sequence) in self.told.iter().zip(1..) {
-            ensure!(event.sequence == sequence, "{} where {sequence} was due", line(event));
-            let id = event.id.as_str();
-            match event.kind {
-                EventType::ContainerStarted | EventType::ContainerDied | EventType::ContainerRemoved => {
-                    // In the order of a life, as the variants are.
-                    let before = reached.insert(id, event.kind);
-                    ensure!(
-                        before.is_none_or(|before| before < event.kind),
-                        "{} after {before:?}:\n{}",
-                        line(event),
-                        self.lines().join("\n")
-                    );
-                }
-                EventType::ContainerChanged => {
-                    let reached = reached.get(id);
-                    // What the stream tells as history and a read then finds there is told by both, and once by each.
-                    let by_stream = event.source == Source::Event;
-                    ensure!(
-                        changes.insert((id, reached.copied(), event.reason.as_str(), by_stream)),
-                        "the same change twice: {}\n{}",
-                        line(event),
-                        self.lines().join("\n")
-                    );
-                }
-                // No runtime of the lab moves anything back.
-                EventType::PodSync => bail!("corrected: {}", line(event)),
-            }
+        while let Some(event) = self.told.get(self.checked) {
+            self.checked += 1;
+            let taken = self.order.take(event).and_then(|()| match self.order.returned().first() {
+                Some(id) if !self.may_return => bail!("{id} was removed and has come again"),
+                _ => Ok(()),
+            });
+            taken.with_context(|| format!("told so far:\n{}", self.lines().join("\n")))?;
         }
         Ok(())
     }
@@ -139,7 +124,7 @@ impl Follower {
 
     /// The events told of an id, as `Started!` (inferred), `Died(1 Error)` and so on.
     pub fn story(&self, id: &str) -> Vec<String> {
-        self.told.iter().filter(|event| event.id.as_str() == id).map(|event| word(event)).collect()
+        words(self.events_of(id).map(|event| &event.event))
     }
 
     pub fn events_of<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Arc<Record>> {
@@ -187,20 +172,29 @@ impl Follower {
         }
     }
 
+    /// Ids whose story has no end, of those that were told of.
+    pub fn unfinished(&self) -> Vec<String> {
+        let mut stories = Stories::default();
+        self.told.iter().for_each(|event| stories.push(event));
+        stories.unfinished()
+    }
+
+    /// Ids that were told removed, and that a read has found again.
+    pub fn returned(&self) -> &BTreeSet<String> {
+        self.order.returned()
+    }
+
+    /// Relists that were complete.
+    pub fn relists(&self) -> f64 {
+        let text = self.app.metrics().scrape().unwrap_or_default();
+        good_relists(&text)
+    }
+
     /// In what the stories differ from what was done.
     fn untold(&self, history: &History, of: impl Fn(&str) -> bool) -> Vec<String> {
         let mut found = Vec::new();
         for (id, done) in history.by_id().iter().filter(|(id, _)| of(id)) {
-            let expected = expected(done);
-            let told: Vec<String> = self.events_of(id).filter_map(|event| life(event)).collect();
-            // Of a container that was removed as it ran it was not noted how it died. One that is removed at once after its
-            // exit may be gone before the runtime makes the STOPPED event, which then has no exit code: nobody can have it.
-            let same = |(told, expected): (&String, &String)| {
-                let word = |text: &str| text.split('(').next().map(str::to_owned);
-                let unknown = expected == "Died" || (told == "Died" && done.contains(&What::Removed));
-                told == expected || (word(told) == word(expected) && unknown)
-            };
-            if told.len() != expected.len() || !told.iter().zip(&expected).all(same) {
+            if !is_told(done, self.events_of(id).map(|event| &event.event)) {
                 found.push(format!("{id}: {done:?}, told {:?}", self.story(id)));
             }
         }
@@ -253,66 +247,4 @@ impl Follower {
         self.app.stop().await;
         Ok(())
     }
-}
-
-/// What should have been told of one id: its start, its death with the exit code, its removal.
-fn expected(done: &[What]) -> Vec<String> {
-    let mut words = Vec::new();
-    for what in done {
-        match what {
-            What::Created => {}
-            What::Started => words.push("Started".to_owned()),
-            What::StartFailed => words.push("Died(128)".to_owned()),
-            What::Died(Some(code)) => words.push(format!("Died({code})")),
-            What::Died(None) => words.push("Died".to_owned()),
-            What::Removed => {
-                // It was never started, or it was removed as it ran.
-                if !words.iter().any(|word| word.starts_with("Died")) {
-                    words.push("Died".to_owned());
-                }
-                words.push("Removed".to_owned());
-            }
-        }
-    }
-    words
-}
-
-/// The same word for what was told; none for what is no step of a life.
-fn life(event: &Event) -> Option<String> {
-    Some(match (event.kind, event.exit_code) {
-        (EventType::ContainerStarted, _) => "Started".to_owned(),
-        (EventType::ContainerDied, Some(code)) => format!("Died({code})"),
-        (EventType::ContainerDied, None) => "Died".to_owned(),
-        (EventType::ContainerRemoved, _) => "Removed".to_owned(),
-        (EventType::ContainerChanged | EventType::PodSync, _) => return None,
-    })
-}
-
-fn word(event: &Event) -> String {
-    let mut word = match event.kind {
-        EventType::ContainerDied => match event.exit_code {
-            Some(code) => format!("Died({code} {})", event.reason),
-            None => "Died".to_owned(),
-        },
-        EventType::ContainerChanged if !event.reason.is_empty() => format!("Changed({})", event.reason),
-        kind => kind.as_str().trim_start_matches("Container").to_owned(),
-    };
-    if event.inferred {
-        word.push('!');
-    }
-    word
-}
-
-fn line(event: &Event) -> String {
-    let subject = if event.subject == Subject::Sandbox { "sandbox" } else { &event.container_name };
-    let latency = event.occurred_at.map(|at| format!(" {:.3} s later", event.observed_at.seconds_since(at)));
-    format!(
-        "{:4} {:.12} {}/{subject} {} by {}{}",
-        event.sequence,
-        event.id.as_str(),
-        event.pod.name,
-        word(event),
-        event.source.as_str(),
-        latency.unwrap_or_default()
-    )
 }

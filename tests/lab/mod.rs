@@ -5,6 +5,7 @@
 //! | `fetch` | Debian's packages of containerd 1.6, 1.7, 2.x, runc and busybox, unpacked below `target/` |
 //! | `image` | the pause image and the test image, made from busybox: there is no registry |
 //! | `containerd` | one instance in a folder of its own: start, kill, restart, stop and continue, shut down |
+//! | `disk` | a small disk of an instance's own, which can be filled |
 //! | `folder` | that folder, and all that an instance leaves behind: shims, mounts, cgroups, sockets |
 //! | `pod` | pods and containers as the kubelet would describe them |
 //! | `client` | a CRI client with the calls that make, start, stop and remove |
@@ -12,6 +13,11 @@
 //! | `workload` | the loads that tests and figures share |
 //! | `history` | what the test's own calls did, to compare with what plegd tells |
 //! | `follower` | a plegd in the test's own process, and all that it tells |
+//! | `stories` | what should be told of a life, whether it was, and the order that holds of all that is told |
+//! | `churn` | pods that come and go by stories of their own, through whatever befalls the runtime |
+//! | `relay` | a socket between plegd and a runtime, whose connections can be cut |
+//! | `agreement` | whether plegd and the runtime agree while pods come and go, by the states of all there is |
+//! | `mirror` | what a client of plegd makes of a watch, kept by snapshots and events alone |
 //! | `truth` | whether plegd's cache is what the runtime says, field by field |
 //!
 //! It owns every process, mount, cgroup and folder that it makes, and removes them even after a panic (`Drop`) or, at the
@@ -27,25 +33,37 @@
 // These tests live in real time: they wait for real processes. Only `Drop`, which cannot await, sleeps.
 #![allow(clippy::disallowed_methods)]
 
+mod agreement;
+mod churn;
 mod client;
 mod containerd;
+mod disk;
 mod events;
 mod fetch;
 mod folder;
 mod follower;
 mod history;
 mod image;
+mod mirror;
 mod pod;
+mod relay;
+mod stories;
 mod truth;
 mod workload;
 
+pub use agreement::{States, disagreement, states_of};
+pub use churn::{Churn, Director, Story};
 pub use client::{CallError, Client};
 pub use containerd::{Containerd, Version};
 pub use events::EventStream;
+pub use fetch::report;
 pub use folder::{Leftovers, Watcher};
 pub use follower::Follower;
 pub use history::{Entry, History, What};
+pub use mirror::Mirror;
 pub use pod::{ContainerSpec, Pod};
+pub use relay::Relay;
+pub use stories::{Order, Stories, is_told, line, words};
 pub use workload::{run_pods, run_short_lives};
 
 /// CRI v1 with the calls that change something.
@@ -81,4 +99,11 @@ where
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// How many relists were complete, by a daemon's metrics.
+pub fn good_relists(metrics: &str) -> f64 {
+    let is_good = |line: &&str| line.starts_with("plegd_relists_total{") && line.contains(r#"result="ok""#);
+    let counts = metrics.lines().filter(is_good);
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

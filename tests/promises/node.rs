@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use plegd::{
     app::App,
     client::Client,
-    clock::Clock,
+    clock::{Clock, WallHand},
     config::Config,
     journal::{Cursor, Record},
     sim::{Profile, SimRuntime},
@@ -32,7 +32,9 @@ const WINDOW: u32 = 16 * 1024;
 /// The node.
 pub struct Node {
     pub sim: SimRuntime,
-    pub capacity: usize,
+    pub config: Config,
+    /// The wall clock, as the runtime and every plegd that was see it.
+    hands: Vec<WallHand>,
     runs: Vec<Run>,
     now: watch::Sender<Option<Serving>>,
     app: Option<Running>,
@@ -66,8 +68,17 @@ impl Node {
     /// A runtime with nothing on it, and no plegd.
     pub fn new(profile: Profile, seed: u64, capacity: usize) -> Self {
         fastrand::seed(seed);
-        let sim = SimRuntime::new(profile, Clock::simulated(NOON).0, seed);
-        Self { sim, capacity, runs: Vec::new(), now: watch::Sender::new(None), app: None }
+        let (clock, hand) = Clock::simulated(NOON);
+        let sim = SimRuntime::new(profile, clock, seed);
+        let mut config = Config::default();
+        (config.http.address, config.journal.events) = (None, capacity);
+        Self { sim, config, hands: vec![hand], runs: Vec::new(), now: watch::Sender::new(None), app: None }
+    }
+
+    /// Steps the machine's wall clock.
+    #[allow(dead_code, reason = "the simulation's")]
+    pub fn step_clock(&self, by_nanos: i64) {
+        self.hands.iter().for_each(|hand| hand.step(by_nanos));
     }
 
     pub fn find(&self) -> Finding {
@@ -80,10 +91,10 @@ impl Node {
 
     /// Starts a plegd.
     pub fn start(&mut self) {
-        let mut config = Config::default();
-        (config.http.address, config.journal.events) = (None, self.capacity);
-        let app = App::start(&config, link(&self.sim), Clock::simulated(self.sim.clock().wall()).0);
-        let (pipes, server) = Pipes::serve(&app, config);
+        let (clock, hand) = Clock::simulated(self.sim.clock().wall());
+        self.hands.push(hand);
+        let app = App::start(&self.config, link(&self.sim), clock);
+        let (pipes, server) = Pipes::serve(&app, self.config.clone());
         let over = CancellationToken::new();
         let reference = tokio::spawn(reference(app.journal().cursor(0), over.clone()));
         self.now.send_replace(Some(Serving { feed: app.feed(), pipes }));
@@ -98,7 +109,7 @@ impl Node {
         app.stop().await;
         over.cancel();
         let told = reference.await.expect("the reference keeps up");
-        self.runs.push(Run { epoch, capacity: self.capacity as u64, told });
+        self.runs.push(Run { epoch, capacity: self.config.journal.events as u64, told });
         // A client that does not read would hold it for ever.
         server.abort();
     }

@@ -4,7 +4,10 @@ use plegd::{
     api::v1,
     client::wall,
     clock::Wall,
-    sim::{SimRuntime, truth::ContainerState, truth::SandboxSpec},
+    sim::{
+        SimRuntime,
+        truth::{Container, ContainerState, SandboxSpec},
+    },
 };
 
 /// How pods differ from those of the truth that are of concern.
@@ -31,11 +34,17 @@ pub fn differences_of(
                 found.push(format!("sandbox {id} is served as {got:?} and is {expected:?}"));
             }
         }
-        let of_concern = |sandbox_id: &str| {
-            // The sandbox of an orphan is gone.
-            view.sandboxes.get(sandbox_id).is_none_or(|sandbox| concerns(&sandbox.spec))
+        let of_concern = |container: &Container| match view.sandboxes.get(&container.sandbox_id) {
+            Some(sandbox) => concerns(&sandbox.spec),
+            // The sandbox of an orphan is gone: its labels say whose it is.
+            None => {
+                let label = |name: &str| container.spec.labels.get(name).map_or("", String::as_str);
+                let [namespace, name, uid] =
+                    ["namespace", "name", "uid"].map(|it| label(&format!("io.kubernetes.pod.{it}")[..]));
+                concerns(&SandboxSpec::of_pod(namespace, name, uid))
+            }
         };
-        for (id, container) in view.containers.iter().filter(|(_, it)| of_concern(&it.sandbox_id)) {
+        for (id, container) in view.containers.iter().filter(|(_, it)| of_concern(it)) {
             ids.push(id);
             let Some(cached) = served.iter().flat_map(|pod| &pod.containers).find(|cached| cached.id == *id)
             else {

@@ -62,6 +62,12 @@ enum Header {
     Value(usize),
 }
 
+/// Makes legible what a connection says, piece by piece.
+pub(crate) fn legible<'a>(pieces: impl IntoIterator<Item = &'a mut [u8]>) {
+    let mut reading = Reading::new();
+    pieces.into_iter().for_each(|piece| reading.read(piece));
+}
+
 // === impl Reading ===
 
 impl Reading {

@@ -87,6 +87,12 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// When an id was removed, if it was: just now, or earlier.
+    fn removed_at(&self, id: &ObjectId) -> Option<Mono> {
+        let just_now = self.out.removed.iter().find(|(removed, _)| removed == id).map(|(_, at)| *at);
+        just_now.or_else(|| (self.context.removed_at)(id))
+    }
+
     /// Absent containers before absent sandboxes.
     fn absences(&self) -> Vec<ObjectId> {
         let is_sandbox = |id: &ObjectId| {
@@ -108,7 +114,7 @@ impl<'a> Step<'a> {
 
     fn see_unknown(&mut self, id: &ObjectId, status: Status) {
         let stamp = self.observation.stamp;
-        if let Some(removed_at) = (self.context.removed_at)(id)
+        if let Some(removed_at) = self.removed_at(id)
             && !rules::lifts_tombstone(removed_at, self.eye(), stamp)
         {
             return self.rule(Ruling::Dead);
@@ -118,12 +124,13 @@ impl<'a> Step<'a> {
             if stamp.upper < self.context.began {
                 return self.rule(Ruling::Old);
             }
-            // A list that began later did not have it: it came and went before that, and only its story is left to tell.
-            let listed = Stamp { lower: self.context.listed, upper: self.context.now };
-            if rules::is_before(stamp.upper, listed) {
+            // A list or a read of the whole pod that began later did not have it: it came and went before that, and only its
+            // story is left to tell.
+            let listed = self.context.listed.max(self.pod.read_at);
+            if rules::is_before(stamp.upper, Stamp { lower: listed, upper: self.context.now }) {
                 shown = Shown::AsHistory;
                 self.ask(id, ReadCause::Undecided, Duration::ZERO);
-            } else if self.context.listed.is_some_and(|listed| stamp.upper < listed) {
+            } else if listed.is_some_and(|listed| stamp.upper < listed) {
                 // Within the margin: it may be younger than the list, or gone.
                 self.ask(id, ReadCause::Undecided, Duration::ZERO);
             } else if self.observation.detail == Detail::Lean {
@@ -134,7 +141,7 @@ impl<'a> Step<'a> {
         self.out.added.push(id.clone());
         self.out.changed |= shown == Shown::Served;
         self.pod.records.insert(id.clone(), Record::new(status.clone(), stamp, shown));
-        self.tell_move(id, None, &status);
+        self.tell_move(id, None, None, &status);
     }
 
     fn see_known(&mut self, id: &ObjectId, status: Status) {
@@ -170,7 +177,7 @@ impl<'a> Step<'a> {
             Verdict::Forward => {
                 self.rule(Ruling::Forward);
                 self.take(id, status.clone());
-                self.tell_move(id, held.reached, &status);
+                self.tell_move(id, held.reached, held.stamp.lower, &status);
                 if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {
                     // The phases of a list would never show what the event had to leave out, such as an exit's message.
                     self.ask(id, ReadCause::Hint, Duration::ZERO);
@@ -194,7 +201,7 @@ impl<'a> Step<'a> {
             Verdict::Returned => {
                 self.rule(Ruling::Forward);
                 self.take(id, status.clone());
-                self.tell_move(id, None, &status);
+                self.tell_move(id, None, held.stamp.lower, &status);
             }
         }
         if self.eye() == Eye::Read {
@@ -241,8 +248,8 @@ impl<'a> Step<'a> {
     }
 
     /// It has come to a later phase: tell it, and look again where it may change in silence.
-    fn tell_move(&mut self, id: &ObjectId, from: Option<Phase>, status: &Status) {
-        let moves = transitions::moved(from, status, self.signal_of(id));
+    fn tell_move(&mut self, id: &ObjectId, from: Option<Phase>, not_before: Option<Mono>, status: &Status) {
+        let moves = transitions::moved(from, not_before, status, self.signal_of(id));
         self.out.transitions.extend(moves);
         if status.phase().is_some() {
             self.set_reached(id, status.phase());
@@ -311,7 +318,7 @@ impl<'a> Step<'a> {
             Some(record) if record.reached < Some(expected) && !rules::is_before(upper, record.stamp) => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
-            None if (self.context.removed_at)(&signal.id).is_none() && upper >= self.context.began => {
+            None if self.removed_at(&signal.id).is_none() && upper >= self.context.began => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
             _ => {}
@@ -322,7 +329,7 @@ impl<'a> Step<'a> {
         let id = &signal.id;
         let stamp = self.observation.stamp;
         let Some(record) = self.pod.records.get(id) else {
-            if (self.context.removed_at)(id).is_none() && stamp.upper >= self.context.began {
+            if self.removed_at(id).is_none() && stamp.upper >= self.context.began {
                 self.rule(Ruling::History);
                 let subject = self.subject_of_unseen(id);
                 self.out.transitions.extend(transitions::removed_unseen(id, subject, signal.stamped_at));
@@ -374,7 +381,13 @@ impl<'a> Step<'a> {
     fn remove(&mut self, id: &ObjectId, removed_at: Mono) {
         if let Some(record) = self.pod.records.remove(id) {
             self.rule(Ruling::Removed);
-            let told = transitions::removed(record.reached, &record.status, record.announced);
+            let mut reached = record.reached;
+            if record.listed > reached {
+                let listed = record.status.listed_in(record.listed);
+                self.out.transitions.extend(transitions::moved(reached, record.stamp.lower, &listed, None));
+                reached = record.listed;
+            }
+            let told = transitions::removed(reached, record.stamp.lower, &record.status, record.announced);
             self.out.transitions.extend(told);
             self.out.removed.push((id.clone(), removed_at));
             self.out.changed |= record.shown == Shown::Served;

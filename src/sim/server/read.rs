@@ -41,7 +41,7 @@ impl RuntimeService {
             };
             let timestamp = match profile.status_timestamp {
                 StatusTimestamp::Absent => 0,
-                StatusTimestamp::Nanoseconds => wall,
+                StatusTimestamp::Nanoseconds | StatusTimestamp::WithoutStatuses => wall,
                 StatusTimestamp::Seconds => wall / 1_000_000_000,
             };
             let of_sandbox = view.containers.values().filter(|c| c.sandbox_id == sandbox.id);
@@ -49,7 +49,7 @@ impl RuntimeService {
                 status: Some(wire::sandbox_status(sandbox, profile)),
                 info: self.info(),
                 containers_statuses: match profile.status_timestamp {
-                    StatusTimestamp::Absent => Vec::new(),
+                    StatusTimestamp::Absent | StatusTimestamp::WithoutStatuses => Vec::new(),
                     _ => of_sandbox.map(wire::container_status).collect(),
                 },
                 timestamp,

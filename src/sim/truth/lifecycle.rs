@@ -63,6 +63,13 @@ impl Truth {
         Ok(())
     }
 
+    /// One more address, as the sandboxes of a dual-stack cluster have. No event tells of it.
+    pub fn give_address(&mut self, id: &str, address: &str) {
+        if let Some(sandbox) = self.view.sandboxes.get_mut(id) {
+            sandbox.ips.push(address.to_owned());
+        }
+    }
+
     /// The sandbox's own process ended: not ready from now on. Its containers live on.
     pub fn sandbox_died(&mut self, id: &str) {
         let Some(sandbox) = self.view.sandboxes.get_mut(id) else { return };

@@ -71,6 +71,21 @@ impl Truth {
         }
     }
 
+    /// A container that has ended is shown as running from now on, by a runtime that has it wrong after a restart
+    /// (containerd#12600), and nothing says so.
+    pub fn relapse(&mut self, id: &str) -> Result<(), Refused> {
+        let container =
+            self.view.containers.get_mut(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;
+        if container.state != ContainerState::Exited || container.started_at.is_none() {
+            return Err(Refused::WrongState(id.to_owned(), container.state));
+        }
+        container.state = ContainerState::Running;
+        (container.finished_at, container.exit_code) = (None, 0);
+        (container.reason, container.message) = (String::new(), String::new());
+        self.note_container(id, What::Relapsed, Told::No, None);
+        Ok(())
+    }
+
     fn set_state(&mut self, id: &str, state: ContainerState) -> Result<(), Refused> {
         let container =
             self.view.containers.get_mut(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;

@@ -108,9 +108,11 @@ impl Observation {
 }
 
 /// A pod, and what the shell keeps around it.
+#[derive(Clone)]
 pub(super) struct Bench {
     pub(super) pod: PodState,
-    pub(super) quirks: Quirks,
+    pub(super) quirks: Arc<Quirks>,
+    pub(super) began: Mono,
     pub(super) listed: Option<Mono>,
     pub(super) stream_up: bool,
     pub(super) graves: HashMap<ObjectId, Mono>,
@@ -127,7 +129,8 @@ impl Bench {
     pub(super) fn on(runtime: &str, version: &str) -> Self {
         Self {
             pod: PodState::new(identity()),
-            quirks: Quirks::of(runtime, version),
+            quirks: Arc::new(Quirks::of(runtime, version)),
+            began: at(BEGAN),
             listed: None,
             stream_up: true,
             graves: HashMap::new(),
@@ -141,10 +144,10 @@ impl Bench {
     }
 
     pub(super) fn settle_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
-        let graves = self.graves.clone();
+        let graves = &self.graves;
         let context = Context {
             now,
-            began: at(BEGAN),
+            began: self.began,
             listed: self.listed,
             stream_up: self.stream_up,
             quirks: &self.quirks,
@@ -162,6 +165,11 @@ impl Bench {
     /// What this observation alone had told.
     pub(super) fn told_by(&mut self, observation: &Observation) -> Vec<String> {
         self.settle(observation).transitions.iter().map(word).collect()
+    }
+
+    /// A list that began then shows everything as it is held.
+    pub(super) fn confirm(&mut self, lower: Mono) {
+        self.pod.records.values_mut().for_each(|record| record.confirm(lower));
     }
 
     pub(super) fn container(&self, id: &str) -> Option<ContainerStatus> {

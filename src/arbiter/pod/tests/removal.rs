@@ -58,6 +58,14 @@ fn the_exit_code_is_told_although_stopped_comes_after_deleted() {
 }
 
 #[test]
+fn a_second_deleted_that_shows_the_exit_tells_the_removal_once() {
+    let mut bench = running();
+    bench.settle(&event(SignalType::Deleted, "a", 1000));
+    let told = bench.told_by(&event(SignalType::Deleted, "a", 1001).sees(container("a", Exited)));
+    assert_eq!(told, ["a Died(3 Error)", "a Removed"]);
+}
+
+#[test]
 fn a_death_that_does_not_come_within_its_grace_is_inferred_from_the_removal() {
     let mut bench = running();
     bench.settle(&event(SignalType::Deleted, "a", 200));
@@ -183,4 +191,14 @@ fn a_container_that_is_first_seen_in_its_own_deletion_is_told_whole() {
     assert_eq!(bench.told, ["a Started!", "a Died(3 Error)", "a Removed"]);
     assert_eq!((out.added.len(), out.removed.len()), (1, 1));
     assert!(bench.pod.is_empty());
+}
+
+#[test]
+fn a_removal_that_its_own_event_brings_about_is_told_once() {
+    let mut bench = running();
+    bench.settle(&read(200, 210).misses("a"));
+    // Known to be gone, and its death not told yet; the event of the deletion still shows it dead.
+    let out = bench.settle(&event(SignalType::Deleted, "a", 220).sees(container("a", Exited)));
+    assert_eq!(bench.told, ["a Died(3 Error)", "a Removed"]);
+    assert_eq!(out.removed.len(), 1);
 }

@@ -1,0 +1,101 @@
+//! What befalls the node: containerd is killed and started again, and plegd's connections to it are cut.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use plegd::{api::v1, clock::Clock};
+use tokio::time::sleep;
+
+use super::{
+    binary::Daemon,
+    lab::{self, Client, Containerd, Director, PATIENCE, Relay, eventually, states_of},
+    progress,
+};
+
+/// How often in the whole time, and how far apart at least and at most.
+const TIMES: u32 = 12;
+const APART: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(300)];
+/// How long containerd stays away, at most.
+const AWAY: Duration = Duration::from_secs(4);
+/// How long plegd may take to agree with the runtime again. Generous: the machine may be busy.
+const AGREEMENT: Duration = Duration::from_secs(60);
+
+const CONNECTS: &str = "plegd_stream_connects_total ";
+
+/// What there was of it.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    pub(crate) kills: u32,
+    pub(crate) cuts: u32,
+    /// How often the cache was held against the runtime.
+    pub(crate) looks: u32,
+    pub(crate) faults: Vec<String>,
+}
+
+/// Makes trouble until `end`, half of it of each kind, and holds the cache against the runtime after each.
+pub(crate) async fn make(
+    containerd: &mut Containerd,
+    relay: &Relay,
+    daemon: &Daemon,
+    director: &Director,
+    whole: Duration,
+    mut dice: fastrand::Rng,
+) -> Result<Troubles> {
+    let client = containerd.client()?;
+    let clock = Clock::system();
+    let end = clock.now() + whole;
+    let period = (whole / TIMES).clamp(APART[0], APART[1]);
+    let mut troubles = Troubles::default();
+    for number in 1.. {
+        let at = clock.now() + period.mul_f64(0.8 + 0.4 * dice.f64());
+        // What begins must also be over in time.
+        if at + period / 2 > end {
+            sleep(end.since(clock.now())).await;
+            return Ok(troubles);
+        }
+        sleep(at.since(clock.now())).await;
+        director.disturb();
+        let connects = daemon.metric(CONNECTS).await?;
+        if number % 2 == 1 {
+            progress::say("plegd's connections to containerd are cut");
+            relay.cut();
+            troubles.cuts += 1;
+        } else {
+            progress::say("containerd is killed");
+            containerd.kill9()?;
+            sleep(AWAY.mul_f64(dice.f64())).await;
+            containerd.restart().await?;
+            troubles.kills += 1;
+        }
+        settled(daemon, connects).await.with_context(|| daemon.said())?;
+        director.calm();
+        troubles.looks += 1;
+        troubles.faults.extend(disagreement(&client, daemon).await?);
+    }
+    Ok(troubles)
+}
+
+/// Waits until plegd has subscribed again, which may take as long as its longest backoff, and has listed everything since.
+async fn settled(daemon: &Daemon, connects: f64) -> Result<()> {
+    let subscribed = async || Ok((daemon.metric(CONNECTS).await? > connects).then_some(()));
+    eventually("another subscription", 3 * PATIENCE, || async {
+        sleep(Duration::from_millis(200)).await;
+        subscribed().await
+    })
+    .await?;
+    // The second one from here has begun after that.
+    let relists = async || anyhow::Ok(lab::good_relists(&daemon.get("/metrics", PATIENCE).await?));
+    let enough = relists().await? + 2.0;
+    eventually("two relists after the trouble", 2 * PATIENCE, || async {
+        sleep(Duration::from_millis(200)).await;
+        let reading = daemon.metric("plegd_reads_pending ").await?;
+        Ok((relists().await? >= enough && reading == 0.0).then_some(()))
+    })
+    .await
+}
+
+/// In what the cache and the runtime do not agree.
+pub(crate) async fn disagreement(client: &Client, daemon: &Daemon) -> Result<Vec<String>> {
+    let served = async || Ok(states_of(&daemon.client().list_pods(v1::Filter::default()).await?.pods));
+    lab::disagreement(client, served, AGREEMENT).await
+}

@@ -1,0 +1,249 @@
+//! A play: what truly happens to a pod, moment by moment, and what the stream says of it.
+
+use super::super::{
+    super::*,
+    bench::{BEGAN, at, container, identity, sandbox, wall},
+};
+use crate::model::*;
+
+/// When the first moment is, in milliseconds after the journal began.
+const FIRST: u64 = 1000;
+
+/// What truly happens, and how much of it is told by the runtime in which way.
+pub(super) struct Play {
+    pub(super) name: &'static str,
+    /// Time from one moment to the next, in milliseconds: below the step margin, stamps of neighbours cannot be told
+    /// apart; above it, they can.
+    pub(super) pace: u64,
+    pub(super) runtime: (&'static str, &'static str),
+    pub(super) stream_up: bool,
+    /// The journal begins with this moment: what was stamped earlier is not told from events.
+    pub(super) begins: usize,
+    /// Where a container is shown in an event in which it never was.
+    pub(super) lie: Option<(&'static str, ContainerState)>,
+    story: Vec<Happens>,
+    pub(super) moments: Vec<Moment>,
+    /// Every status that an id ever had, by id.
+    pub(super) history: BTreeMap<ObjectId, Vec<Status>>,
+}
+
+/// The pod at a moment, and the event of what has just happened.
+#[derive(Clone, Default)]
+pub(super) struct Moment {
+    pub(super) sandboxes: Vec<SandboxStatus>,
+    pub(super) containers: Vec<ContainerStatus>,
+    pub(super) signal: Option<(SignalType, &'static str)>,
+    pub(super) what: String,
+}
+
+/// What happens at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Happens {
+    /// Nothing: time passes.
+    Nothing,
+    /// A sandbox is there and ready.
+    Ready(&'static str),
+    /// A sandbox is not ready any more.
+    NotReady(&'static str),
+    /// A container is made, in a sandbox.
+    Created(&'static str, &'static str),
+    /// A container runs.
+    Started(&'static str),
+    /// A container ends with this code.
+    Exited(&'static str, i32),
+    /// A container could not be started; no event says so.
+    Failed(&'static str),
+    /// The reason of an exit turns into another; no event says so.
+    TurnedOom(&'static str),
+    /// The runtime cannot load a container; no event says so.
+    Lost(&'static str),
+    /// It can again.
+    Found(&'static str),
+    /// A container or a sandbox is gone.
+    Removed(&'static str),
+    /// DELETED is sent, and nothing has happened yet.
+    SaidDeleted(&'static str),
+    /// A container or a sandbox is gone, and no event says so.
+    RemovedInSilence(&'static str),
+}
+
+// === impl Play ===
+
+impl Play {
+    /// A play on a runtime with few quirks.
+    pub(super) fn new(name: &'static str, pace: u64, story: &[Happens]) -> Self {
+        let mut play = Self {
+            name,
+            pace,
+            runtime: ("containerd", "2.3.0"),
+            stream_up: true,
+            begins: 0,
+            lie: None,
+            story: story.to_vec(),
+            moments: Vec::new(),
+            history: BTreeMap::new(),
+        };
+        for happens in story {
+            let moment = play.after(*happens);
+            let containers = moment.containers.iter().cloned().map(|it| Status::Container(Arc::new(it)));
+            let sandboxes = moment.sandboxes.iter().cloned().map(|it| Status::Sandbox(Arc::new(it)));
+            for status in containers.chain(sandboxes) {
+                let known = play.history.entry(status.id().clone()).or_default();
+                if !known.contains(&status) {
+                    known.push(status);
+                }
+            }
+            play.moments.push(moment);
+        }
+        play
+    }
+
+    /// The same, faster or slower. To be said first.
+    pub(super) fn paced(self, pace: u64) -> Self {
+        Self::new(self.name, pace, &self.story)
+    }
+
+    /// The last moment.
+    pub(super) fn end(&self) -> usize {
+        self.moments.len() - 1
+    }
+
+    /// When tenths of a moment have passed. It begins with what happens in it.
+    pub(super) fn time(&self, moment: usize, tenths: u64) -> Mono {
+        at(self.ms(moment, tenths))
+    }
+
+    /// The same on the wall clock.
+    pub(super) fn wall(&self, moment: usize, tenths: u64) -> Wall {
+        wall(self.ms(moment, tenths))
+    }
+
+    fn ms(&self, moment: usize, tenths: u64) -> u64 {
+        FIRST + self.pace * moment as u64 + self.pace * tenths / 10
+    }
+
+    /// When the journal began.
+    pub(super) fn began(&self) -> Mono {
+        if self.begins == 0 { at(BEGAN) } else { self.time(self.begins, 0) }
+    }
+
+    /// The ids that it is about, in one order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &ObjectId> {
+        self.history.keys()
+    }
+
+    /// What the ids are that were there before a moment, or are to be later, and are not there in it.
+    pub(super) fn absent(&self, moment: usize) -> Vec<ObjectId> {
+        let there = |id: &ObjectId| self.moments[moment].find(id).is_some();
+        self.ids().filter(|id| !there(id)).cloned().collect()
+    }
+
+    fn after(&self, happens: Happens) -> Moment {
+        let mut moment = self.moments.last().cloned().unwrap_or_default();
+        moment.what = format!("{happens:?}");
+        let now = self.wall(self.moments.len(), 0);
+        moment.signal = moment.take(happens, now);
+        moment
+    }
+}
+
+// === impl Moment ===
+
+impl Moment {
+    /// What is true of an id; none if it is not there.
+    pub(super) fn find(&self, id: &ObjectId) -> Option<Status> {
+        let container = self.containers.iter().find(|container| container.id == *id).cloned();
+        let sandbox = || self.sandboxes.iter().find(|sandbox| sandbox.id == *id).cloned();
+        match container {
+            Some(container) => Some(Status::Container(Arc::new(container))),
+            None => sandbox().map(|sandbox| Status::Sandbox(Arc::new(sandbox))),
+        }
+    }
+
+    /// Lets something happen, and says which event tells it.
+    fn take(&mut self, happens: Happens, now: Wall) -> Option<(SignalType, &'static str)> {
+        match happens {
+            Happens::Nothing => return None,
+            Happens::Ready(id) => {
+                let attempt = self.sandboxes.len() as u32;
+                let labels = Labels::from([("app".into(), format!("web-{id}"))]);
+                match self.sandboxes.iter_mut().find(|sandbox| sandbox.id.as_str() == id) {
+                    Some(sandbox) => sandbox.state = SandboxState::Ready,
+                    None => self.sandboxes.push(SandboxStatus {
+                        attempt,
+                        created_at: Some(now),
+                        labels,
+                        pod: identity(),
+                        ..sandbox(id, SandboxState::Ready)
+                    }),
+                }
+                return Some((SignalType::Started, id));
+            }
+            Happens::NotReady(id) => {
+                for sandbox in self.sandboxes.iter_mut().filter(|sandbox| sandbox.id.as_str() == id) {
+                    sandbox.state = SandboxState::NotReady;
+                }
+                return Some((SignalType::Stopped, id));
+            }
+            Happens::Created(id, sandbox) => {
+                let made = container(id, ContainerState::Created);
+                let made = ContainerStatus { sandbox_id: sandbox.into(), created_at: Some(now), ..made };
+                self.containers.push(made);
+                return Some((SignalType::Created, id));
+            }
+            Happens::SaidDeleted(id) => return Some((SignalType::Deleted, id)),
+            Happens::Removed(id) | Happens::RemovedInSilence(id) => {
+                self.containers.retain(|container| container.id.as_str() != id);
+                self.sandboxes.retain(|sandbox| sandbox.id.as_str() != id);
+                let silent = matches!(happens, Happens::RemovedInSilence(_));
+                return (!silent).then_some((SignalType::Deleted, id));
+            }
+            _ => {}
+        }
+        let container_of = |containers: &mut Vec<ContainerStatus>, id: &str, change: ContainerStatus| {
+            for container in containers.iter_mut().filter(|container| container.id.as_str() == id) {
+                *container = change.clone();
+            }
+        };
+        let found = |id: &str| self.containers.iter().find(|container| container.id.as_str() == id).cloned();
+        let (id, signal, change) = match happens {
+            Happens::Started(id) => {
+                let running =
+                    |old| ContainerStatus { state: ContainerState::Running, started_at: Some(now), ..old };
+                (id, Some(SignalType::Started), found(id).map(running))
+            }
+            Happens::Exited(id, code) => {
+                let reason = if code == 0 { "Completed" } else { "Error" };
+                let ended = |old| exited(old, now, code, reason);
+                (id, Some(SignalType::Stopped), found(id).map(ended))
+            }
+            Happens::Failed(id) => (id, None, found(id).map(|old| exited(old, now, 128, "StartError"))),
+            Happens::TurnedOom(id) => {
+                let turned = |old| ContainerStatus { reason: "OOMKilled".into(), ..old };
+                (id, None, found(id).map(turned))
+            }
+            Happens::Lost(id) => {
+                let lost = |old| ContainerStatus { state: ContainerState::Unknown, ..old };
+                (id, None, found(id).map(lost))
+            }
+            Happens::Found(id) => {
+                let again = |old| ContainerStatus { state: ContainerState::Running, ..old };
+                (id, None, found(id).map(again))
+            }
+            _ => return None,
+        };
+        let change = change.expect("the story is of containers that are there");
+        container_of(&mut self.containers, id, change);
+        signal.map(|signal| (signal, id))
+    }
+}
+
+fn exited(old: ContainerStatus, now: Wall, code: i32, reason: &str) -> ContainerStatus {
+    ContainerStatus {
+        state: ContainerState::Exited,
+        finished_at: Some(now),
+        exit_code: Some(code),
+        reason: reason.into(),
+        ..old
+    }
+}

@@ -1,0 +1,358 @@
+//! The witness: knows the truth, remembers what was said and told, and objects.
+
+use super::{
+    super::{super::*, bench::word},
+    play::Play,
+};
+use crate::{arbiter::pod::Outcome, clock::STEP_MARGIN, model::*};
+
+/// Something was told or held that must not be, in words.
+pub(super) type Objection = String;
+
+/// What has been said to plegd, and told by it, of each id of the play, in the play's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Witness(pub(super) Vec<Story>);
+
+/// Of one id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Story {
+    /// The furthest that any view has shown it.
+    pub(super) seen: Option<Phase>,
+    /// The furthest that any event has said that it has come.
+    pub(super) heard: Option<Phase>,
+    /// A view has shown it dead, with its exit code.
+    pub(super) seen_dead: bool,
+    pub(super) seen_at_all: bool,
+    pub(super) heard_deleted: bool,
+    /// The furthest that was told.
+    pub(super) told: Option<Phase>,
+    pub(super) told_at_all: bool,
+    pub(super) told_started: bool,
+    pub(super) told_removed: bool,
+    /// The last read that saw it; kept only where views may lie.
+    pub(super) last_read: Option<(Mono, Mono, Option<Phase>)>,
+}
+
+// === impl Witness ===
+
+impl Witness {
+    pub(super) fn of(play: &Play) -> Self {
+        Self(play.ids().map(|_| Story::default()).collect())
+    }
+
+    /// An observation was settled at `moment`: what it says is remembered, and what came of it is held against all rules.
+    pub(super) fn hear(
+        &mut self,
+        play: &Play,
+        moment: usize,
+        observation: &Observation,
+        before: &PodState,
+        after: &PodState,
+        out: &Outcome,
+    ) -> Result<(), Objection> {
+        let earlier = self.clone();
+        self.remember(play, observation, before);
+        for transition in &out.transitions {
+            let at = place(play, &transition.id)?;
+            let is_read = matches!(observation.origin, Origin::Read(_));
+            let held = before.records.get(&transition.id).and_then(|record| record.stamp.lower);
+            if held.is_some_and(|lower| observation.stamp.upper + STEP_MARGIN < lower) {
+                return Err(format!("{}: what is held is younger", word(transition)));
+            }
+            let change = (before.records.get(&transition.id), after.records.get(&transition.id));
+            self.0[at]
+                .tell(transition, change, is_read)
+                .and_then(|()| self.0[at].is_proven(play, moment, transition, observation))
+                .and_then(|()| is_agreed_on(&earlier.0[at], transition, observation, before))
+                .map_err(|why| format!("{}: {why}", word(transition)))?;
+        }
+        for (id, story) in play.ids().zip(&self.0) {
+            story
+                .fits(id, before.records.get(id), after.records.get(id))
+                .map_err(|why| format!("{id}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, play: &Play, observation: &Observation, before: &PodState) {
+        let is_event = matches!(observation.origin, Origin::Event(_));
+        let is_old = is_event && observation.stamp.upper < play.began();
+        let containers =
+            observation.containers.iter().map(|it| (&it.id, it.state.phase(), it.exit_code.is_some()));
+        let sandboxes = observation.sandboxes.iter().map(|it| (&it.id, Some(it.state.phase()), false));
+        for (id, phase, exit_code) in containers.chain(sandboxes) {
+            let Ok(at) = place(play, id) else { continue };
+            let story = &mut self.0[at];
+            // Of what was stamped before the journal began, nobody is told who does not know of the id already.
+            if is_old && !before.records.contains_key(id) {
+                continue;
+            }
+            story.seen_at_all = true;
+            story.seen = story.seen.max(phase);
+            story.seen_dead |= phase == Some(Phase::Exited) && exit_code;
+            if !is_event && play.lie.is_some() {
+                let lower = observation.stamp.lower.unwrap_or(Mono::ZERO);
+                story.last_read = Some((lower, observation.stamp.upper, phase));
+            }
+        }
+        let Origin::Event(signal) = &observation.origin else { return };
+        let Ok(at) = place(play, &signal.id) else { return };
+        if is_old && !before.records.contains_key(&signal.id) {
+            return;
+        }
+        // A read that began after it was stamped has seen what it says.
+        let held = before.records.get(&signal.id);
+        if held.is_some_and(|record| record.stamp.lower > Some(observation.stamp.upper)) {
+            return;
+        }
+        let story = &mut self.0[at];
+        match signal.kind {
+            SignalType::Created => story.heard = story.heard.max(Some(Phase::Created)),
+            SignalType::Started => story.heard = story.heard.max(Some(Phase::Running)),
+            SignalType::Stopped => story.heard = story.heard.max(Some(Phase::Exited)),
+            SignalType::Deleted => story.heard_deleted = true,
+        }
+    }
+
+    /// A read decides on what was said of an id and not taken.
+    pub(super) fn read_up_on(&mut self, play: &Play, id: &ObjectId) {
+        if let Ok(at) = place(play, id) {
+            let story = &mut self.0[at];
+            (story.heard, story.heard_deleted, story.seen) = (None, false, story.told);
+        }
+    }
+
+    /// What is held and told, and what is still to be read, leaves nothing out of what was said.
+    pub(super) fn nothing_is_left_out(
+        &self,
+        play: &Play,
+        moment: usize,
+        pod: &PodState,
+        is_asked_for: &dyn Fn(&ObjectId) -> bool,
+    ) -> Result<(), Objection> {
+        for (id, story) in play.ids().zip(&self.0) {
+            if story.told_removed || is_asked_for(id) {
+                continue;
+            }
+            let reached = pod.records.get(id).and_then(|record| record.reached);
+            if reached < story.seen {
+                return Err(format!(
+                    "{id}: {:?} was seen, {reached:?} is told, and no read is asked for",
+                    story.seen
+                ));
+            }
+            // Of what is heard of and cannot be read any more, only the deletion is told.
+            let is_there = play.moments[moment.min(play.end())].find(id).is_some();
+            if reached < story.heard && (is_there || story.told_at_all) {
+                return Err(format!(
+                    "{id}: {:?} was heard, {reached:?} is told, and no read is asked for",
+                    story.heard
+                ));
+            }
+            if story.seen_at_all && !story.told_at_all {
+                return Err(format!("{id}: was seen, and nobody was told"));
+            }
+            if story.heard_deleted {
+                return Err(format!("{id}: its deletion was heard, is not told, and no read is asked for"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is served of each id is what it was at some moment up to this one, field by field.
+    pub(super) fn nothing_is_invented(&self, play: &Play, pod: &PodState) -> Result<(), Objection> {
+        for (id, record) in pod.records.iter().filter(|(_, record)| record.shown == Shown::Served) {
+            let history = play.history.get(id).ok_or(format!("{id} never was"))?;
+            let may_lie = play.lie.is_some_and(|(liar, _)| liar == id.as_str());
+            let was = |status: &Status| *status == record.status || is_cut_down(&record.status, status);
+            if !may_lie && !history.iter().any(was) {
+                return Err(format!("{id} never was like this: {:?}", record.status));
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Story ===
+
+impl Story {
+    /// Each step is told once, in order, and what is gone stays gone.
+    fn tell(
+        &mut self,
+        told: &Transition,
+        (before, after): (Option<&Record>, Option<&Record>),
+        is_read: bool,
+    ) -> Result<(), Objection> {
+        if self.told_removed {
+            return Err("its removal was told before".into());
+        }
+        match told.kind {
+            EventType::ContainerChanged => {
+                let same = |(before, after): (&Record, &Record)| {
+                    before.status == after.status && before.shown == after.shown
+                };
+                if self.told_at_all && before.zip(after).is_some_and(same) {
+                    return Err("nothing has changed".into());
+                }
+                let phase = after.and_then(|record| record.status.phase());
+                self.told = self.told.max(phase);
+            }
+            EventType::ContainerStarted if self.told >= Some(Phase::Running) => {
+                let returned =
+                    told.subject == Subject::Sandbox && is_read && self.told == Some(Phase::Exited);
+                if !returned {
+                    return Err(format!("{:?} was told before", self.told));
+                }
+                (self.told, self.seen) = (Some(Phase::Running), Some(Phase::Running));
+            }
+            EventType::ContainerStarted => (self.told, self.told_started) = (Some(Phase::Running), true),
+            EventType::ContainerDied if self.told == Some(Phase::Exited) => {
+                return Err("its death was told before".into());
+            }
+            EventType::ContainerDied => self.told = Some(Phase::Exited),
+            EventType::ContainerRemoved if self.told != Some(Phase::Exited) => {
+                return Err("its death was not told".into());
+            }
+            EventType::ContainerRemoved => self.told_removed = true,
+            EventType::PodSync => {
+                self.told = after.and_then(|record| record.status.phase());
+                self.seen = self.told;
+            }
+        }
+        self.told_at_all = true;
+        Ok(())
+    }
+
+    /// What is told was true by then, and somebody has said it or its times prove it.
+    fn is_proven(
+        &self,
+        play: &Play,
+        moment: usize,
+        told: &Transition,
+        observation: &Observation,
+    ) -> Result<(), Objection> {
+        if play.lie.is_some_and(|(id, _)| id == told.id.as_str()) {
+            return Ok(());
+        }
+        let so_far = &play.moments[..=moment];
+        let was =
+            |phase| so_far.iter().filter_map(|it| it.find(&told.id)).any(|it| it.phase() == Some(phase));
+        match told.kind {
+            EventType::ContainerChanged => {}
+            EventType::ContainerStarted => {
+                let at = so_far.iter().filter_map(|it| it.find(&told.id)).find_map(|it| it.started_at());
+                let unknown = observation.detail == Detail::Lean && told.occurred_at.is_none();
+                if !was(Phase::Running)
+                    || self.seen < Some(Phase::Running)
+                    || (told.occurred_at != at && !unknown)
+                {
+                    return Err("it never was, or at another time".into());
+                }
+                let shown = observation.containers.iter().find(|shown| shown.id == told.id);
+                let says_so = matches!(&observation.origin, Origin::Event(signal)
+                    if signal.id == told.id && signal.kind == SignalType::Started);
+                let dead = shown.is_some_and(|shown| shown.state.phase() == Some(Phase::Exited));
+                if told.subject == Subject::Container && told.inferred != (dead && !says_so) {
+                    return Err("it is inferred, or is not, wrongly".into());
+                }
+            }
+            EventType::ContainerDied if told.inferred => {
+                let gone = play.moments[moment].find(&told.id).is_none();
+                if self.seen_dead || !gone {
+                    return Err("it is inferred, and need not or must not be".into());
+                }
+            }
+            EventType::ContainerDied => {
+                let ends = so_far.iter().filter_map(|it| it.find(&told.id));
+                let mut ends = ends.filter(|it| it.phase() == Some(Phase::Exited));
+                let unknown = observation.detail == Detail::Lean && told.exit_code.is_none();
+                let same = |end: Status| match end {
+                    Status::Container(_) if unknown => told.reason.is_empty() && told.occurred_at.is_none(),
+                    Status::Container(end) => {
+                        end.exit_code == told.exit_code
+                            && end.reason == told.reason
+                            && end.finished_at == told.occurred_at
+                    }
+                    Status::Sandbox(_) => told.exit_code.is_none(),
+                };
+                if self.seen < Some(Phase::Exited) || !ends.any(same) {
+                    return Err("it never was, or otherwise".into());
+                }
+            }
+            EventType::ContainerRemoved => {
+                let gone = play.moments[moment].find(&told.id).is_none();
+                if !gone {
+                    return Err("it is there".into());
+                }
+            }
+            EventType::PodSync => return Err("there was nothing to correct".into()),
+        }
+        Ok(())
+    }
+
+    /// What is held is what was told, and it has not gone back in silence.
+    fn fits(&self, id: &ObjectId, before: Option<&Record>, after: Option<&Record>) -> Result<(), Objection> {
+        match after {
+            Some(record) if self.told_removed => Err(format!("is back from the dead: {record:?}")),
+            Some(record) if record.reached != self.told => {
+                Err(format!("{:?} is held, {:?} was told", record.reached, self.told))
+            }
+            None if before.is_some() && !self.told_removed => Err(format!("{id} was dropped in silence")),
+            Some(record) => {
+                let grows = before.is_none_or(|old| {
+                    record.stamp.lower >= old.stamp.lower && record.stamp.upper >= old.stamp.upper
+                });
+                if grows { Ok(()) } else { Err("knowledge of it has grown older".into()) }
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A correction needs two reads in a row that agree, the first begun after what was held, the second after the first.
+fn is_agreed_on(
+    earlier: &Story,
+    told: &Transition,
+    observation: &Observation,
+    before: &PodState,
+) -> Result<(), Objection> {
+    if told.kind != EventType::PodSync {
+        return Ok(());
+    }
+    let held = before.records.get(&told.id).ok_or("nothing was held")?;
+    let shown =
+        observation.containers.iter().find(|shown| shown.id == told.id).and_then(|it| it.state.phase());
+    match earlier.last_read {
+        Some((lower, upper, phase))
+            if phase == shown && lower >= held.stamp.upper && observation.stamp.lower >= Some(upper) =>
+        {
+            Ok(())
+        }
+        other => Err(format!("no two reads agree on it: the one before is {other:?}")),
+    }
+}
+
+/// A status that a list or a cut-down event has shown: what it has, it has right.
+fn is_cut_down(held: &Status, truth: &Status) -> bool {
+    let fits = |held: &str, truth: &str| held.is_empty() || held == truth;
+    match (held, truth) {
+        (Status::Container(held), Status::Container(truth)) => {
+            held.state == truth.state
+                && held.sandbox_id == truth.sandbox_id
+                && held.created_at == truth.created_at
+                && (held.started_at.is_none() || held.started_at == truth.started_at)
+                && (held.finished_at.is_none() || held.finished_at == truth.finished_at)
+                && (held.exit_code.is_none() || held.exit_code == truth.exit_code)
+                && fits(&held.reason, &truth.reason)
+                && fits(&held.image_ref, &truth.image_ref)
+        }
+        (Status::Sandbox(held), Status::Sandbox(truth)) => {
+            held.state == truth.state && held.created_at == truth.created_at && held.attempt == truth.attempt
+        }
+        _ => false,
+    }
+}
+
+fn place(play: &Play, id: &ObjectId) -> Result<usize, Objection> {
+    play.ids().position(|known| known == id).ok_or(format!("{id}: there is no such id"))
+}

@@ -1,0 +1,253 @@
+//! A world: the pod as plegd holds it at a moment of a play, what surrounds it, and how the play ends.
+
+use std::fmt::Write;
+
+use super::{
+    super::{
+        super::*,
+        bench::{Bench, word},
+    },
+    act::{Act, empty_read},
+    play::Play,
+    witness::{Objection, Witness},
+};
+use crate::{arbiter::ask::Scope, model::*};
+
+/// How long after the play a read begins that nobody has asked for a certain time.
+const LATER: Duration = Duration::from_secs(10);
+/// How often plegd may ask to read again when nothing happens any more.
+const ROUNDS: usize = 12;
+
+/// The pod as plegd holds it at a moment, and what surrounds it.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) bench: Bench,
+    pub(super) moment: usize,
+    /// What plegd has asked to be read, and from when on that may begin.
+    pub(super) asked: BTreeMap<ObjectId, Mono>,
+    /// In which moment the last list ended: lists do not overlap.
+    pub(super) listed_in: Option<usize>,
+    pub(super) witness: Witness,
+    /// What came of each thing, in words, where somebody wants to know.
+    pub(super) log: Option<String>,
+}
+
+// === impl World ===
+
+impl World {
+    pub(super) fn new(play: &Play) -> Self {
+        let mut bench = Bench::on(play.runtime.0, play.runtime.1);
+        bench.began = play.began();
+        bench.stream_up = play.stream_up;
+        let (asked, listed_in) = (BTreeMap::new(), None);
+        Self { bench, moment: play.begins, asked, listed_in, witness: Witness::of(play), log: None }
+    }
+
+    /// Whether this can happen here.
+    pub(super) fn allows(&self, act: Act, seen: &Observation) -> bool {
+        match (act, &seen.origin) {
+            (Act::List { began, .. }, _) => self.listed_in.is_none_or(|ended| began > ended),
+            // An event that shows nothing says which pod it is about by an id that is held; else it never comes here.
+            (Act::Event { .. }, Origin::Event(signal)) => {
+                let shows = !seen.sandboxes.is_empty() || !seen.containers.is_empty();
+                shows || self.bench.pod.records.contains_key(&signal.id)
+            }
+            _ => true,
+        }
+    }
+
+    /// Lets it happen.
+    pub(super) fn act(&mut self, play: &Play, act: Act, seen: &Observation) -> Result<(), Objection> {
+        match act {
+            Act::Pass => self.moment += 1,
+            Act::Event { .. } => self.settle(play, seen, play.time(self.moment, 9))?,
+            Act::Read { began, .. } => {
+                self.read(play, play.time(began, 5), seen, play.time(self.moment, 9))?
+            }
+            Act::List { .. } => {
+                self.listed_in = Some(self.moment);
+                let ended = play.time(self.moment, 7);
+                let listed = Observation { stamp: Stamp { upper: ended, ..seen.stamp }, ..seen.clone() };
+                self.list(play, &listed, play.time(self.moment, 8), play.time(self.moment, 9))?;
+            }
+        }
+        let asked = |id: &ObjectId| self.asked.contains_key(id);
+        self.witness.nothing_is_left_out(play, self.moment, &self.bench.pod, &asked)
+    }
+
+    /// The play is over: what plegd has asked for is read, and one list is made where that is said. Then all is held as it is.
+    pub(super) fn end(&mut self, play: &Play, with_list: bool) -> Result<(), Objection> {
+        let mut now = self.read_what_is_asked_for(play, play.time(play.end(), 9))?;
+        if with_list {
+            now = now + LATER;
+            let listed = self.whole(play, now);
+            let (from, to) = (now + Duration::from_millis(2), now + Duration::from_millis(3));
+            self.list(play, &listed, from, to)?;
+            now = self.read_what_is_asked_for(play, to)?;
+        }
+        self.is_as_it_is(play)?;
+        for _ in 0..2 {
+            now = now + LATER;
+            let seen = self.whole(play, now);
+            let told = self.bench.told.len();
+            self.read(play, now, &seen, seen.stamp.upper)?;
+            if self.bench.told.len() > told {
+                return Err(format!("a late read has told {:?}", &self.bench.told[told..]));
+            }
+            self.is_as_it_is(play)?;
+        }
+        self.witness.nothing_is_left_out(play, self.moment, &self.bench.pod, &|_| false)
+    }
+
+    fn settle(&mut self, play: &Play, seen: &Observation, now: Mono) -> Result<(), Objection> {
+        let before = self.bench.pod.clone();
+        let out = self.bench.settle_at(seen, now);
+        if let Some(log) = &mut self.log {
+            let told: Vec<String> = out.transitions.iter().map(word).collect();
+            let _ = write!(log, " {:?} told {told:?}", out.verdicts);
+        }
+        for ask in &out.asks {
+            let Scope::Ids(ids) = &ask.scope else { return Err("a pod asks for a whole read".into()) };
+            for id in ids {
+                let due = self.asked.entry(id.clone()).or_insert(Mono::ZERO);
+                *due = (*due).max(now + ask.after);
+            }
+        }
+        self.witness.hear(play, self.moment, seen, &before, &self.bench.pod, &out)?;
+        self.witness.nothing_is_invented(play, &self.bench.pod)
+    }
+
+    /// A read of the pod, or of some of its ids, has ended: what was asked for before it began is done.
+    fn read(&mut self, play: &Play, lower: Mono, seen: &Observation, now: Mono) -> Result<(), Objection> {
+        let ids = seen.ids();
+        self.asked.retain(|id, due| *due > lower || !ids.contains(id));
+        for id in ids.iter().filter(|id| !self.asked.contains_key(*id)) {
+            self.witness.read_up_on(play, id);
+        }
+        self.settle(play, seen, now)
+    }
+
+    /// A list has ended; what differs is read from `from` to `to`, as the relister has it done.
+    fn list(&mut self, play: &Play, listed: &Observation, from: Mono, to: Mono) -> Result<(), Objection> {
+        let lower = listed.stamp.lower.unwrap_or(from);
+        self.bench.listed = Some(lower);
+        let sandboxes = listed.sandboxes.iter().map(|it| (it.id.as_str(), Some(it.state.phase())));
+        let containers = listed.containers.iter().map(|it| (it.id.as_str(), it.state.phase()));
+        let objects: Vec<_> =
+            sandboxes.chain(containers).map(|(id, phase)| ListedObject { id, phase }).collect();
+        let graves = self.bench.graves.clone();
+        let held = (!self.bench.pod.is_empty()).then(|| self.bench.pod.set_against(lower, &objects));
+        let difference = held.unwrap_or_else(|| Difference::all_new(&objects));
+        let difference = difference.since(lower, &|id| graves.get(id).copied());
+        if !difference.absent.is_empty() {
+            let (stamp, absent) = (listed.stamp, difference.absent);
+            let gone = Observation { absent, stamp, ..empty_read(play, self.moment, lower, stamp.upper) };
+            self.settle(play, &gone, listed.stamp.upper)?;
+        }
+        if difference.changed.is_empty() {
+            return Ok(());
+        }
+        let truth = &play.moments[self.moment.min(play.end())];
+        let mut seen = empty_read(play, self.moment, from, to);
+        let mut cut_down = Observation { detail: Detail::Lean, stamp: listed.stamp, ..seen.clone() };
+        for id in difference.changed {
+            match truth.find(&id) {
+                Some(status) => seen.show(status),
+                None => {
+                    cut_down.show_of_list(listed, &id);
+                    seen.absent.push(id);
+                }
+            }
+        }
+        if !cut_down.sandboxes.is_empty() || !cut_down.containers.is_empty() {
+            self.settle(play, &cut_down, to)?;
+        }
+        self.read(play, from, &seen, to)
+    }
+
+    fn read_what_is_asked_for(&mut self, play: &Play, mut now: Mono) -> Result<Mono, Objection> {
+        for _ in 0..ROUNDS {
+            let Some(due) = self.asked.values().max().copied() else { return Ok(now) };
+            now = (now + LATER).max(due);
+            let mut seen = self.whole(play, now);
+            seen.only(&self.asked.keys().cloned().collect::<Vec<_>>());
+            self.read(play, now, &seen, seen.stamp.upper)?;
+            now = seen.stamp.upper;
+        }
+        Err(format!("plegd asks for ever: {:?}", self.asked))
+    }
+
+    /// All of the pod as it is in the end.
+    fn whole(&self, play: &Play, lower: Mono) -> Observation {
+        let mut seen = Act::Read { began: play.end(), saw: play.end() }.observation(play, play.end());
+        seen.stamp = Stamp { lower: Some(lower), upper: lower + Duration::from_millis(1) };
+        seen
+    }
+
+    /// What is served is the truth, field by field.
+    fn is_as_it_is(&self, play: &Play) -> Result<(), Objection> {
+        let truth = &play.moments[play.end()];
+        let served = self.bench.pod.served();
+        let Some(pod) = served else {
+            let nothing = truth.sandboxes.is_empty() && truth.containers.is_empty();
+            return if nothing { Ok(()) } else { Err("in the end, nothing is held".into()) };
+        };
+        let mut sandboxes: Vec<SandboxStatus> = truth.sandboxes.clone();
+        sandboxes.sort_by_key(|it| Reverse((it.attempt, it.created_at)));
+        let mut containers: Vec<ContainerStatus> = truth.containers.clone();
+        containers.sort_by_key(|it| Reverse(it.created_at));
+        let held_sandboxes: Vec<SandboxStatus> = pod.sandboxes.iter().map(|it| (**it).clone()).collect();
+        let held_containers: Vec<ContainerStatus> = pod.containers.iter().map(|it| (**it).clone()).collect();
+        if (&held_sandboxes, &held_containers) != (&sandboxes, &containers) {
+            return Err(format!("in the end, this is held: {pod:?}"));
+        }
+        let newest = sandboxes.first();
+        let ips = newest.filter(|it| it.state == SandboxState::Ready).map(|it| it.ips.clone());
+        if ips.is_some_and(|ips| ips != pod.ips) || newest.is_some_and(|it| it.labels != *pod.labels) {
+            return Err(format!("in the end, the pod has {:?} and {:?}", pod.ips, pod.labels));
+        }
+        Ok(())
+    }
+}
+
+impl Observation {
+    fn ids(&self) -> Vec<ObjectId> {
+        let containers = self.containers.iter().map(|it| it.id.clone());
+        let sandboxes = self.sandboxes.iter().map(|it| it.id.clone());
+        containers.chain(sandboxes).chain(self.absent.iter().cloned()).collect()
+    }
+
+    fn only(&mut self, ids: &[ObjectId]) {
+        self.containers.retain(|it| ids.contains(&it.id));
+        self.sandboxes.retain(|it| ids.contains(&it.id));
+        self.absent.retain(|id| ids.contains(id));
+    }
+
+    fn show(&mut self, status: Status) {
+        match status {
+            Status::Container(it) => self.containers.push((*it).clone()),
+            Status::Sandbox(it) => self.sandboxes.push((*it).clone()),
+        }
+    }
+
+    /// What a list has of an id.
+    fn show_of_list(&mut self, listed: &Observation, id: &ObjectId) {
+        let containers = listed.containers.iter().filter(|it| it.id == *id);
+        self.containers.extend(containers.cloned().map(|full| ContainerStatus {
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            reason: String::new(),
+            image: String::new(),
+            image_ref: String::new(),
+            labels: Labels::new(),
+            ..full
+        }));
+        let sandboxes = listed.sandboxes.iter().filter(|it| it.id == *id);
+        self.sandboxes.extend(sandboxes.cloned().map(|full| SandboxStatus {
+            ips: Vec::new(),
+            labels: Labels::new(),
+            ..full
+        }));
+    }
+}

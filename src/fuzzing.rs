@@ -1,0 +1,85 @@
+//! Bytes from outside, taken in as the daemon takes them: for the fuzz targets in `fuzz/`, and not part of the API.
+//!
+//! Only what they cannot reach otherwise, and no logic: each function calls what the daemon calls.
+
+use prost::{DecodeError, Message as _};
+use tonic::Status;
+
+use crate::{
+    api::{lifecycle, listen, v1 as api},
+    clock::{Mono, Wall},
+    cri::{Listing, RawEvent, RuntimeInfo, convert, v1 as cri},
+    model::{ContainerStatus, ObjectId, SandboxStatus},
+    watch,
+};
+
+/// A message of the event stream.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn event(bytes: &[u8], received: Mono, received_at: Wall) -> Result<RawEvent, DecodeError> {
+    Ok(RawEvent::new(cri::ContainerEventResponse::decode(bytes)?, received, received_at))
+}
+
+/// What is left of an event when more wait than memory may be given to.
+pub fn trimmed(mut event: RawEvent) -> RawEvent {
+    event.trim();
+    event
+}
+
+/// The answers to `ListPodSandbox` and `ListContainers`.
+///
+/// # Errors
+///
+/// If one of them is none.
+pub fn listing(sandboxes: &[u8], containers: &[u8]) -> Result<Listing, DecodeError> {
+    let sandboxes = cri::ListPodSandboxResponse::decode(sandboxes)?.items.into_iter();
+    let containers = cri::ListContainersResponse::decode(containers)?.containers.into_iter();
+    Ok(Listing {
+        sandboxes: sandboxes.map(convert::listed_sandbox).collect(),
+        containers: containers.map(convert::listed_container).collect(),
+    })
+}
+
+/// The answer to `PodSandboxStatus`.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn sandbox_status(bytes: &[u8]) -> Result<Option<SandboxStatus>, DecodeError> {
+    Ok(cri::PodSandboxStatusResponse::decode(bytes)?.status.map(convert::sandbox_status))
+}
+
+/// The answer to `ContainerStatus`, about a container of this sandbox.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn container_status(bytes: &[u8], sandbox: &ObjectId) -> Result<Option<ContainerStatus>, DecodeError> {
+    let status = cri::ContainerStatusResponse::decode(bytes)?.status;
+    Ok(status.map(|status| convert::container_status(status, sandbox)))
+}
+
+/// The answer to `Version`.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn runtime(bytes: &[u8]) -> Result<RuntimeInfo, DecodeError> {
+    Ok(cri::VersionResponse::decode(bytes)?.into())
+}
+
+/// What a client that calls `Watch` asks for.
+///
+/// # Errors
+///
+/// What it is answered.
+pub fn watch_request(request: api::WatchRequest) -> Result<watch::Request, Status> {
+    lifecycle::wanted(request)
+}
+
+/// What a connection over a UNIX socket that says this, piece by piece, is taken to have said.
+pub fn legible<'a>(pieces: impl IntoIterator<Item = &'a mut [u8]>) {
+    listen::legible(pieces);
+}

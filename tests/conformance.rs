@@ -1,0 +1,68 @@
+//! What the kubelet's own tests of its PLEG ask for, asked of plegd, and what they leave out.
+//!
+//! | room | the kubelet's |
+//! | --- | --- |
+//! | `generic` | `pkg/kubelet/pleg/generic_test.go`: lists, reads, health |
+//! | `readers` | the same file: who asks for a read, who waits for a condition |
+//! | `evented` | `pkg/kubelet/pleg/evented_test.go`: what each event tells and asks for |
+//! | `stream` | the same file: the watcher and its end |
+//! | `cache` | `pkg/kubelet/container/cache_test.go` |
+//! | `untested` | cases that nobody tests upstream |
+//! | `frozen` | one of these, with the binary itself in real time |
+//! | `written` | holds the tables in `tests/README.md` against the tests there are |
+//!
+//! Each case is rebuilt from what it is about; where plegd means to answer otherwise, the table says why.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod binary;
+mod support;
+
+#[path = "conformance/cache.rs"]
+mod cache;
+#[path = "conformance/evented.rs"]
+mod evented;
+#[path = "conformance/frozen.rs"]
+mod frozen;
+#[path = "conformance/generic.rs"]
+mod generic;
+#[path = "conformance/readers.rs"]
+mod readers;
+#[path = "conformance/stream.rs"]
+mod stream;
+#[path = "conformance/untested.rs"]
+mod untested;
+#[path = "conformance/written.rs"]
+mod written;
+
+use std::time::Duration;
+
+use plegd::{model::PodUid, sim::Profile};
+use support::{TestPod, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const NONE: [&str; 0] = [];
+
+/// A plegd that has nothing but the list, every second.
+fn polling() -> World {
+    World::new(Profile::CONTAINERD_1_6)
+}
+
+/// A plegd that trusts its stream, and lists once a minute.
+async fn evented() -> World {
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    world.until_evented().await;
+    world
+}
+
+fn uid(pod: &TestPod) -> PodUid {
+    pod.spec.uid.as_str().into()
+}
+
+/// A container that has ended with code 1.
+fn ended(world: &World, pod: &TestPod, name: &str) -> String {
+    let id = world.start(pod, name);
+    world.change(|truth| truth.exit(&id, 1).expect("exit"));
+    id
+}

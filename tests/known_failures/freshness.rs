@@ -1,0 +1,77 @@
+//! Waiting for a newer view: it returned an empty one, waited for a tick that proved nothing, or took many seconds.
+
+use std::time::Duration;
+
+use plegd::{
+    app::FreshError,
+    sim::{Dose, EventFault, Method, Profile, Target},
+};
+
+use crate::{MINUTE, NONE, SECOND, evented, now};
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_120941_newer_than_never_answers_with_less_than_there_is() {
+    let mut world = evented(Profile::CONTAINERD_2_1).await;
+    world.sim.faults().events(EventFault::Delay(5 * SECOND), Dose::Always);
+    for n in 0..50 {
+        let pod = world.pod();
+        let ids = [world.create(&pod, "made"), world.start(&pod, "runs")];
+        let fresh = now(&world, &pod).await.expect("fresh").expect("a pod, although no event has told of it");
+        assert_eq!(fresh.sandboxes.len(), 1, "pod {n}");
+        let states = ids.map(|id| fresh.container(&id).map(|container| container.state.as_str()));
+        assert_eq!(states, [Some("created"), Some("running")], "pod {n}");
+        world.pass(Duration::from_millis(70)).await;
+    }
+    // Where it cannot be known it is not answered: no empty status for want of a better one.
+    let pod = world.pod();
+    world.sim.faults().hang(Target::Method(Method::ListPodSandbox));
+    let unknown = now(&world, &pod).await;
+    assert!(matches!(unknown, Err(FreshError::Read(_))), "{unknown:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_124704_a_pod_is_terminated_in_a_moment_and_not_at_the_next_tick() {
+    let mut world = evented(Profile::CONTAINERD_2_1).await;
+    for dose in [Dose::Chance(0.0), Dose::Always] {
+        world.sim.faults().events(EventFault::Delay(10 * SECOND), dose);
+        let pod = world.pod();
+        let id = world.start(&pod, "c");
+        world.pass(20 * SECOND).await;
+        let began = world.app.clock().now();
+        // As the kubelet terminates a pod: each step waits until it sees what the one before has done.
+        world.change(|truth| truth.stop_container(&id, SECOND).expect("stop"));
+        let pod_now = now(&world, &pod).await.expect("fresh").expect("there");
+        assert_eq!(pod_now.container(&id).and_then(|container| container.exit_code), Some(143));
+        world.change(|truth| truth.stop_sandbox(&pod.sandbox).expect("stop"));
+        let pod_now = now(&world, &pod).await.expect("fresh").expect("there");
+        assert_eq!(pod_now.sandbox().map(|sandbox| sandbox.state.as_str()), Some("notready"));
+        world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
+        world.pass(Duration::from_millis(10)).await;
+        assert_eq!(now(&world, &pod).await.expect("fresh"), None);
+        // 9 to 14 s there; here nothing but the calls themselves, which take no time in a simulation.
+        assert!(world.app.clock().now().since(began) < SECOND / 2, "{dose:?}");
+        world.sim.faults().clear();
+        world.pass(MINUTE).await;
+    }
+    assert_eq!(world.differences(), NONE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_124953_no_tick_declares_fresh_what_nobody_has_looked_at() {
+    let mut world = evented(Profile::CONTAINERD_2_1).await;
+    let mut rng = fastrand::Rng::with_seed(1);
+    let pod = world.pod();
+    world.pass(SECOND).await;
+    world.sim.faults().events(EventFault::Drop, Dose::Always);
+    for n in 0..60 {
+        // At any time between two relists, which are further and further apart from the ticks of 1, 2 and 5 s.
+        world.pass(Duration::from_millis(rng.u64(1..7000))).await;
+        let id = world.start(&pod, &format!("c{n}"));
+        let asked = world.app.clock().now();
+        world.pass(Duration::from_millis(rng.u64(1..7000))).await;
+        world.change(|truth| truth.exit(&id, n).expect("exit"));
+        let fresh = now(&world, &pod).await.expect("fresh").expect("there");
+        assert_eq!(fresh.container(&id).and_then(|container| container.exit_code), Some(n));
+        assert!(world.app.fresh().is_newer(&crate::uid(&pod), asked));
+    }
+}

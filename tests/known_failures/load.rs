@@ -1,0 +1,148 @@
+//! Slow runtimes, hung runtimes and many pods: serial reads, health that flips, metrics that stand still.
+
+use std::time::Duration;
+
+use plegd::{
+    config::Config,
+    sim::{CallFault, Dose, Method, Profile, Target, churn::populate},
+};
+
+use crate::{MINUTE, NONE, SECOND, evented, last, support::World};
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_95750_slow_reads_of_765_containers_hold_up_no_list_and_no_event() {
+    // 360 pods and 765 containers, whose statuses took 83 s one after the other: 108 ms each.
+    let full = |sim: &plegd::sim::SimRuntime| {
+        sim.change(|truth| populate(truth, 1, 255, 3)).expect("populate");
+        let slow = CallFault::Late(Duration::from_millis(108));
+        sim.faults().calls(Method::ContainerStatus, slow, Dose::Always);
+    };
+    let mut world = World::after(Profile::CONTAINERD_1_6, 1, |_| (), full).await;
+    let relists = |world: &World| world.calls_of(Method::ListContainers);
+    let mut lists = Vec::new();
+    for _ in 0..20 {
+        let before = relists(&world);
+        world.pass(SECOND).await;
+        lists.push(relists(&world) - before);
+        assert!(world.app.health().live().ok);
+    }
+    let regular = lists.windows(2).all(|two| two[0] + two[1] >= 1);
+    assert!(
+        regular && lists.iter().sum::<u64>() >= 17,
+        "a list every second, whatever the reads do: {lists:?}"
+    );
+    // Four at a time: a quarter of 83 s.
+    world.pass(4 * SECOND).await;
+    assert!(world.app.health().ready().ok);
+    assert_eq!(world.differences(), NONE);
+    assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
+    // And once more, when all of them change.
+    let ids: Vec<String> = world.sim.read(|truth| truth.view().containers.keys().cloned().collect());
+    world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
+    world.pass(25 * SECOND).await;
+    assert!(ids.iter().all(|id| last(&world, id) == "Died(1 Error)"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_26394_reads_run_side_by_side_and_no_more_than_a_few() {
+    for lanes in [1, 4, 16] {
+        let parallel = |config: &mut Config| config.relist.parallelism = lanes;
+        let full = |sim: &plegd::sim::SimRuntime| {
+            sim.change(|truth| populate(truth, 1, 64, 1)).expect("populate");
+            sim.faults().calls(Method::ContainerStatus, CallFault::Late(SECOND), Dose::Always);
+        };
+        let mut world = World::after(Profile::CONTAINERD_1_6, 1, parallel, full).await;
+        let mut most = 0.0_f64;
+        let began = world.app.clock().now();
+        while world.metric(r#"plegd_containers{state="running"}"#) < 64.0 {
+            world.pass(Duration::from_millis(100)).await;
+            most = most.max(world.metric("plegd_reads_running"));
+        }
+        let took = world.app.clock().now().since(began);
+        assert_eq!(most, lanes as f64);
+        let fair = 64 / lanes as u32 * SECOND;
+        assert!((fair - SECOND..fair + 2 * SECOND).contains(&took), "{took:?} with {lanes} at a time");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_45419_a_hung_runtime_never_makes_the_node_flap() {
+    let mut world = evented(Profile::CONTAINERD_2_1).await;
+    let pod = world.pod();
+    let id = world.start(&pod, "c");
+    world.pass(SECOND).await;
+    let mut flips = 0;
+    let mut good = true;
+    // Hung for two minutes and back for two, by turns (kubernetes#97362): first the lists, then the statuses, then all.
+    for target in [
+        Target::Method(Method::ListPodSandbox),
+        Target::Method(Method::ListContainers),
+        Target::Method(Method::ContainerStatus),
+        Target::Method(Method::PodSandboxStatus),
+        Target::Process,
+    ] {
+        for hung in [true, false] {
+            if hung {
+                world.sim.faults().hang(target.clone());
+            } else {
+                world.sim.faults().release(&target);
+            }
+            for _ in 0..120 {
+                world.pass(SECOND).await;
+                let health = world.app.health();
+                let now = health.live().ok && health.ready().ok;
+                flips += u32::from(now != good);
+                good = now;
+            }
+        }
+    }
+    assert_eq!((flips, good), (0, true));
+    world.change(|truth| truth.exit(&id, 1).expect("exit"));
+    world.pass(2 * SECOND).await;
+    assert_eq!(last(&world, &id), "Died(1 Error)");
+    assert_eq!(world.differences(), NONE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_87108_a_relist_that_hangs_is_seen_while_it_hangs() {
+    let patient = |config: &mut Config| config.runtime.request_timeout = 4 * MINUTE;
+    let mut world = World::after(Profile::CONTAINERD_1_6, 1, patient, |_| ()).await;
+    world.pass(10 * SECOND).await;
+    let since = "plegd_relist_in_progress_since_timestamp_seconds";
+    world.sim.faults().hang(Target::Method(Method::ListContainers));
+    world.pass(5 * SECOND).await;
+    let began = world.metric(since);
+    for n in 1..=3 {
+        world.pass(MINUTE).await;
+        assert_eq!((world.metric("plegd_relist_in_progress"), world.metric(since)), (1.0, began));
+        let now = world.app.clock().wall().as_nanos() as f64 / 1e9;
+        assert!(now - began >= f64::from(n) * 60.0, "its age grows while it hangs");
+        assert!(now - world.metric("plegd_relist_last_success_timestamp_seconds") >= f64::from(n) * 60.0);
+        assert!(world.app.health().live().ok);
+    }
+    world.sim.faults().clear();
+    world.pass(3 * SECOND).await;
+    assert_eq!(world.metric(since), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubernetes_45278_a_shorter_period_is_a_matter_of_configuration() {
+    let often = |config: &mut Config| {
+        config.stream.enabled = false;
+        config.relist.period = Duration::from_millis(100);
+    };
+    let mut world = World::after(Profile::CONTAINERD_2_1, 1, often, |_| ()).await;
+    let pod = world.pod();
+    world.pass(SECOND).await;
+    for n in 0..20 {
+        let id = world.start(&pod, &format!("c{n}"));
+        world.pass(Duration::from_millis(115)).await;
+        assert_eq!(world.story(&id), ["Started"], "800 ms there");
+    }
+    // And with the stream nobody needs it.
+    let mut world = evented(Profile::CONTAINERD_2_1).await;
+    let pod = world.pod();
+    let id = world.start(&pod, "c");
+    world.pass(Duration::from_millis(1)).await;
+    assert_eq!(world.story(&id), ["Changed", "Started"]);
+}

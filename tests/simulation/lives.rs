@@ -1,0 +1,167 @@
+//! What is told, as it is told: each id lives once, forward, and only what is true is said of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use plegd::{
+    clock::{Mono, Wall},
+    model::{Event, EventType, Phase, Pod, Status, Subject},
+    sim::{Change, What},
+};
+
+use super::stage::Heard;
+
+/// All that the present plegd has told, and what was wrong with it.
+#[derive(Default)]
+pub struct Lives {
+    pub heard: Vec<Heard>,
+    pub by_id: BTreeMap<String, Life>,
+    pub found: Vec<String>,
+}
+
+/// What was told of one id.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// How far it has come, as told: 1 is started, 2 dead, 3 removed.
+    reached: u8,
+    pub started: bool,
+    pub died: bool,
+    pub removed: Option<Mono>,
+    /// How often it was corrected.
+    pub corrected: u32,
+    returned: usize,
+}
+
+// === impl Lives ===
+
+impl Lives {
+    /// Something was told; `history` is all that has happened so far.
+    pub fn hear(&mut self, heard: Heard, history: &[Change]) {
+        let event = &heard.event;
+        let of_id: Vec<&Change> = history.iter().filter(|change| change.id == event.id.as_str()).collect();
+        let expected = self.heard.last().map_or(1, |last| last.event.sequence + 1);
+        if event.sequence != expected {
+            self.found.push(format!("{} follows {}", event.sequence, expected - 1));
+        }
+        let life = self.by_id.entry(event.id.to_string()).or_default();
+        if let Some(wrong) = life.hear(&heard, &of_id) {
+            self.found.push(format!("{}: {} {wrong}", event.sequence, words(event)));
+        }
+        if let Some(lie) = lie(event, &of_id) {
+            self.found.push(format!("{}: {} {lie}", event.sequence, words(event)));
+        }
+        self.heard.push(heard);
+    }
+}
+
+impl Lives {
+    /// What is served otherwise than it was told.
+    pub fn unlike(&self, served: &[Arc<Pod>]) -> Vec<String> {
+        let mut found = Vec::new();
+        let sandboxes = served.iter().flat_map(|pod| &pod.sandboxes).cloned().map(Status::Sandbox);
+        let containers = served.iter().flat_map(|pod| &pod.containers).cloned().map(Status::Container);
+        for status in sandboxes.chain(containers) {
+            let expected = match status.phase() {
+                None => continue,
+                Some(Phase::Created) => 0,
+                Some(Phase::Running) => 1,
+                Some(Phase::Exited) => 2,
+            };
+            match self.by_id.get(status.id().as_str()) {
+                Some(life) if life.reached == expected => {}
+                life => found.push(format!(
+                    "{} is served as {:?}, told was {life:?}",
+                    status.id(),
+                    status.phase()
+                )),
+            }
+        }
+        found
+    }
+}
+
+// === impl Life ===
+
+impl Life {
+    /// What is wrong with the order, if anything.
+    fn hear(&mut self, heard: &Heard, of_id: &[&Change]) -> Option<&'static str> {
+        let kind = heard.event.kind;
+        if self.removed.is_some() {
+            return Some("after its removal: resurrected");
+        }
+        let step = match kind {
+            EventType::ContainerChanged => return None,
+            EventType::PodSync => {
+                let relapses = of_id.iter().filter(|change| change.what == What::Relapsed).count();
+                self.corrected += 1;
+                // What was shown to have ended was running, and may end again.
+                self.reached = 1;
+                return (relapses == 0).then_some("without having been wrong");
+            }
+            EventType::ContainerStarted => 1,
+            EventType::ContainerDied => 2,
+            EventType::ContainerRemoved => 3,
+        };
+        let may_return = of_id.iter().filter(|change| change.what == What::ReadyAgain).count();
+        if step == 1 && self.reached == 2 && self.returned < may_return {
+            self.returned += 1;
+        } else if step <= self.reached {
+            return Some("after what comes later: twice, or backward");
+        }
+        self.reached = step;
+        match kind {
+            EventType::ContainerStarted => self.started = true,
+            EventType::ContainerDied => self.died = true,
+            _ => self.removed = Some(heard.at),
+        }
+        None
+    }
+}
+
+/// What is not true in it, if anything.
+fn lie(event: &Event, of_id: &[&Change]) -> Option<String> {
+    let happened = |is: &dyn Fn(&What) -> bool| of_id.iter().any(|change| is(&change.what));
+    let removed = happened(&|what| *what == What::Removed);
+    let times = |is: &dyn Fn(&What) -> bool| -> Vec<Wall> {
+        of_id.iter().filter(|change| is(&change.what)).map(|change| change.wall).collect()
+    };
+    let container = event.subject == Subject::Container;
+    match event.kind {
+        EventType::ContainerStarted => {
+            let starts = times(&|what| matches!(what, What::Started | What::ReadyAgain));
+            if starts.is_empty() {
+                return Some("and it has not".into());
+            }
+            // CRI does not say when a sandbox became ready.
+            let at = event.occurred_at.filter(|_| container);
+            at.filter(|at| !starts.contains(at)).map(|at| format!("at {at}, and it was at {starts:?}"))
+        }
+        EventType::ContainerDied => {
+            let deaths = times(&|what| matches!(what, What::Died { .. }));
+            if deaths.is_empty() {
+                return (!(removed && event.inferred)).then(|| "and it has not".into());
+            }
+            let codes: Vec<i32> = of_id.iter().filter_map(|change| exit_code(&change.what)).collect();
+            if container && event.exit_code.is_some_and(|code| !codes.contains(&code)) {
+                return Some(format!("and its exit codes were {codes:?}"));
+            }
+            let at = event.occurred_at.filter(|_| container);
+            at.filter(|at| !deaths.contains(at)).map(|at| format!("at {at}, and it was at {deaths:?}"))
+        }
+        EventType::ContainerRemoved => (!removed).then(|| "and it is there".into()),
+        EventType::ContainerChanged | EventType::PodSync => {
+            of_id.is_empty().then(|| "and there was never such a thing".into())
+        }
+    }
+}
+
+fn exit_code(what: &What) -> Option<i32> {
+    match what {
+        What::Died { exit_code, .. } => Some(*exit_code),
+        _ => None,
+    }
+}
+
+/// An event in few words.
+pub fn words(event: &Event) -> String {
+    format!("{} {}", super::support::word(event), event.id)
+}

@@ -1,0 +1,210 @@
+//! What must have been told in the end, given what the runtime has said: nothing that reached plegd may be lost on it.
+//!
+//! Counted is only what arrived for certain, under a stamp that could be believed. What was said at the very moment at which
+//! something broke, or while the process was stopped, may not have arrived, and may have.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use plegd::{
+    clock::Mono,
+    model::{EventType, Source, Subject},
+    sim::{
+        Change, Said, Saying, What,
+        v1::{self, ContainerState, PodSandboxState},
+    },
+};
+
+use super::{
+    lives::{Life, Lives},
+    play::LOOKS_APART,
+};
+
+/// How exact a stamp must be to be believed.
+const EXACT: i64 = 40_000_000;
+/// What a list showed is read, or told as it was listed, within so much.
+const READ_WITHIN: Duration = Duration::from_millis(600);
+/// The stream may tell so much later what a relist has found.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A sandbox or container, as somebody was told of it.
+struct Seen {
+    id: String,
+    running: bool,
+    exited: bool,
+    started: bool,
+}
+
+/// What was said to the plegd that began at `began`, for certain, and has not been told.
+pub fn lost(said: &[Said], began: Mono, uncertain: &[(Mono, Mono)], lives: &Lives) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    let garbage: BTreeSet<Mono> =
+        said.iter().filter(|it| matches!(it.what, Saying::Garbage)).map(|it| it.at).collect();
+    let certain = |it: &&Said| {
+        it.at > began + Duration::from_millis(50)
+            && !uncertain.iter().any(|(from, to)| (*from..=*to).contains(&it.at))
+            // The stream ends with it, and what comes at the same moment may go with the stream.
+            && !garbage.contains(&it.at)
+    };
+    let mut sandboxes: Option<&Said> = None;
+    for it in said.iter().filter(certain) {
+        // A list that is not followed by the other one was of no use.
+        let seen = match (&it.what, sandboxes.take()) {
+            (Saying::Sandboxes(_), _) => {
+                sandboxes = Some(it);
+                continue;
+            }
+            (Saying::Containers(containers), Some(Said { what: Saying::Sandboxes(sandboxes), .. })) => {
+                // A sandbox says nowhere that it was ready. If an event says that it is not any more, before what a list
+                // showed can be read, that it was is lost.
+                let overtaken =
+                    |sandbox: &&v1::PodSandbox| said.iter().any(|later| ends_soon(later, &sandbox.id, it.at));
+                let of_sandboxes = sandboxes.iter().filter(|it| !overtaken(it)).map(seen_listed_sandbox);
+                of_sandboxes.chain(containers.iter().map(seen_listed)).collect()
+            }
+            (Saying::Event(event), before) => {
+                sandboxes = before;
+                seen_in(event, it)
+            }
+            (Saying::Sandbox(status), before) => {
+                sandboxes = before;
+                vec![seen_sandbox(status)]
+            }
+            (Saying::Container(status), before) => {
+                sandboxes = before;
+                vec![seen_container(status)]
+            }
+            (Saying::Containers(_) | Saying::Garbage, _) => continue,
+        };
+        for seen in seen {
+            let life = lives.by_id.get(&seen.id);
+            // Whose removal has been told is told no more of.
+            if life.is_some_and(|life| life.removed.is_some_and(|at| at <= it.at + LOOKS_APART)) {
+                continue;
+            }
+            found.extend(
+                seen.untold(life).map(|what| format!("{} was seen {what}, which is not told", seen.id)),
+            );
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Whether this event shows that a sandbox has ended, soon after it was listed.
+fn ends_soon(said: &Said, sandbox_id: &str, listed: Mono) -> bool {
+    let Saying::Event(event) = &said.what else { return false };
+    let status = event.pod_sandbox_status.as_ref();
+    (listed..=listed + READ_WITHIN).contains(&said.at)
+        && status.is_some_and(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
+}
+
+/// How many changes the stream has missed at least, and at most: what a relist found first and no event ever told though
+/// the stream was up, and what was signalled and not said in time.
+pub fn misses(
+    said: &[Said],
+    history: &[Change],
+    began: Mono,
+    lives: &Lives,
+    up: impl Fn(Mono, Mono) -> bool,
+) -> (usize, usize) {
+    let is_said = |change: &Change, kind: v1::ContainerEventType, until: Mono| {
+        said.iter().any(|it| match &it.what {
+            Saying::Event(event) => {
+                event.container_id == change.id
+                    && event.container_event_type() == kind
+                    && (change.at..=until).contains(&it.at)
+            }
+            _ => false,
+        })
+    };
+    let signalled = history.iter().filter(|change| change.signalled);
+    let lost: Vec<(&Change, v1::ContainerEventType)> = signalled
+        .filter_map(|change| Some((change, kind_of(&change.what)?)))
+        .filter(|(change, kind)| !is_said(change, *kind, change.at + GRACE))
+        .collect();
+    let first_by_relist = |change: &Change, kind: v1::ContainerEventType| {
+        lives.heard.iter().any(|heard| {
+            let event = &heard.event;
+            event.id.as_str() == change.id
+                && event.subject == Subject::Container
+                && kind_told(event.kind) == Some(kind)
+                && event.source == Source::Relist
+                && !event.inferred
+                && event.occurred_at.is_some()
+                && event.reason != "StartError"
+                && !is_said(change, kind, heard.at + 2 * GRACE)
+                && change.at > began
+                && up(change.at, heard.at + 2 * GRACE)
+        })
+    };
+    let least = lost.iter().filter(|(change, kind)| first_by_relist(change, *kind)).count();
+    (least, lost.len())
+}
+
+fn kind_of(what: &What) -> Option<v1::ContainerEventType> {
+    Some(match what {
+        What::Started => v1::ContainerEventType::ContainerStartedEvent,
+        What::Died { .. } => v1::ContainerEventType::ContainerStoppedEvent,
+        What::Removed => v1::ContainerEventType::ContainerDeletedEvent,
+        _ => return None,
+    })
+}
+
+fn kind_told(kind: EventType) -> Option<v1::ContainerEventType> {
+    Some(match kind {
+        EventType::ContainerStarted => v1::ContainerEventType::ContainerStartedEvent,
+        EventType::ContainerDied => v1::ContainerEventType::ContainerStoppedEvent,
+        EventType::ContainerRemoved => v1::ContainerEventType::ContainerDeletedEvent,
+        _ => return None,
+    })
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// What must have been told of it and has not.
+    fn untold(&self, life: Option<&Life>) -> impl Iterator<Item = &'static str> {
+        let never = life.is_none().then_some("at all");
+        let start = (self.started && life.is_some_and(|life| !life.started)).then_some("started");
+        let death = (self.exited && life.is_some_and(|life| !life.died)).then_some("dead");
+        let running = (self.running && life.is_some_and(|life| !life.started)).then_some("running");
+        [never, start, death, running].into_iter().flatten()
+    }
+}
+
+/// What an event shows, if it says which pod it is about and when.
+fn seen_in(event: &v1::ContainerEventResponse, said: &Said) -> Vec<Seen> {
+    let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
+    if (event.created_at.saturating_sub(said.wall.as_nanos())).abs() > EXACT {
+        return Vec::new();
+    }
+    let containers = event.containers_statuses.iter().map(seen_container);
+    containers.chain([seen_sandbox(sandbox)]).collect()
+}
+
+fn seen_container(status: &v1::ContainerStatus) -> Seen {
+    Seen {
+        id: status.id.clone(),
+        running: status.state() == ContainerState::ContainerRunning,
+        exited: status.state() == ContainerState::ContainerExited,
+        started: status.started_at != 0 && status.state() != ContainerState::ContainerUnknown,
+    }
+}
+
+fn seen_listed(container: &v1::Container) -> Seen {
+    Seen {
+        id: container.id.clone(),
+        running: container.state() == ContainerState::ContainerRunning,
+        exited: container.state() == ContainerState::ContainerExited,
+        started: false,
+    }
+}
+
+fn seen_sandbox(status: &v1::PodSandboxStatus) -> Seen {
+    let ready = status.state() == PodSandboxState::SandboxReady;
+    Seen { id: status.id.clone(), running: ready, exited: !ready, started: false }
+}
+
+fn seen_listed_sandbox(sandbox: &v1::PodSandbox) -> Seen {
+    let ready = sandbox.state() == PodSandboxState::SandboxReady;
+    Seen { id: sandbox.id.clone(), running: ready, exited: !ready, started: false }
+}

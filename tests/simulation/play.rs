@@ -1,0 +1,342 @@
+//! Plays a plan from beginning to end, and says what was not as it must be.
+
+use std::time::Duration;
+
+use plegd::{
+    clock::Mono,
+    sim::{
+        Method, SimRuntime,
+        profile::{Events, RemovedWithPod},
+    },
+    supervisor::Mode,
+};
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    checker::{check, check_run},
+    fresh,
+    lives::Lives,
+    oracle,
+    plan::{Act, Plan},
+    record::{Layer, Recording},
+    stage::Stage,
+    state, subscriber,
+    trace::Trace,
+};
+use crate::support::truth::differences_of;
+
+/// How often it is looked at what plegd shows of itself.
+pub const LOOKS_APART: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// When a stream that was lost is tried for again at the latest, with its jitter.
+const RECONNECT_LONGEST: Duration = Duration::from_secs(80);
+/// The longest that a subscriber wants to wait for a bookmark, and a little more.
+const BOOKMARKS_APART: Duration = Duration::from_secs(10);
+/// What a runtime that is lost, or blocks, may take to be noticed.
+const NOTICED: Duration = Duration::from_millis(20);
+
+/// What came of a plan.
+pub struct Outcome {
+    /// What was wrong.
+    pub found: Vec<String>,
+    pub trace: Trace,
+    pub tally: Tally,
+}
+
+/// What was met with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub simulated: Duration,
+    pub told: u64,
+    pub corrected: u64,
+    pub misses: u64,
+    pub faults: u64,
+    pub readings: u64,
+    pub restarts: u64,
+    pub connections: u64,
+}
+
+struct Play<'a> {
+    plan: &'a Plan,
+    stage: Stage,
+    lives: Lives,
+    trace: Trace,
+    found: Vec<String>,
+    tally: Tally,
+    /// Since when the stream was up, by plegd's clock, at each look.
+    looks: Vec<(Mono, Option<Mono>)>,
+    ready: bool,
+    down_since: Option<Mono>,
+}
+
+/// Plays a plan in paused time.
+pub fn played(plan: &Plan) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(Play::new(plan).through())
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub fn add(&mut self, other: &Self) {
+        self.simulated += other.simulated;
+        self.told += other.told;
+        self.corrected += other.corrected;
+        self.misses += other.misses;
+        self.faults += other.faults;
+        self.readings += other.readings;
+        self.restarts += other.restarts;
+        self.connections += other.connections;
+    }
+}
+
+// === impl Play ===
+
+impl<'a> Play<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        Self {
+            plan,
+            stage: Stage::of(plan),
+            lives: Lives::default(),
+            trace: Trace::default(),
+            found: Vec::new(),
+            tally: Tally::default(),
+            looks: Vec::new(),
+            ready: false,
+            down_since: None,
+        }
+    }
+
+    async fn through(mut self) -> Outcome {
+        let began = self.stage.now();
+        self.stage.start();
+        let (calm, mut subscribers) = (CancellationToken::new(), JoinSet::new());
+        let mut rng = fastrand::Rng::with_seed(!self.plan.seed);
+        let finding = self.stage.node.find();
+        for n in 0..self.plan.subscribers {
+            let serving = finding.borrow().clone().expect("it is there");
+            let one = subscriber::Plan::any(format!("subscriber-{n}"), &mut rng, &serving);
+            subscribers.spawn(one.follow(Layer::Embedded, finding.clone(), calm.clone()));
+        }
+        for (after, act) in &self.plan.acts {
+            self.pass(*after).await;
+            self.act(act).await;
+        }
+        self.converge().await;
+        self.rest().await;
+        calm.cancel();
+        sleep(BOOKMARKS_APART).await;
+        self.look();
+        self.judge().await;
+        let sim = self.stage.sim().clone();
+        self.stage.node.stop().await;
+        let runs = self.stage.node.runs().to_vec();
+        self.tally.restarts = runs.len() as u64 - 1;
+        self.found.extend(runs.iter().flat_map(check_run).map(|violation| violation.to_string()));
+        self.trace.history(&sim);
+        let now = self.stage.now();
+        let names = std::mem::take(&mut self.stage.names);
+        drop((self.stage, finding));
+        for recording in subscribers.join_all().await {
+            self.tally.connections += recording.connections.len() as u64;
+            let wrong = of_subscriber(&runs, &recording, &sim);
+            if !wrong.is_empty() {
+                self.found.extend(wrong);
+                self.found.extend(recording.trace());
+            }
+        }
+        self.tally.simulated = now.since(began);
+        self.tally.faults = sim.faults().happened();
+        self.tally.told = runs.iter().map(|run| run.head()).sum();
+        self.trace.name_ids(names);
+        let found = self.found.iter().map(|wrong| self.trace.named(wrong)).collect();
+        Outcome { found, trace: self.trace, tally: self.tally }
+    }
+
+    async fn act(&mut self, act: &Act) {
+        self.trace.act(self.stage.now(), act);
+        if matches!(act, Act::RestartPlegd { .. }) {
+            // What is told after this is told by the next one.
+            self.look();
+            self.close_book();
+        }
+        self.stage.act(act).await;
+        if matches!(act, Act::RestartPlegd { .. }) {
+            (self.ready, self.looks) = (false, Vec::new());
+        }
+    }
+
+    async fn pass(&mut self, time: Duration) {
+        let until = self.stage.now() + time;
+        while self.stage.now() < until {
+            sleep(until.since(self.stage.now()).min(LOOKS_APART)).await;
+            self.look();
+        }
+    }
+
+    /// What one plegd has told is complete.
+    fn close_book(&mut self) {
+        self.found.append(&mut self.lives.found);
+        self.lives = Lives::default();
+    }
+
+    /// Takes what was told, and holds what plegd shows of itself against what is so.
+    fn look(&mut self) {
+        let now = self.stage.now();
+        let heard = self.stage.heard();
+        if !heard.is_empty() {
+            let history = self.stage.sim().history();
+            for heard in heard {
+                self.trace.told(&heard);
+                self.lives.hear(heard, &history);
+            }
+        }
+        while let Some(reading) = self.stage.readings.try_join_next() {
+            if let Ok(Some(reading)) = reading {
+                self.tally.readings += 1;
+                self.found.extend(fresh::older(&reading, &self.stage.sim().history()));
+            }
+        }
+        let situation = self.stage.app().situation();
+        self.looks.push((now, situation.stream_up));
+        self.trace.mode(now, &situation);
+        let down = self.stage.sim().is_down();
+        if down && self.down_since.is_none() {
+            // It may have gone by itself, at some moment since the last look.
+            let before = self.looks.iter().rev().nth(1).map_or(now, |(at, _)| *at);
+            self.stage.uncertain.push((before, now));
+        }
+        self.down_since = if down { Some(self.down_since.unwrap_or(now)) } else { None };
+        let mut wrong = |what: String| self.found.push(format!("at {:?}: {what}", now.since(Mono::ZERO)));
+        let polling = situation.mode == Mode::Polling;
+        if polling == situation.stream_up.is_some() {
+            wrong(format!("{} with a stream that is {}", situation.mode, situation.stream));
+        }
+        if self.down_since.is_some_and(|since| now > since + NOTICED && !self.stage.is_frozen())
+            && situation.stream_up.is_some()
+        {
+            wrong("the stream counts as up while the runtime is down".into());
+        }
+        let health = self.stage.app().health();
+        if !health.live().ok {
+            wrong(format!("not alive: {:?}", health.live()));
+        }
+        let ready = health.ready().ok;
+        if ready != situation.ready || (self.ready && !ready) {
+            wrong(format!(
+                "ready is {ready}, the situation says {}, and was {}",
+                situation.ready, self.ready
+            ));
+        }
+        self.ready = ready;
+        let quiet = self.stage.uncertain.last().is_none_or(|(_, until)| now > *until + NOTICED);
+        let blocked = self.stage.sim().queue().blocked();
+        if blocked > 0 && quiet && !down && !self.stage.is_frozen() {
+            wrong(format!("{blocked} calls of the runtime wait until its events are taken"));
+        }
+        let unlike = self.lives.unlike(&self.stage.app().cache().list());
+        unlike.into_iter().for_each(wrong);
+    }
+
+    /// Faults end, and one relist later the cache is the truth.
+    async fn converge(&mut self) {
+        self.trace.note(self.stage.now(), "== nothing is wrong from now on");
+        self.stage.mend();
+        self.pass(Duration::from_secs(1)).await;
+        // CRI-O may fall over the departure of a client even then.
+        let fell = self.stage.sim().is_down();
+        self.stage.mend();
+        let retries = fell
+            || self.plan.has(|act| {
+                matches!(
+                    act,
+                    Act::Calls(..)
+                        | Act::HangMethod(_)
+                        | Act::HangContainer { .. }
+                        | Act::HangPod { .. }
+                        | Act::Freeze
+                        | Act::Crash
+                )
+            });
+        let relist = self.plan.max_period.mul_f64(1.1);
+        let longest = if retries { relist.max(RETRY_LONGEST) } else { relist };
+        self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
+        let served: Vec<_> = self.stage.app().cache().list().iter().map(|pod| pod.as_ref().into()).collect();
+        let differences = differences_of(&served, self.stage.sim(), |_| true);
+        self.found.extend(differences.into_iter().map(|it| format!("in the end: {it}")));
+    }
+
+    /// Where nothing happens, no more is called than the mode asks for, and the mode is what the runtime allows.
+    async fn rest(&mut self) {
+        let has_events = !matches!(self.plan.profile.events, Events::Unimplemented | Events::EndAtOnce);
+        let until = self.stage.now() + RECONNECT_LONGEST;
+        while has_events && self.stage.app().situation().stream_up.is_none() && self.stage.now() < until {
+            self.pass(Duration::from_secs(1)).await;
+        }
+        // Relists that the stream's return calls for are over, and looks at what was deleted, or on CRI-O stopped.
+        let silent = self.plan.profile.removed_with_pod == RemovedWithPod::Silent;
+        self.pass(Duration::from_secs(if silent { 32 } else { 6 })).await;
+        let situation = self.stage.app().situation();
+        if has_events != situation.stream_up.is_some() || !situation.ready {
+            self.found.push(format!("in the end: {situation:?}"));
+        }
+        let (before, window) = (self.calls(), 2 * situation.period);
+        self.pass(window).await;
+        let relists = window.as_secs_f64() / (0.9 * situation.period.as_secs_f64()) + 1.0;
+        let called = self.calls() - before;
+        if called as f64 > 2.0 * relists {
+            self.found.push(format!(
+                "{called} calls in {window:?} of rest, with a period of {:?}",
+                situation.period
+            ));
+        }
+    }
+
+    fn calls(&self) -> u64 {
+        let calls = self.stage.sim().calls();
+        let all = calls.iter().filter(|(method, _)| **method != Method::GetContainerEvents);
+        all.map(|(_, count)| count).sum()
+    }
+
+    /// What was said is told, and what was missed is counted.
+    async fn judge(&mut self) {
+        let (sim, began) = (self.stage.sim().clone(), self.stage.began);
+        let (said, history) = (sim.said(), sim.history());
+        self.trace.said(&said);
+        self.found.append(&mut self.lives.found);
+        self.found.extend(oracle::lost(&said, began, &self.stage.uncertain, &self.lives));
+        let up = |from: Mono, to: Mono| {
+            let mut within = self.looks.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, up)| up);
+            let before = self.looks.iter().rev().find(|(at, _)| *at < from).map(|(_, up)| up);
+            let first = before.copied().flatten();
+            first.is_some() && within.all(|up| *up == first)
+        };
+        let recent: Vec<_> = history.iter().filter(|change| change.at > began).cloned().collect();
+        let (least, most) = oracle::misses(&said, &recent, began, &self.lives, up);
+        let text = self.stage.app().metrics().scrape().expect("metrics");
+        let sum = |is: &dyn Fn(&str) -> bool| -> f64 {
+            let samples = text.lines().filter(|line| is(line));
+            samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        };
+        let misses = sum(&|line| line.starts_with("plegd_missed_events_total{")) as usize;
+        if !(least..=most).contains(&misses) {
+            self.found.push(format!("{misses} misses were counted, and there were {least} to {most}"));
+        }
+        let told: u32 = self.lives.by_id.values().map(|life| life.corrected).sum();
+        let counted =
+            sum(&|line| line.starts_with("plegd_observations_total{") && line.contains("corrected"));
+        if f64::from(told) != counted {
+            self.found.push(format!("{told} corrections were told and {counted} counted"));
+        }
+        (self.tally.misses, self.tally.corrected) = (misses as u64, u64::from(told));
+        self.trace.calls(sim.calls());
+    }
+}
+
+/// What one subscriber was not given as promised.
+fn of_subscriber(runs: &[super::record::Run], recording: &Recording, sim: &SimRuntime) -> Vec<String> {
+    let violations = check(runs, recording).into_iter().map(|violation| violation.to_string());
+    let differences = if recording.drained { state::differences(recording, sim) } else { Vec::new() };
+    violations.chain(differences).take(12).collect()
+}

@@ -1,0 +1,338 @@
+//! Where a plan is played: a simulated runtime, a plegd on it, and what both did, with the time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::StreamExt as _;
+use plegd::{
+    app::App,
+    clock::Mono,
+    journal::Cursor,
+    model::{Event, PodUid},
+    sim::{
+        SimRuntime, Target,
+        truth::{ContainerSpec, Refused, SandboxSpec},
+    },
+};
+use tokio::task::{AbortHandle, JoinSet};
+use tonic::Status;
+
+use super::{
+    fresh::{self, Reading},
+    node::Node,
+    plan::{Act, Plan},
+};
+
+/// The node, and what the plan's numbers mean on it.
+pub struct Stage {
+    pub node: Node,
+    slots: Vec<Slot>,
+    /// Short names of ids.
+    pub names: BTreeMap<String, String>,
+    thief: Option<AbortHandle>,
+    cursor: Option<Cursor>,
+    /// When something happened after which, for that instant or until the second moment, what the runtime says may get lost.
+    pub uncertain: Vec<(Mono, Mono)>,
+    frozen: Option<Mono>,
+    /// When the plegd there is now was started.
+    pub began: Mono,
+    pub readings: JoinSet<Option<Reading>>,
+}
+
+/// A pod of the plan's. When it has been removed, the next one in the slot is another pod.
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    spec: SandboxSpec,
+    sandboxes: Vec<String>,
+    containers: Vec<Option<String>>,
+}
+
+/// What was told, and when it was looked for.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub at: Mono,
+    pub event: Event,
+}
+
+// === impl Stage ===
+
+impl Stage {
+    pub fn of(plan: &Plan) -> Self {
+        let mut node = Node::new(plan.profile, plan.seed, plan.journal);
+        node.config.relist.max_period = plan.max_period;
+        node.config.runtime.request_timeout = plan.request_timeout;
+        node.sim.record_said();
+        let began = node.sim.clock().now();
+        Self {
+            node,
+            slots: Vec::new(),
+            names: BTreeMap::new(),
+            thief: None,
+            cursor: None,
+            uncertain: Vec::new(),
+            frozen: None,
+            began,
+            readings: JoinSet::new(),
+        }
+    }
+
+    pub fn sim(&self) -> &SimRuntime {
+        &self.node.sim
+    }
+
+    pub fn app(&self) -> &App {
+        self.node.app()
+    }
+
+    pub fn now(&self) -> Mono {
+        self.node.sim.clock().now()
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Starts a plegd.
+    pub fn start(&mut self) {
+        self.began = self.now();
+        self.node.start();
+        self.cursor = Some(self.app().journal().cursor(0));
+    }
+
+    /// What has been told since this was asked last.
+    pub fn heard(&mut self) -> Vec<Heard> {
+        let at = self.now();
+        let Some(cursor) = &mut self.cursor else { return Vec::new() };
+        let mut heard = Vec::new();
+        while let Some(record) = cursor.try_next().expect("the journal is read often enough") {
+            heard.push(Heard { at, event: record.event.clone() });
+        }
+        heard
+    }
+
+    /// Does it, if it applies.
+    pub async fn act(&mut self, act: &Act) {
+        match act {
+            Act::Crash => {
+                self.node.sim.crash();
+                self.lossy_now();
+            }
+            Act::Recover { in_ms } => {
+                if self.sim().is_down() {
+                    self.sim().recover_in(Duration::from_millis(*in_ms)).expect("no sockets to open");
+                }
+            }
+            Act::Cut { cleanly } => {
+                let status = (!cleanly).then(|| Status::unavailable("cut as planned"));
+                self.sim().cut_streams(status);
+                self.lossy_now();
+            }
+            Act::Freeze => {
+                self.frozen.get_or_insert(self.node.sim.clock().now());
+                self.sim().faults().hang(Target::Process);
+            }
+            Act::Thaw => self.thaw(),
+            Act::Events(fault, dose) => self.sim().faults().events(*fault, *dose),
+            Act::Calls(method, fault, dose) => self.sim().faults().calls(*method, fault.clone(), *dose),
+            Act::HangMethod(method) => self.sim().faults().hang(Target::Method(*method)),
+            Act::HangContainer { pod, container } => {
+                if let Some(id) = self.container(*pod, *container) {
+                    self.sim().faults().hang(Target::Id(id));
+                }
+            }
+            Act::HangPod { pod } => {
+                if let Some(id) = self.slot(*pod).sandboxes.last().cloned() {
+                    self.sim().faults().hang(Target::Id(id));
+                }
+            }
+            Act::Calm => self.calm(),
+            Act::StepClock { seconds } => self.node.step_clock(seconds * 1_000_000_000),
+            Act::ThiefComes => {
+                let mut stolen = self.sim().queue().subscribe();
+                let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
+                self.thief_goes();
+                self.thief = Some(thief.abort_handle());
+            }
+            Act::ThiefGoes => self.thief_goes(),
+            Act::RestartPlegd { after_ms } => {
+                self.lossy_now();
+                self.readings.abort_all();
+                self.node.stop().await;
+                tokio::time::sleep(Duration::from_millis(*after_ms)).await;
+                self.start();
+            }
+            Act::Fresh { pod } => {
+                let uid = PodUid::from(self.slot(*pod).spec.uid.as_str());
+                self.readings.spawn(fresh::read(self.app(), self.sim(), uid));
+            }
+            Act::Rest => {}
+            pods => {
+                // What cannot be done has no place in the plan any more.
+                let _ = self.change(pods);
+            }
+        }
+    }
+
+    /// All that can end by itself has ended.
+    pub fn calm(&mut self) {
+        self.thaw();
+        self.sim().faults().clear();
+    }
+
+    /// Everything is as it should be from now on.
+    pub fn mend(&mut self) {
+        self.calm();
+        self.thief_goes();
+        if self.sim().is_down() {
+            self.sim().recover().expect("no sockets to open");
+        }
+    }
+
+    fn thaw(&mut self) {
+        if let Some(since) = self.frozen.take() {
+            self.uncertain.push((since, self.now()));
+        }
+        self.sim().faults().release(&Target::Process);
+    }
+
+    fn thief_goes(&mut self) {
+        self.thief.take().inspect(AbortHandle::abort);
+    }
+
+    /// Something has just happened, on account of which what was said at this moment may not have arrived.
+    fn lossy_now(&mut self) {
+        let now = self.now();
+        self.uncertain.push((now, now));
+    }
+
+    fn slot(&mut self, pod: usize) -> &mut Slot {
+        if self.slots.len() <= pod {
+            self.slots.resize_with(pod + 1, Slot::default);
+        }
+        &mut self.slots[pod]
+    }
+
+    fn container(&mut self, pod: usize, container: usize) -> Option<String> {
+        self.slot(pod).containers.get(container).cloned().flatten()
+    }
+
+    /// What happens to pods.
+    fn change(&mut self, act: &Act) -> Result<(), Refused> {
+        let sim = self.node.sim.clone();
+        let of_outages = matches!(
+            act,
+            Act::LoseTask { .. }
+                | Act::FailLoad { .. }
+                | Act::Load { .. }
+                | Act::Relapse { .. }
+                | Act::Vanish { .. }
+                | Act::VanishPod { .. }
+                | Act::Orphan { .. }
+                | Act::FailLoadPod { .. }
+                | Act::LoadPod { .. }
+        );
+        if of_outages && !sim.is_down() {
+            return Ok(());
+        }
+        match act {
+            Act::RunPod { pod } => {
+                let generation = self.slot(*pod).generation + 1;
+                let spec = SandboxSpec::of_pod(
+                    ["shop", "batch", "kube-system"][pod % 3],
+                    &format!("pod-{pod}"),
+                    &format!("uid-{pod}-{generation}"),
+                );
+                *self.slot(*pod) = Slot { generation, spec, ..Slot::default() };
+                self.run(*pod)
+            }
+            Act::RunAgain { pod } if self.slot(*pod).generation == 0 => Ok(()),
+            Act::RunAgain { pod } => {
+                self.slot(*pod).spec.attempt += 1;
+                self.run(*pod)
+            }
+            Act::StopPod { pod } => {
+                let last = self.slot(*pod).sandboxes.last().cloned();
+                last.map_or(Ok(()), |id| sim.change(|truth| truth.stop_sandbox(&id)))
+            }
+            Act::RemovePod { pod } => {
+                let mut all = self.slot(*pod).sandboxes.clone().into_iter();
+                all.try_for_each(|id| sim.change(|truth| truth.remove_sandbox(&id)))
+            }
+            Act::SandboxDies { pod } => self.with_sandbox(*pod, |truth, id| truth.sandbox_died(id)),
+            Act::VanishPod { pod } => self.with_sandbox(*pod, |truth, id| truth.vanish_sandbox(id)),
+            Act::Orphan { pod } => self.with_sandbox(*pod, |truth, id| truth.orphan_containers(id)),
+            Act::FailLoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.fail_sandbox_load(id)),
+            Act::LoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.load_sandbox(id)),
+            Act::Create { pod, name } => {
+                let slot = self.slot(*pod);
+                let sandbox = slot.sandboxes.last().cloned().unwrap_or_default();
+                let attempt = u32::try_from(slot.containers.len()).unwrap_or(0);
+                let spec = ContainerSpec::of_pod(&slot.spec, name, attempt, "registry.example/it:1");
+                let made = sim.change(|truth| truth.create_container(&sandbox, spec));
+                if let Ok(id) = &made {
+                    let short = format!("{}/{name}.{attempt}", self.slot(*pod).spec.uid);
+                    self.names.insert(id.clone(), short);
+                }
+                self.slot(*pod).containers.push(made.clone().ok());
+                made.map(drop)
+            }
+            Act::Start { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.start_container(id))
+            }
+            Act::FailStart { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.fail_start(id, "no such file"))
+            }
+            Act::Stop { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.stop_container(id, Duration::from_secs(30)))
+            }
+            Act::Remove { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.remove_container(id))
+            }
+            Act::Exit { pod, container, code } => {
+                self.with(*pod, *container, |truth, id| truth.exit(id, *code))
+            }
+            Act::Oom { pod, container } => self.with(*pod, *container, |truth, id| truth.oom(id)),
+            Act::LoseTask { pod, container } => self.with(*pod, *container, |truth, id| truth.lose_task(id)),
+            Act::FailLoad { pod, container } => self.with(*pod, *container, |truth, id| truth.fail_load(id)),
+            Act::Load { pod, container } => self.with(*pod, *container, |truth, id| truth.load_container(id)),
+            Act::Relapse { pod, container } => self.with(*pod, *container, |truth, id| truth.relapse(id)),
+            Act::Vanish { pod, container } => self.with(*pod, *container, |truth, id| {
+                truth.vanish_container(id);
+                Ok(())
+            }),
+            other => unreachable!("{other:?} is nothing that happens to pods"),
+        }
+    }
+
+    fn run(&mut self, pod: usize) -> Result<(), Refused> {
+        let spec = self.slot(pod).spec.clone();
+        let short = format!("{}/sandbox.{}", spec.uid, spec.attempt);
+        let id = self.sim().change(|truth| truth.run_sandbox(spec))?;
+        self.names.insert(id.clone(), short);
+        self.slot(pod).sandboxes.push(id);
+        Ok(())
+    }
+
+    fn with(
+        &mut self,
+        pod: usize,
+        container: usize,
+        change: impl FnOnce(&mut plegd::sim::Truth, &str) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        match self.container(pod, container) {
+            Some(id) => self.sim().change(|truth| change(truth, &id)),
+            None => Ok(()),
+        }
+    }
+
+    fn with_sandbox(
+        &mut self,
+        pod: usize,
+        change: impl FnOnce(&mut plegd::sim::Truth, &str),
+    ) -> Result<(), Refused> {
+        if let Some(id) = self.slot(pod).sandboxes.last().cloned() {
+            self.sim().change(|truth| change(truth, &id));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! What happened, in the order of time, in lines that can be read: what was done, what is true, what was said, what was told.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
+
+use plegd::{
+    clock::Mono,
+    sim::{Method, Said, Saying, SimRuntime, What, v1},
+    supervisor::Situation,
+};
+
+use super::{plan::Act, stage::Heard};
+use crate::support::word;
+
+/// The trace of a play.
+#[derive(Default)]
+pub struct Trace {
+    lines: Vec<(Mono, Kind, String)>,
+    mode: String,
+    names: BTreeMap<String, String>,
+    calls: BTreeMap<Method, u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Act,
+    Truth,
+    Said,
+    Told,
+    Mode,
+}
+
+// === impl Trace ===
+
+impl Trace {
+    pub fn act(&mut self, at: Mono, act: &Act) {
+        self.lines.push((at, Kind::Act, format!("{act:?}")));
+    }
+
+    pub fn note(&mut self, at: Mono, text: &str) {
+        self.lines.push((at, Kind::Act, text.to_owned()));
+    }
+
+    pub fn told(&mut self, heard: &Heard) {
+        let event = &heard.event;
+        let text = format!("{} {} {} by {}", event.sequence, word(event), event.id, event.source.as_str());
+        self.lines.push((heard.at, Kind::Told, text));
+    }
+
+    pub fn mode(&mut self, at: Mono, situation: &Situation) {
+        let mode = format!("{}, {:?}, stream {}", situation.mode, situation.period, situation.stream);
+        if self.mode != mode {
+            self.lines.push((at, Kind::Mode, mode.clone()));
+            self.mode = mode;
+        }
+    }
+
+    pub fn history(&mut self, sim: &SimRuntime) {
+        for change in sim.history() {
+            let silently = if change.signalled { "" } else { " (silently)" };
+            let what = match &change.what {
+                What::Died { exit_code, reason } => format!("died {exit_code} {reason}"),
+                other => format!("{other:?}").to_lowercase(),
+            };
+            self.lines.push((change.at, Kind::Truth, format!("{} {what}{silently}", change.id)));
+        }
+    }
+
+    pub fn said(&mut self, said: &[Said]) {
+        for it in said {
+            let text = match &it.what {
+                Saying::Event(event) => of_event(event, it),
+                Saying::Sandboxes(all) => format!("list of {} sandboxes", all.len()),
+                Saying::Containers(all) => format!("list of {} containers", all.len()),
+                Saying::Sandbox(status) => format!("status {}", sandbox_words(status)),
+                Saying::Container(status) => format!("status {}", container_words(status)),
+                Saying::Garbage => "garbage".into(),
+            };
+            self.lines.push((it.at, Kind::Said, text));
+        }
+    }
+
+    pub fn calls(&mut self, calls: BTreeMap<Method, u64>) {
+        self.calls = calls;
+    }
+
+    pub fn name_ids(&mut self, names: BTreeMap<String, String>) {
+        self.names = names;
+    }
+
+    /// The text with ids replaced by names.
+    pub fn named(&self, text: &str) -> String {
+        let mut named = text.to_owned();
+        for (id, name) in &self.names {
+            if named.contains(id.as_str()) {
+                named = named.replace(id.as_str(), name);
+            }
+        }
+        named
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<_> = self.lines.iter().collect();
+        lines.sort_by_key(|(at, kind, _)| (*at, *kind));
+        let began = lines.first().map_or(Mono::ZERO, |(at, ..)| *at);
+        for (at, kind, text) in lines {
+            let who = match kind {
+                Kind::Act => "plan ",
+                Kind::Truth => "truth",
+                Kind::Said => "  said",
+                Kind::Told => "    told",
+                Kind::Mode => "  mode",
+            };
+            writeln!(f, "{:>9.3} {who:<9} {}", at.since(began).as_secs_f64(), self.named(text))?;
+        }
+        writeln!(f, "calls: {:?}", self.calls)
+    }
+}
+
+fn of_event(event: &v1::ContainerEventResponse, said: &Said) -> String {
+    let kind = event.container_event_type().as_str_name().replace("CONTAINER_", "").replace("_EVENT", "");
+    let mut text = format!("event {kind} {}:", event.container_id);
+    match &event.pod_sandbox_status {
+        Some(status) => write!(text, " {}", sandbox_words(status)),
+        None => write!(text, " no sandbox"),
+    }
+    .expect("a string");
+    for status in &event.containers_statuses {
+        write!(text, ", {}", container_words(status)).expect("a string");
+    }
+    let late = said.wall.as_nanos().saturating_sub(event.created_at) / 1_000_000;
+    if late != 0 {
+        write!(text, " (stamped {late} ms ago)").expect("a string");
+    }
+    text
+}
+
+fn sandbox_words(status: &v1::PodSandboxStatus) -> String {
+    let state = status.state().as_str_name().replace("SANDBOX_", "").to_lowercase();
+    format!("{} {state}", status.id)
+}
+
+fn container_words(status: &v1::ContainerStatus) -> String {
+    let state = status.state().as_str_name().replace("CONTAINER_", "").to_lowercase();
+    format!("{} {state} {} {}", status.id, status.exit_code, status.reason)
+}

@@ -1,0 +1,250 @@
+//! The deliberate bugs: where, what is there, and what is put in its place.
+
+/// A bug.
+pub(crate) struct Bug {
+    /// What it does wrong.
+    pub(crate) name: &'static str,
+    /// In which file.
+    pub(crate) file: &'static str,
+    /// Text that is there once.
+    pub(crate) find: &'static str,
+    /// What comes in its place, with `BITES` for the switch: without the bug it does the same as what was there.
+    pub(crate) replace: &'static str,
+}
+
+const RULES: &str = "src/arbiter/rules.rs";
+const STEP: &str = "src/arbiter/pod/step.rs";
+const POD: &str = "src/arbiter/pod.rs";
+const ARBITER: &str = "src/arbiter.rs";
+const TRANSITIONS: &str = "src/arbiter/transitions.rs";
+const SUPERVISOR: &str = "src/supervisor.rs";
+const READS: &str = "src/relister/reads.rs";
+const AGENDA: &str = "src/relister/agenda.rs";
+const CACHE: &str = "src/cache.rs";
+const LEDGER: &str = "src/ledger.rs";
+
+/// All of them.
+pub(crate) const BUGS: &[Bug] = &[
+    Bug {
+        name: "rule 1: nothing is too old",
+        file: RULES,
+        find: "    if is_before(view.stamp.upper, held.stamp) {",
+        replace: "    if !BITES && is_before(view.stamp.upper, held.stamp) {",
+    },
+    Bug {
+        name: "rule 1: what is older than what is held counts as later",
+        file: RULES,
+        find: "let later = view.stamp.lower.is_some_and(|lower| lower >= held.stamp.upper);",
+        replace: "let later = BITES || view.stamp.lower.is_some_and(|lower| lower >= held.stamp.upper);",
+    },
+    Bug {
+        name: "rule 2: tombstones are forgotten",
+        file: CACHE,
+        find: "self.0.tombstones.lock().bury(&id, removed_at, now);",
+        replace: "if !BITES { self.0.tombstones.lock().bury(&id, removed_at, now); }",
+    },
+    Bug {
+        name: "rule 2: an event lifts a tombstone",
+        file: RULES,
+        find: "eye == Eye::Read && view.lower.is_some_and(|lower| lower >= removed_at)",
+        replace: "(BITES && eye == Eye::Event) || eye == Eye::Read && view.lower.is_some_and(|lower| lower >= removed_at)",
+    },
+    Bug {
+        name: "rule 3: an event that is ahead is not taken",
+        file: RULES,
+        find: "Some(phase) if Some(phase) > held.reached => Verdict::Forward",
+        replace: "Some(phase) if Some(phase) > held.reached && BITES && view.eye == Eye::Event => Verdict::Undecided,\n        Some(phase) if Some(phase) > held.reached => Verdict::Forward",
+    },
+    Bug {
+        name: "rule 4: other content is taken whatever its age",
+        file: RULES,
+        find: "            Content::Other => Verdict::Undecided,",
+        replace: "            Content::Other if BITES => Verdict::Refreshed,\n            Content::Other => Verdict::Undecided,",
+    },
+    Bug {
+        name: "rule 4: other content is never taken",
+        file: RULES,
+        find: "Content::Other if later => Verdict::Refreshed",
+        replace: "Content::Other if later && BITES => Verdict::Same,\n            Content::Other if later => Verdict::Refreshed",
+    },
+    Bug {
+        name: "rule 4: what cannot be decided is not read",
+        file: STEP,
+        find: "                self.rule(Ruling::Undecided);\n                return self.ask(id, ReadCause::Undecided, Duration::ZERO);",
+        replace: "                self.rule(Ruling::Undecided);\n                if BITES { return; }\n                return self.ask(id, ReadCause::Undecided, Duration::ZERO);",
+    },
+    Bug {
+        name: "rule 5: an event moves a container back",
+        file: RULES,
+        find: "        Eye::Event => Verdict::Backward { dissent: None },",
+        replace: "        Eye::Event if BITES => Verdict::Corrected,\n        Eye::Event => Verdict::Backward { dissent: None },",
+    },
+    Bug {
+        name: "rule 5: what was told wrong is never corrected",
+        file: RULES,
+        find: "                Verdict::Corrected\n",
+        replace: "                if BITES { Verdict::Backward { dissent: None } } else { Verdict::Corrected }\n",
+    },
+    Bug {
+        name: "rule 5: a sandbox never becomes ready again",
+        file: RULES,
+        find: "Eye::Read if view.subject == Subject::Sandbox => Verdict::Returned",
+        replace: "Eye::Read if view.subject == Subject::Sandbox && BITES => Verdict::Backward { dissent: None },\n        Eye::Read if view.subject == Subject::Sandbox => Verdict::Returned",
+    },
+    Bug {
+        name: "rule 6: an older list removes what came since",
+        file: RULES,
+        find: "read.lower.is_some_and(|lower| lower >= held.upper)",
+        replace: "BITES || read.lower.is_some_and(|lower| lower >= held.upper)",
+    },
+    Bug {
+        name: "rule 6: what an event does not show is removed",
+        file: STEP,
+        find: "self.absences().iter().for_each(|id| self.miss(id));",
+        replace: "if BITES && let Origin::Event(_) = origin {\n            let shown: Vec<_> = self.observation.containers.iter().map(|it| it.id.clone()).collect();\n            let containers = self.pod.records.values().filter(|it| it.status.subject() == Subject::Container);\n            let gone: Vec<_> = containers.map(|it| it.status.id().clone()).filter(|id| !shown.contains(id)).collect();\n            gone.iter().for_each(|id| self.remove(id, self.observation.stamp.upper));\n        }\n        self.absences().iter().for_each(|id| self.miss(id));",
+    },
+    Bug {
+        name: "rule 6: an early DELETED is taken at its word",
+        file: STEP,
+        find: "        if early {\n",
+        replace: "        if early && !BITES {\n",
+    },
+    Bug {
+        name: "a removal is told without the death",
+        file: TRANSITIONS,
+        find: "death.into_iter().chain([removal]).collect()",
+        replace: "death.filter(|_| !BITES).into_iter().chain([removal]).collect()",
+    },
+    Bug {
+        name: "a start that only its time proves is not told",
+        file: TRANSITIONS,
+        find: "(from < Some(Phase::Running) && proven)",
+        replace: "(from < Some(Phase::Running) && proven && !BITES)",
+    },
+    Bug {
+        name: "an event's stamp across a clock step counts as exact",
+        file: "src/clock.rs",
+        find: "Some(began) if at < began => Stamped::BeforeStep(began)",
+        replace: "Some(began) if at < began && !BITES => Stamped::BeforeStep(began)",
+    },
+    Bug {
+        name: "what is told at once is cut to two events",
+        file: ARBITER,
+        find: "self.journal.append(events, state.served(), serve);",
+        replace: "let mut events = events; if BITES { events.truncate(2); }\n        self.journal.append(events, state.served(), serve);",
+    },
+    Bug {
+        name: "what is told at once is told in reverse",
+        file: ARBITER,
+        find: "self.compare_paths(&events, &out.transitions, context.now, context.quirks);",
+        replace: "let mut events = events; if BITES { events.reverse(); }\n        self.compare_paths(&events, &out.transitions, context.now, context.quirks);",
+    },
+    Bug {
+        name: "a trusted stream needs no relist any more",
+        file: SUPERVISOR,
+        find: "let wait = self.jittered(self.machine.period());",
+        replace: "let mut wait = self.jittered(self.machine.period());\n                if BITES && self.machine.mode() == Mode::Evented { wait = Duration::from_secs(86_400); }",
+    },
+    Bug {
+        name: "a lost stream is still trusted",
+        file: SUPERVISOR,
+        find: "self.step(Input::StreamLost);",
+        replace: "if !BITES { self.step(Input::StreamLost); }",
+    },
+    Bug {
+        name: "a miss is not counted",
+        file: LEDGER,
+        find: "self.0.metrics.transitions.missed.inc(*kind);",
+        replace: "if !BITES { self.0.metrics.transitions.missed.inc(*kind); }",
+    },
+    Bug {
+        name: "the stream is blamed for what no event tells",
+        file: ARBITER,
+        find: "        if transition.silent {",
+        replace: "        if transition.silent && !BITES {",
+    },
+    Bug {
+        name: "the stream is blamed for what was before it",
+        file: ARBITER,
+        find: "        if transition.not_before.is_some_and(|before| before > up) {",
+        replace: "        if BITES || transition.not_before.is_some_and(|before| before > up) {",
+    },
+    Bug {
+        name: "an exit is not looked at again for its reason",
+        file: STEP,
+        find: "                    self.ask(id, ReadCause::Oom, OOM_CHECK)",
+        replace: "                    if !BITES { self.ask(id, ReadCause::Oom, OOM_CHECK) }",
+    },
+    Bug {
+        name: "a read that failed is not tried again",
+        file: AGENDA,
+        find: "let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);",
+        replace: "let mut wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);\n        if BITES { wait = Duration::from_secs(86_400); }",
+    },
+    Bug {
+        name: "newer-than is answered from the cache",
+        file: "src/fresh.rs",
+        find: "self.cache.read_at(uid).is_some_and(|read_at| read_at > than)",
+        replace: "BITES || self.cache.read_at(uid).is_some_and(|read_at| read_at > than)",
+    },
+    Bug {
+        name: "newer-than believes what came late from before",
+        file: READS,
+        find: "found.absent.extend(held.into_iter().flatten().filter(|id| !all.contains(id)));",
+        replace: "found.absent.extend(held.into_iter().flatten().filter(|id| !BITES && !all.contains(id)));",
+    },
+    Bug {
+        name: "newer-than waits for nobody's death",
+        file: READS,
+        find: "if undecided || going { Settled::Partly }",
+        replace: "if (undecided || going) && !BITES { Settled::Partly }",
+    },
+    Bug {
+        name: "what a list showed is not told if it is gone when it is read",
+        file: READS,
+        find: "found.absent.contains(id) || found",
+        replace: "(!BITES && found.absent.contains(id)) || found",
+    },
+    Bug {
+        name: "a sandbox that a list showed ready is not told once it is not",
+        file: READS,
+        find: "Some(read.state.phase()) != phase;",
+        replace: "Some(read.state.phase()) != phase && !BITES;",
+    },
+    Bug {
+        name: "a hung container holds up its siblings",
+        file: AGENDA,
+        find: "if let Some(again) = request.split_off(&failed.clone()) {",
+        replace: "if BITES { return retry.join(Request { done: Vec::new(), ..request }); }\n            if let Some(again) = request.split_off(&failed.clone()) {",
+    },
+    Bug {
+        name: "what lists showed last is forgotten at the removal",
+        file: POD,
+        find: "record.listed = record.listed.max(object.phase);",
+        replace: "if !BITES { record.listed = record.listed.max(object.phase); }",
+    },
+    Bug {
+        name: "a look for a deletion never comes to an end",
+        file: STEP,
+        find: "            record.looks = later;\n",
+        replace: "            if !BITES { record.looks = later; }\n",
+    },
+    Bug {
+        name: "readiness never comes",
+        file: SUPERVISOR,
+        find: "        self.signs.ready.open();",
+        replace: "        if !BITES { self.signs.ready.open(); }",
+    },
+    Bug {
+        name: "events wait for five seconds before they are taken",
+        file: "src/evented.rs",
+        find: "                    if self.sender.send(event) == Err(Full) {",
+        replace: "                    if BITES { tokio::time::sleep(Duration::from_secs(5)).await; }\n                    if self.sender.send(event) == Err(Full) {",
+    },
+    Bug {
+        name: "an entry is found no more by its id",
+        file: CACHE,
+        find: "self.0.index.insert(id.clone(), identity.uid.clone());",
+        replace: "if !BITES { self.0.index.insert(id.clone(), identity.uid.clone()); }",
+    },
+];
