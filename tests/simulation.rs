@@ -22,7 +22,7 @@
 //!
 //! | command | what it does |
 //! | --- | --- |
-//! | `cargo test --test simulation` | some hundred seeds |
+//! | `cargo test --test simulation` | two thousand seeds |
 //! | `SIMULATION_SEEDS=20000 cargo test --test simulation some -- --nocapture` | so many seeds, from `SIMULATION_FROM` on |
 //! | `SIMULATION_SEED=7 cargo test --test simulation one -- --nocapture` | one seed alone, with all that happened |
 //! | `cargo test --test teeth -- --ignored --nocapture` | deliberate bugs, and which seed catches each |
@@ -144,7 +144,7 @@ fn asked(name: &str) -> Option<u64> {
 #[test]
 fn some_seeds_are_as_they_must_be() {
     let from = asked("SIMULATION_FROM").unwrap_or(1);
-    play_seeds(from, from + asked("SIMULATION_SEEDS").unwrap_or(600));
+    play_seeds(from, from + asked("SIMULATION_SEEDS").unwrap_or(2000));
 }
 
 #[test]

@@ -82,9 +82,10 @@ impl Churn {
         (Self { client, state: Arc::default(), is_calm, is_ending }, Director { calm, ending })
     }
 
-    /// Whether the history has all that the calls have done to this id.
+    /// Whether the history has all that the calls have done to this id. Of what a call has made that returned no id it has
+    /// nothing.
     pub fn is_certain(&self, id: &str) -> bool {
-        !self.doubts().contains(id)
+        self.client.history().last_of(id).is_some() && !self.doubts().contains(id)
     }
 
     pub fn doubted(&self) -> usize {
