@@ -137,7 +137,12 @@ pub fn misses(
         })
     };
     let least = lost.iter().filter(|(change, kind)| first_by_relist(change, *kind)).count();
-    (least, lost.len())
+    // What happened before this plegd, and an event that came again made it believe of: that it is over was told to the one
+    // before.
+    let echoed = history.iter().filter(|change| change.signalled && change.at <= began);
+    let echoed = echoed.filter(|change| lives.by_id.contains_key(&change.id)).count();
+    let lost = lost.iter().filter(|(change, _)| change.at > began).count();
+    (least, lost + echoed)
 }
 
 fn kind_of(what: &What) -> Option<v1::ContainerEventType> {
