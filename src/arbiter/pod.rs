@@ -51,6 +51,8 @@ struct Record {
     /// before it can be read, from this.
     listed: BTreeSet<Phase>,
     stamp: Stamp,
+    /// As [`rules::Held::whole`].
+    whole: Option<Mono>,
     /// When the last list or read began that did not have it, if an event has made it known after that.
     unknown_at: Option<Mono>,
     dissent: Option<Dissent>,
@@ -283,8 +285,8 @@ impl Difference {
 impl Record {
     fn new(status: Status, stamp: Stamp, shown: Shown) -> Self {
         let (reached, unknown_at, dissent, gone, announced) = (None, None, None, None, None);
-        let (listed, looks) = (BTreeSet::new(), &[] as &[Duration]);
-        Self { status, reached, listed, stamp, unknown_at, dissent, gone, announced, looks, shown }
+        let (whole, listed, looks) = (stamp.lower, BTreeSet::new(), &[] as &[Duration]);
+        Self { status, reached, listed, stamp, whole, unknown_at, dissent, gone, announced, looks, shown }
     }
 
     /// A moment at which it had come no further than it is held, for certain.

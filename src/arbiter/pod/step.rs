@@ -152,7 +152,8 @@ impl<'a> Step<'a> {
         let Some(record) = self.pod.records.get(id) else { return };
         let not_before = record.not_further_at();
         let status = merge(&record.status, status, &self.observation.origin, self.observation.detail);
-        let held = Held { reached: record.reached, stamp: record.stamp, dissent: record.dissent };
+        let Record { reached, stamp, whole, dissent, .. } = *record;
+        let held = Held { reached, stamp, whole, dissent };
         let view = View {
             subject: status.subject(),
             eye: self.eye(),
@@ -221,6 +222,7 @@ impl<'a> Step<'a> {
             self.out.changed |= record.status != status && record.shown == Shown::Served;
             record.status = status;
             record.stamp = rules::advance(record.stamp, stamp);
+            record.whole = record.whole.max(stamp.lower);
             record.dissent = None;
         }
     }
@@ -238,7 +240,9 @@ impl<'a> Step<'a> {
         if record.gone.is_some_and(|gone| lower.is_some_and(|lower| lower >= gone.removed_at)) {
             record.gone = None;
         }
-        if record.shown == Shown::AsHistory && lower >= self.context.listed {
+        // A read that began before the list says nothing of whether it was still there for the list.
+        let overtaken = record.shown == Shown::AsHistory && lower < self.context.listed;
+        if record.shown == Shown::AsHistory && !overtaken {
             record.shown = Shown::Served;
             self.out.changed = true;
             // The pods that came with its story were without it. Who keeps pods by their events is to get one that has it.
@@ -249,6 +253,9 @@ impl<'a> Step<'a> {
         if let [next, later @ ..] = record.looks {
             record.looks = later;
             self.ask(id, ReadCause::Deletion, *next);
+        }
+        if overtaken {
+            self.ask(id, ReadCause::Undecided, Duration::ZERO);
         }
     }
 
