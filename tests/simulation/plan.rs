@@ -285,21 +285,21 @@ impl Plan {
     /// first is told again. Some of it under stamps that do not say that it is old.
     fn echoes(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
         let Some((pod, container)) = sketch.any_running(rng) else { return };
-        if rng.bool() {
-            self.push(Act::Events(EventFault::Stamp(Stamp::Zero), Dose::Next(rng.u32(1..4))), rng);
-        }
-        let (told, undone) = match rng.u32(..3) {
-            0 => (Act::Oom { pod, container }, None),
-            1 => (Act::SandboxDies { pod }, Some(Act::LoadPod { pod })),
+        let (told, undone) = match rng.u32(..4) {
+            0 | 1 => (Act::Oom { pod, container }, None),
+            2 => (Act::SandboxDies { pod }, Some(Act::LoadPod { pod })),
             _ => (Act::Exit { pod, container, code: 1 }, Some(Act::Relapse { pod, container })),
         };
+        if rng.u32(..4) > 0 {
+            self.push(Act::Events(EventFault::Stamp(Stamp::Zero), Dose::Next(rng.u32(1..4))), rng);
+        }
         self.push(told, rng);
         if let Some(undone) = undone {
             [Act::Crash, undone, Act::Recover { in_ms: 0 }].into_iter().for_each(|act| self.push(act, rng));
         }
         let found_out = Duration::from_millis(rng.u64(3_000..12_000));
-        self.acts.push((found_out, Act::Events(EventFault::Replay, Dose::Next(rng.u32(3..9)))));
-        for _ in 0..rng.u32(2..8) {
+        self.acts.push((found_out, Act::Events(EventFault::Replay, Dose::Next(rng.u32(16..64)))));
+        for _ in 0..rng.u32(6..20) {
             let act = sketch.next(rng);
             self.push(act, rng);
         }
