@@ -30,6 +30,10 @@ async fn sighup_puts_in_force_what_can_change_and_names_what_needs_a_restart() {
     let in_force = node.in_force().await;
     assert!(in_force.contains("\nmax_period = \"20s\"\n"), "{in_force}");
     assert!(in_force.contains("\nevents = 65536\n"), "{in_force}");
+    // The same for people.
+    let printed = node.prints_running().await;
+    assert!(printed.ends_with(&in_force), "{printed}");
+    assert!(printed.contains(&format!("\n# relist.max_period is \"20s\" by {place}.\n")), "{printed}");
 
     // Taken back before the restart: nothing waits any longer.
     node.reload("[relist]\nmax_period = \"20s\"\n", "unchanged").await;

@@ -69,6 +69,15 @@ impl Node {
         self.daemon.metric(sample).await.unwrap()
     }
 
+    /// What `plegd config running` prints.
+    pub(crate) async fn prints_running(&self) -> String {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_plegd"));
+        command.env_clear().args(["config", "running", "--socket"]).arg(self.daemon.socket());
+        let answer = command.output().await.unwrap();
+        assert!(answer.status.success(), "{answer:?}");
+        String::from_utf8(answer.stdout).unwrap()
+    }
+
     /// The configuration in force, as the daemon tells it.
     pub(crate) async fn in_force(&self) -> String {
         let client = self.daemon.client();
