@@ -19,19 +19,22 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, service::Routes};
 use tower::{Service, ServiceExt as _};
 
 use super::{
-    Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, machine,
+    Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, SocketBits, machine,
     message::Bounded,
+    standing::{Rules, Standing},
     under_way::{Full, Place, UnderWay},
 };
 use crate::{
     api::listen::Patience,
     clock::Clock,
+    config::InForce,
     metrics::{Call, Metrics, Refusal},
 };
 
@@ -44,7 +47,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// What all calls of a server have in common.
 pub(in crate::api) struct Gate {
-    pub(in crate::api) access: Access,
+    rules: Rules,
     message_bytes: usize,
     patience: Patience,
     metrics: Arc<Metrics>,
@@ -69,7 +72,7 @@ pub(in crate::api) struct Entrance {
     peer: Peer,
     key: PeerKey,
     cut: Cut,
-    rights: Rights,
+    rights: Arc<Mutex<Rights>>,
     load: Arc<watch::Sender<Load>>,
 }
 
@@ -117,18 +120,19 @@ enum Need {
 // === impl Gate ===
 
 impl Gate {
+    /// With the rules of this configuration, as it changes. `socket` is the UNIX socket's.
     pub(in crate::api) fn new(
-        access: Access,
-        config: &crate::config::Api,
+        in_force: &InForce,
+        socket: Option<SocketBits>,
         patience: Patience,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            access,
-            message_bytes: config.message_bytes.0,
+            rules: Rules::new(in_force, socket),
+            message_bytes: in_force.get().config.api.message_bytes.0,
             patience,
             metrics,
-            under_way: UnderWay::new(config.requests_per_peer),
+            under_way: UnderWay::new(in_force.live(|config| config.api.requests_per_peer)),
             connections: AtomicU64::new(0),
             told: Seldom::new(TELLING, Clock::system()),
         }
@@ -180,7 +184,7 @@ impl Gate {
             Peer::Process { .. } => format!("{key} admits {principals}"),
             Peer::Network { .. } => format!("{key} does not admit it"),
         };
-        let (watch, introspection) = (&self.access.watch, &self.access.introspection);
+        let Access { watch, introspection, .. } = &self.rules.now();
         let (rule, key) = match need {
             Need::Watch => (admitted("api.allow_watch", watch), "api.allow_watch"),
             Need::Introspection => {
@@ -243,24 +247,25 @@ impl Need {
 // === impl Entrance ===
 
 impl Entrance {
-    /// For a connection of `peer` that `cut` ends; what goes on in it can be followed.
+    /// For a connection of `peer` that `cut` ends; what goes on in it can be followed, and what becomes of its rights.
     pub(in crate::api) fn new(
         services: Routes,
         gate: Arc<Gate>,
         peer: Peer,
         cut: Cut,
-    ) -> (Self, watch::Receiver<Load>) {
+    ) -> (Self, watch::Receiver<Load>, Standing) {
         let (load, following) = watch::channel(Load::default());
-        let rights = gate.access.rights(&peer);
+        let standing = gate.rules.standing(&peer);
+        let rights = standing.rights();
         let key = peer.key(gate.connections.fetch_add(1, Ordering::Relaxed));
-        (Self { services, gate, peer, key, cut, rights, load: Arc::new(load) }, following)
+        (Self { services, gate, peer, key, cut, rights, load: Arc::new(load) }, following, standing)
     }
 
     /// A place for a call, if this peer may make it.
     fn admit(&self, path: &str, call: Call) -> Result<Place, Status> {
-        let need = Need::of(path);
-        if !need.is_met(self.rights) {
-            if !Need::Either.is_met(self.rights) {
+        let (need, rights) = (Need::of(path), *self.rights.lock());
+        if !need.is_met(rights) {
+            if !Need::Either.is_met(rights) {
                 self.load.send_modify(|load| load.unwelcome = true);
             }
             return Err(self.gate.denied(&self.peer, call, need));
