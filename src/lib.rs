@@ -35,6 +35,7 @@
 //! | [`supervisor`] | when to relist, the mode machine | decode anything |
 //! | [`metrics`] | every metric, bounded labels | know cache or journal |
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
+//! | [`systemd`] | tells the service manager that plegd serves, makes progress, ends | decide what progress is |
 //! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache, journal and watch |
 //! | [`config`] | defaults, file, environment, flags | be changed once it is given out |
 //! | [`client`] | the client of the API, for node agents: calls, and a watch that resumes by itself | know the daemon's parts |
@@ -80,5 +81,6 @@ mod schedules;
 pub mod sim;
 mod socket_path;
 pub mod supervisor;
+pub mod systemd;
 pub mod version;
 pub mod watch;

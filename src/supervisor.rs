@@ -37,6 +37,9 @@ const SHARED_CHANNEL_PERIOD: Duration = Duration::from_secs(10);
 const BACKLOG_PASSED: Duration = Duration::from_secs(3);
 /// Two relists that somebody asks for are at least so far apart.
 const REQUESTS_APART: Duration = Duration::from_millis(250);
+/// How many calls, one after the other, a relist's lists take at most: what the runtime is, and both lists, each perhaps asked
+/// for as a stream first.
+pub const CALLS_OF_A_RELIST: u32 = 5;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// How often the supervisor shows that it is alive while nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -85,6 +88,8 @@ pub struct Signs {
     pub runtime: Note,
     /// It is alive.
     pub heartbeat: Heartbeat,
+    /// No relist's lists are under way for longer than their calls may take.
+    pub relister: Heartbeat,
     /// What it knows.
     pub situation: watch::Sender<Situation>,
 }
@@ -216,6 +221,10 @@ impl Supervisor {
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
             self.signs.heartbeat.beat();
+            // Without one that is due, one is under way, and whatever becomes of it makes the next one due.
+            if self.next.is_some() {
+                self.signs.relister.beat();
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
     config::Loaded,
     cri::Link,
     model::EventType,
+    systemd::{Manager, status},
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
@@ -102,6 +103,10 @@ impl Daemon {
     pub(super) async fn run_until(mut self, over: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let manager = Manager::of_process();
+        manager.ready();
+        let (health, status) = (self.app.health().clone(), status_of(&self.app));
+        self.serving.spawn(manager.clone().follow(health, status, self.stop.clone()));
         let mut printed = None;
         tokio::select! {
             _ = interrupt.recv() => tracing::info!("SIGINT: ending."),
@@ -113,6 +118,7 @@ impl Daemon {
                 std::process::exit(70);
             }
         }
+        manager.stopping();
         self.stop.cancel();
         let parts = async {
             self.app.stop().await;
@@ -127,6 +133,13 @@ impl Daemon {
         }
         printed.unwrap_or(Ok(())).map_err(anyhow::Error::from)
     }
+}
+
+/// What the service manager is told that plegd is at.
+fn status_of(app: &App) -> impl Fn() -> String + Send + use<> {
+    let (health, situation) = (app.health().clone(), app.follow_situation());
+    let (cache, journal) = (app.cache().clone(), app.journal().clone());
+    move || status(&health.ready(), &situation.borrow(), &cache.census(), journal.extent().subscribers)
 }
 
 /// How printing has ended; never, if nothing is printed.
