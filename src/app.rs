@@ -343,7 +343,8 @@ fn spawn(
             && error.is_panic()
         {
             tracing::error!(
-                "A part of plegd has failed; it ends, and must be started again: this is a bug in plegd."
+                "A part of plegd has failed; it ends, and must be started again. This is a bug in plegd: please report it with \
+                 the log until here."
             );
             stop.cancel();
             if on_failure == OnFailure::EndProcess {

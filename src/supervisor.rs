@@ -40,6 +40,8 @@ const REQUESTS_APART: Duration = Duration::from_millis(250);
 /// How many calls, one after the other, a relist's lists take at most: what the runtime is, and both lists, each perhaps asked
 /// for as a stream first.
 pub const CALLS_OF_A_RELIST: u32 = 5;
+/// A runtime that cannot be listed for so long is not just being restarted: somebody should look.
+const HELP_AFTER: Duration = Duration::from_secs(60);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// How often the supervisor shows that it is alive while nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -133,6 +135,8 @@ pub struct Supervisor {
     backlog: Option<Instant>,
     last_began: Option<Mono>,
     failures: u32,
+    failing_since: Option<Mono>,
+    called_for_help: bool,
 }
 
 /// What a relist has come to.
@@ -176,6 +180,8 @@ impl Supervisor {
             backlog: None,
             last_began: None,
             failures: 0,
+            failing_since: None,
+            called_for_help: false,
         }
     }
 
@@ -299,6 +305,8 @@ impl Supervisor {
             self.wires.hurry.notify_one();
         }
         self.failures = 0;
+        self.failing_since = None;
+        self.called_for_help = false;
     }
 
     /// Says it once, tries again soon, and then less often.
@@ -307,13 +315,20 @@ impl Supervisor {
             if error.runtime_is_away() {
                 tracing::warn!(%error, "The runtime does not answer; waiting for it. What is served is as of the last relist.");
             } else {
-                tracing::error!(
-                    %error,
-                    "The relist failed; it is tried again. What is served is as of the last one: look at the runtime."
-                );
+                tracing::warn!(%error, "The relist failed; it is tried again. What is served is as of the last one.");
             }
             self.signs.runtime.bad(error.to_string());
             self.signs.ready.waits_for(format!("not yet complete: {error}"));
+        }
+        let now = self.wires.clock.now();
+        let since = *self.failing_since.get_or_insert(now);
+        if !self.called_for_help && now.since(since) >= HELP_AFTER {
+            self.called_for_help = true;
+            tracing::error!(
+                %error,
+                "The runtime cannot be listed, and that for a minute now: what is served is as old. Look at the runtime and its \
+                 log; `plegd check` says what it answers."
+            );
         }
         self.unidentified = true;
         let wait = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rhythm.period);

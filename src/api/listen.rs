@@ -144,6 +144,7 @@ impl Listening {
             own_uid: rustix::process::geteuid().as_raw(),
             socket: socket.as_ref().map(Socket::bits),
         };
+        access.warn_of_hidden_groups();
         let gate = Arc::new(Gate::new(access, &config, patience, metrics));
         let tls = tcp.as_ref().and_then(|tcp| tcp.tls.clone());
         let http2 = Arc::new(Http2 {

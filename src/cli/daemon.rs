@@ -114,7 +114,11 @@ impl Daemon {
             () = over => {}
             ended = ended(&mut self.printing) => printed = Some(ended),
             Some(Err(error)) = self.serving.join_next() => {
-                tracing::error!(%error, "A server has failed; plegd ends, and must be started again: this is a bug in plegd.");
+                tracing::error!(
+                    %error,
+                    "A server has failed; plegd ends, and must be started again. This is a bug in plegd: please report it with the \
+                     log until here."
+                );
                 std::process::exit(70);
             }
         }
@@ -181,7 +185,7 @@ fn print<W: io::Write + Send + 'static>(
                         tracing::warn!(
                             from = gap.from,
                             to = gap.to,
-                            "Printing is too slow; events are left out."
+                            "Printing is too slow, and events are left out: whoever reads plegd's stdout must read faster."
                         );
                     }
                     Ok(_) => {}
