@@ -227,11 +227,23 @@ impl Client {
     ///
     /// [`CriError`] if it cannot be had.
     pub async fn sandbox_status(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
+        let answer = self.read_sandbox(id).await?;
+        Ok(answer.and_then(|answer| answer.status).map(convert::sandbox_status))
+    }
+
+    async fn read_sandbox(&self, id: &ObjectId) -> Result<Option<v1::PodSandboxStatusResponse>, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false };
         let request = self.timed(request);
-        let answer =
-            self.call(Method::PodSandboxStatus, self.service.clone().pod_sandbox_status(request)).await;
-        Ok(found(answer)?.and_then(|answer| answer.status).map(convert::sandbox_status))
+        found(self.call(Method::PodSandboxStatus, self.service.clone().pod_sandbox_status(request)).await)
+    }
+
+    /// Whether the runtime says when the status of a sandbox was taken; none if it does not know the sandbox.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it cannot be had.
+    pub async fn stamps_status(&self, id: &ObjectId) -> Result<Option<bool>, CriError> {
+        Ok(self.read_sandbox(id).await?.map(|answer| answer.timestamp != 0))
     }
 
     /// Status of a container, and its labels once more for whoever has to find out its pod; none if the runtime does
