@@ -3,6 +3,7 @@
 //! itself need not run.
 
 mod binary;
+#[path = "systemd/units.rs"]
 mod units;
 
 use std::{
