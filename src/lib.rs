@@ -34,6 +34,7 @@
 //! | [`ledger`] | compares both paths: who was first, by how much, what the stream missed | change what is told |
 //! | [`supervisor`] | when to relist, the mode machine | decode anything |
 //! | [`metrics`] | every metric, bounded labels | know cache or journal |
+//! | [`traces`] | spans of relists and calls for OpenTelemetry, with the feature `otlp` | cost anything without it |
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
 //! | [`systemd`] | tells the service manager that plegd serves, makes progress, ends | decide what progress is |
 //! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache, journal and watch |
@@ -82,5 +83,6 @@ pub mod sim;
 mod socket_path;
 pub mod supervisor;
 pub mod systemd;
+pub mod traces;
 pub mod version;
 pub mod watch;

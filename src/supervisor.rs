@@ -29,6 +29,7 @@ use crate::{
     ledger::{GRACE, Ledger},
     metrics::{DisconnectReason, Label, Metrics, Outcome, RelistCause},
     relister::{Relisted, Relister},
+    traces,
 };
 
 /// The longest period where subscribers take events from each other.
@@ -243,10 +244,10 @@ impl Supervisor {
             self.wires.metrics.relists.interval.observe(began.since(last).as_secs_f64());
         }
         async move {
-            let result = async {
+            let result = traces::relist(cause.as_str(), async {
                 let runtime = if identify { Some(relister.identify().await?) } else { None };
                 Ok((runtime, relister.relist().await?))
-            };
+            });
             Progress::Listed(Listed { cause, began, result: result.await })
         }
     }

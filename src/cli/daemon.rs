@@ -17,6 +17,7 @@ use crate::{
         grpc::Grpc,
         http::{self, Served},
         listen::{Listening, raise_open_files},
+        node_name,
     },
     app::App,
     clock::Clock,
@@ -24,6 +25,7 @@ use crate::{
     cri::Link,
     model::EventType,
     systemd::{Manager, status},
+    traces::Traces,
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
@@ -45,6 +47,7 @@ pub(super) struct Daemon {
     serving: JoinSet<()>,
     printing: Option<oneshot::Receiver<io::Result<()>>>,
     stop: CancellationToken,
+    traces: Traces,
 }
 
 // === impl Daemon ===
@@ -68,6 +71,10 @@ impl Daemon {
         let listening = {
             let _there = threads.api.enter();
             Listening::bind(&config.api).await?
+        };
+        let traces = {
+            let _there = threads.api.enter();
+            Traces::begin(&node_name(&config.api))
         };
         let app = App::start_with_receiver_on(&threads.receiver, config, link, clock);
         let stop = app.stop_token();
@@ -96,7 +103,7 @@ impl Daemon {
             }
             None => None,
         };
-        Ok(Self { app, serving, printing, stop })
+        Ok(Self { app, serving, printing, stop, traces })
     }
 
     /// Runs until SIGINT, SIGTERM, until nobody reads what is printed, or until `over`.
@@ -135,6 +142,7 @@ impl Daemon {
         if tokio::time::timeout(GRACE, parts).await.is_err() {
             tracing::warn!("Some parts did not end in time; ending without them.");
         }
+        self.traces.end();
         printed.unwrap_or(Ok(())).map_err(anyhow::Error::from)
     }
 }

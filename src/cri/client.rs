@@ -25,6 +25,7 @@ use crate::{
     clock::Clock,
     metrics::{self, Metrics},
     model::{ContainerState, ContainerStatus, Method, ObjectId, SandboxState, SandboxStatus},
+    traces,
 };
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
@@ -274,9 +275,11 @@ impl Client {
     /// [`CriError`] if the stream was refused or cut before its first message.
     pub async fn events(&self) -> Result<EventStream, CriError> {
         let mut service = service(self.link.channel(Use::Stream));
+        let span = traces::call(Method::GetContainerEvents);
         let answer = service.get_container_events(v1::GetEventsRequest {}).await;
         let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
         self.metrics.cri.request(Method::GetContainerEvents, code, None);
+        span.end(code);
         match answer {
             Ok(answer) => Ok(EventStream(answer.into_inner())),
             Err(status) => Err(CriError::of(Method::GetContainerEvents, &status)),
@@ -296,6 +299,7 @@ impl Client {
         answer: impl Future<Output = Result<impl Answer<T>, Status>>,
     ) -> Result<T, CriError> {
         let began = self.clock.now();
+        let span = traces::call(method);
         let late = || Err(CriError::Deadline { method, after: self.deadline });
         let result = match tokio::time::timeout(self.deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer.message()),
@@ -305,6 +309,7 @@ impl Client {
         };
         let code = result.as_ref().err().map_or(Code::Ok, CriError::code);
         self.metrics.cri.request(method, code, Some(self.clock.now().since(began)));
+        span.end(code);
         if matches!(result, Err(CriError::Malformed { .. })) {
             self.metrics.stream.malformed.inc(metrics::Channel::Unary);
         }
