@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use binary::{Daemon, PATIENCE, Plegd};
 use plegd::{
     clock::Clock,
-    sim::{Profile, SimRuntime},
+    sim::{Profile, SimRuntime, truth::SandboxSpec},
 };
 use rustix::process::Signal;
 use tokio::{process::Command, time::timeout};
@@ -85,9 +85,22 @@ fn what_the_unit_allows_is_all_that_plegd_needs() -> Result<()> {
                     && std::os::unix::fs::chown("/tmp", None, Some(0)).is_err(),
                 "it is not confined"
             );
-            let (_folder, _serving, endpoint) = runtime()?;
+            let (sim, _serving, endpoint) = runtime()?;
             let mut daemon = Daemon::start(&endpoint).await?;
-            ensure!(daemon.head().await? == 0 && daemon.subscribers().await?.is_empty());
+            let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()?))?;
+            for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+                ensure!(status.contains(line), "{line} is not so: {status}");
+            }
+            let spec = SandboxSpec::of_pod("shop", "web", "uid-1");
+            ensure!(sim.change(|truth| truth.run_sandbox(spec)).is_ok());
+            let told = async {
+                while daemon.head().await? == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                anyhow::Ok(())
+            };
+            timeout(PATIENCE, told).await.context("nothing is told")??;
+            ensure!(daemon.subscribers().await?.is_empty());
             let [started, files] = daemon.metrics(["process_start_time_seconds", "process_open_fds"]).await?;
             ensure!(started > 1e9 && files > 0.0, "{started} {files}");
             // A socket that was left behind is replaced.
@@ -104,7 +117,7 @@ fn what_the_unit_allows_is_all_that_plegd_needs() -> Result<()> {
 
 #[tokio::test]
 async fn systemd_is_told_that_plegd_serves_what_it_is_at_that_it_lives_and_that_it_ends() -> Result<()> {
-    let (_folder, _serving, endpoint) = runtime()?;
+    let (_sim, _serving, endpoint) = runtime()?;
     let manager = Manager::listening()?;
     let (plegd, _) = manager.start(&endpoint, Some(Duration::from_millis(200)))?;
     manager.hear("READY=1").await?;
@@ -146,7 +159,7 @@ async fn plegd_has_started_where_no_runtime_is_and_says_what_it_waits_for() -> R
 
 #[tokio::test]
 async fn a_log_that_goes_to_the_journal_has_priorities_and_no_times() -> Result<()> {
-    let (_folder, _serving, endpoint) = runtime()?;
+    let (_sim, _serving, endpoint) = runtime()?;
     // The journal is known by the device and inode of what stderr is.
     for (format, journal, line) in [
         (None, true, "<6>plegd::cli::daemon: Serving the pod lifecycle API over gRPC. socket="),
@@ -194,12 +207,13 @@ fn journal_stream(file: &std::fs::File) -> Result<String> {
     Ok(format!("{}:{}", file.dev(), file.ino()))
 }
 
-/// A simulated runtime that nothing happens on, and where it is.
-fn runtime() -> Result<(tempfile::TempDir, impl Sized, String)> {
+/// A simulated runtime, what serves it, and where.
+fn runtime() -> Result<(SimRuntime, impl Sized, String)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("runtime.sock");
-    let serving = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1).serve_uds(&path)?;
-    Ok((folder, serving, path.display().to_string()))
+    let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
+    let serving = sim.serve_uds(&path)?;
+    Ok((sim, (serving, folder), path.display().to_string()))
 }
 
 async fn until_stopped(pid: u32) -> Result<()> {
