@@ -32,7 +32,7 @@ use crate::{
     metrics::{Metrics, PodState, raise_to},
     model::{ContainerState, Mode, PodUid, SandboxState},
     relister::{ReadError, Reader, Reads, Relister},
-    supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
+    supervisor::{CALLS_OF_A_RELIST, Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
 };
 
@@ -166,6 +166,8 @@ impl App {
             stream: health.note("event-stream", "not yet tried"),
             runtime: health.note("runtime", "not yet reached"),
             heartbeat: health.heartbeat("supervisor", STUCK_AFTER),
+            relister: health
+                .heartbeat("relister", STUCK_AFTER + config.runtime.request_timeout * CALLS_OF_A_RELIST),
             situation,
         };
         let spawn = |runtime: &Handle, task| spawn(&tasks, runtime, &stop, on_failure, task);
@@ -262,6 +264,11 @@ impl App {
     /// The mode, the period and the runtime.
     pub fn situation(&self) -> Situation {
         self.situation.borrow().clone()
+    }
+
+    /// The same, and what becomes of it.
+    pub fn follow_situation(&self) -> watch::Receiver<Situation> {
+        self.situation.clone()
     }
 
     /// Tells a snapshot and what changes, or only what changes: see [`crate::watch`].
@@ -362,7 +369,8 @@ fn spawn(
             && error.is_panic()
         {
             tracing::error!(
-                "A part of plegd has failed; it ends, and must be started again: this is a bug in plegd."
+                "A part of plegd has failed; it ends, and must be started again. This is a bug in plegd: please report it with \
+                 the log until here."
             );
             stop.cancel();
             if on_failure == OnFailure::EndProcess {

@@ -142,8 +142,10 @@ key::config! {
     log: Log {
         /// Level, or levels by module, as `info,plegd::relister=debug`.
         live level: Filter = Filter::info();
-        /// Text for people, or one JSON object a line for collectors.
-        restart format: LogFormat = LogFormat::Text;
+        /// text is for people, json one object a line for collectors, journald for systemd's journal: with the priority that
+        /// it shows and filters by, and without the time, which it keeps itself. auto: journald if systemd has connected
+        /// stderr to its journal, else text.
+        restart format: LogFormat = LogFormat::Auto;
     }
     /// Lifecycle events on stdout.
     print: Print {

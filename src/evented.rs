@@ -156,6 +156,7 @@ impl Receiver {
 
     async fn receive(&mut self, mut stream: EventStream, since: Mono, mut confirmed: bool) -> Ended {
         let mut heard = false;
+        let mut beaten = since;
         let mut beat = tokio::time::interval(HEARTBEAT);
         loop {
             let next = tokio::select! {
@@ -169,6 +170,11 @@ impl Receiver {
             match next {
                 Ok(Some(message)) => {
                     let (received, received_at) = self.clock.now_both();
+                    // Where one event follows on the other, the timer's turn never comes.
+                    if received.since(beaten) >= HEARTBEAT {
+                        beaten = received;
+                        self.heartbeat.beat();
+                    }
                     let event = RawEvent::new(message, received, received_at);
                     self.metrics.stream.received(event.kind(), received_at);
                     if !heard {

@@ -34,7 +34,9 @@
 //! | [`ledger`] | compares both paths: who was first, by how much, what the stream missed | change what is told |
 //! | [`supervisor`] | when to relist, the mode machine | decode anything |
 //! | [`metrics`] | every metric, bounded labels | know cache or journal |
+//! | [`traces`] | spans of relists and calls for OpenTelemetry, with the feature `otlp` | cost anything without it |
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
+//! | [`systemd`] | tells the service manager that plegd serves, makes progress, ends | decide what progress is |
 //! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache, journal and watch |
 //! | [`config`] | defaults, file, environment, flags, and which of it is in force | be changed once it is given out |
 //! | [`reload`] | reads the configuration again, and notices when to | stop anything |
@@ -82,5 +84,7 @@ mod schedules;
 pub mod sim;
 mod socket_path;
 pub mod supervisor;
+pub mod systemd;
+pub mod traces;
 pub mod version;
 pub mod watch;

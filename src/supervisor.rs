@@ -30,6 +30,7 @@ use crate::{
     ledger::{GRACE, Ledger},
     metrics::{DisconnectReason, Label, Metrics, Outcome, RelistCause},
     relister::{Relisted, Relister},
+    traces,
 };
 
 /// The longest period where subscribers take events from each other.
@@ -38,6 +39,11 @@ const SHARED_CHANNEL_PERIOD: Duration = Duration::from_secs(10);
 const BACKLOG_PASSED: Duration = Duration::from_secs(3);
 /// Two relists that somebody asks for are at least so far apart.
 const REQUESTS_APART: Duration = Duration::from_millis(250);
+/// How many calls, one after the other, a relist's lists take at most: what the runtime is, and both lists, each perhaps asked
+/// for as a stream first.
+pub const CALLS_OF_A_RELIST: u32 = 5;
+/// A runtime that cannot be listed for so long is not just being restarted: somebody should look.
+const HELP_AFTER: Duration = Duration::from_secs(60);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// How often the supervisor shows that it is alive while nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -86,6 +92,8 @@ pub struct Signs {
     pub runtime: Note,
     /// It is alive.
     pub heartbeat: Heartbeat,
+    /// No relist's lists are under way for longer than their calls may take.
+    pub relister: Heartbeat,
     /// What it knows.
     pub situation: watch::Sender<Situation>,
 }
@@ -130,6 +138,8 @@ pub struct Supervisor {
     backlog: Option<Instant>,
     last_began: Option<Mono>,
     failures: u32,
+    failing_since: Option<Mono>,
+    called_for_help: bool,
 }
 
 /// What a relist has come to.
@@ -176,6 +186,8 @@ impl Supervisor {
             backlog: None,
             last_began: None,
             failures: 0,
+            failing_since: None,
+            called_for_help: false,
         }
     }
 
@@ -222,6 +234,10 @@ impl Supervisor {
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
             self.signs.heartbeat.beat();
+            // Without one that is due, one is under way, and whatever becomes of it makes the next one due.
+            if self.next.is_some() {
+                self.signs.relister.beat();
+            }
         }
     }
 
@@ -234,10 +250,10 @@ impl Supervisor {
             self.wires.metrics.relists.interval.observe(began.since(last).as_secs_f64());
         }
         async move {
-            let result = async {
+            let result = traces::relist(cause.as_str(), async {
                 let runtime = if identify { Some(relister.identify().await?) } else { None };
                 Ok((runtime, relister.relist().await?))
-            };
+            });
             Progress::Listed(Listed { cause, began, result: result.await })
         }
     }
@@ -296,6 +312,8 @@ impl Supervisor {
             self.wires.hurry.notify_one();
         }
         self.failures = 0;
+        self.failing_since = None;
+        self.called_for_help = false;
     }
 
     /// Says it once, tries again soon, and then less often.
@@ -304,13 +322,20 @@ impl Supervisor {
             if error.runtime_is_away() {
                 tracing::warn!(%error, "The runtime does not answer; waiting for it. What is served is as of the last relist.");
             } else {
-                tracing::error!(
-                    %error,
-                    "The relist failed; it is tried again. What is served is as of the last one: look at the runtime."
-                );
+                tracing::warn!(%error, "The relist failed; it is tried again. What is served is as of the last one.");
             }
             self.signs.runtime.bad(error.to_string());
             self.signs.ready.waits_for(format!("not yet complete: {error}"));
+        }
+        let now = self.wires.clock.now();
+        let since = *self.failing_since.get_or_insert(now);
+        if !self.called_for_help && now.since(since) >= HELP_AFTER {
+            self.called_for_help = true;
+            tracing::error!(
+                %error,
+                "The runtime cannot be listed, and that for a minute now: what is served is as old. Look at the runtime and its \
+                 log; `plegd check` says what it answers."
+            );
         }
         self.unidentified = true;
         let wait = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rhythm.period);

@@ -170,6 +170,25 @@ impl Access {
         Rights { watch: admits(&self.watch), introspection: admits(&self.introspection) }
     }
 
+    /// Whether some of those that are admitted can be known by what /proc says of them alone.
+    fn looks_into_proc(&self) -> bool {
+        let open = self.socket.is_some_and(|socket| socket.mode & 0o002 != 0);
+        let by_proc =
+            |who: &Principal| matches!(who, Principal::Gid(_)) || (*who == Principal::Group && open);
+        self.socket.is_some() && self.watch.iter().chain(self.introspection.iter()).any(by_proc)
+    }
+
+    /// Says so if clients will be taken for less than they are: they would look in vain for why.
+    pub(super) fn warn_of_hidden_groups(&self) {
+        if self.looks_into_proc() && group::are_hidden() {
+            tracing::warn!(
+                "Processes of other users are hidden in /proc, so that supplementary groups of clients do not count for \
+                 api.allow_watch and api.allow_introspection; primary ones do. If they are to count, set ProtectProc=default in \
+                 the systemd unit, or mount /proc without hidepid."
+            );
+        }
+    }
+
     /// Whether `peer` is `who`. `member_of` tells its supplementary groups, as far as they are known.
     fn is(&self, peer: &Peer, who: &Principal, member_of: &dyn Fn(u32) -> bool) -> bool {
         match (who, peer) {

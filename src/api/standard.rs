@@ -35,7 +35,11 @@ pub async fn add(routes: &mut RoutesBuilder) -> Serving {
             routes.add_service(v1).add_service(v1alpha);
         }
         (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "There is no reflection: plegd's own descriptors cannot be read.");
+            tracing::error!(
+                %error,
+                "There is no gRPC reflection, since plegd's own descriptors cannot be read; all else works. This is a bug in plegd: \
+                 please report it."
+            );
         }
     }
     serving

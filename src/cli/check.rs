@@ -1,5 +1,7 @@
 //! `plegd check`: what the runtime of this node is and what to expect of it.
 
+mod events;
+
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use humantime::format_duration;
@@ -12,7 +14,6 @@ use crate::{
         Client, CriError, Endpoint, Link,
         quirks::{Quirk, Quirks},
     },
-    evented::UNCONFIRMED_AFTER,
     metrics::Metrics,
     supervisor::longest_period,
 };
@@ -58,8 +59,8 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let listing = client.list().await.map_err(|error| report.stop(&error))?;
     let (sandboxes, containers) = (listing.sandboxes.len(), listing.containers.len());
     report.line("holds", format!("{sandboxes} pod sandboxes, {containers} containers"));
-    let events = events(&client, &quirks).await;
-    report.line("events", events.text());
+    let events = events::find_out(&client, &quirks, &listing).await;
+    events.report(&mut report);
     if !config.stream.enabled {
         report.line("", "switched off in the configuration: stream.enabled = false".into());
     }
@@ -69,10 +70,8 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     for (n, quirk) in quirks.iter().enumerate() {
         report.line(if n == 0 { "quirks" } else { "" }, quirk.summary().into());
     }
-    if matches!(events, Events::EndedAtOnce) {
-        let advice = "write enable_pod_events = true under [crio.runtime] in /etc/crio/crio.conf.d/10-plegd.conf, \
-                      then restart CRI-O";
-        report.line("advice", advice.into());
+    if quirks.has(Quirk::EventsOffByDefault) {
+        events.advise(&mut report);
     }
     print!("{report}");
     Ok(())
@@ -86,53 +85,6 @@ fn expected_mode(events: bool, period: Duration, longest: Duration) -> String {
         )
     } else {
         format!("polling, a relist every {period}: what lives shorter may be missed")
-    }
-}
-
-/// Whether the runtime has events.
-enum Events {
-    Offered,
-    NotTried(&'static str),
-    Unimplemented,
-    EndedAtOnce,
-    Failed(CriError),
-}
-
-/// Asks for the stream and waits a moment for a refusal: there is no other answer before the first event.
-async fn events(client: &Client, quirks: &Quirks) -> Events {
-    if quirks.has(Quirk::SharedChannel) {
-        return Events::NotTried("a second subscriber would take events from the first");
-    }
-    if quirks.has(Quirk::DisconnectMayCrashRuntime) {
-        return Events::NotTried("this version can crash when a subscriber leaves");
-    }
-    let asked = async {
-        let mut stream = client.events().await?;
-        stream.next_exists().await
-    };
-    match tokio::time::timeout(UNCONFIRMED_AFTER, asked).await {
-        Err(_) | Ok(Ok(true)) => Events::Offered,
-        Ok(Ok(false)) => Events::EndedAtOnce,
-        Ok(Err(CriError::Unimplemented { .. })) => Events::Unimplemented,
-        Ok(Err(error)) => Events::Failed(error),
-    }
-}
-
-// === impl Events ===
-
-impl Events {
-    fn expected(&self) -> bool {
-        matches!(self, Events::Offered | Events::NotTried(_))
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Events::Offered => "offered: GetContainerEvents was accepted".into(),
-            Events::NotTried(why) => format!("expected by its version; not tried, as {why}"),
-            Events::Unimplemented => "none: GetContainerEvents is not implemented".into(),
-            Events::EndedAtOnce => "off: the runtime ends the stream at once".into(),
-            Events::Failed(error) => format!("failed: {error}"),
-        }
     }
 }
 

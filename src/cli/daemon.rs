@@ -18,6 +18,7 @@ use crate::{
         http::{self, Served},
         introspection::SetLogLevel,
         listen::{Listening, raise_open_files},
+        node_name,
     },
     app::App,
     clock::Clock,
@@ -25,6 +26,8 @@ use crate::{
     cri::Link,
     model::EventType,
     reload::{Cause, FileWatch, Reloader},
+    systemd::{Manager, status},
+    traces::Traces,
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
@@ -47,6 +50,8 @@ pub(super) struct Daemon {
     printing: Option<oneshot::Receiver<io::Result<()>>>,
     stop: CancellationToken,
     set_log_level: SetLogLevel,
+    manager: Manager,
+    traces: Traces,
 }
 
 // === impl Daemon ===
@@ -73,6 +78,10 @@ impl Daemon {
         };
         let in_force = InForce::new(loaded.clone());
         let set_log_level = log.setter();
+        let traces = {
+            let _there = threads.api.enter();
+            Traces::begin(&node_name(&config.api))
+        };
         let app = App::start_with_receiver_on(&threads.receiver, &in_force, link, clock);
         let stop = app.stop_token();
         let served = Served { metrics: app.metrics().clone(), health: app.health().clone() };
@@ -100,7 +109,8 @@ impl Daemon {
             }
             None => None,
         };
-        Ok(Self { app, serving, printing, stop, set_log_level })
+        let manager = Manager::of_process();
+        Ok(Self { app, serving, printing, stop, set_log_level, manager, traces })
     }
 
     /// From now on reads the configuration again at SIGHUP, and when its file has become another one than `file` knows.
@@ -109,7 +119,7 @@ impl Daemon {
         let (in_force, clock) = (self.app.in_force().clone(), self.app.clock().clone());
         let metrics = self.app.metrics().clone();
         let reloader = Reloader::new(inputs, in_force, self.set_log_level.clone(), metrics, clock);
-        let stop = self.stop.clone();
+        let (stop, manager) = (self.stop.clone(), self.manager.clone());
         self.serving.spawn(async move {
             loop {
                 let cause = tokio::select! {
@@ -117,6 +127,7 @@ impl Daemon {
                     _ = hangup.recv() => Cause::Signal,
                     () = file.changed() => Cause::File,
                 };
+                let _told = manager.reloading();
                 // What is about to be read is no news afterwards.
                 file.seen();
                 reloader.reload(cause);
@@ -129,6 +140,10 @@ impl Daemon {
     pub(super) async fn run_until(mut self, over: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let manager = self.manager.clone();
+        manager.ready();
+        let (health, status) = (self.app.health().clone(), status_of(&self.app));
+        self.serving.spawn(manager.clone().follow(health, status, self.stop.clone()));
         let mut printed = None;
         tokio::select! {
             _ = interrupt.recv() => tracing::info!("SIGINT: ending."),
@@ -136,10 +151,15 @@ impl Daemon {
             () = over => {}
             ended = ended(&mut self.printing) => printed = Some(ended),
             Some(Err(error)) = self.serving.join_next() => {
-                tracing::error!(%error, "A server has failed; plegd ends, and must be started again: this is a bug in plegd.");
+                tracing::error!(
+                    %error,
+                    "A server has failed; plegd ends, and must be started again. This is a bug in plegd: please report it with the \
+                     log until here."
+                );
                 std::process::exit(70);
             }
         }
+        manager.stopping();
         self.stop.cancel();
         let parts = async {
             self.app.stop().await;
@@ -152,8 +172,16 @@ impl Daemon {
         if tokio::time::timeout(GRACE, parts).await.is_err() {
             tracing::warn!("Some parts did not end in time; ending without them.");
         }
+        self.traces.end();
         printed.unwrap_or(Ok(())).map_err(anyhow::Error::from)
     }
+}
+
+/// What the service manager is told that plegd is at.
+fn status_of(app: &App) -> impl Fn() -> String + Send + use<> {
+    let (health, situation) = (app.health().clone(), app.follow_situation());
+    let (cache, journal) = (app.cache().clone(), app.journal().clone());
+    move || status(&health.ready(), &situation.borrow(), &cache.census(), journal.extent().subscribers)
 }
 
 /// How printing has ended; never, if nothing is printed.
@@ -195,7 +223,7 @@ fn print<W: io::Write + Send + 'static>(
                         tracing::warn!(
                             from = gap.from,
                             to = gap.to,
-                            "Printing is too slow; events are left out."
+                            "Printing is too slow, and events are left out: whoever reads plegd's stdout must read faster."
                         );
                     }
                     Ok(_) => {}

@@ -1,5 +1,8 @@
 //! plegd's own log: to stderr, so that stdout is for events alone.
 
+mod journal;
+mod repeats;
+
 use std::{
     io::{self, IsTerminal as _},
     sync::Arc,
@@ -8,9 +11,11 @@ use std::{
 use parking_lot::Mutex;
 use tracing_subscriber::{fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
+use self::{journal::Journal, repeats::Repeats};
 use super::print::coloured;
 use crate::{
     api::introspection::SetLogLevel,
+    clock::Clock,
     config::{Filter, Log, LogFormat},
 };
 
@@ -26,12 +31,16 @@ pub(super) struct LogControl {
 /// Sends all that is logged from now on to stderr. Later calls change nothing.
 pub(super) fn begin(log: &Log) -> LogControl {
     let (filter, handle) = reload::Layer::new(log.level.to_env_filter());
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(Repeats::new(Clock::system()));
     let lines =
         fmt::layer().with_writer(io::stderr as fn() -> _).with_ansi(coloured(io::stderr().is_terminal()));
     // It fails only where there is a log already, which is then as good.
     let _ = match log.format {
-        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Journald => registry.with(lines.event_format(Journal::new())).try_init(),
+        LogFormat::Auto if journal::is_stderr() => {
+            registry.with(lines.event_format(Journal::new())).try_init()
+        }
+        LogFormat::Auto | LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     let reload: Reload =

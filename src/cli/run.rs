@@ -55,7 +55,7 @@ pub struct Args {
     /// Level of the log on stderr, for all or by module: info,plegd::relister=debug [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Format of the log: text or json [default: text]
+    /// Format of the log: auto, text, json or journald [default: auto]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }

@@ -246,7 +246,7 @@ fn malformed_values_say_what_is_allowed() {
         ),
         (
             "log.format = \"jsno\"",
-            "log.format = \"jsno\": there is no such choice; did you mean \"json\". Allowed: text or json.".into(),
+            "log.format = \"jsno\": there is no such choice; did you mean \"json\". Allowed: auto, text, json or journald.".into(),
         ),
         (
             "print.types = [\"died\", 3]",
@@ -490,7 +490,7 @@ api.reads_per_second = 20 # a whole number, from 1 to 1000
 api.node_name = "" # text
 http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
 log.level = "info" # off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug"
-log.format = "text" # text or json
+log.format = "auto" # auto, text, json or journald
 print.format = "none" # none, table or json
 print.types = "started,died,removed" # started, died, removed, changed and sync, with commas between them, or all"#
     );

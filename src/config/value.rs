@@ -67,11 +67,15 @@ macro_rules! choice {
 
 choice! {
     /// How the log is written.
-    LogFormat, "text or json" {
+    LogFormat, "auto, text, json or journald" {
+        /// As suits what stderr is.
+        Auto = "auto",
         /// For people.
         Text = "text",
         /// One JSON object a line.
         Json = "json",
+        /// With priorities, for systemd's journal.
+        Journald = "journald",
     }
 }
 

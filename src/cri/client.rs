@@ -26,6 +26,7 @@ use crate::{
     config::Live,
     metrics::{self, Metrics},
     model::{ContainerState, ContainerStatus, Method, ObjectId, SandboxState, SandboxStatus},
+    traces,
 };
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
@@ -229,11 +230,23 @@ impl Client {
     ///
     /// [`CriError`] if it cannot be had.
     pub async fn sandbox_status(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
+        let answer = self.read_sandbox(id).await?;
+        Ok(answer.and_then(|answer| answer.status).map(convert::sandbox_status))
+    }
+
+    async fn read_sandbox(&self, id: &ObjectId) -> Result<Option<v1::PodSandboxStatusResponse>, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false };
         let request = self.timed(request);
-        let answer =
-            self.call(Method::PodSandboxStatus, self.service.clone().pod_sandbox_status(request)).await;
-        Ok(found(answer)?.and_then(|answer| answer.status).map(convert::sandbox_status))
+        found(self.call(Method::PodSandboxStatus, self.service.clone().pod_sandbox_status(request)).await)
+    }
+
+    /// Whether the runtime says when the status of a sandbox was taken; none if it does not know the sandbox.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it cannot be had.
+    pub async fn stamps_status(&self, id: &ObjectId) -> Result<Option<bool>, CriError> {
+        Ok(self.read_sandbox(id).await?.map(|answer| answer.timestamp != 0))
     }
 
     /// Status of a container, and its labels once more for whoever has to find out its pod; none if the runtime does
@@ -264,9 +277,11 @@ impl Client {
     /// [`CriError`] if the stream was refused or cut before its first message.
     pub async fn events(&self) -> Result<EventStream, CriError> {
         let mut service = service(self.link.channel(Use::Stream));
+        let span = traces::call(Method::GetContainerEvents);
         let answer = service.get_container_events(v1::GetEventsRequest {}).await;
         let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
         self.metrics.cri.request(Method::GetContainerEvents, code, None);
+        span.end(code);
         match answer {
             Ok(answer) => Ok(EventStream(answer.into_inner())),
             Err(status) => Err(CriError::of(Method::GetContainerEvents, &status)),
@@ -286,6 +301,7 @@ impl Client {
         answer: impl Future<Output = Result<impl Answer<T>, Status>>,
     ) -> Result<T, CriError> {
         let (began, deadline) = (self.clock.now(), self.deadline.get());
+        let span = traces::call(method);
         let late = || Err(CriError::Deadline { method, after: deadline });
         let result = match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer.message()),
@@ -295,6 +311,7 @@ impl Client {
         };
         let code = result.as_ref().err().map_or(Code::Ok, CriError::code);
         self.metrics.cri.request(method, code, Some(self.clock.now().since(began)));
+        span.end(code);
         if matches!(result, Err(CriError::Malformed { .. })) {
             self.metrics.stream.malformed.inc(metrics::Channel::Unary);
         }

@@ -21,6 +21,12 @@ pub(super) fn supplementary(pid: i32, uid: u32) -> Vec<u32> {
     fs::read_to_string(format!("/proc/{pid}/status")).map(|status| groups(&status, uid)).unwrap_or_default()
 }
 
+/// Whether other users' processes cannot be looked at, as under `ProtectProc=invisible` or `hidepid`.
+pub(super) fn are_hidden() -> bool {
+    // The first process of a process namespace is there always, and is another's unless all are plegd's.
+    !Path::new("/proc/1/status").exists()
+}
+
 fn groups(status: &str, uid: u32) -> Vec<u32> {
     let numbers = |field: &str| -> Vec<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(field));

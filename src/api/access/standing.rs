@@ -39,7 +39,9 @@ impl Rules {
             watch: api.allow_watch.clone(),
             introspection: api.allow_introspection.clone(),
         });
-        Self { admitted, own_uid: rustix::process::geteuid().as_raw(), socket }
+        let rules = Self { admitted, own_uid: rustix::process::geteuid().as_raw(), socket };
+        rules.now().warn_of_hidden_groups();
+        rules
     }
 
     /// As they are now.

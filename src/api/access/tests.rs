@@ -129,3 +129,20 @@ fn requests_are_counted_by_what_is_nearest_to_one_program() {
     assert_eq!(process(1, 2).key(1), process(1, 2).key(1));
     assert_ne!(process(1, 2).key(1), process(1, 2).key(2));
 }
+
+#[test]
+fn only_what_proc_alone_tells_is_missed_where_it_is_hidden() {
+    let looks = |principals: &str, mode| {
+        let access = Access {
+            watch: Principals::parse(principals).unwrap(),
+            introspection: Principals::of([Principal::Root]),
+            own_uid: OWN_UID,
+            socket: Some(SocketBits { gid: SOCKET_GID, mode }),
+        };
+        access.looks_into_proc()
+    };
+    assert!(looks("gid:7", 0o660) && looks("root,group", 0o666));
+    assert!(!looks("root,group,uid:7,loopback,tls,any", 0o660));
+    // Those of this process namespace are not hidden where tests run as root.
+    assert!(!super::group::are_hidden() || rustix::process::geteuid().as_raw() != 0);
+}

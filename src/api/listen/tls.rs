@@ -103,7 +103,11 @@ impl Tls {
                 tracing::info!(certificate = %self.files.certificate.display(), "The TLS certificates were read anew.");
             }
             Err(error) => {
-                tracing::error!(%error, "The TLS certificates have changed and cannot be used; the old ones stay in force.");
+                tracing::error!(
+                    %error,
+                    "The TLS certificates have changed and cannot be used; the old ones stay in force. Correct the files: they are \
+                     then read again by themselves."
+                );
             }
         }
     }

@@ -204,8 +204,12 @@ async fn lock(socket: &Path) -> Result<File, ListenError> {
     }
 }
 
-/// Gives the file that this is a descriptor of to a group.
+/// Gives the file that this is a descriptor of to a group, unless it has it: where plegd is locked up, even asking for what
+/// there is already is forbidden.
 fn give(file: &File, gid: u32) -> io::Result<()> {
+    if file.metadata()?.gid() == gid {
+        return Ok(());
+    }
     chownat(file, "", None, Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)?;
     Ok(())
 }

@@ -249,12 +249,15 @@ impl Search {
             }
             key.extend([maybe(world.bench.graves.get(id).copied()), maybe(world.asked.get(id).copied())]);
             let Some(record) = world.bench.pod.records.get(id) else { continue };
-            let Record { status, reached, listed, stamp, dissent, gone, announced, looks, shown } = record;
+            #[rustfmt::skip]
+            let Record { status, reached, listed, stamp, whole, unknown_at, dissent, gone, announced, looks, shown } = record;
             key.extend([
                 maybe(stamp.lower),
                 at(stamp.upper),
                 phase(*reached),
-                phase(*listed),
+                listed.iter().fold(0, |bits, phase| bits | 1 << *phase as u64),
+                maybe(*whole),
+                maybe(*unknown_at),
                 *shown as u64,
                 self.number(status),
             ]);

@@ -1,0 +1,109 @@
+//! Whether a runtime sends events, found out without harm to it, and what to write where if it must be told to.
+
+use super::Report;
+use crate::{
+    cri::{
+        Client, CriError, Listing,
+        quirks::{Quirk, Quirks},
+    },
+    evented::UNCONFIRMED_AFTER,
+};
+
+/// Whether the runtime has events.
+pub(super) enum Events {
+    Offered,
+    NotTried(&'static str),
+    /// They are switched on, as something shows that is harmless to look at; why they were not tried.
+    On(&'static str),
+    Unimplemented,
+    /// They are switched off, and this shows it.
+    Off(&'static str),
+    /// They may be switched off, and are not tried.
+    MaybeOff(&'static str),
+    Failed(CriError),
+}
+
+/// Asks for the stream and waits a moment for a refusal: there is no other answer before the first event. Where asking could
+/// do harm, looks for what else gives it away.
+pub(super) async fn find_out(client: &Client, quirks: &Quirks, listing: &Listing) -> Events {
+    let harm = if quirks.has(Quirk::SharedChannel) {
+        Some("a second subscriber would take events from the first")
+    } else if quirks.has(Quirk::DisconnectMayCrashRuntime) {
+        Some("this version can crash when a subscriber leaves")
+    } else {
+        None
+    };
+    match harm {
+        Some(why) if quirks.has(Quirk::EventsOffByDefault) => by_status(client, listing, why).await,
+        Some(why) => Events::NotTried(why),
+        None => by_trying(client).await,
+    }
+}
+
+async fn by_trying(client: &Client) -> Events {
+    let asked = async {
+        let mut stream = client.events().await?;
+        stream.next_exists().await
+    };
+    match tokio::time::timeout(UNCONFIRMED_AFTER, asked).await {
+        Err(_) | Ok(Ok(true)) => Events::Offered,
+        Ok(Ok(false)) => Events::Off("the runtime ends the stream at once"),
+        Ok(Err(CriError::Unimplemented { .. })) => Events::Unimplemented,
+        Ok(Err(error)) => Events::Failed(error),
+    }
+}
+
+/// CRI-O stamps the status of a sandbox if, and only if, it sends events.
+async fn by_status(client: &Client, listing: &Listing, why: &'static str) -> Events {
+    for sandbox in &listing.sandboxes {
+        match client.stamps_status(&sandbox.id.as_str().into()).await {
+            Ok(Some(true)) => return Events::On(why),
+            Ok(Some(false)) => return Events::Off("the statuses of sandboxes have no time stamp"),
+            // One that is gone meanwhile says nothing.
+            Ok(None) => {}
+            Err(error) => return Events::Failed(error),
+        }
+    }
+    Events::MaybeOff(why)
+}
+
+// === impl Events ===
+
+impl Events {
+    pub(super) fn expected(&self) -> bool {
+        matches!(self, Events::Offered | Events::NotTried(_) | Events::On(_))
+    }
+
+    pub(super) fn report(&self, report: &mut Report) {
+        let text = match self {
+            Events::Offered => "offered: GetContainerEvents was accepted".into(),
+            Events::NotTried(why) => format!("expected by its version; not tried, as {why}"),
+            Events::On(why) => {
+                format!("on: the statuses of sandboxes have a time stamp; not tried, as {why}")
+            }
+            Events::Unimplemented => "none: GetContainerEvents is not implemented".into(),
+            Events::Off(sign) => format!("off: {sign}"),
+            Events::MaybeOff(why) => {
+                format!(
+                    "not known before there is a pod: off unless it was told to send them; not tried, as {why}"
+                )
+            }
+            Events::Failed(error) => format!("failed: {error}"),
+        };
+        report.line("events", text);
+    }
+
+    /// What to do for events, if that is in the operator's hands.
+    pub(super) fn advise(&self, report: &mut Report) {
+        match self {
+            Events::Off(_) => report.line("advice", "have CRI-O send events. Write these lines".into()),
+            Events::MaybeOff(_) => {
+                report.line("advice", "unless it was done, have CRI-O send events. Write these lines".into());
+            }
+            _ => return,
+        }
+        report.line("", "  [crio.runtime]".into());
+        report.line("", "  enable_pod_events = true".into());
+        report.line("", "to /etc/crio/crio.conf.d/10-plegd.conf, then: systemctl restart crio".into());
+    }
+}

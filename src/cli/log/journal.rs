@@ -1,0 +1,106 @@
+//! Lines for systemd's journal: with their priority, and without what it keeps itself.
+//!
+//! They go to stderr like all others, each with its priority before it, as sd-daemon(3) has it. Not over the journal's own
+//! socket: there what is said besides the message, such as the error, does not show unless it is asked for, and lines
+//! come out of order with what else is written to stderr, such as a panic. For programs there is JSON.
+
+use std::{env, fmt, io};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, Full, Writer, format},
+    },
+    registry::LookupSpan,
+};
+
+/// The format.
+pub(super) struct Journal(Format<Full, ()>);
+
+/// Whether stderr is a way to the journal.
+pub(super) fn is_stderr() -> bool {
+    let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
+    // The variable is inherited by whoever is started from a service, too, whose stderr may be another.
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
+}
+
+fn priority(level: &Level) -> u8 {
+    // As syslog(3) counts.
+    match *level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+// === impl Journal ===
+
+impl Journal {
+    pub(super) fn new() -> Self {
+        Self(format().without_time().with_level(false).with_ansi(false))
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut text = String::new();
+        self.0.format_event(context, Writer::new(&mut text), event)?;
+        let priority = priority(event.metadata().level());
+        // Each line is an entry of its own to the journal.
+        text.lines().try_for_each(|line| writeln!(writer, "<{priority}>{line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_line_has_its_priority_and_says_all() {
+        let written = Written::default();
+        let to = written.clone();
+        let lines =
+            tracing_subscriber::fmt::layer().event_format(Journal::new()).with_writer(move || to.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::error!(target: "room", error = "refused", "It failed.");
+            tracing::warn!(target: "room", "Two\nlines.");
+            tracing::info!(target: "room", pods = 3, "Listed.");
+            tracing::debug!(target: "room", "Seen.");
+        });
+        let written = String::from_utf8(written.0.lock().clone()).unwrap();
+        assert_eq!(
+            written,
+            "<3>room: It failed. error=\"refused\"\n<4>room: Two\n<4>lines.\n<6>room: Listed. pods=3\n<7>room: Seen.\n"
+        );
+    }
+}

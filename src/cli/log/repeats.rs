@@ -1,0 +1,313 @@
+//! Warnings and errors that are as good as the same: told once, then counted, and the count told every minute.
+//!
+//! Two are the same if they come from the same place in the source and say the same but for numbers. Whoever debugs wants
+//! to see everything, so what is less than a warning is let through always.
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tracing::{
+    Event, Level, Subscriber,
+    callsite::Identifier,
+    field::{Field, Visit},
+};
+use tracing_subscriber::layer::{Context, Layer};
+
+use crate::clock::{Clock, Mono};
+
+/// Over which repeats are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// How many different ones are remembered. Past it, what is new is let through uncounted.
+const REMEMBERED: usize = 256;
+
+/// Lets through the first of its like.
+pub(super) struct Repeats {
+    clock: Clock,
+    counts: Arc<Mutex<Counts>>,
+    /// Wakes the thread that tells the counts.
+    counting: mpsc::Sender<()>,
+}
+
+/// What was told, and how often since then.
+#[derive(Default)]
+struct Counts(HashMap<Said, Seen>);
+
+/// What makes one the same as another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Said {
+    callsite: Identifier,
+    words: String,
+}
+
+struct Seen {
+    level: Level,
+    message: String,
+    /// Since when it is counted.
+    since: Mono,
+    more: u64,
+}
+
+/// So many more of the same.
+#[derive(Debug, PartialEq, Eq)]
+struct More {
+    level: Level,
+    message: String,
+    words: String,
+    more: u64,
+}
+
+/// The words of an event.
+#[derive(Default)]
+struct Words {
+    message: String,
+    fields: String,
+}
+
+// === impl Repeats ===
+
+impl Repeats {
+    /// Counts, and tells the counts from a thread of its own.
+    pub(super) fn new(clock: Clock) -> Self {
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        let (counting, counted) = mpsc::channel();
+        let (of, time) = (counts.clone(), clock.clone());
+        // Without such a thread counts are not told, and all else goes on.
+        let _ = thread::Builder::new().name("plegd-log".into()).spawn(move || tell(&of, &time, &counted));
+        Self { clock, counts, counting }
+    }
+
+    fn lets_through(&self, event: &Event<'_>) -> bool {
+        let told = event.metadata();
+        if *told.level() > Level::WARN || told.target() == module_path!() {
+            return true;
+        }
+        let mut words = Words::default();
+        event.record(&mut words);
+        let said = Said { callsite: told.callsite(), words: words.fields };
+        let mut counts = self.counts.lock();
+        let first = counts.count(said, *told.level(), words.message, self.clock.now());
+        drop(counts);
+        if !first {
+            // It ends only with the process.
+            let _ = self.counting.send(());
+        }
+        first
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Repeats {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        self.lets_through(event)
+    }
+}
+
+/// Tells the counts when they are due, for as long as somebody counts.
+fn tell(counts: &Mutex<Counts>, clock: &Clock, counting: &mpsc::Receiver<()>) {
+    loop {
+        let (due, next) = {
+            let mut counts = counts.lock();
+            let now = clock.now();
+            (counts.due(now), counts.next_due(now))
+        };
+        for More { level, message, words, more } in due {
+            if level == Level::ERROR {
+                tracing::error!(like = words, "{more} more like it in the last minute: {message}");
+            } else {
+                tracing::warn!(like = words, "{more} more like it in the last minute: {message}");
+            }
+        }
+        let gone = match next {
+            Some(wait) => counting.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Disconnected),
+            None => counting.recv().is_err(),
+        };
+        if gone {
+            return;
+        }
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// Whether it is to be told, being the first of its like for a while; else it is counted.
+    fn count(&mut self, said: Said, level: Level, message: String, now: Mono) -> bool {
+        self.0.retain(|_, seen| seen.more > 0 || now.since(seen.since) < WINDOW);
+        if let Some(seen) = self.0.get_mut(&said) {
+            seen.more += 1;
+            return false;
+        }
+        if self.0.len() < REMEMBERED {
+            self.0.insert(said, Seen { level, message, since: now, more: 0 });
+        }
+        true
+    }
+
+    /// The counts of a whole minute. Counting goes on.
+    fn due(&mut self, now: Mono) -> Vec<More> {
+        let mut due = Vec::new();
+        for (said, seen) in &mut self.0 {
+            if seen.more > 0 && now.since(seen.since) >= WINDOW {
+                let (message, words) = (seen.message.clone(), said.words.clone());
+                due.push(More { level: seen.level, message, words, more: std::mem::take(&mut seen.more) });
+                seen.since = now;
+            }
+        }
+        due
+    }
+
+    /// How long it is until some are due.
+    fn next_due(&self, now: Mono) -> Option<Duration> {
+        let counted = self.0.values().filter(|seen| seen.more > 0);
+        counted.map(|seen| WINDOW.saturating_sub(now.since(seen.since))).min()
+    }
+}
+
+// === impl Words ===
+
+impl Words {
+    fn add(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            let space = if self.fields.is_empty() { "" } else { " " };
+            let _ = write!(self.fields, "{space}{}={value:?}", field.name());
+        }
+    }
+}
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, value);
+    }
+
+    fn record_i64(&mut self, _: &Field, _: i64) {}
+
+    fn record_u64(&mut self, _: &Field, _: u64) {}
+
+    fn record_f64(&mut self, _: &Field, _: f64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::clock::Wall;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of what is logged meanwhile.
+    fn written(log: impl FnOnce()) -> Vec<String> {
+        let written = Written::default();
+        let to = written.clone();
+        let clock = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0;
+        let lines = tracing_subscriber::fmt::layer()
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .with_writer(move || to.clone());
+        let stack = tracing_subscriber::registry().with(Repeats::new(clock)).with(lines);
+        tracing::subscriber::with_default(stack, log);
+        let written = written.0.lock().clone();
+        String::from_utf8(written).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn fail(error: &str, attempt: u32) {
+        tracing::warn!(error, attempt, "It failed.");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_is_told_once_and_what_says_something_else_is_told() {
+        let written = written(|| {
+            for attempt in 1..100 {
+                fail("refused", attempt);
+                fail("reset", attempt);
+                tracing::info!(attempt, "Trying.");
+            }
+            tracing::error!(error = "refused", "It failed.");
+        });
+        let of = |line: &str| written.iter().filter(|written| written.as_str() == line).count();
+        assert_eq!(of("WARN It failed. error=\"refused\" attempt=1"), 1);
+        assert_eq!(of("WARN It failed. error=\"reset\" attempt=1"), 1);
+        assert_eq!(of("ERROR It failed. error=\"refused\""), 1);
+        assert_eq!(written.len(), 3 + 99, "{written:?}");
+    }
+
+    fn counts() -> (Counts, Clock, impl Fn(&str) -> Said) {
+        let clock = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0;
+        let callsite = {
+            let mut found = None;
+            tracing::subscriber::with_default(tracing_subscriber::registry(), || {
+                let span = tracing::info_span!("here");
+                found = span.metadata().map(tracing::Metadata::callsite);
+            });
+            found.unwrap()
+        };
+        let said = move |words: &str| Said { callsite: callsite.clone(), words: words.into() };
+        (Counts::default(), clock, said)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_count_is_told_each_minute_for_as_long_as_it_goes_on() {
+        let (mut counts, clock, said) = counts();
+        let count = |counts: &mut Counts| {
+            counts.count(said("error=refused"), Level::WARN, "It failed.".into(), clock.now())
+        };
+        assert!(count(&mut counts));
+        assert_eq!(counts.next_due(clock.now()), None, "nothing is counted yet");
+        for _ in 0..12 {
+            assert!(!count(&mut counts));
+        }
+        assert_eq!(counts.next_due(clock.now()), Some(WINDOW));
+        tokio::time::advance(WINDOW - Duration::from_millis(1)).await;
+        assert!(counts.due(clock.now()).is_empty());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let more = |more| More {
+            level: Level::WARN,
+            message: "It failed.".into(),
+            words: "error=refused".into(),
+            more,
+        };
+        assert_eq!(counts.due(clock.now()), [more(12)]);
+        // It goes on, and is still not told one by one.
+        assert!(!count(&mut counts));
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(counts.due(clock.now()), [more(1)]);
+        // A minute without one, and the next is news.
+        tokio::time::advance(WINDOW).await;
+        assert!(counts.due(clock.now()).is_empty());
+        assert!(count(&mut counts));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_remembered_is_told() {
+        let (mut counts, clock, said) = counts();
+        for number in 0..2 * REMEMBERED {
+            let new = said(&format!("error={number}"));
+            assert!(counts.count(new, Level::WARN, String::new(), clock.now()));
+        }
+        assert_eq!(counts.0.len(), REMEMBERED);
+        let last = said(&format!("error={}", 2 * REMEMBERED - 1));
+        assert!(counts.count(last, Level::WARN, String::new(), clock.now()));
+    }
+}

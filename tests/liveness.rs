@@ -1,0 +1,89 @@
+//! Alive means that plegd's own parts make progress, each of which shows it by itself. Whatever the runtime does, it does not
+//! count: no restart of plegd mends a runtime.
+
+mod support;
+
+use std::{os::unix::net::UnixDatagram, time::Duration};
+
+use plegd::{
+    app::App,
+    config::{Config, InForce},
+    health::Report,
+    sim::{Method, Profile, SimRuntime, Target},
+    systemd::Manager,
+};
+use support::{World, link};
+
+const PARTS: [&str; 3] = ["receiver", "relister", "supervisor"];
+
+fn parts(report: &Report) -> Vec<&'static str> {
+    let mut parts: Vec<_> = report.checks.iter().map(|check| check.name).collect();
+    parts.sort_unstable();
+    parts
+}
+
+/// That it is alive for an hour, whenever one looks.
+async fn lives(world: &mut World, when: &str) {
+    for _ in 0..360 {
+        world.pass(Duration::from_secs(10)).await;
+        let live = world.app.health().live();
+        assert!(live.ok, "{when}: {live:?}");
+        assert_eq!(parts(&live), PARTS, "{when}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_hangs_refuses_or_is_away_leaves_plegd_alive() {
+    let mut world = World::after(
+        Profile::CONTAINERD_2_4,
+        1,
+        // The longest that calls may take and that plegd may rest.
+        |config| {
+            config.runtime.request_timeout = Duration::from_secs(300);
+            config.relist.max_period = Duration::from_secs(3600);
+        },
+        |_| (),
+    )
+    .await;
+    lives(&mut world, "at rest").await;
+    for method in [Method::Version, Method::StreamPodSandboxes, Method::StreamContainers] {
+        world.sim.faults().hang(Target::Method(method));
+    }
+    world.sim.cut_streams(None);
+    lives(&mut world, "hanging").await;
+    world.sim.faults().clear();
+    world.sim.crash();
+    lives(&mut world, "away").await;
+    world.sim.recover().unwrap();
+    lives(&mut world, "back").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_hangs_is_noticed_and_the_watchdog_starves() {
+    // Its thread never gets to it.
+    let stuck = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let clock = plegd::clock::Clock::simulated(support::NOON).0;
+    let sim = SimRuntime::new(Profile::CONTAINERD_2_1, clock.clone(), 1);
+    let in_force = InForce::of_program(Config::default());
+    let app = App::start_with_receiver_on(stuck.handle(), &in_force, link(&sim), clock);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let fed = || std::iter::from_fn(|| socket.recv(&mut [0; 512]).ok()).count();
+    let manager = Manager::at(path.as_os_str(), Some(Duration::from_secs(30))).unwrap();
+    tokio::spawn(manager.follow(app.health().clone(), String::new, app.stop_token()));
+
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(fed() >= 4 && app.health().live().ok);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fed();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(fed(), 0, "a receiver that hangs is fed for");
+    let live = app.health().live();
+    let stuck_parts: Vec<_> = live.checks.iter().filter(|check| !check.ok).map(|check| check.name).collect();
+    assert_eq!(stuck_parts, ["receiver"], "{live:?}");
+    drop(app);
+    stuck.shutdown_background();
+}

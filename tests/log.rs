@@ -1,0 +1,109 @@
+//! What the log calls for: a warning is worth knowing, an error is for somebody to look at, and says what to do.
+
+mod support;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use plegd::sim::{CallFault, Dose, Method, Profile};
+use support::World;
+use tonic::Code;
+use tracing_subscriber::fmt::MakeWriter;
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Written {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Written {
+    /// The lines of this level since the last time.
+    fn take(&self, level: &str) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.0.lock().expect("no panic"));
+        let text = String::from_utf8(bytes).expect("text");
+        text.lines().filter(|line| line.contains(level)).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_restarts_is_a_warning_and_one_that_stays_away_is_for_somebody_to_look_at() {
+    let written = Written::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    world.until_evented().await;
+    for _ in 0..3 {
+        world.sim.crash();
+        world.pass(Duration::from_secs(30)).await;
+        world.sim.recover().unwrap();
+        world.pass(Duration::from_secs(30)).await;
+    }
+    assert_eq!(written.take("ERROR"), [""; 0]);
+    // One that fails otherwise is not called for at once, either.
+    world.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Internal), Dose::Next(3));
+    world.pass(Duration::from_secs(90)).await;
+    let failed = written.take("");
+    assert!(
+        failed.iter().any(|line| line.contains("WARN") && line.contains("The relist failed")),
+        "{failed:?}"
+    );
+    assert!(!failed.iter().any(|line| line.contains("ERROR")), "{failed:?}");
+
+    world.sim.crash();
+    world.pass(Duration::from_secs(3600)).await;
+    let errors = written.take("ERROR");
+    assert!(errors.len() == 1 && errors[0].contains("`plegd check`"), "{errors:?}");
+    world.sim.recover().unwrap();
+    world.pass(Duration::from_secs(30)).await;
+    world.sim.crash();
+    world.pass(Duration::from_secs(90)).await;
+    assert_eq!(written.take("ERROR").len(), 1, "another outage");
+}
+
+#[test]
+fn every_error_says_what_to_do() {
+    const DEEDS: [&str; 4] = ["please report it", "Look at", "Correct", "and start plegd again"];
+    let mut errors = 0;
+    for file in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let text = fs::read_to_string(&file).unwrap();
+        // Tests log what they like.
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for error in text.split("tracing::error!(").skip(1) {
+            let error = error.split(");\n").next().unwrap_or_default();
+            let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+            // The count of others, which say so themselves.
+            if error.contains("more like it in the last minute") {
+                continue;
+            }
+            errors += 1;
+            assert!(DEEDS.iter().any(|deed| error.contains(deed)), "{}: {error}", file.display());
+        }
+    }
+    assert!(errors >= 5, "the errors are not found any more: {errors}");
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let deeper = folders.iter().flat_map(|folder| sources(folder));
+    deeper.chain(files.into_iter().filter(|file| file.extension().is_some_and(|it| it == "rs"))).collect()
+}
