@@ -4,12 +4,15 @@
 
 mod fleet;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+};
 
 use fleet::{
     dashboard,
     families::{self, Families},
-    promql, reference,
+    manifests, promql, reference,
     rules::{self, Rule},
 };
 use plegd::config::{Config, Inputs, load};
@@ -162,4 +165,102 @@ fn every_alert_says_what_to_do_and_is_tried() {
     }
     let told: BTreeSet<String> = anchors.into_iter().filter(|anchor| anchor.starts_with("plegd")).collect();
     assert_eq!(told, names, "the runbook has a section for each alert, and for no other");
+}
+
+#[test]
+fn copies_say_what_they_are_copies_of() {
+    fleet::assert_held(manifests::PROMETHEUS_RULE, &manifests::prometheus_rule());
+    for (copy, original) in manifests::copies() {
+        fleet::assert_held(copy, &original);
+    }
+    let rule = &manifests::objects(&fleet::text(manifests::PROMETHEUS_RULE))["PrometheusRule plegd"];
+    assert_eq!(rule["spec"], fleet::yaml(&fleet::text(rules::FILE))[0]);
+}
+
+#[test]
+fn the_daemon_set_has_two_folders_of_the_host_and_no_right_that_it_does_not_need() {
+    let objects = manifests::written("deploy/kubernetes/base");
+    let kinds = ["ConfigMap", "DaemonSet", "Namespace", "NetworkPolicy", "ServiceAccount"];
+    assert_eq!(objects.keys().cloned().collect::<Vec<_>>(), kinds.map(|kind| format!("{kind} plegd")));
+    assert_eq!(objects["ServiceAccount plegd"]["automountServiceAccountToken"], false);
+    let spec = &objects["DaemonSet plegd"]["spec"];
+    let pod = &spec["template"]["spec"];
+    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
+    assert_eq!(pod["priorityClassName"], "system-node-critical");
+    assert_eq!(pod["tolerations"], serde_json::json!([{ "operator": "Exists" }]));
+    assert_eq!(pod["nodeSelector"]["kubernetes.io/os"], "linux");
+    assert_eq!(spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"], "10%");
+    let container = &pod["containers"][0];
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    assert_eq!(container["resources"]["limits"]["memory"], "256Mi");
+    let mounts: Vec<_> = container["volumeMounts"].as_array().expect("mounts").iter().map(|it| &it["mountPath"]).collect();
+    assert_eq!(mounts, ["/run/containerd", "/run/plegd", "/etc/plegd"]);
+    let folders: Vec<_> = pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
+    assert_eq!(folders, [&Value::from("/run/containerd"), &"/run/plegd".into(), &Value::Null]);
+    assert_eq!(objects["NetworkPolicy plegd"]["spec"]["egress"], serde_json::json!([]));
+}
+
+#[test]
+fn the_example_agent_has_nothing_but_the_socket_and_is_nobody() {
+    let agent = &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
+    let pod = &agent["spec"]["template"]["spec"];
+    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    let [volume] = &pod["volumes"].as_array().expect("volumes")[..] else { panic!("one volume") };
+    assert_eq!(volume["hostPath"]["path"], "/run/plegd");
+    let plegd = &manifests::written("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
+    let groups = |pod: &Value| pod["securityContext"]["supplementalGroups"].clone();
+    assert_eq!(groups(pod), groups(plegd), "it is in the group that the socket has");
+    assert_eq!(pod["containers"][0]["image"], plegd["containers"][0]["image"]);
+}
+
+/// Variables as a pod has them.
+fn environment(container: &Value) -> Vec<(OsString, OsString)> {
+    let of = |it: &Value| Some((it["name"].as_str()?.into(), it["value"].as_str().unwrap_or("node-1").into()));
+    container["env"].as_array().expect("env").iter().filter_map(of).collect()
+}
+
+#[test]
+fn what_the_manifests_configure_is_what_plegd_understands() {
+    let objects = manifests::written("deploy/kubernetes/base");
+    let container = &objects["DaemonSet plegd"]["spec"]["template"]["spec"]["containers"][0];
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let toml = objects["ConfigMap plegd"]["data"]["plegd.toml"].as_str().expect("a configuration");
+    std::fs::write(file.path(), toml).expect("it can be written");
+    let environment = environment(container);
+    let inputs = Inputs { file: Some(file.path().into()), environment, ..Inputs::default() };
+    let config = load(&inputs).expect("plegd takes it").config;
+    assert_eq!(config.api.node_name, "node-1");
+    let port = container["ports"][0]["containerPort"].as_u64();
+    assert_eq!(config.http.address.map(|address| u64::from(address.port())), port);
+    let socket = config.api.socket.expect("a socket");
+    assert_eq!(socket.parent(), Some(std::path::Path::new("/run/plegd")));
+}
+
+#[test]
+fn every_setting_of_the_chart_is_in_its_schema_and_the_other_way_round() {
+    fn keys(value: &Value) -> BTreeSet<String> {
+        value.as_object().map(|it| it.keys().cloned().collect()).unwrap_or_default()
+    }
+    let [values] = &fleet::yaml(&fleet::text("deploy/helm/plegd/values.yaml"))[..] else { panic!("one document") };
+    let schema: Value = serde_json::from_str(&fleet::text("deploy/helm/plegd/values.schema.json")).expect("JSON");
+    let mut allowed = keys(&schema["properties"]);
+    assert!(allowed.remove("global"), "helm gives every chart global values");
+    assert_eq!(keys(values), allowed);
+    for (key, value) in values.as_object().expect("values") {
+        let schema = &schema["properties"][key];
+        if schema["additionalProperties"] == false && key != "resources" {
+            assert_eq!(keys(value), keys(&schema["properties"]), "{key}");
+        }
+    }
+}
+
+#[test]
+fn versions_are_the_programs() {
+    let [chart] = &fleet::yaml(&fleet::text("deploy/helm/plegd/Chart.yaml"))[..] else { panic!("one document") };
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((&chart["version"], &chart["appVersion"]), (&version.into(), &version.into()));
+    let plegd = &manifests::written("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
+    assert_eq!(plegd["containers"][0]["image"], format!("plegd:{version}"));
 }

@@ -108,6 +108,11 @@ impl Prometheus {
         };
         let address = timeout(PATIENCE, address).await.context("prometheus does not say where it listens")??;
         tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+        let end = Instant::now() + PATIENCE;
+        while !get(address, "/-/ready").await?.contains("Ready") {
+            ensure!(Instant::now() < end, "prometheus does not become ready");
+            sleep(Duration::from_millis(50)).await;
+        }
         Ok(Self { process, address, _folder: folder })
     }
 
