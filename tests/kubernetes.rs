@@ -1,0 +1,154 @@
+//! What lies in `deploy/` for Kubernetes, as helm, kustomize and Kubernetes' own schemas see it.
+//!
+//! Run by `.ci/deploy-tools target/tools`, then `PATH="$PWD/target/tools:$PATH" cargo test --test kubernetes -- --ignored`.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod fleet;
+
+use std::{
+    io::Write as _,
+    process::{Command, Output},
+};
+
+use fleet::manifests::{self, Objects};
+use serde_json::Value;
+
+const CHART: &str = "deploy/helm/plegd";
+/// Versions of Kubernetes whose schemas the objects are held against.
+const KUBERNETES: [&str; 3] = ["1.26", "1.32", "1.37"];
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // Neither is to look for a cluster, or for anybody's settings.
+    command.env("KUBECONFIG", "/dev/null").env("HELM_CONFIG_HOME", "/nonexistent");
+    let output = command.output();
+    output.unwrap_or_else(|error| panic!("{program} cannot be run: {error}; .ci/deploy-tools installs it"))
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn rendered(program: &str, arguments: &[&str]) -> String {
+    let output = run(program, arguments);
+    assert!(output.status.success(), "{program} {}:\n{}", arguments.join(" "), said(&output));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn helm(settings: &[&str]) -> String {
+    rendered("helm", &[&["template", "plegd", CHART, "--namespace", "plegd"], settings].concat())
+}
+
+fn kustomize(folder: &str) -> String {
+    rendered("kubectl", &["kustomize", &format!("deploy/kubernetes/{folder}")])
+}
+
+/// Asks that Kubernetes of each version knows every field. What belongs to the Prometheus Operator it cannot know.
+fn assert_valid(what: &str, objects: &Objects) {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
+    for object in objects.values().filter(|it| it["apiVersion"] != "monitoring.coreos.com/v1") {
+        writeln!(file, "---\n{object}").expect("it can be written");
+    }
+    for version in KUBERNETES {
+        let path = file.path().display().to_string();
+        let output = run("kubernetes-validate", &["--strict", "--kubernetes-version", version, &path]);
+        assert!(output.status.success(), "{what} is not valid in Kubernetes {version}:\n{}", said(&output));
+    }
+}
+
+#[test]
+#[ignore = "needs helm, kubectl and kubernetes-validate: .ci/deploy-tools installs them"]
+fn the_chart_and_the_manifests_say_the_same() {
+    let operator = ["podMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true"];
+    let settings: [(&str, &[&str]); 4] = [
+        ("base", &[]),
+        ("overlays/crio", &["runtime.socket=/run/crio/crio.sock"]),
+        ("overlays/k3s", &["runtime.socket=/run/k3s/containerd/containerd.sock"]),
+        ("overlays/prometheus-operator", &operator),
+    ];
+    for (folder, settings) in settings {
+        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        let mut plain = manifests::objects(&kustomize(folder));
+        assert!(plain.remove("Namespace plegd").is_some(), "helm makes the namespace itself");
+        let chart = manifests::without_helm(manifests::objects(&helm(&settings)));
+        assert_eq!(plain.keys().collect::<Vec<_>>(), chart.keys().collect::<Vec<_>>(), "{folder}");
+        for (name, object) in &plain {
+            assert_eq!(object, &chart[name], "{folder}: {name}");
+        }
+        assert_valid(folder, &plain);
+    }
+}
+
+#[test]
+#[ignore = "needs kubernetes-validate: .ci/deploy-tools installs it"]
+fn the_example_agent_is_valid_and_what_is_not_is_refused() {
+    let mut objects = manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"));
+    assert_valid("the example", &objects);
+    let pod = &mut objects.get_mut("DaemonSet pod-events").expect("it is there")["spec"]["template"]["spec"];
+    pod["automountServiceAccountTokens"] = false.into();
+    let misspelt = std::panic::catch_unwind(|| assert_valid("it", &objects));
+    assert!(misspelt.is_err(), "a field that does not exist is found");
+}
+
+#[test]
+#[ignore = "needs helm: .ci/deploy-tools installs it"]
+fn the_chart_passes_helms_linter() {
+    rendered("helm", &["lint", "--strict", CHART]);
+}
+
+#[test]
+#[ignore = "needs helm and kubernetes-validate: .ci/deploy-tools installs them"]
+fn what_can_be_set_comes_through() {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let image = ["image.repository=registry.example/plegd".to_owned(), format!("image.digest={digest}")];
+    let settings = [
+        "runAsUser=65532",
+        "supplementalGroups={989}",
+        "seLinuxOptions.type=spc_t",
+        "networkPolicy.enabled=false",
+        "priorityClassName=",
+        "socketDirectory=/var/run/pods",
+        "podLabels.team=node",
+        "imagePullSecrets[0].name=key",
+        "prometheusRule.enabled=true",
+        "prometheusRule.runbook=https://wiki.example/plegd",
+        "podMonitor.enabled=true",
+        "podMonitor.labels.release=prometheus",
+    ];
+    let settings: Vec<&str> =
+        settings.into_iter().chain(image.iter().map(String::as_str)).flat_map(|it| ["--set", it]).collect();
+    let objects = manifests::objects(&helm(&settings));
+    assert_valid("the chart with much set", &objects);
+    assert!(!objects.contains_key("NetworkPolicy plegd"));
+    let pod = &objects["DaemonSet plegd"]["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], format!("registry.example/plegd@{digest}"));
+    assert_eq!(pod["securityContext"]["supplementalGroups"], serde_json::json!([7534, 989]));
+    assert_eq!(pod["securityContext"]["seLinuxOptions"]["type"], "spc_t");
+    assert_eq!(pod["priorityClassName"], Value::Null);
+    assert_eq!(pod["volumes"][1]["hostPath"]["path"], "/var/run/pods");
+    assert_eq!(objects["PodMonitor plegd"]["metadata"]["labels"]["release"], "prometheus");
+    let rule = objects["PrometheusRule plegd"].to_string();
+    assert!(rule.contains("https://wiki.example/plegd#plegddown") && !rule.contains("deploy/README.md"));
+    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs helm: .ci/deploy-tools installs it"]
+fn what_cannot_be_is_refused_with_the_name_of_the_setting() {
+    for (setting, named) in [
+        ("runtme.socket=/x/y", "runtme"),
+        ("runtime.socket=unix:///run/containerd/containerd.sock", "socket"),
+        ("image.digest=sha256:abc", "digest"),
+        ("socketGroup=plegd", "socketGroup"),
+        ("maxUnavailable=ten", "maxUnavailable"),
+        ("podMonitor.interval=30", "interval"),
+        ("resources.limit.cpu=1", "limit"),
+        ("networkPolicy.from=null", "from"),
+    ] {
+        let output = run("helm", &["template", "plegd", CHART, "--set", setting]);
+        let said = said(&output);
+        assert!(!output.status.success() && said.contains(named), "{setting}:\n{said}");
+    }
+}
