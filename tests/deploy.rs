@@ -264,3 +264,19 @@ fn versions_are_the_programs() {
     let plegd = &manifests::written("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
     assert_eq!(plegd["containers"][0]["image"], format!("plegd:{version}"));
 }
+
+#[test]
+fn the_container_file_copies_what_is_there_and_ends_as_nobody() {
+    let file = fleet::text("deploy/Containerfile");
+    let line = |word: &str| file.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
+    for copied in line("COPY ").iter().filter(|copied| !copied.starts_with("--from=")) {
+        let (sources, _) = copied.rsplit_once(' ').expect("from and to");
+        for source in sources.split(' ') {
+            assert!(fleet::path(source).exists(), "{source} is copied, and not there");
+        }
+    }
+    assert_eq!(line("FROM "), ["${BUILDER} AS build", "${BASE}"], "both can be given by digest");
+    assert_eq!(line("USER "), ["65532:65532"]);
+    assert_eq!(line("ENTRYPOINT "), [r#"["/plegd"]"#]);
+    assert!(file.contains("--locked") && file.contains(&format!("ARG VERSION={}", env!("CARGO_PKG_VERSION"))));
+}
