@@ -45,8 +45,12 @@ fn the_dashboard_is_made_of_its_panels() {
 #[test]
 fn the_dashboard_is_one_that_grafana_takes_as_it_is() {
     let file: Value = serde_json::from_str(&fleet::text(dashboard::FILE)).expect("JSON");
-    assert_eq!((&file["uid"], &file["id"], &file["graphTooltip"]), (&"plegd".into(), &Value::Null, &1.into()));
-    let names = file["templating"]["list"].as_array().expect("variables").iter().map(|it| it["name"].as_str());
+    assert_eq!(
+        (&file["uid"], &file["id"], &file["graphTooltip"]),
+        (&"plegd".into(), &Value::Null, &1.into())
+    );
+    let names =
+        file["templating"]["list"].as_array().expect("variables").iter().map(|it| it["name"].as_str());
     assert_eq!(names.collect::<Vec<_>>(), [Some("datasource"), Some("cluster"), Some("node")]);
     let (mut ids, mut titles) = (BTreeSet::new(), BTreeSet::new());
     let mut taken = BTreeSet::new();
@@ -76,7 +80,11 @@ fn the_dashboard_is_one_that_grafana_takes_as_it_is() {
 
 /// What is recorded, by name, with the labels that are kept.
 fn recorded() -> BTreeMap<String, Rule> {
-    rules::all().into_iter().filter(|rule| rule.alert.is_none()).map(|rule| (rule.name.clone(), rule)).collect()
+    rules::all()
+        .into_iter()
+        .filter(|rule| rule.alert.is_none())
+        .map(|rule| (rule.name.clone(), rule))
+        .collect()
 }
 
 /// Asks that all that an expression reads is there: metrics, labels, values of labels.
@@ -100,8 +108,10 @@ fn assert_reads_what_is_there(what: &str, expr: &str, families: &Families) {
             if OF_THE_SCRAPE.contains(&label.as_str()) {
                 continue;
             }
-            let values = family.labels.get(label).unwrap_or_else(|| panic!("{what}: {metric} has no label {label}"));
-            let alternatives = if operator.contains('~') { value.split('|').collect() } else { vec![value.as_str()] };
+            let values =
+                family.labels.get(label).unwrap_or_else(|| panic!("{what}: {metric} has no label {label}"));
+            let alternatives =
+                if operator.contains('~') { value.split('|').collect() } else { vec![value.as_str()] };
             for value in alternatives {
                 assert!(values.contains(value), "{what}: {label} of {metric} is never {value}");
             }
@@ -133,11 +143,17 @@ fn a_label_that_is_misspelt_is_found() {
 #[test]
 fn recorded_names_say_what_they_keep() {
     for (name, rule) in recorded() {
-        let [level, _, _] = name.split(':').collect::<Vec<_>>()[..] else { panic!("{name} is not level:metric:operation") };
+        let [level, _, _] = name.split(':').collect::<Vec<_>>()[..] else {
+            panic!("{name} is not level:metric:operation")
+        };
         for label in promql::reads(&rule.expr).grouped_by {
-            let joined = ["job", "instance"].contains(&label.as_str()) && rule.expr.contains("on (job, instance)");
+            let joined =
+                ["job", "instance"].contains(&label.as_str()) && rule.expr.contains("on (job, instance)");
             let summed = name.contains(":p") && label == "le";
-            assert!(joined || summed || level.split('_').any(|it| it == label), "{name} keeps {label} and does not say so");
+            assert!(
+                joined || summed || level.split('_').any(|it| it == label),
+                "{name} keeps {label} and does not say so"
+            );
         }
     }
 }
@@ -145,8 +161,11 @@ fn recorded_names_say_what_they_keep() {
 #[test]
 fn every_alert_says_what_to_do_and_is_tried() {
     let runbook = fleet::text("deploy/README.md");
-    let anchors: BTreeSet<String> =
-        runbook.lines().filter_map(|line| line.strip_prefix("### ")).map(|title| title.to_lowercase()).collect();
+    let anchors: BTreeSet<String> = runbook
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .map(|title| title.to_lowercase())
+        .collect();
     let tests = fleet::text("deploy/prometheus/rules_test.yaml");
     let mut names = BTreeSet::new();
     for (rule, alert) in rules::alerts() {
@@ -194,16 +213,19 @@ fn the_daemon_set_has_two_folders_of_the_host_and_no_right_that_it_does_not_need
     assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
     assert_eq!(container["resources"]["limits"]["memory"], "256Mi");
-    let mounts: Vec<_> = container["volumeMounts"].as_array().expect("mounts").iter().map(|it| &it["mountPath"]).collect();
+    let mounts: Vec<_> =
+        container["volumeMounts"].as_array().expect("mounts").iter().map(|it| &it["mountPath"]).collect();
     assert_eq!(mounts, ["/run/containerd", "/run/plegd", "/etc/plegd"]);
-    let folders: Vec<_> = pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
+    let folders: Vec<_> =
+        pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
     assert_eq!(folders, [&Value::from("/run/containerd"), &"/run/plegd".into(), &Value::Null]);
     assert_eq!(objects["NetworkPolicy plegd"]["spec"]["egress"], serde_json::json!([]));
 }
 
 #[test]
 fn the_example_agent_has_nothing_but_the_socket_and_is_nobody() {
-    let agent = &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
+    let agent =
+        &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
     let pod = &agent["spec"]["template"]["spec"];
     assert_eq!(manifests::too_much(pod), Vec::<String>::new());
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -217,7 +239,8 @@ fn the_example_agent_has_nothing_but_the_socket_and_is_nobody() {
 
 /// Variables as a pod has them.
 fn environment(container: &Value) -> Vec<(OsString, OsString)> {
-    let of = |it: &Value| Some((it["name"].as_str()?.into(), it["value"].as_str().unwrap_or("node-1").into()));
+    let of =
+        |it: &Value| Some((it["name"].as_str()?.into(), it["value"].as_str().unwrap_or("node-1").into()));
     container["env"].as_array().expect("env").iter().filter_map(of).collect()
 }
 
@@ -243,8 +266,11 @@ fn every_setting_of_the_chart_is_in_its_schema_and_the_other_way_round() {
     fn keys(value: &Value) -> BTreeSet<String> {
         value.as_object().map(|it| it.keys().cloned().collect()).unwrap_or_default()
     }
-    let [values] = &fleet::yaml(&fleet::text("deploy/helm/plegd/values.yaml"))[..] else { panic!("one document") };
-    let schema: Value = serde_json::from_str(&fleet::text("deploy/helm/plegd/values.schema.json")).expect("JSON");
+    let [values] = &fleet::yaml(&fleet::text("deploy/helm/plegd/values.yaml"))[..] else {
+        panic!("one document")
+    };
+    let schema: Value =
+        serde_json::from_str(&fleet::text("deploy/helm/plegd/values.schema.json")).expect("JSON");
     let mut allowed = keys(&schema["properties"]);
     assert!(allowed.remove("global"), "helm gives every chart global values");
     assert_eq!(keys(values), allowed);
@@ -258,7 +284,9 @@ fn every_setting_of_the_chart_is_in_its_schema_and_the_other_way_round() {
 
 #[test]
 fn versions_are_the_programs() {
-    let [chart] = &fleet::yaml(&fleet::text("deploy/helm/plegd/Chart.yaml"))[..] else { panic!("one document") };
+    let [chart] = &fleet::yaml(&fleet::text("deploy/helm/plegd/Chart.yaml"))[..] else {
+        panic!("one document")
+    };
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!((&chart["version"], &chart["appVersion"]), (&version.into(), &version.into()));
     let plegd = &manifests::written("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
@@ -278,5 +306,7 @@ fn the_container_file_copies_what_is_there_and_ends_as_nobody() {
     assert_eq!(line("FROM "), ["${BUILDER} AS build", "${BASE}"], "both can be given by digest");
     assert_eq!(line("USER "), ["65532:65532"]);
     assert_eq!(line("ENTRYPOINT "), [r#"["/plegd"]"#]);
-    assert!(file.contains("--locked") && file.contains(&format!("ARG VERSION={}", env!("CARGO_PKG_VERSION"))));
+    assert!(
+        file.contains("--locked") && file.contains(&format!("ARG VERSION={}", env!("CARGO_PKG_VERSION")))
+    );
 }

@@ -7,11 +7,21 @@
 mod fleet;
 
 use std::{
+    ffi::OsString,
     io::Write as _,
-    process::{Command, Output},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
 
+use anyhow::{Context as _, Result, ensure};
 use fleet::manifests::{self, Objects};
+use plegd::{
+    api::v1,
+    client::{Address, Client},
+    clock::Clock,
+    sim::{Profile, SimRuntime},
+};
 use serde_json::Value;
 
 const CHART: &str = "deploy/helm/plegd";
@@ -151,4 +161,71 @@ fn what_cannot_be_is_refused_with_the_name_of_the_setting() {
         let said = said(&output);
         assert!(!output.status.success() && said.contains(named), "{setting}:\n{said}");
     }
+}
+
+/// A process that is what a pod's security context makes of it: user, groups, no capability, nothing to be gained.
+fn as_in_the_pod(pod: &Value, program: &str) -> tokio::process::Command {
+    let context = &pod["securityContext"];
+    let id = |key: &str| context[key].as_u64().unwrap_or_else(|| panic!("{key} is a number")).to_string();
+    let groups = context["supplementalGroups"].as_array().expect("groups").iter().map(Value::to_string);
+    let mut command = tokio::process::Command::new("setpriv");
+    command.args(["--reuid", &id("runAsUser"), "--regid", &id("runAsGroup")]);
+    command.args(["--groups", &groups.collect::<Vec<_>>().join(",")]);
+    command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", program]);
+    command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// The rights of both pods are enough for what they do: tried with the program itself, on a runtime whose socket is root's.
+#[tokio::test]
+#[ignore = "needs root: .ci/run is"]
+async fn the_rights_in_the_manifests_are_enough_and_those_of_others_are_not() -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "run this as root: it starts processes of other users");
+    let folder = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir()?;
+    // Nobody can run what lies in a folder of root's.
+    let program = folder.path().join("plegd").display().to_string();
+    std::fs::copy(env!("CARGO_BIN_EXE_plegd"), &program)?;
+    let (runtime, socket) = (folder.path().join("runtime.sock"), folder.path().join("served/plegd.sock"));
+    let _serving = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1).serve_uds(&runtime)?;
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o660))?;
+
+    let objects = manifests::written("deploy/kubernetes/base");
+    let pod = &objects["DaemonSet plegd"]["spec"]["template"]["spec"];
+    let mut daemon = as_in_the_pod(pod, &program);
+    daemon.args(["run", "--config", "/dev/null"]).stdout(Stdio::null()).stderr(Stdio::null());
+    for variable in pod["containers"][0]["env"].as_array().context("env")? {
+        let name = variable["name"].as_str().context("a name")?;
+        let value: OsString = match name {
+            "PLEGD_RUNTIME_ENDPOINT" => runtime.clone().into(),
+            "PLEGD_HTTP_ADDRESS" => "127.0.0.1:0".into(),
+            _ => variable["value"].as_str().unwrap_or("node-1").into(),
+        };
+        daemon.env(name, value);
+    }
+    let mut daemon = daemon.env("PLEGD_API_SOCKET", &socket).spawn().context("setpriv, of util-linux")?;
+    let client = Client::lazy(&Address::Unix(socket.clone()));
+    let ready = async {
+        while client.list_pods(v1::Filter::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = ready => {}
+        ended = daemon.wait() => anyhow::bail!("plegd ended: {ended:?}"),
+        () = tokio::time::sleep(Duration::from_secs(60)) => anyhow::bail!("plegd does not become ready"),
+    }
+    assert_eq!(std::fs::metadata(&socket)?.gid(), 7534);
+
+    let agent =
+        &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
+    let agent = agent["spec"]["template"]["spec"].clone();
+    let mut stranger = agent.clone();
+    stranger["securityContext"]["supplementalGroups"] = serde_json::json!([7535]);
+    for (pod, admitted) in [(agent, true), (stranger, false)] {
+        let mut client = as_in_the_pod(&pod, &program);
+        client.args(["get", "pods", "--socket"]).arg(&socket);
+        let output = client.output().await?;
+        assert_eq!(output.status.success(), admitted, "{}", said(&output));
+    }
+    Ok(())
 }

@@ -289,7 +289,8 @@ impl Stream {
 impl Modes {
     pub(super) fn new(make: &Maker<'_>) -> Self {
         let modes = Self {
-            ready: make.gauge("plegd_ready", "1 once the first relist is complete, as /readyz says it; it stays."),
+            ready: make
+                .gauge("plegd_ready", "1 once the first relist is complete, as /readyz says it; it stays."),
             current: make.gauges("plegd_mode", "1 for the mode that plegd is in, else 0.", &["mode"]),
             changes: make.counters(
                 "plegd_mode_changes_total",

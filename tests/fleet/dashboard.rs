@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::panels::{ROWS, Kind, Panel};
+use super::panels::{Kind, Panel, ROWS};
 
 /// Where it is.
 pub const FILE: &str = "deploy/grafana/plegd.json";

@@ -15,7 +15,10 @@ pub const PROMETHEUS_RULE: &str = "deploy/kubernetes/components/prometheus-opera
 /// Files within the chart, which reads none outside of it, and what is in them.
 pub fn copies() -> [(&'static str, String); 2] {
     let rules = text(super::rules::FILE);
-    [("deploy/helm/plegd/files/rules.yaml", rules), ("deploy/helm/plegd/files/plegd.json", super::dashboard::file())]
+    [
+        ("deploy/helm/plegd/files/rules.yaml", rules),
+        ("deploy/helm/plegd/files/plegd.json", super::dashboard::file()),
+    ]
 }
 
 /// The rules as the Prometheus Operator takes them.
@@ -44,7 +47,9 @@ pub fn objects(text: &str) -> Objects {
     let documents = yaml(text).into_iter().filter(|document| !document.is_null());
     documents
         .map(|object| {
-            let part = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no kind or name: {object}")).to_owned();
+            let part = |value: &Value| {
+                value.as_str().unwrap_or_else(|| panic!("no kind or name: {object}")).to_owned()
+            };
             (format!("{} {}", part(&object["kind"]), part(&object["metadata"]["name"])), object.clone())
         })
         .collect()
@@ -95,10 +100,13 @@ pub fn too_much(pod: &Value) -> Vec<String> {
     }
     for volume in pod["volumes"].as_array().expect("volumes") {
         let host = &volume["hostPath"];
-        if !host.is_null() && !["Directory", "DirectoryOrCreate"].contains(&host["type"].as_str().unwrap_or_default()) {
+        if !host.is_null()
+            && !["Directory", "DirectoryOrCreate"].contains(&host["type"].as_str().unwrap_or_default())
+        {
             wrong.push(format!("{} is mounted as a file: {host}", volume["name"]));
         }
-        if host["path"].as_str().is_some_and(|path| path.ends_with(".sock") || path.matches('/').count() < 2) {
+        if host["path"].as_str().is_some_and(|path| path.ends_with(".sock") || path.matches('/').count() < 2)
+        {
             wrong.push(format!("{host} is a socket, or far too much"));
         }
     }

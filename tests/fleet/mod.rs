@@ -45,11 +45,14 @@ pub fn yaml(text: &str) -> Vec<Value> {
 
 /// Asks that a file says what is expected, or makes it so if `UPDATE_DEPLOY` is set.
 pub fn assert_held(relative: &str, expected: &str) {
-    if std::env::var_os("UPDATE_DEPLOY").is_some() {
-        let path = path(relative);
-        let folder = path.parent().expect("a file is in a folder");
-        fs::create_dir_all(folder).expect("the folder can be made");
-        fs::write(path, expected).expect("the file can be written");
+    let path = path(relative);
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    if std::env::var_os("UPDATE_DEPLOY").is_some() && there != expected {
+        fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("the folder can be made");
+        // At once: another test may be reading it.
+        let new = path.with_extension("new");
+        fs::write(&new, expected).expect("the file can be written");
+        fs::rename(&new, &path).expect("the file can be put in its place");
     }
     assert!(
         text(relative) == expected,

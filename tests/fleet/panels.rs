@@ -58,7 +58,13 @@ pub const ROWS: &[(&str, &[Panel])] = &[
 ];
 
 const HEALTH: &[Panel] = &[
-    panel(Figure, "Nodes", "short", "Nodes whose plegd is scraped.", &[("count(plegd_build_info{CHOSEN})", "")]),
+    panel(
+        Figure,
+        "Nodes",
+        "short",
+        "Nodes whose plegd is scraped.",
+        &[("count(plegd_build_info{CHOSEN})", "")],
+    ),
     panel(
         Figure,
         "Not ready",
@@ -128,10 +134,15 @@ const HEALTH: &[Panel] = &[
         Lines,
         "Configuration reloads",
         "short",
-        "Reloads by how they ended, and nodes whose file is not valid, so that the one before it stays in force.",
+        "Reloads by what came of them, nodes whose file is not valid, so that the one before it stays in force, and keys that \
+         hold only after a restart.",
         &[
-            ("sum by (result) (increase(plegd_config_reloads_total{CHOSEN}[$__rate_interval]))", "{{result}}"),
+            (
+                "sum by (result) (increase(plegd_config_reloads_total{CHOSEN}[$__rate_interval]))",
+                "{{result}}",
+            ),
             ("sum(plegd_config_last_reload_successful{CHOSEN} == bool 0)", "nodes on an old one"),
+            ("sum(plegd_config_keys_awaiting_restart{CHOSEN})", "keys that wait for a restart"),
         ],
     ),
 ];
@@ -324,13 +335,22 @@ const ARBITRATION: &[Panel] = &[
 ];
 
 const SUBSCRIBERS: &[Panel] = &[
-    panel(Lines, "Subscribers", "short", "Who watches, over gRPC or within the process.", &[("sum(plegd_subscribers{CHOSEN})", "subscribers")]),
+    panel(
+        Lines,
+        "Subscribers",
+        "short",
+        "Who watches, over gRPC or within the process.",
+        &[("sum(plegd_subscribers{CHOSEN})", "subscribers")],
+    ),
     panel(
         Lines,
         "Lag of the slowest",
         "short",
         "Events that the slowest subscriber has yet to take, on the worst nodes. It must stay below what the journal holds.",
-        &[("topk(5, max by (node, instance) (plegd_subscriber_max_lag_events{CHOSEN}))", "{{node}} {{instance}}")],
+        &[(
+            "topk(5, max by (node, instance) (plegd_subscriber_max_lag_events{CHOSEN}))",
+            "{{node}} {{instance}}",
+        )],
     ),
     panel(
         Lines,
@@ -359,14 +379,23 @@ const SUBSCRIBERS: &[Panel] = &[
         "reqps",
         "Refused connections and calls by what they came up against, and calls that ended otherwise than well.",
         &[
-            ("sum by (reason) (rate(plegd_grpc_refused_total{CHOSEN}[$__rate_interval]))", "refused: {{reason}}"),
+            (
+                "sum by (reason) (rate(plegd_grpc_refused_total{CHOSEN}[$__rate_interval]))",
+                "refused: {{reason}}",
+            ),
             (
                 r#"sum by (code) (rate(plegd_grpc_requests_total{CHOSEN, code!~"OK|Canceled"}[$__rate_interval])) > 0"#,
                 "{{code}}",
             ),
         ],
     ),
-    panel(Lines, "Connections", "short", "Connections of gRPC clients.", &[("sum(plegd_grpc_connections{CHOSEN})", "connections")]),
+    panel(
+        Lines,
+        "Connections",
+        "short",
+        "Connections of gRPC clients.",
+        &[("sum(plegd_grpc_connections{CHOSEN})", "connections")],
+    ),
     panel(
         Lines,
         "Events in the journal",
@@ -432,7 +461,10 @@ const RUNTIME: &[Panel] = &[
         "Relists",
         "ops",
         "By what caused them and how they ended.",
-        &[("sum by (cause, result) (rate(plegd_relists_total{CHOSEN}[$__rate_interval])) > 0", "{{cause}} {{result}}")],
+        &[(
+            "sum by (cause, result) (rate(plegd_relists_total{CHOSEN}[$__rate_interval])) > 0",
+            "{{cause}} {{result}}",
+        )],
     ),
     panel(
         Lines,
@@ -457,7 +489,10 @@ const RUNTIME: &[Panel] = &[
         "Messages that wait",
         "short",
         "Between the stream and the arbiter, on the worst nodes; the receiver itself waits for nothing.",
-        &[("topk(5, max by (node, instance) (plegd_stream_queue_messages{CHOSEN}))", "{{node}} {{instance}}")],
+        &[(
+            "topk(5, max by (node, instance) (plegd_stream_queue_messages{CHOSEN}))",
+            "{{node}} {{instance}}",
+        )],
     ),
     panel(
         Lines,
@@ -466,7 +501,10 @@ const RUNTIME: &[Panel] = &[
         "Ends by why. overflow and malformed should not be.",
         &[
             ("sum(increase(plegd_stream_connects_total{CHOSEN}[$__rate_interval]))", "began"),
-            ("sum by (reason) (increase(plegd_stream_disconnects_total{CHOSEN}[$__rate_interval]))", "{{reason}}"),
+            (
+                "sum by (reason) (increase(plegd_stream_disconnects_total{CHOSEN}[$__rate_interval]))",
+                "{{reason}}",
+            ),
         ],
     ),
 ];

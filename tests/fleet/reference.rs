@@ -10,7 +10,10 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ("Both paths", &["plegd_transitions", "plegd_detection", "plegd_path", "plegd_missed"]),
     ("Relists: the generic path", &["plegd_relist"]),
     ("The event stream: the evented path", &["plegd_stream", "plegd_malformed"]),
-    ("Arbitration and reads", &["plegd_observations", "plegd_tombstones", "plegd_clock", "plegd_read", "plegd_pods_failing"]),
+    (
+        "Arbitration and reads",
+        &["plegd_observations", "plegd_tombstones", "plegd_clock", "plegd_read", "plegd_pods_failing"],
+    ),
     ("The node", &["plegd_pods", "plegd_sandboxes", "plegd_containers"]),
     ("Journal and subscribers", &["plegd_journal", "plegd_subscriber"]),
     ("What clients ask", &["plegd_grpc"]),
@@ -33,7 +36,10 @@ pod or container is ever a label, so a node has a fixed number of series: SERIES
 pub fn page(families: &Families, series: usize) -> String {
     let mut page = HEAD.replace("SERIES", &series.to_string());
     for (chapter, _) in CHAPTERS {
-        let _ = write!(page, "\n## {chapter}\n\n| name | type | labels | meaning | kubelet |\n| --- | --- | --- | --- | --- |\n");
+        let _ = write!(
+            page,
+            "\n## {chapter}\n\n| name | type | labels | meaning | kubelet |\n| --- | --- | --- | --- | --- |\n"
+        );
         for (name, family) in families.iter().filter(|(name, _)| chapter_of(name) == *chapter) {
             let (meaning, kubelet) = split(&family.help);
             let labels = labels(family);
@@ -61,7 +67,8 @@ fn split(help: &str) -> (String, String) {
         help.split_inclusive(". ").partition(|sentence| sentence.starts_with("The kubelet's "));
     // "The kubelet's counterpart is kubelet_some_name, which …."
     let kubelet = kubelet.concat();
-    let words = kubelet.trim().trim_end_matches('.').split(' ').skip_while(|word| !word.starts_with("kubelet_"));
+    let words =
+        kubelet.trim().trim_end_matches('.').split(' ').skip_while(|word| !word.starts_with("kubelet_"));
     let word = |word: &str| match word.split_once(',') {
         _ if !word.starts_with("kubelet_") => word.to_owned(),
         Some((name, _)) => format!("`{name}`,"),
