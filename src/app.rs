@@ -22,7 +22,7 @@ use crate::{
     arbiter::Arbiter,
     cache::Cache,
     clock::Clock,
-    config::Config,
+    config::{Config, InForce, Loaded},
     cri::{Client, Link},
     evented::{self, Limits, Queue, Receiver},
     fresh::Fresh,
@@ -41,7 +41,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// A running plegd.
 pub struct App {
-    config: Config,
+    in_force: InForce,
+    began_with: Arc<Loaded>,
     cache: Cache,
     journal: Journal,
     fresh: Fresh,
@@ -83,27 +84,29 @@ impl App {
 
     /// Starts to follow the runtime behind `link`. Must be called in a tokio runtime.
     pub fn start(config: &Config, link: Link, clock: Clock) -> Self {
-        Self::start_with_receiver_on(&Handle::current(), config, link, clock)
+        Self::start_with_receiver_on(&Handle::current(), &InForce::of_program(config.clone()), link, clock)
     }
 
     /// The same, but with the task that holds the event stream on a runtime of its own: whatever keeps this one busy, the
-    /// stream is drained.
+    /// stream is drained. What can change while it runs is as it is in force.
     pub fn start_with_receiver_on(
         receiver_runtime: &Handle,
-        config: &Config,
+        in_force: &InForce,
         link: Link,
         clock: Clock,
     ) -> Self {
-        Self::assemble(receiver_runtime, config, link, clock, OnFailure::EndProcess)
+        Self::assemble(receiver_runtime, in_force, link, clock, OnFailure::EndProcess)
     }
 
     fn assemble(
         receiver_runtime: &Handle,
-        config: &Config,
+        in_force: &InForce,
         link: Link,
         clock: Clock,
         on_failure: OnFailure,
     ) -> Self {
+        let began_with = in_force.get();
+        let config = &began_with.config;
         let metrics = Arc::new(Metrics::new());
         let health = Health::new(clock.clone());
         let stop = CancellationToken::new();
@@ -112,7 +115,9 @@ impl App {
         let capacity = Capacity { events: config.journal.events, bytes: config.journal.bytes.0 };
         let journal = Journal::new(capacity, fastrand::u64(1..));
         let ledger = Ledger::new(metrics.clone());
-        let client = Client::new(link, config.runtime.request_timeout, clock.clone(), metrics.clone());
+        metrics.config.started(clock.wall());
+        let request_timeout = in_force.live(|config| config.runtime.request_timeout);
+        let client = Client::new(link, request_timeout, clock.clone(), metrics.clone());
         let arbiter = Arc::new(Arbiter::new(
             cache.clone(),
             journal.clone(),
@@ -126,7 +131,7 @@ impl App {
             arbiter.clone(),
             clock.clone(),
             metrics.clone(),
-            config.relist.parallelism,
+            in_force.live(|config| config.relist.parallelism),
         );
         let relister = Relister::new(
             client.clone(),
@@ -164,7 +169,11 @@ impl App {
             situation,
         };
         let spawn = |runtime: &Handle, task| spawn(&tasks, runtime, &stop, on_failure, task);
-        let rhythm = Rhythm { period, max_period: config.relist.max_period, jitter: config.relist.jitter };
+        let rhythms = in_force.live(|Config { relist, .. }| Rhythm {
+            period: relist.period,
+            max_period: relist.max_period,
+            jitter: relist.jitter,
+        });
         if config.stream.enabled {
             let heartbeat = health.heartbeat("receiver", STUCK_AFTER);
             let receiver = Receiver::new(
@@ -197,16 +206,33 @@ impl App {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        spawn(here, Supervisor::new(wires, signs, rhythm).run(stop.clone()).boxed());
+        spawn(here, Supervisor::new(wires, signs, rhythms).run(stop.clone()).boxed());
         tasks.close();
         let fresh = Fresh::new(cache.clone(), reads, clock.clone());
-        let config = config.clone();
-        Self { config, cache, journal, fresh, health, metrics, situation: situations, clock, stop, tasks }
+        let in_force = in_force.clone();
+        Self {
+            in_force,
+            began_with,
+            cache,
+            journal,
+            fresh,
+            health,
+            metrics,
+            situation: situations,
+            clock,
+            stop,
+            tasks,
+        }
     }
 
     /// The configuration that it was started with.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.began_with.config
+    }
+
+    /// The configuration as it is now.
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// The cache.

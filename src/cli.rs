@@ -11,6 +11,7 @@
 pub mod check;
 mod columns;
 pub mod completions;
+pub mod config;
 pub mod connection;
 mod daemon;
 pub mod demo;
@@ -41,7 +42,10 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tokio::runtime::Builder;
 
 use self::daemon::Threads;
-use crate::config::ConfigError;
+use crate::{
+    config::{ConfigError, load},
+    reload::FileWatch,
+};
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 64;
@@ -84,6 +88,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Find the runtime and say its version, whether it has events, and what to expect.
     Check(check::Args),
+    /// Check a configuration, and show every key there is, or what comes out of file, environment and flags.
+    Config(config::Args),
     /// Watch what pods do, as a running plegd tells it.
     Watch(watch::Args),
     /// Show pods or containers, as a running plegd knows them.
@@ -121,11 +127,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Top(args)) => ask(top::run(args)),
         Some(Command::Subscribers(args)) => ask(subscribers::run(args)),
         Some(Command::LogLevel(args)) => ask(log_level::run(args)),
-        Some(Command::Run(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
-            let log = log::begin(&loaded.config.log);
-            loaded.log();
-            drive(|threads| run::run(loaded, threads, log))
-        }),
+        Some(Command::Run(args)) => {
+            let inputs = args.inputs();
+            // Before the file is read: what changes afterwards is a change.
+            let file = FileWatch::new(&inputs);
+            load(&inputs).map_err(anyhow::Error::from).and_then(|loaded| {
+                let log = log::begin(&loaded.config.log);
+                loaded.log();
+                drive(|threads| run::run(inputs, file, loaded, threads, log))
+            })
+        }
         Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             let log = log::begin(&loaded.config.log);
             drive(|threads| demo::run(args, loaded, threads, log))
@@ -134,6 +145,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             log::begin(&loaded.config.log);
             ask(check::run(loaded))
         }),
+        Some(Command::Config(args)) => config::run(args),
         Some(Command::Watch(args)) => ask_on(Builder::new_multi_thread().worker_threads(1), watch::run(args)),
         Some(Command::Get(args)) => ask(get::run(args)),
         Some(Command::Wait(args)) => ask(wait::run(args)),
@@ -159,7 +171,7 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
     if let Some(ConfigError(problems)) = error.downcast_ref() {
         let count = problems.len();
         let what = if count == 1 { "a problem".into() } else { format!("{count} problems") };
-        let _ = writeln!(stderr, "plegd: the configuration has {what}, so nothing was started:");
+        let _ = writeln!(stderr, "plegd: the configuration has {what}, so plegd does not start with it:");
         for problem in problems {
             let _ = writeln!(stderr, "  {problem}");
         }

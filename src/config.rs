@@ -7,13 +7,15 @@
 
 mod error;
 mod file;
+mod in_force;
 mod key;
 mod layers;
 mod value;
 
 pub use self::{
     error::{ConfigError, Place, Problem},
-    key::{Form, Key, Section},
+    in_force::{Difference, InForce, Live},
+    key::{Change, Form, Key, Section},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
     value::{Bytes, EventTypes, FileMode, Filter, LogFormat, PrintFormat, SocketGroup, Value},
 };
@@ -29,46 +31,53 @@ use crate::{
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// What a file with all keys begins with.
+const HEAD: &str = "\
+Every key of plegd. What is left out has its default; a key that does not exist is refused.
+An environment variable, such as PLEGD_RELIST_PERIOD for period in [relist], goes before this file, and a flag before both.
+plegd reads this file again at SIGHUP and a few seconds after it has changed. If the new one is not valid, the old values
+hold on and the log says why. `plegd config check --config FILE` says so beforehand.";
+
 key::config! {
     /// The container runtime that is followed.
     runtime: Runtime {
         /// Socket of the runtime: `unix:///run/containerd/containerd.sock`, or just its path. Empty: the first of the
         /// well-known sockets (containerd, k3s and RKE2, CRI-O) that answers.
-        endpoint: Option<Endpoint> = None;
+        restart endpoint: Option<Endpoint> = None;
         /// How long one unary CRI call may take before it is given up and tried again.
-        request_timeout: Duration = Duration::from_secs(5), in Duration::from_millis(100)..=5 * MINUTE;
+        live request_timeout: Duration = Duration::from_secs(5), in Duration::from_millis(100)..=5 * MINUTE;
     }
     /// The generic path: lists everything every so often and reads what differs.
     relist: Relist {
         /// Time between two relists while the event stream is down or not there; also the shortest there is. The
         /// kubelet's is 1s.
-        period: Duration = Duration::from_secs(1), in Duration::from_millis(100)..=10 * MINUTE;
+        live period: Duration = Duration::from_secs(1), in Duration::from_millis(100)..=10 * MINUTE;
         /// Time between two relists once the event stream has earned trust. The period grows up to here, doubling with
         /// each relist that finds nothing the stream has missed. Not below `relist.period`.
-        max_period: Duration = MINUTE, in Duration::from_millis(100)..=HOUR;
+        live max_period: Duration = MINUTE, in Duration::from_millis(100)..=HOUR;
         /// By which part of itself a period is varied at random in both directions, so that the nodes of a fleet do not
         /// relist in step: 0.1 makes 1s anything from 0.9s to 1.1s.
-        jitter: f64 = 0.1, in 0.0..=0.5;
+        live jitter: f64 = 0.1, in 0.0..=0.5;
         /// How many status reads may be under way at the same time.
-        parallelism: usize = 4, in 1..=64;
+        live parallelism: usize = 4, in 1..=64;
     }
     /// The evented path: the runtime's stream of container events.
     stream: Stream {
         /// Whether to subscribe at all. `false` leaves the relist alone, which then sees nothing that comes and goes
         /// between two of its runs.
-        enabled: bool = true;
+        restart enabled: bool = true;
         /// Messages that may wait between the stream and the arbiter. Past it their payloads are dropped (id, type and
         /// time stay) and, past twice as many, the stream is dropped and everything is listed.
-        queue_messages: usize = 65_536, in 64..=4_194_304;
+        restart queue_messages: usize = 65_536, in 64..=4_194_304;
         /// The same in bytes of payload.
-        queue_bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
+        restart queue_bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
     }
     /// The journal of lifecycle events, from which subscribers read and resume.
     journal: Journal {
         /// How many of the newest events are kept.
-        events: usize = 65_536, in 64..=4_194_304;
+        restart events: usize = 65_536, in 64..=4_194_304;
         /// How many bytes of them at most; whichever of both limits is met first.
-        bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
+        restart bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
     }
     /// The pod lifecycle API, `plegd.v1`, over gRPC: for other programs of this node over a UNIX socket, and over TCP if an
     /// address is set.
@@ -76,73 +85,73 @@ key::config! {
         /// Path of the UNIX socket. Its folder is made if it is not there (mode 0755: the socket's own mode decides who
         /// connects). It must belong to root or to plegd's user, and others may write to it only if it is sticky. A file
         /// `<socket>.lock` stays beside the socket. At most 107 bytes.
-        socket: Option<PathBuf> = Some("/run/plegd/plegd.sock".into());
+        restart socket: Option<PathBuf> = Some("/run/plegd/plegd.sock".into());
         /// Mode of the socket. Whoever may write to it can connect; `api.allow_watch` and `api.allow_introspection` then
         /// decide what for. Leave others (the last digit) at 0 unless these lists name whom they are to admit.
-        socket_mode: FileMode = FileMode(0o660);
+        restart socket_mode: FileMode = FileMode(0o660);
         /// Group of the socket: a name in /etc/group or a number. In a container a number is best. Empty: plegd's own.
-        socket_group: SocketGroup = SocketGroup::Own;
+        restart socket_group: SocketGroup = SocketGroup::Own;
         /// Who may follow and read pods (PodLifecycleService). root: uid 0 and the user that plegd runs as. group: whom the
         /// socket's mode and group let in. uid:1000, gid:2000: processes of this user or group. loopback: TCP without TLS
         /// from this machine. tls: any client with a verified certificate. tls:NAME: one whose certificate has this URI or
         /// DNS name among its subject's alternative names, as tls:spiffe://example.org/agent; common names do not count.
         /// any: whoever connects.
-        allow_watch: Principals = Principals::of([Principal::Root, Principal::Group, Principal::Loopback, Principal::Tls]);
+        live allow_watch: Principals = Principals::of([Principal::Root, Principal::Group, Principal::Loopback, Principal::Tls]);
         /// Who may use IntrospectionService; as `api.allow_watch`. That is to look at plegd itself, but also to disconnect
         /// subscribers and to change the log's level, which the default lets the socket's group do as well; name root alone
         /// if it should not. Health and reflection are for whoever is in either list.
-        allow_introspection: Principals = Principals::of([Principal::Root, Principal::Group]);
+        live allow_introspection: Principals = Principals::of([Principal::Root, Principal::Group]);
         /// TCP address to listen on as well, such as "0.0.0.0:7535". It needs `api.tls_certificate`, `api.tls_key` and
         /// `api.tls_client_ca`, or `api.tcp_plaintext`.
-        tcp_address: Option<SocketAddr> = None;
+        restart tcp_address: Option<SocketAddr> = None;
         /// TCP without TLS, so that whoever reaches the address can connect. For a loopback address only. The three TLS
         /// files are then not used.
-        tcp_plaintext: bool = false;
+        restart tcp_plaintext: bool = false;
         /// File with the server's certificate and those between it and its authority, as PEM. Read again when it changes.
-        tls_certificate: Option<PathBuf> = None;
+        restart tls_certificate: Option<PathBuf> = None;
         /// File with the key of that certificate, as PEM. Read again when it changes.
-        tls_key: Option<PathBuf> = None;
+        restart tls_key: Option<PathBuf> = None;
         /// File with the authorities, as PEM, one of which must have signed a client's certificate. Read again when it
         /// changes; connections there are stay.
-        tls_client_ca: Option<PathBuf> = None;
+        restart tls_client_ca: Option<PathBuf> = None;
         /// Watches at the same time. Past it the next is refused with RESOURCE_EXHAUSTED.
-        subscribers: usize = 1024, in 1..=65_536;
+        live subscribers: usize = 1024, in 1..=65_536;
         /// Connections at the same time. If both are listened on, TCP has half of them and the UNIX socket the other half.
         /// Of either's, one user (root, too) or one IP address has at most half. Past it the next is closed at once. Each
         /// takes a file descriptor: there are 128 fewer at most than files that may be open (LimitNOFILE).
-        connections: usize = 2048, in 2..=65_536;
+        restart connections: usize = 2048, in 2..=65_536;
         /// Requests that one peer (a process, or an IP address; for a process of another process namespace a connection) may
         /// have under way at the same time, without Watch calls that were answered, which `api.subscribers` bounds. All
         /// peers together may have 16 times as many. Past it the next is refused with RESOURCE_EXHAUSTED.
-        requests_per_peer: usize = 64, in 1..=65_536;
+        live requests_per_peer: usize = 64, in 1..=65_536;
         /// The largest request. One that is larger is refused before it is read.
-        message_bytes: Bytes = Bytes(64 * 1024), in Bytes(1024)..=Bytes::mib(64);
+        restart message_bytes: Bytes = Bytes(64 * 1024), in Bytes(1024)..=Bytes::mib(64);
         /// Reads of single pods from the runtime that all clients together may cause in a second.
-        reads_per_second: usize = 20, in 1..=1000;
+        live reads_per_second: usize = 20, in 1..=1000;
         /// The node's name, as Kubernetes knows it, in what is served. In a pod, set PLEGD_API_NODE_NAME from the field
         /// spec.nodeName. Empty: the host's name.
-        node_name: String = String::new();
+        restart node_name: String = String::new();
     }
     /// Metrics and health over HTTP.
     http: Http {
         /// Address to listen on. It is not authenticated: choose more than loopback only where the network is yours.
         /// Empty or "off": none.
-        address: Option<SocketAddr> = Some(SocketAddr::from(([127, 0, 0, 1], 7534)));
+        restart address: Option<SocketAddr> = Some(SocketAddr::from(([127, 0, 0, 1], 7534)));
     }
     /// plegd's own log, which goes to stderr.
     log: Log {
         /// Level, or levels by module, as `info,plegd::relister=debug`.
-        level: Filter = Filter::info();
+        live level: Filter = Filter::info();
         /// Text for people, or one JSON object a line for collectors.
-        format: LogFormat = LogFormat::Text;
+        restart format: LogFormat = LogFormat::Text;
     }
     /// Lifecycle events on stdout.
     print: Print {
         /// As a table for people, as one JSON object a line, or not at all.
-        format: PrintFormat = PrintFormat::None;
+        restart format: PrintFormat = PrintFormat::None;
         /// Which events: any of started, died, removed, changed and sync, with commas between them, or all. The default
         /// is what the kubelet's sync loop is sent.
-        types: EventTypes = EventTypes::kubelet();
+        restart types: EventTypes = EventTypes::kubelet();
     }
 }
 
@@ -153,16 +162,17 @@ impl Config {
     /// it gives this configuration again.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
+        comment(&mut text, HEAD);
         for section in SECTIONS {
-            if !text.is_empty() {
-                text.push('\n');
-            }
+            text.push('\n');
             comment(&mut text, section.doc);
             text.push_str(&format!("[{}]\n", section.name));
             for key in KEYS.iter().filter(|key| key.section == section.name) {
                 text.push('\n');
                 comment(&mut text, key.doc);
-                comment(&mut text, &format!("Allowed: {}. Default: {}.", key.allowed(), key.default_toml()));
+                let (allowed, default) = (key.allowed(), key.default_toml());
+                let change = key.change.sentence();
+                comment(&mut text, &format!("Allowed: {allowed}. Default: {default}. {change}"));
                 text.push_str(&format!("{} = {}\n", key.name, key.toml(self)));
             }
         }

@@ -36,7 +36,8 @@
 //! | [`metrics`] | every metric, bounded labels | know cache or journal |
 //! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
 //! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache, journal and watch |
-//! | [`config`] | defaults, file, environment, flags | be changed once it is given out |
+//! | [`config`] | defaults, file, environment, flags, and which of it is in force | be changed once it is given out |
+//! | [`reload`] | reads the configuration again, and notices when to | stop anything |
 //! | [`client`] | the client of the API, for node agents: calls, and a watch that resumes by itself | know the daemon's parts |
 //! | [`cli`] | parses the command line, calls [`app`] | hold logic |
 //! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
@@ -75,6 +76,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod relister;
+pub mod reload;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
 pub mod sim;

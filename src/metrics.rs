@@ -6,6 +6,7 @@
 //! before each scrape ([`Metrics::on_scrape`]).
 
 mod api;
+mod config;
 mod events;
 mod family;
 mod labels;
@@ -15,6 +16,7 @@ mod runtime;
 
 pub use self::{
     api::{Api, Call, CallCode, Refusal},
+    config::{Configuration, Reload},
     events::{Arbitration, Journal, State, Transitions},
     family::{Family, Label, Labels},
     labels::{
@@ -65,6 +67,8 @@ pub struct Metrics {
     pub journal: Journal,
     /// What clients ask over gRPC.
     pub api: Api,
+    /// Reloads of the configuration.
+    pub config: Configuration,
     process: Process,
     registry: Registry,
     /// Held for the whole of a scrape: two at a time would add up the CPU time twice.
@@ -106,6 +110,7 @@ impl Metrics {
             state: State::new(make),
             journal: Journal::new(make),
             api: Api::new(make),
+            config: Configuration::new(make),
             process: Process::new(make),
             registry,
             hooks: Mutex::default(),

@@ -20,6 +20,7 @@ pub use crate::model::Mode;
 use crate::{
     arbiter::Arbiter,
     clock::{Clock, Mono, Wall},
+    config::Live,
     cri::{
         CriError, RuntimeInfo,
         quirks::{Quirk, Quirks},
@@ -42,7 +43,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// What the supervisor is told to do by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rhythm {
     /// The shortest relist period.
     pub period: Duration,
@@ -114,6 +115,7 @@ pub struct Supervisor {
     wires: Wires,
     signs: Signs,
     rhythm: Rhythm,
+    rhythms: Live<Rhythm>,
     machine: Machine,
     runtime: Option<RuntimeInfo>,
     /// What the runtime is must be asked (again).
@@ -153,7 +155,9 @@ pub fn longest_period(quirks: &Quirks, max_period: Duration) -> Duration {
 
 impl Supervisor {
     /// A supervisor that relists at once.
-    pub fn new(wires: Wires, signs: Signs, rhythm: Rhythm) -> Self {
+    pub fn new(wires: Wires, signs: Signs, rhythms: impl Into<Live<Rhythm>>) -> Self {
+        let rhythms = rhythms.into();
+        let rhythm = rhythms.get();
         let machine = Machine::new(rhythm.period, rhythm.max_period);
         wires.metrics.relists.period.set(machine.period().as_secs_f64());
         Self {
@@ -161,6 +165,7 @@ impl Supervisor {
             wires,
             signs,
             rhythm,
+            rhythms,
             machine,
             runtime: None,
             unidentified: true,
@@ -208,6 +213,7 @@ impl Supervisor {
                     self.backlog = None;
                     self.relist_soon(RelistCause::Backlog, Duration::ZERO);
                 }
+                () = self.rhythms.changed() => self.keep_time(),
                 () = self.wires.requests.notified() => self.relist_soon(RelistCause::Request, REQUESTS_APART),
                 () = tokio::time::sleep_until(next), if self.next.is_some() => {
                     self.next = None;
@@ -316,17 +322,32 @@ impl Supervisor {
     /// The runtime has said what it is.
     fn adopt(&mut self, runtime: RuntimeInfo) {
         let quirks = Quirks::of(&runtime.name, &runtime.version);
-        let longest = longest_period(&quirks, self.rhythm.max_period);
         if self.runtime.as_ref() != Some(&runtime) {
             let known: Vec<&str> = quirks.iter().map(Quirk::summary).collect();
             tracing::info!(%runtime, cri = runtime.api_version, ?known, "Following the runtime.");
-            self.step(Input::Longest(longest));
+            self.step(self.bounds(Some(&quirks)));
         }
         self.wires.metrics.stream.shared.set(quirks.has(Quirk::SharedChannel).into());
         self.signs.runtime.good(runtime.to_string());
         self.unidentified = false;
         self.runtime = Some(runtime);
         self.publish();
+    }
+
+    /// Between which periods the mode machine is to keep, on a runtime with these quirks.
+    fn bounds(&self, quirks: Option<&Quirks>) -> Input {
+        let Rhythm { period: shortest, max_period, .. } = self.rhythm;
+        Input::Bounds { shortest, longest: quirks.map_or(max_period, |it| longest_period(it, max_period)) }
+    }
+
+    /// The configuration is another one. A relist that is further away than the new period comes sooner.
+    fn keep_time(&mut self) {
+        let rhythm = self.rhythms.get();
+        if std::mem::replace(&mut self.rhythm, rhythm) != rhythm {
+            let quirks = self.runtime.as_ref().map(|it| Quirks::of(&it.name, &it.version));
+            self.step(self.bounds(quirks.as_ref()));
+            self.relist_within(self.machine.period());
+        }
     }
 
     fn follow(&mut self, change: StreamChange) {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use plegd::{
     api::{grpc::Grpc, listen::Listening, v1},
     client::{Address, Client, Since, Update, WatchOptions},
-    config::{Config, Filter, Value as _},
+    config::{Config, Filter, InForce, Value as _},
     sim::Profile,
 };
 use support::{World, pipes::loaded};
@@ -41,7 +41,7 @@ impl Served {
         let level = Arc::new(Mutex::new(Filter::info()));
         let in_force = level.clone();
         let set = Arc::new(move |level: &Filter| Ok(std::mem::replace(&mut *in_force.lock(), level.clone())));
-        let server = tokio::spawn(Grpc::new(&world.app, &loaded(config), set).serve(listening));
+        let server = tokio::spawn(Grpc::new(&world.app, &InForce::new(loaded(config)), set).serve(listening));
         let address = Address::Unix(socket);
         let client = Client::connect(&address).await.expect("it listens");
         Self { world, client, address, level, server, _folder: folder }

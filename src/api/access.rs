@@ -1,9 +1,10 @@
 //! Who may ask for what: peers, the principals that a configuration names, and the gate before the services.
 //!
 //! A connection belongs to one [`Peer`], of which the kernel (a UNIX socket's credentials) or a certificate that was
-//! verified tells who it is; nothing that a client says of itself counts. What it may do is decided once, when it connects,
-//! by [`Access`], and enforced on each call by [`gate`], before a byte of the request is read. Each request carries its
-//! [`Peer`] in its extensions, and the [`Cut`] of its connection.
+//! verified tells who it is; nothing that a client says of itself counts. What it may do is decided when it connects, by
+//! [`Access`], and enforced on each call by [`gate`], before a byte of the request is read. When the lists of the
+//! configuration change it is decided anew: whoever may do more can at once, and whoever may do less is cut off, with what is
+//! under way. Each request carries its [`Peer`] in its extensions, and the [`Cut`] of its connection.
 //!
 //! # Who is in the group
 //!
@@ -11,7 +12,7 @@
 //! has connected is thus its owner, in its group, or allowed to pass over permissions (root): the kernel has proven it, and
 //! supplementary groups, of which the socket's credentials say nothing, are counted in. Where the mode lets others write,
 //! `group` holds for a process whose primary group is the socket's, or in whose `/proc/<pid>/status` it is listed as a
-//! supplementary one. That file is read once, at connect, and believed only if it is of the same user, since a process
+//! supplementary one. That file is read when it is decided, and believed only if it is of the same user, since a process
 //! number may be given out again: what that leaves to cheat with is the groups of another process of the same user. In
 //! another process namespace the number is unknown, and supplementary groups do not count.
 

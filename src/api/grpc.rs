@@ -23,7 +23,7 @@ use super::{
     subscribers::{Subscriber, Subscribers},
     wire::Node,
 };
-use crate::{app::App, config::Loaded, metrics::Metrics, watch::Feed};
+use crate::{app::App, config::InForce, metrics::Metrics, watch::Feed};
 
 /// All that is served, before it is. Made from a running plegd; serving needs nothing else of it.
 pub struct Grpc {
@@ -39,19 +39,20 @@ pub struct Grpc {
 // === impl Grpc ===
 
 impl Grpc {
-    /// The services of this plegd with this configuration.
-    pub fn new(app: &App, loaded: &Loaded, set_log_level: SetLogLevel) -> Self {
-        let config = &loaded.config.api;
+    /// The services of this plegd with this configuration, as it changes.
+    pub fn new(app: &App, in_force: &InForce, set_log_level: SetLogLevel) -> Self {
+        let began_with = in_force.get();
+        let config = &began_with.config.api;
         let metrics = app.metrics().clone();
         let (feed, relay) = app.feed().relayed();
         let node = Node { name: node_name(config) };
-        let subscribers = Subscribers::new(config.subscribers);
+        let subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
         let lifecycle = Lifecycle::new(
             feed.clone(),
             app.fresh().clone(),
             node.clone(),
             subscribers.clone(),
-            config.reads_per_second,
+            in_force.live(|config| config.api.reads_per_second),
             metrics.clone(),
         );
         report_lag(&metrics, &subscribers, &feed);
@@ -62,7 +63,7 @@ impl Grpc {
             subscribers.clone(),
             node,
             started_at,
-            loaded,
+            in_force.clone(),
             set_log_level,
         );
         let message_bytes = config.message_bytes.0;
@@ -82,7 +83,7 @@ impl Grpc {
     /// ```
     pub fn embedded(app: &App) -> Self {
         let not_ours = "the log belongs to the program that plegd is embedded in";
-        Self::new(app, &Loaded::of_program(app.config().clone()), Arc::new(move |_| Err(not_ours.into())))
+        Self::new(app, app.in_force(), Arc::new(move |_| Err(not_ours.into())))
     }
 
     /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Wall,
-    config::{self, Filter, Loaded, Value as _},
+    config::{self, Filter, InForce, Loaded, Value as _},
     metrics::Metrics,
     watch::{Detail, Feed, SlowPolicy},
 };
@@ -36,25 +36,24 @@ struct Inner {
     subscribers: Subscribers,
     node: Node,
     started_at: Wall,
-    config: v1::GetConfigResponse,
+    in_force: InForce,
     set_log_level: SetLogLevel,
 }
 
 // === impl Introspection ===
 
 impl Introspection {
-    /// A service for this plegd, with this configuration in force.
+    /// A service for this plegd, whose configuration is this one.
     pub fn new(
         feed: Feed,
         metrics: Arc<Metrics>,
         subscribers: Subscribers,
         node: Node,
         started_at: Wall,
-        config: &Loaded,
+        in_force: InForce,
         set_log_level: SetLogLevel,
     ) -> Self {
-        let config = in_force(config);
-        Self(Arc::new(Inner { feed, metrics, subscribers, node, started_at, config, set_log_level }))
+        Self(Arc::new(Inner { feed, metrics, subscribers, node, started_at, in_force, set_log_level }))
     }
 }
 
@@ -98,7 +97,7 @@ impl IntrospectionService for Introspection {
         &self,
         _: Request<v1::GetConfigRequest>,
     ) -> Result<Response<v1::GetConfigResponse>, Status> {
-        Ok(Response::new(self.0.config.clone()))
+        Ok(Response::new(described(&self.0.in_force.get())))
     }
 
     async fn set_log_level(
@@ -125,7 +124,7 @@ fn peer<T>(request: &Request<T>) -> String {
     request.extensions().get::<Peer>().map(Peer::to_string).unwrap_or_default()
 }
 
-fn in_force(loaded: &Loaded) -> v1::GetConfigResponse {
+fn described(loaded: &Loaded) -> v1::GetConfigResponse {
     let config = &loaded.config;
     let set = loaded.origins().filter(|(_, place)| **place != config::Place::Default);
     v1::GetConfigResponse {

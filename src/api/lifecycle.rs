@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     clock::{Mono, STEP_MARGIN, Stamped, Wall},
+    config::Live,
     fresh::Fresh,
     metrics::Metrics,
     model::{ObjectId, Pod, PodUid, Position},
@@ -59,10 +60,10 @@ impl Lifecycle {
         fresh: Fresh,
         node: Node,
         subscribers: Subscribers,
-        reads_per_second: usize,
+        reads_per_second: impl Into<Live<usize>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let allowance = Allowance::new(reads_per_second, fresh.clock().now());
+        let allowance = Allowance::new(reads_per_second.into(), fresh.clock().now());
         Self(Arc::new(Inner { feed, fresh, node, subscribers, allowance, metrics }))
     }
 }

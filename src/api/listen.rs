@@ -34,10 +34,10 @@ use self::{
 };
 use super::{
     accept::{ACCEPT_PAUSE, Connections},
-    access::{Access, gate::Gate, machine},
+    access::{gate::Gate, machine},
 };
 use crate::{
-    config,
+    config::{self, Config, InForce},
     metrics::{Metrics, Refusal},
 };
 
@@ -62,7 +62,7 @@ pub struct Patience {
 
 /// Sockets that are bound, with the rules that hold for them. Dropped unserved, it removes its socket again.
 pub struct Listening {
-    config: config::Api,
+    in_force: InForce,
     socket: Option<Socket>,
     tcp: Option<Tcp>,
     patience: Patience,
@@ -115,7 +115,14 @@ impl Listening {
             Some(path) => Some(Socket::bind(path, config.socket_mode.0, &config.socket_group).await?),
             None => None,
         };
-        Ok(Self { config: config.clone(), socket, tcp, patience: Patience::default() })
+        let in_force = InForce::of_program(Config { api: config.clone(), ..Config::default() });
+        Ok(Self { in_force, socket, tcp, patience: Patience::default() })
+    }
+
+    /// With rules and limits that change as this configuration does. What was bound stays as it is.
+    pub fn following(mut self, in_force: &InForce) -> Self {
+        self.in_force = in_force.clone();
+        self
     }
 
     /// With other bounds in time, for tests mostly.
@@ -137,24 +144,18 @@ impl Listening {
     /// Serves until `shutdown`: then takes no more connections, removes the socket, lets clients finish what is under way,
     /// and returns after half a second at the latest. Calls that would go on for ever must end by themselves on `shutdown`.
     pub async fn serve(self, services: Routes, metrics: Arc<Metrics>, shutdown: CancellationToken) {
-        let Self { config, mut socket, mut tcp, patience } = self;
-        let access = Access {
-            watch: config.allow_watch.clone(),
-            introspection: config.allow_introspection.clone(),
-            own_uid: rustix::process::geteuid().as_raw(),
-            socket: socket.as_ref().map(Socket::bits),
-        };
-        let gate = Arc::new(Gate::new(access, &config, patience, metrics));
+        let Self { in_force, mut socket, mut tcp, patience } = self;
+        let gate = Arc::new(Gate::new(&in_force, socket.as_ref().map(Socket::bits), patience, metrics));
         let tls = tcp.as_ref().and_then(|tcp| tcp.tls.clone());
         let http2 = Arc::new(Http2 {
             services: services.prepare(),
             gate: gate.clone(),
             // Watches are streams of one connection, as many as there may be.
-            streams: config.subscribers + config.requests_per_peer,
+            streams: in_force.live(|Config { api, .. }| api.subscribers + api.requests_per_peer),
             patience,
             shutdown: shutdown.clone(),
         });
-        let connections = affordable_connections(config.connections);
+        let connections = affordable_connections(in_force.get().config.api.connections);
         // Each listener has places of its own, TCP at most half of all.
         let of_tcp = match (&socket, &tcp) {
             (None, _) => connections,

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     clock::Wall,
+    config::Live,
     journal::Journal,
     watch::{Detail, Progress, SlowPolicy},
 };
@@ -31,7 +32,7 @@ pub struct Subscribers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    at_most: usize,
+    at_most: Live<usize>,
     list: Mutex<List>,
 }
 
@@ -94,9 +95,9 @@ pub struct Full(pub usize);
 // === impl Subscribers ===
 
 impl Subscribers {
-    /// An empty list.
-    pub fn new(at_most: usize) -> Self {
-        Self(Arc::new(Inner { at_most, list: Mutex::default() }))
+    /// An empty list. If fewer are allowed than there are, they stay, and the next one is refused.
+    pub fn new(at_most: impl Into<Live<usize>>) -> Self {
+        Self(Arc::new(Inner { at_most: at_most.into(), list: Mutex::default() }))
     }
 
     /// Puts one on the list.
@@ -105,9 +106,10 @@ impl Subscribers {
     ///
     /// [`Full`] if there are too many.
     pub fn enlist(&self, about: About, progress: Arc<Progress>) -> Result<Enlisted, Full> {
+        let at_most = self.0.at_most.get();
         let mut list = self.0.list.lock();
-        if list.there.len() >= self.0.at_most {
-            return Err(Full(self.0.at_most));
+        if list.there.len() >= at_most {
+            return Err(Full(at_most));
         }
         list.last_id += 1;
         let subscriber = Arc::new(Subscriber {

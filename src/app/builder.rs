@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::{App, OnFailure};
 use crate::{
     clock::Clock,
-    config::{Bytes, Config, ConfigError},
+    config::{Bytes, Config, ConfigError, InForce},
     cri::{Endpoint, Link},
 };
 
@@ -124,6 +124,6 @@ impl Builder {
         let link = self.link.unwrap_or_else(|| endpoint.map_or_else(Link::well_known, Link::unix));
         let clock = self.clock.unwrap_or_else(Clock::system);
         let receiver = self.receiver.unwrap_or_else(Handle::current);
-        Ok(App::assemble(&receiver, &self.config, link, clock, OnFailure::StopApp))
+        Ok(App::assemble(&receiver, &InForce::of_program(self.config), link, clock, OnFailure::StopApp))
     }
 }

@@ -16,13 +16,15 @@ use crate::{
     api::{
         grpc::Grpc,
         http::{self, Served},
+        introspection::SetLogLevel,
         listen::{Listening, raise_open_files},
     },
     app::App,
     clock::Clock,
-    config::Loaded,
+    config::{InForce, Inputs, Loaded},
     cri::Link,
     model::EventType,
+    reload::{Cause, FileWatch, Reloader},
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
@@ -44,6 +46,7 @@ pub(super) struct Daemon {
     serving: JoinSet<()>,
     printing: Option<oneshot::Receiver<io::Result<()>>>,
     stop: CancellationToken,
+    set_log_level: SetLogLevel,
 }
 
 // === impl Daemon ===
@@ -68,7 +71,9 @@ impl Daemon {
             let _there = threads.api.enter();
             Listening::bind(&config.api).await?
         };
-        let app = App::start_with_receiver_on(&threads.receiver, config, link, clock);
+        let in_force = InForce::new(loaded.clone());
+        let set_log_level = log.setter();
+        let app = App::start_with_receiver_on(&threads.receiver, &in_force, link, clock);
         let stop = app.stop_token();
         let served = Served { metrics: app.metrics().clone(), health: app.health().clone() };
         let mut serving = JoinSet::new();
@@ -79,8 +84,8 @@ impl Daemon {
             if let Some(address) = listening.tcp_address() {
                 tracing::info!(%address, "Serving the pod lifecycle API over gRPC.");
             }
-            let grpc = Grpc::new(&app, loaded, log.setter());
-            serving.spawn_on(grpc.serve(listening), &threads.api);
+            let grpc = Grpc::new(&app, &in_force, set_log_level.clone());
+            serving.spawn_on(grpc.serve(listening.following(&in_force)), &threads.api);
         }
         if let Some(listener) = listener {
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -95,7 +100,29 @@ impl Daemon {
             }
             None => None,
         };
-        Ok(Self { app, serving, printing, stop })
+        Ok(Self { app, serving, printing, stop, set_log_level })
+    }
+
+    /// From now on reads the configuration again at SIGHUP, and when its file has become another one than `file` knows.
+    pub(super) fn follow_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (in_force, clock) = (self.app.in_force().clone(), self.app.clock().clone());
+        let metrics = self.app.metrics().clone();
+        let reloader = Reloader::new(inputs, in_force, self.set_log_level.clone(), metrics, clock);
+        let stop = self.stop.clone();
+        self.serving.spawn(async move {
+            loop {
+                let cause = tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = hangup.recv() => Cause::Signal,
+                    () = file.changed() => Cause::File,
+                };
+                // What is about to be read is no news afterwards.
+                file.seen();
+                reloader.reload(cause);
+            }
+        });
+        Ok(())
     }
 
     /// Runs until SIGINT, SIGTERM, until nobody reads what is printed, or until `over`.

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{self, ConfigError, Flag, Inputs, Loaded},
+    config::{Flag, Inputs, Loaded},
     cri::Link,
+    reload::FileWatch,
 };
 
 const EXAMPLES: &str = "\
@@ -64,22 +65,25 @@ pub struct Args {
 /// # Errors
 ///
 /// If it cannot start.
-pub(super) async fn run(loaded: Loaded, threads: Threads, log: LogControl) -> anyhow::Result<()> {
+pub(super) async fn run(
+    inputs: Inputs,
+    file: FileWatch,
+    loaded: Loaded,
+    threads: Threads,
+    log: LogControl,
+) -> anyhow::Result<()> {
     let link = loaded.config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
-    let daemon = Daemon::start(&loaded, link, Clock::system(), &threads, log).await?;
+    let mut daemon = Daemon::start(&loaded, link, Clock::system(), &threads, log).await?;
+    daemon.follow_configuration(inputs, file)?;
     daemon.run_until(std::future::pending()).await
 }
 
 // === impl Args ===
 
 impl Args {
-    /// The configuration of this process with these flags.
-    ///
-    /// # Errors
-    ///
-    /// All that is wrong with it.
-    pub fn load(&self) -> Result<Loaded, ConfigError> {
-        config::load(&Inputs::of_process(self.config.clone(), self.flags()))
+    /// All that the configuration of this process with these flags is made of.
+    pub fn inputs(&self) -> Inputs {
+        Inputs::of_process(self.config.clone(), self.flags())
     }
 
     pub(super) fn flags(&self) -> Vec<Flag> {

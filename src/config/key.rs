@@ -24,9 +24,22 @@ pub struct Key {
     pub doc: &'static str,
     /// How a file writes it.
     pub form: Form,
+    /// When a change of it takes effect.
+    pub change: Change,
     pub(super) allowed: fn() -> String,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
     pub(super) get: fn(&Config) -> String,
+    /// Gives the second configuration the value that the first one has.
+    pub(super) copy: fn(&Config, &mut Config),
+}
+
+/// When a change of a key takes effect in a plegd that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// When the configuration is read again.
+    Live,
+    /// When plegd is started again: what is made of the key at the start stays as it is.
+    Restart,
 }
 
 /// How a value is written in TOML.
@@ -50,7 +63,7 @@ macro_rules! config {
         $section:ident: $Section:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $name:ident: $type:ty = $default:expr $(, in $range:expr)?;
+                $change:ident $name:ident: $type:ty = $default:expr $(, in $range:expr)?;
             )+
         }
     )+) => {
@@ -91,6 +104,7 @@ macro_rules! config {
                 name: stringify!($name),
                 doc: concat!($($doc, "\n"),+),
                 form: <$type as Value>::FORM,
+                change: key::change!($change),
                 allowed: || {
                     let range: Option<std::ops::RangeInclusive<$type>> = None$(.or(Some($range)))?;
                     key::allowed(range)
@@ -101,11 +115,23 @@ macro_rules! config {
                     Ok(())
                 },
                 get: |config| config.$section.$name.text(),
+                copy: |from, to| to.$section.$name = from.$section.$name.clone(),
             }, )+)+
         ];
     };
 }
 pub(super) use config;
+
+/// The word before a key's name.
+macro_rules! change {
+    (live) => {
+        key::Change::Live
+    };
+    (restart) => {
+        key::Change::Restart
+    };
+}
+pub(super) use change;
 
 // === impl Key ===
 
@@ -146,6 +172,18 @@ impl Key {
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.path())
+    }
+}
+
+// === impl Change ===
+
+impl Change {
+    /// As the reference says it: a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Live => "A change holds from the next reload on.",
+            Self::Restart => "A change needs a restart.",
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Loaded {
     /// The file that was read, if one was.
     pub file: Option<PathBuf>,
     /// Where each of [`KEYS`] has its value from.
-    origins: Vec<Place>,
+    pub(super) origins: Vec<Place>,
 }
 
 /// A value that one layer gives to a key.
@@ -109,8 +109,8 @@ fn file(
     named: Option<PathBuf>,
     problems: &mut Vec<Problem>,
 ) -> (Option<PathBuf>, Vec<Setting>) {
-    let wanted = inputs.file.as_ref().or(named.as_ref());
-    let Some(path) = wanted.or(inputs.default_file.as_ref()) else { return (None, Vec::new()) };
+    let wanted = inputs.wanted(named);
+    let Some(path) = wanted.as_ref().or(inputs.default_file.as_ref()) else { return (None, Vec::new()) };
     match fs::read_to_string(path) {
         Ok(text) => {
             let (settings, wrong) = file::read(path, &text);
@@ -215,6 +215,22 @@ impl Inputs {
             environment: std::env::vars_os().collect(),
             flags,
         }
+    }
+
+    /// The file that is read, if there is one.
+    pub fn path(&self) -> Option<PathBuf> {
+        let wanted = self.wanted(environment(self, &mut Vec::new()).1);
+        wanted.or_else(|| self.default_file.clone())
+    }
+
+    /// Whether plegd does not start without its file.
+    pub fn needs_file(&self) -> bool {
+        self.wanted(environment(self, &mut Vec::new()).1).is_some()
+    }
+
+    /// The file that somebody has named; `named` by the environment.
+    fn wanted(&self, named: Option<PathBuf>) -> Option<PathBuf> {
+        self.file.clone().or(named)
     }
 }
 

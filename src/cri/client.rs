@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    config::Live,
     metrics::{self, Metrics},
     model::{ContainerState, ContainerStatus, Method, ObjectId, SandboxState, SandboxStatus},
 };
@@ -35,7 +36,7 @@ const ANSWER_LIMIT: usize = 64 << 20;
 pub struct Client {
     link: Link,
     service: RuntimeServiceClient<Channel>,
-    deadline: Duration,
+    deadline: Live<Duration>,
     clock: Clock,
     metrics: Arc<Metrics>,
     /// Whether the streamed list calls are worth trying: until the runtime says that it has none.
@@ -113,9 +114,10 @@ pub struct EventStream(Streaming<v1::ContainerEventResponse>);
 // === impl Client ===
 
 impl Client {
-    /// A client that connects when it is first used. `deadline` is for each call but the stream.
-    pub fn new(link: Link, deadline: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let service = service(link.channel(Use::Unary));
+    /// A client that connects when it is first used. `deadline` is for each call but the stream, as it is when the call
+    /// begins.
+    pub fn new(link: Link, deadline: impl Into<Live<Duration>>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let (service, deadline) = (service(link.channel(Use::Unary)), deadline.into());
         Self { link, service, deadline, clock, metrics, streamed_lists: Arc::new(AtomicBool::new(true)) }
     }
 
@@ -274,7 +276,7 @@ impl Client {
     /// A request that the runtime, too, may give up at the deadline.
     fn timed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(self.deadline);
+        request.set_timeout(self.deadline.get());
         request
     }
 
@@ -283,9 +285,9 @@ impl Client {
         method: Method,
         answer: impl Future<Output = Result<impl Answer<T>, Status>>,
     ) -> Result<T, CriError> {
-        let began = self.clock.now();
-        let late = || Err(CriError::Deadline { method, after: self.deadline });
-        let result = match tokio::time::timeout(self.deadline, answer).await {
+        let (began, deadline) = (self.clock.now(), self.deadline.get());
+        let late = || Err(CriError::Deadline { method, after: deadline });
+        let result = match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer.message()),
             Ok(Err(status)) if ran_out_of_time(&status) => late(),
             Ok(Err(status)) => Err(CriError::of(method, &status)),

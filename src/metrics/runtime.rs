@@ -96,7 +96,7 @@ pub struct Modes {
 }
 
 /// A moment as a metric has it: seconds since 1970.
-fn timestamp(at: Wall) -> f64 {
+pub(super) fn timestamp(at: Wall) -> f64 {
     at.seconds_since(Wall::default())
 }
 

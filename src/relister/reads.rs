@@ -19,6 +19,7 @@ use crate::{
     arbiter::{Arbiter, Ask, NOW, PodAsk, Scope, pod::DEATH_GRACE},
     cache::Cache,
     clock::{Clock, Mono},
+    config::Live,
     cri::{Client, CriError, Filter, ListedContainer, pod_of_container},
     metrics::{Metrics, ReadOutcome},
     model::{
@@ -52,7 +53,7 @@ pub struct Reader {
     arbiter: Arc<Arbiter>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    parallelism: usize,
+    parallelism: Live<usize>,
     requests: mpsc::UnboundedReceiver<Request>,
     reads: Reads,
 }
@@ -135,8 +136,9 @@ impl Reader {
         arbiter: Arc<Arbiter>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        parallelism: usize,
+        parallelism: impl Into<Live<usize>>,
     ) -> (Self, Reads) {
+        let parallelism = parallelism.into();
         let (sender, requests) = mpsc::unbounded_channel();
         let reads = Reads(sender);
         let reader =
@@ -168,7 +170,7 @@ impl Reader {
             while let Ok(request) = self.requests.try_recv() {
                 agenda.put(request);
             }
-            while let Some(request) = agenda.take(self.parallelism) {
+            while let Some(request) = agenda.take(self.parallelism.get()) {
                 let pod = PodRead {
                     client: self.client.clone(),
                     cache: self.cache.clone(),

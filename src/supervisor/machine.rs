@@ -33,8 +33,13 @@ pub enum Input {
     },
     /// The stream has missed something.
     Missed,
-    /// The longest period is another one now: the runtime is another one.
-    Longest(Duration),
+    /// The periods are others now: the runtime is another one, or the configuration is.
+    Bounds {
+        /// The shortest.
+        shortest: Duration,
+        /// The longest.
+        longest: Duration,
+    },
 }
 
 // === impl Machine ===
@@ -66,10 +71,12 @@ impl Machine {
             (Input::Relisted { suspects: false }, Mode::Probing) => {
                 Self { period: (self.period * 2).min(self.longest), ..self }.settled()
             }
-            (Input::Longest(longest), _) => {
-                let longest = longest.max(self.shortest);
-                let mode = if self.mode == Mode::Evented { Mode::Probing } else { self.mode };
-                Self { mode, longest, period: self.period.min(longest), ..self }.settled()
+            (Input::Bounds { shortest, longest }, mode) => {
+                let longest = longest.max(shortest);
+                let period =
+                    if mode == Mode::Polling { shortest } else { self.period.clamp(shortest, longest) };
+                let mode = if mode == Mode::Evented { Mode::Probing } else { mode };
+                Self { mode, period, shortest, longest }.settled()
             }
             (Input::Missed | Input::Relisted { .. }, _) => self,
         }
@@ -92,6 +99,10 @@ mod tests {
 
     fn seconds(machine: &Machine) -> u64 {
         machine.period().as_secs()
+    }
+
+    fn bounds(shortest: u64, longest: u64) -> Input {
+        Input::Bounds { shortest: Duration::from_secs(shortest), longest: Duration::from_secs(longest) }
     }
 
     fn machine() -> Machine {
@@ -144,10 +155,28 @@ mod tests {
 
     #[test]
     fn a_runtime_that_asks_for_care_is_relisted_more_often() {
-        let mut it = machine().step(Input::Longest(Duration::from_secs(10))).step(Input::StreamUp);
+        let mut it = machine().step(bounds(1, 10)).step(Input::StreamUp);
         it = std::iter::repeat_n(CLEAN, 10).fold(it, Machine::step);
         assert_eq!((it.mode(), seconds(&it)), (Mode::Evented, 10));
-        it = it.step(Input::Longest(Duration::from_secs(60)));
+        it = it.step(bounds(1, 60));
         assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 10));
+    }
+
+    #[test]
+    fn other_bounds_hold_at_once_and_cost_no_more_trust_than_they_must() {
+        let evented = std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step);
+        for (before, bounds, mode, period) in [
+            (machine(), bounds(5, 60), Mode::Polling, 5),
+            (machine().step(bounds(5, 60)), bounds(2, 60), Mode::Polling, 2),
+            (machine().step(Input::StreamUp), bounds(5, 60), Mode::Probing, 5),
+            (evented, bounds(1, 10), Mode::Evented, 10),
+            (evented, bounds(2, 60), Mode::Evented, 60),
+            (evented, bounds(1, 120), Mode::Probing, 60),
+            // A longest that is below the shortest is the shortest: there is nothing to grow to, and no trust to be had.
+            (evented, bounds(90, 10), Mode::Probing, 90),
+        ] {
+            let it = before.step(bounds);
+            assert_eq!((it.mode(), seconds(&it)), (mode, period), "{before:?} {bounds:?}");
+        }
     }
 }

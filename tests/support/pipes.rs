@@ -8,7 +8,7 @@ use plegd::{
     api::grpc::Grpc,
     app::App,
     client::Client,
-    config::{Config, Inputs, Loaded, load},
+    config::{Config, InForce, Inputs, Loaded, load},
 };
 use tokio::{io::DuplexStream, sync::mpsc, task::JoinHandle};
 use tonic::transport::{Channel, Uri};
@@ -22,7 +22,7 @@ pub struct Pipes(mpsc::UnboundedSender<io::Result<DuplexStream>>);
 impl Pipes {
     /// Serves a plegd that has this configuration.
     pub fn serve(app: &App, config: Config) -> (Self, JoinHandle<()>) {
-        Self::serve_grpc(Grpc::new(app, &loaded(config), Arc::new(|level| Ok(level.clone()))))
+        Self::serve_grpc(Grpc::new(app, &InForce::new(loaded(config)), Arc::new(|level| Ok(level.clone()))))
     }
 
     pub fn serve_grpc(grpc: Grpc) -> (Self, JoinHandle<()>) {

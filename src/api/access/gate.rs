@@ -19,19 +19,21 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, service::Routes};
 use tower::{Service, ServiceExt as _};
 
 use super::{
-    Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, machine,
+    Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, SocketBits, machine,
     message::Bounded,
     under_way::{Full, Place, UnderWay},
 };
 use crate::{
     api::listen::Patience,
     clock::Clock,
+    config::{Config, InForce, Live},
     metrics::{Call, Metrics, Refusal},
 };
 
@@ -44,7 +46,9 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// What all calls of a server have in common.
 pub(in crate::api) struct Gate {
-    pub(in crate::api) access: Access,
+    admitted: Live<Admitted>,
+    own_uid: u32,
+    socket: Option<SocketBits>,
     message_bytes: usize,
     patience: Patience,
     metrics: Arc<Metrics>,
@@ -52,6 +56,13 @@ pub(in crate::api) struct Gate {
     /// How many connections there have been.
     connections: AtomicU64,
     told: Seldom<Told>,
+}
+
+/// Whom the configuration admits.
+#[derive(Clone, Debug)]
+struct Admitted {
+    watch: Principals,
+    introspection: Principals,
 }
 
 /// Of whom it is told that he was refused: users and machines, since processes are many.
@@ -69,8 +80,16 @@ pub(in crate::api) struct Entrance {
     peer: Peer,
     key: PeerKey,
     cut: Cut,
-    rights: Rights,
+    rights: Arc<Mutex<Rights>>,
     load: Arc<watch::Sender<Load>>,
+}
+
+/// What the peer of a connection may do, as long as the configuration is not another one.
+pub(in crate::api) struct Standing {
+    gate: Arc<Gate>,
+    peer: Peer,
+    rights: Arc<Mutex<Rights>>,
+    admitted: Live<Admitted>,
 }
 
 /// What goes on in a connection.
@@ -117,21 +136,33 @@ enum Need {
 // === impl Gate ===
 
 impl Gate {
+    /// With the rules of this configuration, as it changes. `socket` is the UNIX socket's.
     pub(in crate::api) fn new(
-        access: Access,
-        config: &crate::config::Api,
+        in_force: &InForce,
+        socket: Option<SocketBits>,
         patience: Patience,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            access,
-            message_bytes: config.message_bytes.0,
+            admitted: in_force.live(|Config { api, .. }| Admitted {
+                watch: api.allow_watch.clone(),
+                introspection: api.allow_introspection.clone(),
+            }),
+            own_uid: rustix::process::geteuid().as_raw(),
+            socket,
+            message_bytes: in_force.get().config.api.message_bytes.0,
             patience,
             metrics,
-            under_way: UnderWay::new(config.requests_per_peer),
+            under_way: UnderWay::new(in_force.live(|config| config.api.requests_per_peer)),
             connections: AtomicU64::new(0),
             told: Seldom::new(TELLING, Clock::system()),
         }
+    }
+
+    /// The rules, as they are now.
+    fn access(&self) -> Access {
+        let Admitted { watch, introspection } = self.admitted.get();
+        Access { watch, introspection, own_uid: self.own_uid, socket: self.socket }
     }
 
     /// The metrics that this gate counts in.
@@ -180,7 +211,7 @@ impl Gate {
             Peer::Process { .. } => format!("{key} admits {principals}"),
             Peer::Network { .. } => format!("{key} does not admit it"),
         };
-        let (watch, introspection) = (&self.access.watch, &self.access.introspection);
+        let Admitted { watch, introspection } = &self.admitted.get();
         let (rule, key) = match need {
             Need::Watch => (admitted("api.allow_watch", watch), "api.allow_watch"),
             Need::Introspection => {
@@ -243,29 +274,48 @@ impl Need {
 // === impl Entrance ===
 
 impl Entrance {
-    /// For a connection of `peer` that `cut` ends; what goes on in it can be followed.
+    /// For a connection of `peer` that `cut` ends; what goes on in it can be followed, and what becomes of its rights.
     pub(in crate::api) fn new(
         services: Routes,
         gate: Arc<Gate>,
         peer: Peer,
         cut: Cut,
-    ) -> (Self, watch::Receiver<Load>) {
+    ) -> (Self, watch::Receiver<Load>, Standing) {
         let (load, following) = watch::channel(Load::default());
-        let rights = gate.access.rights(&peer);
+        // Followed from before the rights are told by it.
+        let admitted = gate.admitted.clone();
+        let rights = Arc::new(Mutex::new(gate.access().rights(&peer)));
         let key = peer.key(gate.connections.fetch_add(1, Ordering::Relaxed));
-        (Self { services, gate, peer, key, cut, rights, load: Arc::new(load) }, following)
+        let standing = Standing { gate: gate.clone(), peer: peer.clone(), rights: rights.clone(), admitted };
+        (Self { services, gate, peer, key, cut, rights, load: Arc::new(load) }, following, standing)
     }
 
     /// A place for a call, if this peer may make it.
     fn admit(&self, path: &str, call: Call) -> Result<Place, Status> {
-        let need = Need::of(path);
-        if !need.is_met(self.rights) {
-            if !Need::Either.is_met(self.rights) {
+        let (need, rights) = (Need::of(path), *self.rights.lock());
+        if !need.is_met(rights) {
+            if !Need::Either.is_met(rights) {
                 self.load.send_modify(|load| load.unwelcome = true);
             }
             return Err(self.gate.denied(&self.peer, call, need));
         }
         self.gate.place(&self.peer, self.key)
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Has each other configuration decide anew what the peer may do, and returns when one has taken a right from it.
+    pub(in crate::api) async fn lessened(&mut self) {
+        loop {
+            self.admitted.changed().await;
+            let now = self.gate.access().rights(&self.peer);
+            let before = std::mem::replace(&mut *self.rights.lock(), now);
+            if (before.watch && !now.watch) || (before.introspection && !now.introspection) {
+                return;
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 
 use super::PeerKey;
+use crate::config::Live;
 
 /// By how much all peers together may have more under way than one. A program can become many by forking; what it costs
 /// plegd must not.
@@ -12,7 +13,7 @@ const ALL_PEERS: usize = 16;
 
 /// Counts them.
 pub(super) struct UnderWay {
-    per_peer: usize,
+    per_peer: Live<usize>,
     counts: Mutex<HashMap<PeerKey, usize>>,
 }
 
@@ -34,16 +35,17 @@ pub(super) enum Full {
 // === impl UnderWay ===
 
 impl UnderWay {
-    pub(super) fn new(per_peer: usize) -> Arc<Self> {
-        Arc::new(Self { per_peer, counts: Mutex::default() })
+    pub(super) fn new(per_peer: impl Into<Live<usize>>) -> Arc<Self> {
+        Arc::new(Self { per_peer: per_peer.into(), counts: Mutex::default() })
     }
 
     /// A place for a request of this peer.
     pub(super) fn place(self: &Arc<Self>, key: PeerKey) -> Result<Place, Full> {
+        let per_peer = self.per_peer.get();
         let mut counts = self.counts.lock();
-        let (all, of_peer) = (self.per_peer * ALL_PEERS, counts.get(&key).copied().unwrap_or(0));
-        if of_peer >= self.per_peer {
-            return Err(Full::Peer(self.per_peer));
+        let (all, of_peer) = (per_peer * ALL_PEERS, counts.get(&key).copied().unwrap_or(0));
+        if of_peer >= per_peer {
+            return Err(Full::Peer(per_peer));
         }
         if counts.values().sum::<usize>() >= all {
             return Err(Full::All(all));

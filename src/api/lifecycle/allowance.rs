@@ -4,29 +4,30 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::Mono;
+use crate::{clock::Mono, config::Live};
 
 /// So many in a second, and as many at once if none was made for that long.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    per_second: f64,
+    per_second: Live<usize>,
     left: Mutex<(f64, Mono)>,
 }
 
 // === impl Allowance ===
 
 impl Allowance {
-    pub(super) fn new(per_second: usize, now: Mono) -> Self {
-        let per_second = per_second as f64;
-        Self { per_second, left: Mutex::new((per_second, now)) }
+    pub(super) fn new(per_second: Live<usize>, now: Mono) -> Self {
+        let left = per_second.get() as f64;
+        Self { per_second, left: Mutex::new((left, now)) }
     }
 
     /// Takes one, if one is left.
     pub(super) fn take(&self, now: Mono) -> bool {
+        let per_second = self.per_second.get() as f64;
         let mut left = self.left.lock();
         let (before, at) = *left;
-        let grown = before + now.since(at).min(Duration::from_secs(1)).as_secs_f64() * self.per_second;
-        let there = grown.min(self.per_second);
+        let grown = before + now.since(at).min(Duration::from_secs(1)).as_secs_f64() * per_second;
+        let there = grown.min(per_second);
         let taken = there >= 1.0;
         *left = (if taken { there - 1.0 } else { there }, now.max(at));
         taken
@@ -40,7 +41,7 @@ mod tests {
     #[test]
     fn it_is_used_up_and_comes_back_with_time() {
         let at = |millis| Mono::ZERO + Duration::from_millis(millis);
-        let allowance = Allowance::new(10, at(0));
+        let allowance = Allowance::new(10.into(), at(0));
         assert_eq!((0..20).filter(|_| allowance.take(at(0))).count(), 10);
         assert_eq!((0..20).filter(|_| allowance.take(at(250))).count(), 2);
         assert_eq!((0..20).filter(|_| allowance.take(at(60_000))).count(), 10);

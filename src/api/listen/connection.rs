@@ -25,6 +25,7 @@ use crate::{
             gate::{Entrance, Gate, Load},
         },
     },
+    config::Live,
     metrics::Refusal,
 };
 
@@ -49,8 +50,8 @@ const MAX_ERROR_RESETS: usize = 1024;
 pub(super) struct Http2 {
     pub(super) services: Routes,
     pub(super) gate: Arc<Gate>,
-    /// Streams that a connection may have open.
-    pub(super) streams: usize,
+    /// Streams that a connection may have open, as it is when it is made.
+    pub(super) streams: Live<usize>,
     pub(super) patience: Patience,
     pub(super) shutdown: CancellationToken,
 }
@@ -88,7 +89,8 @@ impl Http2 {
         let _counted = Counted::new(&self.gate);
         let log = peer.clone();
         let cut = Cut::default();
-        let (entrance, mut load) = Entrance::new(self.services.clone(), self.gate.clone(), peer, cut.clone());
+        let (entrance, mut load, mut standing) =
+            Entrance::new(self.services.clone(), self.gate.clone(), peer, cut.clone());
         let mut unwelcome = load.clone();
         let builder = self.builder();
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(entrance));
@@ -125,6 +127,11 @@ impl Http2 {
                 tracing::debug!(peer = %log, "A client was cut off.");
                 Ok(())
             }
+            // It connects again if it likes, and is then told what it may not do.
+            () = standing.lessened() => {
+                tracing::info!(peer = %log, "A client was cut off: the configuration admits it to less than before.");
+                Ok(())
+            }
             ended = whole => ended,
         };
         if let Err(error) = ended {
@@ -140,7 +147,7 @@ impl Http2 {
             .timer(TokioTimer::new())
             .keep_alive_interval(self.patience.ping)
             .keep_alive_timeout(self.patience.pong)
-            .max_concurrent_streams(u32::try_from(self.streams).unwrap_or(u32::MAX))
+            .max_concurrent_streams(u32::try_from(self.streams.get()).unwrap_or(u32::MAX))
             .max_header_list_size(MAX_HEADER_BYTES)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,0 +1,157 @@
+//! `plegd config`: the reference of all keys, whether a configuration is valid, and what comes out of its layers.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{
+    columns::Columns,
+    connection::Connection,
+    introspect::Introspect,
+    print::answer::{show, show_json},
+    run,
+};
+use crate::config::{self, Change, Config, Loaded, Place};
+
+const EXAMPLES: &str = "\
+Examples:
+  plegd config default > plegd.toml
+  plegd config check --config plegd.toml && systemctl reload plegd
+  plegd config print
+  plegd config running";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  plegd config check
+  plegd config check --config ./plegd.toml
+
+It answers with exit code 0 if plegd would start with it, and with 64 and all that is
+wrong if not. Neither the runtime nor any address is tried.";
+
+const PRINT_EXAMPLES: &str = "\
+Examples:
+  plegd config print
+  PLEGD_LOG_LEVEL=debug plegd config print --config ./plegd.toml --relist-period 2s
+  plegd config print --json | jq '.keys[] | select(.origin != \"default\")'";
+
+/// What can be asked of a configuration.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Verb {
+    /// Print a file with every key: what it does, its unit, range and default, and whether a change needs a restart.
+    Default,
+    /// Say whether `plegd run` would start with this configuration, and all that is wrong if not.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<run::Args>),
+    /// Show what `plegd run` would go by here, each value with where it comes from.
+    #[command(after_help = PRINT_EXAMPLES)]
+    Print(Print),
+    /// Show what the running plegd goes by, as a file that gives the same.
+    Running(Running),
+}
+
+/// Flags of `plegd config print`, which has those of `plegd run` too.
+#[derive(Clone, Debug, clap::Args)]
+struct Print {
+    #[command(flatten)]
+    of_run: run::Args,
+    /// As a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `plegd config running`.
+#[derive(Clone, Debug, clap::Args)]
+struct Running {
+    /// Where plegd is.
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Serialize)]
+struct Layers {
+    /// The file that was read.
+    file: Option<String>,
+    keys: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct Value {
+    key: String,
+    value: String,
+    origin: String,
+    /// Whether another value would need a restart.
+    needs_restart: bool,
+}
+
+/// Does what is asked, on stdout.
+///
+/// # Errors
+///
+/// All that is wrong with the configuration; or if the running plegd cannot be reached.
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    match args.verb {
+        Verb::Default => show(&Config::default().to_toml())?,
+        Verb::Check(of_run) => show(&verdict(&config::load(&of_run.inputs())?))?,
+        Verb::Print(Print { of_run, json }) => {
+            let loaded = config::load(&of_run.inputs())?;
+            if json { show_json(&layers(&loaded))? } else { show(&table(&loaded)?)? }
+        }
+        Verb::Running(running) => super::ask(async move {
+            let config = Introspect::over(&running.connection.client().await?).config().await?;
+            Ok(show(&config.toml)?)
+        })?,
+    }
+    Ok(())
+}
+
+/// That it is valid, and of what it is made.
+fn verdict(loaded: &Loaded) -> String {
+    let file = match &loaded.file {
+        Some(file) => file.display().to_string(),
+        None => format!("no file, as there is no {}", config::DEFAULT_FILE),
+    };
+    let count = |is: fn(&Place) -> bool| loaded.origins().filter(|(_, place)| is(place)).count();
+    let from_file = count(|place| matches!(place, Place::File(..)));
+    let from_environment = count(|place| matches!(place, Place::Variable(_)));
+    let from_flags = count(|place| matches!(place, Place::Flag(_)));
+    let defaults = count(|place| *place == Place::Default);
+    let mut text = format!("The configuration is valid: {file}.\n");
+    let _ = writeln!(
+        text,
+        "Keys: {from_file} from the file, {from_environment} from the environment, {from_flags} from flags, {defaults} with \
+         their defaults."
+    );
+    text
+}
+
+fn layers(loaded: &Loaded) -> Layers {
+    let value = |(key, place): (&config::Key, &Place)| Value {
+        key: key.path(),
+        value: key.text(&loaded.config),
+        origin: place.to_string(),
+        needs_restart: key.change == Change::Restart,
+    };
+    let file = loaded.file.as_ref().map(|file| file.display().to_string());
+    Layers { file, keys: loaded.origins().map(value).collect() }
+}
+
+fn table(loaded: &Loaded) -> anyhow::Result<String> {
+    let mut columns = Columns::new(["KEY", "VALUE", "FROM", "A CHANGE"], 4);
+    for (key, place) in loaded.origins() {
+        let change = match key.change {
+            Change::Live => "holds from a reload on",
+            Change::Restart => "needs a restart",
+        };
+        columns.row([key.path(), key.toml(&loaded.config), place.to_string(), change.into()]);
+    }
+    let mut out = Vec::new();
+    columns.write(&mut out)?;
+    Ok(String::from_utf8(out)?)
+}

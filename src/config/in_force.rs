@@ -1,0 +1,214 @@
+//! The configuration in force: replaced as a whole when it is read again, and followed by whoever goes by a part of it.
+//!
+//! Owns which of two configurations holds for which key. Keys that need a restart keep their values whatever is read, so
+//! that what is shown as in force is. It reads nothing and tells nobody but those who follow it.
+
+use std::{fmt, future::pending, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{Change, Config, Key, Loaded, Place};
+
+/// The configuration in force. Cheap to clone; reading it never waits.
+#[derive(Clone)]
+pub struct InForce(Arc<Inner>);
+
+struct Inner {
+    now: ArcSwap<Loaded>,
+    /// Wakes those who cannot wait until they next look.
+    swaps: watch::Sender<()>,
+}
+
+/// A value of the configuration as it is in force, or one that never changes.
+#[derive(Clone)]
+pub struct Live<T>(Of<T>);
+
+#[derive(Clone)]
+enum Of<T> {
+    Fixed(T),
+    InForce { in_force: InForce, part: fn(&Config) -> T, swaps: watch::Receiver<()> },
+}
+
+/// A key whose value is another one than in the configuration in force.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The key.
+    pub key: &'static Key,
+    /// The value that is in force, or was until now.
+    pub old: String,
+    /// The value that was read.
+    pub new: String,
+    /// Where it was read.
+    pub place: Place,
+}
+
+// === impl InForce ===
+
+impl InForce {
+    /// This one, until another is adopted.
+    pub fn new(loaded: Loaded) -> Self {
+        Self(Arc::new(Inner { now: ArcSwap::from_pointee(loaded), swaps: watch::Sender::new(()) }))
+    }
+
+    /// One that a program has made itself.
+    pub fn of_program(config: Config) -> Self {
+        Self::new(Loaded::of_program(config))
+    }
+
+    /// As it is now.
+    pub fn get(&self) -> Arc<Loaded> {
+        self.0.now.load_full()
+    }
+
+    /// A part of it, for one who goes by that part alone.
+    pub fn live<T>(&self, part: fn(&Config) -> T) -> Live<T> {
+        Live(Of::InForce { in_force: self.clone(), part, swaps: self.0.swaps.subscribe() })
+    }
+
+    /// Puts `read` in force as far as a plegd that runs can change, and says what differs from what was in force: keys whose
+    /// [`Change`] is [`Change::Restart`] differ still. Two at the same time must not be adopted.
+    pub fn adopt(&self, read: &Loaded) -> Vec<Difference> {
+        let before = self.get();
+        let mut next = read.clone();
+        let mut differences = Vec::new();
+        for ((key, place), (index, (_, old_place))) in read.origins().zip(before.origins().enumerate()) {
+            let (old, new) = (key.text(&before.config), key.text(&read.config));
+            if old == new {
+                continue;
+            }
+            if key.change == Change::Restart {
+                (key.copy)(&before.config, &mut next.config);
+                next.origins[index] = old_place.clone();
+            }
+            differences.push(Difference { key, old, new, place: place.clone() });
+        }
+        self.0.now.store(Arc::new(next));
+        self.0.swaps.send_replace(());
+        differences
+    }
+}
+
+impl fmt::Debug for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InForce").field(&self.get()).finish()
+    }
+}
+
+// === impl Live ===
+
+impl<T: Clone> Live<T> {
+    /// The value now.
+    pub fn get(&self) -> T {
+        match &self.0 {
+            Of::Fixed(value) => value.clone(),
+            Of::InForce { in_force, part, .. } => part(&in_force.0.now.load().config),
+        }
+    }
+
+    /// Waits until a configuration is adopted that this has not been told of; the value may be the same in it. Drop the
+    /// future to stop waiting.
+    pub async fn changed(&mut self) {
+        let changed = match &mut self.0 {
+            Of::InForce { swaps, .. } => swaps.changed().await.is_ok(),
+            Of::Fixed(_) => false,
+        };
+        // The sender, too, is held here, so that it is never gone.
+        if !changed {
+            pending().await
+        }
+    }
+}
+
+impl<T> From<T> for Live<T> {
+    fn from(value: T) -> Self {
+        Self(Of::Fixed(value))
+    }
+}
+
+impl<T: Clone + fmt::Debug> fmt::Debug for Live<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Live").field(&self.get()).finish()
+    }
+}
+
+// === impl Difference ===
+
+impl Difference {
+    /// The keys among these that need a restart.
+    pub fn awaiting_restart(differences: &[Self]) -> Vec<&'static Key> {
+        let waits = |difference: &&Self| difference.key.change == Change::Restart;
+        differences.iter().filter(waits).map(|difference| difference.key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::KEYS;
+
+    fn read(change: impl FnOnce(&mut Config)) -> Loaded {
+        let mut config = Config::default();
+        change(&mut config);
+        Loaded::of_program(config)
+    }
+
+    fn told(differences: &[Difference]) -> Vec<String> {
+        differences.iter().map(|it| format!("{} {} {}", it.key.path(), it.old, it.new)).collect()
+    }
+
+    #[test]
+    fn keys_that_can_change_do_and_those_that_need_a_restart_keep_value_and_origin() {
+        let in_force = InForce::new(read(|_| {}));
+        let period = in_force.live(|config| config.relist.period);
+        let other = read(|it| (it.relist.period, it.journal.events) = (Duration::from_secs(2), 77));
+        let differences = in_force.adopt(&other);
+        assert_eq!(told(&differences), ["relist.period 1s 2s", "journal.events 65536 77"]);
+        assert_eq!(Difference::awaiting_restart(&differences).len(), 1);
+        let now = in_force.get();
+        assert_eq!((now.config.relist.period.as_secs(), now.config.journal.events), (2, 65_536));
+        assert_eq!(period.get(), Duration::from_secs(2));
+        // The same again: what waits is told as long as it waits.
+        assert_eq!(told(&in_force.adopt(&other)), ["journal.events 65536 77"]);
+        let set: Vec<String> =
+            now.origins().filter(|(_, place)| **place != Place::Default).map(|(key, _)| key.path()).collect();
+        assert_eq!(set, ["relist.period"]);
+        // Back to what it was: nothing waits any longer.
+        assert_eq!(told(&in_force.adopt(&read(|_| {}))), ["relist.period 2s 1s"]);
+        assert!(in_force.adopt(&read(|_| {})).is_empty());
+    }
+
+    #[test]
+    fn every_key_is_copied_as_it_is() {
+        for key in KEYS.iter().filter(|key| key.change == Change::Restart) {
+            let (mut from, mut to) = (Config::default(), Config::default());
+            let other =
+                ["off", "77", "false", "true", "json", "2MiB", "0600", "root", "changed", "/a/b", "[::1]:1"];
+            let set = other.iter().any(|text| {
+                let known = (key.set)(&mut from, text).is_ok();
+                known && key.text(&from) != key.text(&to)
+            });
+            assert!(set, "{}: no other value is known", key.path());
+            (key.copy)(&from, &mut to);
+            assert_eq!(key.text(&from), key.text(&to), "{}", key.path());
+            assert_eq!(from, to, "{}", key.path());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_and_what_is_fixed_never_changes() {
+        let in_force = InForce::new(read(|_| {}));
+        let mut live = in_force.live(|config| config.api.subscribers);
+        let mut fixed = Live::from(3);
+        let waiting = tokio::spawn(async move {
+            tokio::select! {
+                () = live.changed() => live.get(),
+                () = fixed.changed() => 0,
+            }
+        });
+        in_force.adopt(&read(|it| it.api.subscribers = 7));
+        assert_eq!(waiting.await.unwrap(), 7);
+    }
+}

@@ -1,0 +1,154 @@
+//! Reads the configuration again while plegd runs, and puts in force what can change.
+//!
+//! [`Reloader::reload`] is all there is to one reload: read, check, swap, tell. Who calls it, and when, is the daemon's: at
+//! SIGHUP, and when [`FileWatch`] says that the file has changed. A configuration that is not valid changes nothing. Owns the
+//! log level's change and the metrics of reloading; all other keys are taken from [`InForce`] by those who go by them.
+
+mod file;
+
+pub use self::file::FileWatch;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::{
+    api::introspection::SetLogLevel,
+    clock::Clock,
+    config::{self, Change, ConfigError, Difference, Filter, InForce, Inputs, Loaded},
+    metrics::{Metrics, Reload},
+};
+
+/// Puts another configuration in force.
+pub struct Reloader {
+    inputs: Inputs,
+    in_force: InForce,
+    set_log_level: SetLogLevel,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// One at a time: a configuration is adopted by comparing it with the one before.
+    alone: Mutex<()>,
+}
+
+/// Why the configuration is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// SIGHUP, or the service manager by it.
+    Signal,
+    /// The file is another one.
+    File,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is in force, but for those of these keys that need a restart.
+    Adopted(Vec<Difference>),
+    /// It says what is in force already.
+    Unchanged,
+    /// It is not valid; the old one holds on.
+    Kept(ConfigError),
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// For what was read from these inputs and is in force.
+    pub fn new(
+        inputs: Inputs,
+        in_force: InForce,
+        set_log_level: SetLogLevel,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Self {
+        Self { inputs, in_force, set_log_level, metrics, clock, alone: Mutex::default() }
+    }
+
+    /// Reads file, environment and flags anew; the latter two are as they were at the start, and go before the file. What
+    /// differs and can change is in force when this returns. All is told in the log and counted.
+    pub fn reload(&self, cause: Cause) -> Outcome {
+        let _alone = self.alone.lock();
+        let outcome = match config::load(&self.inputs) {
+            Ok(loaded) => self.adopt(&loaded, cause),
+            Err(error) => {
+                let problems: Vec<String> = error.0.iter().map(ToString::to_string).collect();
+                tracing::error!(
+                    cause = cause.as_str(),
+                    count = problems.len(),
+                    problems = problems.join(" "),
+                    "The new configuration is not valid; the old one is kept. Correct it: plegd reads the file again when \
+                     it changes, and would not start with it as it is."
+                );
+                Outcome::Kept(error)
+            }
+        };
+        let at = self.clock.now_both().1;
+        let metrics = &self.metrics.config;
+        match &outcome {
+            Outcome::Adopted(differences) => {
+                metrics.reloaded(Reload::Success, Difference::awaiting_restart(differences).len(), at);
+            }
+            Outcome::Unchanged => metrics.reloaded(Reload::Unchanged, 0, at),
+            Outcome::Kept(_) => metrics.failed(),
+        }
+        outcome
+    }
+
+    fn adopt(&self, loaded: &Loaded, cause: Cause) -> Outcome {
+        let differences = self.in_force.adopt(loaded);
+        if differences.is_empty() {
+            tracing::info!(cause = cause.as_str(), "The configuration was read again; nothing has changed.");
+            return Outcome::Unchanged;
+        }
+        tracing::info!(
+            cause = cause.as_str(),
+            changed = differences.len(),
+            "The configuration was read again."
+        );
+        for Difference { key, old, new, place } in &differences {
+            match key.change {
+                Change::Live => tracing::info!(key = key.path(), old, new, %place, "Changed."),
+                Change::Restart => tracing::warn!(key = key.path(), old, new, %place, "Waits for a restart."),
+            }
+        }
+        let waiting = Difference::awaiting_restart(&differences);
+        if !waiting.is_empty() {
+            let keys: Vec<String> = waiting.iter().map(|key| key.path()).collect();
+            tracing::warn!(
+                keys = keys.join(", "),
+                "These keys have changed and cannot change while plegd runs; their old values hold until then: restart it."
+            );
+        }
+        if let Some(level) = differences.iter().find(|it| it.key.path() == "log.level") {
+            self.change_level(&loaded.config.log.level, level);
+        }
+        Outcome::Adopted(differences)
+    }
+
+    /// Last of all: what was told of the reload was told at the level that the operator knows.
+    fn change_level(&self, level: &Filter, difference: &Difference) {
+        let Difference { key, old, new, .. } = difference;
+        match (self.set_log_level)(level) {
+            // Whoever has the log say more sees by this that it does.
+            Ok(_) => tracing::info!(key = key.path(), old, new, "The log's level is changed."),
+            Err(error) => tracing::error!(
+                key = key.path(),
+                new,
+                error,
+                "The log's level could not be changed; restart plegd to have it."
+            ),
+        }
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// In words, for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signal => "SIGHUP",
+            Self::File => "the file has changed",
+        }
+    }
+}
