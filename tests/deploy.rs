@@ -223,6 +223,28 @@ fn the_daemon_set_has_two_folders_of_the_host_and_no_right_that_it_does_not_need
 }
 
 #[test]
+fn whoever_selects_the_pods_finds_them_and_what_they_serve() {
+    let objects = manifests::written("deploy/kubernetes/base");
+    let operator = manifests::written("deploy/kubernetes/components/prometheus-operator");
+    let template = &objects["DaemonSet plegd"]["spec"]["template"];
+    let (labels, ports) = (&template["metadata"]["labels"], &template["spec"]["containers"][0]["ports"]);
+    let (monitor, policy) = (&operator["PodMonitor plegd"]["spec"], &objects["NetworkPolicy plegd"]["spec"]);
+    for selector in
+        [&objects["DaemonSet plegd"]["spec"]["selector"], &monitor["selector"], &policy["podSelector"]]
+    {
+        assert_eq!(&selector["matchLabels"], labels);
+    }
+    let port = &ports[0]["name"];
+    assert_eq!(&monitor["podMetricsEndpoints"][0]["port"], port);
+    assert_eq!(&policy["ingress"][0]["ports"][0]["port"], port);
+    // What the rules ask for, and what they tell nodes apart by.
+    assert_eq!(labels[monitor["jobLabel"].as_str().expect("a label")], "plegd");
+    let relabeling = &monitor["podMetricsEndpoints"][0]["relabelings"][0];
+    assert_eq!(relabeling["targetLabel"], "node");
+    assert_eq!(relabeling["sourceLabels"], serde_json::json!(["__meta_kubernetes_pod_node_name"]));
+}
+
+#[test]
 fn the_example_agent_has_nothing_but_the_socket_and_is_nobody() {
     let agent =
         &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];

@@ -91,6 +91,31 @@ fn the_chart_and_the_manifests_say_the_same() {
     }
 }
 
+/// The one in `deploy/README.md`, word for word but for where it lies and what the image's digest is.
+#[test]
+#[ignore = "needs kubectl and kubernetes-validate: .ci/deploy-tools installs them"]
+fn a_kustomization_of_ones_own_combines_the_components() {
+    let readme = fleet::text("deploy/README.md");
+    let own =
+        readme.split("```yaml\n").find(|block| block.contains("kind: Kustomization")).expect("it is there");
+    let own =
+        own.split("```").next().expect("its end").replace("deploy/kubernetes", "../../../deploy/kubernetes");
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    std::fs::write(folder.path().join("kustomization.yaml"), own.replace("sha256:…", &digest))
+        .expect("written");
+    let objects =
+        manifests::objects(&rendered("kubectl", &["kustomize", &folder.path().display().to_string()]));
+    let pod = &objects["DaemonSet plegd"]["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], format!("registry.example/plegd@{digest}"));
+    let folders: Vec<_> =
+        pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
+    assert_eq!(folders, [&Value::from("/run/crio"), &"/run/plegd".into(), &Value::Null]);
+    assert!(objects.contains_key("PodMonitor plegd") && objects.contains_key("ConfigMap plegd-dashboard"));
+    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
+    assert_valid("what the README combines", &objects);
+}
+
 #[test]
 #[ignore = "needs kubernetes-validate: .ci/deploy-tools installs it"]
 fn the_example_agent_is_valid_and_what_is_not_is_refused() {
