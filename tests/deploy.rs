@@ -212,7 +212,12 @@ fn the_daemon_set_has_two_folders_of_the_host_and_no_right_that_it_does_not_need
     let container = &pod["containers"][0];
     assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
-    assert_eq!(container["resources"]["limits"]["memory"], "256Mi");
+    let limit = container["resources"]["limits"]["memory"]
+        .as_str()
+        .and_then(|it| it.strip_suffix("Mi")?.parse().ok());
+    let alert = format!("> {} * 1024 * 1024", limit.map_or(0, |limit: u64| limit * 3 / 4));
+    let memory = rules::all().into_iter().find(|rule| rule.name == "PlegdMemoryHigh").expect("it is there");
+    assert!(memory.expr.ends_with(&alert), "it fires at three quarters of the limit: {}", memory.expr);
     let mounts: Vec<_> =
         container["volumeMounts"].as_array().expect("mounts").iter().map(|it| &it["mountPath"]).collect();
     assert_eq!(mounts, ["/run/containerd", "/run/plegd", "/etc/plegd"]);
@@ -257,6 +262,32 @@ fn the_example_agent_has_nothing_but_the_socket_and_is_nobody() {
     let groups = |pod: &Value| pod["securityContext"]["supplementalGroups"].clone();
     assert_eq!(groups(pod), groups(plegd), "it is in the group that the socket has");
     assert_eq!(pod["containers"][0]["image"], plegd["containers"][0]["image"]);
+}
+
+#[test]
+fn what_a_pod_has_too_much_of_is_found() {
+    let agent =
+        &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
+    for (place, value) in [
+        ("/automountServiceAccountToken", Value::Null),
+        ("/hostPID", true.into()),
+        ("/securityContext/seccompProfile/type", "Unconfined".into()),
+        ("/containers/0/securityContext/privileged", true.into()),
+        ("/containers/0/securityContext/readOnlyRootFilesystem", Value::Null),
+        (
+            "/containers/0/securityContext/capabilities",
+            serde_json::json!({ "drop": ["ALL"], "add": ["CHOWN"] }),
+        ),
+        ("/containers/0/resources/limits/cpu", "1".into()),
+        ("/volumes/0/hostPath/type", "Socket".into()),
+        ("/volumes/0/hostPath/path", "/run/plegd/plegd.sock".into()),
+        ("/volumes/0/hostPath/path", "/run".into()),
+    ] {
+        let mut pod = agent["spec"]["template"]["spec"].clone();
+        let (parent, key) = place.rsplit_once('/').expect("a place");
+        pod.pointer_mut(parent).expect("it is there")[key] = value;
+        assert_eq!(manifests::too_much(&pod).len(), 1, "{place}");
+    }
 }
 
 /// Variables as a pod has them.
