@@ -41,7 +41,11 @@
 //! - The stream is blamed for a change only if that was not yet so at a moment when the stream was up
 //!   ([`transitions::Transition::not_before`]), if an event tells such a change at all, and if it has not said it already.
 //!
-//! What is not held: that a sandbox was ready, if only a list showed it and an event ended it before it could be read.
+//! - A list shows phases alone and makes no content old ([`rules::Held::whole`]).
+//!
+//! What is not held: that a sandbox was ready, if an event ended it before the list that showed it could be read, or before
+//! the event that says so came. And an event of before under a stamp that says nothing is taken for one of now: what has
+//! come back since is told to have ended again, until a read finds that it has not.
 
 mod ask;
 pub mod pod;

@@ -115,6 +115,7 @@ fn where_no_plegd_is_one_is_told_so() {
         &["subscribers"],
         &["subscribers", "disconnect", "7"],
         &["log-level", "debug"],
+        &["config", "running"],
     ] {
         for answer in [plegd(&[verb, &by_flag].concat(), &[]), plegd(verb, &by_variable)] {
             assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{verb:?}");
@@ -129,7 +130,7 @@ fn where_no_plegd_is_one_is_told_so() {
 
 #[test]
 fn a_shell_is_told_all_verbs_and_the_manual_has_a_page_for_each() {
-    let verbs = ["run", "status", "top", "subscribers", "log-level", "watch", "completions", "man"];
+    let verbs = ["run", "status", "top", "subscribers", "log-level", "watch", "config", "completions", "man"];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let answer = plegd(&["completions", shell], &[]);
         assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{shell}");
@@ -188,6 +189,78 @@ fn all_layers_are_refused_at_once() {
         "flag --print: \"xml\": there is no such choice. Allowed: none, table or json.",
     ];
     assert_refused(&answer, &sentences);
+}
+
+#[test]
+fn the_reference_of_the_configuration_is_a_file_that_is_valid() {
+    let reference = plegd(&["config", "default"], &[]);
+    assert_eq!((reference.code, reference.stderr.as_str()), (Some(0), ""));
+    assert_eq!(reference.stdout, include_str!("../deploy/plegd.toml"));
+    let (_folder, path) = file(&reference.stdout);
+    let path = path.to_str().unwrap();
+    let answer = plegd(&["config", "check", "--config", path], &[("PLEGD_LOG_LEVEL", "debug")]);
+    assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""));
+    let keys = plegd::config::KEYS.len();
+    let expected = format!(
+        "The configuration is valid: {path}.\nKeys: {} from the file, 1 from the environment, 0 from flags, 0 with their \
+         defaults.\n",
+        keys - 1
+    );
+    assert_eq!(answer.stdout, expected);
+}
+
+#[test]
+fn a_configuration_is_checked_as_a_whole() {
+    let (_folder, path) = file("[relist]\nperiod = 5\n[jurnal]\nevents = 100\n[log]\nlevel = \"inf\"\n");
+    let path = path.to_str().unwrap();
+    let answer = plegd(&["config", "check", "--config", path], &[("PLEGD_RELIST_JITTER", "2")]);
+    let sentences = [
+        "plegd: the configuration has 4 problems, so plegd does not start with it:\n",
+        &format!("{path}:2: relist.period = 5: this is a whole number. Allowed: a duration with its unit"),
+        &format!("{path}:3: there is no section [jurnal]; did you mean [journal]?"),
+        &format!("{path}:6: log.level = \"inf\": \"inf\" is not a level; did you mean \"info\""),
+        "environment variable PLEGD_RELIST_JITTER: \"2\": it is too large. Allowed: a number, from 0 to 0.5.",
+    ];
+    assert_refused(&answer, &sentences);
+    assert_refused(&plegd(&["config", "print", "--config", path], &[]), &["has 3 problems"]);
+    assert_refused(
+        &plegd(&["config", "check", "--config", "/no/such.toml"], &[]),
+        &["there is no such file"],
+    );
+    assert_refused(&plegd(&["config", "chek"], &[]), &["'chek'", "'check'"]);
+}
+
+#[test]
+fn what_the_layers_make_is_printed_with_where_each_value_comes_from() {
+    let (_folder, path) = file("[relist]\nperiod = \"2s\"\njitter = 0.2\nparallelism = 8\n");
+    let path = path.to_str().unwrap();
+    let flags = ["config", "print", "--config", path, "--relist-period", "4s"];
+    let environment = [("PLEGD_RELIST_JITTER", "0.3"), ("PLEGD_RELIST_PERIOD", "3s")];
+    let answer = plegd(&[&flags[..], &["-o", "wide"]].concat(), &environment);
+    assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""));
+    let row = |key: &str| {
+        let line = answer.stdout.lines().find(|line| line.split("   ").next() == Some(key));
+        let cells = line.unwrap_or_else(|| panic!("no {key} in:\n{}", answer.stdout)).split("   ");
+        cells.map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let live = "holds from a reload on";
+    assert_eq!(row("relist.period"), ["relist.period", "\"4s\"", "flag --relist-period", live]);
+    let variable = "environment variable PLEGD_RELIST_JITTER";
+    assert_eq!(row("relist.jitter"), ["relist.jitter", "0.3", variable, live]);
+    assert_eq!(row("relist.parallelism"), ["relist.parallelism", "8", &format!("{path}:4"), live]);
+    assert_eq!(row("journal.events"), ["journal.events", "65536", "default", "needs a restart"]);
+    assert_eq!(answer.stdout.lines().count(), plegd::config::KEYS.len() + 1);
+
+    let answer = plegd(&[&flags[..], &["-o", "json"]].concat(), &environment);
+    let printed: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    assert_eq!(printed["file"], path);
+    let keys = printed["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), plegd::config::KEYS.len());
+    let key = keys.iter().find(|key| key["key"] == "relist.period").unwrap();
+    let expected = serde_json::json!({
+        "key": "relist.period", "value": "4s", "origin": "flag --relist-period", "needs_restart": false
+    });
+    assert_eq!(*key, expected);
 }
 
 #[test]

@@ -71,10 +71,13 @@ use std::{
 use plan::Plan;
 use play::{Outcome, Tally, played};
 
+/// Complaints that a report has room for.
+const MOST_FOUND: usize = 12;
+
 /// What a failing seed has to say.
 fn report(plan: &Plan, outcome: &Outcome) -> String {
     if std::env::var_os("SIMULATION_BRIEF").is_some() {
-        return format!("seed {} is not as it must be:\n{}", plan.seed, outcome.found.join("\n"));
+        return format!("seed {} is not as it must be:\n{}", plan.seed, first_of(&outcome.found));
     }
     let smallest = shrink::shrunk(plan, 400);
     let again = played(&smallest);
@@ -82,16 +85,23 @@ fn report(plan: &Plan, outcome: &Outcome) -> String {
         "seed {} is not as it must be:\n{}\n\ncut down to {} of {} acts on {} ({:?}, {:?}):\n{}\n{}\n\nplay it again: \
          SIMULATION_SEED={} cargo test --test simulation one -- --nocapture",
         plan.seed,
-        outcome.found.join("\n"),
+        first_of(&outcome.found),
         smallest.acts.len(),
         plan.acts.len(),
         plan.profile.name,
         plan.max_period,
         plan.request_timeout,
-        again.found.join("\n"),
+        first_of(&again.found),
         again.trace,
         plan.seed,
     )
+}
+
+/// What is wrong is wrong at every look from then on.
+fn first_of(found: &[String]) -> String {
+    let more = found.len().saturating_sub(MOST_FOUND);
+    let first = found.iter().take(MOST_FOUND).map(String::as_str).collect::<Vec<_>>().join("\n");
+    if more > 0 { format!("{first}\nand {more} more") } else { first }
 }
 
 /// Plays these seeds, on every core, and fails at the first that is not as it must be.

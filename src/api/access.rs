@@ -21,6 +21,7 @@ mod group;
 mod message;
 mod principals;
 mod seldom;
+mod standing;
 mod under_way;
 
 pub use self::principals::{Principal, Principals};

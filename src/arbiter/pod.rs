@@ -47,9 +47,14 @@ struct Record {
     status: Status,
     /// How far it has come, as told. Differs from the status only while that is unknown.
     reached: Option<Phase>,
-    /// How far a list has shown it to be. Is told from a read; or, if it is gone before it can be read, from this.
-    listed: Option<Phase>,
+    /// In which phases lists have shown it that differed from what was held. They are told from a read; or, if it is gone
+    /// before it can be read, from this.
+    listed: BTreeSet<Phase>,
     stamp: Stamp,
+    /// As [`rules::Held::whole`].
+    whole: Option<Mono>,
+    /// When the last list or read began that did not have it, if an event has made it known after that.
+    unknown_at: Option<Mono>,
     dissent: Option<Dissent>,
     /// It is gone, but its death has not been told yet.
     gone: Option<Gone>,
@@ -176,7 +181,7 @@ impl PodState {
                 held => {
                     difference.changed.insert(object.id.into());
                     if let Some(record) = held {
-                        record.listed = record.listed.max(object.phase);
+                        record.listed.extend(object.phase);
                     }
                 }
             }
@@ -279,8 +284,14 @@ impl Difference {
 
 impl Record {
     fn new(status: Status, stamp: Stamp, shown: Shown) -> Self {
-        let (reached, listed, dissent, gone, announced) = (None, None, None, None, None);
-        Self { status, reached, listed, stamp, dissent, gone, announced, looks: &[], shown }
+        let (reached, unknown_at, dissent, gone, announced) = (None, None, None, None, None);
+        let (whole, listed, looks) = (stamp.lower, BTreeSet::new(), &[] as &[Duration]);
+        Self { status, reached, listed, stamp, whole, unknown_at, dissent, gone, announced, looks, shown }
+    }
+
+    /// A moment at which it had come no further than it is held, for certain.
+    fn not_further_at(&self) -> Option<Mono> {
+        self.stamp.lower.or(self.unknown_at)
     }
 
     /// Whether a list that shows it in this phase says what is held.

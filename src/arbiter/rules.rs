@@ -16,6 +16,8 @@ pub struct Held {
     pub reached: Option<Phase>,
     /// When the view that is held was true.
     pub stamp: Stamp,
+    /// When its content, too, was true for certain: a list that confirms it later shows the phase alone.
+    pub whole: Option<Mono>,
     /// A later read that contradicts it.
     pub dissent: Option<Dissent>,
 }
@@ -92,6 +94,11 @@ pub enum Verdict {
 /// Sets a view of a known id against what is held of it.
 pub fn judge(held: &Held, view: &View) -> Verdict {
     if is_before(view.stamp.upper, held.stamp) {
+        let whole = Stamp { lower: held.whole, ..held.stamp };
+        if view.phase == held.reached && view.content == Content::Other && !is_before(view.stamp.upper, whole)
+        {
+            return Verdict::Undecided;
+        }
         return Verdict::Stale { ahead: view.phase > held.reached };
     }
     // A view whose lower end is past the upper end of what is held was true later: only a read can be.
@@ -172,7 +179,7 @@ mod tests {
     }
 
     fn held(reached: Option<Phase>, stamp: Stamp) -> Held {
-        Held { reached, stamp, dissent: None }
+        Held { reached, stamp, whole: stamp.lower, dissent: None }
     }
 
     fn view(eye: Eye, phase: Option<Phase>, stamp: Stamp, content: Content) -> View {
@@ -229,6 +236,16 @@ mod tests {
             }
         }
         assert_eq!(checked, 4 * 4 * 10 * 2);
+    }
+
+    #[test]
+    fn a_list_makes_no_content_old() {
+        let listed = Held { whole: None, ..held(Some(Phase::Exited), read(1000, 1000)) };
+        let other = view(Eye::Event, Some(Phase::Exited), event(800), Content::Other);
+        assert_eq!(judge(&listed, &other), Verdict::Undecided);
+        assert_eq!(judge(&Held { whole: Some(at(900)), ..listed }, &other), Verdict::Stale { ahead: false });
+        let same = View { content: Content::Same, ..other };
+        assert_eq!(judge(&listed, &same), Verdict::Stale { ahead: false });
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(super) fn moved(
             let seen = signal.is_some_and(|signal| signal.kind == SignalType::Started);
             let start = (from < Some(Phase::Running) && proven).then(|| started(!seen));
             let mut death = Transition { not_before, ..died(status) };
+            // Nothing shows that it ever ran: it may be a start that failed.
+            death.silent |= from < Some(Phase::Running) && !proven;
             // CRI does not tell when a sandbox ended; the event that says so is stamped right after.
             let ended = signal.filter(|signal| signal.kind == SignalType::Stopped);
             death.occurred_at = death.occurred_at.or(ended.and_then(|signal| signal.stamped_at));

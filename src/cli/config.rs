@@ -8,10 +8,13 @@ use super::{
     columns::Columns,
     connection::Connection,
     introspect::Introspect,
-    print::answer::{show, show_json},
+    print::answer::{Output, show, show_json},
     run,
 };
-use crate::config::{self, Change, Config, Loaded, Place};
+use crate::{
+    api::v1::{self, GetConfigResponse},
+    config::{self, Change, Config, Loaded, Place},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +35,7 @@ const PRINT_EXAMPLES: &str = "\
 Examples:
   plegd config print
   PLEGD_LOG_LEVEL=debug plegd config print --config ./plegd.toml --relist-period 2s
-  plegd config print --json | jq '.keys[] | select(.origin != \"default\")'";
+  plegd config print -o json | jq '.keys[] | select(.origin != \"default\")'";
 
 /// What can be asked of a configuration.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,9 +64,9 @@ enum Verb {
 struct Print {
     #[command(flatten)]
     of_run: run::Args,
-    /// As a JSON object
-    #[arg(long)]
-    json: bool,
+    /// How to answer; wide says of each key whether a change needs a restart, too
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Flags of `plegd config running`.
@@ -99,13 +102,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.verb {
         Verb::Default => show(&Config::default().to_toml())?,
         Verb::Check(of_run) => show(&verdict(&config::load(&of_run.inputs())?))?,
-        Verb::Print(Print { of_run, json }) => {
+        Verb::Print(Print { of_run, output }) => {
             let loaded = config::load(&of_run.inputs())?;
-            if json { show_json(&layers(&loaded))? } else { show(&table(&loaded)?)? }
+            match output {
+                Output::Json => show_json(&layers(&loaded))?,
+                Output::Table => show(&table(&loaded, 3)?)?,
+                Output::Wide => show(&table(&loaded, 4)?)?,
+            }
         }
         Verb::Running(running) => super::ask(async move {
             let config = Introspect::over(&running.connection.client().await?).config().await?;
-            Ok(show(&config.toml)?)
+            Ok(show(&in_force(&config))?)
         })?,
     }
     Ok(())
@@ -142,8 +149,18 @@ fn layers(loaded: &Loaded) -> Layers {
     Layers { file, keys: loaded.origins().map(value).collect() }
 }
 
-fn table(loaded: &Loaded) -> anyhow::Result<String> {
-    let mut columns = Columns::new(["KEY", "VALUE", "FROM", "A CHANGE"], 4);
+/// A file that gives the same, after what of it is no default and where that comes from.
+fn in_force(config: &GetConfigResponse) -> String {
+    let file = if config.file.is_empty() { "none" } else { &config.file };
+    let mut text = format!("# In force in the plegd that runs. Its file: {file}.\n");
+    for v1::Setting { key, value, origin } in &config.settings {
+        let _ = writeln!(text, "# {key} is {value:?} by {origin}.");
+    }
+    text + "\n" + &config.toml
+}
+
+fn table(loaded: &Loaded, shown: usize) -> anyhow::Result<String> {
+    let mut columns = Columns::new(["KEY", "VALUE", "FROM", "A CHANGE"], shown);
     for (key, place) in loaded.origins() {
         let change = match key.change {
             Change::Live => "holds from a reload on",

@@ -10,8 +10,8 @@ Examples:
   plegd log-level info,plegd::relister=trace
   plegd log-level info                               back again
 
-A change lasts until the next one, or until plegd ends. The key log.level is what it
-begins with.";
+A change lasts until the next one, until the configuration is read again with another
+log.level, or until plegd ends. The key log.level is what it begins with.";
 
 /// Flags of `plegd log-level`.
 #[derive(Clone, Debug, clap::Args)]

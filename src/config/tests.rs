@@ -151,6 +151,13 @@ fn the_file_is_named_by_flag_or_environment_or_is_the_default_one() {
     assert_eq!(of(Inputs { environment: variable.clone(), ..Inputs::default() }), Ok(7));
     assert_eq!(of(Inputs { default_file: Some(path.clone()), ..Inputs::default() }), Ok(7));
     let missing = named.folder.path().join("missing.toml");
+    let of_default = Inputs { default_file: Some(missing.clone()), ..Inputs::default() };
+    assert_eq!((of_default.path(), of_default.needs_file()), (Some(missing.clone()), false));
+    let of_variable = Inputs { environment: variable.clone(), ..of_default };
+    assert_eq!((of_variable.path(), of_variable.needs_file()), (Some(path.clone()), true));
+    let of_flag = Inputs { file: Some(missing.clone()), ..of_variable };
+    assert_eq!((of_flag.path(), of_flag.needs_file()), (Some(missing.clone()), true));
+    assert_eq!((Inputs::default().path(), Inputs::default().needs_file()), (None, false));
     assert_eq!(of(Inputs { default_file: Some(missing.clone()), ..Inputs::default() }), Ok(4));
     // What is named must be there, whatever else is.
     let both =

@@ -1,6 +1,11 @@
 //! `plegd run` on some runtime. Its socket is in a folder of its own, so that the next daemon can serve at the same path.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use plegd::{
@@ -20,6 +25,7 @@ use super::{PATIENCE, Plegd};
 pub struct Daemon {
     plegd: Plegd,
     endpoint: String,
+    config: PathBuf,
     http: SocketAddr,
     folder: tempfile::TempDir,
 }
@@ -29,10 +35,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it with the defaults, and waits until it has listed the runtime.
     pub async fn start(endpoint: &str) -> Result<Self> {
+        // An empty file, so that the machine's own configuration does not count.
+        Self::configured(endpoint, Path::new("/dev/null")).await
+    }
+
+    /// The same with this file. Its flags and its environment say where the runtime is and where it serves.
+    pub async fn configured(endpoint: &str, config: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let plegd = spawn(endpoint, socket_in(&folder))?;
+        let plegd = spawn(endpoint, socket_in(&folder), config)?;
         let http = http_of(&plegd).await?;
-        let daemon = Self { plegd, endpoint: endpoint.to_owned(), http, folder };
+        let daemon = Self { plegd, endpoint: endpoint.to_owned(), config: config.to_owned(), http, folder };
         daemon.ready().await?;
         Ok(daemon)
     }
@@ -52,6 +64,12 @@ impl Daemon {
     /// The end of its log.
     pub fn said(&self) -> String {
         self.plegd.log().to_string()
+    }
+
+    /// Waits until a line of its log has all of these.
+    pub async fn says(&self, words: &[&str]) -> Result<String> {
+        let line = |line: &str| words.iter().all(|word| line.contains(word)).then(|| line.to_owned());
+        self.plegd.said(&format!("{words:?}"), line).await
     }
 
     /// What it answers over HTTP: the head and what follows, or an error if it does not within `patience`.
@@ -105,7 +123,7 @@ impl Daemon {
 
     /// Starts the next one at the same socket.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.plegd = spawn(&self.endpoint, self.socket())?;
+        self.plegd = spawn(&self.endpoint, self.socket(), &self.config)?;
         self.http = http_of(&self.plegd).await?;
         self.ready().await
     }
@@ -143,10 +161,10 @@ async fn http_of(plegd: &Plegd) -> Result<SocketAddr> {
     plegd.said("where it serves metrics and health", address).await
 }
 
-fn spawn(endpoint: &str, socket: PathBuf) -> Result<Plegd> {
-    // An empty file, so that the machine's own configuration does not count.
+fn spawn(endpoint: &str, socket: PathBuf, config: &Path) -> Result<Plegd> {
+    let config = config.to_str().context("the configuration's path")?;
     let arguments =
-        ["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0", "--runtime-endpoint", endpoint];
+        ["run", "--config", config, "--http-address", "127.0.0.1:0", "--runtime-endpoint", endpoint];
     let environment = [("PLEGD_API_SOCKET", OsString::from(socket))];
     Ok(Plegd::spawn(arguments, environment).context("the daemon")?.0)
 }

@@ -3,7 +3,7 @@
 //! Counted is only what arrived for certain, under a stamp that could be believed. What was said at the very moment at which
 //! something broke, or while the process was stopped, may not have arrived, and may have.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use plegd::{
     clock::Mono,
@@ -29,6 +29,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A sandbox or container, as somebody was told of it.
 struct Seen {
     id: String,
+    sandbox: bool,
     running: bool,
     exited: bool,
     started: bool,
@@ -56,14 +57,19 @@ pub fn lost(said: &[Said], began: Mono, uncertain: &[(Mono, Mono)], lives: &Live
             (Saying::Containers(containers), Some(Said { what: Saying::Sandboxes(sandboxes), .. })) => {
                 // A sandbox says nowhere that it was ready. If an event says that it is not any more, before what a list
                 // showed can be read, that it was is lost.
-                let overtaken =
-                    |sandbox: &&v1::PodSandbox| said.iter().any(|later| ends_soon(later, &sandbox.id, it.at));
-                let of_sandboxes = sandboxes.iter().filter(|it| !overtaken(it)).map(seen_listed_sandbox);
+                let soon = it.at..=it.at + READ_WITHIN;
+                let of_sandboxes = sandboxes.iter().filter(|it| !is_ended(said, &it.id, &soon));
+                let of_sandboxes = of_sandboxes.map(seen_listed_sandbox);
                 of_sandboxes.chain(containers.iter().map(seen_listed)).collect()
             }
             (Saying::Event(event), before) => {
                 sandboxes = before;
-                seen_in(event, it)
+                let mut seen = seen_in(event, it);
+                // The same if it came first.
+                seen.retain(|seen| {
+                    !(seen.sandbox && seen.running && is_ended(said, &seen.id, &(began..=it.at)))
+                });
+                seen
             }
             (Saying::Sandbox(status), before) => {
                 sandboxes = before;
@@ -89,16 +95,17 @@ pub fn lost(said: &[Said], began: Mono, uncertain: &[(Mono, Mono)], lives: &Live
     found.into_iter().collect()
 }
 
-/// Whether this event shows that a sandbox has ended, soon after it was listed.
-fn ends_soon(said: &Said, sandbox_id: &str, listed: Mono) -> bool {
-    let Saying::Event(event) = &said.what else { return false };
-    let status = event.pod_sandbox_status.as_ref();
-    (listed..=listed + READ_WITHIN).contains(&said.at)
-        && status.is_some_and(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
+/// Whether an event of this time shows that a sandbox has ended.
+fn is_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
+    said.iter().filter(|it| within.contains(&it.at)).any(|it| {
+        let Saying::Event(event) = &it.what else { return false };
+        let status = event.pod_sandbox_status.as_ref();
+        status.is_some_and(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
+    })
 }
 
 /// How many changes the stream has missed at least, and at most: what a relist found first and no event ever told though
-/// the stream was up, and what was signalled and not said in time.
+/// the stream was `up` for sure, and what was signalled and not said in time.
 pub fn misses(
     said: &[Said],
     history: &[Change],
@@ -137,7 +144,12 @@ pub fn misses(
         })
     };
     let least = lost.iter().filter(|(change, kind)| first_by_relist(change, *kind)).count();
-    (least, lost.len())
+    // What happened before this plegd, and an event that came again made it believe of: that it is over was told to the one
+    // before.
+    let echoed = history.iter().filter(|change| change.signalled && change.at <= began);
+    let echoed = echoed.filter(|change| lives.by_id.contains_key(&change.id)).count();
+    let lost = lost.iter().filter(|(change, _)| change.at > began).count();
+    (least, lost + echoed)
 }
 
 fn kind_of(what: &What) -> Option<v1::ContainerEventType> {
@@ -184,6 +196,7 @@ fn seen_in(event: &v1::ContainerEventResponse, said: &Said) -> Vec<Seen> {
 fn seen_container(status: &v1::ContainerStatus) -> Seen {
     Seen {
         id: status.id.clone(),
+        sandbox: false,
         running: status.state() == ContainerState::ContainerRunning,
         exited: status.state() == ContainerState::ContainerExited,
         started: status.started_at != 0 && status.state() != ContainerState::ContainerUnknown,
@@ -193,6 +206,7 @@ fn seen_container(status: &v1::ContainerStatus) -> Seen {
 fn seen_listed(container: &v1::Container) -> Seen {
     Seen {
         id: container.id.clone(),
+        sandbox: false,
         running: container.state() == ContainerState::ContainerRunning,
         exited: container.state() == ContainerState::ContainerExited,
         started: false,
@@ -201,10 +215,10 @@ fn seen_listed(container: &v1::Container) -> Seen {
 
 fn seen_sandbox(status: &v1::PodSandboxStatus) -> Seen {
     let ready = status.state() == PodSandboxState::SandboxReady;
-    Seen { id: status.id.clone(), running: ready, exited: !ready, started: false }
+    Seen { id: status.id.clone(), sandbox: true, running: ready, exited: !ready, started: false }
 }
 
 fn seen_listed_sandbox(sandbox: &v1::PodSandbox) -> Seen {
     let ready = sandbox.state() == PodSandboxState::SandboxReady;
-    Seen { id: sandbox.id.clone(), running: ready, exited: !ready, started: false }
+    Seen { id: sandbox.id.clone(), sandbox: true, running: ready, exited: !ready, started: false }
 }

@@ -158,9 +158,10 @@ enum Trouble {
     Clock,
     Thief,
     Plegd,
+    Echoes,
 }
 
-const TROUBLES: [Trouble; 9] = [
+const TROUBLES: [Trouble; 10] = [
     Trouble::Stream,
     Trouble::Calls,
     Trouble::Hangs,
@@ -170,6 +171,7 @@ const TROUBLES: [Trouble; 9] = [
     Trouble::Clock,
     Trouble::Thief,
     Trouble::Plegd,
+    Trouble::Echoes,
 ];
 
 const READS: [Method; 5] = [
@@ -272,9 +274,34 @@ impl Plan {
                 self.push(if rng.bool() { Act::ThiefComes } else { Act::ThiefGoes }, rng);
             }
             Trouble::Plegd => self.push(Act::RestartPlegd { after_ms: rng.u64(1..3000) }, rng),
+            Trouble::Echoes => self.echoes(sketch, rng),
         }
         if rng.u32(..3) == 0 {
             self.push(Act::Calm, rng);
+        }
+    }
+
+    /// Something is told, then it changes in silence, or turns out not to be so; when plegd has found that out, what was told
+    /// first is told again. Some of it under stamps that do not say that it is old.
+    fn echoes(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
+        let Some((pod, container)) = sketch.any_running(rng) else { return };
+        let (told, undone) = match rng.u32(..4) {
+            0 | 1 => (Act::Oom { pod, container }, None),
+            2 => (Act::SandboxDies { pod }, Some(Act::LoadPod { pod })),
+            _ => (Act::Exit { pod, container, code: 1 }, Some(Act::Relapse { pod, container })),
+        };
+        if rng.u32(..4) > 0 {
+            self.push(Act::Events(EventFault::Stamp(Stamp::Zero), Dose::Next(rng.u32(1..4))), rng);
+        }
+        self.push(told, rng);
+        if let Some(undone) = undone {
+            [Act::Crash, undone, Act::Recover { in_ms: 0 }].into_iter().for_each(|act| self.push(act, rng));
+        }
+        let found_out = Duration::from_millis(rng.u64(3_000..12_000));
+        self.acts.push((found_out, Act::Events(EventFault::Replay, Dose::Next(rng.u32(16..64)))));
+        for _ in 0..rng.u32(6..20) {
+            let act = sketch.next(rng);
+            self.push(act, rng);
         }
     }
 

@@ -46,6 +46,11 @@ impl Sketch {
         self.containers(rng, |state| state != State::Gone)
     }
 
+    /// A container that runs.
+    pub fn any_running(&self, rng: &mut fastrand::Rng) -> Option<(usize, usize)> {
+        self.containers(rng, |state| state == State::Running)
+    }
+
     /// Something that can be done.
     pub fn next(&mut self, rng: &mut fastrand::Rng) -> Act {
         let pod = rng.usize(..self.0.len());
@@ -88,7 +93,7 @@ impl Sketch {
     /// Something that may be found when a runtime is back.
     pub fn misfortune(&mut self, rng: &mut fastrand::Rng) -> Act {
         let pod = rng.usize(..self.0.len());
-        let running = self.containers(rng, |state| state == State::Running);
+        let running = self.any_running(rng);
         match (rng.u32(..14), running) {
             (0..3, Some((pod, container))) => {
                 self.0[pod].containers[container] = State::Exited;

@@ -32,6 +32,8 @@ pub struct Stage {
     cursor: Option<Cursor>,
     /// When something happened after which, for that instant or until the second moment, what the runtime says may get lost.
     pub uncertain: Vec<(Mono, Mono)>,
+    /// When the wall clock was stepped.
+    pub steps: Vec<Mono>,
     frozen: Option<Mono>,
     /// When the plegd there is now was started.
     pub began: Mono,
@@ -70,6 +72,7 @@ impl Stage {
             thief: None,
             cursor: None,
             uncertain: Vec::new(),
+            steps: Vec::new(),
             frozen: None,
             began,
             readings: JoinSet::new(),
@@ -146,7 +149,10 @@ impl Stage {
                 }
             }
             Act::Calm => self.calm(),
-            Act::StepClock { seconds } => self.node.step_clock(seconds * 1_000_000_000),
+            Act::StepClock { seconds } => {
+                self.steps.push(self.node.sim.clock().now());
+                self.node.step_clock(seconds * 1_000_000_000);
+            }
             Act::ThiefComes => {
                 let mut stolen = self.sim().queue().subscribe();
                 let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });

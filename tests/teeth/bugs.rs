@@ -220,8 +220,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "what lists showed last is forgotten at the removal",
         file: POD,
-        find: "record.listed = record.listed.max(object.phase);",
-        replace: "if !BITES { record.listed = record.listed.max(object.phase); }",
+        find: "record.listed.extend(object.phase);",
+        replace: "if !BITES { record.listed.extend(object.phase); }",
     },
     Bug {
         name: "a look for a deletion never comes to an end",

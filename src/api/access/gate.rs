@@ -28,12 +28,13 @@ use tower::{Service, ServiceExt as _};
 use super::{
     Access, Cut, Peer, PeerKey, Principals, Rights, Seldom, SocketBits, machine,
     message::Bounded,
+    standing::{Rules, Standing},
     under_way::{Full, Place, UnderWay},
 };
 use crate::{
     api::listen::Patience,
     clock::Clock,
-    config::{Config, InForce, Live},
+    config::InForce,
     metrics::{Call, Metrics, Refusal},
 };
 
@@ -46,9 +47,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// What all calls of a server have in common.
 pub(in crate::api) struct Gate {
-    admitted: Live<Admitted>,
-    own_uid: u32,
-    socket: Option<SocketBits>,
+    rules: Rules,
     message_bytes: usize,
     patience: Patience,
     metrics: Arc<Metrics>,
@@ -56,13 +55,6 @@ pub(in crate::api) struct Gate {
     /// How many connections there have been.
     connections: AtomicU64,
     told: Seldom<Told>,
-}
-
-/// Whom the configuration admits.
-#[derive(Clone, Debug)]
-struct Admitted {
-    watch: Principals,
-    introspection: Principals,
 }
 
 /// Of whom it is told that he was refused: users and machines, since processes are many.
@@ -82,14 +74,6 @@ pub(in crate::api) struct Entrance {
     cut: Cut,
     rights: Arc<Mutex<Rights>>,
     load: Arc<watch::Sender<Load>>,
-}
-
-/// What the peer of a connection may do, as long as the configuration is not another one.
-pub(in crate::api) struct Standing {
-    gate: Arc<Gate>,
-    peer: Peer,
-    rights: Arc<Mutex<Rights>>,
-    admitted: Live<Admitted>,
 }
 
 /// What goes on in a connection.
@@ -144,12 +128,7 @@ impl Gate {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            admitted: in_force.live(|Config { api, .. }| Admitted {
-                watch: api.allow_watch.clone(),
-                introspection: api.allow_introspection.clone(),
-            }),
-            own_uid: rustix::process::geteuid().as_raw(),
-            socket,
+            rules: Rules::new(in_force, socket),
             message_bytes: in_force.get().config.api.message_bytes.0,
             patience,
             metrics,
@@ -157,12 +136,6 @@ impl Gate {
             connections: AtomicU64::new(0),
             told: Seldom::new(TELLING, Clock::system()),
         }
-    }
-
-    /// The rules, as they are now.
-    fn access(&self) -> Access {
-        let Admitted { watch, introspection } = self.admitted.get();
-        Access { watch, introspection, own_uid: self.own_uid, socket: self.socket }
     }
 
     /// The metrics that this gate counts in.
@@ -211,7 +184,7 @@ impl Gate {
             Peer::Process { .. } => format!("{key} admits {principals}"),
             Peer::Network { .. } => format!("{key} does not admit it"),
         };
-        let Admitted { watch, introspection } = &self.admitted.get();
+        let Access { watch, introspection, .. } = &self.rules.now();
         let (rule, key) = match need {
             Need::Watch => (admitted("api.allow_watch", watch), "api.allow_watch"),
             Need::Introspection => {
@@ -282,11 +255,9 @@ impl Entrance {
         cut: Cut,
     ) -> (Self, watch::Receiver<Load>, Standing) {
         let (load, following) = watch::channel(Load::default());
-        // Followed from before the rights are told by it.
-        let admitted = gate.admitted.clone();
-        let rights = Arc::new(Mutex::new(gate.access().rights(&peer)));
+        let standing = gate.rules.standing(&peer);
+        let rights = standing.rights();
         let key = peer.key(gate.connections.fetch_add(1, Ordering::Relaxed));
-        let standing = Standing { gate: gate.clone(), peer: peer.clone(), rights: rights.clone(), admitted };
         (Self { services, gate, peer, key, cut, rights, load: Arc::new(load) }, following, standing)
     }
 
@@ -300,22 +271,6 @@ impl Entrance {
             return Err(self.gate.denied(&self.peer, call, need));
         }
         self.gate.place(&self.peer, self.key)
-    }
-}
-
-// === impl Standing ===
-
-impl Standing {
-    /// Has each other configuration decide anew what the peer may do, and returns when one has taken a right from it.
-    pub(in crate::api) async fn lessened(&mut self) {
-        loop {
-            self.admitted.changed().await;
-            let now = self.gate.access().rights(&self.peer);
-            let before = std::mem::replace(&mut *self.rights.lock(), now);
-            if (before.watch && !now.watch) || (before.introspection && !now.introspection) {
-                return;
-            }
-        }
     }
 }
 

@@ -119,7 +119,7 @@ impl<'a> Step<'a> {
         {
             return self.rule(Ruling::Dead);
         }
-        let mut shown = Shown::Served;
+        let (mut shown, mut unknown_at) = (Shown::Served, None);
         if self.eye() == Eye::Event {
             if stamp.upper < self.context.began {
                 return self.rule(Ruling::Old);
@@ -133,21 +133,27 @@ impl<'a> Step<'a> {
             } else if listed.is_some_and(|listed| stamp.upper < listed) {
                 // Within the margin: it may be younger than the list, or gone.
                 self.ask(id, ReadCause::Undecided, Duration::ZERO);
-            } else if self.observation.detail == Detail::Lean {
-                self.ask(id, ReadCause::Hint, Duration::ZERO);
+            } else {
+                unknown_at = listed;
+                if self.observation.detail == Detail::Lean {
+                    self.ask(id, ReadCause::Hint, Duration::ZERO);
+                }
             }
         }
         self.rule(if shown == Shown::Served { Ruling::New } else { Ruling::History });
         self.out.added.push(id.clone());
         self.out.changed |= shown == Shown::Served;
-        self.pod.records.insert(id.clone(), Record::new(status.clone(), stamp, shown));
+        let record = Record { unknown_at, ..Record::new(status.clone(), stamp, shown) };
+        self.pod.records.insert(id.clone(), record);
         self.tell_move(id, None, None, &status);
     }
 
     fn see_known(&mut self, id: &ObjectId, status: Status) {
         let Some(record) = self.pod.records.get(id) else { return };
+        let not_before = record.not_further_at();
         let status = merge(&record.status, status, &self.observation.origin, self.observation.detail);
-        let held = Held { reached: record.reached, stamp: record.stamp, dissent: record.dissent };
+        let Record { reached, stamp, whole, dissent, .. } = *record;
+        let held = Held { reached, stamp, whole, dissent };
         let view = View {
             subject: status.subject(),
             eye: self.eye(),
@@ -177,7 +183,7 @@ impl<'a> Step<'a> {
             Verdict::Forward => {
                 self.rule(Ruling::Forward);
                 self.take(id, status.clone());
-                self.tell_move(id, held.reached, held.stamp.lower, &status);
+                self.tell_move(id, held.reached, not_before, &status);
                 if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {
                     // The phases of a list would never show what the event had to leave out, such as an exit's message.
                     self.ask(id, ReadCause::Hint, Duration::ZERO);
@@ -201,7 +207,7 @@ impl<'a> Step<'a> {
             Verdict::Returned => {
                 self.rule(Ruling::Forward);
                 self.take(id, status.clone());
-                self.tell_move(id, None, held.stamp.lower, &status);
+                self.tell_move(id, None, not_before, &status);
             }
         }
         if self.eye() == Eye::Read {
@@ -216,6 +222,7 @@ impl<'a> Step<'a> {
             self.out.changed |= record.status != status && record.shown == Shown::Served;
             record.status = status;
             record.stamp = rules::advance(record.stamp, stamp);
+            record.whole = record.whole.max(stamp.lower);
             record.dissent = None;
         }
     }
@@ -233,7 +240,9 @@ impl<'a> Step<'a> {
         if record.gone.is_some_and(|gone| lower.is_some_and(|lower| lower >= gone.removed_at)) {
             record.gone = None;
         }
-        if record.shown == Shown::AsHistory && lower >= self.context.listed {
+        // A read that began before the list says nothing of whether it was still there for the list.
+        let overtaken = record.shown == Shown::AsHistory && lower < self.context.listed;
+        if record.shown == Shown::AsHistory && !overtaken {
             record.shown = Shown::Served;
             self.out.changed = true;
             // The pods that came with its story were without it. Who keeps pods by their events is to get one that has it.
@@ -244,6 +253,9 @@ impl<'a> Step<'a> {
         if let [next, later @ ..] = record.looks {
             record.looks = later;
             self.ask(id, ReadCause::Deletion, *next);
+        }
+        if overtaken {
+            self.ask(id, ReadCause::Undecided, Duration::ZERO);
         }
     }
 
@@ -257,7 +269,7 @@ impl<'a> Step<'a> {
         match status {
             Status::Container(container) => match container.state.phase() {
                 Some(Phase::Created) => self.ask(id, ReadCause::Start, START_CHECK),
-                Some(Phase::Exited) if self.may_turn_oom(container) => {
+                Some(Phase::Exited) if self.may_turn_oom(container, from) => {
                     self.ask(id, ReadCause::Oom, OOM_CHECK)
                 }
                 _ => {}
@@ -275,10 +287,11 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn may_turn_oom(&self, container: &ContainerStatus) -> bool {
-        let recent = container
-            .finished_at
-            .is_none_or(|finished| self.observation.observed_at.seconds_since(finished) < OOM_SETTLED);
+    fn may_turn_oom(&self, container: &ContainerStatus, from: Option<Phase>) -> bool {
+        // Of what was held alive it is not asked: the wall clock may have been stepped since.
+        let settled =
+            |finished| self.observation.observed_at.seconds_since(finished) >= OOM_SETTLED && from.is_none();
+        let recent = !container.finished_at.is_some_and(settled);
         recent
             && container.exit_code == Some(KILLED)
             && container.reason != "OOMKilled"
@@ -381,13 +394,15 @@ impl<'a> Step<'a> {
     fn remove(&mut self, id: &ObjectId, removed_at: Mono) {
         if let Some(record) = self.pod.records.remove(id) {
             self.rule(Ruling::Removed);
-            let mut reached = record.reached;
-            if record.listed > reached {
-                let listed = record.status.listed_in(record.listed);
-                self.out.transitions.extend(transitions::moved(reached, record.stamp.lower, &listed, None));
-                reached = record.listed;
+            let (mut reached, not_before) = (record.reached, record.not_further_at());
+            for phase in record.listed.iter().copied().map(Some) {
+                if phase > reached {
+                    let listed = record.status.listed_in(phase);
+                    self.out.transitions.extend(transitions::moved(reached, not_before, &listed, None));
+                    reached = phase;
+                }
             }
-            let told = transitions::removed(reached, record.stamp.lower, &record.status, record.announced);
+            let told = transitions::removed(reached, not_before, &record.status, record.announced);
             self.out.transitions.extend(told);
             self.out.removed.push((id.clone(), removed_at));
             self.out.changed |= record.shown == Shown::Served;

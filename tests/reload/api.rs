@@ -1,0 +1,150 @@
+//! Keys of the API hold for clients that are there and for those that come.
+
+use plegd::{
+    api::v1,
+    client::{CallError, Client, PodRef, Since, Update, WaitCondition, Watch, WatchOptions},
+    sim::truth::SandboxSpec,
+};
+use tokio::time::timeout;
+
+use crate::{
+    binary::PATIENCE,
+    node::{Node, until},
+};
+
+/// Names nobody.
+const NOBODY: &str = "uid:4000000001";
+
+async fn watching(client: &Client) -> Watch {
+    let mut watch = client.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("test") });
+    let first = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    assert!(matches!(first, Ok(Update::Connected(_))), "{first:?}");
+    watch
+}
+
+async fn lists(client: &Client) -> Result<(), CallError> {
+    client.list_pods(v1::Filter::default()).await.map(drop)
+}
+
+async fn introspects(client: &Client) -> Result<(), CallError> {
+    client.call(client.introspection().list_subscribers(v1::ListSubscribersRequest {})).await.map(drop)
+}
+
+#[track_caller]
+fn assert_exhausted<T: std::fmt::Debug>(result: Result<T, CallError>, key: &str) {
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains(key), "{error}");
+}
+
+#[tokio::test]
+async fn whoever_is_no_longer_admitted_is_cut_off_and_refused() {
+    let node = Node::start("").await;
+    let client = node.daemon.client();
+    let mut watch = watching(&client).await;
+    lists(&client).await.unwrap();
+    node.reload(&format!("[api]\nallow_watch = \"{NOBODY}\"\n"), "success").await;
+    // Its watch is over: it connects again by itself, and is told why it gets no further.
+    let refused = timeout(PATIENCE, async {
+        loop {
+            match watch.next().await {
+                Some(Err(error)) => break error,
+                Some(Ok(_)) => {}
+                None => panic!("it has ended without a word"),
+            }
+        }
+    });
+    let refused = refused.await.unwrap();
+    assert!(matches!(refused, CallError::Denied { .. }), "{refused:?}");
+    assert!(matches!(lists(&client).await, Err(CallError::Denied { .. })));
+    introspects(&client).await.unwrap();
+    node.daemon.says(&["INFO", "A client was cut off: the configuration admits it to less"]).await.unwrap();
+    node.reload("", "success").await;
+    lists(&client).await.unwrap();
+}
+
+#[tokio::test]
+async fn introspection_has_its_own_list() {
+    let node = Node::start(&format!("[api]\nallow_introspection = \"{NOBODY}\"\n")).await;
+    let client = node.daemon.client();
+    let mut watch = watching(&client).await;
+    assert!(matches!(introspects(&client).await, Err(CallError::Denied { .. })));
+    // Whoever gains a right has it on the connection that is there, and loses nothing of what goes on there.
+    node.reload("", "success").await;
+    until("introspection is allowed", async || introspects(&client).await.is_ok()).await;
+    let pod = SandboxSpec::of_pod("default", "web", "uid-1");
+    node.sim.change(|truth| truth.run_sandbox(pod)).unwrap();
+    let next = async {
+        loop {
+            match watch.next().await.unwrap().unwrap() {
+                Update::ModeChange(_) | Update::Bookmark(_) => {}
+                next => break next,
+            }
+        }
+    };
+    let next = timeout(PATIENCE, next).await.unwrap();
+    assert!(matches!(next, Update::Event { .. }), "{next:?}");
+    assert!(!node.daemon.said().contains("A client was cut off"));
+}
+
+#[tokio::test]
+async fn fewer_subscribers_are_allowed_and_those_there_stay() {
+    let node = Node::start("").await;
+    let client = node.daemon.client();
+    let (_first, _second) = (watching(&client).await, watching(&client).await);
+    node.reload("[api]\nsubscribers = 2\n", "success").await;
+    let mut third = client.watch(WatchOptions::named("third"));
+    let refusals = async || node.metric("plegd_grpc_refused_total{reason=\"subscribers\"}").await;
+    let refused = async {
+        tokio::select! {
+            _ = third.next() => {}
+            () = until("the third is refused", async || refusals().await > 0.0) => {}
+        }
+    };
+    refused.await;
+    assert!(refusals().await > 0.0);
+    assert_eq!(node.daemon.subscribers().await.unwrap().len(), 2);
+    node.reload("[api]\nsubscribers = 3\n", "success").await;
+    let _third = watching(&client).await;
+    assert!(node.daemon.subscribers().await.unwrap().len() >= 3);
+}
+
+#[tokio::test]
+async fn fewer_requests_are_allowed_to_a_peer() {
+    let node = Node::start("").await;
+    let client = node.daemon.client();
+    let pod = SandboxSpec::of_pod("default", "web", "uid-1");
+    node.sim.change(|truth| truth.run_sandbox(pod)).unwrap();
+    let waits = node.daemon.client();
+    let waiting = tokio::spawn(async move {
+        let pod = PodRef::Uid("uid-1".into());
+        waits.wait_for(&pod, &WaitCondition::PodGone, PATIENCE).await
+    });
+    lists(&client).await.unwrap();
+    node.reload("[api]\nrequests_per_peer = 1\n", "success").await;
+    until("a second request is refused", async || lists(&client).await.is_err()).await;
+    assert_exhausted(
+        lists(&client).await,
+        "1 requests under way, as many as are allowed; api.requests_per_peer",
+    );
+    node.reload("[api]\nrequests_per_peer = 2\n", "success").await;
+    lists(&client).await.unwrap();
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn fewer_reads_are_allowed() {
+    let node = Node::start("[api]\nreads_per_second = 1000\nrequests_per_peer = 1000\n").await;
+    let client = node.daemon.client();
+    let pod = SandboxSpec::of_pod("default", "web", "uid-1");
+    node.sim.change(|truth| truth.run_sandbox(pod)).unwrap();
+    let pod = PodRef::Uid("uid-1".into());
+    until("it is there", async || client.request_read(&pod).await.is_ok()).await;
+    let refused = async || {
+        let reads = futures::future::join_all((0..50).map(|_| client.request_read(&pod))).await;
+        reads.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused().await, Vec::<String>::new());
+    node.reload("[api]\nreads_per_second = 1\nrequests_per_peer = 1000\n", "success").await;
+    let errors = refused().await;
+    assert!(errors.iter().any(|error| error.contains("api.reads_per_second")), "{errors:?}");
+}
