@@ -29,7 +29,7 @@ use crate::{
     health::Health,
     journal::{Capacity, Journal},
     ledger::Ledger,
-    metrics::{Metrics, PodState, raise_to},
+    metrics::{Metrics, PodState, StreamState, raise_to},
     model::{ContainerState, Mode, PodUid, SandboxState},
     relister::{ReadError, Reader, Reads, Relister},
     supervisor::{CALLS_OF_A_RELIST, Rhythm, Signs, Situation, Supervisor, Wires},
@@ -191,6 +191,7 @@ impl App {
         } else {
             let off = "switched off by stream.enabled = false";
             signs.stream.bad(off);
+            metrics.stream.state.set_only(StreamState::Off);
             signs.situation.send_modify(|it| it.stream = off.into());
         }
         let settler = Settler { arbiter: arbiter.clone(), reads: reads.clone(), requests: requests.clone() };

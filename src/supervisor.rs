@@ -294,6 +294,7 @@ impl Supervisor {
         tracing::debug!(cause = cause.as_str(), ?took, "Relisted.");
         self.wires.metrics.relists.ended(cause, Outcome::Ok, took, at);
         self.signs.ready.open();
+        self.wires.metrics.mode.ready.set(1);
         self.signs.situation.send_if_modified(|it| !std::mem::replace(&mut it.ready, true));
         if let Some(lost) = self.stream_lost.take_if(|lost| began >= *lost) {
             self.wires.metrics.mode.fallback.observe(now.since(lost).as_secs_f64());
@@ -351,6 +352,7 @@ impl Supervisor {
             tracing::info!(%runtime, cri = runtime.api_version, ?known, "Following the runtime.");
             self.step(self.bounds(Some(&quirks)));
         }
+        self.wires.metrics.stream.shared.set(quirks.has(Quirk::SharedChannel).into());
         self.signs.runtime.good(runtime.to_string());
         self.unidentified = false;
         self.runtime = Some(runtime);

@@ -39,6 +39,9 @@ async fn every_runtime_comes_to_its_mode_and_period_and_churn_is_told() {
         world.pass(4 * MINUTE).await;
         let situation = world.app.situation();
         assert_eq!((situation.mode, situation.period.as_secs()), (mode, seconds), "{}", profile.name);
+        let shown = [world.metric("plegd_ready"), world.metric("plegd_stream_shared")];
+        let shared = [Profile::CONTAINERD_1_7.name, Profile::CRI_O_1_26.name].contains(&profile.name);
+        assert_eq!(shown, [1.0, f64::from(u8::from(shared))], "{}", profile.name);
         world.churn(3, 250).await;
         world.pass(90 * SECOND).await;
         assert_eq!(world.differences(), NONE, "{}", profile.name);
@@ -180,6 +183,7 @@ async fn switched_off_by_configuration_the_stream_is_not_touched() {
     world.pass(10 * SECOND).await;
     assert_eq!(world.calls_of(Method::GetContainerEvents), 0);
     assert_eq!(world.app.situation().mode, Mode::Polling);
+    assert_eq!(world.metric(r#"plegd_stream_state{state="off"}"#), 1.0, "nobody is called for it");
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
 }
 

@@ -126,6 +126,8 @@ label! {
         Up = "up",
         /// The runtime has no events.
         Unsupported = "unsupported",
+        /// The configuration does not want it.
+        Off = "off",
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Calls {
 pub struct Stream {
     /// `plegd_stream_state`; use [`Family::set_only`].
     pub state: Family<StreamState, IntGauge>,
+    /// `plegd_stream_shared`: 1 where subscribers take events from each other.
+    pub shared: IntGauge,
     /// `plegd_stream_connects_total`
     pub connects: IntCounter,
     /// `plegd_stream_disconnects_total`
@@ -83,6 +85,8 @@ pub struct Stream {
 
 /// The mode.
 pub struct Modes {
+    /// `plegd_ready`: 1 once the first relist is complete.
+    pub ready: IntGauge,
     /// `plegd_mode`; see [`Modes::enter`].
     pub current: Family<Mode, IntGauge>,
     /// `plegd_mode_changes_total`
@@ -219,6 +223,10 @@ impl Stream {
     pub(super) fn new(make: &Maker<'_>) -> Self {
         let stream = Self {
             state: make.gauges("plegd_stream_state", "1 for the state that the event stream is in, else 0.", &["state"]),
+            shared: make.gauge(
+                "plegd_stream_shared",
+                "1 if the runtime has one queue of events for all its subscribers, so that they take events from each other.",
+            ),
             connects: make.counter(
                 "plegd_stream_connects_total",
                 "Event streams that were opened. The kubelet's counterpart is \
@@ -281,6 +289,8 @@ impl Stream {
 impl Modes {
     pub(super) fn new(make: &Maker<'_>) -> Self {
         let modes = Self {
+            ready: make
+                .gauge("plegd_ready", "1 once the first relist is complete, as /readyz says it; it stays."),
             current: make.gauges("plegd_mode", "1 for the mode that plegd is in, else 0.", &["mode"]),
             changes: make.counters(
                 "plegd_mode_changes_total",
