@@ -20,7 +20,7 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let health = Health::new(Clock::system());
-        let served = Served { metrics: Arc::new(Metrics::new()), health: health.clone() };
+        let served = Served { metrics: Arc::new(Metrics::new()), health: health.clone(), page: None };
         Self::of(router(served), PATIENCE, health).await
     }
 
