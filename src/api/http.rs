@@ -130,7 +130,7 @@ pub fn router(served: Served) -> Router {
         .with_state(served)
 }
 
-async fn serve_router(
+pub(super) async fn serve_router(
     listener: TcpListener,
     router: Router,
     patience: Duration,

@@ -36,7 +36,7 @@ export class Chart {
     this.now = now;
     [this.width, this.height] = [this.place.clientWidth, this.place.clientHeight];
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
-    this.left = 44;
+    this.left = 48;
     this.right = this.width - 8;
     this.top = 8;
     this.bottom = this.height - 20;
@@ -44,6 +44,8 @@ export class Chart {
     for (let minute = 0; minute <= 5; minute += 1) {
       const x = this.x(now - minute * 60_000);
       this.line("grid", x, this.top, x, this.bottom);
+      // On a phone, every second one has room.
+      if (this.width < 420 && minute % 2 === 0 && minute) continue;
       const words = minute === 0 ? "now" : `−${minute} min`;
       this.text("tick", x, this.height - 5, words, minute === 0 ? "end" : minute === 5 ? "start" : "middle");
     }
@@ -88,7 +90,7 @@ export function scatter(chart, now, dots, low, high, ticks, unit, label) {
     const part = (Math.log(Math.min(high, Math.max(low, value))) - a) / (b - a);
     return chart.bottom - part * (chart.bottom - chart.top);
   };
-  for (const tick of ticks) {
+  for (const tick of ticks.filter((it) => it <= high)) {
     chart.line("grid", chart.left, y(tick), chart.right, y(tick));
     chart.text("tick", chart.left - 6, y(tick) + 3.5, unit(tick), "end");
   }

@@ -88,8 +88,8 @@ function line(it, key) {
   const row = el("li", { "data-key": key, class: it.fresh ? "fresh" : null },
     el("time", { datetime: new Date(it.at).toISOString() }, precise(it.at)),
     el("span", { class: `type ${it.type}${bad}` }, TYPES[it.type] + code),
-    el("span", { class: "what" }, el("span", { class: "ns" }, `${it.ns}/`), it.name, it.container ? el("b", {}, ` ${it.container}`) : el("span", { class: "faint" }, ` ${it.subject}`), it.reason ? el("span", { class: "faint" }, ` ${it.reason}`) : null),
-    el("span", { class: `by ${it.source}`, title: it.inferred ? "inferred from what was seen later" : `seen first by the ${SOURCES[it.source]}` }, it.inferred ? `${SOURCES[it.source]} (inferred)` : SOURCES[it.source]),
+    el("span", { class: "what" }, it.container ? el("b", {}, it.container) : el("span", { class: "faint" }, it.subject), el("span", { class: "ns" }, ` ${it.ns}/`), it.name, it.reason ? el("span", { class: "faint" }, ` ${it.reason}`) : null),
+    el("span", { class: `by ${it.source}`, title: it.inferred ? "inferred from what was seen later" : `seen first by the ${SOURCES[it.source]}` }, it.inferred ? "inferred" : SOURCES[it.source]),
     el("span", { class: "num" }, it.late == null ? "" : latency(it.late)));
   return row;
 }

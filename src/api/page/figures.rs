@@ -26,7 +26,8 @@ impl Inner {
         let census = self.feed.cache().census();
         let extent = self.feed.journal().extent();
         let (resident_bytes, cpu_time) = metrics.process();
-        let missed: u64 = SignalType::ALL.iter().map(|&kind| metrics.transitions.missed.with(kind).get()).sum();
+        let missed: u64 =
+            SignalType::ALL.iter().map(|&kind| metrics.transitions.missed.with(kind).get()).sum();
         json!({
             "at": milliseconds(self.clock.wall()),
             "ready": situation.ready,

@@ -20,7 +20,9 @@ pub(crate) enum Refusal {
     )]
     NotLoopback,
     /// It asks for a host that may be somebody else's name for this machine.
-    #[error("plegd's page is shown under an IP address or as localhost only: open it as http://localhost with plegd's port.")]
+    #[error(
+        "plegd's page is shown under an IP address or as localhost only: open it as http://localhost with plegd's port."
+    )]
     ForeignHost,
 }
 
@@ -54,9 +56,9 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
 /// Whether a browser asks for something to show.
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| {
-        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html"))
-    })
+    accepted
+        .flat_map(|value| value.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
 }
 
 /// Whether it is plegd's own page that asks, as far as the browser says: another page could not read the answer, but could
@@ -80,7 +82,9 @@ mod tests {
     #[test]
     fn loopback_means_this_machine_under_a_name_that_is_its_own() {
         let admits = |peer, headers: &HeaderMap| admits(PageAccess::Loopback, peer, headers);
-        for own in ["localhost", "LOCALHOST:7534", "127.0.0.1", "127.0.0.1:7534", "[::1]:7534", "10.0.0.7:7534"] {
+        for own in
+            ["localhost", "LOCALHOST:7534", "127.0.0.1", "127.0.0.1:7534", "[::1]:7534", "10.0.0.7:7534"]
+        {
             for peer in ["127.0.0.1:5", "127.8.9.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5"] {
                 assert_eq!(admits(from(peer), &host(own)), Ok(()), "{own} from {peer}");
             }
@@ -114,7 +118,8 @@ mod tests {
 
     #[test]
     fn curl_is_no_browser() {
-        let accepts = |value: &str| is_browser(&HeaderMap::from_iter([(header::ACCEPT, value.parse().unwrap())]));
+        let accepts =
+            |value: &str| is_browser(&HeaderMap::from_iter([(header::ACCEPT, value.parse().unwrap())]));
         assert!(accepts("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
         assert!(accepts("application/xml, Text/HTML;q=0.9"));
         assert!(!accepts("*/*") && !accepts("text/plain") && !is_browser(&HeaderMap::new()));
@@ -122,7 +127,9 @@ mod tests {
 
     #[test]
     fn another_site_is_told_apart_where_the_browser_says_so() {
-        let says = |value: &str| is_ours(&HeaderMap::from_iter([("sec-fetch-site".parse().unwrap(), value.parse().unwrap())]));
+        let says = |value: &str| {
+            is_ours(&HeaderMap::from_iter([("sec-fetch-site".parse().unwrap(), value.parse().unwrap())]))
+        };
         assert!(says("same-origin") && says("none") && is_ours(&HeaderMap::new()));
         assert!(!says("cross-site") && !says("same-site"));
     }

@@ -16,6 +16,8 @@ const CAUSES = {
   retry: "again after a failure",
 };
 
+const ticked = (ms) => (ms < 1000 ? `${ms} ms` : `${ms / 1000} s`);
+
 export class Paths {
   constructor(source) {
     this.source = source;
@@ -97,7 +99,8 @@ export class Paths {
       if (p50 != null) said.push(`${NAMES[kind]}: half within ${latency(p50)}, 99 % within ${latency(p99)}`);
     }
     const label = `Detection latency over 5 minutes. ${said.join("; ") || "Nothing to show yet"}.`;
-    scatter(this.latency, now, dots, 0.2, 60_000, [1, 10, 100, 1000, 10_000], latency, label);
+    const most = dots.reduce((most, dot) => Math.max(most, dot.value), 0);
+    scatter(this.latency, now, dots, 0.2, most > 1000 ? 60_000 : 1500, [1, 10, 100, 1000, 10_000, 60_000], ticked, label);
     this.first(now, events);
     this.timeline(now);
   }
@@ -133,6 +136,6 @@ export class Paths {
       ? `${plural(recent.length, "relist")} in 5 minutes, ${failed ? `${number(failed)} failed` : "none failed"}; the last took ${latency(last.took)}, ${age(now - last.at)} ago`
       : "none in the last 5 minutes";
     put("c-relists-text", words);
-    marks(this.relists, now, points, 0.5, 5000, [1, 100], latency, `Relists: ${words}.`);
+    marks(this.relists, now, points, 0.5, 5000, [1, 100], ticked, `Relists: ${words}.`);
   }
 }

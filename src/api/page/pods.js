@@ -167,7 +167,9 @@ function newest(pod) {
 
 function stateOf(it) {
   if (it.state !== "exited") return it.state;
-  return it.exit === 0 ? "done" : it.exit == null ? "exited" : "failed";
+  if (it.exit === 0) return "done";
+  // 143 is SIGTERM: it was asked to end, and did.
+  return it.exit == null || it.exit === 143 ? "exited" : "failed";
 }
 
 function healthOf(pod) {
@@ -187,9 +189,11 @@ function chip(it) {
 }
 
 function said(event) {
-  const code = event.exit == null || event.type !== "ContainerDied" ? "" : ` ${event.exit}`;
+  const died = event.type === "ContainerDied";
+  const code = died && event.exit != null ? ` ${event.exit}` : "";
+  const bad = died && event.exit ? " bad" : "";
   return [
-    el("span", { class: `type ${event.type}` }, TYPES[event.type] + code),
+    el("span", { class: `type ${event.type}${bad}` }, TYPES[event.type] + code),
     el("span", { class: "faint" }, event.container || event.subject),
     el("time", { "data-at": event.at, datetime: new Date(event.at).toISOString() }),
   ];

@@ -203,6 +203,7 @@ impl IntoResponse for Telling {
             let chunk = telling.next().await?;
             Some((Ok::<_, Infallible>(chunk), telling))
         });
-        ([(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")], Body::from_stream(chunks)).into_response()
+        ([(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")], Body::from_stream(chunks))
+            .into_response()
     }
 }

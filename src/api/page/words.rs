@@ -11,8 +11,8 @@ use crate::{
     model::{ContainerStatus, Pod, SandboxStatus},
 };
 
-pub(super) fn milliseconds(at: Wall) -> f64 {
-    (at.seconds_since(Wall::default()) * 1e3).round()
+pub(super) fn milliseconds(at: Wall) -> i64 {
+    (at.seconds_since(Wall::default()) * 1e3).round() as i64
 }
 
 /// A pod with its sandboxes and containers.
