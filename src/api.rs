@@ -1,4 +1,4 @@
-//! What plegd serves: the pod lifecycle API over gRPC, metrics and health over HTTP.
+//! What plegd serves: the pod lifecycle API over gRPC; metrics, health and a page over HTTP.
 //!
 //! Reads what others keep and changes nothing. It never reaches past cache and journal.
 
@@ -11,6 +11,7 @@ pub mod http;
 pub mod introspection;
 pub mod lifecycle;
 pub mod listen;
+pub mod page;
 pub mod standard;
 pub mod subscribers;
 pub mod wire;

@@ -17,7 +17,7 @@ pub use self::{
     in_force::{Difference, InForce, Live},
     key::{Change, Form, Key, Section},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
-    value::{Bytes, EventTypes, FileMode, Filter, LogFormat, PrintFormat, SocketGroup, Value},
+    value::{Bytes, EventTypes, FileMode, Filter, LogFormat, PageAccess, PrintFormat, SocketGroup, Value},
 };
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -132,11 +132,15 @@ key::config! {
         /// spec.nodeName. Empty: the host's name.
         restart node_name: String = String::new();
     }
-    /// Metrics and health over HTTP.
+    /// Metrics, health and a page for browsers over HTTP.
     http: Http {
         /// Address to listen on. It is not authenticated: choose more than loopback only where the network is yours.
         /// Empty or "off": none.
         restart address: Option<SocketAddr> = Some(SocketAddr::from(([127, 0, 0, 1], 7534)));
+        /// Whom the page at `/` answers, which shows this node's pods as they come and go: names, namespaces, states, ids and
+        /// images, no labels, annotations or environment. loopback: browsers on this machine, also through an SSH tunnel or
+        /// `kubectl port-forward`. on: whoever reaches the address. off: nobody.
+        restart page: PageAccess = PageAccess::Loopback;
     }
     /// plegd's own log, which goes to stderr.
     log: Log {

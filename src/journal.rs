@@ -181,6 +181,15 @@ impl Journal {
         }
     }
 
+    /// The newest events up to this number, oldest first: what has been told lately, for whoever only now begins to look.
+    pub fn lately(&self, up_to: u64, at_most: usize) -> Vec<Arc<Record>> {
+        let ring = self.0.ring.lock();
+        let past = ring.records.iter().rev().skip_while(|record| record.event.sequence > up_to);
+        let mut records: Vec<_> = past.take(at_most).cloned().collect();
+        records.reverse();
+        records
+    }
+
     /// A cursor that goes on after event number `after`: 0 for all that is held, the head for what is new.
     pub fn cursor(&self, after: u64) -> Cursor {
         Cursor::new(self.clone(), self.heads(), after)

@@ -24,7 +24,7 @@ pub use self::{
         StreamState,
     },
     quantile::Spread,
-    runtime::{Calls, Modes, Reads, Relists, Stream},
+    runtime::{Calls, Modes, Reads, Relist, Relists, Stream},
 };
 
 use std::fmt;

@@ -86,6 +86,11 @@ impl Grpc {
         Self::new(app, app.in_force(), Arc::new(move |_| Err(not_ours.into())))
     }
 
+    /// Who watches, for what else is to count among them.
+    pub fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
+    }
+
     /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the
     /// runtime that this is called on.
     pub async fn serve(self, listening: Listening) {

@@ -1,4 +1,4 @@
-//! Metrics and health over HTTP/1.1, for Prometheus, the kubelet's probes and a person with curl.
+//! Metrics, health and the page over HTTP/1.1: for Prometheus, the kubelet's probes, and a person with curl or a browser.
 //!
 //! A client can cost plegd a bounded number of connections and seconds, whatever it does: past [`MAX_CONNECTIONS`] the next
 //! one waits in the kernel, and whoever sends no request or reads no answer for [`PATIENCE`] is dropped. There is no
@@ -9,9 +9,9 @@ mod patience;
 use std::{convert::Infallible, fmt::Write as _, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{RawQuery, State},
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
@@ -27,9 +27,13 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use self::patience::Patient;
-use super::accept::{ACCEPT_PAUSE, Connections};
+use super::{
+    accept::{ACCEPT_PAUSE, Connections},
+    page::{self, Page},
+};
 use crate::{
     health::{Health, Report},
     metrics::Metrics,
@@ -84,7 +88,13 @@ pub struct Served {
     pub metrics: Arc<Metrics>,
     /// For `/livez`, `/readyz` and `/healthz`.
     pub health: Health,
+    /// For a browser at `/`; none if it is switched off.
+    pub page: Option<Page>,
 }
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote(pub(super) SocketAddr);
 
 /// Listens on `address`. Port 0 takes any free one.
 ///
@@ -106,19 +116,21 @@ pub async fn serve(listener: TcpListener, served: Served, shutdown: Cancellation
 
 /// The paths and what they answer.
 pub fn router(served: Served) -> Router {
+    let page = served.page.as_ref().map(Page::router).unwrap_or_default();
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/healthz", get(livez))
         .route("/readyz", get(readyz))
+        .merge(page)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(map_response(never_stored))
         .with_state(served)
 }
 
-async fn serve_router(
+pub(super) async fn serve_router(
     listener: TcpListener,
     router: Router,
     patience: Duration,
@@ -137,8 +149,9 @@ async fn serve_router(
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = serve_connection(stream, router.clone(), patience, shutdown.clone());
+            Ok((stream, from)) => {
+                let (router, from) = (router.clone(), Remote(from));
+                let connection = serve_connection(stream, from, router, patience, shutdown.clone());
                 connections.spawn(async move {
                     let _place = place;
                     connection.await;
@@ -156,6 +169,7 @@ async fn serve_router(
 
 async fn serve_connection(
     stream: TcpStream,
+    from: Remote,
     router: Router,
     patience: Duration,
     shutdown: CancellationToken,
@@ -165,7 +179,8 @@ async fn serve_connection(
     let stream = TokioIo::new(Patient::new(stream, patience));
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(16 * 1024);
-    let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));
+    let service = TowerToHyperService::new(router.map_request(note(from)));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
@@ -179,16 +194,39 @@ async fn serve_connection(
     }
 }
 
-async fn index() -> Response {
-    let text = format!(
+/// Has the requests of a connection say where it comes from.
+fn note<B>(from: Remote) -> impl FnMut(Request<B>) -> Request<B> + Clone {
+    move |mut request| {
+        request.extensions_mut().insert(from);
+        request
+    }
+}
+
+/// For a browser the page, if it may see it; for all others what there is.
+async fn index(
+    State(served): State<Served>,
+    from: Option<Extension<Remote>>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(page) = served.page.filter(|_| page::is_browser(&headers)) else {
+        return plain(StatusCode::OK, list_of_paths());
+    };
+    match page.admits(from.map(|Extension(Remote(from))| from), &headers) {
+        Ok(()) => page.document(),
+        Err(refusal) => plain(StatusCode::FORBIDDEN, format!("{refusal}\n\n{}", list_of_paths())),
+    }
+}
+
+fn list_of_paths() -> String {
+    format!(
         "plegd {}: the pod lifecycle events of this node.\n\n\
          /metrics  figures for Prometheus\n\
          /livez    whether plegd itself makes progress; ?verbose says what is checked\n\
          /readyz   whether the first relist is complete; ?verbose says what is checked\n\
-         /healthz  the same as /livez, for old probes\n",
+         /healthz  the same as /livez, for old probes\n\
+         /         in a browser, a page with all that happens; http.page says for whom\n",
         version::VERSION
-    );
-    plain(StatusCode::OK, text)
+    )
 }
 
 async fn metrics(State(served): State<Served>) -> Response {
@@ -237,7 +275,7 @@ async fn wrong_method() -> Response {
     plain(StatusCode::METHOD_NOT_ALLOWED, "This can only be read: use GET.\n".into())
 }
 
-fn plain(status: StatusCode, text: String) -> Response {
+pub(super) fn plain(status: StatusCode, text: String) -> Response {
     (status, [(header::CONTENT_TYPE, PLAIN)], text).into_response()
 }
 

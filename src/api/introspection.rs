@@ -1,6 +1,6 @@
 //! `plegd.v1.IntrospectionService`: what plegd does, how well, and for whom.
 
-mod status;
+pub(super) mod status;
 
 use std::sync::{Arc, atomic::Ordering};
 

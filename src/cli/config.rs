@@ -54,7 +54,7 @@ enum Verb {
     Check(Box<run::Args>),
     /// Show what `plegd run` would go by here, each value with where it comes from.
     #[command(after_help = PRINT_EXAMPLES)]
-    Print(Print),
+    Print(Box<Print>),
     /// Show what the running plegd goes by, as a file that gives the same.
     Running(Running),
 }

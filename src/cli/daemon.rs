@@ -19,6 +19,8 @@ use crate::{
         introspection::SetLogLevel,
         listen::{Listening, raise_open_files},
         node_name,
+        page::Page,
+        subscribers::Subscribers,
     },
     app::App,
     clock::Clock,
@@ -39,7 +41,7 @@ const GRACE: Duration = Duration::from_millis(800);
 pub(super) struct Threads {
     /// Holds the runtime's event stream and does nothing else.
     pub(super) receiver: Handle,
-    /// Serves gRPC: however many watch, what is told to them delays nothing.
+    /// Serves gRPC and HTTP: however many watch, what is told to them delays nothing.
     pub(super) api: Handle,
 }
 
@@ -68,7 +70,10 @@ impl Daemon {
         let config = &loaded.config;
         raise_open_files();
         let listener = match config.http.address {
-            Some(address) => Some(http::bind(address).await?),
+            Some(address) => {
+                let _there = threads.api.enter();
+                Some(http::bind(address).await?)
+            }
             None => None,
         };
         // Connections belong to the threads that serve them.
@@ -84,7 +89,7 @@ impl Daemon {
         };
         let app = App::start_with_receiver_on(&threads.receiver, &in_force, link, clock);
         let stop = app.stop_token();
-        let served = Served { metrics: app.metrics().clone(), health: app.health().clone() };
+        let mut subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
         let mut serving = JoinSet::new();
         if listening.socket().is_some() || listening.tcp_address().is_some() {
             if let Some(socket) = listening.socket() {
@@ -94,12 +99,15 @@ impl Daemon {
                 tracing::info!(%address, "Serving the pod lifecycle API over gRPC.");
             }
             let grpc = Grpc::new(&app, &in_force, set_log_level.clone());
+            subscribers = grpc.subscribers().clone();
             serving.spawn_on(grpc.serve(listening.following(&in_force)), &threads.api);
         }
         if let Some(listener) = listener {
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
             tracing::info!(%address, "Serving metrics and health over HTTP.");
-            serving.spawn(http::serve(listener, served, stop.clone()));
+            let page = Page::new(&app, config, subscribers);
+            let served = Served { metrics: app.metrics().clone(), health: app.health().clone(), page };
+            serving.spawn_on(http::serve(listener, served, stop.clone()), &threads.api);
         }
         let printer = Printer::to_stdout(&config.print);
         let printing = match printer {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::DirBuilder,
+    io::IsTerminal as _,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{self, Config, ConfigError, Inputs, Loaded, Value},
+    config::{self, Config, ConfigError, Inputs, Loaded, PageAccess, Value},
     cri::{Endpoint, Link},
     sim::{Churn, Profile, SimRuntime},
 };
@@ -91,6 +92,9 @@ pub(super) async fn run(
 fn introduce(config: &Config, seed: u64, socket: &Path) {
     eprintln!("plegd demo: a simulated containerd 2.1 at unix://{}, seed {seed}", socket.display());
     if let Some(address) = config.http.address {
+        if config.http.page != PageAccess::Off {
+            eprintln!("  page     {}", linked(&format!("http://{address}/")));
+        }
         eprintln!("  metrics  http://{address}/metrics");
         eprintln!("  health   http://{address}/readyz?verbose");
     }
@@ -98,6 +102,15 @@ fn introduce(config: &Config, seed: u64, socket: &Path) {
         eprintln!("  watch    plegd watch --socket {}", api.display());
     }
     eprintln!("  Ctrl-C ends it; --seed {seed} shows the same pods again\n");
+}
+
+/// An address that a terminal opens when it is clicked on; as it is where nobody can click.
+fn linked(address: &str) -> String {
+    if std::io::stderr().is_terminal() {
+        format!("\x1b]8;;{address}\x1b\\{address}\x1b]8;;\x1b\\")
+    } else {
+        address.to_owned()
+    }
 }
 
 /// A folder of its own, for the socket; removed in the end.

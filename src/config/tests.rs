@@ -118,6 +118,7 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         node_name = "node-1"
         [http]
         address = "off"
+        page = "on"
         [log]
         level = "warn,plegd::relister=trace"
         format = "json"
@@ -200,7 +201,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
             "relist.max-period = \"9s\"",
             "plegd.toml:1: there is no key relist.max-period; did you mean relist.max_period?",
         ),
-        ("[http]\nquux = 1", "plegd.toml:2: there is no key http.quux; [http] has address."),
+        ("[http]\nquux = 1", "plegd.toml:2: there is no key http.quux; [http] has address and page."),
         (
             "[grpc]\nsocket = 1",
             "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, api, http, log, print.",
@@ -489,6 +490,7 @@ api.message_bytes = "64KiB" # a size with its unit (B, KiB, MiB or GiB), such as
 api.reads_per_second = 20 # a whole number, from 1 to 1000
 api.node_name = "" # text
 http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
+http.page = "loopback" # off, loopback or on
 log.level = "info" # off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug"
 log.format = "auto" # auto, text, json or journald
 print.format = "none" # none, table or json

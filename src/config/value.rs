@@ -91,6 +91,18 @@ choice! {
     }
 }
 
+choice! {
+    /// Whom the page at `/` answers.
+    PageAccess, "off, loopback or on" {
+        /// Nobody.
+        Off = "off",
+        /// Browsers on this machine.
+        Loopback = "loopback",
+        /// Whoever reaches the HTTP address.
+        On = "on",
+    }
+}
+
 fn unknown(text: &str, known: &[&str]) -> String {
     match nearest(text, known.iter().copied()) {
         Some(near) => format!("there is no such choice; did you mean {near:?}"),

@@ -1,5 +1,8 @@
 //! What goes to and comes from the runtime: relists, reads, calls, the stream, and the mode that follows from it.
 
+use std::{collections::VecDeque, time::Duration};
+
+use parking_lot::Mutex;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::{
@@ -29,7 +32,27 @@ pub struct Relists {
     pub changed_pods: Histogram,
     /// `plegd_relist_period_seconds`
     pub period: Gauge,
+    /// The newest ones, for whoever looks at the node without Prometheus at hand.
+    recent: Mutex<VecDeque<Relist>>,
 }
+
+/// One relist that has ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Relist {
+    /// Its number, from 1.
+    pub number: u64,
+    /// What caused it.
+    pub cause: RelistCause,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
+    /// When it ended.
+    pub at: Wall,
+}
+
+/// How many relists are remembered one by one: five minutes of one a second.
+const RECENT_RELISTS: usize = 300;
 
 /// Reads of single pods.
 pub struct Reads {
@@ -142,6 +165,7 @@ impl Relists {
                 "plegd_relist_period_seconds",
                 "Time between relists that is in force, before jitter.",
             ),
+            recent: Mutex::default(),
         }
     }
 
@@ -152,7 +176,7 @@ impl Relists {
     }
 
     /// It ended, after `took`.
-    pub fn ended(&self, cause: RelistCause, outcome: Outcome, took: std::time::Duration, at: Wall) {
+    pub fn ended(&self, cause: RelistCause, outcome: Outcome, took: Duration, at: Wall) {
         self.in_progress.set(0);
         self.in_progress_since.set(0.0);
         self.done.inc((cause, outcome));
@@ -160,6 +184,17 @@ impl Relists {
         if outcome == Outcome::Ok {
             self.last_success.set(timestamp(at));
         }
+        let mut recent = self.recent.lock();
+        let number = recent.back().map_or(0, |last| last.number) + 1;
+        if recent.len() == RECENT_RELISTS {
+            recent.pop_front();
+        }
+        recent.push_back(Relist { number, cause, outcome, took, at });
+    }
+
+    /// Those that ended after number `after`, oldest first, as far as they are remembered.
+    pub fn ended_after(&self, after: u64) -> Vec<Relist> {
+        self.recent.lock().iter().filter(|relist| relist.number > after).copied().collect()
     }
 }
 
@@ -209,7 +244,7 @@ impl Calls {
 
 impl Calls {
     /// A call has ended, after `took`; the stream's answer has no time that means anything.
-    pub fn request(&self, method: Method, code: tonic::Code, took: Option<std::time::Duration>) {
+    pub fn request(&self, method: Method, code: tonic::Code, took: Option<Duration>) {
         self.requests.inc((method, code.into()));
         if let Some(took) = took {
             self.duration.observe(method, took);

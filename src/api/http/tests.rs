@@ -20,7 +20,7 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let health = Health::new(Clock::system());
-        let served = Served { metrics: Arc::new(Metrics::new()), health: health.clone() };
+        let served = Served { metrics: Arc::new(Metrics::new()), health: health.clone(), page: None };
         Self::of(router(served), PATIENCE, health).await
     }
 
@@ -160,7 +160,7 @@ async fn a_taken_address_is_named() {
 #[tokio::test]
 async fn whoever_sends_nothing_is_dropped_and_all_others_are_served() {
     let patience = Duration::from_millis(300);
-    let router = Router::new().route("/", get(index));
+    let router = Router::new().route("/", get(|| async { "here" }));
     let server = Server::of(router, patience, Health::new(Clock::system())).await;
     let mut silent = Vec::new();
     for place in 0..MAX_CONNECTIONS {

@@ -1,0 +1,87 @@
+//! How plegd does, as the page's charts want it: totals since the start, which the page subtracts from each other.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Inner, words::milliseconds};
+use crate::{
+    api::introspection::status::first,
+    metrics::{Outcome, Relist, SeenBy, Spread},
+    model::{ContainerState, SignalType, Source},
+    version,
+};
+
+impl Inner {
+    /// What does not change while this plegd runs.
+    pub(super) fn who(&self) -> Value {
+        json!({ "node": self.node, "version": version::VERSION, "started": milliseconds(self.started_at) })
+    }
+
+    /// All figures, and the relists that ended after that one.
+    pub(super) fn figures(&self, relists: &[Relist]) -> Value {
+        let situation = self.feed.situation().borrow().clone();
+        let metrics = &*self.metrics;
+        let seen = |by| metrics.transitions.seen.with(by).get();
+        let census = self.feed.cache().census();
+        let extent = self.feed.journal().extent();
+        let (resident_bytes, cpu_time) = metrics.process();
+        let missed: u64 =
+            SignalType::ALL.iter().map(|&kind| metrics.transitions.missed.with(kind).get()).sum();
+        json!({
+            "at": milliseconds(self.clock.wall()),
+            "ready": situation.ready,
+            "mode": situation.mode.as_str(),
+            "mode_since": milliseconds(situation.mode_since),
+            "period": situation.period.as_secs_f64(),
+            "runtime": situation.runtime.as_ref().map(|it| format!("{} {}", it.name, it.version)),
+            "stream": situation.stream,
+            "stream_up": situation.stream_up.is_some(),
+            "stream_since": milliseconds(situation.stream_since),
+            "paths": {
+                "event": self.path(Source::Event),
+                "relist": self.path(Source::Relist),
+                "read": self.path(Source::Read),
+            },
+            "seen": {
+                "both": seen(SeenBy::Both),
+                "event_only": seen(SeenBy::EventOnly),
+                "relist_only": seen(SeenBy::RelistOnly),
+            },
+            "missed": missed,
+            "disconnects": metrics.stream.connects.get().saturating_sub(u64::from(situation.stream_up.is_some())),
+            "relists": relists.iter().map(relist).collect::<Vec<_>>(),
+            "relisting": metrics.relists.in_progress.get() > 0,
+            "pods": census.ready_pods + census.not_ready_pods,
+            "ready_pods": census.ready_pods,
+            "containers": census.containers.iter().sum::<usize>(),
+            "running": census.containers[ContainerState::Running as usize],
+            "head": extent.head,
+            "held": extent.events,
+            "subscribers": self.subscribers.count(),
+            "memory": resident_bytes,
+            "cpu": cpu_time.as_secs_f64(),
+        })
+    }
+
+    fn path(&self, source: Source) -> Value {
+        let Spread { count, p50, p99 } = Spread::of([self.metrics.transitions.latency.with(source)]);
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        json!({
+            "first": first(&self.metrics, source),
+            "timed": count,
+            "p50": p50.map(milliseconds),
+            "p99": p99.map(milliseconds),
+        })
+    }
+}
+
+fn relist(it: &Relist) -> Value {
+    json!({
+        "n": it.number,
+        "at": milliseconds(it.at),
+        "took": it.took.as_secs_f64() * 1e3,
+        "cause": crate::metrics::Label::as_str(it.cause),
+        "ok": it.outcome == Outcome::Ok,
+    })
+}

@@ -1,0 +1,212 @@
+// The table of pods: searched, sorted, opened. A row is made once for each pod and changed when its pod does.
+
+import { TYPES, age, clock, el, plural, put } from "./words.js";
+
+/** Rows at most: past that, a search finds what a person cannot. */
+const ROWS = 250;
+
+export class Pods {
+  constructor(source) {
+    this.source = source;
+    this.rows = new Map();
+    this.open = new Set();
+    this.by = { key: "name", up: true };
+    this.body = document.getElementById("pod-rows");
+    this.search = document.getElementById("search");
+    this.search.addEventListener("input", () => this.show());
+    for (const button of document.querySelectorAll("[data-sort]")) {
+      button.addEventListener("click", () => this.sort(button));
+    }
+    this.body.addEventListener("click", (click) => {
+      const row = click.target.closest("tr.pod");
+      if (row && !getSelection().toString()) this.toggle(row.dataset.uid);
+    });
+    this.body.addEventListener("keydown", (press) => this.pressed(press));
+  }
+
+  sort(button) {
+    const key = button.dataset.sort;
+    this.by = { key, up: this.by.key === key ? !this.by.up : key === "name" };
+    for (const head of document.querySelectorAll(".pods th[aria-sort]")) head.removeAttribute("aria-sort");
+    button.closest("th").setAttribute("aria-sort", this.by.up ? "ascending" : "descending");
+    this.show();
+  }
+
+  pressed(press) {
+    const row = press.target.closest("tr.pod");
+    if (!row || press.target !== row) return;
+    if (press.key === "Enter" || press.key === " ") this.toggle(row.dataset.uid);
+    else return;
+    press.preventDefault();
+  }
+
+  /** Moves the focus by so many rows, into the table if it is elsewhere. */
+  move(by) {
+    const rows = [...this.body.querySelectorAll("tr.pod")];
+    const at = rows.indexOf(document.activeElement?.closest?.("tr.pod"));
+    const next = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + by))];
+    next?.focus();
+    next?.scrollIntoView({ block: "nearest" });
+  }
+
+  toggle(uid) {
+    if (!this.open.delete(uid)) this.open.add(uid);
+    this.show();
+  }
+
+  passes(pod, words) {
+    const parts = [pod.ns, pod.name, pod.uid];
+    for (const it of pod.containers) parts.push(it.name, it.image, it.state, it.reason, it.id);
+    for (const it of pod.sandboxes) parts.push(it.id, it.state);
+    const text = parts.join(" ").toLowerCase();
+    return words.every((word) => text.includes(word));
+  }
+
+  show() {
+    const { pods, last, synced } = this.source;
+    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = [...pods.values()].filter((pod) => this.passes(pod, words));
+    const made = (pod) => pod.sandboxes.at(-1)?.created ?? 0;
+    const keys = {
+      name: (a, b) => a.ns.localeCompare(b.ns) || a.name.localeCompare(b.name),
+      age: (a, b) => made(a) - made(b),
+      last: (a, b) => (last.get(a.uid)?.seq ?? 0) - (last.get(b.uid)?.seq ?? 0),
+    };
+    found.sort((a, b) => (this.by.up ? 1 : -1) * keys[this.by.key](a, b) || a.uid.localeCompare(b.uid));
+    put("pods-count", words.length ? `${found.length} of ${pods.size}` : String(pods.size));
+    const shown = found.slice(0, ROWS);
+    const focused = document.activeElement?.closest?.("tr.pod");
+    const wanted = [];
+    for (const pod of shown) {
+      const row = this.row(pod);
+      wanted.push(row.main);
+      if (this.open.has(pod.uid)) wanted.push(row.detail);
+    }
+    for (const uid of this.rows.keys()) if (!pods.has(uid)) this.forget(uid);
+    arrange(this.body, wanted);
+    // Moving a row in the document takes the focus from it.
+    if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
+    const empty = document.getElementById("pods-empty");
+    empty.hidden = shown.length > 0 && shown.length === found.length;
+    put(
+      "pods-empty",
+      !synced ? "Waiting for the first complete list of the runtime."
+        : !pods.size ? "There is no pod on this node. One that is created shows here at once."
+        : !found.length ? `No pod matches “${this.search.value}”.`
+        : `${plural(found.length - ROWS, "more pod")}: search to narrow it down.`,
+    );
+    return found.length;
+  }
+
+  /** The ages grow by themselves. */
+  tick() {
+    const now = this.source.now();
+    for (const { main, pod } of this.rows.values()) {
+      if (!main.isConnected) continue;
+      const made = pod.sandboxes.at(-1)?.created;
+      set(main.querySelector(".age"), made ? age(now - made) : "–");
+      const ago = main.querySelector("time");
+      if (ago) set(ago, `${age(now - ago.dataset.at)} ago`);
+    }
+  }
+
+  forget(uid) {
+    this.rows.delete(uid);
+    this.open.delete(uid);
+  }
+
+  row(pod) {
+    const last = this.source.last.get(pod.uid);
+    const open = this.open.has(pod.uid);
+    let row = this.rows.get(pod.uid);
+    if (row && row.pod === pod && row.last === last && row.opened === open) return row;
+    const fresh = row && row.pod !== pod;
+    const main = row?.main ?? el("tr", { class: "pod", tabindex: "0", "data-uid": pod.uid });
+    main.setAttribute("aria-expanded", String(open));
+    const [health, words] = healthOf(pod);
+    main.replaceChildren(
+      el("td", { class: "name" },
+        el("i", { class: `dot ${health}`, title: words }), el("span", { class: "hidden" }, `${words}: `),
+        el("span", { class: "ns" }, pod.ns), el("b", {}, pod.name)),
+      el("td", { class: "boxes" }, ...newest(pod).map(chip)),
+      el("td", { class: "num age" }),
+      el("td", { class: "last" }, ...(last ? said(last) : [el("span", { class: "faint" }, "–")])),
+    );
+    if (fresh) flash(main);
+    row = { main, pod, last, opened: open, detail: row?.detail };
+    if (open) row.detail = detail(pod, row.detail);
+    this.rows.set(pod.uid, row);
+    return row;
+  }
+}
+
+function set(it, text) {
+  if (it.textContent !== text) it.textContent = text;
+}
+
+/** Puts these children there in this order, and touches none that is in its place. */
+function arrange(parent, wanted) {
+  const keep = new Set(wanted);
+  for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
+  wanted.forEach((child, at) => {
+    if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null);
+  });
+}
+
+function flash(row) {
+  row.classList.remove("flash");
+  requestAnimationFrame(() => row.classList.add("flash"));
+}
+
+/** The newest container of each name. */
+function newest(pod) {
+  const named = new Map();
+  for (const it of pod.containers) if (!named.has(it.name)) named.set(it.name, it);
+  return [...named.values()].reverse();
+}
+
+function stateOf(it) {
+  if (it.state !== "exited") return it.state;
+  if (it.exit === 0) return "done";
+  // 143 is SIGTERM: it was asked to end, and did.
+  return it.exit == null || it.exit === 143 ? "exited" : "failed";
+}
+
+function healthOf(pod) {
+  const states = newest(pod).map(stateOf);
+  if (states.includes("failed")) return ["failed", "a container has failed"];
+  if (pod.sandboxes[0]?.state === "ready") {
+    return states.includes("running") ? ["running", "running"] : ["created", "sandbox ready, nothing runs"];
+  }
+  return ["exited", pod.sandboxes.length ? "sandbox not ready" : "no sandbox"];
+}
+
+function chip(it) {
+  const state = stateOf(it);
+  const again = it.attempt ? ` ×${it.attempt + 1}` : "";
+  const words = `${it.name}: ${it.state}${it.exit == null ? "" : `, exit code ${it.exit}`}${it.reason ? `, ${it.reason}` : ""}`;
+  return el("span", { class: `box ${state}`, title: words }, el("i"), `${it.name}${again}`, el("span", { class: "hidden" }, ` ${it.state} `));
+}
+
+function said(event) {
+  const died = event.type === "ContainerDied";
+  const code = died && event.exit != null ? ` ${event.exit}` : "";
+  const bad = died && event.exit ? " bad" : "";
+  return [
+    el("span", { class: `type ${event.type}${bad}` }, TYPES[event.type] + code),
+    el("span", { class: "faint" }, event.container || event.subject),
+    el("time", { "data-at": event.at, datetime: new Date(event.at).toISOString() }),
+  ];
+}
+
+function detail(pod, before) {
+  const it = before ?? el("tr", { class: "detail" });
+  const times = (c) => [c.created && `created ${clock(c.created)}`, c.started && `started ${clock(c.started)}`, c.finished && `finished ${clock(c.finished)}`].filter(Boolean).join(", ");
+  const line = (state, name, words, id, image) =>
+    el("li", { class: state }, el("i"), el("b", {}, name), el("span", {}, words), image && el("span", { class: "faint" }, image), el("code", { title: id }, id.slice(0, 13)));
+  it.replaceChildren(el("td", { colspan: "4" }, el("ul", {},
+    ...pod.sandboxes.map((s) => line(s.state === "ready" ? "running" : "exited", "sandbox", `${s.state}${s.attempt ? `, attempt ${s.attempt}` : ""}${s.created ? `, created ${clock(s.created)}` : ""}`, s.id)),
+    ...pod.containers.map((c) => line(stateOf(c), c.name, [c.state, c.attempt && `attempt ${c.attempt}`, c.exit != null && `exit code ${c.exit}`, c.reason, times(c)].filter(Boolean).join(", "), c.id, c.image)),
+    el("li", { class: "uid" }, el("span", { class: "faint" }, "pod UID"), el("code", {}, pod.uid)))));
+  return it;
+}

@@ -1,0 +1,73 @@
+//! Pods and events as the page is told of them.
+//!
+//! Field by field, so that what is added to the model later is not told to a page that nobody has to log in to.
+//! Times are milliseconds since 1970.
+
+use serde_json::{Value, json};
+
+use crate::{
+    clock::Wall,
+    journal::Record,
+    model::{ContainerStatus, Pod, SandboxStatus},
+};
+
+pub(super) fn milliseconds(at: Wall) -> i64 {
+    (at.seconds_since(Wall::default()) * 1e3).round() as i64
+}
+
+/// A pod with its sandboxes and containers.
+pub(super) fn pod(pod: &Pod) -> Value {
+    json!({
+        "uid": pod.identity.uid.as_str(),
+        "ns": &*pod.identity.namespace,
+        "name": &*pod.identity.name,
+        "sandboxes": pod.sandboxes.iter().map(|it| sandbox(it)).collect::<Vec<_>>(),
+        "containers": pod.containers.iter().map(|it| container(it)).collect::<Vec<_>>(),
+    })
+}
+
+fn sandbox(it: &SandboxStatus) -> Value {
+    json!({
+        "id": it.id.as_str(),
+        "state": it.state.as_str(),
+        "attempt": it.attempt,
+        "created": it.created_at.map(milliseconds),
+    })
+}
+
+fn container(it: &ContainerStatus) -> Value {
+    json!({
+        "id": it.id.as_str(),
+        "name": &*it.name,
+        "attempt": it.attempt,
+        "state": it.state.as_str(),
+        "created": it.created_at.map(milliseconds),
+        "started": it.started_at.map(milliseconds),
+        "finished": it.finished_at.map(milliseconds),
+        "exit": it.exit_code,
+        "reason": it.reason,
+        "image": it.image,
+    })
+}
+
+/// An event; `late` is how many milliseconds after it happened it was seen, where that was seen and not concluded.
+pub(super) fn event(record: &Record) -> Value {
+    let event = &record.event;
+    let occurred = event.occurred_at.filter(|_| !event.inferred);
+    json!({
+        "seq": event.sequence,
+        "type": event.kind.as_str(),
+        "subject": event.subject.as_str(),
+        "uid": event.pod.uid.as_str(),
+        "ns": &*event.pod.namespace,
+        "name": &*event.pod.name,
+        "id": event.id.as_str(),
+        "container": &*event.container_name,
+        "source": event.source.as_str(),
+        "at": milliseconds(event.observed_at),
+        "late": occurred.map(|at| (event.observed_at.seconds_since(at) * 1e3).max(0.0)),
+        "exit": event.exit_code,
+        "reason": event.reason,
+        "inferred": event.inferred,
+    })
+}
