@@ -102,7 +102,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.verb {
         Verb::Default => show(&Config::default().to_toml())?,
         Verb::Check(of_run) => show(&verdict(&config::load(&of_run.inputs())?))?,
-        Verb::Print(Print { of_run, output }) => {
+        Verb::Print(print) => {
+            let Print { of_run, output } = *print;
             let loaded = config::load(&of_run.inputs())?;
             match output {
                 Output::Json => show_json(&layers(&loaded))?,
