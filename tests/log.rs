@@ -1,5 +1,7 @@
 //! What the log calls for: a warning is worth knowing, an error is for somebody to look at, and says what to do.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::{
