@@ -41,9 +41,8 @@ const SHARED_CHANNEL_PERIOD: Duration = Duration::from_secs(10);
 const BACKLOG_PASSED: Duration = Duration::from_secs(3);
 /// Two relists that somebody asks for are at least so far apart.
 const REQUESTS_APART: Duration = Duration::from_millis(250);
-/// How many calls, one after the other, a relist's lists take at most: what the runtime is, and both lists, each perhaps asked
-/// for as a stream first.
-pub const CALLS_OF_A_RELIST: u32 = 5;
+/// How long the lists may take beyond what their calls may, until the relister counts as stuck.
+const SLACK: Duration = Duration::from_secs(60);
 /// How often the supervisor shows that it is alive while nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -232,6 +231,8 @@ impl Supervisor {
             // Without one that is due, one is under way, and whatever becomes of it makes the next one due.
             if self.next.is_some() {
                 self.signs.relister.beat();
+            } else {
+                self.signs.relister.allow(self.wires.relister.longest_listing() + SLACK);
             }
         }
     }
