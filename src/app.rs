@@ -32,7 +32,7 @@ use crate::{
     metrics::{Metrics, PodState, StreamState, raise_to},
     model::{ContainerState, Mode, PodUid, SandboxState},
     relister::{ReadError, Reader, Reads, Relister},
-    supervisor::{CALLS_OF_A_RELIST, Rhythm, Signs, Situation, Supervisor, Wires},
+    supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
 };
 
@@ -166,8 +166,7 @@ impl App {
             stream: health.note("event-stream", "not yet tried"),
             runtime: health.note("runtime", "not yet reached"),
             heartbeat: health.heartbeat("supervisor", STUCK_AFTER),
-            relister: health
-                .heartbeat("relister", STUCK_AFTER + config.runtime.request_timeout * CALLS_OF_A_RELIST),
+            relister: health.heartbeat("relister", STUCK_AFTER),
             situation,
         };
         let spawn = |runtime: &Handle, task| spawn(&tasks, runtime, &stop, on_failure, task);

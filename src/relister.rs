@@ -9,6 +9,7 @@ mod reads;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -69,6 +70,12 @@ impl Relister {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self { client, cache, arbiter, ledger, reads, clock, metrics }
+    }
+
+    /// How long asking what the runtime is and for both lists may take, if each call takes as long as it may, and each list is
+    /// asked for as a stream first.
+    pub fn longest_listing(&self) -> Duration {
+        5 * self.client.deadline()
     }
 
     /// Asks the runtime what it is, and has the arbiter expect its quirks.

@@ -5,6 +5,7 @@
 //! plegd unhealthy; a runtime that is away is waited for.
 
 mod machine;
+mod outage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::machine::{Input, Machine};
+use self::outage::{Loudness, Outage};
 pub use crate::model::Mode;
 use crate::{
     arbiter::Arbiter,
@@ -39,12 +41,8 @@ const SHARED_CHANNEL_PERIOD: Duration = Duration::from_secs(10);
 const BACKLOG_PASSED: Duration = Duration::from_secs(3);
 /// Two relists that somebody asks for are at least so far apart.
 const REQUESTS_APART: Duration = Duration::from_millis(250);
-/// How many calls, one after the other, a relist's lists take at most: what the runtime is, and both lists, each perhaps asked
-/// for as a stream first.
-pub const CALLS_OF_A_RELIST: u32 = 5;
-/// A runtime that cannot be listed for so long is not just being restarted: somebody should look.
-const HELP_AFTER: Duration = Duration::from_secs(60);
-const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// How long the lists may take beyond what their calls may, until the relister counts as stuck.
+const SLACK: Duration = Duration::from_secs(60);
 /// How often the supervisor shows that it is alive while nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -137,9 +135,7 @@ pub struct Supervisor {
     again: Option<RelistCause>,
     backlog: Option<Instant>,
     last_began: Option<Mono>,
-    failures: u32,
-    failing_since: Option<Mono>,
-    called_for_help: bool,
+    outage: Outage,
 }
 
 /// What a relist has come to.
@@ -185,9 +181,7 @@ impl Supervisor {
             again: None,
             backlog: None,
             last_began: None,
-            failures: 0,
-            failing_since: None,
-            called_for_help: false,
+            outage: Outage::default(),
         }
     }
 
@@ -237,6 +231,8 @@ impl Supervisor {
             // Without one that is due, one is under way, and whatever becomes of it makes the next one due.
             if self.next.is_some() {
                 self.signs.relister.beat();
+            } else {
+                self.signs.relister.allow(self.wires.relister.longest_listing() + SLACK);
             }
         }
     }
@@ -307,40 +303,34 @@ impl Supervisor {
     }
 
     fn answers(&mut self) {
-        if self.failures > 0 {
-            tracing::info!(after_failures = self.failures, "The runtime answers again.");
+        if let Some(failures) = self.outage.end() {
+            tracing::info!(after_failures = failures, "The runtime answers again.");
             // Whoever waits to subscribe again need not wait any longer.
             self.wires.hurry.notify_one();
         }
-        self.failures = 0;
-        self.failing_since = None;
-        self.called_for_help = false;
     }
 
-    /// Says it once, tries again soon, and then less often.
+    /// Says it once, and once more if it lasts; tries again soon, and then less often.
     fn fail(&mut self, error: &CriError) -> Duration {
-        if self.failures == 0 {
-            if error.runtime_is_away() {
-                tracing::warn!(%error, "The runtime does not answer; waiting for it. What is served is as of the last relist.");
-            } else {
-                tracing::warn!(%error, "The relist failed; it is tried again. What is served is as of the last one.");
+        let (loudness, wait) = self.outage.failed(self.wires.clock.now(), self.rhythm.period);
+        match loudness {
+            Loudness::Silent => {}
+            Loudness::News => {
+                if error.runtime_is_away() {
+                    tracing::warn!(%error, "The runtime does not answer; waiting for it. What is served is as of the last relist.");
+                } else {
+                    tracing::warn!(%error, "The relist failed; it is tried again. What is served is as of the last one.");
+                }
+                self.signs.runtime.bad(error.to_string());
+                self.signs.ready.waits_for(format!("not yet complete: {error}"));
             }
-            self.signs.runtime.bad(error.to_string());
-            self.signs.ready.waits_for(format!("not yet complete: {error}"));
-        }
-        let now = self.wires.clock.now();
-        let since = *self.failing_since.get_or_insert(now);
-        if !self.called_for_help && now.since(since) >= HELP_AFTER {
-            self.called_for_help = true;
-            tracing::error!(
+            Loudness::CallForHelp => tracing::error!(
                 %error,
                 "The runtime cannot be listed, and that for a minute now: what is served is as old. Look at the runtime and its \
                  log; `plegd check` says what it answers."
-            );
+            ),
         }
         self.unidentified = true;
-        let wait = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rhythm.period);
-        self.failures = self.failures.saturating_add(1);
         self.jittered(wait)
     }
 

@@ -132,6 +132,10 @@ async fn systemd_is_told_that_plegd_serves_what_it_is_at_that_it_lives_and_that_
     ensure!(timeout(Duration::from_secs(1), manager.hear("")).await.is_err(), "it is stopped, and fed");
     plegd.signal(Signal::CONT)?;
     manager.hear("WATCHDOG=1").await?;
+    // As ExecReload does.
+    plegd.signal(Signal::HUP)?;
+    manager.hear("RELOADING=1\nMONOTONIC_USEC=").await?;
+    manager.hear("READY=1").await?;
     plegd.signal(Signal::TERM)?;
     manager.hear("STOPPING=1").await?;
     plegd.stop().await

@@ -122,6 +122,11 @@ impl Client {
         Self { link, service, deadline, clock, metrics, streamed_lists: Arc::new(AtomicBool::new(true)) }
     }
 
+    /// How long a call but the stream may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline.get()
+    }
+
     /// Where the runtime is.
     pub fn link(&self) -> &Link {
         &self.link

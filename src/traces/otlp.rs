@@ -46,7 +46,7 @@ impl Traces {
         let exporter = match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
             Ok(exporter) => exporter,
             Err(error) => {
-                tracing::warn!(%error, endpoint, "There are no traces: correct OTEL_EXPORTER_OTLP_ENDPOINT and start plegd again.");
+                tracing::warn!(%error, endpoint, "There are no traces: correct OTEL_EXPORTER_OTLP_ENDPOINT and restart plegd.");
                 return Self(None);
             }
         };
