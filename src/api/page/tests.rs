@@ -142,7 +142,7 @@ impl Browser {
                 self.text = rest;
                 return Some(block);
             }
-            let mut bytes = [0; 65536];
+            let mut bytes = vec![0; 65536];
             match timeout(SOON, self.stream.read(&mut bytes)).await.expect("something comes") {
                 Ok(0) | Err(_) => return None,
                 Ok(read) => self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap()),
