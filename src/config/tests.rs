@@ -201,7 +201,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
             "relist.max-period = \"9s\"",
             "plegd.toml:1: there is no key relist.max-period; did you mean relist.max_period?",
         ),
-        ("[http]\nquux = 1", "plegd.toml:2: there is no key http.quux; [http] has address and page."),
+        ("[http]\nquuxquux = 1", "plegd.toml:2: there is no key http.quuxquux; [http] has address, page."),
         (
             "[grpc]\nsocket = 1",
             "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, api, http, log, print.",

@@ -111,10 +111,8 @@ impl Browser {
             "new Promise((done) => {{ const look = () => {{ let is = false; try {{ is = Boolean({expression}); }} catch {{}} \
              if (is) done(true); else setTimeout(look, 20); }}; look(); }})"
         );
-        match timeout(PATIENCE, self.value(&whole)).await {
-            Ok(is) => is.map(|_| ()),
-            Err(_) => bail!("it has not come about in {PATIENCE:?}: {expression}"),
-        }
+        self.value(&whole).await.with_context(|| format!("it has not come about: {expression}"))?;
+        Ok(())
     }
 
     /// Presses a key and lets it go.

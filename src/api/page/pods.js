@@ -116,10 +116,10 @@ export class Pods {
   }
 
   row(pod) {
-    const last = this.source.last.get(pod.uid);
+    const last = this.source.last.get(pod.uid) ?? implied(pod);
     const open = this.open.has(pod.uid);
     let row = this.rows.get(pod.uid);
-    if (row && row.pod === pod && row.last === last && row.opened === open) return row;
+    if (row && row.pod === pod && row.last?.seq === last?.seq && row.opened === open) return row;
     const fresh = row && row.pod !== pod;
     const main = row?.main ?? el("tr", { class: "pod", tabindex: "0", "data-uid": pod.uid });
     main.setAttribute("aria-expanded", String(open));
@@ -188,12 +188,22 @@ function chip(it) {
   return el("span", { class: `box ${state}`, title: words }, el("i"), `${it.name}${again}`, el("span", { class: "hidden" }, ` ${it.state} `));
 }
 
+/** What a pod of which no event is known of late has last done, as its containers say. */
+function implied(pod) {
+  const told = [];
+  for (const it of pod.containers) {
+    if (it.started) told.push({ type: "ContainerStarted", container: it.name, at: it.started });
+    if (it.finished) told.push({ type: "ContainerDied", container: it.name, at: it.finished, exit: it.exit });
+  }
+  return told.sort((a, b) => b.at - a.at)[0];
+}
+
 function said(event) {
   const died = event.type === "ContainerDied";
   const code = died && event.exit != null ? ` ${event.exit}` : "";
   const bad = died && event.exit ? " bad" : "";
   return [
-    el("span", { class: `type ${event.type}${bad}` }, TYPES[event.type] + code),
+    el("span", { class: `type ${event.type}${bad}` }, TYPES[event.type] + code), " ",
     el("span", { class: "faint" }, event.container || event.subject),
     el("time", { "data-at": event.at, datetime: new Date(event.at).toISOString() }),
   ];

@@ -16,7 +16,6 @@ use crate::{
     cri::{Connection, Link},
     sim::{
         Profile, SimRuntime,
-        churn::populate,
         truth::{ContainerSpec, SandboxSpec},
     },
 };
@@ -143,7 +142,7 @@ impl Browser {
                 self.text = rest;
                 return Some(block);
             }
-            let mut bytes = [0; 65536];
+            let mut bytes = vec![0; 65536];
             match timeout(SOON, self.stream.read(&mut bytes)).await.expect("something comes") {
                 Ok(0) | Err(_) => return None,
                 Ok(read) => self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap()),
@@ -352,8 +351,11 @@ async fn only_so_many_pages_are_open_and_each_counts_as_a_subscriber() {
 
 #[tokio::test]
 async fn whoever_does_not_read_loses_its_place() {
-    let pods = |sim: &SimRuntime| sim.change(|truth| populate(truth, 1, 1500, 4).unwrap());
-    let node = Node::with(|_| (), Duration::from_millis(200), pods).await;
+    let node = Node::with(|_| (), Duration::from_millis(200), |_| ()).await;
+    // Names so long that a snapshot of few pods is larger than all buffers on the way.
+    for n in 0..60 {
+        node.pod(&format!("{}-{n}", "x".repeat(40_000)));
+    }
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stuck = socket.connect(node.address).await.unwrap();
@@ -361,10 +363,6 @@ async fn whoever_does_not_read_loses_its_place() {
     node.until_watched_by(1).await;
     node.until_watched_by(0).await;
     assert_eq!(node.page.as_ref().unwrap().0.places.available_permits(), PAGES);
-    // One that reads is served on the same terms.
-    let mut reader = node.open().await;
-    let (synced, _) = reader.until("synced").await;
-    assert_eq!(synced.data["pods"], 1500);
 }
 
 #[tokio::test]
