@@ -16,7 +16,7 @@ use browser::{Browser, Screen};
 use plegd::{
     clock::Clock,
     sim::{
-        Profile, SimRuntime,
+        Dose, EventFault, Profile, SimRuntime,
         truth::{ContainerSpec, SandboxSpec},
     },
 };
@@ -140,6 +140,24 @@ async fn a_pod_shows_as_it_is_created_dies_and_outlives_the_daemon() -> Result<(
     browser
         .troubles
         .retain(|it| !it.contains("ERR_CONNECTION_REFUSED") && !it.contains("ERR_INCOMPLETE_CHUNKED"));
+    ensure!(browser.troubles.is_empty(), "{:#?}", browser.troubles);
+    browser.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium: see README"]
+async fn what_the_stream_misses_is_shown_on_both_paths() -> Result<()> {
+    let node = Node::start().await?;
+    let mut browser = opened(&node, DESK).await?;
+    browser.until("document.querySelector('#stages [aria-current]').dataset.mode === 'probing'").await?;
+    ensure!(browser.value("document.querySelector('#t-missed').textContent").await? == "0");
+    node.sim.faults().events(EventFault::Drop, Dose::Always);
+    node.run("shop", "web-1", "web:1")?;
+    browser.until(&format!("{}.querySelector('.box.running')", row("web-1"))).await?;
+    browser.until("document.querySelector('#c-share .fill.relist')").await?;
+    browser.until("document.querySelector('#event-rows .by.relist')").await?;
+    browser.until("document.querySelector('#c-relists .mark.missed')").await?;
+    browser.until("document.querySelector('#t-missed').parentElement.classList.contains('bad')").await?;
     ensure!(browser.troubles.is_empty(), "{:#?}", browser.troubles);
     browser.end().await
 }

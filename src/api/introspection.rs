@@ -1,6 +1,6 @@
 //! `plegd.v1.IntrospectionService`: what plegd does, how well, and for whom.
 
-pub(super) mod status;
+mod status;
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -84,7 +84,7 @@ impl Inner {
 }
 
 /// Transitions that were told from this source.
-pub(in crate::api) fn first(metrics: &Metrics, source: Source) -> u64 {
+fn first(metrics: &Metrics, source: Source) -> u64 {
     let count = |(kind, subject)| metrics.transitions.told.with((source, kind, subject)).get();
     <(EventType, Subject)>::all().into_iter().map(count).sum()
 }

@@ -1,14 +1,11 @@
 //! How plegd does, as the page's charts want it: totals since the start, which the page subtracts from each other.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{Inner, words::milliseconds};
 use crate::{
-    api::introspection::status::first,
-    metrics::{Outcome, Relist, SeenBy, Spread},
-    model::{ContainerState, SignalType, Source},
+    metrics::{Label as _, Outcome, Relist, SeenBy},
+    model::{ContainerState, SignalType},
     version,
 };
 
@@ -38,20 +35,13 @@ impl Inner {
             "stream": situation.stream,
             "stream_up": situation.stream_up.is_some(),
             "stream_since": milliseconds(situation.stream_since),
-            "paths": {
-                "event": self.path(Source::Event),
-                "relist": self.path(Source::Relist),
-                "read": self.path(Source::Read),
-            },
             "seen": {
                 "both": seen(SeenBy::Both),
                 "event_only": seen(SeenBy::EventOnly),
                 "relist_only": seen(SeenBy::RelistOnly),
             },
             "missed": missed,
-            "disconnects": metrics.stream.connects.get().saturating_sub(u64::from(situation.stream_up.is_some())),
             "relists": relists.iter().map(relist).collect::<Vec<_>>(),
-            "relisting": metrics.relists.in_progress.get() > 0,
             "pods": census.ready_pods + census.not_ready_pods,
             "ready_pods": census.ready_pods,
             "containers": census.containers.iter().sum::<usize>(),
@@ -63,17 +53,6 @@ impl Inner {
             "cpu": cpu_time.as_secs_f64(),
         })
     }
-
-    fn path(&self, source: Source) -> Value {
-        let Spread { count, p50, p99 } = Spread::of([self.metrics.transitions.latency.with(source)]);
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-        json!({
-            "first": first(&self.metrics, source),
-            "timed": count,
-            "p50": p50.map(milliseconds),
-            "p99": p99.map(milliseconds),
-        })
-    }
 }
 
 fn relist(it: &Relist) -> Value {
@@ -81,7 +60,7 @@ fn relist(it: &Relist) -> Value {
         "n": it.number,
         "at": milliseconds(it.at),
         "took": it.took.as_secs_f64() * 1e3,
-        "cause": crate::metrics::Label::as_str(it.cause),
+        "cause": it.cause.as_str(),
         "ok": it.outcome == Outcome::Ok,
     })
 }

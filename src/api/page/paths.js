@@ -130,10 +130,14 @@ export class Paths {
       kind: !it.ok ? "failed" : it.cause === "period" ? "relist" : "called",
       words: `${clock(it.at)} · ${latency(it.took)} · ${CAUSES[it.cause] ?? it.cause}${it.ok ? "" : " · failed"}`,
     }));
+    const missed = this.source.misses.filter((it) => it.at > now - WINDOW);
+    for (const it of missed) {
+      points.push({ at: it.at, value: 5000, kind: "missed", words: `${clock(it.at)} · the stream has missed ${plural(it.count, "change")}` });
+    }
     const failed = recent.filter((it) => !it.ok).length;
     const last = recent.at(-1);
     const words = recent.length
-      ? `${plural(recent.length, "relist")} in 5 minutes, ${failed ? `${number(failed)} failed` : "none failed"}; the last took ${latency(last.took)}, ${age(now - last.at)} ago`
+      ? `${plural(recent.length, "relist")} in 5 minutes, ${failed ? `${number(failed)} failed` : "none failed"}; the last took ${latency(last.took)}, ${age(now - last.at)} ago${missed.length ? "; red is what the stream missed" : ""}`
       : "none in the last 5 minutes";
     put("c-relists-text", words);
     marks(this.relists, now, points, 0.5, 5000, [1, 100], ticked, `Relists: ${words}.`);

@@ -11,6 +11,7 @@ export class Source {
     this.last = new Map();
     this.events = [];
     this.relists = [];
+    this.misses = [];
     this.cpu = [];
     this.figures = null;
     this.who = null;
@@ -106,6 +107,9 @@ export class Source {
 
   measured(figures) {
     this.skew = figures.at - Date.now();
+    const more = figures.missed - (this.figures?.missed ?? figures.missed);
+    if (more > 0) this.misses.push({ at: figures.at, count: more });
+    if (this.misses.length > RELISTS) this.misses.shift();
     this.figures = figures;
     const known = this.relists.at(-1)?.n ?? 0;
     this.relists.push(...figures.relists.filter((relist) => relist.n > known));
