@@ -11,7 +11,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use super::{
     finish,
     lab::{
-        Churn, ContainerSpec, Containerd, Follower, PATIENCE,
+        Churn, Client, ContainerSpec, Containerd, Follower, PATIENCE,
         Version::{self, V1_7},
         eventually, report,
     },
@@ -159,8 +159,9 @@ pub(super) async fn a_full_disk_is_survived(version: Version) -> Result<()> {
     director.disturb();
     containerd.fill_disks()?;
     containerd.kill_processes_of(&dies)?;
-    let failed = churn.failed_calls() + 3;
-    plegd.until("calls that fail", PATIENCE, |_| churn.failed_calls() >= failed).await?;
+    // Those pods may all be resting, or wait to be removed.
+    let refused = tokio::spawn(until_some_are_refused(client.clone()));
+    plegd.until("calls that fail", PATIENCE, |_| refused.is_finished()).await?;
     let (live, ready) = (plegd.app.health().live(), plegd.app.health().ready());
     ensure!(live.ok && ready.ok, "{live:?} {ready:?}");
     containerd.free_disks()?;
@@ -191,6 +192,18 @@ pub(super) async fn a_full_disk_is_survived(version: Version) -> Result<()> {
     plegd.until_told_of(client.history(), PATIENCE, |id| churn.is_certain(id)).await?;
     plegd.until("the end of every story", PATIENCE, |it| it.unfinished().is_empty()).await?;
     finish(plegd, containerd).await
+}
+
+/// Asks for pods until some were refused.
+async fn until_some_are_refused(client: Client) {
+    let (mut asked, mut refused) = (0, 0);
+    while refused < 3 {
+        asked += 1;
+        if client.run_pod(&format!("refused-{asked}")).await.is_err() {
+            refused += 1;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Waits for the last pod, and sees that all was told and nothing is left.
