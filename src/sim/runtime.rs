@@ -383,7 +383,10 @@ impl Core {
                 EventFault::Delay(by) => delay = Some(*by),
                 EventFault::Reorder => reorder = true,
                 EventFault::Replay if !state.sent.is_empty() => {
-                    let old = state.sent[self.faults.pick(state.sent.len())].clone();
+                    // Mostly one of the newest: what comes again comes soon, and may be about what is still there.
+                    let among =
+                        if self.faults.pick(2) == 0 { state.sent.len() } else { state.sent.len().min(8) };
+                    let old = state.sent[state.sent.len() - 1 - self.faults.pick(among)].clone();
                     tickets.push(self.queue.send(old));
                 }
                 EventFault::NilStatus => event.pod_sandbox_status = None,
