@@ -35,6 +35,8 @@ pub struct Life {
     /// How often it was corrected.
     pub corrected: u32,
     returned: usize,
+    /// How many reasons it had had when it had the one that was told last.
+    reasons: usize,
 }
 
 // === impl Lives ===
@@ -56,6 +58,9 @@ impl Lives {
         }
         let life = self.by_id.entry(event.id.to_string()).or_default();
         if let Some(wrong) = life.hear(&heard, &of_id, self.stamps_lie) {
+            self.found.push(format!("{}: {} {wrong}", event.sequence, words(event)));
+        }
+        if let Some(wrong) = life.hear_reason(event, &of_id) {
             self.found.push(format!("{}: {} {wrong}", event.sequence, words(event)));
         }
         if let Some(lie) = lie(event, &of_id) {
@@ -127,6 +132,18 @@ impl Life {
             _ => self.removed = Some(heard.at),
         }
         None
+    }
+
+    /// What is wrong with the order of the reasons for which it ended, if anything.
+    fn hear_reason(&mut self, event: &Event, of_id: &[&Change]) -> Option<&'static str> {
+        let reason_of = |change: &&Change| match &change.what {
+            What::Died { reason, .. } | What::ReasonChanged { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        let reasons: Vec<String> = of_id.iter().filter_map(reason_of).collect();
+        let told = reasons.iter().rposition(|reason| *reason == event.reason)? + 1;
+        let before = std::mem::replace(&mut self.reasons, told);
+        (told < before).then_some("for a reason that was another one by then, and told")
     }
 }
 
