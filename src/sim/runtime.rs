@@ -30,6 +30,8 @@ use crate::clock::{Clock, Mono};
 
 /// Events that [`EventFault::Replay`] chooses from.
 const REPLAYABLE: usize = 256;
+/// Calls at one and the same moment past which the next ones fail.
+const SPIN: u64 = 100_000;
 /// How long an event waits for the next one that [`EventFault::Reorder`] lets overtake it.
 const REORDER_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -58,6 +60,8 @@ struct State {
     /// What waits to be overtaken.
     held: Vec<ContainerEventResponse>,
     calls: BTreeMap<Method, u64>,
+    /// When the last call came, and how many came at that very moment.
+    at_once: (Mono, u64),
     /// None while nobody wants to know.
     said: Option<Vec<Said>>,
     starting_until: Mono,
@@ -89,6 +93,7 @@ impl SimRuntime {
                 sent: VecDeque::new(),
                 held: Vec::new(),
                 calls: BTreeMap::new(),
+                at_once: (Mono::ZERO, 0),
                 said: None,
                 starting_until: Mono::ZERO,
             }),
@@ -319,7 +324,19 @@ impl Core {
     }
 
     pub(super) fn count(&self, method: Method) {
-        *self.state.lock().calls.entry(method).or_default() += 1;
+        let (now, mut state) = (self.clock.now(), self.state.lock());
+        *state.calls.entry(method).or_default() += 1;
+        let (at, before) = state.at_once;
+        state.at_once = (now, if at == now { before + 1 } else { 1 });
+    }
+
+    /// In paused time a client that asks again and again without a pause would never let it go on.
+    pub(super) fn check_spin(&self) -> Result<(), Status> {
+        let (at, calls) = self.state.lock().at_once;
+        if calls < SPIN {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted(format!("{calls} calls at {at:?}: somebody asks without a pause")))
     }
 
     pub(super) fn check_initialized(&self) -> Result<(), Status> {

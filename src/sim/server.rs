@@ -47,6 +47,7 @@ impl RuntimeService {
     ) -> Result<Response<T>, Status> {
         let core = self.runtime.core();
         core.count(method);
+        core.check_spin()?;
         core.check_initialized()?;
         let faults = core.faults.of_call(method);
         for fault in &faults {

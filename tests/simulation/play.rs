@@ -28,6 +28,8 @@ use crate::support::truth::differences_of;
 
 /// How often it is looked at what plegd shows of itself.
 pub const LOOKS_APART: Duration = Duration::from_millis(250);
+/// Calls that no life of a node asks for.
+const MOST_CALLS: u64 = 20_000;
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// When a stream that was lost is tried for again at the latest, with its jitter.
 const RECONNECT_LONGEST: Duration = Duration::from_secs(80);
@@ -307,6 +309,10 @@ impl<'a> Play<'a> {
         let (sim, began) = (self.stage.sim().clone(), self.stage.began);
         let (said, history) = (sim.said(), sim.history());
         self.trace.said(&said);
+        let calls: u64 = sim.calls().values().sum();
+        if calls > MOST_CALLS {
+            self.found.push(format!("{calls} calls in all: somebody asks without a pause"));
+        }
         self.found.append(&mut self.lives.found);
         self.found.extend(oracle::lost(&said, began, &self.stage.uncertain, &self.lives));
         let up = |from: Mono, to: Mono| {
