@@ -24,7 +24,7 @@ What a flag sets can also be set in the file and in the environment:
 --relist-period is the key period of the section [relist], and the variable
 PLEGD_RELIST_PERIOD. Flags win, then the environment, then the file.";
 
-/// Flags of `plegd run`. Values are read by [`config`], which then tells all that is wrong at once.
+/// Flags of `plegd run`. Values are read by [`crate::config`], which then tells all that is wrong at once.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
