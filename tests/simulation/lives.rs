@@ -125,13 +125,14 @@ impl Life {
         } else if step <= self.reached {
             return Some("after what comes later: twice, or backward");
         }
+        let unmourned = step == 3 && self.reached < 2;
         self.reached = step;
         match kind {
             EventType::ContainerStarted => self.started = true,
             EventType::ContainerDied => self.died = true,
             _ => self.removed = Some(heard.at),
         }
-        None
+        unmourned.then_some("without its death")
     }
 
     /// What is wrong with the order of the reasons for which it ended, if anything.
