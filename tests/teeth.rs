@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `cargo test --test teeth` | each bug still fits the sources: its text is there, and there once |
 //! | `cargo test --test teeth -- --ignored --nocapture` | builds the copy, plays, and prints what was caught by which seed |
+//! | the same with `TEETH_ONLY='rule 4'` | only those whose name has these words |
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,7 +26,7 @@ use std::{
 use bugs::{BUGS, Bug};
 
 /// Seeds that a bug may take to be caught.
-const SEEDS: u32 = 1500;
+const SEEDS: u32 = 6000;
 /// What the copy is made of.
 const TREE: [&str; 6] = ["Cargo.lock", "Cargo.toml", "build.rs", "proto", "src", "tests"];
 /// The switch, as a module of the copy.
@@ -58,7 +59,8 @@ fn the_simulation_catches_every_bug() {
     assert!(sound.is_none(), "without a bug it objects as well: {sound:?}");
     let mut missed = Vec::new();
     println!("{:<58} caught by", "bug");
-    for (n, bug) in BUGS.iter().enumerate() {
+    let only = std::env::var("TEETH_ONLY").unwrap_or_default();
+    for (n, bug) in BUGS.iter().enumerate().filter(|(_, bug)| bug.name.contains(&only)) {
         let began = Instant::now();
         match play(&simulation, Some(n), SEEDS) {
             Some((seed, what)) => {
@@ -70,7 +72,8 @@ fn the_simulation_catches_every_bug() {
             }
         }
     }
-    println!("{} of {} bugs are caught", BUGS.len() - missed.len(), BUGS.len());
+    let played = BUGS.iter().filter(|bug| bug.name.contains(&only)).count();
+    println!("{} of {played} bugs are caught", played - missed.len());
     assert!(missed.is_empty(), "not caught: {missed:?}");
 }
 
