@@ -281,7 +281,9 @@ impl<'a> Play<'a> {
         }
         // Relists that the stream's return calls for are over, and looks at what was deleted, or on CRI-O stopped.
         let silent = self.plan.profile.removed_with_pod == RemovedWithPod::Silent;
-        self.pass(Duration::from_secs(if silent { 32 } else { 6 })).await;
+        // They may have begun as late as a retry does.
+        let looks = if silent { RETRY_LONGEST + Duration::from_secs(32) } else { Duration::from_secs(6) };
+        self.pass(looks).await;
         let situation = self.stage.app().situation();
         if has_events != situation.stream_up.is_some() || !situation.ready {
             self.found.push(format!("in the end: {situation:?}"));
