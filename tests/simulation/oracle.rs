@@ -132,6 +132,7 @@ pub fn misses(
         lives.heard.iter().any(|heard| {
             let event = &heard.event;
             event.id.as_str() == change.id
+                && heard.at >= change.at
                 && event.subject == Subject::Container
                 && kind_told(event.kind) == Some(kind)
                 && event.source == Source::Relist
