@@ -42,10 +42,11 @@
 //!   ([`transitions::Transition::not_before`]), if an event tells such a change at all, and if it has not said it already.
 //!
 //! - A list shows phases alone and makes no content old ([`rules::Held::whole`]).
+//! - What has come back, as a sandbox that is ready again, moves on by a read only: that it had ended may be told once more by
+//!   an event of before, and no stamp tells it from one of now ([`rules::Held::moved_back`]).
 //!
 //! What is not held: that a sandbox was ready, if an event ended it before the list that showed it could be read, or before
-//! the event that says so came. And an event of before under a stamp that says nothing is taken for one of now: what has
-//! come back since is told to have ended again, until a read finds that it has not.
+//! the event that says so came.
 
 mod ask;
 pub mod pod;

@@ -53,6 +53,8 @@ struct Record {
     stamp: Stamp,
     /// As [`rules::Held::whole`].
     whole: Option<Mono>,
+    /// As [`rules::Held::moved_back`].
+    moved_back: bool,
     /// When the last list or read began that did not have it, if an event has made it known after that.
     unknown_at: Option<Mono>,
     dissent: Option<Dissent>,
@@ -286,7 +288,21 @@ impl Record {
     fn new(status: Status, stamp: Stamp, shown: Shown) -> Self {
         let (reached, unknown_at, dissent, gone, announced) = (None, None, None, None, None);
         let (whole, listed, looks) = (stamp.lower, BTreeSet::new(), &[] as &[Duration]);
-        Self { status, reached, listed, stamp, whole, unknown_at, dissent, gone, announced, looks, shown }
+        let moved_back = false;
+        Self {
+            status,
+            reached,
+            listed,
+            stamp,
+            whole,
+            moved_back,
+            unknown_at,
+            dissent,
+            gone,
+            announced,
+            looks,
+            shown,
+        }
     }
 
     /// A moment at which it had come no further than it is held, for certain.

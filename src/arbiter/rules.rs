@@ -18,6 +18,8 @@ pub struct Held {
     pub stamp: Stamp,
     /// When its content, too, was true for certain: a list that confirms it later shows the phase alone.
     pub whole: Option<Mono>,
+    /// Whether it was moved back before: it has been further on than it is held, and was seen so.
+    pub moved_back: bool,
     /// A later read that contradicts it.
     pub dissent: Option<Dissent>,
 }
@@ -104,6 +106,10 @@ pub fn judge(held: &Held, view: &View) -> Verdict {
     // A view whose lower end is past the upper end of what is held was true later: only a read can be.
     let later = view.stamp.lower.is_some_and(|lower| lower >= held.stamp.upper);
     match view.phase {
+        // It has been there before: what an event shows may be of then.
+        Some(phase) if Some(phase) > held.reached && held.moved_back && view.eye == Eye::Event => {
+            Verdict::Undecided
+        }
         Some(phase) if Some(phase) > held.reached => Verdict::Forward,
         Some(phase) if Some(phase) < held.reached => backward(held, view, phase, later),
         // The same phase; or unknown, which is no phase and so no step in either direction.
@@ -179,7 +185,7 @@ mod tests {
     }
 
     fn held(reached: Option<Phase>, stamp: Stamp) -> Held {
-        Held { reached, stamp, whole: stamp.lower, dissent: None }
+        Held { reached, stamp, whole: stamp.lower, moved_back: false, dissent: None }
     }
 
     fn view(eye: Eye, phase: Option<Phase>, stamp: Stamp, content: Content) -> View {
@@ -236,6 +242,15 @@ mod tests {
             }
         }
         assert_eq!(checked, 4 * 4 * 10 * 2);
+    }
+
+    #[test]
+    fn what_was_moved_back_moves_on_by_a_read_only() {
+        let back = Held { moved_back: true, ..held(Some(Phase::Running), read(1000, 1010)) };
+        let event = view(Eye::Event, Some(Phase::Exited), event(2000), Content::Other);
+        assert_eq!(judge(&back, &event), Verdict::Undecided);
+        let read = view(Eye::Read, Some(Phase::Exited), read(2000, 2010), Content::Other);
+        assert_eq!(judge(&back, &read), Verdict::Forward);
     }
 
     #[test]

@@ -5,13 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use plegd::{
     clock::{Mono, Wall},
     model::{Event, EventType, Phase, Pod, Status, Subject},
-    sim::{Change, EventFault, What},
+    sim::{Change, What},
 };
 
-use super::{
-    plan::{Act, Plan},
-    stage::Heard,
-};
+use super::stage::Heard;
 
 /// All that the present plegd has told, and what was wrong with it.
 #[derive(Default)]
@@ -19,9 +16,6 @@ pub struct Lives {
     pub heard: Vec<Heard>,
     pub by_id: BTreeMap<String, Life>,
     pub found: Vec<String>,
-    /// Whether stamps may say nothing of when an event was made. One of before then looks like one of now, and what has come
-    /// back since is told to have ended again, until a read finds that it has not.
-    stamps_lie: bool,
 }
 
 /// What was told of one id.
@@ -42,12 +36,6 @@ pub struct Life {
 // === impl Lives ===
 
 impl Lives {
-    /// Nothing has been told yet, in a life that goes by this plan.
-    pub fn of(plan: &Plan) -> Self {
-        let stamps_lie = plan.has(|act| matches!(act, Act::Events(EventFault::Stamp(_), _)));
-        Self { stamps_lie, ..Self::default() }
-    }
-
     /// Something was told; `history` is all that has happened so far.
     pub fn hear(&mut self, heard: Heard, history: &[Change]) {
         let event = &heard.event;
@@ -57,7 +45,7 @@ impl Lives {
             self.found.push(format!("{} follows {}", event.sequence, expected - 1));
         }
         let life = self.by_id.entry(event.id.to_string()).or_default();
-        if let Some(wrong) = life.hear(&heard, &of_id, self.stamps_lie) {
+        if let Some(wrong) = life.hear(&heard, &of_id) {
             self.found.push(format!("{}: {} {wrong}", event.sequence, words(event)));
         }
         if let Some(wrong) = life.hear_reason(event, &of_id) {
@@ -100,7 +88,7 @@ impl Lives {
 
 impl Life {
     /// What is wrong with the order, if anything.
-    fn hear(&mut self, heard: &Heard, of_id: &[&Change], stamps_lie: bool) -> Option<&'static str> {
+    fn hear(&mut self, heard: &Heard, of_id: &[&Change]) -> Option<&'static str> {
         let kind = heard.event.kind;
         if self.removed.is_some() {
             return Some("after its removal: resurrected");
@@ -119,8 +107,7 @@ impl Life {
             EventType::ContainerRemoved => 3,
         };
         let may_return = of_id.iter().filter(|change| change.what == What::ReadyAgain).count();
-        let may_return = self.returned < may_return || may_return > 0 && stamps_lie;
-        if step == 1 && self.reached == 2 && may_return {
+        if step == 1 && self.reached == 2 && self.returned < may_return {
             self.returned += 1;
         } else if step <= self.reached {
             return Some("after what comes later: twice, or backward");

@@ -100,7 +100,7 @@ impl<'a> Play<'a> {
         Self {
             plan,
             stage: Stage::of(plan),
-            lives: Lives::of(plan),
+            lives: Lives::default(),
             trace: Trace::default(),
             found: Vec::new(),
             tally: Tally::default(),
@@ -180,7 +180,7 @@ impl<'a> Play<'a> {
     /// What one plegd has told is complete.
     fn close_book(&mut self) {
         self.found.append(&mut self.lives.found);
-        self.lives = Lives::of(self.plan);
+        self.lives = Lives::default();
     }
 
     /// Takes what was told, and holds what plegd shows of itself against what is so.

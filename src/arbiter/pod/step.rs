@@ -152,8 +152,8 @@ impl<'a> Step<'a> {
         let Some(record) = self.pod.records.get(id) else { return };
         let not_before = record.not_further_at();
         let status = merge(&record.status, status, &self.observation.origin, self.observation.detail);
-        let Record { reached, stamp, whole, dissent, .. } = *record;
-        let held = Held { reached, stamp, whole, dissent };
+        let Record { reached, stamp, whole, moved_back, dissent, .. } = *record;
+        let held = Held { reached, stamp, whole, moved_back, dissent };
         let view = View {
             subject: status.subject(),
             eye: self.eye(),
@@ -202,10 +202,12 @@ impl<'a> Step<'a> {
                 self.rule(Ruling::Corrected);
                 self.out.transitions.push(transitions::corrected(&status));
                 self.set_reached(id, status.phase());
+                self.move_back(id);
                 self.take(id, status);
             }
             Verdict::Returned => {
                 self.rule(Ruling::Forward);
+                self.move_back(id);
                 self.take(id, status.clone());
                 // No runtime has an event for it, so that the stream is not to blame.
                 self.tell_move(id, None, None, &status);
@@ -225,6 +227,12 @@ impl<'a> Step<'a> {
             record.stamp = rules::advance(record.stamp, stamp);
             record.whole = record.whole.max(stamp.lower);
             record.dissent = None;
+        }
+    }
+
+    fn move_back(&mut self, id: &ObjectId) {
+        if let Some(record) = self.pod.records.get_mut(id) {
+            record.moved_back = true;
         }
     }
 
