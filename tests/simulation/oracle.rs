@@ -110,24 +110,29 @@ pub fn misses(
     said: &[Said],
     history: &[Change],
     began: Mono,
+    uncertain: &[(Mono, Mono)],
     lives: &Lives,
     up: impl Fn(Mono, Mono) -> bool,
 ) -> (usize, usize) {
-    let is_said = |change: &Change, kind: v1::ContainerEventType, until: Mono| {
-        said.iter().any(|it| match &it.what {
-            Saying::Event(event) => {
-                event.container_id == change.id
-                    && event.container_event_type() == kind
-                    && (change.at..=until).contains(&it.at)
-            }
-            _ => false,
-        })
-    };
+    let said_of =
+        |change: &Change, kind: v1::ContainerEventType, until: Mono, counts: &dyn Fn(Mono) -> bool| {
+            said.iter().filter(|it| counts(it.at)).any(|it| match &it.what {
+                Saying::Event(event) => {
+                    event.container_id == change.id
+                        && event.container_event_type() == kind
+                        && (change.at..=until).contains(&it.at)
+                }
+                _ => false,
+            })
+        };
+    let is_said = |change: &Change, kind, until| said_of(change, kind, until, &|_| true);
+    // What is said while everything stands still arrives late.
+    let certain = |at: Mono| !uncertain.iter().any(|(from, to)| (*from..=*to).contains(&at));
+    let in_time = |change: &Change, kind| said_of(change, kind, change.at + GRACE, &certain);
     let signalled = history.iter().filter(|change| change.signalled);
-    let lost: Vec<(&Change, v1::ContainerEventType)> = signalled
-        .filter_map(|change| Some((change, kind_of(&change.what)?)))
-        .filter(|(change, kind)| !is_said(change, *kind, change.at + GRACE))
-        .collect();
+    let signalled: Vec<(&Change, v1::ContainerEventType)> =
+        signalled.filter_map(|change| Some((change, kind_of(&change.what)?))).collect();
+    let lost = signalled.iter().filter(|(change, kind)| !is_said(change, *kind, change.at + GRACE));
     let first_by_relist = |change: &Change, kind: v1::ContainerEventType| {
         lives.heard.iter().any(|heard| {
             let event = &heard.event;
@@ -144,13 +149,13 @@ pub fn misses(
                 && up(change.at, heard.at + 2 * GRACE)
         })
     };
-    let least = lost.iter().filter(|(change, kind)| first_by_relist(change, *kind)).count();
+    let least = lost.filter(|(change, kind)| first_by_relist(change, *kind)).count();
     // What happened before this plegd, and an event that came again made it believe of: that it is over was told to the one
     // before.
     let echoed = history.iter().filter(|change| change.signalled && change.at <= began);
     let echoed = echoed.filter(|change| lives.by_id.contains_key(&change.id)).count();
-    let lost = lost.iter().filter(|(change, _)| change.at > began).count();
-    (least, lost + echoed)
+    let late = signalled.iter().filter(|(change, kind)| change.at > began && !in_time(change, *kind)).count();
+    (least, late + echoed)
 }
 
 fn kind_of(what: &What) -> Option<v1::ContainerEventType> {

@@ -326,7 +326,7 @@ impl<'a> Play<'a> {
         // Between a change and when it was found the wall clock was stepped: the time of the change says nothing.
         let placed = |from: Mono, to: Mono| !self.stage.steps.iter().any(|at| (from..=to).contains(at));
         let sure = |from, to| up(from, to) && placed(from, to);
-        let (least, most) = oracle::misses(&said, &history, began, &self.lives, sure);
+        let (least, most) = oracle::misses(&said, &history, began, &self.stage.uncertain, &self.lives, sure);
         let text = self.stage.app().metrics().scrape().expect("metrics");
         let sum = |is: &dyn Fn(&str) -> bool| -> f64 {
             let samples = text.lines().filter(|line| is(line));
