@@ -36,7 +36,15 @@ struct Seen {
 }
 
 /// What was said to the plegd that began at `began`, for certain, and has not been told.
-pub fn lost(said: &[Said], began: Mono, uncertain: &[(Mono, Mono)], lives: &Lives) -> Vec<String> {
+///
+/// Who asks waits for so much.
+pub fn lost(
+    said: &[Said],
+    began: Mono,
+    uncertain: &[(Mono, Mono)],
+    waits: Duration,
+    lives: &Lives,
+) -> Vec<String> {
     let mut found = BTreeSet::new();
     let garbage: BTreeSet<Mono> =
         said.iter().filter(|it| matches!(it.what, Saying::Garbage)).map(|it| it.at).collect();
@@ -54,7 +62,10 @@ pub fn lost(said: &[Said], began: Mono, uncertain: &[(Mono, Mono)], lives: &Live
                 sandboxes = Some(it);
                 continue;
             }
-            (Saying::Containers(containers), Some(Said { what: Saying::Sandboxes(sandboxes), .. })) => {
+            // Nor is one that is answered when nobody waits for it any more.
+            (Saying::Containers(containers), Some(Said { what: Saying::Sandboxes(sandboxes), at, .. }))
+                if it.at <= *at + waits =>
+            {
                 // A sandbox says nowhere that it was ready. If an event says that it is not any more, before what a list
                 // showed can be read, that it was is lost.
                 let soon = it.at..=it.at + READ_WITHIN;

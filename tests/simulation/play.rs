@@ -316,7 +316,13 @@ impl<'a> Play<'a> {
             self.found.push(format!("{calls} calls in all: somebody asks without a pause"));
         }
         self.found.append(&mut self.lives.found);
-        self.found.extend(oracle::lost(&said, began, &self.stage.uncertain, &self.lives));
+        self.found.extend(oracle::lost(
+            &said,
+            began,
+            &self.stage.uncertain,
+            self.plan.request_timeout,
+            &self.lives,
+        ));
         let up = |from: Mono, to: Mono| {
             let mut within = self.looks.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, up)| up);
             let before = self.looks.iter().rev().find(|(at, _)| *at < from).map(|(_, up)| up);
