@@ -25,6 +25,8 @@ pub struct Life {
     reached: u8,
     pub started: bool,
     pub died: bool,
+    /// Its death was told with its exit code.
+    pub code: bool,
     pub removed: Option<Mono>,
     /// How often it was corrected.
     pub corrected: u32,
@@ -116,7 +118,10 @@ impl Life {
         self.reached = step;
         match kind {
             EventType::ContainerStarted => self.started = true,
-            EventType::ContainerDied => self.died = true,
+            EventType::ContainerDied => {
+                self.died = true;
+                self.code = heard.event.exit_code.is_some();
+            }
             _ => self.removed = Some(heard.at),
         }
         unmourned.then_some("without its death")

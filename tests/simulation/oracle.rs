@@ -33,6 +33,8 @@ struct Seen {
     running: bool,
     exited: bool,
     started: bool,
+    /// It has ended, and with which exit code was seen.
+    code: bool,
 }
 
 /// What was said to the plegd that began at `began`, for certain, and has not been told.
@@ -42,6 +44,7 @@ pub fn lost(
     said: &[Said],
     began: Mono,
     uncertain: &[(Mono, Mono)],
+    steps: &[(Mono, i64)],
     waits: Duration,
     lives: &Lives,
 ) -> Vec<String> {
@@ -68,14 +71,14 @@ pub fn lost(
             {
                 // A sandbox says nowhere that it was ready. If an event says that it is not any more, before what a list
                 // showed can be read, that it was is lost.
-                let soon = it.at..=it.at + READ_WITHIN;
+                let soon = *at..=it.at + READ_WITHIN;
                 let of_sandboxes = sandboxes.iter().filter(|it| !is_ended(said, &it.id, &soon));
                 let of_sandboxes = of_sandboxes.map(seen_listed_sandbox);
                 of_sandboxes.chain(containers.iter().map(seen_listed)).collect()
             }
             (Saying::Event(event), before) => {
                 sandboxes = before;
-                let mut seen = seen_in(event, it);
+                let mut seen = seen_in(event, it, steps);
                 // The same if it came first.
                 seen.retain(|seen| {
                     !(seen.sandbox && seen.running && is_ended(said, &seen.id, &(began..=it.at)))
@@ -196,14 +199,22 @@ impl Seen {
         let start = (self.started && life.is_some_and(|life| !life.started)).then_some("started");
         let death = (self.exited && life.is_some_and(|life| !life.died)).then_some("dead");
         let running = (self.running && life.is_some_and(|life| !life.started)).then_some("running");
-        [never, start, death, running].into_iter().flatten()
+        // What came back from the dead moves on by a read only, and that may come too late for the code.
+        let code = self.code && life.is_some_and(|life| life.died && !life.code && life.corrected == 0);
+        let code = code.then_some("dead with its exit code");
+        [never, start, death, running, code].into_iter().flatten()
     }
 }
 
 /// What an event shows, if it says which pod it is about and when.
-fn seen_in(event: &v1::ContainerEventResponse, said: &Said) -> Vec<Seen> {
+fn seen_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Seen> {
     let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
-    if (event.created_at.saturating_sub(said.wall.as_nanos())).abs() > EXACT {
+    let age = said.wall.as_nanos().saturating_sub(event.created_at);
+    // Between its stamp and its arrival the clock may have been put forward.
+    let since =
+        |step: &&(Mono, i64)| step.0 <= said.at && said.at <= step.0 + Duration::from_nanos(EXACT as u64);
+    let put_forward = steps.iter().filter(since).map(|(_, by)| *by).filter(|by| *by > 0);
+    if !put_forward.chain([0]).any(|by| (-EXACT..=EXACT).contains(&(age - by))) {
         return Vec::new();
     }
     let containers = event.containers_statuses.iter().map(seen_container);
@@ -217,6 +228,7 @@ fn seen_container(status: &v1::ContainerStatus) -> Seen {
         running: status.state() == ContainerState::ContainerRunning,
         exited: status.state() == ContainerState::ContainerExited,
         started: status.started_at != 0 && status.state() != ContainerState::ContainerUnknown,
+        code: status.state() == ContainerState::ContainerExited,
     }
 }
 
@@ -227,15 +239,23 @@ fn seen_listed(container: &v1::Container) -> Seen {
         running: container.state() == ContainerState::ContainerRunning,
         exited: container.state() == ContainerState::ContainerExited,
         started: false,
+        code: false,
     }
 }
 
 fn seen_sandbox(status: &v1::PodSandboxStatus) -> Seen {
     let ready = status.state() == PodSandboxState::SandboxReady;
-    Seen { id: status.id.clone(), sandbox: true, running: ready, exited: !ready, started: false }
+    Seen { id: status.id.clone(), sandbox: true, running: ready, exited: !ready, started: false, code: false }
 }
 
 fn seen_listed_sandbox(sandbox: &v1::PodSandbox) -> Seen {
     let ready = sandbox.state() == PodSandboxState::SandboxReady;
-    Seen { id: sandbox.id.clone(), sandbox: true, running: ready, exited: !ready, started: false }
+    Seen {
+        id: sandbox.id.clone(),
+        sandbox: true,
+        running: ready,
+        exited: !ready,
+        started: false,
+        code: false,
+    }
 }

@@ -159,9 +159,12 @@ enum Trouble {
     Thief,
     Plegd,
     Echoes,
+    Straddles,
+    Stragglers,
+    Glimpses,
 }
 
-const TROUBLES: [Trouble; 10] = [
+const TROUBLES: [Trouble; 13] = [
     Trouble::Stream,
     Trouble::Calls,
     Trouble::Hangs,
@@ -172,6 +175,9 @@ const TROUBLES: [Trouble; 10] = [
     Trouble::Thief,
     Trouble::Plegd,
     Trouble::Echoes,
+    Trouble::Straddles,
+    Trouble::Stragglers,
+    Trouble::Glimpses,
 ];
 
 const READS: [Method; 5] = [
@@ -275,6 +281,9 @@ impl Plan {
             }
             Trouble::Plegd => self.push(Act::RestartPlegd { after_ms: rng.u64(1..3000) }, rng),
             Trouble::Echoes => self.echoes(sketch, rng),
+            Trouble::Straddles => self.straddles(sketch, rng),
+            Trouble::Stragglers => self.straggles(sketch, rng),
+            Trouble::Glimpses => self.glimpses(sketch, rng),
         }
         if rng.u32(..3) == 0 {
             self.push(Act::Calm, rng);
@@ -303,6 +312,49 @@ impl Plan {
             let act = sketch.next(rng);
             self.push(act, rng);
         }
+    }
+
+    /// What happens is stamped just before a step of the wall clock and told just after it; no relist will find a trace of it.
+    fn straddles(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
+        let Some((pod, container)) = sketch.any_container(rng) else { return };
+        let soon = |ms: u64| Duration::from_millis(ms);
+        let happens = match rng.u32(..3) {
+            0 => Act::Exit { pod, container, code: 137 },
+            _ => Act::Start { pod, container },
+        };
+        let by = [40, 3600, DAY, 400 * DAY][rng.usize(..4)];
+        self.acts.push((soon(rng.u64(0..3000)), Act::Events(EventFault::Delay(soon(30)), Dose::Next(1))));
+        self.acts.push((Duration::ZERO, happens));
+        self.acts.push((soon(rng.u64(1..20)), Act::StepClock { seconds: by }));
+        self.acts.push((soon(rng.u64(30..500)), Act::Events(EventFault::Drop, Dose::Next(2))));
+        self.acts.push((Duration::ZERO, Act::Remove { pod, container }));
+    }
+
+    /// What has come and gone unseen is told of by an event that arrives while somebody reads what is newer.
+    fn straggles(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
+        let Some((pod, container)) = sketch.creates(rng) else { return };
+        let soon = |ms: u64| Duration::from_millis(ms);
+        let late = rng.u64(200..900);
+        self.acts.push((soon(rng.u64(0..3000)), Act::Events(EventFault::Delay(soon(late)), Dose::Next(1))));
+        self.acts.push((Duration::ZERO, Act::Create { pod, name: "job" }));
+        self.acts.push((Duration::ZERO, Act::Events(EventFault::Drop, Dose::Next(1))));
+        self.acts.push((Duration::ZERO, Act::Remove { pod, container }));
+        let slow = [Method::PodSandboxStatus, Method::ContainerStatus][rng.usize(..2)];
+        let slowness = CallFault::Late(soon(rng.u64(100..600)));
+        self.acts.push((soon(late - rng.u64(1..100)), Act::Calls(slow, slowness, Dose::Next(2))));
+        self.acts.push((Duration::ZERO, Act::Fresh { pod }));
+    }
+
+    /// A pod of which only lists can know is over when what they showed is read.
+    fn glimpses(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
+        let Some(pod) = sketch.runs(rng) else { return };
+        let soon = |ms: u64| Duration::from_millis(ms);
+        self.acts.push((soon(rng.u64(0..1000)), Act::Events(EventFault::Drop, Dose::Next(3))));
+        let slow = [Method::PodSandboxStatus, Method::ListContainers][rng.usize(..2)];
+        let slowness = CallFault::Late(soon(rng.u64(400..650)));
+        self.acts.push((Duration::ZERO, Act::Calls(slow, slowness, Dose::Next(rng.u32(1..5)))));
+        self.acts.push((Duration::ZERO, Act::RunPod { pod }));
+        self.acts.push((soon(rng.u64(100..4000)), Act::SandboxDies { pod }));
     }
 
     /// Whether anything in it is like that.

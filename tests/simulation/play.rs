@@ -320,6 +320,7 @@ impl<'a> Play<'a> {
             &said,
             began,
             &self.stage.uncertain,
+            &self.stage.steps,
             self.plan.request_timeout,
             &self.lives,
         ));
@@ -330,7 +331,7 @@ impl<'a> Play<'a> {
             first.is_some() && within.all(|up| *up == first)
         };
         // Between a change and when it was found the wall clock was stepped: the time of the change says nothing.
-        let placed = |from: Mono, to: Mono| !self.stage.steps.iter().any(|at| (from..=to).contains(at));
+        let placed = |from: Mono, to: Mono| !self.stage.steps.iter().any(|(at, _)| (from..=to).contains(at));
         let sure = |from, to| up(from, to) && placed(from, to);
         let (least, most) = oracle::misses(&said, &history, began, &self.stage.uncertain, &self.lives, sure);
         let text = self.stage.app().metrics().scrape().expect("metrics");

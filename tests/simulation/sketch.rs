@@ -51,6 +51,20 @@ impl Sketch {
         self.containers(rng, |state| state == State::Running)
     }
 
+    /// A container that is made in a pod that runs, and is gone at once.
+    pub fn creates(&mut self, rng: &mut fastrand::Rng) -> Option<(usize, usize)> {
+        let pod = self.any_pod(Sandbox::Ready, rng)?;
+        self.0[pod].containers.push(State::Gone);
+        Some((pod, self.0[pod].containers.len() - 1))
+    }
+
+    /// A pod that is made, and ends by itself.
+    pub fn runs(&mut self, rng: &mut fastrand::Rng) -> Option<usize> {
+        let pod = self.any_pod(Sandbox::None, rng)?;
+        self.0[pod] = Pod { sandbox: Sandbox::NotReady, ..Pod::default() };
+        Some(pod)
+    }
+
     /// Something that can be done.
     pub fn next(&mut self, rng: &mut fastrand::Rng) -> Act {
         let pod = rng.usize(..self.0.len());
@@ -144,6 +158,10 @@ impl Sketch {
             *state = State::Exited;
         }
         act
+    }
+
+    fn any_pod(&self, sandbox: Sandbox, rng: &mut fastrand::Rng) -> Option<usize> {
+        rng.choice((0..self.0.len()).filter(|pod| self.0[*pod].sandbox == sandbox).collect::<Vec<_>>())
     }
 
     fn containers(&self, rng: &mut fastrand::Rng, is: impl Fn(State) -> bool) -> Option<(usize, usize)> {

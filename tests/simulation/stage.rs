@@ -32,8 +32,8 @@ pub struct Stage {
     cursor: Option<Cursor>,
     /// When something happened after which, for that instant or until the second moment, what the runtime says may get lost.
     pub uncertain: Vec<(Mono, Mono)>,
-    /// When the wall clock was stepped.
-    pub steps: Vec<Mono>,
+    /// When the wall clock was stepped, and by how many nanoseconds.
+    pub steps: Vec<(Mono, i64)>,
     frozen: Option<Mono>,
     /// When the plegd there is now was started.
     pub began: Mono,
@@ -150,8 +150,9 @@ impl Stage {
             }
             Act::Calm => self.calm(),
             Act::StepClock { seconds } => {
-                self.steps.push(self.node.sim.clock().now());
-                self.node.step_clock(seconds * 1_000_000_000);
+                let by = seconds * 1_000_000_000;
+                self.steps.push((self.node.sim.clock().now(), by));
+                self.node.step_clock(by);
             }
             Act::ThiefComes => {
                 let mut stolen = self.sim().queue().subscribe();
