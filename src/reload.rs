@@ -16,6 +16,7 @@ use crate::{
     api::introspection::SetLogLevel,
     clock::Clock,
     config::{self, Change, ConfigError, Difference, Filter, InForce, Inputs, Loaded},
+    health::{Health, Note},
     metrics::{Metrics, Reload},
 };
 
@@ -25,6 +26,7 @@ pub struct Reloader {
     in_force: InForce,
     set_log_level: SetLogLevel,
     metrics: Arc<Metrics>,
+    note: Note,
     clock: Clock,
     /// One at a time: a configuration is adopted by comparing it with the one before.
     alone: Mutex<()>,
@@ -59,9 +61,12 @@ impl Reloader {
         in_force: InForce,
         set_log_level: SetLogLevel,
         metrics: Arc<Metrics>,
+        health: &Health,
         clock: Clock,
     ) -> Self {
-        Self { inputs, in_force, set_log_level, metrics, clock, alone: Mutex::default() }
+        let note = health.note("configuration", "");
+        note.good("as at the start");
+        Self { inputs, in_force, set_log_level, metrics, note, clock, alone: Mutex::default() }
     }
 
     /// Reads file, environment and flags anew; the latter two are as they were at the start, and go before the file. What
@@ -86,10 +91,21 @@ impl Reloader {
         let metrics = &self.metrics.config;
         match &outcome {
             Outcome::Adopted(differences) => {
-                metrics.reloaded(Reload::Success, Difference::awaiting_restart(differences).len(), at);
+                let waiting = Difference::awaiting_restart(differences).len();
+                metrics.reloaded(Reload::Success, waiting, at);
+                match waiting {
+                    0 => self.note.good(format!("as read at {at}")),
+                    _ => self.note.bad(format!("as read at {at}; {waiting} of its keys wait for a restart")),
+                }
             }
-            Outcome::Unchanged => metrics.reloaded(Reload::Unchanged, 0, at),
-            Outcome::Kept(_) => metrics.failed(),
+            Outcome::Unchanged => {
+                metrics.reloaded(Reload::Unchanged, 0, at);
+                self.note.good(format!("as read at {at}"));
+            }
+            Outcome::Kept(_) => {
+                metrics.failed();
+                self.note.bad(format!("what was read at {at} is not valid; the one before is kept"));
+            }
         }
         outcome
     }

@@ -42,7 +42,7 @@ use crate::{
     app::App,
     clock::{Clock, Wall},
     config::{Config, PageAccess},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     model::Position,
     watch::{Detail, Feed, Request as WatchRequest, SlowPolicy, Start},
 };
@@ -107,6 +107,14 @@ impl Page {
         guarded(files::DOCUMENT.into_response())
     }
 
+    /// There is no place for another one.
+    fn full(&self, why: String) -> Response {
+        self.0.metrics.api.refused.inc(metrics::Refusal::Page);
+        let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        response
+    }
+
     /// What belongs to it.
     pub(super) fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let files = files::ALL.iter().fold(Router::new(), |router, &file| {
@@ -152,7 +160,7 @@ async fn events(
         return plain(StatusCode::FORBIDDEN, "This is for plegd's own page: open / instead.\n".into());
     }
     let Ok(place) = page.0.places.clone().try_acquire_owned() else {
-        return full(format!("{PAGES} pages are open, which is the most there may be; close one."));
+        return page.full(format!("{PAGES} pages are open, which is the most there may be; close one."));
     };
     let start = resumed(&headers, query.as_deref()).map_or(Start::Snapshot, Start::After);
     let request = WatchRequest { start, wait_ready: true, ..WatchRequest::default() };
@@ -171,7 +179,7 @@ async fn events(
     };
     match page.0.subscribers.enlist(about, watch.progress().clone()) {
         Ok(subscriber) => Telling::new(page, watch, subscriber, place).into_response(),
-        Err(why) => full(format!("{why}.")),
+        Err(why) => page.full(format!("{why}.")),
     }
 }
 
@@ -180,12 +188,6 @@ fn resumed(headers: &HeaderMap, query: Option<&str>) -> Option<Position> {
     let header = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let asked = || query?.split('&').find_map(|pair| pair.strip_prefix("after="));
     header.or_else(asked)?.parse().ok()
-}
-
-fn full(why: String) -> Response {
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    response
 }
 
 #[cfg(test)]

@@ -125,8 +125,8 @@ impl Daemon {
     pub(super) fn follow_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let (in_force, clock) = (self.app.in_force().clone(), self.app.clock().clone());
-        let metrics = self.app.metrics().clone();
-        let reloader = Reloader::new(inputs, in_force, self.set_log_level.clone(), metrics, clock);
+        let (metrics, health) = (self.app.metrics().clone(), self.app.health());
+        let reloader = Reloader::new(inputs, in_force, self.set_log_level.clone(), metrics, health, clock);
         let (stop, manager) = (self.stop.clone(), self.manager.clone());
         self.serving.spawn(async move {
             loop {

@@ -86,6 +86,8 @@ label! {
         Reads = "reads",
         /// Its request was larger than `api.message_bytes`, or did not come to its end in time.
         Message = "message",
+        /// As many pages were open as there may be, or there were `api.subscribers`.
+        Page = "page",
     }
 }
 
@@ -161,7 +163,7 @@ impl Api {
             connections: make.gauge("plegd_grpc_connections", "Connections of gRPC clients."),
             refused: make.counters(
                 "plegd_grpc_refused_total",
-                "Connections and calls of clients that were refused, by what they came up against.",
+                "Connections and calls of clients, and pages, that were refused, by what they came up against.",
                 &["reason"],
             ),
         }

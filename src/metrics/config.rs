@@ -71,6 +71,16 @@ impl Configuration {
         self.awaiting_restart.set(i64::try_from(awaiting_restart).unwrap_or(i64::MAX));
     }
 
+    /// Whether the one that was read last is not valid.
+    pub fn rejected(&self) -> bool {
+        self.successful.get() == 0
+    }
+
+    /// How many keys wait for a restart.
+    pub fn awaiting_restart(&self) -> u32 {
+        u32::try_from(self.awaiting_restart.get()).unwrap_or(0)
+    }
+
     /// One that is not valid was read again.
     pub fn failed(&self) {
         self.successful.set(0);

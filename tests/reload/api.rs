@@ -2,7 +2,7 @@
 
 use plegd::{
     api::v1,
-    client::{CallError, Client, PodRef, Since, Update, WaitCondition, Watch, WatchOptions},
+    client::{CallError, Client, Freshness, PodRef, Since, Update, WaitCondition, Watch, WatchOptions},
     sim::truth::SandboxSpec,
 };
 use tokio::time::timeout;
@@ -114,12 +114,11 @@ async fn fewer_requests_are_allowed_to_a_peer() {
     let client = node.daemon.client();
     let pod = SandboxSpec::of_pod("default", "web", "uid-1");
     node.sim.change(|truth| truth.run_sandbox(pod)).unwrap();
+    let pod = PodRef::Uid("uid-1".into());
+    // One that is not known yet counts as gone.
+    until("it is there", async || client.get_pod(&pod, Freshness::Held).await.is_ok()).await;
     let waits = node.daemon.client();
-    let waiting = tokio::spawn(async move {
-        let pod = PodRef::Uid("uid-1".into());
-        waits.wait_for(&pod, &WaitCondition::PodGone, PATIENCE).await
-    });
-    lists(&client).await.unwrap();
+    let waiting = tokio::spawn(async move { waits.wait_for(&pod, &WaitCondition::PodGone, PATIENCE).await });
     node.reload("[api]\nrequests_per_peer = 1\n", "success").await;
     until("a second request is refused", async || lists(&client).await.is_err()).await;
     assert_exhausted(

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use crate::node::Node;
+use crate::{binary::PATIENCE, node::Node};
 
 const SUCCESSFUL: &str = "plegd_config_last_reload_successful";
 const SUCCEEDED_AT: &str = "plegd_config_last_reload_success_timestamp_seconds";
@@ -26,6 +26,7 @@ async fn sighup_puts_in_force_what_can_change_and_names_what_needs_a_restart() {
     daemon.says(&waits).await.unwrap();
     daemon.says(&["WARN", r#"keys="journal.events, journal.bytes""#, "restart it"]).await.unwrap();
     assert_eq!((node.metric(SUCCESSFUL).await, node.metric(AWAITING_RESTART).await), (1.0, 2.0));
+    assert_eq!(node.status().await.config_keys_awaiting_restart, 2);
     assert!(node.metric(SUCCEEDED_AT).await > began);
     let in_force = node.in_force().await;
     assert!(in_force.contains("\nmax_period = \"20s\"\n"), "{in_force}");
@@ -54,6 +55,10 @@ async fn a_bad_file_changes_nothing_and_is_told_until_it_is_mended() {
     let in_force = node.in_force().await;
     assert!(in_force.contains("\nmax_period = \"30s\"\n"), "nothing of it holds: {in_force}");
     assert_eq!(node.reloads("success").await, 0.0);
+    // Whoever looks finds it, too; it makes plegd neither dead nor unready.
+    let ready = node.daemon.get("/readyz?verbose", PATIENCE).await.unwrap();
+    assert!(ready.contains("[-]configuration what was read at"), "{ready}");
+    assert!(node.status().await.config_rejected);
 
     // Nobody sends a signal: the mended file is noticed.
     node.write("[relist]\nmax_period = \"20s\"\n");

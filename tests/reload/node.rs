@@ -78,6 +78,13 @@ impl Node {
         String::from_utf8(answer.stdout).unwrap()
     }
 
+    /// What it says of itself.
+    pub(crate) async fn status(&self) -> plegd::api::v1::GetStatusResponse {
+        let client = self.daemon.client();
+        let request = plegd::api::v1::GetStatusRequest {};
+        client.call(client.introspection().get_status(request)).await.unwrap()
+    }
+
     /// The configuration in force, as the daemon tells it.
     pub(crate) async fn in_force(&self) -> String {
         let client = self.daemon.client();

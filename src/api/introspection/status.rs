@@ -79,6 +79,8 @@ impl Inner {
             }),
             resident_bytes,
             cpu_time: Some(duration(cpu_time)),
+            config_rejected: metrics.config.rejected(),
+            config_keys_awaiting_restart: metrics.config.awaiting_restart(),
         }
     }
 }

@@ -103,6 +103,11 @@ impl Node {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// Pages that were refused.
+    fn refused(&self) -> u64 {
+        self.app.metrics().api.refused.with(metrics::Refusal::Page).get()
+    }
+
     async fn open(&self) -> Browser {
         self.open_with("/page/events", "").await
     }
@@ -337,6 +342,7 @@ async fn only_so_many_pages_are_open_and_each_counts_as_a_subscriber() {
     assert_eq!(node.subscribers.count(), PAGES);
     let full = node.ask("/page/events", "host: localhost\r\n").await;
     assert!(full.starts_with("HTTP/1.0 503") && full.contains("close one"), "{full}");
+    assert_eq!(node.refused(), 1);
     // Everything else is served as before.
     assert!(node.ask("/livez", "").await.starts_with("HTTP/1.0 200"));
     pages.pop();
@@ -347,6 +353,7 @@ async fn only_so_many_pages_are_open_and_each_counts_as_a_subscriber() {
     let _first = few.open().await;
     let full = few.ask("/page/events", "host: localhost\r\n").await;
     assert!(full.starts_with("HTTP/1.0 503") && full.contains("api.subscribers"), "{full}");
+    assert_eq!(few.refused(), 1);
 }
 
 #[tokio::test]

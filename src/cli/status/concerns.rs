@@ -34,7 +34,8 @@ pub(in crate::cli) struct Concern {
 
 /// All there is to look at, the worst first.
 pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
-    let rules = [not_ready, stream_down, relist_late, misses, late_events, lag, gaps];
+    let rules =
+        [not_ready, config_rejected, stream_down, relist_late, misses, late_events, lag, gaps, config_waits];
     let mut found: Vec<Concern> = rules.iter().filter_map(|rule| rule(view)).collect();
     found.sort_by_key(|concern| concern.tone != Tone::Bad);
     found
@@ -199,6 +200,26 @@ fn lag(view: &View<'_>) -> Option<Concern> {
         count(held(view)),
         slowest.id,
     ))
+}
+
+fn config_rejected(view: &View<'_>) -> Option<Concern> {
+    if !view.status.config_rejected {
+        return None;
+    }
+    bad("The configuration was changed and is not valid: the one before is kept, and the next start would fail. `plegd config \
+         check` says what is wrong."
+        .into())
+}
+
+fn config_waits(view: &View<'_>) -> Option<Concern> {
+    let waiting = view.status.config_keys_awaiting_restart;
+    (waiting > 0).then(|| Concern {
+        tone: Tone::Warn,
+        text: format!(
+            "{} changed and hold only after a restart; `plegd config running` shows what holds now.",
+            counted(waiting, "key") + if waiting == 1 { " was" } else { " were" },
+        ),
+    })
 }
 
 fn gaps(view: &View<'_>) -> Option<Concern> {

@@ -25,6 +25,8 @@ pub(super) struct Status<'a> {
     census: Option<Census>,
     resident_bytes: u64,
     cpu_time_seconds: Option<f64>,
+    config_rejected: bool,
+    config_keys_awaiting_restart: u32,
 }
 
 #[derive(Serialize)]
@@ -151,6 +153,8 @@ impl<'a> From<&'a GetStatusResponse> for Status<'a> {
             }),
             resident_bytes: status.resident_bytes,
             cpu_time_seconds: seconds(status.cpu_time.as_ref()),
+            config_rejected: status.config_rejected,
+            config_keys_awaiting_restart: status.config_keys_awaiting_restart,
         }
     }
 }

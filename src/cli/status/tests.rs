@@ -97,6 +97,8 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
         census: Some(Census { pods: 44, ready_pods: 43, containers: 132, running_containers: 120 }),
         resident_bytes: 11_534_336,
         cpu_time: micros(132_000_000),
+        config_rejected: false,
+        config_keys_awaiting_restart: 0,
     }
 }
 
@@ -317,6 +319,11 @@ fn a_concern_is_told_when_it_is_one() {
         evented(status).state = "switched off by stream.enabled = false".into();
     });
     assert_told(&switched_off, Tone::Warn, "switched off in plegd's configuration");
+
+    let kept = about(|status, _| status.config_rejected = true);
+    assert_told(&kept, Tone::Bad, "`plegd config check` says what is wrong");
+    let waiting = about(|status, _| status.config_keys_awaiting_restart = 2);
+    assert_told(&waiting, Tone::Warn, "2 keys were changed and hold only after a restart");
 
     let missed = |mode: Mode, shared: bool| {
         about(|status, _| {
