@@ -58,8 +58,9 @@ key::config! {
         /// By which part of itself a period is varied at random in both directions, so that the nodes of a fleet do not
         /// relist in step: 0.1 makes 1s anything from 0.9s to 1.1s.
         live jitter: f64 = 0.1, in 0.0..=0.5;
-        /// How many status reads may be under way at the same time.
-        live parallelism: usize = 4, in 1..=64;
+        /// How many pods may be read at the same time: four at first, and more, up to this, for as long as the runtime answers
+        /// them as fast.
+        live parallelism: usize = 16, in 1..=64;
     }
     /// The evented path: the runtime's stream of container events.
     stream: Stream {

@@ -4,6 +4,7 @@
 //! arbiter settles the readings. A failed list is an error and never an empty list. Never writes the cache.
 
 mod agenda;
+mod pace;
 mod reads;
 
 use std::{

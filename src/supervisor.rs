@@ -312,7 +312,8 @@ impl Supervisor {
 
     /// Says it once, and once more if it lasts; tries again soon, and then less often.
     fn fail(&mut self, error: &CriError) -> Duration {
-        let (loudness, wait) = self.outage.failed(self.wires.clock.now(), self.rhythm.period);
+        let (loudness, wait) =
+            self.outage.failed(self.wires.clock.now(), error.runtime_is_away(), self.rhythm.period);
         match loudness {
             Loudness::Silent => {}
             Loudness::News => {

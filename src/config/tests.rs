@@ -159,7 +159,7 @@ fn the_file_is_named_by_flag_or_environment_or_is_the_default_one() {
     let of_flag = Inputs { file: Some(missing.clone()), ..of_variable };
     assert_eq!((of_flag.path(), of_flag.needs_file()), (Some(missing.clone()), true));
     assert_eq!((Inputs::default().path(), Inputs::default().needs_file()), (None, false));
-    assert_eq!(of(Inputs { default_file: Some(missing.clone()), ..Inputs::default() }), Ok(4));
+    assert_eq!(of(Inputs { default_file: Some(missing.clone()), ..Inputs::default() }), Ok(16));
     // What is named must be there, whatever else is.
     let both =
         Inputs { file: Some(missing), environment: variable, default_file: Some(path), ..Inputs::default() };
@@ -467,7 +467,7 @@ runtime.request_timeout = "5s" # a duration with its unit, such as "500ms" or "3
 relist.period = "1s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 10m
 relist.max_period = "1m" # a duration with its unit, such as "500ms" or "30s", from 100ms to 1h
 relist.jitter = 0.1 # a number, from 0 to 0.5
-relist.parallelism = 4 # a whole number, from 1 to 64
+relist.parallelism = 16 # a whole number, from 1 to 64
 stream.enabled = true # true or false
 stream.queue_messages = 65536 # a whole number, from 64 to 4194304
 stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB

@@ -64,6 +64,8 @@ pub struct Reads {
     pub pending: IntGauge,
     /// `plegd_reads_running`
     pub running: IntGauge,
+    /// `plegd_reads_places`
+    pub places: IntGauge,
     /// `plegd_pods_failing_reads`
     pub failing_pods: IntGauge,
 }
@@ -215,6 +217,10 @@ impl Reads {
             ),
             pending: make.gauge("plegd_reads_pending", "Pods that wait to be read."),
             running: make.gauge("plegd_reads_running", "Pods that are being read."),
+            places: make.gauge(
+                "plegd_reads_places",
+                "How many pods are read at a time at most: as many as the runtime answers without letting them wait for each other, up to relist.parallelism.",
+            ),
             failing_pods: make.gauge("plegd_pods_failing_reads", "Pods of which the last read failed."),
         }
     }

@@ -1,7 +1,7 @@
 //! Targeted reads: which pods are to be read, how many at a time, and what happens when that fails.
 //!
 //! Requests for a pod coalesce; one that comes while the pod is being read is read once more afterwards, so that each is
-//! answered by a read that began after it. Pods are read side by side up to a limit, each call has a deadline, and a pod
+//! answered by a read that began after it. Pods are read side by side, as many as the [`Pace`] says, each call has a deadline, and a pod
 //! whose reads hang is from then on read in a lane of its own: it delays no other. What failed is tried again, for ever,
 //! ever more rarely. Never writes the cache.
 
@@ -14,7 +14,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::agenda::{Agenda, Due, Request};
+use super::{
+    agenda::{Agenda, Due, Request},
+    pace::Pace,
+};
 use crate::{
     arbiter::{Arbiter, Ask, NOW, PodAsk, Scope, pod::DEATH_GRACE},
     cache::Cache,
@@ -54,6 +57,7 @@ pub struct Reader {
     clock: Clock,
     metrics: Arc<Metrics>,
     parallelism: Live<usize>,
+    pace: Pace,
     requests: mpsc::UnboundedReceiver<Request>,
     reads: Reads,
 }
@@ -141,8 +145,17 @@ impl Reader {
         let parallelism = parallelism.into();
         let (sender, requests) = mpsc::unbounded_channel();
         let reads = Reads(sender);
-        let reader =
-            Self { client, cache, arbiter, clock, metrics, parallelism, requests, reads: reads.clone() };
+        let reader = Self {
+            client,
+            cache,
+            arbiter,
+            clock,
+            metrics,
+            parallelism,
+            pace: Pace::default(),
+            requests,
+            reads: reads.clone(),
+        };
         (reader, reads)
     }
 
@@ -170,18 +183,21 @@ impl Reader {
             while let Ok(request) = self.requests.try_recv() {
                 agenda.put(request);
             }
-            while let Some(request) = agenda.take(self.parallelism.get()) {
+            let places = self.pace.places(self.parallelism.get());
+            while let Some(request) = agenda.take(places) {
                 let pod = PodRead {
                     client: self.client.clone(),
                     cache: self.cache.clone(),
                     arbiter: self.arbiter.clone(),
                     clock: self.clock.clone(),
                     reads: self.reads.clone(),
+                    answers: Vec::new(),
                 };
                 tasks.spawn(pod.read(request));
             }
             self.metrics.reads.pending.set(agenda.pending.len() as i64);
             self.metrics.reads.running.set(agenda.running.len() as i64);
+            self.metrics.reads.places.set(places as i64);
             self.metrics.reads.failing_pods.set(agenda.failures.len() as i64);
         }
     }
@@ -195,7 +211,12 @@ impl Reader {
         may_change && ids.iter().all(|id| self.cache.removed_at(id).is_some())
     }
 
-    fn finish(&self, finished: Finished, agenda: &mut Agenda) {
+    fn finish(&mut self, finished: Finished, agenda: &mut Agenda) {
+        // Where none waits for a place, more places would be of no use.
+        let idle = agenda.pending.is_empty();
+        for (subject, took) in finished.answers {
+            self.pace.answered(subject, took, idle, self.parallelism.get());
+        }
         self.metrics.reads.duration.observe(finished.took.as_secs_f64());
         let outcome = match &finished.failed {
             None => ReadOutcome::Ok,
@@ -213,6 +234,8 @@ struct Finished {
     uid: PodUid,
     cause: ReadCause,
     took: Duration,
+    /// How long the runtime took for each status.
+    answers: Vec<(Subject, Duration)>,
     /// What is still to be read, and why.
     failed: Option<(Request, Arc<CriError>)>,
 }
@@ -224,12 +247,13 @@ struct PodRead {
     arbiter: Arc<Arbiter>,
     clock: Clock,
     reads: Reads,
+    answers: Vec<(Subject, Duration)>,
 }
 
 // === impl PodRead ===
 
 impl PodRead {
-    async fn read(self, mut request: Request) -> Finished {
+    async fn read(mut self, mut request: Request) -> Finished {
         let began = self.clock.now();
         let done = std::mem::take(&mut request.done);
         let waiters = std::mem::take(&mut request.waiters);
@@ -249,12 +273,12 @@ impl PodRead {
             }
         }
         drop(done);
-        Finished { uid, cause, took: self.clock.now().since(began), failed }
+        Finished { uid, cause, took: self.clock.now().since(began), answers: self.answers, failed }
     }
 
     /// Reads and settles; what could not be read comes back.
     async fn read_ids(
-        &self,
+        &mut self,
         mut request: Request,
         began: Mono,
     ) -> (Settled, Option<(Request, Arc<CriError>)>) {
@@ -275,6 +299,7 @@ impl PodRead {
         let mut looked_at = BTreeSet::new();
         let mut ids = sound.into_iter().chain(suspects);
         for id in ids.by_ref() {
+            let asked = self.clock.now();
             let looked = {
                 let mut looking = Box::pin(self.status(&request, &id));
                 match tokio::time::timeout(PATIENCE, &mut looking).await {
@@ -290,16 +315,27 @@ impl PodRead {
                     }
                 }
             };
+            let took = self.clock.now().since(asked);
             looked_at.insert(id.clone());
             match looked {
-                Ok(Look::Container(status)) => found.containers.push(status),
-                Ok(Look::Sandbox(status)) => found.sandboxes.push(status),
+                Ok(Look::Container(status)) => {
+                    self.answers.push((Subject::Container, took));
+                    found.containers.push(status);
+                }
+                Ok(Look::Sandbox(status)) => {
+                    self.answers.push((Subject::Sandbox, took));
+                    found.sandboxes.push(status);
+                }
                 Ok(Look::Absent) => found.absent.push(id),
                 Err(error) => {
                     unread.insert(id.clone());
                     request.suspects.insert(id);
                     // A runtime that is away will not answer the next one either; a hang need not be hung through again.
-                    let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
+                    let hung = matches!(error, CriError::Deadline { .. });
+                    if hung {
+                        self.answers.push((Subject::Container, took));
+                    }
+                    let hopeless = error.runtime_is_away() || hung;
                     last_error = Some(error);
                     if hopeless {
                         break;

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::clock::Mono;
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// A runtime that is away, or still starting, refuses at once, so that a try costs next to nothing: while it is being
+/// restarted it is missed for no longer than this.
+const RETRY_AWAY: Duration = Duration::from_millis(100);
 /// A runtime that cannot be listed for so long is not just being restarted: somebody should look.
 const HELP_AFTER: Duration = Duration::from_secs(60);
 
@@ -30,8 +33,9 @@ pub(super) enum Loudness {
 // === impl Outage ===
 
 impl Outage {
-    /// One more. Says how loudly it is told of, and after how long the next try is due, which is `longest` at most.
-    pub(super) fn failed(&mut self, now: Mono, longest: Duration) -> (Loudness, Duration) {
+    /// One more, since the runtime is `away` or gave no list. Says how loudly it is told of, and after how long the next try
+    /// is due, which is `longest` at most.
+    pub(super) fn failed(&mut self, now: Mono, away: bool, longest: Duration) -> (Loudness, Duration) {
         let since = *self.since.get_or_insert(now);
         let loudness = if !self.called_for_help && now.since(since) >= HELP_AFTER {
             self.called_for_help = true;
@@ -41,6 +45,8 @@ impl Outage {
         } else {
             Loudness::Silent
         };
+        let being_restarted = away && now.since(since) < HELP_AFTER;
+        let longest = if being_restarted { longest.min(RETRY_AWAY) } else { longest };
         let wait = (RETRY_FIRST * (1 << self.failures.min(16))).min(longest);
         self.failures = self.failures.saturating_add(1);
         (loudness, wait)
@@ -65,7 +71,7 @@ mod tests {
         let start = Mono::ZERO + 100 * second;
         let mut told = Vec::new();
         for at in 0..200 {
-            let (loudness, wait) = outage.failed(start + at * second, second);
+            let (loudness, wait) = outage.failed(start + at * second, false, second);
             assert_eq!(wait, (Duration::from_millis(50) * 2_u32.pow(at.min(10))).min(second));
             if loudness != Loudness::Silent {
                 told.push((at, loudness));
@@ -73,6 +79,17 @@ mod tests {
         }
         assert_eq!(told, [(0, Loudness::News), (60, Loudness::CallForHelp)]);
         assert_eq!(outage.end(), Some(200));
-        assert_eq!(outage.failed(start, second).0, Loudness::News);
+        assert_eq!(outage.failed(start, false, second).0, Loudness::News);
+    }
+
+    #[test]
+    fn a_runtime_that_is_being_restarted_is_tried_again_and_again_for_a_minute() {
+        let mut outage = Outage::default();
+        let second = Duration::from_secs(1);
+        let waits: Vec<Duration> =
+            (0..90).map(|at| outage.failed(Mono::ZERO + at * second, true, second).1).collect();
+        assert_eq!(waits[0], RETRY_FIRST);
+        assert!(waits[1..60].iter().all(|wait| *wait == RETRY_AWAY), "{waits:?}");
+        assert!(waits[60..].iter().all(|wait| *wait == second), "{waits:?}");
     }
 }

@@ -31,7 +31,7 @@ async fn kubernetes_95750_slow_reads_of_765_containers_hold_up_no_list_and_no_ev
         regular && lists.iter().sum::<u64>() >= 17,
         "a list every second, whatever the reads do: {lists:?}"
     );
-    // Four at a time: a quarter of 83 s.
+    // Four at a time or more: a quarter of 83 s at most.
     world.pass(4 * SECOND).await;
     assert!(world.app.health().ready().ok);
     assert_eq!(world.differences(), NONE);
@@ -45,7 +45,8 @@ async fn kubernetes_95750_slow_reads_of_765_containers_hold_up_no_list_and_no_ev
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_26394_reads_run_side_by_side_and_no_more_than_a_few() {
-    for lanes in [1, 4, 16] {
+    // More than four only once the runtime has been seen to answer them as fast: a round more.
+    for (lanes, rounds_more) in [(1, 0), (4, 0), (16, 1)] {
         let parallel = |config: &mut Config| config.relist.parallelism = lanes;
         let full = |sim: &plegd::sim::SimRuntime| {
             sim.change(|truth| populate(truth, 1, 64, 1)).expect("populate");
@@ -60,7 +61,7 @@ async fn kubernetes_26394_reads_run_side_by_side_and_no_more_than_a_few() {
         }
         let took = world.app.clock().now().since(began);
         assert_eq!(most, lanes as f64);
-        let fair = 64 / lanes as u32 * SECOND;
+        let fair = (64 / lanes as u32 + rounds_more) * SECOND;
         assert!((fair - SECOND..fair + 2 * SECOND).contains(&took), "{took:?} with {lanes} at a time");
     }
 }
