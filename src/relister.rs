@@ -79,6 +79,11 @@ impl Relister {
         5 * self.client.deadline()
     }
 
+    /// The runtime answers again, after it did not.
+    pub fn runtime_is_back(&self) {
+        self.reads.runtime_is_back();
+    }
+
     /// Asks the runtime what it is, and has the arbiter expect its quirks.
     ///
     /// # Errors

@@ -305,8 +305,9 @@ impl Supervisor {
     fn answers(&mut self) {
         if let Some(failures) = self.outage.end() {
             tracing::info!(after_failures = failures, "The runtime answers again.");
-            // Whoever waits to subscribe again need not wait any longer.
+            // Whoever waits to subscribe again, or to read a pod, need not wait any longer.
             self.wires.hurry.notify_one();
+            self.wires.relister.runtime_is_back();
         }
     }
 

@@ -12,6 +12,7 @@ use super::ReadError;
 use crate::{
     arbiter::{Ask, NOW, Scope},
     clock::Mono,
+    cri::CriError,
     model::{ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause},
 };
 
@@ -63,10 +64,22 @@ pub(super) enum Lane {
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     count: u32,
-    /// The last one was a hang: it waits in its own lane.
-    hung: bool,
+    /// What the last one was.
+    trouble: Trouble,
     /// What is tried again when its time has come; what is asked for meanwhile goes with it.
     retry: Option<Request>,
+}
+
+/// Why a pod could not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The runtime gave an error.
+    #[default]
+    Failed,
+    /// It did not answer in time: the pod waits in a lane of its own.
+    Hung,
+    /// It is down, or still starting.
+    Away,
 }
 
 /// What becomes due later.
@@ -74,6 +87,18 @@ pub(super) struct Failures {
 pub(super) enum Due {
     Request(Box<Request>),
     Retry(PodUid),
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    pub(super) fn of(error: &CriError) -> Self {
+        match error {
+            CriError::Deadline { .. } => Self::Hung,
+            error if error.runtime_is_away() => Self::Away,
+            _ => Self::Failed,
+        }
+    }
 }
 
 // === impl Request ===
@@ -179,6 +204,15 @@ impl Agenda {
         }
     }
 
+    /// The runtime is back: what failed for its absence is tried now. When its time would have come, it is no longer there.
+    pub(super) fn retry_what_was_away(&mut self) {
+        let away = self.failures.values_mut().filter(|failures| failures.trouble == Trouble::Away);
+        let mut retries: Vec<Request> = away.filter_map(|failures| failures.retry.take()).collect();
+        // The map has no order; what is told has one that can be told again.
+        retries.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        retries.into_iter().for_each(|request| self.put_now(request));
+    }
+
     fn put_now(&mut self, request: Request) {
         match self.pending.get_mut(&request.uid) {
             Some(pending) => pending.join(request),
@@ -214,17 +248,17 @@ impl Agenda {
         let Some(request) = self.pending.get(uid) else { return Lane::Main };
         let again = request.scope == Scope::Whole || !request.suspects.is_empty();
         match self.failures.get(uid) {
-            Some(Failures { hung: true, .. }) if again => Lane::Hung,
+            Some(Failures { trouble: Trouble::Hung, .. }) if again => Lane::Hung,
             _ if request.cause == ReadCause::Fresh => Lane::Fresh,
             _ => Lane::Main,
         }
     }
 
-    /// The pod has been read; what has failed, if anything, is tried again. `hung` says that it was not answered in time.
-    pub(super) fn finish(&mut self, uid: PodUid, failed: Option<Request>, hung: bool) {
+    /// The pod has been read; what has failed, if anything, is tried again.
+    pub(super) fn finish(&mut self, uid: PodUid, failed: Option<(Request, Trouble)>) {
         self.running.remove(&uid);
         // What only a reader wanted, who has been told, is not tried again: readers may name pods that nobody knows.
-        let Some(request) = failed.filter(|request| request.cause != ReadCause::Fresh) else {
+        let Some((request, trouble)) = failed.filter(|(request, _)| request.cause != ReadCause::Fresh) else {
             // Another read of the pod may have failed before: that it went well here is no answer to it.
             if self.failures.get(&uid).is_some_and(|failures| failures.retry.is_none()) {
                 self.failures.remove(&uid);
@@ -232,7 +266,7 @@ impl Agenda {
             return;
         };
         let failures = self.failures.entry(uid.clone()).or_default();
-        failures.hung = hung;
+        failures.trouble = trouble;
         let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);
         failures.count = failures.count.saturating_add(1);
         match &mut failures.retry {

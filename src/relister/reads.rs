@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    agenda::{Agenda, Due, Request},
+    agenda::{Agenda, Due, Request, Trouble},
     pace::Pace,
 };
 use crate::{
@@ -36,7 +36,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Asks for reads. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Reads(mpsc::UnboundedSender<Request>);
+pub struct Reads {
+    requests: mpsc::UnboundedSender<Request>,
+    runtime_is_back: Arc<Notify>,
+}
 
 /// Why a reader did not get a fresh state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -59,6 +62,7 @@ pub struct Reader {
     parallelism: Live<usize>,
     pace: Pace,
     requests: mpsc::UnboundedReceiver<Request>,
+    runtime_is_back: Arc<Notify>,
     reads: Reads,
 }
 
@@ -126,7 +130,12 @@ impl Reads {
 
     fn send(&self, request: Request) {
         // Nobody listens only at shutdown.
-        let _ = self.0.send(request);
+        let _ = self.requests.send(request);
+    }
+
+    /// What could not be read since the runtime was away need not wait any longer.
+    pub(super) fn runtime_is_back(&self) {
+        self.runtime_is_back.notify_one();
     }
 }
 
@@ -144,7 +153,8 @@ impl Reader {
     ) -> (Self, Reads) {
         let parallelism = parallelism.into();
         let (sender, requests) = mpsc::unbounded_channel();
-        let reads = Reads(sender);
+        let runtime_is_back = Arc::new(Notify::new());
+        let reads = Reads { requests: sender, runtime_is_back: runtime_is_back.clone() };
         let reader = Self {
             client,
             cache,
@@ -154,6 +164,7 @@ impl Reader {
             parallelism,
             pace: Pace::default(),
             requests,
+            runtime_is_back,
             reads: reads.clone(),
         };
         (reader, reads)
@@ -173,6 +184,7 @@ impl Reader {
                     Err(_) => {}
                 },
                 Some(request) = self.requests.recv() => agenda.put(request),
+                () = self.runtime_is_back.notified() => agenda.retry_what_was_away(),
                 Some(due) = agenda.delayed.next(), if !agenda.delayed.is_empty() => {
                     let due = due.into_inner();
                     if !self.is_moot(&due) {
@@ -224,8 +236,8 @@ impl Reader {
             Some(_) => ReadOutcome::Error,
         };
         self.metrics.reads.done.inc((finished.cause, outcome));
-        let failed = finished.failed.map(|(request, _)| request);
-        agenda.finish(finished.uid, failed, outcome == ReadOutcome::Timeout);
+        let failed = finished.failed.map(|(request, error)| (request, Trouble::of(&error)));
+        agenda.finish(finished.uid, failed);
     }
 }
 

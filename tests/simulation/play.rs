@@ -250,20 +250,17 @@ impl<'a> Play<'a> {
             self.plan.has(|act| matches!(act, Act::Events(EventFault::Delay(_) | EventFault::Stall(_), _)));
         self.pass(Duration::from_secs(if late { 9 } else { 1 })).await;
         // CRI-O may fall over the departure of a client even then.
-        let fell = self.stage.sim().is_down();
         self.stage.mend();
-        let retries = fell
-            || self.plan.has(|act| {
-                matches!(
-                    act,
-                    Act::Calls(..)
-                        | Act::HangMethod(_)
-                        | Act::HangContainer { .. }
-                        | Act::HangPod { .. }
-                        | Act::Freeze
-                        | Act::Crash
-                )
-            });
+        let retries = self.plan.has(|act| {
+            matches!(
+                act,
+                Act::Calls(..)
+                    | Act::HangMethod(_)
+                    | Act::HangContainer { .. }
+                    | Act::HangPod { .. }
+                    | Act::Freeze
+            )
+        });
         let relist = self.plan.max_period.mul_f64(1.1);
         let longest = if retries { relist.max(RETRY_LONGEST) } else { relist };
         self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
@@ -330,8 +327,12 @@ impl<'a> Play<'a> {
             let first = before.copied().flatten();
             first.is_some() && within.all(|up| *up == first)
         };
-        // Between a change and when it was found the wall clock was stepped: the time of the change says nothing.
-        let placed = |from: Mono, to: Mono| !self.stage.steps.iter().any(|(at, _)| (from..=to).contains(at));
+        // Between a change and when it was found the wall clock was stepped, or it was before and plegd had no occasion to
+        // notice: the time of the change says nothing.
+        let unnoticed = self.plan.max_period.mul_f64(1.1);
+        let placed = |from: Mono, to: Mono| {
+            !self.stage.steps.iter().any(|(at, _)| from <= *at + unnoticed && *at <= to)
+        };
         let sure = |from, to| up(from, to) && placed(from, to);
         let (least, most) = oracle::misses(&said, &history, began, &self.stage.uncertain, &self.lives, sure);
         let text = self.stage.app().metrics().scrape().expect("metrics");
