@@ -29,7 +29,7 @@ use crate::{
 /// that refuse do so at once.
 pub const UNCONFIRMED_AFTER: Duration = Duration::from_secs(1);
 /// How often an idle receiver shows that it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// What becomes of the stream, for the supervisor.
 #[derive(Clone, Debug)]

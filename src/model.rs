@@ -4,6 +4,7 @@
 //! subscribers are told is [`Event`].
 
 mod event;
+mod labels;
 mod observation;
 mod position;
 mod status;
@@ -11,11 +12,10 @@ mod words;
 
 pub use self::{
     event::{Event, EventType, Source},
+    labels::Labels,
     observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
     position::{NoPosition, Position},
-    status::{
-        ContainerState, ContainerStatus, Labels, Phase, Pod, SandboxState, SandboxStatus, Status, Subject,
-    },
+    status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
     words::{Method, Mode, ReadCause, Ruling},
 };
 

@@ -44,7 +44,7 @@ const REQUESTS_APART: Duration = Duration::from_millis(250);
 /// How long the lists may take beyond what their calls may, until the relister counts as stuck.
 const SLACK: Duration = Duration::from_secs(60);
 /// How often the supervisor shows that it is alive while nothing happens.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// What the supervisor is told to do by.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -226,7 +226,7 @@ fn container(input: &mut Input<'_>, id: &str) -> ContainerStatus {
 
 fn labels(input: &mut Input<'_>) -> Labels {
     let value = input.pick(&["", "web", "db"]);
-    if value.is_empty() { Labels::new() } else { Labels::from([("app".into(), value.into())]) }
+    if value.is_empty() { Labels::new() } else { Labels::from([("app", value)]) }
 }
 
 fn at(second: i64) -> Wall {

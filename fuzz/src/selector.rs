@@ -103,7 +103,7 @@ fn matches(text: &str, labels: &Labels) -> bool {
 }
 
 fn holds(requirement: &str, labels: &Labels) -> bool {
-    let value_of = |key: &str| labels.get(key.trim()).map(String::as_str);
+    let value_of = |key: &str| labels.get(key.trim());
     if let Some((key, value)) = requirement.split_once("!=") {
         return value_of(key) != Some(value.trim());
     }

@@ -1,12 +1,26 @@
 //! The services that every gRPC server is expected to have: health, by which others learn whether to call, and reflection,
 //! by which `grpcurl` works without the protos.
 
-use tonic::service::RoutesBuilder;
+use std::{
+    convert::Infallible,
+    future::ready,
+    sync::{Arc, LazyLock},
+    task::{Context, Poll},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{Request, Response};
+use tonic::{Status, body::Body, server::NamedService, service::RoutesBuilder};
 use tonic_health::{
     ServingStatus,
     server::{HealthReporter, health_reporter},
 };
-use tonic_reflection::server::Builder;
+use tonic_reflection::server::{
+    Builder,
+    v1::{ServerReflection, ServerReflectionServer},
+    v1alpha,
+};
+use tower::{Service, ServiceExt as _};
 
 use super::DESCRIPTORS;
 
@@ -17,6 +31,10 @@ pub const SERVICES: [&str; 3] = ["", "plegd.v1.PodLifecycleService", "plegd.v1.I
 #[derive(Clone, Debug)]
 pub struct Serving(HealthReporter);
 
+/// A service that is made when it is first called. Descriptors take ten times the memory once they are decoded, and
+/// hardly any plegd is ever asked for them.
+struct OnCall<S>(Arc<LazyLock<Option<S>>>);
+
 /// Adds `grpc.health.v1` and `grpc.reflection`, v1 and v1alpha, to `routes`. Until [`Serving::set`] is called, health says
 /// NOT_SERVING.
 pub async fn add(routes: &mut RoutesBuilder) -> Serving {
@@ -24,25 +42,71 @@ pub async fn add(routes: &mut RoutesBuilder) -> Serving {
     let serving = Serving(reporter);
     serving.set(false).await;
     routes.add_service(health);
-    // Both sets are made when plegd is built, and a test reads them.
-    let builder = || {
-        Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    routes
+        .add_service(OnCall(Arc::new(LazyLock::new(v1))))
+        .add_service(OnCall(Arc::new(LazyLock::new(v1alpha))));
+    serving
+}
+
+fn v1() -> Option<ServerReflectionServer<impl ServerReflection>> {
+    known(descriptors().build_v1())
+}
+
+fn v1alpha() -> Option<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
+    known(descriptors().build_v1alpha())
+}
+
+/// Both sets are made when plegd is built, and a test reads them.
+fn descriptors() -> Builder<'static> {
+    Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+fn known<S>(reflection: Result<S, tonic_reflection::server::Error>) -> Option<S> {
+    let failed = |error: &_| {
+        tracing::error!(
+            %error,
+            "There is no gRPC reflection, since plegd's own descriptors cannot be read; all else works. This is a bug in plegd: \
+             please report it."
+        );
     };
-    match (builder().build_v1(), builder().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => {
-            routes.add_service(v1).add_service(v1alpha);
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(
-                %error,
-                "There is no gRPC reflection, since plegd's own descriptors cannot be read; all else works. This is a bug in plegd: \
-                 please report it."
-            );
+    reflection.inspect_err(failed).ok()
+}
+
+// === impl OnCall ===
+
+impl<S> Clone for OnCall<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: NamedService> NamedService for OnCall<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for OnCall<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match &**self.0 {
+            Some(service) => service.clone().oneshot(request).boxed(),
+            None => {
+                ready(Ok(Status::unimplemented("plegd's descriptors cannot be read").into_http())).boxed()
+            }
         }
     }
-    serving
 }
 
 // === impl Serving ===

@@ -1,5 +1,7 @@
 //! The way from the model to the messages of `plegd.v1`, and a message that is encoded already.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{
     DecodeError, Message,
@@ -13,7 +15,8 @@ use crate::{
     cri::RuntimeInfo,
     journal::{Detail, Journal, Record},
     model::{
-        ContainerState, ContainerStatus, Mode, Pod, PodIdentity, SandboxState, SandboxStatus, Source, Subject,
+        ContainerState, ContainerStatus, Labels, Mode, Pod, PodIdentity, SandboxState, SandboxStatus, Source,
+        Subject,
     },
     watch::{Gap, GapReason, Hello, Update},
 };
@@ -172,10 +175,15 @@ impl From<&Pod> for v1::Pod {
             sandboxes: pod.sandboxes.iter().map(|sandbox| sandbox.as_ref().into()).collect(),
             containers: pod.containers.iter().map(|container| container.as_ref().into()).collect(),
             ips: pod.ips.clone(),
-            labels: pod.labels.as_ref().clone(),
+            labels: pairs(&pod.labels),
             sequence: pod.sequence,
         }
     }
+}
+
+/// As the message has them.
+fn pairs(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
 impl From<&SandboxStatus> for v1::Sandbox {
@@ -190,8 +198,8 @@ impl From<&SandboxStatus> for v1::Sandbox {
             .into(),
             created_at: sandbox.created_at.map(timestamp),
             ips: sandbox.ips.clone(),
-            labels: sandbox.labels.clone(),
-            annotations: sandbox.annotations.clone(),
+            labels: pairs(&sandbox.labels),
+            annotations: pairs(&sandbox.annotations),
             runtime_handler: sandbox.runtime_handler.clone(),
         }
     }
@@ -219,8 +227,8 @@ impl From<&ContainerStatus> for v1::Container {
             message: container.message.clone(),
             image: container.image.clone(),
             image_ref: container.image_ref.clone(),
-            labels: container.labels.clone(),
-            annotations: container.annotations.clone(),
+            labels: pairs(&container.labels),
+            annotations: pairs(&container.annotations),
         }
     }
 }

@@ -32,11 +32,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct PodState {
     identity: PodIdentity,
-    records: BTreeMap<ObjectId, Record>,
+    records: BTreeMap<ObjectId, Box<Record>>,
     /// Kept when the network of a finished pod is taken down.
     ips: Vec<String>,
     /// Kept when the sandbox is gone.
-    labels: Arc<Labels>,
+    labels: Labels,
     /// When the last read of the whole pod began: an id that is unknown was not there then.
     read_at: Option<Mono>,
 }
@@ -137,7 +137,7 @@ pub struct Difference {
 impl PodState {
     /// A pod of which nothing is held yet.
     pub fn new(identity: PodIdentity) -> Self {
-        Self { identity, records: BTreeMap::new(), ips: Vec::new(), labels: Arc::default(), read_at: None }
+        Self { identity, records: BTreeMap::new(), ips: Vec::new(), labels: Labels::new(), read_at: None }
     }
 
     /// Whether nothing is held of it (any more).
@@ -161,7 +161,7 @@ impl PodState {
     }
 
     /// Its labels, as [`Pod::labels`].
-    pub fn labels(&self) -> &Arc<Labels> {
+    pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
@@ -251,8 +251,8 @@ impl PodState {
     fn keep_of_sandbox(&mut self) {
         let newest = self.sandboxes().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at));
         let Some(sandbox) = newest.cloned() else { return };
-        if !sandbox.labels.is_empty() && sandbox.labels != *self.labels {
-            self.labels = Arc::new(sandbox.labels.clone());
+        if !sandbox.labels.is_empty() && sandbox.labels != self.labels {
+            self.labels = sandbox.labels.clone();
         }
         if !sandbox.ips.is_empty() || sandbox.state.phase() == Phase::Running {
             self.ips = sandbox.ips.clone();

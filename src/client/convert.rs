@@ -76,9 +76,9 @@ impl TryFrom<&v1::Event> for Event {
         };
         let pod = event.pod.clone().unwrap_or_default();
         // The message has them with the pod only.
-        let labels = event.pod_status.as_ref().map(|pod| pod.labels.clone());
+        let labels = event.pod_status.as_ref().map(|pod| pod.labels.iter().collect());
         Ok(Self {
-            labels: std::sync::Arc::new(labels.unwrap_or_default()),
+            labels: labels.unwrap_or_default(),
             sequence: event.sequence,
             kind,
             subject,

@@ -146,9 +146,9 @@ pub(super) fn pod_uid_label(uid: &str) -> HashMap<String, String> {
 /// The pod that a container's labels name.
 pub(crate) fn pod_of_container(container: &ContainerStatus) -> Option<PodIdentity> {
     Some(PodIdentity {
-        uid: container.labels.get(LABEL_POD_UID)?.as_str().into(),
-        namespace: container.labels.get(LABEL_POD_NAMESPACE)?.as_str().into(),
-        name: container.labels.get(LABEL_POD_NAME)?.as_str().into(),
+        uid: container.labels.get(LABEL_POD_UID)?.into(),
+        namespace: container.labels.get(LABEL_POD_NAMESPACE)?.into(),
+        name: container.labels.get(LABEL_POD_NAME)?.into(),
     })
 }
 

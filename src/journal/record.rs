@@ -76,7 +76,9 @@ fn weight_beside(pod: &Pod, before: Option<&Pod>) -> usize {
         before.is_some_and(|pod| pod.containers.iter().any(|old| Arc::ptr_eq(old, container)))
     };
     let containers = pod.containers.iter().filter(|container| !old(container));
-    let same_labels = before.is_some_and(|before| Arc::ptr_eq(&before.labels, &pod.labels));
+    // A pod has its labels from a sandbox, and as a rule that sandbox as well.
+    let same_labels = before.is_some_and(|before| before.labels.is_shared_with(&pod.labels))
+        || pod.sandboxes.iter().any(|sandbox| sandbox.labels.is_shared_with(&pod.labels));
     shared::<Pod>()
         + heap(pod.sandboxes.len() * size_of::<usize>())
         + heap(pod.containers.len() * size_of::<usize>())
@@ -105,10 +107,13 @@ fn of_ips(ips: &[String]) -> usize {
     heap(size_of_val(ips)) + ips.iter().map(|ip| heap(ip.len())).sum::<usize>()
 }
 
-/// A B-tree keeps room for eleven pairs in each node, and fills a bit more than half of it on average.
+/// Both of their parts are shared: with two counts, which those that are empty have in common.
 fn of_labels(labels: &Labels) -> usize {
-    let nodes = labels.len().div_ceil(7) * heap(11 * 2 * size_of::<String>() + 16);
-    nodes + labels.iter().map(|(key, value)| heap(key.len()) + heap(value.len())).sum::<usize>()
+    labels
+        .bytes()
+        .iter()
+        .map(|bytes| if *bytes == 0 { 0 } else { heap(bytes + 2 * size_of::<usize>()) })
+        .sum()
 }
 
 /// A value that is shared, with its two counts.

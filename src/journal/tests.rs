@@ -1,7 +1,5 @@
 //! The journal's promises.
 
-use std::sync::Arc;
-
 use arc_swap::ArcSwapOption;
 
 use super::*;
@@ -20,7 +18,7 @@ fn of_pod(uid: &str, id: &str) -> Event {
         kind: EventType::ContainerStarted,
         subject: Subject::Container,
         pod: PodIdentity { uid: uid.into(), namespace: "ns".into(), name: "pod".into() },
-        labels: Arc::default(),
+        labels: Labels::new(),
         id: id.into(),
         container_name: "c".into(),
         source: Source::Event,
@@ -102,13 +100,13 @@ fn subscribers_are_counted_while_they_live() {
 }
 
 fn pod(labels: &[(&str, &str)]) -> Pod {
-    let labels: Labels = labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let labels: Labels = labels.iter().copied().collect();
     Pod {
         identity: event("x").pod,
         sandboxes: Vec::new(),
         containers: Vec::new(),
         ips: Vec::new(),
-        labels: Arc::new(labels),
+        labels,
         sequence: 0,
     }
 }

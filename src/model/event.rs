@@ -17,7 +17,7 @@ pub struct Event {
     /// In which pod.
     pub pod: PodIdentity,
     /// Labels of the pod, as [`crate::model::Pod::labels`]; empty if none of its sandboxes has been seen.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// Id of the container or, for a sandbox's event, of the sandbox (as CRI's events and the kubelet's do).
     pub id: ObjectId,
     /// Name of the container; empty for a sandbox, and for a container of which nothing but the removal was ever seen.

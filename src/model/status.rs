@@ -1,12 +1,9 @@
 //! What a runtime says of a container or a pod sandbox, and the pod that plegd makes of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{ObjectId, PodIdentity};
+use super::{Labels, ObjectId, PodIdentity};
 use crate::clock::Wall;
-
-/// Labels or annotations.
-pub type Labels = BTreeMap<String, String>;
 
 /// Whether something is about a container or about a pod sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,7 +128,7 @@ pub struct Pod {
     /// The pod's addresses. They stay when the network of a finished pod is taken down.
     pub ips: Vec<String>,
     /// Labels of the newest sandbox, which the kubelet makes with the pod's. They stay when the sandbox is gone.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// Sequence number of the newest event that this state includes.
     pub sequence: u64,
 }

@@ -41,6 +41,9 @@ pub(super) struct Request {
     pub(super) waiters: Vec<oneshot::Sender<Result<Mono, ReadError>>>,
 }
 
+/// For how many pods room is kept: the first relist asks for all there are, and so many never come again.
+const ROOM: usize = 32;
+
 /// What is to be read, by pod.
 #[derive(Default)]
 pub(super) struct Agenda {
@@ -241,7 +244,12 @@ impl Agenda {
         let at = at.or_else(|| if fresh { next(|lane, _, _| lane == Lane::Fresh) } else { None })?;
         let uid = self.order.remove(at)?;
         self.running.insert(uid.clone(), self.lane(&uid));
-        self.pending.remove(&uid)
+        let request = self.pending.remove(&uid);
+        if self.pending.is_empty() {
+            self.pending.shrink_to(ROOM);
+            self.order.shrink_to(ROOM);
+        }
+        request
     }
 
     fn lane(&self, uid: &PodUid) -> Lane {

@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        pairs.iter().copied().collect()
     }
 
     fn selects(selector: &str, pairs: &[(&str, &str)]) -> bool {

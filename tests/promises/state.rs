@@ -49,7 +49,7 @@ pub fn differences(recording: &Recording, sim: &SimRuntime) -> Vec<String> {
             namespace: sandbox.namespace.as_str().into(),
             name: sandbox.name.as_str().into(),
         };
-        filter.passes_pod(&identity, &sandbox.labels)
+        filter.passes_pod(&identity, &sandbox.labels.iter().collect())
     };
     let found = differences_of(&known, sim, |sandbox| passes(&recording.filter, sandbox));
     found.into_iter().map(|difference| format!("{}: {difference}", recording.name)).collect()

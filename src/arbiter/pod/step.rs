@@ -144,7 +144,7 @@ impl<'a> Step<'a> {
         self.out.added.push(id.clone());
         self.out.changed |= shown == Shown::Served;
         let record = Record { unknown_at, ..Record::new(status.clone(), stamp, shown) };
-        self.pod.records.insert(id.clone(), record);
+        self.pod.records.insert(id.clone(), Box::new(record));
         self.tell_move(id, None, None, &status);
     }
 
@@ -152,7 +152,7 @@ impl<'a> Step<'a> {
         let Some(record) = self.pod.records.get(id) else { return };
         let not_before = record.not_further_at();
         let status = merge(&record.status, status, &self.observation.origin, self.observation.detail);
-        let Record { reached, stamp, whole, moved_back, dissent, .. } = *record;
+        let Record { reached, stamp, whole, moved_back, dissent, .. } = **record;
         let held = Held { reached, stamp, whole, moved_back, dissent };
         let view = View {
             subject: status.subject(),

@@ -42,7 +42,7 @@ pub(super) fn container(id: &str, state: ContainerState) -> ContainerStatus {
         message: String::new(),
         image: "busybox".into(),
         image_ref: "sha256:1".into(),
-        labels: Labels::from([("app".into(), "web".into())]),
+        labels: Labels::from([("app", "web")]),
         annotations: Labels::new(),
     }
 }

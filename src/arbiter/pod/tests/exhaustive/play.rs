@@ -166,7 +166,7 @@ impl Moment {
             Happens::Nothing => return None,
             Happens::Ready(id) => {
                 let attempt = self.sandboxes.len() as u32;
-                let labels = Labels::from([("app".into(), format!("web-{id}"))]);
+                let labels = Labels::from([("app", format!("web-{id}"))]);
                 match self.sandboxes.iter_mut().find(|sandbox| sandbox.id.as_str() == id) {
                     Some(sandbox) => sandbox.state = SandboxState::Ready,
                     None => self.sandboxes.push(SandboxStatus {

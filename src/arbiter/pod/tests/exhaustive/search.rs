@@ -250,7 +250,7 @@ impl Search {
             key.extend([maybe(world.bench.graves.get(id).copied()), maybe(world.asked.get(id).copied())]);
             let Some(record) = world.bench.pod.records.get(id) else { continue };
             #[rustfmt::skip]
-            let Record { status, reached, listed, stamp, whole, moved_back, unknown_at, dissent, gone, announced, looks, shown } = record;
+            let Record { status, reached, listed, stamp, whole, moved_back, unknown_at, dissent, gone, announced, looks, shown } = &**record;
             key.extend([
                 maybe(stamp.lower),
                 at(stamp.upper),

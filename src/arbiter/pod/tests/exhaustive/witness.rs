@@ -59,7 +59,8 @@ impl Witness {
             if held.is_some_and(|lower| observation.stamp.upper + STEP_MARGIN < lower) {
                 return Err(format!("{}: what is held is younger", word(transition)));
             }
-            let change = (before.records.get(&transition.id), after.records.get(&transition.id));
+            let change = [before, after].map(|pod| pod.records.get(&transition.id).map(Box::as_ref));
+            let change = (change[0], change[1]);
             self.0[at]
                 .tell(transition, change, is_read)
                 .and_then(|()| self.0[at].is_proven(play, moment, transition, observation))
@@ -68,7 +69,7 @@ impl Witness {
         }
         for (id, story) in play.ids().zip(&self.0) {
             story
-                .fits(id, before.records.get(id), after.records.get(id))
+                .fits(id, before.records.get(id).map(Box::as_ref), after.records.get(id).map(Box::as_ref))
                 .map_err(|why| format!("{id}: {why}"))?;
         }
         Ok(())

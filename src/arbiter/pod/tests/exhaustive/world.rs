@@ -203,7 +203,7 @@ impl World {
         }
         let newest = sandboxes.first();
         let ips = newest.filter(|it| it.state == SandboxState::Ready).map(|it| it.ips.clone());
-        if ips.is_some_and(|ips| ips != pod.ips) || newest.is_some_and(|it| it.labels != *pod.labels) {
+        if ips.is_some_and(|ips| ips != pod.ips) || newest.is_some_and(|it| it.labels != pod.labels) {
             return Err(format!("in the end, the pod has {:?} and {:?}", pod.ips, pod.labels));
         }
         Ok(())
