@@ -82,8 +82,8 @@ use crate::{
     ledger::{GRACE, Ledger},
     metrics::Metrics,
     model::{
-        Event, EventType, ObjectId, Observation, Origin, PodIdentity, PodUid, Signal, SignalType, Source,
-        Stamp, Subject,
+        Event, EventType, ObjectId, Observation, Origin, PodIdentity, Signal, SignalType, Source, Stamp,
+        Subject,
     },
 };
 
@@ -194,7 +194,7 @@ impl Arbiter {
     }
 
     /// Compares a list, begun at `lower`, with what is held of a pod; what agrees is known to be as young as the list.
-    pub fn compare(&self, uid: &PodUid, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
+    pub fn compare(&self, uid: &str, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
         let held = self.cache.inspect(uid, |state| state.set_against(lower, listed));
         let difference = held.unwrap_or_else(|| Difference::all_new(listed));
         difference.since(lower, &|id| self.cache.removed_at(id))

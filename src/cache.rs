@@ -6,7 +6,7 @@
 
 mod tombstones;
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
@@ -72,7 +72,7 @@ pub enum LookUpError {
 impl Cache {
     /// The pod with this UID.
     pub fn get(&self, uid: &PodUid) -> Option<Arc<Pod>> {
-        self.entry(uid)?.served.load_full()
+        self.entry(uid.borrow())?.served.load_full()
     }
 
     /// All pods, in no order.
@@ -114,7 +114,7 @@ impl Cache {
 
     /// When the last read of the whole pod began.
     pub fn read_at(&self, uid: &PodUid) -> Option<Mono> {
-        self.entry(uid)?.slot.lock().state.read_at()
+        self.entry(uid.borrow())?.slot.lock().state.read_at()
     }
 
     /// How many there are of what.
@@ -144,8 +144,12 @@ impl Cache {
     }
 
     /// What is held of a pod, to compare a list with. `look` runs under the pod's lock and must be brief.
-    pub(crate) fn inspect<R>(&self, uid: &PodUid, look: impl FnOnce(&mut PodState) -> R) -> Option<R> {
-        let entry = self.entry(uid)?;
+    pub(crate) fn inspect<R>(
+        &self,
+        uid: &(impl Borrow<str> + ?Sized),
+        look: impl FnOnce(&mut PodState) -> R,
+    ) -> Option<R> {
+        let entry = self.entry(uid.borrow())?;
         let mut slot = entry.slot.lock();
         Some(look(&mut slot.state))
     }
@@ -182,12 +186,12 @@ impl Cache {
 
     /// All of the pod was read, in a read that began at `lower`.
     pub(crate) fn mark_read(&self, uid: &PodUid, lower: Mono) {
-        if let Some(entry) = self.entry(uid) {
+        if let Some(entry) = self.entry(uid.borrow()) {
             entry.slot.lock().state.mark_read(lower);
         }
     }
 
-    fn entry(&self, uid: &PodUid) -> Option<Arc<PodEntry>> {
+    fn entry(&self, uid: &str) -> Option<Arc<PodEntry>> {
         self.0.pods.get(uid).map(|entry| entry.value().clone())
     }
 

@@ -51,10 +51,20 @@ pub struct Relisted {
     pub reads: BoxFuture<'static, ()>,
 }
 
-/// What the lists have of one pod.
+/// What the lists have of one pod. Nothing is copied: hardly any pod differs.
 struct PodListing<'a> {
-    identity: PodIdentity,
+    pod: PodOf<'a>,
     objects: Vec<ListedObject<'a>>,
+    sandboxes: Vec<&'a ListedSandbox>,
+    containers: Vec<&'a ListedContainer>,
+}
+
+/// How a pod is known.
+enum PodOf<'a> {
+    /// By the list.
+    Sandbox(&'a ListedSandbox),
+    /// From before; nothing of it is listed, or none of its sandboxes.
+    Held(PodIdentity),
 }
 
 // === impl Relister ===
@@ -116,19 +126,20 @@ impl Relister {
         let mut changed_pods = 0;
         let (pods, orphans) = self.by_pod(&listing);
         for pod in &pods {
-            let difference = self.arbiter.compare(&pod.identity.uid, began, &pod.objects);
+            let difference = self.arbiter.compare(pod.pod.uid(), began, &pod.objects);
             if difference == Difference::default() {
                 continue;
             }
             changed_pods += 1;
+            let identity = pod.pod.identity();
             if !difference.absent.is_empty() {
-                let absent = observation(&pod.identity, stamp, at, difference.absent.clone());
+                let absent = observation(&identity, stamp, at, difference.absent.clone());
                 self.reads.ask_all(self.arbiter.settle(&absent));
             }
             if !difference.changed.is_empty() {
-                let seen = as_listed(&listing, &pod.identity, &difference, stamp, at);
+                let seen = pod.as_listed(&identity, &difference, stamp, at);
                 let ask = Ask { scope: Scope::Ids(difference.changed), cause: ReadCause::Relist, after: NOW };
-                self.reads.read_listed(pod.identity.clone(), ask, seen, done.clone());
+                self.reads.read_listed(identity, ask, seen, done.clone());
             }
         }
         for (sandbox_id, containers) in orphans {
@@ -147,37 +158,41 @@ impl Relister {
         listing: &'a Listing,
     ) -> (Vec<PodListing<'a>>, BTreeMap<&'a str, Vec<&'a ListedContainer>>) {
         let mut pods: Vec<PodListing<'a>> = Vec::with_capacity(listing.sandboxes.len());
-        let mut by_uid: HashMap<PodUid, usize> = HashMap::with_capacity(listing.sandboxes.len());
+        let mut by_uid: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
         let mut by_sandbox: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
         for sandbox in &listing.sandboxes {
-            let at = by_uid.get(sandbox.pod_uid.as_str()).copied().unwrap_or_else(|| {
-                let identity = identity(sandbox);
-                by_uid.insert(identity.uid.clone(), pods.len());
-                pods.push(PodListing { identity, objects: Vec::with_capacity(4) });
+            let at = *by_uid.entry(&sandbox.pod_uid).or_insert_with(|| {
+                pods.push(PodListing::of(PodOf::Sandbox(sandbox)));
                 pods.len() - 1
             });
             by_sandbox.insert(&sandbox.id, at);
             pods[at].objects.push(ListedObject { id: &sandbox.id, phase: Some(sandbox.state.phase()) });
+            pods[at].sandboxes.push(sandbox);
         }
         let mut unlisted: Vec<PodUid> =
-            self.cache.uids().into_iter().filter(|uid| !by_uid.contains_key(uid)).collect();
+            self.cache.uids().into_iter().filter(|uid| !by_uid.contains_key(uid.as_str())).collect();
         // The cache has no order; what is told has one that can be told again.
         unlisted.sort_unstable();
+        let mut held: HashMap<PodUid, usize> = HashMap::new();
         for uid in unlisted {
             if let Some(identity) = self.cache.inspect(&uid, |state| state.identity().clone()) {
-                by_uid.insert(uid, pods.len());
-                pods.push(PodListing { identity, objects: Vec::new() });
+                held.insert(uid, pods.len());
+                pods.push(PodListing::of(PodOf::Held(identity)));
             }
         }
         let mut orphans: BTreeMap<&'a str, Vec<&'a ListedContainer>> = BTreeMap::new();
         for container in &listing.containers {
             // Where its sandbox is gone already, or came after the first list, the pod may be known all the same.
-            let known = |id: &str| by_uid.get(&self.cache.pod_of(id)?).copied();
+            let known = |id: &str| {
+                let uid = self.cache.pod_of(id)?;
+                by_uid.get(uid.as_str()).or_else(|| held.get(&uid)).copied()
+            };
             let at = by_sandbox.get(container.sandbox_id.as_str()).copied();
             match at.or_else(|| known(&container.id)).or_else(|| known(&container.sandbox_id)) {
                 Some(at) => {
                     let object = ListedObject { id: &container.id, phase: container.state.phase() };
                     pods[at].objects.push(object);
+                    pods[at].containers.push(container);
                 }
                 None => orphans.entry(&container.sandbox_id).or_default().push(container),
             }
@@ -186,11 +201,56 @@ impl Relister {
     }
 }
 
-fn identity(sandbox: &ListedSandbox) -> PodIdentity {
-    PodIdentity {
-        uid: sandbox.pod_uid.as_str().into(),
-        namespace: sandbox.namespace.as_str().into(),
-        name: sandbox.pod_name.as_str().into(),
+// === impl PodListing ===
+
+impl<'a> PodListing<'a> {
+    fn of(pod: PodOf<'a>) -> Self {
+        Self {
+            pod,
+            objects: Vec::with_capacity(4),
+            sandboxes: Vec::with_capacity(1),
+            containers: Vec::with_capacity(3),
+        }
+    }
+
+    /// What the list shows of what differs: all that will ever be known of it if it is gone before it can be read.
+    fn as_listed(
+        &self,
+        pod: &PodIdentity,
+        difference: &Difference,
+        stamp: Stamp,
+        observed_at: Wall,
+    ) -> Observation {
+        let mut seen = observation(pod, stamp, observed_at, Vec::new());
+        seen.detail = Detail::Lean;
+        let differs = |id: &str| difference.changed.contains(id);
+        let sandboxes = self.sandboxes.iter().filter(|sandbox| differs(&sandbox.id));
+        seen.sandboxes = sandboxes.map(|sandbox| lean_sandbox(sandbox, pod)).collect();
+        let containers = self.containers.iter().filter(|container| differs(&container.id));
+        seen.containers = containers.map(|container| lean_container(container)).collect();
+        seen
+    }
+}
+
+// === impl PodOf ===
+
+impl PodOf<'_> {
+    fn uid(&self) -> &str {
+        match self {
+            Self::Sandbox(sandbox) => &sandbox.pod_uid,
+            Self::Held(identity) => identity.uid.as_str(),
+        }
+    }
+
+    fn identity(&self) -> PodIdentity {
+        match self {
+            Self::Sandbox(sandbox) => PodIdentity {
+                uid: sandbox.pod_uid.as_str().into(),
+                namespace: sandbox.namespace.as_str().into(),
+                name: sandbox.pod_name.as_str().into(),
+            },
+            Self::Held(identity) => identity.clone(),
+        }
     }
 }
 
@@ -205,27 +265,6 @@ fn observation(pod: &PodIdentity, stamp: Stamp, observed_at: Wall, absent: Vec<O
         absent,
         detail: Detail::Full,
     }
-}
-
-/// What the list shows of what differs: all that will ever be known of it if it is gone before it can be read.
-fn as_listed(
-    listing: &Listing,
-    pod: &PodIdentity,
-    difference: &Difference,
-    stamp: Stamp,
-    observed_at: Wall,
-) -> Observation {
-    let mut seen = observation(pod, stamp, observed_at, Vec::new());
-    seen.detail = Detail::Lean;
-    let of_pod = listing.sandboxes.iter().filter(|sandbox| sandbox.pod_uid == pod.uid.as_str());
-    seen.sandboxes = of_pod
-        .filter(|sandbox| difference.changed.contains(sandbox.id.as_str()))
-        .map(|sandbox| lean_sandbox(sandbox, pod))
-        .collect();
-    let changed =
-        listing.containers.iter().filter(|container| difference.changed.contains(container.id.as_str()));
-    seen.containers = changed.map(lean_container).collect();
-    seen
 }
 
 fn lean_sandbox(sandbox: &ListedSandbox, pod: &PodIdentity) -> SandboxStatus {

@@ -199,7 +199,7 @@ impl Talk<'_> {
         for uid in self.bench.cache.uids() {
             let Some(pod) = self.bench.cache.get(&uid) else { continue };
             let objects = listed(&listing, uid.as_str());
-            let difference = self.bench.arbiter.compare(&uid, self.read_began, &objects);
+            let difference = self.bench.arbiter.compare(uid.as_str(), self.read_began, &objects);
             if !difference.absent.is_empty() {
                 let pod = pod.identity.clone();
                 let view = self.view(pod, Source::Relist, Detail::Full);
