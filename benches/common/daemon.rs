@@ -149,7 +149,8 @@ impl Daemon {
         Ok(rest.with_context(|| format!("no {sample} in its metrics"))?.trim().parse()?)
     }
 
-    async fn get(&self, path: &str) -> Result<String> {
+    /// The whole answer of its HTTP server.
+    pub(crate) async fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.http).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: plegd\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;

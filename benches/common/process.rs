@@ -46,6 +46,9 @@ pub(crate) fn wake_ups(pid: u32) -> Result<u64> {
 // === impl Cpu ===
 
 impl Cpu {
+    /// When it was started.
+    pub(crate) const NONE: Self = Self { exact: Duration::ZERO, ticks: Duration::ZERO };
+
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut exact = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {

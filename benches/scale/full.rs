@@ -145,6 +145,15 @@ impl Raw {
         Ok(Self { sandboxes, containers })
     }
 
+    /// Both lists, if each came in one message.
+    #[allow(dead_code, reason = "for benches/hot.rs")]
+    pub(crate) fn unary(&self) -> Option<(Bytes, Bytes)> {
+        match (&self.sandboxes[..], &self.containers[..]) {
+            ([sandboxes], [containers]) => Some((sandboxes.clone(), containers.clone())),
+            _ => None,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.sandboxes.iter().chain(&self.containers).map(Bytes::len).sum()
     }

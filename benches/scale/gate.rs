@@ -38,13 +38,22 @@ pub(crate) struct Gate {
 // === impl Gate ===
 
 impl Gate {
-    /// Waits until plegd stands before it.
-    pub(crate) async fn close(node: &Node, lists: Lists, daemon: &Daemon) -> Result<Self> {
+    /// Lets a plegd that was just started list once, and waits until it has read all of that and stands before the gate; says
+    /// how long it took to become ready. Before it, containers were listed `listed` times.
+    pub(crate) async fn close(
+        node: &Node,
+        lists: Lists,
+        daemon: &Daemon,
+        listed: u64,
+    ) -> Result<(Self, Duration)> {
         let gate = Self { lists: lists.methods(), pid: daemon.pid()? };
-        let before = node.calls(gate.lists[0]);
+        let [first, second] = gate.lists;
+        gate.until(node, || node.calls(second) > listed).await?;
+        let before = node.calls(first);
         node.sim.faults().hang(gate.target());
+        let ready = daemon.ready().await?;
         gate.arrived(node, before).await?;
-        Ok(gate)
+        Ok((gate, ready))
     }
 
     /// Lets one relist through: CPU that plegd used for it.

@@ -9,6 +9,8 @@
 //! | `start` | start → ready, and the runtime back → all told |
 //! | `idle` | CPU, memory and wake-ups beside pods that do nothing |
 //! | `growth` | cost against pods, against event rate and against subscribers, with the cost of one |
+//! | `emission`, `subscribers` | events at a rate, and those who are told them |
+//! | `profile` | nothing: it lets plegd relist for a minute, for a profiler |
 //! | `node` | the simulated node, its lists as heavy as real ones |
 //! | `gate` | one relist at a time |
 //! | `full` | CRI's list items with every field, and the floor |
@@ -17,10 +19,18 @@
 //! A figure that is above what is asked for is told and is no failure: the machine may be busy. One that could not be
 //! measured is a failure.
 
+mod emission;
+mod flood;
 mod full;
 mod gate;
+mod growth;
+mod idle;
 mod node;
+mod profile;
 mod relist;
+mod start;
+mod storm;
+mod subscribers;
 
 #[path = "../../tests/binary/mod.rs"]
 mod binary;
@@ -32,6 +42,9 @@ mod process;
 mod progress;
 #[path = "../common/report.rs"]
 mod report;
+#[allow(unreachable_pub, reason = "the tests' own")]
+#[path = "../../tests/support/truth.rs"]
+mod truth;
 
 use std::{process::ExitCode, thread::available_parallelism};
 
@@ -41,6 +54,10 @@ use futures::future::BoxFuture;
 use plegd::clock::Clock;
 
 use self::report::{Conditions, Reading, Report};
+
+/// The size of a node for which figures of one size are asked.
+const PODS: usize = 250;
+const CONTAINERS_PER_POD: usize = 2;
 
 /// Measures how plegd's cost grows and prints what came out beside what is asked for.
 #[derive(Debug, Parser)]
@@ -65,6 +82,22 @@ struct Args {
 enum Figure {
     /// CPU and memory of a relist by size
     Relist,
+    /// 50,000 events a second
+    Flood,
+    /// 500 pods that change at once
+    Storm,
+    /// Start of the process to ready
+    Start,
+    /// The runtime back to all told
+    Restart,
+    /// CPU, memory and wake-ups beside pods at rest
+    Idle,
+    /// Cost against pods, event rate and subscribers
+    Growth,
+    /// Of growth, that against subscribers alone
+    FanOut,
+    /// The first size, unchanged and relisted for a minute, for a profiler; only if it is named
+    Profile,
 }
 
 /// What the figures share.
@@ -96,7 +129,7 @@ fn run(args: &Args) -> Result<bool> {
     let bench = Bench { clock: Clock::system(), pods: args.pods.clone() };
     let load_before = report::load_average();
     let wanted: Vec<Figure> = match &args.figures[..] {
-        [] => Figure::value_variants().to_vec(),
+        [] => Figure::value_variants().iter().copied().filter(|figure| figure.is_usual()).collect(),
         named => Figure::value_variants().iter().copied().filter(|figure| named.contains(figure)).collect(),
     };
     let mut report = Report::default();
@@ -129,9 +162,22 @@ fn run(args: &Args) -> Result<bool> {
 // === impl Figure ===
 
 impl Figure {
+    /// Whether it is measured if none is named. Growth has the fan-out already.
+    fn is_usual(self) -> bool {
+        !matches!(self, Self::FanOut | Self::Profile)
+    }
+
     fn measure(self, bench: &Bench) -> BoxFuture<'_, Result<Vec<Reading>>> {
         match self {
             Figure::Relist => Box::pin(relist::measure(bench)),
+            Figure::Flood => Box::pin(flood::measure(bench)),
+            Figure::Storm => Box::pin(storm::measure(bench)),
+            Figure::Start => Box::pin(start::start(bench)),
+            Figure::Restart => Box::pin(start::restart(bench)),
+            Figure::Idle => Box::pin(idle::measure(bench)),
+            Figure::Growth => Box::pin(growth::measure(bench)),
+            Figure::FanOut => Box::pin(subscribers::measure(bench)),
+            Figure::Profile => Box::pin(profile::hold(bench)),
         }
     }
 }
