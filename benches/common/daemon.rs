@@ -117,6 +117,11 @@ impl Daemon {
 
     /// Waits until `/readyz` says so, and says how long after its start that was.
     pub(crate) async fn ready(&self) -> Result<Duration> {
+        self.ready_within(PATIENCE).await
+    }
+
+    /// The same, where more than a healthy node's worth of pods is to be read first.
+    pub(crate) async fn ready_within(&self, patience: Duration) -> Result<Duration> {
         let ready = async {
             loop {
                 if self.get("/readyz").await?.starts_with("HTTP/1.1 200") {
@@ -125,7 +130,7 @@ impl Daemon {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        let ready = timeout(PATIENCE, ready).await;
+        let ready = timeout(patience, ready).await;
         let ready = ready.unwrap_or_else(|late| Err(late.into()));
         ready.with_context(|| format!("plegd is not ready:\n{}", self.plegd.log()))
     }

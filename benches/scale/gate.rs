@@ -51,7 +51,7 @@ impl Gate {
         gate.until(node, || node.calls(second) > listed).await?;
         let before = node.calls(first);
         node.sim.faults().hang(gate.target());
-        let ready = daemon.ready().await?;
+        let ready = daemon.ready_within(5 * PATIENCE).await?;
         gate.arrived(node, before).await?;
         Ok((gate, ready))
     }

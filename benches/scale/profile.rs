@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{
     Bench,
     daemon::{Daemon, Print, Stream},
-    gate::VARIABLES,
+    gate::{Gate, VARIABLES},
     node::{Lists, Node, Weight},
     process::Cpu,
     progress,
@@ -23,10 +23,11 @@ pub(crate) async fn hold(bench: &Bench) -> Result<Vec<Reading>> {
     let lists = Lists::Unary;
     let pods = *bench.pods.first().context("no size")?;
     let node = Node::start(&bench.clock, lists, Weight::Real, pods, CONTAINERS)?;
-    node.silence();
     let endpoint = node.endpoint();
     let daemon = Daemon::configured(&bench.clock, &endpoint, Print::Nothing, Stream::Off, VARIABLES).await?;
-    daemon.ready().await?;
+    // Held at the gate until it has read what the first lists showed: relists that come on top of that would make it late.
+    Gate::close(&node, lists, &daemon, 0).await?;
+    node.sim.faults().clear();
     sleep(WARM_UP).await;
     let pid = daemon.pid()?;
     progress::say(&format!(

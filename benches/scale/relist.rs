@@ -54,7 +54,20 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
                 continue;
             }
             let what = format!("relisting {pods} pods, {} lists", lists.word());
-            readings.extend(progress::during(&what, of_size(bench, lists, pods)).await?);
+            match progress::during(&what, of_size(bench, lists, pods)).await {
+                Ok(measured) => readings.extend(measured),
+                // What was measured of other sizes is not lost with it.
+                Err(error) => readings.push(
+                    Reading::new(
+                        format!("relist_{}_{pods}_failed", lists.word()),
+                        format!("not measured: {pods} × {CONTAINERS}, {}", lists.word()),
+                        Unit::Count,
+                        1.0,
+                    )
+                    .asked(Asked::AtMost(0.0))
+                    .note(format!("{error:#}").lines().next().unwrap_or_default()),
+                ),
+            }
         }
     }
     Ok(readings)
