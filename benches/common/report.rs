@@ -106,6 +106,11 @@ impl Reading {
         Self { note: note.into(), ..self }
     }
 
+    /// In a line, for whoever waits for the table.
+    pub(crate) fn line(&self) -> String {
+        format!("{}: {}", self.what, self.unit.show(self.measured))
+    }
+
     fn is_ok(&self) -> Option<bool> {
         match self.asked {
             Asked::AtLeast(least) => Some(self.measured >= least),

@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use plegd::{clock::Clock, sim::truth::ContainerSpec};
+use plegd::{
+    clock::Clock,
+    sim::{
+        Truth,
+        truth::{ContainerSpec, Refused},
+    },
+};
 use tokio::time::sleep;
 
 use super::node::{Node, act};
@@ -46,6 +52,7 @@ enum Stage {
 
 impl<'a> Emission<'a> {
     pub(crate) fn new(node: &'a Node, clock: &'a Clock) -> Self {
+        node.sim.forget_events();
         Self { node, clock, lives: vec![None; node.pods.len()], attempts: 0, acts: 0 }
     }
 
@@ -66,19 +73,16 @@ impl<'a> Emission<'a> {
                 sleep(TICK).await;
                 continue;
             }
-            for _ in 0..(due - emitted.events).min(BATCH) {
-                self.act()?;
-                emitted.events += 1;
+            let batch = (due - emitted.events).min(BATCH);
+            act(&self.node.sim, |truth| (0..batch).try_for_each(|_| self.next(truth)))?;
+            emitted.events += batch;
+            let since = self.clock.now();
+            emitted.most_blocked = emitted.most_blocked.max(queue.blocked());
+            while queue.blocked() > 0 {
+                sleep(TICK).await;
             }
-            // The server's own task has the turn first: what it has not taken yet waits for nobody else.
-            tokio::task::yield_now().await;
-            if queue.blocked() > 0 {
-                emitted.most_blocked = emitted.most_blocked.max(queue.blocked());
-                let since = self.clock.now();
-                while queue.blocked() > 0 {
-                    tokio::task::yield_now().await;
-                }
-                let waited = self.clock.now().since(since);
+            let waited = self.clock.now().since(since);
+            if waited >= TICK {
                 emitted.waits += 1;
                 emitted.waited += waited;
                 emitted.longest_wait = emitted.longest_wait.max(waited);
@@ -89,28 +93,27 @@ impl<'a> Emission<'a> {
     }
 
     /// The next thing of the next pod: one event.
-    fn act(&mut self) -> Result<()> {
+    fn next(&mut self, truth: &mut Truth) -> Result<(), Refused> {
         let at = self.acts % self.lives.len();
         self.acts += 1;
         let pod = &self.node.pods[at];
         self.lives[at] = match self.lives[at].take() {
             None => {
                 self.attempts += 1;
-                let spec =
-                    ContainerSpec::of_pod(&pod.spec, "short", self.attempts, "registry.example/short:1.0");
-                let id = act(&self.node.sim, |truth| truth.create_container(&pod.sandbox, spec))?;
-                Some((id, Stage::Created))
+                let image = "registry.example/short:1.0";
+                let spec = ContainerSpec::of_pod(&pod.spec, "short", self.attempts, image);
+                Some((truth.create_container(&pod.sandbox, spec)?, Stage::Created))
             }
             Some((id, Stage::Created)) => {
-                act(&self.node.sim, |truth| truth.start_container(&id))?;
+                truth.start_container(&id)?;
                 Some((id, Stage::Running))
             }
             Some((id, Stage::Running)) => {
-                act(&self.node.sim, |truth| truth.exit(&id, 0))?;
+                truth.exit(&id, 0)?;
                 Some((id, Stage::Exited))
             }
             Some((id, Stage::Exited)) => {
-                act(&self.node.sim, |truth| truth.remove_container(&id))?;
+                truth.remove_container(&id)?;
                 None
             }
         };

@@ -55,7 +55,10 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
             }
             let what = format!("relisting {pods} pods, {} lists", lists.word());
             match progress::during(&what, of_size(bench, lists, pods)).await {
-                Ok(measured) => readings.extend(measured),
+                Ok(measured) => {
+                    measured.iter().for_each(|reading| progress::say(&reading.line()));
+                    readings.extend(measured);
+                }
                 // What was measured of other sizes is not lost with it.
                 Err(error) => readings.push(
                     Reading::new(
