@@ -62,6 +62,8 @@ extern crate shuttle_parking_lot as parking_lot;
 pub mod api;
 pub mod app;
 pub mod arbiter;
+#[doc(hidden)]
+pub mod benching;
 pub mod cache;
 pub mod cli;
 pub mod client;

@@ -7,29 +7,33 @@
 //! | `at_rest` | CPU and memory beside many pods that do nothing, and the time from start to ready |
 //! | `stream_lost` | from the loss of the event stream to the next complete relist |
 //! | `serving` | what clients get over the socket: how much, how soon, at what cost, and with some of them frozen |
-//! | `daemon`, `process` | `plegd run` as a child process, what it tells, and what it uses |
+//! | `../common/daemon`, `process` | `plegd run` as a child process, what it tells, and what it uses |
 //! | `kubelet` | the kubelet's figures, to compare with |
-//! | `report`, `progress` | the table, the JSON lines, and what is said meanwhile |
+//! | `../common/report`, `progress` | the table, the JSON lines, and what is said meanwhile |
 //!
 //! A figure that is above what is asked for is told and is no failure: the machine may be busy. One that could not be
 //! measured is a failure. Everything that is brought up is gone at the end, also after an error or Ctrl-C.
 
 mod at_rest;
-mod daemon;
 mod kubelet;
 mod latency;
 mod node;
-mod process;
-mod progress;
-mod report;
 mod serving;
 mod short_lives;
 mod stream_lost;
 
 #[path = "../../tests/binary/mod.rs"]
 mod binary;
+#[path = "../common/daemon.rs"]
+mod daemon;
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
+#[path = "../common/process.rs"]
+mod process;
+#[path = "../common/progress.rs"]
+mod progress;
+#[path = "../common/report.rs"]
+mod report;
 
 use std::{process::ExitCode, thread::available_parallelism, time::Duration};
 
@@ -153,7 +157,9 @@ fn run(args: &Args) -> Result<bool> {
         }
         anyhow::Ok(complete)
     })?;
-    report.print(&Conditions::now(bench.runtime_version.clone(), load_before), args.json)?;
+    let runtime =
+        bench.runtime_version.as_ref().map_or("no containerd".into(), |it| format!("containerd {it}"));
+    report.print(&Conditions::now(runtime, load_before), kubelet::NOTE, args.json)?;
     // Removes all pods; needs no async runtime, and may block.
     drop(bench);
     Ok(complete)

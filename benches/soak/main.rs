@@ -8,14 +8,13 @@
 //! | `troubles` | containerd killed and restarted, connections cut; the cache held against the runtime after each |
 //! | `pods` | which pods come when |
 //! | `usage` | memory, file descriptors, threads; how much they may grow, and why |
-//! | `report`, `progress` | the table at the end, and what is said meanwhile |
+//! | `report`, `../common/progress` | the table at the end, and what is said meanwhile |
 //!
 //! Every life is held against what the pods' own calls did. The exit code is not 0 if anything was missing, told twice or
 //! backward, if a cache was not the truth once a trouble was over, or if anything grew without bound. Everything that is
 //! brought up is gone at the end, also after an error or Ctrl-C; after a kill, at the next start.
 
 mod pods;
-mod progress;
 mod report;
 mod troubles;
 mod usage;
@@ -26,8 +25,10 @@ mod witness;
 mod binary;
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
-#[path = "../figures/process.rs"]
+#[path = "../common/process.rs"]
 mod process;
+#[path = "../common/progress.rs"]
+mod progress;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -32,7 +32,7 @@ const SKIPPED: u32 = 15;
 
 impl Encoded {
     /// What a watch tells, as it is sent. An event is encoded once for all who ask for the same detail.
-    pub(super) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
+    pub(crate) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
         let message = match update {
             Update::Event { record, skipped } => {
                 let bytes =

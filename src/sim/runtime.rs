@@ -57,6 +57,8 @@ struct State {
     /// The last payload of each sandbox, for [`EventFault::OlderView`].
     payloads: BTreeMap<String, ContainerEventResponse>,
     sent: VecDeque<ContainerEventResponse>,
+    /// Whether earlier events are kept for those two.
+    remembers: bool,
     /// What waits to be overtaken.
     held: Vec<ContainerEventResponse>,
     calls: BTreeMap<Method, u64>,
@@ -92,6 +94,7 @@ impl SimRuntime {
                 frozen: None,
                 payloads: BTreeMap::new(),
                 sent: VecDeque::new(),
+                remembers: true,
                 held: Vec::new(),
                 calls: BTreeMap::new(),
                 at_once: (Mono::ZERO, 0),
@@ -171,6 +174,15 @@ impl SimRuntime {
     /// What has been said since [`SimRuntime::record_said`], in order.
     pub fn said(&self) -> Vec<Said> {
         self.0.state.lock().said.clone().unwrap_or_default()
+    }
+
+    /// Keeps no events from now on, so that [`EventFault::OlderView`] and [`EventFault::Replay`] do nothing. Where events come
+    /// by the ten thousand, keeping them costs more than all the rest.
+    pub fn forget_events(&self) {
+        let mut state = self.0.state.lock();
+        state.remembers = false;
+        state.payloads.clear();
+        state.sent.clear();
     }
 
     /// Lists answer from now on what they would answer at this moment, while statuses and events go on.
@@ -364,7 +376,7 @@ impl Core {
     fn raise(&self, state: &mut State, signal: Signal, tickets: &mut Vec<Ticket>) {
         let Signal { sandbox_id, mut event } = signal;
         let faults = self.faults.of_event(&event);
-        let older = state.payloads.insert(sandbox_id, event.clone());
+        let older = if state.remembers { state.payloads.insert(sandbox_id, event.clone()) } else { None };
         if state.payloads.len() > 64 + 2 * state.truth.view().sandboxes.len() {
             let known = &state.truth.view().sandboxes;
             state.payloads.retain(|id, _| known.contains_key(id));
@@ -441,10 +453,12 @@ impl Core {
         tickets: &mut Vec<Ticket>,
     ) {
         for event in events {
-            if state.sent.len() == REPLAYABLE {
-                state.sent.pop_front();
+            if state.remembers {
+                if state.sent.len() == REPLAYABLE {
+                    state.sent.pop_front();
+                }
+                state.sent.push_back(event.clone());
             }
-            state.sent.push_back(event.clone());
             tickets.push(self.queue.send(event));
         }
         if self.queue.panicked()

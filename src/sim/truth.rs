@@ -7,7 +7,10 @@
 pub(super) mod lifecycle;
 mod outage;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -36,6 +39,8 @@ pub struct View {
     pub sandboxes: BTreeMap<String, Sandbox>,
     /// By container id.
     pub containers: BTreeMap<String, Container>,
+    /// By sandbox id, the ids of its containers: a node of thousands of pods is not looked through for one pod's.
+    of_sandbox: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What a pod sandbox is made from.
@@ -223,6 +228,31 @@ pub(super) struct Signal {
 enum Due {
     OomReason(String),
     SandboxGone(String),
+}
+
+// === impl View ===
+
+impl View {
+    /// The containers of a sandbox, by id.
+    pub fn containers_of(&self, sandbox_id: &str) -> impl Iterator<Item = &Container> {
+        self.of_sandbox.get(sandbox_id).into_iter().flatten().filter_map(|id| self.containers.get(id))
+    }
+
+    fn put(&mut self, container: Container) {
+        let (id, sandbox_id) = (container.id.clone(), container.sandbox_id.clone());
+        self.of_sandbox.entry(sandbox_id).or_default().insert(id.clone());
+        self.containers.insert(id, container);
+    }
+
+    fn take(&mut self, id: &str) {
+        let Some(container) = self.containers.remove(id) else { return };
+        if let Some(ids) = self.of_sandbox.get_mut(&container.sandbox_id) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.of_sandbox.remove(&container.sandbox_id);
+            }
+        }
+    }
 }
 
 // === impl Truth ===

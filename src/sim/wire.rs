@@ -38,17 +38,14 @@ pub(super) fn event(
     if sandbox.is_none() && profile.without_sandbox == WithoutSandbox::NoEvent {
         return None;
     }
-    let mut containers: Vec<_> = view
-        .containers
-        .values()
-        .filter(|container| match (profile.statuses, sandbox) {
-            (Statuses::OfPodUid, Some(sandbox)) => {
-                container.spec.labels.get(POD_UID_LABEL) == Some(&sandbox.spec.uid)
-            }
-            _ => container.sandbox_id == sandbox_id,
-        })
-        .map(container_status)
-        .collect();
+    let mut containers: Vec<_> = match (profile.statuses, sandbox) {
+        (Statuses::OfPodUid, Some(sandbox)) => {
+            let uid = Some(&sandbox.spec.uid);
+            let of_pod = view.containers.values().filter(|it| it.spec.labels.get(POD_UID_LABEL) == uid);
+            of_pod.map(container_status).collect()
+        }
+        _ => view.containers_of(sandbox_id).map(container_status).collect(),
+    };
     // The order is that of a Go map.
     rng.shuffle(&mut containers);
     Some(v1::ContainerEventResponse {

@@ -44,13 +44,12 @@ impl RuntimeService {
                 StatusTimestamp::Nanoseconds | StatusTimestamp::WithoutStatuses => wall,
                 StatusTimestamp::Seconds => wall / 1_000_000_000,
             };
-            let of_sandbox = view.containers.values().filter(|c| c.sandbox_id == sandbox.id);
             Ok(v1::PodSandboxStatusResponse {
                 status: Some(wire::sandbox_status(sandbox, profile)),
                 info: self.info(),
                 containers_statuses: match profile.status_timestamp {
                     StatusTimestamp::Absent | StatusTimestamp::WithoutStatuses => Vec::new(),
-                    _ => of_sandbox.map(wire::container_status).collect(),
+                    _ => view.containers_of(&sandbox.id).map(wire::container_status).collect(),
                 },
                 timestamp,
             })

@@ -148,11 +148,9 @@ impl Truth {
         if !sandbox.ready {
             return Err(Refused::SandboxNotReady(sandbox_id.to_owned()));
         }
-        let taken = self.view.containers.values().any(|other| {
-            other.sandbox_id == sandbox_id
-                && (&other.spec.name, other.spec.attempt) == (&spec.name, spec.attempt)
-        });
-        if taken {
+        let is_taken =
+            |other: &Container| (&other.spec.name, other.spec.attempt) == (&spec.name, spec.attempt);
+        if self.view.containers_of(sandbox_id).any(is_taken) {
             return Err(Refused::NameTaken(format!("{}_{}", spec.name, spec.attempt)));
         }
         let id = self.new_id();
@@ -168,7 +166,7 @@ impl Truth {
             reason: String::new(),
             message: String::new(),
         };
-        self.view.containers.insert(id.clone(), container);
+        self.view.put(container);
         self.note_container(&id, What::Created, Told::Yes, None);
         self.signal(&id, sandbox_id, Kind::ContainerCreatedEvent);
         Ok(id)
@@ -272,7 +270,7 @@ impl Truth {
         let Some(container) = self.view.containers.get(id) else { return };
         let sandbox_id = container.sandbox_id.clone();
         self.note_container(id, What::Removed, told, None);
-        self.view.containers.remove(id);
+        self.view.take(id);
         if told == Told::Yes {
             self.signal(id, &sandbox_id, Kind::ContainerDeletedEvent);
         }
@@ -280,8 +278,7 @@ impl Truth {
 
     /// The ids of a sandbox's containers.
     pub fn containers_of(&self, sandbox_id: &str) -> Vec<String> {
-        let of_sandbox = self.view.containers.values().filter(|c| c.sandbox_id == sandbox_id);
-        of_sandbox.map(|c| c.id.clone()).collect()
+        self.view.containers_of(sandbox_id).map(|container| container.id.clone()).collect()
     }
 
     fn end_if_running(&mut self, id: &str, exit_code: i32) {

@@ -2,6 +2,9 @@
 //!
 //! It is killed when it is dropped, and the end of its log is shown where something goes wrong.
 
+// Each user is a crate of its own and uses a part.
+#![allow(dead_code)]
+
 use std::{
     ffi::OsString,
     net::SocketAddr,
@@ -19,10 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    binary::{PATIENCE, Plegd},
-    lab::eventually,
-};
+use super::binary::{PATIENCE, Plegd};
 
 /// The process.
 pub(crate) struct Daemon {
@@ -70,6 +70,17 @@ pub(crate) struct Told(Arc<Mutex<Vec<Line>>>);
 impl Daemon {
     /// Starts it, with the defaults for all that is not said here.
     pub(crate) async fn start(clock: &Clock, endpoint: &str, print: Print, stream: Stream) -> Result<Self> {
+        Self::configured(clock, endpoint, print, stream, []).await
+    }
+
+    /// Starts it with these variables of its environment, such as `PLEGD_RELIST_PERIOD`.
+    pub(crate) async fn configured(
+        clock: &Clock,
+        endpoint: &str,
+        print: Print,
+        stream: Stream,
+        variables: impl IntoIterator<Item = (&'static str, &'static str)>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         // An empty file, so that the machine's own configuration does not count.
         let mut arguments = vec!["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0"];
@@ -79,6 +90,7 @@ impl Daemon {
         }
         // Served, since that is part of what is measured, but where no other plegd of this machine is.
         let mut environment = vec![("PLEGD_API_SOCKET", OsString::from(socket_in(&folder)))];
+        environment.extend(variables.into_iter().map(|(name, value)| (name, OsString::from(value))));
         if stream == Stream::Off {
             environment.push(("PLEGD_STREAM_ENABLED", "false".into()));
         }
@@ -105,6 +117,11 @@ impl Daemon {
 
     /// Waits until `/readyz` says so, and says how long after its start that was.
     pub(crate) async fn ready(&self) -> Result<Duration> {
+        self.ready_within(PATIENCE).await
+    }
+
+    /// The same, where more than a healthy node's worth of pods is to be read first.
+    pub(crate) async fn ready_within(&self, patience: Duration) -> Result<Duration> {
         let ready = async {
             loop {
                 if self.get("/readyz").await?.starts_with("HTTP/1.1 200") {
@@ -113,18 +130,21 @@ impl Daemon {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        let ready = timeout(PATIENCE, ready).await;
+        let ready = timeout(patience, ready).await;
         let ready = ready.unwrap_or_else(|late| Err(late.into()));
         ready.with_context(|| format!("plegd is not ready:\n{}", self.plegd.log()))
     }
 
     /// Waits until a sample of its metrics has this value.
     pub(crate) async fn shows(&self, sample: &str, value: f64, patience: Duration) -> Result<()> {
-        let shown = eventually(sample, patience, || async {
-            sleep(Duration::from_millis(90)).await;
-            Ok((self.metric(sample).await? == value).then_some(()))
-        });
-        shown.await.with_context(|| format!("{sample} is not {value}:\n{}", self.plegd.log()))
+        let shown = async {
+            while self.metric(sample).await? != value {
+                sleep(Duration::from_millis(100)).await;
+            }
+            anyhow::Ok(())
+        };
+        let shown = timeout(patience, shown).await.unwrap_or_else(|late| Err(late.into()));
+        shown.with_context(|| format!("{sample} is not {value}:\n{}", self.plegd.log()))
     }
 
     /// A sample of its metrics, such as `plegd_mode{mode="evented"}`.
@@ -134,7 +154,8 @@ impl Daemon {
         Ok(rest.with_context(|| format!("no {sample} in its metrics"))?.trim().parse()?)
     }
 
-    async fn get(&self, path: &str) -> Result<String> {
+    /// The whole answer of its HTTP server.
+    pub(crate) async fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.http).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: plegd\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;

@@ -1,5 +1,8 @@
 //! What a process has used, from `/proc`.
 
+// Each user is a crate of its own and uses a part.
+#![allow(dead_code)]
+
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
@@ -20,11 +23,32 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// Of that, what no file backs: heap and stacks.
     pub(crate) anonymous: u64,
+    /// The most that ever was in RAM, or since [`forget_peak`].
+    pub(crate) peak: u64,
+}
+
+/// Begins to look for the peak of a process's memory anew.
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+/// How often the threads of a process went to sleep of their own accord, and so were woken up.
+pub(crate) fn wake_ups(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        sum += count.context("no voluntary_ctxt_switches")?.trim().parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
 // === impl Cpu ===
 
 impl Cpu {
+    /// When it was started.
+    pub(crate) const NONE: Self = Self { exact: Duration::ZERO, ticks: Duration::ZERO };
+
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut exact = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -63,6 +87,6 @@ impl Memory {
                 .with_context(|| format!("no {name}"))?;
             Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
         };
-        Ok(Self { resident: bytes("VmRSS")?, anonymous: bytes("RssAnon")? })
+        Ok(Self { resident: bytes("VmRSS")?, anonymous: bytes("RssAnon")?, peak: bytes("VmHWM")? })
     }
 }

@@ -1,11 +1,14 @@
 //! What is said on standard error while something takes long. Standard output is for the figures alone.
 
+// Each user is a crate of its own and uses a part.
+#![allow(dead_code)]
+
 use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
 
 pub(crate) fn say(line: &str) {
-    eprintln!("figures: {line}");
+    eprintln!("{}: {line}", env!("CARGO_CRATE_NAME"));
 }
 
 /// Says what is done once it takes more than two seconds, and then every ten.

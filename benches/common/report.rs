@@ -1,11 +1,12 @@
 //! What was measured, as a table that lines up or as JSON lines.
 
-use std::{fmt, fs, io::Write as _, thread::available_parallelism};
+// Each user is a crate of its own and uses a part.
+#![allow(dead_code)]
+
+use std::{borrow::Cow, fmt, fs, io::Write as _, thread::available_parallelism};
 
 use anyhow::Result;
 use serde_json::json;
-
-use super::kubelet;
 
 /// One measured value.
 #[derive(Clone, Debug)]
@@ -13,7 +14,7 @@ pub(crate) struct Reading {
     /// What was measured, for people.
     pub(crate) what: String,
     /// For programs: stays the same whatever the words are.
-    pub(crate) key: &'static str,
+    pub(crate) key: Cow<'static, str>,
     pub(crate) asked: Asked,
     /// The kubelet's figure; empty if there is none.
     pub(crate) kubelet: &'static str,
@@ -42,6 +43,9 @@ pub(crate) enum Unit {
     /// 10^6 bytes.
     Megabytes,
     PerSecond,
+    Microseconds,
+    /// How many times as much.
+    Times,
 }
 
 /// All that was measured.
@@ -62,6 +66,9 @@ pub(crate) struct Conditions {
 #[derive(Debug)]
 pub(crate) struct Distribution(Vec<f64>);
 
+/// The column of the kubelet's figures.
+const KUBELET: usize = 2;
+
 pub(crate) fn load_average() -> String {
     let loads = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     loads.split_whitespace().next().unwrap_or("unknown").to_owned()
@@ -70,10 +77,15 @@ pub(crate) fn load_average() -> String {
 // === impl Reading ===
 
 impl Reading {
-    pub(crate) fn new(key: &'static str, what: impl Into<String>, unit: Unit, measured: f64) -> Self {
+    pub(crate) fn new(
+        key: impl Into<Cow<'static, str>>,
+        what: impl Into<String>,
+        unit: Unit,
+        measured: f64,
+    ) -> Self {
         Self {
             what: what.into(),
-            key,
+            key: key.into(),
             asked: Asked::Nothing,
             kubelet: "",
             unit,
@@ -92,6 +104,11 @@ impl Reading {
 
     pub(crate) fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
+    }
+
+    /// In a line, for whoever waits for the table.
+    pub(crate) fn line(&self) -> String {
+        format!("{}: {}", self.what, self.unit.show(self.measured))
     }
 
     fn is_ok(&self) -> Option<bool> {
@@ -150,6 +167,8 @@ impl Unit {
             Unit::Kilobytes => format!("{value:.1} kB"),
             Unit::Megabytes => format!("{value:.1} MB"),
             Unit::PerSecond => format!("{value:.0} /s"),
+            Unit::Microseconds => format!("{value:.2} µs"),
+            Unit::Times => format!("{value:.2} ×"),
         }
     }
 }
@@ -163,6 +182,8 @@ impl fmt::Display for Unit {
             Unit::Kilobytes => "kilobytes",
             Unit::Megabytes => "megabytes",
             Unit::PerSecond => "per second",
+            Unit::Microseconds => "microseconds",
+            Unit::Times => "times",
         })
     }
 }
@@ -174,7 +195,8 @@ impl Report {
         self.0.extend(readings);
     }
 
-    pub(crate) fn print(&self, conditions: &Conditions, as_json: bool) -> Result<()> {
+    /// `note` is said below the table if anything in it is the kubelet's.
+    pub(crate) fn print(&self, conditions: &Conditions, note: &str, as_json: bool) -> Result<()> {
         let mut out = std::io::stdout().lock();
         if as_json {
             writeln!(out, "{}", conditions.json())?;
@@ -187,15 +209,19 @@ impl Report {
         let rows: Vec<[String; 6]> = [head].into_iter().chain(self.0.iter().map(Reading::cells)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
+        let quoted = self.0.iter().any(|reading| !reading.kubelet.is_empty());
         writeln!(out, "\n{conditions}\n")?;
         for row in &rows {
-            let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            let shown = row.iter().zip(widths).enumerate().filter(|(column, _)| quoted || *column != KUBELET);
+            let cells = shown.map(|(column, (cell, width))| match column {
                 0 | 5 => format!("{cell:<width$}"),
                 _ => format!("{cell:>width$}"),
             });
             writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
-        writeln!(out, "\n{}", kubelet::NOTE)?;
+        if quoted {
+            writeln!(out, "\n{note}")?;
+        }
         Ok(())
     }
 }
@@ -203,10 +229,10 @@ impl Report {
 // === impl Conditions ===
 
 impl Conditions {
-    pub(crate) fn now(runtime: Option<String>, load_before: String) -> Self {
+    pub(crate) fn now(runtime: String, load_before: String) -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
-            runtime: runtime.map_or("no containerd".into(), |version| format!("containerd {version}")),
+            runtime,
             kernel: kernel.trim().to_owned(),
             cores: available_parallelism().map_or(0, Into::into),
             load_before,

@@ -1,0 +1,131 @@
+//! 50,000 CRI events a second for several seconds: more than any node has. What is asked is that the runtime never waits, that
+//! plegd's memory stays bounded, and that its cache is the truth when it is over.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use plegd::{
+    api::v1,
+    client::{Address, Client},
+};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Bench,
+    binary::PATIENCE,
+    daemon::{Daemon, Print, Stream},
+    emission::Emission,
+    node::{Lists, Node, Weight},
+    process::{Cpu, Memory, forget_peak},
+    progress,
+    report::{Asked, Reading, Unit},
+    truth::differences_of,
+};
+
+const PODS: usize = 250;
+const RATE: u64 = 50_000;
+const DURATION: Duration = Duration::from_secs(5);
+
+pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
+    let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, PODS, 1)?;
+    let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
+    daemon.ready().await?;
+    let up = daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE);
+    progress::during("waiting for the stream", up).await?;
+    let pid = daemon.pid()?;
+    let before = Memory::of(pid)?;
+    forget_peak(pid)?;
+    let cpu = Cpu::of(pid)?;
+    let mut emission = Emission::new(&node, &bench.clock);
+    let emitted = progress::during("flooding plegd", emission.run(RATE, DURATION)).await?;
+    let over = bench.clock.now();
+    let agreed = progress::during("waiting until the cache is the truth", agrees(&node, &daemon)).await?;
+    let caught_up = bench.clock.now().since(over);
+    let cpu = Cpu::of(pid)?.since(&cpu);
+    let memory = Memory::of(pid)?;
+    let counts = node.sim.event_counts();
+    let metrics = ["plegd_stream_messages_total", "plegd_stream_queue_trimmed_total"];
+    let [taken, trimmed] = [metric_sum(&daemon, metrics[0]).await?, metric_sum(&daemon, metrics[1]).await?];
+    let lost = metric_sum(&daemon, "plegd_stream_disconnects_total").await?;
+    daemon.stop().await?;
+
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    Ok(vec![
+        Reading::new("flood_rate", "events emitted in a flood", Unit::PerSecond, emitted.rate())
+            .asked(Asked::AtLeast(RATE as f64 * 0.98))
+            .note(format!(
+                "{} in {:.2} s, of which {} were taken off the stream; the bench's own cores are the machine's",
+                emitted.events,
+                emitted.took.as_secs_f64(),
+                counts.delivered,
+            )),
+        Reading::new(
+            "flood_wait",
+            "the runtime waited for plegd, longest",
+            Unit::Milliseconds,
+            emitted.longest_wait.as_secs_f64() * 1e3,
+        )
+        .note(format!(
+            "{} times, {:.1} ms in all, {} events at most",
+            emitted.waits,
+            emitted.waited.as_secs_f64() * 1e3,
+            emitted.most_blocked
+        )),
+        Reading::new(
+            "flood_cpu",
+            "CPU of an event in a flood",
+            Unit::Microseconds,
+            cpu.as_secs_f64() * 1e6 / emitted.events as f64,
+        )
+        .note(format!("{:.2} s in all, {taken} messages, {trimmed} cut down", cpu.as_secs_f64())),
+        Reading::new("flood_memory_peak", "resident in a flood, peak", Unit::Megabytes, megabytes(memory.peak))
+            .asked(Asked::AtMost(150.0))
+            .note(format!(
+                "{:.1} MB before, {:.1} MB after",
+                megabytes(before.resident),
+                megabytes(memory.resident)
+            )),
+        Reading::new("flood_lost", "subscriptions lost in a flood", Unit::Count, lost).asked(Asked::AtMost(0.0)),
+        Reading::new(
+            "flood_differences",
+            "differences of the cache from the truth at the end",
+            Unit::Count,
+            agreed.len() as f64,
+        )
+        .asked(Asked::AtMost(0.0))
+        .note(match agreed.first() {
+            None => format!("equal {:.2} s after the last event", caught_up.as_secs_f64()),
+            Some(first) => first.clone(),
+        }),
+    ])
+}
+
+/// What differs from the truth when nothing does any more, or when patience is over.
+async fn agrees(node: &Node, daemon: &Daemon) -> Result<Vec<String>> {
+    let client = Client::lazy(&Address::Unix(daemon.socket()));
+    let mut differences = Vec::new();
+    let agreed = async {
+        loop {
+            let served = client.list_pods(v1::Filter::default()).await.context("listing plegd's pods")?;
+            differences = differences_of(&served.pods, &node.sim, |_| true);
+            if differences.is_empty() {
+                return anyhow::Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if let Ok(agreed) = timeout(PATIENCE, agreed).await {
+        agreed?;
+    }
+    Ok(differences)
+}
+
+/// All samples of a metric together; 0 if there is none.
+async fn metric_sum(daemon: &Daemon, name: &str) -> Result<f64> {
+    let metrics = daemon.get("/metrics").await?;
+    let samples = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' ')?.1.trim().parse::<f64>().ok())?
+    });
+    Ok(samples.sum())
+}

@@ -1,0 +1,97 @@
+//! Cost against size, with the cost of one beside it: as long as that does not grow, the whole grows in proportion or better.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::sleep;
+
+use super::{
+    Bench,
+    binary::PATIENCE,
+    daemon::{Daemon, Print, Stream},
+    emission::Emission,
+    node::{Lists, Node, Weight},
+    process::Cpu,
+    progress,
+    relist::{CONTAINERS, Polled},
+    report::{Reading, Unit},
+    subscribers,
+};
+
+const SIZES: [usize; 5] = [100, 300, 1_000, 3_000, 10_000];
+const RELISTS: usize = 11;
+/// Events a second, and for how many seconds.
+const RATES: [(u64, u64); 4] = [(10, 20), (100, 10), (1_000, 5), (10_000, 5)];
+/// What came after the last event has come.
+const SETTLE: Duration = Duration::from_secs(1);
+
+pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
+    let mut readings = Vec::new();
+    for pods in SIZES {
+        let what = format!("relisting {pods} pods");
+        readings.extend(progress::during(&what, by_pods(bench, pods)).await?);
+    }
+    readings.extend(by_rate(bench).await?);
+    readings.extend(subscribers::measure(bench).await?);
+    Ok(readings)
+}
+
+async fn by_pods(bench: &Bench, pods: usize) -> Result<[Reading; 2]> {
+    let polled = Polled::start(bench, Lists::Unary, pods).await?;
+    let unchanged = polled.unchanged(RELISTS).await?;
+    polled.stop().await?;
+    let (cpu, memory) = (unchanged.cpu.median(), unchanged.memory.resident as f64);
+    Ok([
+        Reading::new(
+            format!("growth_pods_{pods}_cpu"),
+            format!("CPU of an unchanged relist, {pods} × {CONTAINERS}"),
+            Unit::Milliseconds,
+            cpu * 1e3,
+        )
+        .note(format!("{:.2} µs a pod", cpu * 1e6 / pods as f64)),
+        Reading::new(
+            format!("growth_pods_{pods}_memory"),
+            format!("resident memory, {pods} × {CONTAINERS}"),
+            Unit::Megabytes,
+            memory / 1e6,
+        )
+        .note(format!("{:.2} kB a pod", memory / 1e3 / pods as f64)),
+    ])
+}
+
+async fn by_rate(bench: &Bench) -> Result<Vec<Reading>> {
+    let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, super::PODS, 1)?;
+    let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
+    daemon.ready().await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    let pid = daemon.pid()?;
+    let mut emission = Emission::new(&node, &bench.clock);
+    // Until every pod has a life in it, and memory is what it is.
+    emission.run(5_000, Duration::from_secs(1)).await?;
+    let mut readings = Vec::new();
+    for (rate, seconds) in RATES {
+        sleep(SETTLE).await;
+        let (cpu, calls) = (Cpu::of(pid)?, node.sim.calls().values().sum::<u64>());
+        let what = format!("emitting {rate} events a second");
+        let emitted = progress::during(&what, emission.run(rate, Duration::from_secs(seconds))).await?;
+        sleep(SETTLE).await;
+        let cpu = Cpu::of(pid)?.since(&cpu);
+        let calls = node.sim.calls().values().sum::<u64>() - calls;
+        readings.push(
+            Reading::new(
+                format!("growth_rate_{rate}_cpu"),
+                format!("CPU of an event, {rate} a second"),
+                Unit::Microseconds,
+                cpu.as_secs_f64() * 1e6 / emitted.events as f64,
+            )
+            .note(format!(
+                "{} events, {:.0} a second in fact; {:.2} s of CPU, {calls} calls of the runtime meanwhile",
+                emitted.events,
+                emitted.rate(),
+                cpu.as_secs_f64()
+            )),
+        );
+    }
+    daemon.stop().await?;
+    Ok(readings)
+}
