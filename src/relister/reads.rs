@@ -31,8 +31,11 @@ use crate::{
     },
 };
 
-/// How long a status may take before what has been read of the pod so far is settled without it.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a status may take before what has been read of the pod so far is settled without it: a list that finds a
+/// container gone meanwhile would have its death told without the exit code that is there already.
+const SOON: Duration = Duration::from_millis(50);
+/// How much longer it may take before what a list showed is told as it was listed.
+const PATIENCE: Duration = Duration::from_millis(450);
 
 /// Asks for reads. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -314,12 +317,16 @@ impl PodRead {
             let asked = self.clock.now();
             let looked = {
                 let mut looking = Box::pin(self.status(&request, &id));
-                match tokio::time::timeout(PATIENCE, &mut looking).await {
+                let mut looked = tokio::time::timeout(SOON, &mut looking).await;
+                if looked.is_err() {
+                    settled = settled.and(self.settle(&request, std::mem::take(&mut found), began));
+                    looked = tokio::time::timeout(PATIENCE, &mut looking).await;
+                }
+                match looked {
                     Ok(looked) => looked,
                     Err(_) => {
-                        // What has been read so far does not wait for what may hang, nor does what a list showed of the
-                        // rest; but a death is to be told with its exit code, if that can be had at all.
-                        settled = settled.and(self.settle(&request, std::mem::take(&mut found), began));
+                        // What a list showed of the rest does not wait for what may hang; but a death is to be told with its
+                        // exit code, if that can be had at all.
                         self.settle_as_listed(&request, |id, phase| {
                             phase != Some(Phase::Exited) && !looked_at.contains(id)
                         });
