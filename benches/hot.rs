@@ -1,6 +1,7 @@
 //! The paths that run for every list item, every event and every subscriber, each on its own: `cargo bench --bench hot`.
 //!
-//! Only what the daemon itself calls. What all of it costs together is in `benches/scale`.
+//! Only what the daemon itself calls, in CPU time of this thread: whoever else uses the machine does not count. What all of it
+//! costs together is in `benches/scale`.
 
 #[allow(dead_code, reason = "the figures of scale use the rest")]
 #[path = "scale/full.rs"]
@@ -9,10 +10,13 @@ mod full;
 #[path = "scale/node.rs"]
 mod node;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use criterion::{BatchSize, Criterion, Throughput};
+use criterion::{
+    BatchSize, Criterion, Throughput,
+    measurement::{Measurement, ValueFormatter, WallTime},
+};
 use plegd::{
     arbiter::{Arbiter, ListedObject},
     benching,
@@ -29,7 +33,7 @@ use plegd::{
 use prost::Message as _;
 
 use self::{
-    full::Raw,
+    full::{Raw, cpu},
     node::{Lists, Node, Pod, Weight},
 };
 
@@ -46,7 +50,7 @@ fn main() -> Result<()> {
         let raw = Raw::fetch(&node, Lists::Unary).await?;
         anyhow::Ok((node, raw))
     })?;
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
     lists(&mut criterion, &clock, &node, &raw)?;
     events(&mut criterion, &clock, &node);
     journal(&mut criterion, &clock);
@@ -54,8 +58,42 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// CPU time of the thread that measures.
+struct CpuTime;
+
+// === impl CpuTime ===
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        cpu()
+    }
+
+    fn end(&self, begun: Duration) -> Duration {
+        cpu().saturating_sub(begun)
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
 /// Two lists as they come: decoded, converted, and compared with what is held, which is the same.
-fn lists(criterion: &mut Criterion, clock: &Clock, node: &Node, raw: &Raw) -> Result<()> {
+fn lists(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node, raw: &Raw) -> Result<()> {
     let (sandboxes, containers) = raw.unary().context("the lists did not come in one message each")?;
     let mut group = criterion.benchmark_group(format!("lists of {PODS} x {CONTAINERS}"));
     group.throughput(Throughput::Elements((PODS * (1 + CONTAINERS)) as u64));
@@ -86,7 +124,7 @@ fn lists(criterion: &mut Criterion, clock: &Clock, node: &Node, raw: &Raw) -> Re
 }
 
 /// An event as it comes: decoded, placed and settled.
-fn events(criterion: &mut Criterion, clock: &Clock, node: &Node) {
+fn events(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node) {
     let (arbiter, _) = arbiter(clock);
     let mut group = criterion.benchmark_group("events");
     group.throughput(Throughput::Elements(4));
@@ -109,7 +147,7 @@ fn events(criterion: &mut Criterion, clock: &Clock, node: &Node) {
 }
 
 /// An event that is told: appended, taken by each cursor, and encoded once.
-fn journal(criterion: &mut Criterion, clock: &Clock) {
+fn journal(criterion: &mut Criterion<CpuTime>, clock: &Clock) {
     let mut group = criterion.benchmark_group("journal");
     for count in CURSORS {
         let (_, journal) = arbiter(clock);
