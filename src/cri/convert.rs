@@ -3,7 +3,7 @@
 //! Whatever a runtime sends has a meaning here: what is unset, unknown or nonsense becomes `None` or the careful choice,
 //! and nothing is refused.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use prost::Message;
 
@@ -86,8 +86,8 @@ impl RawEvent {
             };
         }
         if let Some(sandbox) = &mut self.message.pod_sandbox_status {
-            sandbox.labels = HashMap::new();
-            sandbox.annotations = HashMap::new();
+            sandbox.labels = BTreeMap::new();
+            sandbox.annotations = BTreeMap::new();
         }
     }
 
@@ -139,8 +139,8 @@ impl RawEvent {
     }
 }
 
-pub(super) fn pod_uid_label(uid: &str) -> HashMap<String, String> {
-    HashMap::from([(LABEL_POD_UID.into(), uid.into())])
+pub(super) fn pod_uid_label(uid: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(LABEL_POD_UID.into(), uid.into())])
 }
 
 /// The pod that a container's labels name.
