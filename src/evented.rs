@@ -89,6 +89,8 @@ impl Receiver {
                 ended = self.hold() => ended,
             };
             let at = self.clock.now();
+            // A try is progress: where each is over before a beat is due, none would ever come.
+            self.heartbeat.beat();
             self.metrics.stream.disconnects.inc(ended.reason);
             let unsupported = ended.reason == DisconnectReason::Unsupported;
             self.metrics.stream.state.set_only(if unsupported {
