@@ -27,7 +27,7 @@ use plegd::{
     journal::{Capacity, Journal},
     ledger::Ledger,
     metrics::Metrics,
-    model::{Event, EventType, PodIdentity, PodUid, Source, Subject},
+    model::{Event, EventType, Labels, PodIdentity, PodUid, Source, Subject},
     sim::v1::{self, ContainerEventType as Kind, ContainerState},
 };
 use prost::Message as _;
@@ -113,7 +113,7 @@ fn lists(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node, raw: &R
         b.iter(|| {
             let now = clock.now();
             let differing = pods.iter().filter(|(uid, listed)| {
-                let difference = arbiter.compare(uid, now, listed);
+                let difference = arbiter.compare(uid.as_str(), now, listed);
                 !difference.changed.is_empty() || !difference.absent.is_empty()
             });
             assert_eq!(differing.count(), 0, "nothing has changed");
@@ -286,7 +286,7 @@ fn told(clock: &Clock) -> Event {
             namespace: "shop-production".into(),
             name: "checkout-service-6b7f9c5d48-x2v9k".into(),
         },
-        labels: Arc::default(),
+        labels: Labels::new(),
         id: format!("{:064x}", 7).into(),
         container_name: "checkout".into(),
         source: Source::Event,

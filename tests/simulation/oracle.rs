@@ -79,9 +79,12 @@ pub fn lost(
             (Saying::Event(event), before) => {
                 sandboxes = before;
                 let mut seen = seen_in(event, it, steps);
-                // The same if it came first.
+                // The same if it came first, and then whoever said it.
+                let before = began..=it.at;
                 seen.retain(|seen| {
-                    !(seen.sandbox && seen.running && is_ended(said, &seen.id, &(began..=it.at)))
+                    let ended =
+                        || is_ended(said, &seen.id, &before) || is_read_as_ended(said, &seen.id, &before);
+                    !(seen.sandbox && seen.running && ended())
                 });
                 seen
             }
@@ -115,6 +118,17 @@ fn is_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> b
         let Saying::Event(event) = &it.what else { return false };
         let status = event.pod_sandbox_status.as_ref();
         status.is_some_and(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
+    })
+}
+
+/// Whether a list or a read of this time shows that a sandbox has ended.
+fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
+    said.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.what {
+        Saying::Sandbox(status) => status.id == sandbox_id && status.state() != PodSandboxState::SandboxReady,
+        Saying::Sandboxes(listed) => {
+            listed.iter().any(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
+        }
+        _ => false,
     })
 }
 
