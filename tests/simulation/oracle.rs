@@ -3,7 +3,11 @@
 //! Counted is only what arrived for certain, under a stamp that could be believed. What was said at the very moment at which
 //! something broke, or while the process was stopped, may not have arrived, and may have.
 
-use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::{RangeBounds, RangeInclusive},
+    time::Duration,
+};
 
 use plegd::{
     clock::Mono,
@@ -70,9 +74,12 @@ pub fn lost(
                 if it.at <= *at + waits =>
             {
                 // A sandbox says nowhere that it was ready. If an event says that it is not any more, before what a list
-                // showed can be read, that it was is lost.
+                // showed can be read, that it was is lost; or if another read says so before the list is complete.
                 let soon = *at..=it.at + READ_WITHIN;
-                let of_sandboxes = sandboxes.iter().filter(|it| !is_ended(said, &it.id, &soon));
+                let meanwhile = *at..it.at;
+                let of_sandboxes = sandboxes.iter().filter(|it| {
+                    !is_ended(said, &it.id, &soon) && !is_read_as_ended(said, &it.id, &meanwhile)
+                });
                 let of_sandboxes = of_sandboxes.map(seen_listed_sandbox);
                 of_sandboxes.chain(containers.iter().map(seen_listed)).collect()
             }
@@ -122,7 +129,7 @@ fn is_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> b
 }
 
 /// Whether a list or a read of this time shows that a sandbox has ended.
-fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
+fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<Mono>) -> bool {
     said.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.what {
         Saying::Sandbox(status) => status.id == sandbox_id && status.state() != PodSandboxState::SandboxReady,
         Saying::Sandboxes(listed) => {
