@@ -97,7 +97,10 @@ pub fn lost(
             }
             (Saying::Sandbox(status), before) => {
                 sandboxes = before;
-                vec![seen_sandbox(status)]
+                // One that was overtaken on its way.
+                let seen = seen_sandbox(status);
+                let overtaken = seen.running && is_ended(said, &seen.id, &(began..=it.at));
+                if overtaken { Vec::new() } else { vec![seen] }
             }
             (Saying::Container(status), before) => {
                 sandboxes = before;
