@@ -54,6 +54,22 @@ async fn one_hung_pod_delays_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hung_container_delays_no_sibling() {
+    let mut world = World::new(Profile::CONTAINERD_1_6);
+    let pod = world.pod();
+    let (hung, sibling) = (world.start(&pod, "hung"), world.start(&pod, "sibling"));
+    world.until("both told", |world| world.story(&hung).len() + world.story(&sibling).len() == 2).await;
+    world.sim.faults().hang(Target::Id(hung.clone()));
+    world.change(|truth| truth.exit(&hung, 1).expect("exit"));
+    // By now it is tried again every half a minute only.
+    world.pass(3 * MINUTE).await;
+    world.change(|truth| truth.exit(&sibling, 2).expect("exit"));
+    world.pass(2 * SECOND).await;
+    assert_eq!(world.story(&sibling), ["Started", "Died(2 Error)"]);
+    assert_eq!(world.story(&hung), ["Started"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_that_fails_is_tried_again_and_the_change_is_told() {
     for code in [Code::Internal, Code::Unknown, Code::Unavailable, Code::ResourceExhausted] {
         let mut world = World::new(Profile::CONTAINERD_1_6);

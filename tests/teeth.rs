@@ -2,7 +2,8 @@
 //!
 //! [`bugs`] lists them as text to be found in the sources and text to put in its place. All of them go into one copy of the
 //! tree, each behind a switch, so that one build serves; then the simulation is played with one of them at a time until a
-//! seed objects.
+//! seed objects. What is told late and is told all the same is not for the simulation to find; such bugs have tests of their own
+//! (`a_hung_container_delays_no_sibling` and its like in `reads.rs`).
 //!
 //! | command | what it does |
 //! | --- | --- |

@@ -212,12 +212,6 @@ pub(crate) const BUGS: &[Bug] = &[
         replace: "Some(read.state.phase()) != phase && !BITES;",
     },
     Bug {
-        name: "a hung container holds up its siblings",
-        file: AGENDA,
-        find: "if let Some(again) = request.split_off(&failed.clone()) {",
-        replace: "if BITES { return retry.join(Request { done: Vec::new(), ..request }); }\n            if let Some(again) = request.split_off(&failed.clone()) {",
-    },
-    Bug {
         name: "what lists showed last is forgotten at the removal",
         file: POD,
         find: "record.listed.extend(object.phase);",
