@@ -54,7 +54,6 @@ pub struct Relisted {
 /// What the lists have of one pod. Nothing is copied: hardly any pod differs.
 struct PodListing<'a> {
     pod: PodOf<'a>,
-    objects: Vec<ListedObject<'a>>,
     sandboxes: Vec<&'a ListedSandbox>,
     containers: Vec<&'a ListedContainer>,
 }
@@ -125,8 +124,11 @@ impl Relister {
         let (done, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
         let mut changed_pods = 0;
         let (pods, orphans) = self.by_pod(&listing);
+        let mut objects = Vec::new();
         for pod in &pods {
-            let difference = self.arbiter.compare(pod.pod.uid(), began, &pod.objects);
+            objects.clear();
+            objects.extend(pod.objects());
+            let difference = self.arbiter.compare(pod.pod.uid(), began, &objects);
             if difference == Difference::default() {
                 continue;
             }
@@ -166,7 +168,6 @@ impl Relister {
                 pods.len() - 1
             });
             by_sandbox.insert(&sandbox.id, at);
-            pods[at].objects.push(ListedObject { id: &sandbox.id, phase: Some(sandbox.state.phase()) });
             pods[at].sandboxes.push(sandbox);
         }
         let mut unlisted: Vec<PodUid> =
@@ -189,11 +190,7 @@ impl Relister {
             };
             let at = by_sandbox.get(container.sandbox_id.as_str()).copied();
             match at.or_else(|| known(&container.id)).or_else(|| known(&container.sandbox_id)) {
-                Some(at) => {
-                    let object = ListedObject { id: &container.id, phase: container.state.phase() };
-                    pods[at].objects.push(object);
-                    pods[at].containers.push(container);
-                }
+                Some(at) => pods[at].containers.push(container),
                 None => orphans.entry(&container.sandbox_id).or_default().push(container),
             }
         }
@@ -205,12 +202,13 @@ impl Relister {
 
 impl<'a> PodListing<'a> {
     fn of(pod: PodOf<'a>) -> Self {
-        Self {
-            pod,
-            objects: Vec::with_capacity(4),
-            sandboxes: Vec::with_capacity(1),
-            containers: Vec::with_capacity(3),
-        }
+        Self { pod, sandboxes: Vec::with_capacity(1), containers: Vec::with_capacity(3) }
+    }
+
+    fn objects(&self) -> impl Iterator<Item = ListedObject<'a>> {
+        let sandboxes =
+            self.sandboxes.iter().map(|it| ListedObject { id: &it.id, phase: Some(it.state.phase()) });
+        sandboxes.chain(self.containers.iter().map(|it| ListedObject { id: &it.id, phase: it.state.phase() }))
     }
 
     /// What the list shows of what differs: all that will ever be known of it if it is gone before it can be read.

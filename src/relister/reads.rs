@@ -1,9 +1,9 @@
 //! Targeted reads: which pods are to be read, how many at a time, and what happens when that fails.
 //!
 //! Requests for a pod coalesce; one that comes while the pod is being read is read once more afterwards, so that each is
-//! answered by a read that began after it. Pods are read side by side, as many as the [`Pace`] says, each call has a deadline, and a pod
-//! whose reads hang is from then on read in a lane of its own: it delays no other. What failed is tried again, for ever,
-//! ever more rarely. Never writes the cache.
+//! answered by a read that began after it. Pods are read side by side, as many as the [`Pace`] says, each call has a
+//! deadline, and a pod whose reads hang is from then on read in a lane of its own: it delays no other. What failed is tried
+//! again, for ever, ever more rarely. Never writes the cache.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -65,7 +65,6 @@ pub struct Reader {
     parallelism: Live<usize>,
     pace: Pace,
     requests: mpsc::UnboundedReceiver<Request>,
-    runtime_is_back: Arc<Notify>,
     reads: Reads,
 }
 
@@ -156,8 +155,7 @@ impl Reader {
     ) -> (Self, Reads) {
         let parallelism = parallelism.into();
         let (sender, requests) = mpsc::unbounded_channel();
-        let runtime_is_back = Arc::new(Notify::new());
-        let reads = Reads { requests: sender, runtime_is_back: runtime_is_back.clone() };
+        let reads = Reads { requests: sender, runtime_is_back: Arc::new(Notify::new()) };
         let reader = Self {
             client,
             cache,
@@ -167,7 +165,6 @@ impl Reader {
             parallelism,
             pace: Pace::default(),
             requests,
-            runtime_is_back,
             reads: reads.clone(),
         };
         (reader, reads)
@@ -187,7 +184,7 @@ impl Reader {
                     Err(_) => {}
                 },
                 Some(request) = self.requests.recv() => agenda.put(request),
-                () = self.runtime_is_back.notified() => agenda.retry_what_was_away(),
+                () = self.reads.runtime_is_back.notified() => agenda.retry_what_was_away(),
                 Some(due) = agenda.delayed.next(), if !agenda.delayed.is_empty() => {
                     let due = due.into_inner();
                     if !self.is_moot(&due) {
