@@ -9,6 +9,8 @@ mod full;
 #[allow(dead_code, reason = "the figures of scale use the rest")]
 #[path = "scale/node.rs"]
 mod node;
+#[path = "common/unread.rs"]
+mod unread;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -9,7 +9,8 @@
 //! | `serving` | what clients get over the socket: how much, how soon, at what cost, and with some of them frozen |
 //! | `../common/daemon`, `process` | `plegd run` as a child process, what it tells, and what it uses |
 //! | `kubelet` | the kubelet's figures, to compare with |
-//! | `../common/report`, `progress` | the table, the JSON lines, and what is said meanwhile |
+//! | `../common/taking`, `report`, `progress` | one figure after the other, the table, the JSON lines, and what is said meanwhile |
+//! | `../common/unread` | answers as the bytes they came as |
 //!
 //! A figure that is above what is asked for is told and is no failure: the machine may be busy. One that could not be
 //! measured is a failure. Everything that is brought up is gone at the end, also after an error or Ctrl-C.
@@ -34,8 +35,12 @@ mod process;
 mod progress;
 #[path = "../common/report.rs"]
 mod report;
+#[path = "../common/taking.rs"]
+mod taking;
+#[path = "../common/unread.rs"]
+mod unread;
 
-use std::{process::ExitCode, thread::available_parallelism, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -44,7 +49,8 @@ use plegd::clock::Clock;
 
 use self::{
     node::Node,
-    report::{Conditions, Reading, Report},
+    report::{Conditions, Reading},
+    taking::take,
 };
 
 /// The size for which the figures are asked.
@@ -107,21 +113,11 @@ fn main() -> ExitCode {
         eprintln!("figures: nothing is measured without --bench; run `cargo bench --bench figures` as root");
         return ExitCode::SUCCESS;
     }
-    match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("figures: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    taking::exit_code(run(&args))
 }
 
 /// Measures and prints; says whether all could be measured.
 fn run(args: &Args) -> Result<bool> {
-    // As many threads as the daemon has.
-    let threads = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let mut bench = Bench {
         clock: Clock::system(),
         pods: args.pods,
@@ -129,40 +125,13 @@ fn run(args: &Args) -> Result<bool> {
         node: None,
         runtime_version: None,
     };
-    let load_before = report::load_average();
-    let wanted: Vec<Figure> = match &args.figures[..] {
-        [] => Figure::value_variants().to_vec(),
-        named => Figure::value_variants().iter().copied().filter(|figure| named.contains(figure)).collect(),
-    };
-    let mut report = Report::default();
-    let complete = tokio.block_on(async {
-        let mut complete = true;
-        for figure in wanted {
-            progress::say(&format!("{figure:?} …"));
-            let measured = tokio::select! {
-                measured = figure.measure(&mut bench) => measured,
-                interrupt = tokio::signal::ctrl_c() => {
-                    interrupt?;
-                    progress::say("interrupted; cleaning up");
-                    return Ok(false);
-                }
-            };
-            match measured.with_context(|| format!("{figure:?} could not be measured")) {
-                Ok(readings) => report.add(readings),
-                Err(error) => {
-                    complete = false;
-                    eprintln!("figures: {error:#}");
-                }
-            }
-        }
-        anyhow::Ok(complete)
-    })?;
+    let taken = take(&args.figures, |_| true, async |figure: Figure| figure.measure(&mut bench).await)?;
     let runtime =
         bench.runtime_version.as_ref().map_or("no containerd".into(), |it| format!("containerd {it}"));
-    report.print(&Conditions::now(runtime, load_before), kubelet::NOTE, args.json)?;
+    taken.report.print(&Conditions::now(runtime, taken.load_before), kubelet::NOTE, args.json)?;
     // Removes all pods; needs no async runtime, and may block.
     drop(bench);
-    Ok(complete)
+    Ok(taken.complete)
 }
 
 // === impl Figure ===

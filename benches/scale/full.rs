@@ -4,20 +4,17 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::Result;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use http::uri::PathAndQuery;
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
-use tonic::{
-    Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder},
-    transport::Endpoint,
-};
-use tonic_prost::{ProstCodec, ProstEncoder};
+use tonic::{Request, client::Grpc, transport::Endpoint};
 
-use super::node::{Lists, Node};
+use super::{
+    node::{Lists, Node},
+    unread::Unread,
+};
 
 /// The answer to `ListPodSandbox`, and a page of `StreamPodSandboxes`.
 #[derive(Clone, PartialEq, Message)]
@@ -133,10 +130,10 @@ impl Raw {
             let path = PathAndQuery::try_from(format!("/runtime.v1.RuntimeService/{method}"))?;
             match lists {
                 Lists::Unary => {
-                    pages.push(client.unary(Request::new(()), path, Unread).await?.into_inner());
+                    pages.push(client.unary(Request::new(()), path, Unread::default()).await?.into_inner());
                 }
                 Lists::Streamed => {
-                    let answer = client.server_streaming(Request::new(()), path, Unread).await?;
+                    let answer = client.server_streaming(Request::new(()), path, Unread::default()).await?;
                     *pages = answer.into_inner().try_collect().await?;
                 }
             }
@@ -175,33 +172,4 @@ impl Raw {
 pub(crate) fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
-}
-
-/// Messages as the bytes they came as, to requests with nothing in them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Unread;
-
-impl Codec for Unread {
-    type Encode = ();
-    type Decode = Bytes;
-    type Encoder = ProstEncoder<()>;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<(), ()>::default().encoder()
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Decoder for Unread {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = from.remaining();
-        Ok(Some(from.copy_to_bytes(length)))
-    }
 }

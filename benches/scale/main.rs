@@ -14,7 +14,7 @@
 //! | `node` | the simulated node, its lists as heavy as real ones |
 //! | `gate` | one relist at a time |
 //! | `full` | CRI's list items with every field, and the floor |
-//! | `../common` | the daemon as a child process, what it uses, the table, what is said meanwhile |
+//! | `../common` | the daemon as a child process, what it uses, one figure after the other, the table, what is said meanwhile |
 //!
 //! A figure that is above what is asked for is told and is no failure: the machine may be busy. One that could not be
 //! measured is a failure.
@@ -42,18 +42,25 @@ mod process;
 mod progress;
 #[path = "../common/report.rs"]
 mod report;
+#[path = "../common/taking.rs"]
+mod taking;
 #[allow(unreachable_pub, reason = "the tests' own")]
 #[path = "../../tests/support/truth.rs"]
 mod truth;
+#[path = "../common/unread.rs"]
+mod unread;
 
-use std::{process::ExitCode, thread::available_parallelism};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use futures::future::BoxFuture;
 use plegd::clock::Clock;
 
-use self::report::{Conditions, Reading, Report};
+use self::{
+    report::{Conditions, Reading},
+    taking::take,
+};
 
 /// The size of a node for which figures of one size are asked.
 const PODS: usize = 250;
@@ -112,51 +119,15 @@ fn main() -> ExitCode {
         eprintln!("scale: nothing is measured without --bench; run `cargo bench --bench scale`");
         return ExitCode::SUCCESS;
     }
-    match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("scale: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    taking::exit_code(run(&args))
 }
 
 /// Measures and prints; says whether all could be measured.
 fn run(args: &Args) -> Result<bool> {
-    let threads = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let bench = Bench { clock: Clock::system(), pods: args.pods.clone() };
-    let load_before = report::load_average();
-    let wanted: Vec<Figure> = match &args.figures[..] {
-        [] => Figure::value_variants().iter().copied().filter(|figure| figure.is_usual()).collect(),
-        named => Figure::value_variants().iter().copied().filter(|figure| named.contains(figure)).collect(),
-    };
-    let mut report = Report::default();
-    let complete = tokio.block_on(async {
-        let mut complete = true;
-        for figure in wanted {
-            progress::say(&format!("{figure:?} …"));
-            let measured = tokio::select! {
-                measured = figure.measure(&bench) => measured,
-                interrupt = tokio::signal::ctrl_c() => {
-                    interrupt?;
-                    progress::say("interrupted");
-                    return Ok(false);
-                }
-            };
-            match measured.with_context(|| format!("{figure:?} could not be measured")) {
-                Ok(readings) => report.add(readings),
-                Err(error) => {
-                    complete = false;
-                    eprintln!("scale: {error:#}");
-                }
-            }
-        }
-        anyhow::Ok(complete)
-    })?;
-    report.print(&Conditions::now("the simulated runtime".into(), load_before), "", args.json)?;
-    Ok(complete)
+    let taken = take(&args.figures, Figure::is_usual, async |figure: Figure| figure.measure(&bench).await)?;
+    taken.report.print(&Conditions::now("the simulated runtime".into(), taken.load_before), "", args.json)?;
+    Ok(taken.complete)
 }
 
 // === impl Figure ===

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::uri::PathAndQuery;
 use plegd::{
@@ -31,14 +31,12 @@ use tokio::{
     time::timeout,
 };
 use tonic::{
-    Request, Status, Streaming,
+    Request, Streaming,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder},
     transport::{Channel, Endpoint},
 };
-use tonic_prost::{ProstCodec, ProstEncoder};
 
-use super::super::binary::PATIENCE;
+use super::super::{binary::PATIENCE, unread::Unread};
 
 /// The first byte of a message with an event: its field's number is 4, of the kind that has a length.
 const EVENT: u8 = (4 << 3) | 2;
@@ -172,7 +170,9 @@ async fn watch(mut connection: Grpc<Channel>, from: From) -> Result<Streaming<By
     };
     connection.ready().await?;
     let path = PathAndQuery::from_static("/plegd.v1.PodLifecycleService/Watch");
-    let answer = connection.server_streaming(Request::new(request), path, Unread).await?;
+    let answer = connection
+        .server_streaming(Request::new(request), path, Unread::<v1::WatchRequest>::default())
+        .await?;
     let mut messages = answer.into_inner();
     messages.message().await?.context("the watch ended at once")?;
     Ok(messages)
@@ -240,34 +240,5 @@ impl Frozen {
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
         joined.map_err(|_| anyhow!("the thread of the frozen has panicked"))
-    }
-}
-
-/// Messages as the bytes they came as.
-#[derive(Clone, Copy, Debug, Default)]
-struct Unread;
-
-impl Codec for Unread {
-    type Encode = v1::WatchRequest;
-    type Decode = Bytes;
-    type Encoder = ProstEncoder<v1::WatchRequest>;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<v1::WatchRequest, v1::WatchResponse>::default().encoder()
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Decoder for Unread {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = from.remaining();
-        Ok(Some(from.copy_to_bytes(length)))
     }
 }
