@@ -35,12 +35,9 @@ fn compile(proto: &str, module: &str, side: Side, codec: &str) -> io::Result<()>
     let file = format!("proto/{proto}.proto");
     println!("cargo::rerun-if-changed={file}");
     let descriptors = protox::compile([&file], ["proto"]).map_err(io::Error::other)?;
-    let mut configured = tonic_prost_build::configure();
-    if module == "cri" {
-        // Small maps, decoded by the thousand: no hashing, and in the order in which labels are packed.
-        configured = configured.btree_map(".");
-    }
-    configured
+    tonic_prost_build::configure()
+        // Small maps, decoded and encoded by the thousand: no hashing, and in the order in which labels are packed.
+        .btree_map(".")
         .build_client(side == Side::Client)
         .build_server(side == Side::Server)
         .build_transport(false)

@@ -80,7 +80,7 @@ use crate::{
     },
     journal::Journal,
     ledger::{GRACE, Ledger},
-    metrics::Metrics,
+    metrics::{Channel, Metrics},
     model::{
         Event, EventType, ObjectId, Observation, Origin, PodIdentity, Signal, SignalType, Source, Stamp,
         Subject,
@@ -168,7 +168,8 @@ impl Arbiter {
     /// What it signals.
     pub fn place(&self, event: RawEvent) -> Result<Observation, Signal> {
         let (received, observed_at) = (event.received, event.received_at);
-        let EventParts { signal, created_at, pod, sandboxes, containers, detail } = event.into_parts();
+        let parts = event.into_parts();
+        let EventParts { signal, created_at, pod, sandboxes, containers, detail, malformed } = parts;
         let upper = self.upper_end(created_at, received);
         if upper < self.began {
             self.metrics.stream.replayed.inc();
@@ -176,6 +177,7 @@ impl Arbiter {
         if sandboxes.is_empty() {
             self.metrics.stream.nil_payloads.inc();
         }
+        self.metrics.stream.malformed.with(Channel::Stream).inc_by(malformed);
         let Some(pod) = pod.or_else(|| self.pod_of(&signal.id)) else { return Err(signal) };
         let (origin, stamp) = (Origin::Event(signal), Stamp { lower: None, upper });
         Ok(Observation { origin, stamp, observed_at, pod, sandboxes, containers, absent: Vec::new(), detail })

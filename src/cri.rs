@@ -10,6 +10,7 @@ mod endpoint;
 mod error;
 mod link;
 pub mod quirks;
+pub(crate) mod status;
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub(crate) mod v1 {

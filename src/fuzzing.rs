@@ -2,13 +2,15 @@
 //!
 //! Only what they cannot reach otherwise, and no logic: each function calls what the daemon calls.
 
+use std::error::Error;
+
 use prost::{DecodeError, Message as _};
 use tonic::Status;
 
 use crate::{
     api::{lifecycle, listen, v1 as api},
     clock::{Mono, Wall},
-    cri::{Listing, RawEvent, RuntimeInfo, convert, v1 as cri},
+    cri::{Listing, RawEvent, RuntimeInfo, convert, status, v1 as cri},
     model::{ContainerStatus, ObjectId, SandboxStatus},
     watch,
 };
@@ -47,8 +49,9 @@ pub fn listing(sandboxes: &[u8], containers: &[u8]) -> Result<Listing, DecodeErr
 /// # Errors
 ///
 /// If it is none.
-pub fn sandbox_status(bytes: &[u8]) -> Result<Option<SandboxStatus>, DecodeError> {
-    Ok(cri::PodSandboxStatusResponse::decode(bytes)?.status.map(convert::sandbox_status))
+pub fn sandbox_status(bytes: &[u8]) -> Result<Option<SandboxStatus>, Box<dyn Error>> {
+    let answer = cri::PodSandboxStatusResponse::decode(bytes)?;
+    Ok(answer.status.map(|bytes| status::sandbox_status(&bytes)).transpose()?)
 }
 
 /// The answer to `ContainerStatus`, about a container of this sandbox.
@@ -56,9 +59,9 @@ pub fn sandbox_status(bytes: &[u8]) -> Result<Option<SandboxStatus>, DecodeError
 /// # Errors
 ///
 /// If it is none.
-pub fn container_status(bytes: &[u8], sandbox: &ObjectId) -> Result<Option<ContainerStatus>, DecodeError> {
-    let status = cri::ContainerStatusResponse::decode(bytes)?.status;
-    Ok(status.map(|status| convert::container_status(status, sandbox)))
+pub fn container_status(bytes: &[u8], sandbox: &ObjectId) -> Result<Option<ContainerStatus>, Box<dyn Error>> {
+    let answer = cri::ContainerStatusResponse::decode(bytes)?;
+    Ok(answer.status.map(|bytes| status::container_status(&bytes, sandbox)).transpose()?)
 }
 
 /// The answer to `Version`.

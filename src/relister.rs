@@ -223,9 +223,9 @@ impl<'a> PodListing<'a> {
         seen.detail = Detail::Lean;
         let differs = |id: &str| difference.changed.contains(id);
         let sandboxes = self.sandboxes.iter().filter(|sandbox| differs(&sandbox.id));
-        seen.sandboxes = sandboxes.map(|sandbox| lean_sandbox(sandbox, pod)).collect();
+        seen.sandboxes = sandboxes.map(|sandbox| Arc::new(lean_sandbox(sandbox, pod))).collect();
         let containers = self.containers.iter().filter(|container| differs(&container.id));
-        seen.containers = containers.map(|container| lean_container(container)).collect();
+        seen.containers = containers.map(|container| Arc::new(lean_container(container))).collect();
         seen
     }
 }

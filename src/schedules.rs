@@ -222,7 +222,7 @@ fn read(uid: &str, ms: u64, id: &str, state: Option<ContainerState>) -> Observat
         observed_at: wall(ms),
         pod: identity(uid),
         sandboxes: Vec::new(),
-        containers: state.map(container).into_iter().collect(),
+        containers: state.map(container).map(Arc::new).into_iter().collect(),
         absent: if state.is_none() { vec![id.into()] } else { Vec::new() },
         detail: Detail::Full,
     }

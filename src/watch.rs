@@ -23,7 +23,7 @@ mod session;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -195,9 +195,23 @@ pub struct Feed {
     journal: Journal,
     cache: Cache,
     situation: watch::Receiver<Situation>,
-    heads: watch::Receiver<u64>,
+    waker: Waker,
     clock: Clock,
     stop: CancellationToken,
+}
+
+/// Who wakes up watches when there is something to take.
+#[derive(Clone)]
+enum Waker {
+    Journal,
+    Relay(Arc<Relay>),
+}
+
+/// See [`Feed::relayed`].
+struct Relay {
+    heads: watch::Sender<u64>,
+    /// Somebody watches.
+    wanted: Notify,
 }
 
 // === impl Feed ===
@@ -211,23 +225,44 @@ impl Feed {
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
-        let heads = journal.heads();
-        Self { journal, cache, situation, heads, clock, stop }
+        Self { journal, cache, situation, waker: Waker::Journal, clock, stop }
     }
 
     /// The same feed, whose watches are woken up by a task of their own: whoever appends to the journal then wakes up one
-    /// task, however many watch. `work` is that task, to be spawned where the watches live.
+    /// task, however many watch, and none if nobody does. `work` is that task, to be spawned where the watches live.
     pub(crate) fn relayed(self) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let mut source = self.journal.heads();
-        let (relay, heads) = watch::channel(*source.borrow_and_update());
-        let stop = self.stop.clone();
+        let heads = watch::Sender::new(*source.borrow_and_update());
+        let relay = Arc::new(Relay { heads, wanted: Notify::new() });
+        let (waker, stop) = (Waker::Relay(relay.clone()), self.stop.clone());
         let work = async move {
-            while let Some(Ok(())) = stop.run_until_cancelled(source.changed()).await {
-                relay.send_replace(*source.borrow_and_update());
-            }
-            // From here on all watches see the token.
+            let passing_on = async {
+                loop {
+                    if relay.heads.receiver_count() == 0 {
+                        relay.wanted.notified().await;
+                    }
+                    if source.changed().await.is_err() {
+                        return;
+                    }
+                    relay.heads.send_replace(*source.borrow_and_update());
+                }
+            };
+            // From then on all watches see the token.
+            let _ = stop.run_until_cancelled(passing_on).await;
         };
-        (Self { heads, ..self }, work)
+        (Self { waker, ..self }, work)
+    }
+
+    /// What wakes up a watch that begins now.
+    fn heads(&self) -> watch::Receiver<u64> {
+        match &self.waker {
+            Waker::Journal => self.journal.heads(),
+            Waker::Relay(relay) => {
+                let heads = relay.heads.subscribe();
+                relay.wanted.notify_one();
+                heads
+            }
+        }
     }
 
     /// A watch.

@@ -155,6 +155,22 @@ async fn messages_that_do_not_decode_end_the_stream_and_cost_a_relist() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_status_that_does_not_decode_costs_a_read_and_not_the_stream() {
+    survives(Profile::CONTAINERD_2_1, &[(EventFault::SpoiltStatuses, Dose::Chance(0.3))]).await;
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    world.until_evented().await;
+    let pod = world.pod();
+    let connects = world.metric("plegd_stream_connects_total");
+    world.sim.faults().events(EventFault::SpoiltStatuses, Dose::Next(2));
+    let id = world.start(&pod, "c");
+    world.pass(Duration::from_millis(500)).await;
+    assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 2.0);
+    assert_eq!(world.metric("plegd_stream_connects_total"), connects);
+    assert_eq!(world.story(&id).last().map(String::as_str), Some("Started"));
+    assert_eq!(world.differences(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn everything_at_once_on_every_runtime_with_events() {
     let some = Dose::Chance(0.08);
     let faults = EVENT_FAULTS.into_iter().chain([EventFault::Stamp(Stamp::FarFuture)]);

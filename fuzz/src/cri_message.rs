@@ -2,7 +2,7 @@
 //!
 //! An input is a sequence of messages. Each comes as bytes of the input, or is made of choices ([`super::made`]).
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use plegd::{
     arbiter::ListedObject,
@@ -173,7 +173,8 @@ impl Talk<'_> {
         }
         absent.retain(|id| sandbox.as_ref().is_none_or(|it| it.id != *id));
         absent.retain(|id| container.as_ref().is_none_or(|it| it.id != *id));
-        let (sandboxes, containers) = (sandbox.into_iter().collect(), container.into_iter().collect());
+        let sandboxes = sandbox.map(Arc::new).into_iter().collect();
+        let containers = container.map(Arc::new).into_iter().collect();
         let seen =
             Observation { sandboxes, containers, absent, ..self.view(pod, Source::Read, Detail::Full) };
         self.settle(&seen);

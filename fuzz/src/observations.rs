@@ -1,7 +1,7 @@
 //! Sequences of observations, however absurd: nothing goes back without a correction that is told, nothing comes back from
 //! the dead by an event, what is gone is told as gone, and reads that agree have the last word.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use plegd::{
     clock::Wall,
@@ -124,16 +124,16 @@ fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
     let is_read = matches!(seen.origin, Origin::Read(_));
     for id in SANDBOXES.into_iter().filter(|id| uid_of(id) == pod) {
         match input.below(4) {
-            0 | 1 if id == about => seen.sandboxes.push(sandbox(input, id)),
-            0 => seen.sandboxes.push(sandbox(input, id)),
+            0 | 1 if id == about => seen.sandboxes.push(Arc::new(sandbox(input, id))),
+            0 => seen.sandboxes.push(Arc::new(sandbox(input, id))),
             1 if is_read => seen.absent.push(id.into()),
             _ => {}
         }
     }
     for id in CONTAINERS.into_iter().filter(|id| uid_of(id) == pod) {
         match input.below(4) {
-            0 | 1 if id == about => seen.containers.push(container(input, id)),
-            0 => seen.containers.push(container(input, id)),
+            0 | 1 if id == about => seen.containers.push(Arc::new(container(input, id))),
+            0 => seen.containers.push(Arc::new(container(input, id))),
             1 if is_read => seen.absent.push(id.into()),
             _ => {}
         }
@@ -155,11 +155,9 @@ async fn last_word(bench: &mut Bench) {
             let (upper, at) = bench.clock.now_both();
             let stamp = Stamp { lower: Some(began), upper };
             let mut seen = nothing(uid, Origin::Read(Source::Read), stamp, at);
-            seen.sandboxes.push(SandboxStatus {
-                state: SandboxState::Ready,
-                ..sandbox(&mut Input::new(&[]), sandbox_id)
-            });
-            seen.containers.push(running(container_id));
+            let sandbox = sandbox(&mut Input::new(&[]), sandbox_id);
+            seen.sandboxes.push(Arc::new(SandboxStatus { state: SandboxState::Ready, ..sandbox }));
+            seen.containers.push(Arc::new(running(container_id)));
             let others = SANDBOXES.into_iter().chain(CONTAINERS).filter(|id| uid_of(id) == uid);
             seen.absent =
                 others.filter(|id| ![sandbox_id, container_id].contains(id)).map(Into::into).collect();

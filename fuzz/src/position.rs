@@ -149,7 +149,7 @@ impl Stage {
             observed_at,
             pod: PodIdentity { uid: uid.into(), namespace: "ns".into(), name: uid.into() },
             sandboxes: Vec::new(),
-            containers: container.into_iter().collect(),
+            containers: container.map(Arc::new).into_iter().collect(),
             absent: gone.map(|gone| gone.id.clone()).into_iter().collect(),
             detail: Detail::Full,
         }

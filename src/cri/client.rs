@@ -13,12 +13,13 @@ use std::{
     time::Duration,
 };
 
-use tonic::{Code, Request, Status, Streaming, transport::Channel};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 
 use super::{
     CriError, Link, convert,
     error::ran_out_of_time,
     link::Use,
+    status::{self, Malformed},
     v1::{self, runtime_service_client::RuntimeServiceClient},
 };
 use crate::{
@@ -235,14 +236,19 @@ impl Client {
     ///
     /// [`CriError`] if it cannot be had.
     pub async fn sandbox_status(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
-        let answer = self.read_sandbox(id).await?;
-        Ok(answer.and_then(|answer| answer.status).map(convert::sandbox_status))
+        Ok(self.read_sandbox(id).await?.and_then(|(status, _)| status))
     }
 
-    async fn read_sandbox(&self, id: &ObjectId) -> Result<Option<v1::PodSandboxStatusResponse>, CriError> {
+    /// Its status, and when it was taken.
+    async fn read_sandbox(&self, id: &ObjectId) -> Result<Option<(Option<SandboxStatus>, i64)>, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false };
-        let request = self.timed(request);
-        found(self.call(Method::PodSandboxStatus, self.service.clone().pod_sandbox_status(request)).await)
+        let (request, mut service) = (self.timed(request), self.service.clone());
+        let answer = async move {
+            let answer = service.pod_sandbox_status(request).await?.into_inner();
+            let status = answer.status.map(|bytes| status::sandbox_status(&bytes)).transpose();
+            Ok(Response::new((status.map_err(undecodable)?, answer.timestamp)))
+        };
+        found(self.call(Method::PodSandboxStatus, answer).await)
     }
 
     /// Whether the runtime says when the status of a sandbox was taken; none if it does not know the sandbox.
@@ -251,7 +257,7 @@ impl Client {
     ///
     /// [`CriError`] if it cannot be had.
     pub async fn stamps_status(&self, id: &ObjectId) -> Result<Option<bool>, CriError> {
-        Ok(self.read_sandbox(id).await?.map(|answer| answer.timestamp != 0))
+        Ok(self.read_sandbox(id).await?.map(|(_, timestamp)| timestamp != 0))
     }
 
     /// Status of a container, and its labels once more for whoever has to find out its pod; none if the runtime does
@@ -266,10 +272,13 @@ impl Client {
         sandbox_id: &ObjectId,
     ) -> Result<Option<ContainerStatus>, CriError> {
         let request = v1::ContainerStatusRequest { container_id: id.to_string(), verbose: false };
-        let request = self.timed(request);
-        let answer = self.call(Method::ContainerStatus, self.service.clone().container_status(request)).await;
-        let status = found(answer)?.and_then(|answer| answer.status);
-        Ok(status.map(|status| convert::container_status(status, sandbox_id)))
+        let (request, mut service) = (self.timed(request), self.service.clone());
+        let answer = async move {
+            let answer = service.container_status(request).await?.into_inner();
+            let status = answer.status.map(|bytes| status::container_status(&bytes, sandbox_id)).transpose();
+            Ok(Response::new(status.map_err(undecodable)?))
+        };
+        Ok(found(self.call(Method::ContainerStatus, answer).await)?.flatten())
     }
 
     /// Subscribes to events, on a connection of its own.
@@ -389,6 +398,11 @@ impl fmt::Display for RuntimeInfo {
 
 fn service(channel: Channel) -> RuntimeServiceClient<Channel> {
     RuntimeServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT)
+}
+
+/// As the codec answers where a message cannot be decoded.
+fn undecodable(malformed: Malformed) -> Status {
+    Status::internal(format!("failed to decode Protobuf message: {malformed}"))
 }
 
 /// NotFound is an answer: the runtime does not know the id.

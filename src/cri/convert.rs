@@ -3,18 +3,19 @@
 //! Whatever a runtime sends has a meaning here: what is unset, unknown or nonsense becomes `None` or the careful choice,
 //! and nothing is refused.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use prost::Message;
 
 use super::{
     ListedContainer, ListedSandbox,
+    status::{self, Malformed},
     v1::{self, ContainerEventType},
 };
 use crate::{
     clock::{Mono, Wall},
     model::{
-        ContainerState, ContainerStatus, Detail, ObjectId, PodIdentity, SandboxState, SandboxStatus, Signal,
+        ContainerState, ContainerStatus, Detail, PodIdentity, SandboxState, SandboxStatus, Signal,
         SignalType,
     },
 };
@@ -23,7 +24,7 @@ const LABEL_POD_UID: &str = "io.kubernetes.pod.uid";
 const LABEL_POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const LABEL_POD_NAME: &str = "io.kubernetes.pod.name";
 
-/// A CRI event as it came, with the time at which it did.
+/// A CRI event as it came, with the time at which it did. Its statuses are not decoded yet.
 #[derive(Clone, Debug)]
 pub struct RawEvent {
     message: v1::ContainerEventResponse,
@@ -42,9 +43,11 @@ pub(crate) struct EventParts {
     pub(crate) created_at: Wall,
     /// The pod, if the event says which.
     pub(crate) pod: Option<PodIdentity>,
-    pub(crate) sandboxes: Vec<SandboxStatus>,
-    pub(crate) containers: Vec<ContainerStatus>,
+    pub(crate) sandboxes: Vec<Arc<SandboxStatus>>,
+    pub(crate) containers: Vec<Arc<ContainerStatus>>,
     pub(crate) detail: Detail,
+    /// Statuses in it that could not be decoded, and are left out.
+    pub(crate) malformed: u64,
 }
 
 // === impl RawEvent ===
@@ -69,25 +72,16 @@ impl RawEvent {
     pub(crate) fn trim(&mut self) {
         self.detail = Detail::Lean;
         let id = &self.message.container_id;
-        self.message.containers_statuses.retain(|status| status.id == *id);
-        for status in &mut self.message.containers_statuses {
-            *status = v1::ContainerStatus {
-                id: std::mem::take(&mut status.id),
-                metadata: status.metadata.take(),
-                reason: std::mem::take(&mut status.reason),
-                ..v1::ContainerStatus {
-                    state: status.state,
-                    created_at: status.created_at,
-                    started_at: status.started_at,
-                    finished_at: status.finished_at,
-                    exit_code: status.exit_code,
-                    ..v1::ContainerStatus::default()
-                }
-            };
-        }
+        self.message.containers_statuses.retain_mut(|it| match status::id_of(it) {
+            Ok(of) if of != *id => false,
+            // One that cannot be decoded is found out, and counted, behind the queue.
+            _ => {
+                *it = status::without(it, &[8, 9, 11, 12, 13]).unwrap_or_else(|_| MALFORMED.to_vec());
+                true
+            }
+        });
         if let Some(sandbox) = &mut self.message.pod_sandbox_status {
-            sandbox.labels = BTreeMap::new();
-            sandbox.annotations = BTreeMap::new();
+            *sandbox = status::without(sandbox, &[7, 8]).unwrap_or_else(|_| MALFORMED.to_vec());
         }
     }
 
@@ -107,7 +101,7 @@ impl RawEvent {
         let message = v1::ContainerEventResponse {
             container_id: id.into(),
             container_event_type: ContainerEventType::ContainerStoppedEvent.into(),
-            containers_statuses: shown.iter().map(status).collect(),
+            containers_statuses: shown.iter().map(|id| status(id).encode_to_vec()).collect(),
             ..v1::ContainerEventResponse::default()
         };
         Self::new(message, Mono::ZERO, Wall::default())
@@ -120,23 +114,36 @@ impl RawEvent {
         let created_at = Wall::from_nanos(message.created_at);
         let signal =
             Signal { id: message.container_id.into(), kind, stamped_at: Wall::from_cri(message.created_at) };
-        let sandbox = message.pod_sandbox_status.map(sandbox_status);
+        let mut malformed = 0;
+        let sandbox = message.pod_sandbox_status.map(|bytes| status::sandbox_status(&bytes));
+        let sandbox = sandbox.and_then(|status| count_malformed(status, &mut malformed));
         // The payload does not name the containers' sandbox. On containerd it is this one; on CRI-O an older one may be
         // meant, which only a list can tell: the arbiter keeps what it knows.
         let sandbox_id = sandbox.as_ref().map_or_else(|| "".into(), |sandbox| sandbox.id.clone());
-        let containers = message.containers_statuses.into_iter();
-        let containers: Vec<_> = containers.map(|status| container_status(status, &sandbox_id)).collect();
-        let by_labels = || containers.iter().find_map(pod_of_container);
+        let containers = message.containers_statuses.iter();
+        let containers = containers.map(|bytes| status::container_status(bytes, &sandbox_id));
+        let containers: Vec<_> =
+            containers.filter_map(|status| count_malformed(status, &mut malformed)).map(Arc::new).collect();
+        let by_labels = || containers.iter().find_map(|it| pod_of_container(it));
         let pod = sandbox.as_ref().map(|sandbox| sandbox.pod.clone()).or_else(by_labels);
         EventParts {
             signal,
             created_at,
             pod,
             containers,
-            sandboxes: sandbox.into_iter().collect(),
+            sandboxes: sandbox.map(Arc::new).into_iter().collect(),
             detail: self.detail,
+            malformed,
         }
     }
+}
+
+/// What no message begins with: a field whose number is 0.
+const MALFORMED: [u8; 1] = [0];
+
+fn count_malformed<T>(status: Result<T, Malformed>, malformed: &mut u64) -> Option<T> {
+    *malformed += u64::from(status.is_err());
+    status.ok()
 }
 
 pub(super) fn pod_uid_label(uid: &str) -> BTreeMap<String, String> {
@@ -153,7 +160,7 @@ pub(crate) fn pod_of_container(container: &ContainerStatus) -> Option<PodIdentit
 }
 
 pub(crate) fn listed_sandbox(sandbox: v1::PodSandbox) -> ListedSandbox {
-    let state = sandbox_state(sandbox.state());
+    let state = sandbox_state(sandbox.state);
     let metadata = sandbox.metadata.unwrap_or_default();
     let pod_uid = if metadata.uid.is_empty() { sandbox.id.clone() } else { metadata.uid };
     ListedSandbox {
@@ -180,53 +187,8 @@ pub(crate) fn listed_container(container: v1::Container) -> ListedContainer {
     }
 }
 
-pub(crate) fn sandbox_status(status: v1::PodSandboxStatus) -> SandboxStatus {
-    let state = sandbox_state(status.state());
-    let id: ObjectId = status.id.into();
-    let metadata = status.metadata.unwrap_or_default();
-    let network = status.network.unwrap_or_default();
-    let additional = network.additional_ips.into_iter().map(|ip| ip.ip);
-    SandboxStatus {
-        pod: PodIdentity {
-            uid: if metadata.uid.is_empty() { id.as_str().into() } else { metadata.uid.into() },
-            namespace: metadata.namespace.into(),
-            name: metadata.name.into(),
-        },
-        id,
-        attempt: metadata.attempt,
-        state,
-        created_at: Wall::from_cri(status.created_at),
-        ips: [network.ip].into_iter().chain(additional).filter(|ip| !ip.is_empty()).collect(),
-        labels: status.labels.into_iter().collect(),
-        annotations: status.annotations.into_iter().collect(),
-        runtime_handler: status.runtime_handler,
-    }
-}
-
-pub(crate) fn container_status(status: v1::ContainerStatus, sandbox_id: &ObjectId) -> ContainerStatus {
-    let state = container_state(status.state);
-    let metadata = status.metadata.unwrap_or_default();
-    ContainerStatus {
-        id: status.id.into(),
-        sandbox_id: sandbox_id.clone(),
-        name: metadata.name.into(),
-        attempt: metadata.attempt,
-        state,
-        created_at: Wall::from_cri(status.created_at),
-        started_at: Wall::from_cri(status.started_at),
-        finished_at: Wall::from_cri(status.finished_at),
-        exit_code: (state == ContainerState::Exited).then_some(status.exit_code),
-        reason: status.reason,
-        message: status.message,
-        image: status.image.unwrap_or_default().image,
-        image_ref: status.image_ref,
-        labels: status.labels.into_iter().collect(),
-        annotations: status.annotations.into_iter().collect(),
-    }
-}
-
 /// A state that CRI v1 does not have is one that plegd does not know.
-fn container_state(state: i32) -> ContainerState {
+pub(super) fn container_state(state: i32) -> ContainerState {
     match v1::ContainerState::try_from(state) {
         Ok(v1::ContainerState::ContainerCreated) => ContainerState::Created,
         Ok(v1::ContainerState::ContainerRunning) => ContainerState::Running,
@@ -235,8 +197,8 @@ fn container_state(state: i32) -> ContainerState {
     }
 }
 
-fn sandbox_state(state: v1::PodSandboxState) -> SandboxState {
-    match state {
+pub(super) fn sandbox_state(state: i32) -> SandboxState {
+    match v1::PodSandboxState::try_from(state).unwrap_or_default() {
         v1::PodSandboxState::SandboxReady => SandboxState::Ready,
         v1::PodSandboxState::SandboxNotready => SandboxState::NotReady,
     }

@@ -1,5 +1,7 @@
 //! What a source says, and how much is known about when it was true.
 
+use std::sync::Arc;
+
 use super::{ContainerStatus, ObjectId, PodIdentity, SandboxStatus, Source};
 use crate::clock::{Mono, Wall};
 
@@ -24,9 +26,9 @@ pub struct Observation {
     /// The pod, where the source says which.
     pub pod: PodIdentity,
     /// Sandboxes that were seen.
-    pub sandboxes: Vec<SandboxStatus>,
+    pub sandboxes: Vec<Arc<SandboxStatus>>,
     /// Containers that were seen.
-    pub containers: Vec<ContainerStatus>,
+    pub containers: Vec<Arc<ContainerStatus>>,
     /// Ids that a read looked for and did not find. An event never has any: what is missing in one says nothing.
     pub absent: Vec<ObjectId>,
     /// How much of the statuses is there.

@@ -440,8 +440,8 @@ impl PodRead {
             stamp: Stamp { lower: Some(began), upper },
             observed_at,
             pod,
-            sandboxes: found.sandboxes,
-            containers: found.containers,
+            sandboxes: found.sandboxes.into_iter().map(Arc::new).collect(),
+            containers: found.containers.into_iter().map(Arc::new).collect(),
             absent: found.absent,
             detail: Detail::Full,
         };

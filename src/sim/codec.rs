@@ -67,9 +67,12 @@ impl<T: Message> Encoder for SimEncoder<T> {
 fn spoil(bytes: &mut [u8]) {
     let marker = NOT_UTF_8.as_bytes();
     let mut from = 0;
-    while let Some(found) = bytes[from..].windows(marker.len()).position(|window| window == marker) {
-        bytes[from + found..][..marker.len()].fill(0xff);
-        from += found + marker.len();
+    while let Some(found) = bytes[from..].iter().position(|byte| *byte == marker[0]) {
+        from += found;
+        if bytes[from..].starts_with(marker) {
+            bytes[from..][..marker.len()].fill(0xff);
+        }
+        from += 1;
     }
 }
 

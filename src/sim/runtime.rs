@@ -428,6 +428,9 @@ impl Core {
                 EventFault::NoStatuses => event.containers_statuses.clear(),
                 EventFault::Stamp(stamp) => event.created_at = stamp.instead_of(event.created_at),
                 EventFault::Garbage => event.container_id = NOT_UTF_8.to_owned(),
+                EventFault::SpoiltStatuses => {
+                    event.containers_statuses.iter_mut().for_each(|it| it.message = NOT_UTF_8.to_owned());
+                }
                 EventFault::Replay | EventFault::Drop | EventFault::OlderView | EventFault::Stall(_) => {}
             }
         }

@@ -1,6 +1,6 @@
 //! The truth as CRI messages: statuses, list items and events. Pure functions; nothing here waits or decides.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{
     profile::{Profile, SandboxCreated, Statuses, WithoutSandbox},
@@ -78,8 +78,8 @@ pub(super) fn sandbox_status(sandbox: &Sandbox, profile: &Profile) -> v1::PodSan
                 }),
             }),
         }),
-        labels: hash_map(&sandbox.spec.labels),
-        annotations: hash_map(&sandbox.spec.annotations),
+        labels: sandbox.spec.labels.clone(),
+        annotations: sandbox.spec.annotations.clone(),
         // CRI-O does not say it here.
         runtime_handler: match profile.sandbox_created {
             SandboxCreated::Sent => sandbox.spec.runtime_handler.clone(),
@@ -94,8 +94,8 @@ pub(super) fn sandbox_item(sandbox: &Sandbox) -> v1::PodSandbox {
         metadata: Some(sandbox_metadata(sandbox)),
         state: sandbox_state(sandbox).into(),
         created_at: sandbox.created_at.as_nanos(),
-        labels: hash_map(&sandbox.spec.labels),
-        annotations: hash_map(&sandbox.spec.annotations),
+        labels: sandbox.spec.labels.clone(),
+        annotations: sandbox.spec.annotations.clone(),
         runtime_handler: sandbox.spec.runtime_handler.clone(),
     }
 }
@@ -114,8 +114,8 @@ pub(super) fn container_status(container: &Container) -> v1::ContainerStatus {
         image_ref: format!("{}@{}", container.spec.image, digest(&container.spec.image)),
         reason: container.reason.clone(),
         message: container.message.clone(),
-        labels: hash_map(&container.spec.labels),
-        annotations: hash_map(&container.spec.annotations),
+        labels: container.spec.labels.clone(),
+        annotations: container.spec.annotations.clone(),
         log_path: container.spec.log_path.clone(),
         image_id: digest(&container.spec.image),
     }
@@ -130,8 +130,8 @@ pub(super) fn container_item(container: &Container) -> v1::Container {
         image_ref: digest(&container.spec.image),
         state: container_state(container.state).into(),
         created_at: container.created_at.as_nanos(),
-        labels: hash_map(&container.spec.labels),
-        annotations: hash_map(&container.spec.annotations),
+        labels: container.spec.labels.clone(),
+        annotations: container.spec.annotations.clone(),
         image_id: digest(&container.spec.image),
     }
 }
@@ -160,10 +160,6 @@ pub(super) fn container_state(state: ContainerState) -> v1::ContainerState {
         ContainerState::Exited => v1::ContainerState::ContainerExited,
         ContainerState::Unknown => v1::ContainerState::ContainerUnknown,
     }
-}
-
-fn hash_map(map: &BTreeMap<String, String>) -> HashMap<String, String> {
-    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Something that looks like a digest and is always the same for an image.

@@ -74,7 +74,7 @@ impl Watch {
                            another policy";
             return Err(WatchError::Invalid(message.into()));
         }
-        let cursor = Cursor::new(feed.journal.clone(), feed.heads.clone(), feed.journal.head());
+        let cursor = Cursor::new(feed.journal.clone(), feed.heads(), feed.journal.head());
         let situation = feed.situation.clone();
         let mode = situation.borrow().mode;
         let stage = Stage::Begin { start, wait_ready };

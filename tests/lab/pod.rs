@@ -3,7 +3,7 @@
 //! Owns the CRI descriptions only; `client` sends them. Every pod is on the host's network, so that no CNI is needed, and
 //! below the lab's own cgroup, so that its processes are found again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::{cri, image};
 
@@ -99,7 +99,7 @@ impl Pod {
     }
 
     /// The kubelet's, by which its own PLEG knows its pods.
-    fn labels(&self) -> HashMap<String, String> {
+    fn labels(&self) -> BTreeMap<String, String> {
         let labels = [("name", &self.name), ("namespace", &self.namespace), ("uid", &self.uid)];
         labels.into_iter().map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.clone())).collect()
     }

@@ -62,9 +62,9 @@ impl<'a> Step<'a> {
             sandboxes.iter().partition(|sandbox| sandbox.state.phase() != Phase::Exited);
         let mut containers: Vec<_> = containers.iter().collect();
         containers.sort_by_key(|container| container.created_at);
-        ready.into_iter().for_each(|sandbox| self.see(Status::Sandbox(Arc::new(sandbox.clone()))));
-        containers.into_iter().for_each(|container| self.see(Status::Container(Arc::new(container.clone()))));
-        ending.into_iter().for_each(|sandbox| self.see(Status::Sandbox(Arc::new(sandbox.clone()))));
+        ready.into_iter().for_each(|sandbox| self.see(Status::Sandbox(sandbox.clone())));
+        containers.into_iter().for_each(|container| self.see(Status::Container(container.clone())));
+        ending.into_iter().for_each(|sandbox| self.see(Status::Sandbox(sandbox.clone())));
         self.absences().iter().for_each(|id| self.miss(id));
         if let Origin::Event(signal) = origin {
             self.hear(signal);
@@ -191,7 +191,7 @@ impl<'a> Step<'a> {
             }
             Verdict::Same => {
                 self.rule(Ruling::Same);
-                self.take(id, status);
+                self.renew(id);
             }
             Verdict::Refreshed => {
                 self.rule(Ruling::Refreshed);
@@ -220,10 +220,17 @@ impl<'a> Step<'a> {
 
     /// A view has been found to hold.
     fn take(&mut self, id: &ObjectId, status: Status) {
+        if let Some(record) = self.pod.records.get_mut(id) {
+            self.out.changed |= record.shown == Shown::Served;
+            record.status = status;
+        }
+        self.renew(id);
+    }
+
+    /// What is held is as young as this view.
+    fn renew(&mut self, id: &ObjectId) {
         let stamp = self.observation.stamp;
         if let Some(record) = self.pod.records.get_mut(id) {
-            self.out.changed |= record.status != status && record.shown == Shown::Served;
-            record.status = status;
             record.stamp = rules::advance(record.stamp, stamp);
             record.whole = record.whole.max(stamp.lower);
             record.dissent = None;
@@ -443,10 +450,14 @@ impl<'a> Step<'a> {
 fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status {
     match (held, seen) {
         (Status::Container(held), Status::Container(mut seen)) => {
+            // A container's status does not name its sandbox; an event of CRI-O shows containers of several.
+            let of_other = matches!(origin, Origin::Event(_)) && seen.sandbox_id != held.sandbox_id;
+            if detail == Detail::Full && seen.created_at.is_some() && !of_other {
+                return Status::Container(seen);
+            }
             let container = Arc::make_mut(&mut seen);
             container.created_at = container.created_at.or(held.created_at);
-            if matches!(origin, Origin::Event(_)) {
-                // A container's status does not name its sandbox; an event of CRI-O shows containers of several.
+            if of_other {
                 container.sandbox_id = held.sandbox_id.clone();
             }
             if detail == Detail::Lean {
@@ -466,6 +477,9 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
             Status::Container(seen)
         }
         (Status::Sandbox(held), Status::Sandbox(mut seen)) => {
+            if detail == Detail::Full && seen.created_at.is_some() {
+                return Status::Sandbox(seen);
+            }
             let sandbox = Arc::make_mut(&mut seen);
             sandbox.created_at = sandbox.created_at.or(held.created_at);
             if detail == Detail::Lean {

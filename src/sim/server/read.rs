@@ -1,6 +1,6 @@
 //! The read calls: what each answers from the truth, without faults and without waiting.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use tonic::Status;
 
@@ -111,11 +111,11 @@ impl RuntimeService {
         self.runtime.read(|truth| full_id(&truth.view().containers, id))
     }
 
-    fn info(&self) -> HashMap<String, String> {
+    fn info(&self) -> BTreeMap<String, String> {
         if self.runtime.profile().info_unasked {
-            HashMap::from([("updatedResources".to_owned(), "null".to_owned())])
+            BTreeMap::from([("updatedResources".to_owned(), "null".to_owned())])
         } else {
-            HashMap::new()
+            BTreeMap::new()
         }
     }
 
@@ -157,6 +157,6 @@ fn wanted<T>(map: &BTreeMap<String, T>, id: &str) -> Option<String> {
     (!id.is_empty()).then(|| full_id(map, id.to_owned()))
 }
 
-fn selects(selector: &HashMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -87,12 +87,12 @@ pub(super) fn read(lower: u64, upper: u64) -> Observation {
 
 impl Observation {
     pub(super) fn sees(mut self, container: ContainerStatus) -> Self {
-        self.containers.push(container);
+        self.containers.push(Arc::new(container));
         self
     }
 
     pub(super) fn sees_sandbox(mut self, sandbox: SandboxStatus) -> Self {
-        self.sandboxes.push(sandbox);
+        self.sandboxes.push(Arc::new(sandbox));
         self
     }
 

@@ -1,6 +1,6 @@
 //! What no sequence of views, however absurd, may lead to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 
@@ -60,11 +60,11 @@ fn observation(act: &Act, now: u64) -> Observation {
         None => read(upper.saturating_sub(act.took), upper),
     };
     for (id, state) in CONTAINERS.iter().zip(act.states) {
-        it.containers.extend(state.map(|state| container(id, STATES[state])));
+        it.containers.extend(state.map(|state| Arc::new(container(id, STATES[state]))));
     }
     for (id, ready) in ["s", "t"].iter().zip(act.sandboxes) {
         let state = |ready| if ready { SandboxState::Ready } else { SandboxState::NotReady };
-        it.sandboxes.extend(ready.map(|ready| sandbox(id, state(ready))));
+        it.sandboxes.extend(ready.map(|ready| Arc::new(sandbox(id, state(ready)))));
     }
     if act.signal.is_none() {
         let seen = |id: &str| {

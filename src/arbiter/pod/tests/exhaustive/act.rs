@@ -1,6 +1,6 @@
 //! What may come to plegd in a moment: everything that a source could say then.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{
     super::{
@@ -101,8 +101,8 @@ impl Act {
             Act::Read { began, saw } | Act::List { began, saw } => {
                 let moment = &play.moments[saw];
                 let mut it = empty_read(play, now, play.time(began, 5), play.time(now, 9));
-                it.sandboxes.clone_from(&moment.sandboxes);
-                it.containers.clone_from(&moment.containers);
+                it.sandboxes = shared(&moment.sandboxes);
+                it.containers = shared(&moment.containers);
                 it.absent = play.absent(saw);
                 it
             }
@@ -178,16 +178,14 @@ fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> O
     (it.stamp, it.observed_at) = (Stamp { lower: None, upper }, play.wall(now, 9));
     match saw {
         Saw::Pod(at) | Saw::Lie(at) => {
-            it.sandboxes.clone_from(&play.moments[at].sandboxes);
-            it.containers.clone_from(&play.moments[at].containers);
+            it.sandboxes = shared(&play.moments[at].sandboxes);
+            it.containers = shared(&play.moments[at].containers);
         }
         Saw::Lean(at) => {
             let of_it = play.moments[at].containers.iter().filter(|container| container.id.as_str() == id);
-            it.containers.extend(of_it.cloned().map(|full| ContainerStatus {
-                message: String::new(),
-                image_ref: String::new(),
-                labels: Labels::new(),
-                ..full
+            it.containers.extend(of_it.map(|full| {
+                let (message, image_ref, labels) = (String::new(), String::new(), Labels::new());
+                Arc::new(ContainerStatus { message, image_ref, labels, ..full.clone() })
             }));
             it.detail = Detail::Lean;
         }
@@ -197,8 +195,12 @@ fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> O
         let untrue = container(id, state);
         for shown in it.containers.iter_mut().filter(|shown| shown.id.as_str() == id) {
             let (created_at, sandbox_id) = (shown.created_at, shown.sandbox_id.clone());
-            *shown = ContainerStatus { created_at, sandbox_id, ..untrue.clone() };
+            *shown = Arc::new(ContainerStatus { created_at, sandbox_id, ..untrue.clone() });
         }
     }
     it
+}
+
+fn shared<T: Clone>(statuses: &[T]) -> Vec<Arc<T>> {
+    statuses.iter().cloned().map(Arc::new).collect()
 }

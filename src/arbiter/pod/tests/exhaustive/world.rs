@@ -225,29 +225,26 @@ impl Observation {
 
     fn show(&mut self, status: Status) {
         match status {
-            Status::Container(it) => self.containers.push((*it).clone()),
-            Status::Sandbox(it) => self.sandboxes.push((*it).clone()),
+            Status::Container(it) => self.containers.push(it),
+            Status::Sandbox(it) => self.sandboxes.push(it),
         }
     }
 
     /// What a list has of an id.
     fn show_of_list(&mut self, listed: &Observation, id: &ObjectId) {
         let containers = listed.containers.iter().filter(|it| it.id == *id);
-        self.containers.extend(containers.cloned().map(|full| ContainerStatus {
-            started_at: None,
-            finished_at: None,
-            exit_code: None,
-            reason: String::new(),
-            image: String::new(),
-            image_ref: String::new(),
-            labels: Labels::new(),
-            ..full
+        self.containers.extend(containers.cloned().map(|mut full| {
+            let lean = Arc::make_mut(&mut full);
+            (lean.started_at, lean.finished_at, lean.exit_code) = (None, None, None);
+            (lean.reason, lean.image, lean.image_ref) = (String::new(), String::new(), String::new());
+            lean.labels = Labels::new();
+            full
         }));
         let sandboxes = listed.sandboxes.iter().filter(|it| it.id == *id);
-        self.sandboxes.extend(sandboxes.cloned().map(|full| SandboxStatus {
-            ips: Vec::new(),
-            labels: Labels::new(),
-            ..full
+        self.sandboxes.extend(sandboxes.cloned().map(|mut full| {
+            let lean = Arc::make_mut(&mut full);
+            (lean.ips, lean.labels) = (Vec::new(), Labels::new());
+            full
         }));
     }
 }

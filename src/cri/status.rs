@@ -1,0 +1,272 @@
+//! The status of a container or of a sandbox, decoded straight into the model.
+//!
+//! Each event carries the statuses of a whole pod, and most of their bytes are labels and annotations: prost would make a map
+//! of two strings each of them, only for them to be packed right afterwards. Fields are those of `ContainerStatus` and
+//! `PodSandboxStatus` in `proto/cri.proto`, told apart by number; one that is not there is skipped.
+//!
+//! An id, or what names a pod or a container, must be UTF-8. Other text that is not, such as what a container left as its
+//! termination message, is taken with U+FFFD in place of what cannot be read: it would make the whole pod unreadable for ever.
+
+use std::borrow::Cow;
+
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+use super::convert::{container_state, sandbox_state};
+use crate::{
+    clock::Wall,
+    model::{ContainerState, ContainerStatus, ObjectId, PodIdentity, SandboxStatus},
+};
+
+/// It is no message of that type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a status that cannot be decoded")]
+pub(crate) struct Malformed;
+
+/// The fields of a message, one after the other.
+struct Fields<'a>(&'a [u8]);
+
+/// What is in a field.
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// A `ContainerStatus`. CRI does not say in it which sandbox it is in.
+pub(crate) fn container_status(bytes: &[u8], sandbox_id: &ObjectId) -> Result<ContainerStatus, Malformed> {
+    let (mut id, mut name, mut attempt) = ("", "", 0);
+    let (mut state, mut exit_code) = (0, 0);
+    let [mut created_at, mut started_at, mut finished_at] = [0; 3];
+    let [mut image, mut image_ref, mut reason, mut message] = [const { Cow::Borrowed("") }; 4];
+    let [mut labels, mut annotations] = [const { Pairs::new() }; 2];
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => id = value.name()?,
+            2 => (name, attempt) = container_metadata(value.bytes()?)?,
+            3 => state = value.number()? as i32,
+            4 => created_at = value.number()? as i64,
+            5 => started_at = value.number()? as i64,
+            6 => finished_at = value.number()? as i64,
+            7 => exit_code = value.number()? as i32,
+            8 => image = first_text(value.bytes()?)?,
+            9 => image_ref = value.text()?,
+            10 => reason = value.text()?,
+            11 => message = value.text()?,
+            12 => labels.push(pair(value.bytes()?)?),
+            13 => annotations.push(pair(value.bytes()?)?),
+            _ => {}
+        }
+    }
+    let state = container_state(state);
+    Ok(ContainerStatus {
+        id: id.into(),
+        sandbox_id: sandbox_id.clone(),
+        name: name.into(),
+        attempt,
+        state,
+        created_at: Wall::from_cri(created_at),
+        started_at: Wall::from_cri(started_at),
+        finished_at: Wall::from_cri(finished_at),
+        exit_code: (state == ContainerState::Exited).then_some(exit_code),
+        reason: reason.into_owned(),
+        message: message.into_owned(),
+        image: image.into_owned(),
+        image_ref: image_ref.into_owned(),
+        labels: labels.into_iter().collect(),
+        annotations: annotations.into_iter().collect(),
+    })
+}
+
+/// A `PodSandboxStatus`.
+pub(crate) fn sandbox_status(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
+    let (mut id, mut state, mut created_at) = ("", 0, 0);
+    let mut metadata = SandboxMetadata::default();
+    let mut ips = Vec::new();
+    let mut runtime_handler = Cow::Borrowed("");
+    let [mut labels, mut annotations]: [Pairs<'_>; 2] = [Vec::new(), Vec::new()];
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => id = value.name()?,
+            2 => metadata = SandboxMetadata::of(value.bytes()?)?,
+            3 => state = value.number()? as i32,
+            4 => created_at = value.number()? as i64,
+            5 => ips = addresses(value.bytes()?)?,
+            7 => labels.push(pair(value.bytes()?)?),
+            8 => annotations.push(pair(value.bytes()?)?),
+            9 => runtime_handler = value.text()?,
+            _ => {}
+        }
+    }
+    let id = ObjectId::from(id);
+    Ok(SandboxStatus {
+        pod: PodIdentity {
+            uid: if metadata.uid.is_empty() { id.as_str().into() } else { metadata.uid.into() },
+            namespace: metadata.namespace.into(),
+            name: metadata.name.into(),
+        },
+        id,
+        attempt: metadata.attempt,
+        state: sandbox_state(state),
+        created_at: Wall::from_cri(created_at),
+        ips,
+        labels: labels.into_iter().collect(),
+        annotations: annotations.into_iter().collect(),
+        runtime_handler: runtime_handler.into_owned(),
+    })
+}
+
+/// The id that a `ContainerStatus` is of.
+pub(super) fn id_of(status: &[u8]) -> Result<&str, Malformed> {
+    let (mut id, mut fields) = ("", Fields(status));
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            id = value.name()?;
+        }
+    }
+    Ok(id)
+}
+
+/// A message without the fields of these numbers.
+pub(super) fn without(message: &[u8], left_out: &[u32]) -> Result<Vec<u8>, Malformed> {
+    let mut kept = Vec::new();
+    let mut fields = Fields(message);
+    let mut rest = message;
+    while let Some((number, _)) = fields.next()? {
+        let (field, after) = rest.split_at(rest.len() - fields.0.len());
+        if !left_out.contains(&number) {
+            kept.extend_from_slice(field);
+        }
+        rest = after;
+    }
+    kept.shrink_to_fit();
+    Ok(kept)
+}
+
+#[derive(Default)]
+struct SandboxMetadata<'a> {
+    name: &'a str,
+    uid: &'a str,
+    namespace: &'a str,
+    attempt: u32,
+}
+
+// === impl SandboxMetadata ===
+
+impl<'a> SandboxMetadata<'a> {
+    fn of(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (mut metadata, mut fields) = (Self::default(), Fields(bytes));
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                1 => metadata.name = value.name()?,
+                2 => metadata.uid = value.name()?,
+                3 => metadata.namespace = value.name()?,
+                4 => metadata.attempt = value.number()? as u32,
+                _ => {}
+            }
+        }
+        Ok(metadata)
+    }
+}
+
+fn container_metadata(bytes: &[u8]) -> Result<(&str, u32), Malformed> {
+    let (mut name, mut attempt, mut fields) = ("", 0, Fields(bytes));
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => name = value.name()?,
+            2 => attempt = value.number()? as u32,
+            _ => {}
+        }
+    }
+    Ok((name, attempt))
+}
+
+/// The addresses of a `PodSandboxNetworkStatus` that are not empty, its first one first.
+fn addresses(bytes: &[u8]) -> Result<Vec<String>, Malformed> {
+    let (mut first, mut more, mut fields) = (Cow::Borrowed(""), Vec::new(), Fields(bytes));
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => first = value.text()?,
+            2 => more.push(first_text(value.bytes()?)?),
+            _ => {}
+        }
+    }
+    let all = [first].into_iter().chain(more);
+    Ok(all.filter(|ip| !ip.is_empty()).map(Cow::into_owned).collect())
+}
+
+/// What is in field 1 of a message that has nothing else of interest.
+fn first_text(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
+    let (mut text, mut fields) = (Cow::Borrowed(""), Fields(bytes));
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            text = value.text()?;
+        }
+    }
+    Ok(text)
+}
+
+/// An entry of a map.
+fn pair(bytes: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Malformed> {
+    let (mut key, mut value_of_it, mut fields) = (Cow::Borrowed(""), Cow::Borrowed(""), Fields(bytes));
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => key = value.text()?,
+            2 => value_of_it = value.text()?,
+            _ => {}
+        }
+    }
+    Ok((key, value_of_it))
+}
+
+// === impl Fields ===
+
+impl<'a> Fields<'a> {
+    /// The next field that holds a number, a text or a message; those of another kind are skipped.
+    fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
+        while !self.0.is_empty() {
+            let (number, kind) = decode_key(&mut self.0).map_err(|_| Malformed)?;
+            match kind {
+                WireType::Varint => {
+                    let value = decode_varint(&mut self.0).map_err(|_| Malformed)?;
+                    return Ok(Some((number, Value::Number(value))));
+                }
+                WireType::LengthDelimited => {
+                    let length = decode_varint(&mut self.0).map_err(|_| Malformed)?;
+                    let length = usize::try_from(length).map_err(|_| Malformed)?;
+                    let (value, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+                    self.0 = rest;
+                    return Ok(Some((number, Value::Bytes(value))));
+                }
+                other => skip_field(other, number, &mut self.0, DecodeContext::default())
+                    .map_err(|_| Malformed)?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+// === impl Value ===
+
+impl<'a> Value<'a> {
+    fn number(self) -> Result<u64, Malformed> {
+        if let Self::Number(number) = self { Ok(number) } else { Err(Malformed) }
+    }
+
+    fn bytes(self) -> Result<&'a [u8], Malformed> {
+        if let Self::Bytes(bytes) = self { Ok(bytes) } else { Err(Malformed) }
+    }
+
+    fn name(self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
+    }
+
+    fn text(self) -> Result<Cow<'a, str>, Malformed> {
+        Ok(String::from_utf8_lossy(self.bytes()?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

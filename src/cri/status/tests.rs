@@ -1,0 +1,155 @@
+use prost::Message as _;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    cri::v1,
+    model::{Labels, SandboxState},
+};
+
+/// In an order of their own, as the maps of Go are.
+fn bytes_of(message: &impl prost::Message) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+fn container() -> v1::ContainerStatus {
+    v1::ContainerStatus {
+        id: "id".into(),
+        metadata: Some(v1::ContainerMetadata { name: "name".into(), attempt: 7 }),
+        state: v1::ContainerState::ContainerExited.into(),
+        created_at: 1,
+        started_at: 2,
+        finished_at: 3,
+        exit_code: -1,
+        image: Some(v1::ImageSpec { image: "image".into() }),
+        image_ref: "ref".into(),
+        reason: "Error".into(),
+        message: "message".into(),
+        labels: [("b".into(), "2".into()), ("a".into(), "1".into())].into(),
+        annotations: [("c".into(), "3".into())].into(),
+    }
+}
+
+fn sandbox() -> v1::PodSandboxStatus {
+    let more = ["", "fd00::2"].map(|ip| v1::PodIp { ip: ip.into() });
+    v1::PodSandboxStatus {
+        id: "id".into(),
+        metadata: Some(v1::PodSandboxMetadata {
+            name: "name".into(),
+            uid: "uid".into(),
+            namespace: "namespace".into(),
+            attempt: 7,
+        }),
+        state: v1::PodSandboxState::SandboxNotready.into(),
+        created_at: -1,
+        network: Some(v1::PodSandboxNetworkStatus { ip: "10.0.0.2".into(), additional_ips: more.into() }),
+        labels: [("b".into(), "2".into()), ("a".into(), "1".into())].into(),
+        annotations: [("c".into(), "3".into())].into(),
+        runtime_handler: "runc".into(),
+    }
+}
+
+#[test]
+fn each_field_of_a_container_has_its_place() {
+    let status = container_status(&bytes_of(&container()), &"s".into());
+    let expected = ContainerStatus {
+        id: "id".into(),
+        sandbox_id: "s".into(),
+        name: "name".into(),
+        attempt: 7,
+        state: ContainerState::Exited,
+        created_at: Wall::from_cri(1),
+        started_at: Wall::from_cri(2),
+        finished_at: Wall::from_cri(3),
+        exit_code: Some(-1),
+        reason: "Error".into(),
+        message: "message".into(),
+        image: "image".into(),
+        image_ref: "ref".into(),
+        labels: Labels::from([("a", "1"), ("b", "2")]),
+        annotations: Labels::from([("c", "3")]),
+    };
+    assert_eq!(status, Ok(expected));
+    let running = v1::ContainerStatus { state: v1::ContainerState::ContainerRunning.into(), ..container() };
+    let running = container_status(&bytes_of(&running), &"s".into()).expect("decodes");
+    assert_eq!((running.state, running.exit_code), (ContainerState::Running, None));
+    let nothing = container_status(&[], &"s".into()).expect("decodes");
+    assert_eq!((nothing.id.as_str(), nothing.state, nothing.created_at), ("", ContainerState::Created, None));
+}
+
+#[test]
+fn each_field_of_a_sandbox_has_its_place() {
+    let status = sandbox_status(&bytes_of(&sandbox()));
+    let expected = SandboxStatus {
+        id: "id".into(),
+        pod: PodIdentity { uid: "uid".into(), namespace: "namespace".into(), name: "name".into() },
+        attempt: 7,
+        state: SandboxState::NotReady,
+        created_at: Wall::from_cri(-1),
+        ips: vec!["10.0.0.2".into(), "fd00::2".into()],
+        labels: Labels::from([("a", "1"), ("b", "2")]),
+        annotations: Labels::from([("c", "3")]),
+        runtime_handler: "runc".into(),
+    };
+    assert_eq!(status, Ok(expected));
+    let made_by_hand = v1::PodSandboxStatus { id: "id".into(), ..v1::PodSandboxStatus::default() };
+    let made_by_hand = sandbox_status(&bytes_of(&made_by_hand)).expect("decodes");
+    assert_eq!(made_by_hand.pod.uid.as_str(), "id");
+}
+
+#[test]
+fn text_that_is_not_utf_8_costs_no_more_than_itself() {
+    let spoilt = |mut bytes: Vec<u8>, text: &str| {
+        let at = bytes.windows(text.len()).position(|it| it == text.as_bytes()).expect("is in it");
+        bytes[at] = 0xff;
+        bytes
+    };
+    let bytes = spoilt(spoilt(bytes_of(&container()), "message"), "3");
+    let status = container_status(&bytes, &"s".into()).expect("decodes");
+    assert_eq!((status.message.as_str(), status.reason.as_str()), ("\u{fffd}essage", "Error"));
+    assert_eq!(status.annotations.get("c"), Some("\u{fffd}"));
+    for name in ["id", "name"] {
+        assert_eq!(container_status(&spoilt(bytes_of(&container()), name), &"s".into()), Err(Malformed));
+    }
+    for name in ["id", "name", "uid", "namespace"] {
+        assert_eq!(sandbox_status(&spoilt(bytes_of(&sandbox()), name)), Err(Malformed), "{name}");
+    }
+}
+
+#[test]
+fn what_is_left_out_is_left_out_and_nothing_else() {
+    let lean = without(&bytes_of(&container()), &[8, 9, 11, 12, 13]).expect("decodes");
+    let expected = v1::ContainerStatus {
+        image: None,
+        image_ref: String::new(),
+        message: String::new(),
+        labels: [].into(),
+        annotations: [].into(),
+        ..container()
+    };
+    assert_eq!(v1::ContainerStatus::decode(&*lean), Ok(expected));
+    assert_eq!(id_of(&lean), Ok("id"));
+    assert_eq!(without(&[0xff], &[1]), Err(Malformed));
+}
+
+proptest! {
+    #[test]
+    fn what_prost_reads_is_read_alike(bytes: Vec<u8>, cut in 0_usize..200, flip in 0_usize..200, to: u8) {
+        // Half of it is a message that something has happened to, and half of it is nothing of the kind.
+        let mut spoilt = bytes_of(&container());
+        spoilt.truncate(cut.max(1));
+        let at = flip % spoilt.len();
+        spoilt[at] = to;
+        for bytes in [bytes, spoilt] {
+            if let Ok(by_prost) = v1::ContainerStatus::decode(&*bytes) {
+                let status = container_status(&bytes, &"s".into());
+                // Where a message is in it twice, prost makes one of both, and here the last counts.
+                let status = status.expect("no more is refused");
+                let labels: Labels = by_prost.labels.iter().collect();
+                prop_assert_eq!(status.id.as_str(), by_prost.id);
+                prop_assert_eq!((status.reason, status.labels), (by_prost.reason, labels));
+                prop_assert_eq!(status.created_at, Wall::from_cri(by_prost.created_at));
+            }
+        }
+    }
+}
