@@ -62,7 +62,7 @@ pub enum EventFault {
     Stamp(Stamp),
     /// Its container id is not UTF-8, so that the message does not decode.
     Garbage,
-    /// A text in each status of a container is not UTF-8: the message decodes, and these in it do not.
+    /// The id in each status of a container is not UTF-8: the message decodes, and these in it do not.
     SpoiltStatuses,
 }
 

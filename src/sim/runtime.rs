@@ -429,7 +429,7 @@ impl Core {
                 EventFault::Stamp(stamp) => event.created_at = stamp.instead_of(event.created_at),
                 EventFault::Garbage => event.container_id = NOT_UTF_8.to_owned(),
                 EventFault::SpoiltStatuses => {
-                    event.containers_statuses.iter_mut().for_each(|it| it.message = NOT_UTF_8.to_owned());
+                    event.containers_statuses.iter_mut().for_each(|it| it.id = NOT_UTF_8.to_owned());
                 }
                 EventFault::Replay | EventFault::Drop | EventFault::OlderView | EventFault::Stall(_) => {}
             }

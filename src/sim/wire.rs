@@ -101,6 +101,7 @@ pub(super) fn sandbox_item(sandbox: &Sandbox) -> v1::PodSandbox {
 }
 
 pub(super) fn container_status(container: &Container) -> v1::ContainerStatus {
+    let digest = digest(&container.spec.image);
     v1::ContainerStatus {
         id: container.id.clone(),
         metadata: Some(container_metadata(container)),
@@ -111,13 +112,13 @@ pub(super) fn container_status(container: &Container) -> v1::ContainerStatus {
         exit_code: container.exit_code,
         image: Some(v1::ImageSpec { image: container.spec.image.clone() }),
         // containerd: the repository's digest here, the configuration's digest in the list; not to be compared.
-        image_ref: format!("{}@{}", container.spec.image, digest(&container.spec.image)),
+        image_ref: [container.spec.image.as_str(), "@", &digest].concat(),
         reason: container.reason.clone(),
         message: container.message.clone(),
         labels: container.spec.labels.clone(),
         annotations: container.spec.annotations.clone(),
         log_path: container.spec.log_path.clone(),
-        image_id: digest(&container.spec.image),
+        image_id: digest,
     }
 }
 
@@ -167,6 +168,10 @@ fn digest(image: &str) -> String {
     let mut rng = fastrand::Rng::with_seed(
         image.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into())),
     );
-    let hex: String = (0..4).map(|_| format!("{:016x}", rng.u64(..))).collect();
-    format!("sha256:{hex}")
+    let mut digest = String::with_capacity("sha256:".len() + 64);
+    digest.push_str("sha256:");
+    for bits in (0..4).map(|_| rng.u64(..)) {
+        digest.extend((0..16).rev().filter_map(|at| char::from_digit((bits >> (4 * at)) as u32 & 15, 16)));
+    }
+    digest
 }

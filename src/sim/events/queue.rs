@@ -349,7 +349,9 @@ fn hand_over(
         (_, Life::Alive) if subscriber.slots.len() >= slots => Handed::Blocked,
         (_, Life::Alive) => {
             publishing.accepted = true;
-            subscriber.slots.push_back(publishing.event.clone());
+            let last = publishing.to.is_empty();
+            let event = if last { std::mem::take(&mut publishing.event) } else { publishing.event.clone() };
+            subscriber.slots.push_back(event);
             subscriber.wake();
             Handed::Over
         }
