@@ -15,8 +15,7 @@ use super::{
 use crate::{
     clock::{Mono, Wall},
     model::{
-        ContainerState, ContainerStatus, Detail, PodIdentity, SandboxState, SandboxStatus, Signal,
-        SignalType,
+        ContainerState, ContainerStatus, Detail, PodIdentity, SandboxState, SandboxStatus, Signal, SignalType,
     },
 };
 

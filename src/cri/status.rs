@@ -240,8 +240,9 @@ impl<'a> Fields<'a> {
                     self.0 = rest;
                     return Ok(Some((number, Value::Bytes(value))));
                 }
-                other => skip_field(other, number, &mut self.0, DecodeContext::default())
-                    .map_err(|_| Malformed)?,
+                other => {
+                    skip_field(other, number, &mut self.0, DecodeContext::default()).map_err(|_| Malformed)?
+                }
             }
         }
         Ok(None)
@@ -264,7 +265,9 @@ impl<'a> Value<'a> {
     }
 
     fn text(self) -> Result<Cow<'a, str>, Malformed> {
-        Ok(String::from_utf8_lossy(self.bytes()?))
+        let bytes = self.bytes()?;
+        // Nearly all of it is UTF-8, which is found out faster by itself.
+        Ok(std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed))
     }
 }
 
