@@ -158,7 +158,7 @@ impl App {
             stream_since: began,
             stream: "not yet tried".into(),
         });
-        scrape(&metrics, &cache, &journal, &clock, queue.load());
+        scrape(&metrics, &cache, &journal, &ledger, &clock, queue.load());
 
         let signs = Signs {
             ready: health.latch("initial-relist", "not yet complete: waiting for the runtime"),
@@ -209,7 +209,7 @@ impl App {
         };
         spawn(here, Supervisor::new(wires, signs, rhythms).run(stop.clone()).boxed());
         tasks.close();
-        let fresh = Fresh::new(cache.clone(), reads, clock.clone());
+        let fresh = Fresh::new(cache.clone(), reads, clock.clone(), metrics.clone());
         let in_force = in_force.clone();
         Self {
             in_force,
@@ -385,10 +385,11 @@ fn scrape(
     metrics: &Metrics,
     cache: &Cache,
     journal: &Journal,
+    ledger: &Ledger,
     clock: &Clock,
     queued: impl Fn() -> (usize, usize) + Send + Sync + 'static,
 ) {
-    let (cache, journal, clock) = (cache.clone(), journal.clone(), clock.clone());
+    let (cache, journal, ledger, clock) = (cache.clone(), journal.clone(), ledger.clone(), clock.clone());
     metrics.on_scrape(Box::new(move |metrics| {
         let census = cache.census();
         metrics.state.pods.set_each(|state| match state {
@@ -398,6 +399,7 @@ fn scrape(
         metrics.state.sandboxes.set_each(|state: SandboxState| census.sandboxes[state as usize]);
         metrics.state.containers.set_each(|state: ContainerState| census.containers[state as usize]);
         metrics.arbitration.tombstones.set(cache.tombstones() as i64);
+        metrics.transitions.uncompared.set(ledger.len() as i64);
         raise_to(&metrics.arbitration.clock_steps, clock.steps());
         let extent = journal.extent();
         metrics.journal.events.set(extent.events as i64);

@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
+use prometheus::IntGauge;
+
 use crate::{
     cache::Cache,
     clock::{Clock, Mono},
+    metrics::Metrics,
     model::{Pod, PodUid},
     relister::{ReadError, Reads},
 };
@@ -19,13 +22,17 @@ pub struct Fresh {
     cache: Cache,
     reads: Reads,
     clock: Clock,
+    metrics: Arc<Metrics>,
 }
+
+/// Counts a caller for as long as it waits, also if it gives up.
+struct Awaiting<'a>(&'a IntGauge);
 
 // === impl Fresh ===
 
 impl Fresh {
-    pub(crate) fn new(cache: Cache, reads: Reads, clock: Clock) -> Self {
-        Self { cache, reads, clock }
+    pub(crate) fn new(cache: Cache, reads: Reads, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { cache, reads, clock, metrics }
     }
 
     /// The clock that moments are of.
@@ -45,8 +52,24 @@ impl Fresh {
     /// [`ReadError`] if the runtime could not be asked.
     pub async fn pod(&self, uid: &PodUid, than: Mono) -> Result<Option<Arc<Pod>>, ReadError> {
         if !self.is_newer(uid, than) {
+            let _counted = Awaiting::new(&self.metrics.reads.awaited);
             self.reads.fresh(uid).await?;
         }
         Ok(self.cache.get(uid))
+    }
+}
+
+// === impl Awaiting ===
+
+impl<'a> Awaiting<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -135,6 +135,17 @@ impl Ledger {
         missed
     }
 
+    /// How many transitions wait to be told by the other path too.
+    pub fn len(&self) -> usize {
+        let book = self.0.book.lock();
+        book.waiting.len() + book.said.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether a relist has found something that the stream may yet tell.
     pub fn has_suspects(&self) -> bool {
         self.0.book.lock().waiting.values().any(|sighting| sighting.first != Source::Event)

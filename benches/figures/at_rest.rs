@@ -1,6 +1,6 @@
 //! What plegd costs beside many pods that do nothing: its own CPU and memory, and the CPU that it makes containerd use.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::time::sleep;
@@ -9,6 +9,7 @@ use super::{
     Bench,
     daemon::{Daemon, Print, Stream},
     kubelet,
+    node::Node,
     process::{Cpu, Memory},
     progress,
     report::{Asked, Distribution, Reading, Unit},
@@ -21,12 +22,20 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Probing doubles its period from one second to sixty, which takes two minutes.
 const PROBING: Duration = Duration::from_secs(300);
 
+/// How often `crictl ps` is called, for comparison.
+const PS_PERIOD: Duration = Duration::from_secs(1);
+
 /// What was used while everything was at rest.
 struct Used {
     plegd: Duration,
     containerd: Duration,
     memory: Memory,
+    calls: Calls,
 }
+
+/// How often plegd has called what, by method.
+#[derive(Default)]
+struct Calls(BTreeMap<String, f64>);
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let (clock, rest, full) = (bench.clock.clone(), bench.rest, bench.is_full_size());
@@ -38,6 +47,10 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let before = Cpu::of(containerd)?;
     progress::during("measuring containerd alone", sleep(rest)).await;
     let alone = Cpu::of(containerd)?.since(&before);
+
+    let before = Cpu::of(containerd)?;
+    let looks = progress::during("measuring containerd beside `crictl ps`", ps(node, rest)).await?;
+    let beside_ps = Cpu::of(containerd)?.since(&before);
 
     let mut starts = Vec::new();
     for _ in 0..STARTS {
@@ -82,9 +95,14 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
         memory("memory_polling", "polling", &polling.memory).kubelet(kubelet::MEMORY_POLLING),
         cpu("containerd_alone", "containerd's CPU alone", alone).kubelet(kubelet::CONTAINERD_ALONE),
         cpu("containerd_evented", "containerd's CPU beside evented", evented.containerd)
-            .kubelet(kubelet::CONTAINERD_EVENTED),
+            .kubelet(kubelet::CONTAINERD_EVENTED)
+            .note(evented.calls.a_minute(rest)),
         cpu("containerd_polling", "containerd's CPU beside polling", polling.containerd)
-            .kubelet(kubelet::CONTAINERD_POLLING),
+            .kubelet(kubelet::CONTAINERD_POLLING)
+            .note(polling.calls.a_minute(rest)),
+        cpu("containerd_ps", "containerd's CPU beside `crictl ps` every second", beside_ps).note(format!(
+            "its two calls, Version and ListContainers, {looks} times on a connection of their own each"
+        )),
         Reading::new(
             "relist",
             format!("a relist, mean, {pods} pods"),
@@ -106,13 +124,58 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
 async fn used(daemon: &Daemon, containerd: u32, rest: Duration, what: &str) -> Result<Used> {
     sleep(SETTLE).await;
     let plegd = daemon.pid()?;
+    let calls = Calls::of(daemon).await?;
     let before = (Cpu::of(plegd)?, Cpu::of(containerd)?);
     progress::during(what, sleep(rest)).await;
     Ok(Used {
         plegd: Cpu::of(plegd)?.since(&before.0),
         containerd: Cpu::of(containerd)?.since(&before.1),
         memory: Memory::of(plegd)?,
+        calls: Calls::of(daemon).await?.since(&calls),
     })
+}
+
+/// Calls what `crictl ps` does, again and again as somebody who watches it; says how often.
+async fn ps(node: &Node, rest: Duration) -> Result<u64> {
+    let mut ticks = tokio::time::interval(PS_PERIOD);
+    let over = tokio::time::Instant::now() + rest;
+    let mut looks = 0;
+    while tokio::time::Instant::now() < over {
+        ticks.tick().await;
+        let client = node.containerd.client()?;
+        client.version().await?;
+        client.list().await?;
+        looks += 1;
+    }
+    Ok(looks)
+}
+
+// === impl Calls ===
+
+impl Calls {
+    async fn of(daemon: &Daemon) -> Result<Self> {
+        let mut calls = BTreeMap::<String, f64>::new();
+        for line in daemon.get("/metrics").await?.lines() {
+            let Some(labels) = line.strip_prefix("plegd_cri_requests_total{") else { continue };
+            let (_, method) = labels.split_once("method=\"").context("no method")?;
+            let (method, _) = method.split_once('"').context("an open label")?;
+            let (_, count) = line.rsplit_once(' ').context("no value")?;
+            *calls.entry(method.to_owned()).or_default() += count.parse::<f64>()?;
+        }
+        Ok(Self(calls))
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        let before = |method: &String| earlier.0.get(method).copied().unwrap_or_default();
+        Self(self.0.iter().map(|(method, count)| (method.clone(), count - before(method))).collect())
+    }
+
+    fn a_minute(&self, rest: Duration) -> String {
+        let minutes = rest.as_secs_f64() / 60.0;
+        let made = self.0.iter().filter(|(_, count)| **count > 0.0);
+        let made: Vec<_> = made.map(|(method, count)| format!("{method} {:.0}", count / minutes)).collect();
+        format!("calls a minute: {}", if made.is_empty() { "none".into() } else { made.join(", ") })
+    }
 }
 
 /// How often it has relisted, and how long that took.

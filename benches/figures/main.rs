@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `short_lives` | whether all of many short containers is told, also after containerd was killed and restarted |
 //! | `latency` | from the runtime's stamp of an event to a subscriber in the process |
-//! | `at_rest` | CPU and memory beside many pods that do nothing, and the time from start to ready |
+//! | `at_rest` | CPU and memory beside many pods that do nothing, what that makes containerd use, and the time from start to ready |
+//! | `calls` | what each call costs containerd |
 //! | `stream_lost` | from the loss of the event stream to the next complete relist |
 //! | `serving` | what clients get over the socket: how much, how soon, at what cost, and with some of them frozen |
 //! | `../common/daemon`, `process` | `plegd run` as a child process, what it tells, and what it uses |
@@ -16,6 +17,7 @@
 //! measured is a failure. Everything that is brought up is gone at the end, also after an error or Ctrl-C.
 
 mod at_rest;
+mod calls;
 mod kubelet;
 mod latency;
 mod node;
@@ -90,6 +92,8 @@ enum Figure {
     Latency,
     /// CPU and memory beside many pods
     AtRest,
+    /// What each call costs containerd
+    Calls,
     /// From the loss of the stream to a complete relist
     StreamLost,
     /// What clients get over the socket
@@ -143,6 +147,7 @@ impl Figure {
             Figure::Restart => Box::pin(short_lives::after_a_restart(bench)),
             Figure::Latency => Box::pin(latency::measure(bench)),
             Figure::AtRest => Box::pin(at_rest::measure(bench)),
+            Figure::Calls => Box::pin(calls::measure(bench)),
             Figure::StreamLost => Box::pin(stream_lost::measure(bench)),
             Figure::Serving => Box::pin(serving::measure(bench)),
         }

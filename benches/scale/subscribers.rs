@@ -10,7 +10,7 @@ mod feed;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use plegd::api::listen::raise_open_files;
 use tokio::time::sleep;
 
@@ -20,14 +20,24 @@ use self::{
 };
 use super::{
     Bench,
+    binary::PATIENCE,
+    daemon::{Daemon, Print, Stream},
+    emission::Emission,
+    node::{Lists, Node, Weight},
     process::{Cpu, Memory},
     progress,
-    report::{Reading, Unit},
+    report::{Asked, Distribution, Reading, Unit},
 };
 
 /// How many subscribe, and how many lives of containers they are told, about four events each.
 const CROWDS: [(usize, usize); 4] = [(1, 4_000), (10, 2_000), (100, 1_000), (1_000, 250)];
 const SETTLE: Duration = Duration::from_secs(3);
+/// How many subscribers are to be told how many events a second, a million in all; and for how long they are.
+const FAN_OUT: usize = 1_000;
+const PACE: u64 = 1_000;
+const LASTS: Duration = Duration::from_secs(5);
+/// Pods in which the events at that pace happen.
+const PODS: usize = 50;
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     raise_open_files();
@@ -39,10 +49,62 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
         readings.extend(progress::during(&what, told(bench, &feed, subscribers, lives)).await?);
     }
     feed.stop().await?;
+    readings.extend(progress::during("telling 1,000 subscribers at a pace", at_a_pace(bench)).await?);
     Ok(readings)
 }
 
-async fn told(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -> Result<[Reading; 2]> {
+/// How soon each is told while a million deliveries a second are made.
+async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
+    let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, PODS, 1)?;
+    let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
+    daemon.ready().await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    let crowd = Crowd::connect(&daemon.socket(), FAN_OUT).await?;
+    let crowd = crowd.watch(From::Now, &bench.clock).await?;
+    sleep(SETTLE).await;
+    let head = daemon.metric("plegd_journal_head_sequence").await?;
+    crowd.forget();
+    crowd.time(true);
+    let (cpu, begun) = (Cpu::of(daemon.pid()?)?, bench.clock.now());
+    let emitted = Emission::new(&node, &bench.clock).run(PACE, LASTS).await?;
+    sleep(Duration::from_millis(200)).await;
+    let events = (daemon.metric("plegd_journal_head_sequence").await? - head) as u64;
+    crowd.until_told(events).await?;
+    let took = crowd.last_told_at().since(begun);
+    let cpu = Cpu::of(daemon.pid()?)?.since(&cpu);
+    let latencies = Distribution::of(crowd.latencies()).context("nothing was told")?;
+    crowd.leave().await;
+    daemon.stop().await?;
+    let deliveries = events as f64 * FAN_OUT as f64;
+    Ok([
+        Reading::new(
+            "fan_out_pace",
+            format!("deliveries to {FAN_OUT} subscribers at {PACE} events a second"),
+            Unit::PerSecond,
+            deliveries / took.as_secs_f64(),
+        )
+        .note(format!(
+            "{events} events in {:.2} s, {} emitted; {:.2} s of CPU",
+            took.as_secs_f64(),
+            emitted.events,
+            cpu.as_secs_f64()
+        )),
+        Reading::new(
+            "fan_out_p99",
+            "event seen → told, 99th percentile meanwhile",
+            Unit::Milliseconds,
+            latencies.quantile(0.99) * 1e3,
+        )
+        .asked(Asked::AtMost(50.0))
+        .note(format!(
+            "median {:.1} ms, longest {:.1} ms",
+            latencies.median() * 1e3,
+            latencies.max() * 1e3
+        )),
+    ])
+}
+
+async fn told(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -> Result<[Reading; 3]> {
     let pid = feed.daemon().pid()?;
     let before = Memory::of(pid)?;
     let crowd = Crowd::connect(&feed.daemon().socket(), subscribers).await?;
@@ -59,18 +121,23 @@ async fn told(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -> R
     crowd.leave().await;
     let deliveries = events * subscribers as u64;
     let grown = with.resident.saturating_sub(before.resident) as f64;
+    let at_least = if subscribers == FAN_OUT { Asked::AtLeast(1e6) } else { Asked::Nothing };
     Ok([
+        Reading::new(
+            format!("growth_subscribers_{subscribers}_rate"),
+            format!("deliveries to {subscribers} subscribers"),
+            Unit::PerSecond,
+            deliveries as f64 / took.as_secs_f64(),
+        )
+        .asked(at_least)
+        .note(format!("{events} events, one right after the other")),
         Reading::new(
             format!("growth_subscribers_{subscribers}_cpu"),
             format!("CPU of an event told to one of {subscribers}"),
             Unit::Microseconds,
             cpu.as_secs_f64() * 1e6 / deliveries as f64,
         )
-        .note(format!(
-            "{events} events, {:.0} told a second; {:.2} s of CPU, in which they were also taken in",
-            deliveries as f64 / took.as_secs_f64(),
-            cpu.as_secs_f64()
-        )),
+        .note(format!("{:.2} s of CPU, in which the events were also taken in", cpu.as_secs_f64())),
         Reading::new(
             format!("growth_subscribers_{subscribers}_memory"),
             format!("memory of one of {subscribers} subscribers"),

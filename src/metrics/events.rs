@@ -17,6 +17,8 @@ pub struct Transitions {
     pub seen: Family<SeenBy, IntCounter>,
     /// `plegd_missed_events_total`: what a relist found and the stream should have told.
     pub missed: Family<SignalType, IntCounter>,
+    /// `plegd_transitions_uncompared`
+    pub uncompared: IntGauge,
 }
 
 /// What the arbiter made of observations.
@@ -91,6 +93,10 @@ impl Transitions {
                 "plegd_missed_events_total",
                 "Changes that a relist found and that the event stream should have told by then, by the type of the event that was missed.",
                 &["type"],
+            ),
+            uncompared: make.gauge(
+                "plegd_transitions_uncompared",
+                "Transitions that one path has told and the other not yet. At most 131,072; past that they are told and not compared.",
             ),
         }
     }

@@ -66,6 +66,10 @@ pub struct Reads {
     pub running: IntGauge,
     /// `plegd_reads_places`
     pub places: IntGauge,
+    /// `plegd_reads_delayed`
+    pub delayed: IntGauge,
+    /// `plegd_reads_awaited`
+    pub awaited: IntGauge,
     /// `plegd_pods_failing_reads`
     pub failing_pods: IntGauge,
 }
@@ -220,6 +224,14 @@ impl Reads {
             places: make.gauge(
                 "plegd_reads_places",
                 "How many pods are read at a time at most: as many as the runtime answers without letting them wait for each other, up to relist.parallelism.",
+            ),
+            delayed: make.gauge(
+                "plegd_reads_delayed",
+                "Reads that are due later: looks at what no event tells, and retries. At most 65,536; past that they are due at once.",
+            ),
+            awaited: make.gauge(
+                "plegd_reads_awaited",
+                "Callers who wait for a pod that is newer than the cache. They are among the requests under way, which api.requests bounds.",
             ),
             failing_pods: make.gauge("plegd_pods_failing_reads", "Pods of which the last read failed."),
         }

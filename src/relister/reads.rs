@@ -210,6 +210,7 @@ impl Reader {
             self.metrics.reads.pending.set(agenda.pending.len() as i64);
             self.metrics.reads.running.set(agenda.running.len() as i64);
             self.metrics.reads.places.set(places as i64);
+            self.metrics.reads.delayed.set(agenda.delayed.len() as i64);
             self.metrics.reads.failing_pods.set(agenda.failures.len() as i64);
         }
     }

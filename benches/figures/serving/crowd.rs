@@ -42,6 +42,9 @@ use super::super::{binary::PATIENCE, unread::Unread};
 const EVENT: u8 = (4 << 3) | 2;
 /// How many connect at the same time.
 const AT_ONCE: usize = 32;
+/// Of a large crowd, every so many-th is timed: to decode each message would take more than to send it.
+const TIMED_OF: usize = 16;
+const LARGE: usize = 100;
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +102,7 @@ impl Crowd {
         self.tally.latencies.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether latencies are taken.
+    /// Whether latencies are taken; of a large crowd, those of a few.
     pub(super) fn time(&self, timed: bool) {
         self.tally.timed.store(timed, Ordering::Relaxed);
     }
@@ -145,7 +148,8 @@ impl Connected {
         let mut watches = stream::iter(watches).buffer_unordered(AT_ONCE);
         let mut members = JoinSet::new();
         while let Some(messages) = watches.try_next().await? {
-            members.spawn(follow(messages, tally.clone(), clock.clone()));
+            let timed = size < LARGE || members.len().is_multiple_of(TIMED_OF);
+            members.spawn(follow(messages, tally.clone(), timed, clock.clone()));
         }
         Ok(Crowd { tally, members, size })
     }
@@ -178,10 +182,10 @@ async fn watch(mut connection: Grpc<Channel>, from: From) -> Result<Streaming<By
     Ok(messages)
 }
 
-async fn follow(mut messages: Streaming<Bytes>, tally: Arc<Tally>, clock: Clock) {
+async fn follow(mut messages: Streaming<Bytes>, tally: Arc<Tally>, timed: bool, clock: Clock) {
     while let Ok(Some(message)) = messages.message().await {
         if message.first() == Some(&EVENT) {
-            tally.told(&message, &clock);
+            tally.told(&message, timed, &clock);
         }
     }
 }
@@ -189,8 +193,8 @@ async fn follow(mut messages: Streaming<Bytes>, tally: Arc<Tally>, clock: Clock)
 // === impl Tally ===
 
 impl Tally {
-    fn told(&self, message: &Bytes, clock: &Clock) {
-        if self.timed.load(Ordering::Relaxed) {
+    fn told(&self, message: &Bytes, timed: bool, clock: &Clock) {
+        if timed && self.timed.load(Ordering::Relaxed) {
             let received = clock.wall();
             let observed =
                 v1::WatchResponse::decode(message.clone()).ok().and_then(|message| match message.update? {

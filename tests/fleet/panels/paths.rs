@@ -157,11 +157,13 @@ pub const ARBITRATION: &[Panel] = &[
         Lines,
         "Reads that wait, run and fail",
         "short",
-        "Pods that wait for a read, are being read, and of which the last read failed.",
+        "Pods that wait for a read, are being read, and of which the last read failed; reads that are due later, and callers who wait for one.",
         &[
             ("sum(plegd_reads_pending{CHOSEN})", "wait"),
             ("sum(plegd_reads_running{CHOSEN})", "run"),
             ("sum(plegd_pods_failing_reads{CHOSEN})", "failed"),
+            ("sum(plegd_reads_delayed{CHOSEN})", "due later"),
+            ("sum(plegd_reads_awaited{CHOSEN})", "callers who wait"),
         ],
     ),
     panel(
@@ -182,11 +184,12 @@ pub const ARBITRATION: &[Panel] = &[
     ),
     panel(
         Lines,
-        "Tombstones and clock steps",
+        "What is remembered, and clock steps",
         "short",
-        "Removed containers and sandboxes that are remembered, and steps of the wall clock.",
+        "Removed containers and sandboxes; transitions that the other path has yet to tell; and steps of the wall clock.",
         &[
             ("sum(plegd_tombstones{CHOSEN})", "tombstones"),
+            ("sum(plegd_transitions_uncompared{CHOSEN})", "not compared yet"),
             ("sum(increase(plegd_clock_steps_total{CHOSEN}[$__rate_interval]))", "clock steps"),
         ],
     ),

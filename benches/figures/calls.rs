@@ -1,0 +1,124 @@
+//! What each call that plegd makes costs containerd, with many pods at rest on it, and what it costs to read a pod that way.
+//!
+//! containerd walks all that it has for a list, whatever the filter: this is where it shows what that is worth beside the
+//! statuses.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use plegd::{
+    cri::{self, CriError, Link},
+    metrics::Metrics,
+    model::ObjectId,
+};
+
+use super::{
+    Bench, CONTAINERS_PER_POD,
+    node::Node,
+    process::Cpu,
+    progress,
+    report::{Distribution, Reading, Unit},
+};
+
+/// So many calls are one measurement; the kernel counts a process's CPU finely, and what containerd does beside them is little.
+const CALLS: usize = 200;
+const ROUNDS: usize = 5;
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
+    let (clock, pods) = (bench.clock.clone(), bench.pods);
+    let node = bench.node().await?;
+    let containerd = node.containerd.pid()?;
+    let endpoint = node.containerd.endpoint().parse().map_err(anyhow::Error::msg)?;
+    let link = Link::unix(endpoint);
+    let client = cri::Client::new(link, DEADLINE, clock, Metrics::new().into());
+    let (uid, sandbox, container) = one_of(node, &client).await?;
+    let of_pod = cri::Filter::PodUid(uid);
+    let calls = [
+        Call::Sandboxes(cri::Filter::All),
+        Call::Containers(cri::Filter::All),
+        Call::Sandboxes(of_pod.clone()),
+        Call::Containers(of_pod),
+        Call::Sandbox(sandbox.clone()),
+        Call::Container(container, sandbox),
+    ];
+    let mut costs = [0.0; 6];
+    for (cost, call) in costs.iter_mut().zip(&calls) {
+        let measured = call.cost(&client, containerd);
+        *cost = progress::during("measuring what calls cost containerd", measured).await?;
+    }
+    let [sandboxes, containers, sandboxes_of, containers_of, sandbox, container] = costs;
+    let statuses = sandbox + CONTAINERS_PER_POD as f64 * container;
+    let (lists, lists_of_pod) = (sandboxes + containers, sandboxes_of + containers_of);
+    let microseconds = |key: &'static str, what: String, seconds: f64| {
+        Reading::new(key, what, Unit::Microseconds, seconds * 1e6)
+    };
+    let call = |key, call: &str, seconds| {
+        microseconds(key, format!("containerd's CPU of {call}, {pods} pods"), seconds)
+            .note(format!("median of {ROUNDS} times {CALLS} calls"))
+    };
+    Ok(vec![
+        call("call_list_sandboxes", "ListPodSandbox", sandboxes),
+        call("call_list_containers", "ListContainers", containers),
+        call("call_list_sandboxes_of_pod", "ListPodSandbox of a pod", sandboxes_of),
+        call("call_list_containers_of_pod", "ListContainers of a pod", containers_of),
+        call("call_sandbox_status", "PodSandboxStatus", sandbox),
+        call("call_container_status", "ContainerStatus", container),
+        microseconds("read_ids", format!("containerd's CPU of reading a pod by its ids, {pods} pods"), statuses)
+            .note(format!("a sandbox and {CONTAINERS_PER_POD} containers, no list: what follows on an event")),
+        microseconds(
+            "read_whole",
+            format!("containerd's CPU of reading a pod whole, {pods} pods"),
+            statuses + lists_of_pod,
+        )
+        .note(format!(
+            "the same after both lists of the pod: a reader wants it newer than it is; by both lists of all it would \
+             take {:.0} µs",
+            (statuses + lists) * 1e6
+        )),
+    ])
+}
+
+/// A call that plegd makes.
+enum Call {
+    Sandboxes(cri::Filter),
+    Containers(cri::Filter),
+    Sandbox(ObjectId),
+    /// And the sandbox that it is in.
+    Container(ObjectId, ObjectId),
+}
+
+// === impl Call ===
+
+impl Call {
+    /// Seconds of containerd's CPU that it takes.
+    async fn cost(&self, client: &cri::Client, containerd: u32) -> Result<f64> {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let before = Cpu::of(containerd)?;
+            for _ in 0..CALLS {
+                self.make(client).await?;
+            }
+            rounds.push(Cpu::of(containerd)?.since(&before).as_secs_f64() / CALLS as f64);
+        }
+        Ok(Distribution::of(rounds).context("nothing was measured")?.median())
+    }
+
+    async fn make(&self, client: &cri::Client) -> Result<(), CriError> {
+        match self {
+            Self::Sandboxes(filter) => client.list_sandboxes(filter).await.map(drop),
+            Self::Containers(filter) => client.list_containers(filter).await.map(drop),
+            Self::Sandbox(id) => client.sandbox_status(id).await.map(drop),
+            Self::Container(id, sandbox) => client.container_status(id, sandbox).await.map(drop),
+        }
+    }
+}
+
+/// UID of a pod, and ids of its sandbox and of a container in it.
+async fn one_of(node: &Node, client: &cri::Client) -> Result<(String, ObjectId, ObjectId)> {
+    let container = node.client.list().await?.pop().context("there is no container")?;
+    let listed = client.list_sandboxes(&cri::Filter::All).await?;
+    let sandbox =
+        listed.into_iter().find(|it| it.id == container.pod_sandbox_id).context("it has no sandbox")?;
+    Ok((sandbox.pod_uid, sandbox.id.into(), container.id.into()))
+}
