@@ -6,6 +6,7 @@
 
 mod machine;
 mod outage;
+mod share;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::machine::{Input, Machine};
-use self::outage::{Loudness, Outage};
+use self::{
+    outage::{Loudness, Outage},
+    share::Share,
+};
 pub use crate::model::Mode;
 use crate::{
     arbiter::Arbiter,
@@ -136,6 +140,7 @@ pub struct Supervisor {
     backlog: Option<Instant>,
     last_began: Option<Mono>,
     outage: Outage,
+    share: Share,
 }
 
 /// What a relist has come to.
@@ -182,6 +187,7 @@ impl Supervisor {
             backlog: None,
             last_began: None,
             outage: Outage::default(),
+            share: Share::default(),
         }
     }
 
@@ -203,6 +209,7 @@ impl Supervisor {
                         }
                     }
                     Ok(Progress::Complete { cause, began }) => {
+                        self.share.read();
                         self.complete(cause, began);
                         // The one that waits already is not put off: relists may come more often than the grace is long.
                         overdue.get_or_insert_with(|| self.wires.clock.timer(GRACE));
@@ -221,10 +228,13 @@ impl Supervisor {
                 }
                 () = self.rhythms.changed() => self.keep_time(),
                 () = self.wires.requests.notified() => self.relist_soon(RelistCause::Request, REQUESTS_APART),
-                () = tokio::time::sleep_until(next), if self.next.is_some() => {
-                    self.next = None;
-                    under_way.spawn(self.relist(cause));
-                }
+                () = tokio::time::sleep_until(next), if self.next.is_some() => match self.rest(cause) {
+                    Some(rest) => self.next = Some((self.wires.clock.timer(rest), cause)),
+                    None => {
+                        self.next = None;
+                        under_way.spawn(self.relist(cause));
+                    }
+                },
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
             self.signs.heartbeat.beat();
@@ -254,6 +264,11 @@ impl Supervisor {
         }
     }
 
+    /// How much longer a relist is to wait so that what the last ones found can be read.
+    fn rest(&self, cause: RelistCause) -> Option<Duration> {
+        if cause == RelistCause::Period { self.share.rest(self.wires.clock.now()) } else { None }
+    }
+
     /// The lists have come, or not; sets when the next ones are due. What is still to be read does not hold them up.
     fn listed(&mut self, listed: Listed) -> Option<impl Future<Output = Progress> + Send + use<>> {
         let Listed { cause, began, result } = listed;
@@ -263,6 +278,7 @@ impl Supervisor {
                     self.adopt(runtime);
                 }
                 self.answers();
+                self.share.listed(began, self.wires.clock.now());
                 let wait = self.jittered(self.machine.period());
                 self.next = Some(match self.again.take() {
                     Some(again) => (self.wires.clock.timer(Duration::ZERO), again),

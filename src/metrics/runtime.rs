@@ -231,7 +231,7 @@ impl Reads {
             ),
             awaited: make.gauge(
                 "plegd_reads_awaited",
-                "Callers who wait for a pod that is newer than the cache. They are among the requests under way, which api.requests bounds.",
+                "Callers who wait for a pod that is newer than the cache. Each is a request under way: at most api.requests_per_peer of a client, and 16 times as many of all.",
             ),
             failing_pods: make.gauge("plegd_pods_failing_reads", "Pods of which the last read failed."),
         }
