@@ -232,7 +232,9 @@ impl Agenda {
         let fresh = busy(&self.running, Lane::Fresh);
         let main = busy(&self.running, Lane::Main) + fresh < parallelism;
         let fresh = main && fresh < (parallelism / 2).max(1);
-        let hung = busy(&self.running, Lane::Hung) == 0;
+        // Without any that hangs, nobody looks through all that wait for the first that does.
+        let any_hung = || self.failures.values().any(|failures| failures.trouble == Trouble::Hung);
+        let hung = busy(&self.running, Lane::Hung) == 0 && any_hung();
         if !main && !hung {
             return None;
         }
