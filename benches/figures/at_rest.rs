@@ -137,16 +137,15 @@ async fn used(daemon: &Daemon, containerd: u32, rest: Duration, what: &str) -> R
 
 /// Calls what `crictl ps` does, again and again as somebody who watches it; says how often.
 async fn ps(node: &Node, rest: Duration) -> Result<u64> {
+    let looks = rest.as_secs() / PS_PERIOD.as_secs();
     let mut ticks = tokio::time::interval(PS_PERIOD);
-    let over = tokio::time::Instant::now() + rest;
-    let mut looks = 0;
-    while tokio::time::Instant::now() < over {
+    for _ in 0..looks {
         ticks.tick().await;
         let client = node.containerd.client()?;
         client.version().await?;
         client.list().await?;
-        looks += 1;
     }
+    ticks.tick().await;
     Ok(looks)
 }
 

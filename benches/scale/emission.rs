@@ -81,6 +81,10 @@ impl<'a> Emission<'a> {
             emitted.events += batch;
             let since = self.clock.now();
             emitted.most_blocked = emitted.most_blocked.max(queue.blocked());
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "finer than a timer, and in a thread that is handed over for it"
+            )]
             tokio::task::block_in_place(|| {
                 while queue.blocked() > 0 {
                     std::thread::sleep(GLANCE);
