@@ -75,12 +75,12 @@ impl RawEvent {
             Ok(of) if of != *id => false,
             // One that cannot be decoded is found out, and counted, behind the queue.
             _ => {
-                *it = status::without(it, &[8, 9, 11, 12, 13]).unwrap_or_else(|_| MALFORMED.to_vec());
+                *it = status::only(it, &LIFE_OF_CONTAINER).unwrap_or_else(|_| MALFORMED.to_vec());
                 true
             }
         });
         if let Some(sandbox) = &mut self.message.pod_sandbox_status {
-            *sandbox = status::without(sandbox, &[7, 8]).unwrap_or_else(|_| MALFORMED.to_vec());
+            *sandbox = status::only(sandbox, &LIFE_OF_SANDBOX).unwrap_or_else(|_| MALFORMED.to_vec());
         }
     }
 
@@ -136,6 +136,12 @@ impl RawEvent {
         }
     }
 }
+
+/// The fields of a `ContainerStatus` that tell its life: id, metadata, state, its three times, exit code and reason.
+const LIFE_OF_CONTAINER: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 10];
+
+/// The fields of a `PodSandboxStatus` that tell its life: id, metadata, state, when it was made, network and runtime handler.
+const LIFE_OF_SANDBOX: [u32; 6] = [1, 2, 3, 4, 5, 9];
 
 /// What no message begins with: a field whose number is 0.
 const MALFORMED: [u8; 1] = [0];

@@ -129,14 +129,14 @@ pub(super) fn id_of(status: &[u8]) -> Result<&str, Malformed> {
     Ok(id)
 }
 
-/// A message without the fields of these numbers.
-pub(super) fn without(message: &[u8], left_out: &[u32]) -> Result<Vec<u8>, Malformed> {
+/// The fields of a message that have these numbers.
+pub(super) fn only(message: &[u8], wanted: &[u32]) -> Result<Vec<u8>, Malformed> {
     let mut kept = Vec::new();
     let mut fields = Fields(message);
     let mut rest = message;
     while let Some((number, _)) = fields.next()? {
         let (field, after) = rest.split_at(rest.len() - fields.0.len());
-        if !left_out.contains(&number) {
+        if wanted.contains(&number) {
             kept.extend_from_slice(field);
         }
         rest = after;
