@@ -399,7 +399,7 @@ fn scrape(
         metrics.state.sandboxes.set_each(|state: SandboxState| census.sandboxes[state as usize]);
         metrics.state.containers.set_each(|state: ContainerState| census.containers[state as usize]);
         metrics.arbitration.tombstones.set(cache.tombstones() as i64);
-        metrics.transitions.uncompared.set(ledger.len() as i64);
+        metrics.transitions.uncompared.set(ledger.uncompared() as i64);
         raise_to(&metrics.arbitration.clock_steps, clock.steps());
         let extent = journal.extent();
         metrics.journal.events.set(extent.events as i64);

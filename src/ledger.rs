@@ -136,14 +136,9 @@ impl Ledger {
     }
 
     /// How many transitions wait to be told by the other path too.
-    pub fn len(&self) -> usize {
+    pub fn uncompared(&self) -> usize {
         let book = self.0.book.lock();
         book.waiting.len() + book.said.len()
-    }
-
-    /// Whether none does.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Whether a relist has found something that the stream may yet tell.

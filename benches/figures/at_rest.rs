@@ -34,7 +34,6 @@ struct Used {
 }
 
 /// How often plegd has called what, by method.
-#[derive(Default)]
 struct Calls(BTreeMap<String, f64>);
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {

@@ -1,10 +1,10 @@
 //! 500 pods in which a container ends at the same time, and each has to be read: once because events say so that carry no
 //! statuses, and once because no event says so and the next list shows it.
 //!
-//! With events it is measured from the moment at which the first of them is taken off the runtime's queue. With a list, from the moment at which the runtime has made the first list of
-//! containers that shows it: what the runtime then takes to write megabytes and plegd to read them is in it, and how long a
-//! list took is said beside it. Either way until a line that tells it is read from plegd's stdout. A status takes the runtime
-//! two milliseconds or a little more; what it really took is said as well.
+//! With events it is measured from the moment at which the first of them is taken off the runtime's queue. With a list, from
+//! the moment at which the runtime has made the first list of containers that shows it: what the runtime then takes to write
+//! megabytes and plegd to read them is in it, and how long a list took is said beside it. Either way until a line that tells it
+//! is read from plegd's stdout. A status takes the runtime two milliseconds or a little more; what it really took is said as well.
 
 use std::time::Duration;
 
@@ -148,14 +148,8 @@ async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usi
     let (first, last) = (told.clone().min().context("none told")?, told.max().context("none told")?);
     let began = match sign {
         Sign::Events => {
-            node.sim
-                .queue()
-                .deliveries()
-                .iter()
-                .rev()
-                .find(|it| it.id == ids[0])
-                .context("no event says so")?
-                .at
+            let taken = node.sim.deliveries();
+            taken.iter().rev().find(|it| it.id == ids[0]).context("no event says so")?.at
         }
         Sign::List => shown_at(node, said_before, &ids[0]).context("no list shows the deaths")?,
     };

@@ -85,7 +85,7 @@ pub(crate) fn sandbox_status(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
     let mut metadata = SandboxMetadata::default();
     let mut ips = Vec::new();
     let mut runtime_handler = Cow::Borrowed("");
-    let [mut labels, mut annotations]: [Pairs<'_>; 2] = [Vec::new(), Vec::new()];
+    let [mut labels, mut annotations] = [const { Pairs::new() }; 2];
     let mut fields = Fields(bytes);
     while let Some((number, value)) = fields.next()? {
         match number {

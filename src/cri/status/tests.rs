@@ -7,11 +7,6 @@ use crate::{
     model::{Labels, SandboxState},
 };
 
-/// In an order of their own, as the maps of Go are.
-fn bytes_of(message: &impl prost::Message) -> Vec<u8> {
-    message.encode_to_vec()
-}
-
 fn container() -> v1::ContainerStatus {
     v1::ContainerStatus {
         id: "id".into(),
@@ -51,7 +46,7 @@ fn sandbox() -> v1::PodSandboxStatus {
 
 #[test]
 fn each_field_of_a_container_has_its_place() {
-    let status = container_status(&bytes_of(&container()), &"s".into());
+    let status = container_status(&container().encode_to_vec(), &"s".into());
     let expected = ContainerStatus {
         id: "id".into(),
         sandbox_id: "s".into(),
@@ -71,7 +66,7 @@ fn each_field_of_a_container_has_its_place() {
     };
     assert_eq!(status, Ok(expected));
     let running = v1::ContainerStatus { state: v1::ContainerState::ContainerRunning.into(), ..container() };
-    let running = container_status(&bytes_of(&running), &"s".into()).expect("decodes");
+    let running = container_status(&running.encode_to_vec(), &"s".into()).expect("decodes");
     assert_eq!((running.state, running.exit_code), (ContainerState::Running, None));
     let nothing = container_status(&[], &"s".into()).expect("decodes");
     assert_eq!((nothing.id.as_str(), nothing.state, nothing.created_at), ("", ContainerState::Created, None));
@@ -79,7 +74,7 @@ fn each_field_of_a_container_has_its_place() {
 
 #[test]
 fn each_field_of_a_sandbox_has_its_place() {
-    let status = sandbox_status(&bytes_of(&sandbox()));
+    let status = sandbox_status(&sandbox().encode_to_vec());
     let expected = SandboxStatus {
         id: "id".into(),
         pod: PodIdentity { uid: "uid".into(), namespace: "namespace".into(), name: "name".into() },
@@ -93,7 +88,7 @@ fn each_field_of_a_sandbox_has_its_place() {
     };
     assert_eq!(status, Ok(expected));
     let made_by_hand = v1::PodSandboxStatus { id: "id".into(), ..v1::PodSandboxStatus::default() };
-    let made_by_hand = sandbox_status(&bytes_of(&made_by_hand)).expect("decodes");
+    let made_by_hand = sandbox_status(&made_by_hand.encode_to_vec()).expect("decodes");
     assert_eq!(made_by_hand.pod.uid.as_str(), "id");
 }
 
@@ -104,21 +99,21 @@ fn text_that_is_not_utf_8_costs_no_more_than_itself() {
         bytes[at] = 0xff;
         bytes
     };
-    let bytes = spoilt(spoilt(bytes_of(&container()), "message"), "3");
+    let bytes = spoilt(spoilt(container().encode_to_vec(), "message"), "3");
     let status = container_status(&bytes, &"s".into()).expect("decodes");
     assert_eq!((status.message.as_str(), status.reason.as_str()), ("\u{fffd}essage", "Error"));
     assert_eq!(status.annotations.get("c"), Some("\u{fffd}"));
     for name in ["id", "name"] {
-        assert_eq!(container_status(&spoilt(bytes_of(&container()), name), &"s".into()), Err(Malformed));
+        assert_eq!(container_status(&spoilt(container().encode_to_vec(), name), &"s".into()), Err(Malformed));
     }
     for name in ["id", "name", "uid", "namespace"] {
-        assert_eq!(sandbox_status(&spoilt(bytes_of(&sandbox()), name)), Err(Malformed), "{name}");
+        assert_eq!(sandbox_status(&spoilt(sandbox().encode_to_vec(), name)), Err(Malformed), "{name}");
     }
 }
 
 #[test]
 fn what_is_kept_is_kept_and_nothing_else() {
-    let lean = only(&bytes_of(&container()), &[1, 2, 3, 4, 5, 6, 7, 10]).expect("decodes");
+    let lean = only(&container().encode_to_vec(), &[1, 2, 3, 4, 5, 6, 7, 10]).expect("decodes");
     let expected = v1::ContainerStatus {
         image: None,
         image_ref: String::new(),
@@ -136,7 +131,7 @@ proptest! {
     #[test]
     fn what_prost_reads_is_read_alike(bytes: Vec<u8>, cut in 0_usize..200, flip in 0_usize..200, to: u8) {
         // Half of it is a message that something has happened to, and half of it is nothing of the kind.
-        let mut spoilt = bytes_of(&container());
+        let mut spoilt = container().encode_to_vec();
         spoilt.truncate(cut.max(1));
         let at = flip % spoilt.len();
         spoilt[at] = to;
