@@ -58,7 +58,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "65_536",
         "1m 30s 5ms",
         "16MiB",
-        "info,plegd::relister=debug,[span{field=value}]=trace",
+        "info,plegd::relister=debug, h2 = off",
         "started,died, sync",
         "0660",
         "root,uid:1000,gid:5,tls:spiffe://example.org/x",

@@ -30,7 +30,7 @@ pub(super) struct LogControl {
 
 /// Sends all that is logged from now on to stderr. Later calls change nothing.
 pub(super) fn begin(log: &Log) -> LogControl {
-    let (filter, handle) = reload::Layer::new(log.level.to_env_filter());
+    let (filter, handle) = reload::Layer::new(log.level.to_targets());
     let registry = tracing_subscriber::registry().with(filter).with(Repeats::new(Clock::system()));
     let lines =
         fmt::layer().with_writer(io::stderr as fn() -> _).with_ansi(coloured(io::stderr().is_terminal()));
@@ -44,7 +44,7 @@ pub(super) fn begin(log: &Log) -> LogControl {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     let reload: Reload =
-        Arc::new(move |level| handle.reload(level.to_env_filter()).map_err(|error| error.to_string()));
+        Arc::new(move |level| handle.reload(level.to_targets()).map_err(|error| error.to_string()));
     LogControl { in_force: Arc::new(Mutex::new(log.level.clone())), reload }
 }
 

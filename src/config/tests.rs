@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tracing::Level;
+
 use super::*;
 
 const SOME_FILE: &str = "plegd.toml";
@@ -438,11 +440,18 @@ fn addresses_sizes_levels_and_types_are_read() {
     for text in ["info", "WARN", "off", "info,plegd=debug", "plegd::relister=trace,h2=warn"] {
         assert!(Filter::parse(text).is_ok(), "{text}");
     }
-    for text in ["", "verbose", "infoo", "plegd", "plegd=loud", "info,", "5"] {
+    for text in
+        ["", "verbose", "infoo", "plegd", "plegd=loud", "info,", "5", "=info", "plegd::=info", "a=b=info"]
+    {
         assert!(Filter::parse(text).is_err(), "{text}");
     }
-    // No regular expression, then: nobody bounds what it takes to compile one.
-    assert!(Filter::parse("[span{field=(}]=info").is_ok());
+    assert_eq!(Filter::parse("inof").unwrap_err(), "\"inof\" is not a level; did you mean \"info\"");
+    assert_eq!(Filter::parse("[span]=info").unwrap_err(), "\"[span]\" is not a module");
+    let by_module = Filter::parse("warn, plegd::relister = debug").unwrap().to_targets();
+    assert!(by_module.would_enable("plegd::relister::reads", &Level::DEBUG));
+    assert!(by_module.would_enable("plegd::arbiter", &Level::WARN));
+    assert!(!by_module.would_enable("plegd::arbiter", &Level::INFO));
+    assert!(!Filter::parse("off").unwrap().to_targets().would_enable("plegd", &Level::ERROR));
     assert_eq!(EventTypes::parse("all").unwrap(), EventTypes::all());
     assert_eq!(EventTypes::parse("removed, died,started,died").unwrap(), EventTypes::kubelet());
     assert_eq!(EventTypes::parse("quit").unwrap_err(), "\"quit\" is not an event");

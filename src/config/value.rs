@@ -6,7 +6,7 @@ pub use self::access::{FileMode, SocketGroup};
 
 use std::{net::SocketAddr, time::Duration};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Form, error::nearest};
 use crate::{cri::Endpoint, model::EventType};
@@ -29,7 +29,7 @@ pub trait Value: Sized {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub usize);
 
-/// Log levels, for all or by module: the directives of [`EnvFilter`].
+/// Log levels, for all or by module.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter(String);
 
@@ -262,14 +262,37 @@ impl Filter {
     }
 
     /// For the log's subscriber. What was parsed is valid; should it not be, it is `info`.
-    pub fn to_env_filter(&self) -> EnvFilter {
-        Self::directives(&self.0).unwrap_or_else(|_| EnvFilter::new("info"))
+    pub fn to_targets(&self) -> Targets {
+        Self::targets(&self.0).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
     }
 
-    /// Values of fields are taken word for word: as regular expressions they would be compiled without a limit, and one of
-    /// 30 bytes takes a gigabyte and minutes.
-    fn directives(text: &str) -> Result<EnvFilter, ParseError> {
-        EnvFilter::builder().with_regex(false).parse(text)
+    fn targets(text: &str) -> Result<Targets, String> {
+        text.split(',').map(str::trim).try_fold(Targets::new(), |targets, directive| {
+            match directive.split_once('=') {
+                None => Ok(targets.with_default(Self::level(directive)?)),
+                Some((module, level)) => Ok(targets.with_target(Self::module(module)?, Self::level(level)?)),
+            }
+        })
+    }
+
+    fn level(word: &str) -> Result<LevelFilter, String> {
+        let level = word.trim().to_ascii_lowercase();
+        // Numbers would be taken for levels too.
+        match level.parse() {
+            Ok(parsed) if Self::LEVELS.contains(&level.as_str()) => Ok(parsed),
+            _ => Err(match nearest(&level, Self::LEVELS) {
+                Some(near) => format!("{level:?} is not a level; did you mean {near:?}"),
+                None => format!("{level:?} is not a level"),
+            }),
+        }
+    }
+
+    fn module(word: &str) -> Result<&str, String> {
+        let module = word.trim();
+        let named = module.split("::").all(|part| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        });
+        if named { Ok(module) } else { Err(format!("{module:?} is not a module")) }
     }
 }
 
@@ -279,19 +302,7 @@ impl Value for Filter {
         r#"off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug""#;
 
     fn parse(text: &str) -> Result<Self, String> {
-        for directive in text.split(',').map(str::trim) {
-            let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).to_ascii_lowercase();
-            // The filter itself takes an unknown word for the name of a module, and then logs nothing at all.
-            if !Self::LEVELS.contains(&level.as_str()) {
-                return Err(match nearest(&level, Self::LEVELS) {
-                    Some(near) => format!("{level:?} is not a level; did you mean {near:?}"),
-                    None => format!("{level:?} is not a level"),
-                });
-            }
-        }
-        Self::directives(text)
-            .map(|_| Self(text.into()))
-            .map_err(|error| format!("it is not understood ({error})"))
+        Self::targets(text).map(|_| Self(text.into()))
     }
 
     fn text(&self) -> String {
