@@ -75,7 +75,8 @@ struct Play<'a> {
 /// Plays a plan in paused time.
 pub fn played(plan: &Plan) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.expect("a runtime").block_on(Play::new(plan).through())
+    // Made within: only there is tokio's clock the paused one.
+    runtime.expect("a runtime").block_on(async { Play::new(plan).through().await })
 }
 
 // === impl Tally ===
