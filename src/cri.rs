@@ -9,6 +9,7 @@ pub(crate) mod convert;
 mod endpoint;
 mod error;
 mod link;
+mod lists;
 pub mod quirks;
 pub(crate) mod status;
 
@@ -19,9 +20,10 @@ pub(crate) mod v1 {
 
 pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
-    client::{Client, EventStream, Filter, ListedContainer, ListedSandbox, Listing, RuntimeInfo},
+    client::{Client, EventStream, RuntimeInfo},
     convert::RawEvent,
     endpoint::{Endpoint, NoneFound, WELL_KNOWN},
     error::CriError,
     link::{Connecting, Connection, Link},
+    lists::{Filter, ListedContainer, ListedSandbox, Listing},
 };

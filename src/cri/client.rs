@@ -1,24 +1,18 @@
-//! The read-only client: lists, statuses, version, and the event stream on a connection of its own.
+//! The read-only client: statuses, version, and the event stream on a connection of its own; lists are in
+//! [`super::lists`].
 //!
 //! Every call but the stream has a deadline, and each is counted by method and code. An answer may be up to
 //! 64 MiB long.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 
 use super::{
-    CriError, Link, convert,
+    CriError, Link,
     error::ran_out_of_time,
     link::Use,
+    lists::Pager,
     status::{self, Malformed},
     v1::{self, runtime_service_client::RuntimeServiceClient},
 };
@@ -26,23 +20,22 @@ use crate::{
     clock::Clock,
     config::Live,
     metrics::{self, Metrics},
-    model::{ContainerState, ContainerStatus, Method, ObjectId, SandboxState, SandboxStatus},
+    model::{ContainerStatus, Method, ObjectId, SandboxStatus},
     traces,
 };
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
-const ANSWER_LIMIT: usize = 64 << 20;
+pub(super) const ANSWER_LIMIT: usize = 64 << 20;
 
 /// The client. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     link: Link,
     service: RuntimeServiceClient<Channel>,
+    pub(super) lists: Pager,
     deadline: Live<Duration>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Whether the streamed list calls are worth trying: until the runtime says that it has none.
-    streamed_lists: Arc<AtomicBool>,
 }
 
 /// What a runtime says of itself.
@@ -56,60 +49,6 @@ pub struct RuntimeInfo {
     pub api_version: String,
 }
 
-/// Which sandboxes or containers are listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// All.
-    All,
-    /// Those of a pod, by the kubelet's label.
-    PodUid(String),
-}
-
-/// All that the two lists show.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// Sandboxes, listed first.
-    pub sandboxes: Vec<ListedSandbox>,
-    /// Containers.
-    pub containers: Vec<ListedContainer>,
-}
-
-/// A sandbox in a list.
-#[derive(Clone, Debug)]
-pub struct ListedSandbox {
-    /// Its id.
-    pub id: String,
-    /// UID of its pod; the sandbox's id where it has none.
-    pub pod_uid: String,
-    /// Namespace of its pod.
-    pub namespace: String,
-    /// Name of its pod.
-    pub pod_name: String,
-    /// Which sandbox of its pod.
-    pub attempt: u32,
-    /// State.
-    pub state: SandboxState,
-    /// When it was made, in nanoseconds since 1970.
-    pub created_at: i64,
-}
-
-/// A container in a list.
-#[derive(Clone, Debug)]
-pub struct ListedContainer {
-    /// Its id.
-    pub id: String,
-    /// The sandbox it is in.
-    pub sandbox_id: String,
-    /// Its name.
-    pub name: String,
-    /// Which one of that name.
-    pub attempt: u32,
-    /// State.
-    pub state: ContainerState,
-    /// When it was made, in nanoseconds since 1970.
-    pub created_at: i64,
-}
-
 /// The stream of events, once its first one is there. Dropping it gives it up.
 pub struct EventStream(Streaming<v1::ContainerEventResponse>);
 
@@ -119,8 +58,9 @@ impl Client {
     /// A client that connects when it is first used. `deadline` is for each call but the stream, as it is when the call
     /// begins.
     pub fn new(link: Link, deadline: impl Into<Live<Duration>>, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let (service, deadline) = (service(link.channel(Use::Unary)), deadline.into());
-        Self { link, service, deadline, clock, metrics, streamed_lists: Arc::new(AtomicBool::new(true)) }
+        let channel = link.channel(Use::Unary);
+        let (service, lists, deadline) = (service(channel.clone()), Pager::new(channel), deadline.into());
+        Self { link, service, lists, deadline, clock, metrics }
     }
 
     /// How long a call but the stream may take.
@@ -142,7 +82,7 @@ impl Client {
         let request = v1::VersionRequest { version: "v1".into() };
         let answer = self.call(Method::Version, self.service.clone().version(self.timed(request))).await?;
         // Whatever it is now, it may list differently from what was there before.
-        self.streamed_lists.store(true, Ordering::Relaxed);
+        self.lists.try_streamed();
         Ok(answer.into())
     }
 
@@ -157,77 +97,6 @@ impl Client {
         let conditions = answer.status.unwrap_or_default().conditions;
         let unmet = conditions.into_iter().filter(|condition| !condition.status);
         Ok(unmet.map(|unmet| (unmet.r#type, unmet.reason, unmet.message)).collect())
-    }
-
-    /// The sandboxes that pass the filter.
-    ///
-    /// # Errors
-    ///
-    /// [`CriError`] if the list is not complete: a failed list is never an empty one.
-    pub async fn list_sandboxes(&self, filter: &Filter) -> Result<Vec<ListedSandbox>, CriError> {
-        let filter = match filter {
-            Filter::All => None,
-            Filter::PodUid(uid) => Some(v1::PodSandboxFilter {
-                label_selector: convert::pod_uid_label(uid),
-                ..v1::PodSandboxFilter::default()
-            }),
-        };
-        if filter.is_none() && self.streamed_lists.load(Ordering::Relaxed) {
-            let mut service = self.service.clone();
-            let request = self.timed(v1::StreamPodSandboxesRequest { filter: None });
-            let streamed = self.call(Method::StreamPodSandboxes, async move {
-                collect(service.stream_pod_sandboxes(request).await?.into_inner(), |page| page.pod_sandboxes)
-                    .await
-            });
-            match streamed.await {
-                Err(CriError::Unimplemented { .. }) => self.streamed_lists.store(false, Ordering::Relaxed),
-                other => return Ok(other?.into_iter().map(convert::listed_sandbox).collect()),
-            }
-        }
-        let request = self.timed(v1::ListPodSandboxRequest { filter });
-        let answer =
-            self.call(Method::ListPodSandbox, self.service.clone().list_pod_sandbox(request)).await?;
-        Ok(answer.items.into_iter().map(convert::listed_sandbox).collect())
-    }
-
-    /// The containers that pass the filter.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::list_sandboxes`].
-    pub async fn list_containers(&self, filter: &Filter) -> Result<Vec<ListedContainer>, CriError> {
-        let filter = match filter {
-            Filter::All => None,
-            Filter::PodUid(uid) => Some(v1::ContainerFilter {
-                label_selector: convert::pod_uid_label(uid),
-                ..v1::ContainerFilter::default()
-            }),
-        };
-        if filter.is_none() && self.streamed_lists.load(Ordering::Relaxed) {
-            let mut service = self.service.clone();
-            let request = self.timed(v1::StreamContainersRequest { filter: None });
-            let streamed = self.call(Method::StreamContainers, async move {
-                collect(service.stream_containers(request).await?.into_inner(), |page| page.containers).await
-            });
-            match streamed.await {
-                Err(CriError::Unimplemented { .. }) => self.streamed_lists.store(false, Ordering::Relaxed),
-                other => return Ok(other?.into_iter().map(convert::listed_container).collect()),
-            }
-        }
-        let request = self.timed(v1::ListContainersRequest { filter });
-        let answer = self.call(Method::ListContainers, self.service.clone().list_containers(request)).await?;
-        Ok(answer.containers.into_iter().map(convert::listed_container).collect())
-    }
-
-    /// Both lists, sandboxes first: a container whose sandbox is not listed is then younger than the first list.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::list_sandboxes`].
-    pub async fn list(&self) -> Result<Listing, CriError> {
-        let sandboxes = self.list_sandboxes(&Filter::All).await?;
-        let containers = self.list_containers(&Filter::All).await?;
-        Ok(Listing { sandboxes, containers })
     }
 
     /// Status of a sandbox; none if the runtime does not know it.
@@ -303,13 +172,13 @@ impl Client {
     }
 
     /// A request that the runtime, too, may give up at the deadline.
-    fn timed<T>(&self, message: T) -> Request<T> {
+    pub(super) fn timed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.deadline.get());
         request
     }
 
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         method: Method,
         answer: impl Future<Output = Result<impl Answer<T>, Status>>,
@@ -361,12 +230,12 @@ impl EventStream {
     }
 }
 
-/// What a call resolves to: a response with a message in it, or the items of a streamed list.
-trait Answer<T> {
+/// What a call resolves to: a response with a message in it, or the items of a list.
+pub(super) trait Answer<T> {
     fn message(self) -> T;
 }
 
-impl<T> Answer<T> for tonic::Response<T> {
+impl<T> Answer<T> for Response<T> {
     fn message(self) -> T {
         self.into_inner()
     }
@@ -412,13 +281,4 @@ fn found<T>(answer: Result<T, CriError>) -> Result<Option<T>, CriError> {
         Err(CriError::Failed { code: Code::NotFound, .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// All items of a streamed list, or none of them.
-async fn collect<P, T>(mut pages: Streaming<P>, items: impl Fn(P) -> Vec<T>) -> Result<Vec<T>, Status> {
-    let mut all = Vec::new();
-    while let Some(page) = pages.message().await? {
-        all.extend(items(page));
-    }
-    Ok(all)
 }

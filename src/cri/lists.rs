@@ -1,0 +1,211 @@
+//! The lists of sandboxes and containers, read as they come in.
+
+mod pages;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::{Request, Status, client::Grpc, transport::Channel};
+
+use self::pages::Pages;
+use super::{
+    Client, CriError,
+    client::ANSWER_LIMIT,
+    codec::SliceCodec,
+    convert::{listed_container, listed_sandbox, pod_uid_label},
+    v1,
+};
+use crate::model::{ContainerState, Method, SandboxState};
+
+/// Which sandboxes or containers are listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// All.
+    All,
+    /// Those of a pod, by the kubelet's label.
+    PodUid(String),
+}
+
+/// All that the two lists show.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Sandboxes, listed first.
+    pub sandboxes: Vec<ListedSandbox>,
+    /// Containers.
+    pub containers: Vec<ListedContainer>,
+}
+
+/// A sandbox in a list.
+#[derive(Clone, Debug)]
+pub struct ListedSandbox {
+    /// Its id.
+    pub id: String,
+    /// UID of its pod; the sandbox's id where it has none.
+    pub pod_uid: String,
+    /// Namespace of its pod.
+    pub namespace: String,
+    /// Name of its pod.
+    pub pod_name: String,
+    /// Which sandbox of its pod.
+    pub attempt: u32,
+    /// State.
+    pub state: SandboxState,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_at: i64,
+}
+
+/// A container in a list.
+#[derive(Clone, Debug)]
+pub struct ListedContainer {
+    /// Its id.
+    pub id: String,
+    /// The sandbox it is in.
+    pub sandbox_id: String,
+    /// Its name.
+    pub name: String,
+    /// Which one of that name.
+    pub attempt: u32,
+    /// State.
+    pub state: ContainerState,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_at: i64,
+}
+
+/// Calls the methods that list.
+#[derive(Clone, Debug)]
+pub(super) struct Pager {
+    channel: Channel,
+    /// Whether the streamed list calls are worth trying: until the runtime says that it has none.
+    streamed: Arc<AtomicBool>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// The sandboxes that pass the filter.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if the list is not complete: a failed list is never an empty one.
+    pub async fn list_sandboxes(&self, filter: &Filter) -> Result<Vec<ListedSandbox>, CriError> {
+        let filter = filter.pod_uid().map(|uid| v1::PodSandboxFilter {
+            label_selector: pod_uid_label(uid),
+            ..v1::PodSandboxFilter::default()
+        });
+        if filter.is_none() && self.lists.streams() {
+            let request = self.timed(v1::StreamPodSandboxesRequest { filter: None });
+            let items = |page: v1::StreamPodSandboxesResponse| page.pod_sandboxes.into_iter();
+            let list = self.lists.list(Method::StreamPodSandboxes, request, items, listed_sandbox);
+            match self.call(Method::StreamPodSandboxes, list).await {
+                Err(CriError::Unimplemented { .. }) => self.lists.streams_not(),
+                other => return other,
+            }
+        }
+        let request = self.timed(v1::ListPodSandboxRequest { filter });
+        let items = |page: v1::ListPodSandboxResponse| page.items.into_iter();
+        let list = self.lists.list(Method::ListPodSandbox, request, items, listed_sandbox);
+        self.call(Method::ListPodSandbox, list).await
+    }
+
+    /// The containers that pass the filter.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::list_sandboxes`].
+    pub async fn list_containers(&self, filter: &Filter) -> Result<Vec<ListedContainer>, CriError> {
+        let filter = filter.pod_uid().map(|uid| v1::ContainerFilter {
+            label_selector: pod_uid_label(uid),
+            ..v1::ContainerFilter::default()
+        });
+        if filter.is_none() && self.lists.streams() {
+            let request = self.timed(v1::StreamContainersRequest { filter: None });
+            let items = |page: v1::StreamContainersResponse| page.containers.into_iter();
+            let list = self.lists.list(Method::StreamContainers, request, items, listed_container);
+            match self.call(Method::StreamContainers, list).await {
+                Err(CriError::Unimplemented { .. }) => self.lists.streams_not(),
+                other => return other,
+            }
+        }
+        let request = self.timed(v1::ListContainersRequest { filter });
+        let items = |page: v1::ListContainersResponse| page.containers.into_iter();
+        let list = self.lists.list(Method::ListContainers, request, items, listed_container);
+        self.call(Method::ListContainers, list).await
+    }
+
+    /// Both lists, sandboxes first: a container whose sandbox is not listed is then younger than the first list.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::list_sandboxes`].
+    pub async fn list(&self) -> Result<Listing, CriError> {
+        let sandboxes = self.list_sandboxes(&Filter::All).await?;
+        let containers = self.list_containers(&Filter::All).await?;
+        Ok(Listing { sandboxes, containers })
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    fn pod_uid(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::PodUid(uid) => Some(uid),
+        }
+    }
+}
+
+// === impl Pager ===
+
+impl Pager {
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { channel, streamed: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// The runtime may be another one than the one that had no streamed lists.
+    pub(super) fn try_streamed(&self) {
+        self.streamed.store(true, Ordering::Relaxed);
+    }
+
+    fn streams(&self) -> bool {
+        self.streamed.load(Ordering::Relaxed)
+    }
+
+    fn streams_not(&self) {
+        self.streamed.store(false, Ordering::Relaxed);
+    }
+
+    /// All items of a list, or none of them. A list in one message is read as a streamed one is: to HTTP/2 they are the same.
+    async fn list<Q, P, I, T>(
+        &self,
+        method: Method,
+        request: Request<Q>,
+        items: impl Fn(P) -> std::vec::IntoIter<I>,
+        convert: impl Fn(I) -> T,
+    ) -> Result<Vec<T>, Status>
+    where
+        Q: Message + 'static,
+        P: Message + Default + 'static,
+    {
+        let path = PathAndQuery::try_from(format!("/runtime.v1.RuntimeService/{method}"))
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let channel = tower::ServiceExt::map_response(self.channel.clone(), |answer: http::Response<_>| {
+            answer.map(|body| Pages::of(body, ANSWER_LIMIT))
+        });
+        let mut grpc = Grpc::new(channel).max_decoding_message_size(ANSWER_LIMIT);
+        grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+        let codec = SliceCodec::<Q, P>::default();
+        let mut pages = grpc.server_streaming(request, path, codec).await?.into_inner();
+        let (mut all, mut empty) = (Vec::new(), true);
+        while let Some(page) = pages.message().await? {
+            all.extend(items(page).map(&convert));
+            empty = false;
+        }
+        let one_message = matches!(method, Method::ListPodSandbox | Method::ListContainers);
+        if one_message && empty { Err(Status::internal("the answer has no message in it")) } else { Ok(all) }
+    }
+}
