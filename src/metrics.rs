@@ -8,6 +8,7 @@
 mod api;
 mod config;
 mod events;
+mod exposition;
 mod family;
 mod labels;
 mod process;
@@ -30,9 +31,9 @@ pub use self::{
 use std::fmt;
 
 use parking_lot::Mutex;
-use prometheus::{IntCounter, Registry, TextEncoder};
+use prometheus::IntCounter;
 
-use self::{family::Maker, process::Process};
+use self::{exposition::Exposition, family::Maker, process::Process};
 use crate::version;
 
 /// Buckets of what may take from half a millisecond to a minute, in seconds.
@@ -70,7 +71,7 @@ pub struct Metrics {
     /// Reloads of the configuration.
     pub config: Configuration,
     process: Process,
-    registry: Registry,
+    exposition: Exposition,
     /// Held for the whole of a scrape: two at a time would add up the CPU time twice.
     hooks: Mutex<Vec<Hook>>,
 }
@@ -86,10 +87,9 @@ impl Metrics {
     /// The content type of [`Metrics::scrape`].
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// All metrics at 0, in a registry of their own.
+    /// All metrics at 0, apart from those of any other.
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let make = &Maker(&registry);
+        let make = Maker::default();
         make.info(
             "plegd_build_info",
             "Always 1; the labels say what this plegd is.",
@@ -100,19 +100,19 @@ impl Metrics {
             ],
         );
         Self {
-            transitions: Transitions::new(make),
-            arbitration: Arbitration::new(make),
-            relists: Relists::new(make),
-            reads: Reads::new(make),
-            cri: Calls::new(make),
-            stream: Stream::new(make),
-            mode: Modes::new(make),
-            state: State::new(make),
-            journal: Journal::new(make),
-            api: Api::new(make),
-            config: Configuration::new(make),
-            process: Process::new(make),
-            registry,
+            transitions: Transitions::new(&make),
+            arbitration: Arbitration::new(&make),
+            relists: Relists::new(&make),
+            reads: Reads::new(&make),
+            cri: Calls::new(&make),
+            stream: Stream::new(&make),
+            mode: Modes::new(&make),
+            state: State::new(&make),
+            journal: Journal::new(&make),
+            api: Api::new(&make),
+            config: Configuration::new(&make),
+            process: Process::new(&make),
+            exposition: make.made(),
             hooks: Mutex::default(),
         }
     }
@@ -140,7 +140,7 @@ impl Metrics {
         for hook in hooks.iter() {
             hook(self);
         }
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        self.exposition.text()
     }
 }
 

@@ -152,7 +152,7 @@ impl From<tonic::Code> for CallCode {
 // === impl Api ===
 
 impl Api {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             requests: make.counters(
                 "plegd_grpc_requests_total",

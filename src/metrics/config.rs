@@ -36,7 +36,7 @@ pub struct Configuration {
 // === impl Configuration ===
 
 impl Configuration {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             reloads: make.counters(
                 "plegd_config_reloads_total",

@@ -64,7 +64,7 @@ pub struct Journal {
 // === impl Transitions ===
 
 impl Transitions {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             told: make.counters(
                 "plegd_transitions_total",
@@ -115,7 +115,7 @@ impl Transitions {
 // === impl Arbitration ===
 
 impl Arbitration {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             observations: make.counters(
                 "plegd_observations_total",
@@ -135,7 +135,7 @@ impl Arbitration {
 // === impl State ===
 
 impl State {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             pods: make.gauges(
                 "plegd_pods",
@@ -156,7 +156,7 @@ impl State {
 // === impl Journal ===
 
 impl Journal {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             events: make.gauge("plegd_journal_events", "Events that the journal holds."),
             bytes: make.gauge("plegd_journal_bytes", "Bytes of the events that the journal holds."),

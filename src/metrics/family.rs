@@ -1,12 +1,14 @@
 //! Metrics over labels that are enums: every child is there from the start, and a call site names it by type.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{cell::RefCell, marker::PhantomData, time::Duration};
 
 use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
+    Opts,
     core::{Collector, Metric, MetricVec, MetricVecBuilder},
 };
+
+use super::exposition::Exposition;
 
 /// A label whose values are known.
 pub trait Label: Copy + 'static {
@@ -38,8 +40,9 @@ pub struct Family<L, M> {
     labels: PhantomData<fn(L)>,
 }
 
-/// Makes metrics and registers them in one registry.
-pub(super) struct Maker<'a>(pub(super) &'a Registry);
+/// Makes metrics, and keeps them for a scrape.
+#[derive(Default)]
+pub(super) struct Maker(RefCell<Exposition>);
 
 /// Declares an enum that is a [`Label`].
 macro_rules! label {
@@ -157,7 +160,12 @@ impl<L: Label> Family<L, IntGauge> {
 
 // === impl Maker ===
 
-impl Maker<'_> {
+impl Maker {
+    /// All that it has made.
+    pub(super) fn made(self) -> Exposition {
+        self.0.into_inner()
+    }
+
     pub(super) fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.register(IntCounter::new(name, help))
     }
@@ -215,7 +223,7 @@ impl Maker<'_> {
     #[allow(clippy::expect_used)]
     fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("a metric's name, labels and buckets are valid");
-        self.0.register(Box::new(metric.clone())).expect("no other metric has this name");
+        self.0.borrow_mut().add(Box::new(metric.clone())).expect("no other metric has this name");
         metric
     }
 }

@@ -36,7 +36,7 @@ struct Stat {
 // === impl Process ===
 
 impl Process {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             cpu: make.seconds_counter(
                 "process_cpu_seconds_total",

@@ -132,7 +132,7 @@ pub(super) fn timestamp(at: Wall) -> f64 {
 // === impl Relists ===
 
 impl Relists {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             done: make.counters(
                 "plegd_relists_total",
@@ -207,7 +207,7 @@ impl Relists {
 // === impl Reads ===
 
 impl Reads {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             done: make.counters(
                 "plegd_reads_total",
@@ -241,7 +241,7 @@ impl Reads {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         Self {
             requests: make.counters(
                 "plegd_cri_requests_total",
@@ -273,7 +273,7 @@ impl Calls {
 // === impl Stream ===
 
 impl Stream {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         let stream = Self {
             state: make.gauges("plegd_stream_state", "1 for the state that the event stream is in, else 0.", &["state"]),
             shared: make.gauge(
@@ -340,7 +340,7 @@ impl Stream {
 // === impl Modes ===
 
 impl Modes {
-    pub(super) fn new(make: &Maker<'_>) -> Self {
+    pub(super) fn new(make: &Maker) -> Self {
         let modes = Self {
             ready: make
                 .gauge("plegd_ready", "1 once the first relist is complete, as /readyz says it; it stays."),
