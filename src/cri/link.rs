@@ -75,7 +75,7 @@ impl Link {
     pub(super) fn channel(&self, purpose: Use) -> Channel {
         let mib = 1 << 20;
         let (stream_window, connection_window) = match purpose {
-            Use::Unary => (4 * mib, 8 * mib),
+            Use::Unary => (mib / 8, mib),
             Use::Stream => (16 * mib, 32 * mib),
         };
         let connect = self.connect.clone();

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use prometheus::{TextEncoder, core::Collector, proto::LabelPair};
 
+/// What a scrape is long, or a little more, in bytes: allotted once, it leaves no smaller pieces behind.
+const LENGTH: usize = 64 << 10;
+
 /// All metrics, by name.
 #[derive(Default)]
 pub(super) struct Exposition(BTreeMap<String, Box<dyn Collector>>);
@@ -22,7 +25,7 @@ impl Exposition {
 
     /// What they are now, in the order of their names, each one's samples in the order of their labels.
     pub(super) fn text(&self) -> prometheus::Result<String> {
-        let (encoder, mut text) = (TextEncoder::new(), String::new());
+        let (encoder, mut text) = (TextEncoder::new(), String::with_capacity(LENGTH));
         for metric in self.0.values() {
             let mut families = metric.collect();
             families.retain(|family| !family.get_metric().is_empty());
