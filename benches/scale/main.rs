@@ -4,7 +4,6 @@
 //! | room | what it measures |
 //! | --- | --- |
 //! | `relist` | CPU of a relist and memory by pods and changes, beside what decoding the same lists takes |
-//! | `flood` | 50,000 events a second: whether the runtime waits, whether memory is bounded, whether the cache is the truth |
 //! | `storm` | 500 pods that change at once, unseen by the stream: until the first and until all are told |
 //! | `start` | start → ready, and the runtime back → all told |
 //! | `idle` | CPU, memory and wake-ups beside pods that do nothing |
@@ -20,7 +19,6 @@
 //! measured is a failure.
 
 mod emission;
-mod flood;
 mod full;
 mod gate;
 mod growth;
@@ -44,9 +42,6 @@ mod progress;
 mod report;
 #[path = "../common/taking.rs"]
 mod taking;
-#[allow(unreachable_pub, reason = "the tests' own")]
-#[path = "../../tests/support/truth.rs"]
-mod truth;
 #[path = "../common/unread.rs"]
 mod unread;
 
@@ -89,8 +84,6 @@ struct Args {
 enum Figure {
     /// CPU and memory of a relist by size
     Relist,
-    /// 50,000 events a second
-    Flood,
     /// 500 pods that change at once
     Storm,
     /// Start of the process to ready
@@ -141,7 +134,6 @@ impl Figure {
     fn measure(self, bench: &Bench) -> BoxFuture<'_, Result<Vec<Reading>>> {
         match self {
             Figure::Relist => Box::pin(relist::measure(bench)),
-            Figure::Flood => Box::pin(flood::measure(bench)),
             Figure::Storm => Box::pin(storm::measure(bench)),
             Figure::Start => Box::pin(start::start(bench)),
             Figure::Restart => Box::pin(start::restart(bench)),

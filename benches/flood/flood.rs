@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use plegd::{
     api::v1,
     client::{Address, Client},
+    clock::Clock,
 };
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Bench,
     binary::PATIENCE,
     daemon::{Daemon, Print, Stream},
     emission::Emission,
@@ -26,9 +26,9 @@ const PODS: usize = 250;
 const RATE: u64 = 50_000;
 const DURATION: Duration = Duration::from_secs(5);
 
-pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
-    let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, PODS, 1)?;
-    let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
+pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
+    let node = Node::start(clock, Lists::Unary, Weight::Light, PODS, 1)?;
+    let daemon = Daemon::start(clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
     daemon.ready().await?;
     let up = daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE);
     progress::during("waiting for the stream", up).await?;
@@ -36,11 +36,11 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     let before = Memory::of(pid)?;
     forget_peak(pid)?;
     let cpu = Cpu::of(pid)?;
-    let mut emission = Emission::new(&node, &bench.clock);
+    let mut emission = Emission::new(&node, clock);
     let emitted = progress::during("flooding plegd", emission.run(RATE, DURATION)).await?;
-    let over = bench.clock.now();
+    let over = clock.now();
     let agreed = progress::during("waiting until the cache is the truth", agrees(&node, &daemon)).await?;
-    let caught_up = bench.clock.now().since(over);
+    let caught_up = clock.now().since(over);
     let cpu = Cpu::of(pid)?.since(&cpu);
     let memory = Memory::of(pid)?;
     let counts = node.sim.event_counts();

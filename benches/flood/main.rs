@@ -1,0 +1,70 @@
+//! A flood of events: `cargo bench --bench flood`. A program of its own for its allocator: the simulated runtime makes what a
+//! thread of its server frees, which glibc's is slow at, and what makes the events is to take as little of the two cores as it can.
+
+mod flood;
+
+#[path = "../../tests/binary/mod.rs"]
+mod binary;
+#[path = "../common/daemon.rs"]
+mod daemon;
+#[path = "../scale/emission.rs"]
+mod emission;
+#[allow(dead_code, reason = "it uses a part")]
+#[path = "../scale/node.rs"]
+mod node;
+#[path = "../common/process.rs"]
+mod process;
+#[path = "../common/progress.rs"]
+mod progress;
+#[path = "../common/report.rs"]
+mod report;
+#[path = "../common/taking.rs"]
+mod taking;
+#[allow(unreachable_pub, reason = "the tests' own")]
+#[path = "../../tests/support/truth.rs"]
+mod truth;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use plegd::clock::Clock;
+
+use self::{report::Conditions, taking::take};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Floods plegd with events and prints what came out beside what is asked for.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench flood --", max_term_width = 100)]
+struct Args {
+    /// One JSON object a line instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Set by `cargo bench`; without it nothing is measured
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Figure {
+    Flood,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if !args.bench {
+        eprintln!("flood: nothing is measured without --bench; run `cargo bench --bench flood`");
+        return ExitCode::SUCCESS;
+    }
+    taking::exit_code(run(&args))
+}
+
+/// Measures and prints; says whether all could be measured.
+fn run(args: &Args) -> Result<bool> {
+    let clock = Clock::system();
+    let taken = take(&[], |_| true, async |Figure::Flood| flood::measure(&clock).await)?;
+    taken.report.print(&Conditions::now("the simulated runtime".into(), taken.load_before), "", args.json)?;
+    Ok(taken.complete)
+}
