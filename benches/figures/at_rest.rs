@@ -85,10 +85,10 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
             memory.resident as f64 / 1e6,
         )
         .note(format!("{anonymous:.1} MB of it heap and stacks, the rest pages of the program"))
-        .asked(at_most(15.0))
+        .asked(at_most(10.0))
     };
     Ok(vec![
-        cpu("cpu_evented", "CPU, evented", evented.plegd).asked(at_most(0.05)).kubelet(kubelet::CPU_EVENTED),
+        cpu("cpu_evented", "CPU, evented", evented.plegd).asked(at_most(0.02)).kubelet(kubelet::CPU_EVENTED),
         cpu("cpu_polling", "CPU, polling", polling.plegd).asked(at_most(0.16)).kubelet(kubelet::CPU_POLLING),
         memory("memory_evented", "evented", &evented.memory).kubelet(kubelet::MEMORY_EVENTED),
         memory("memory_polling", "polling", &polling.memory).kubelet(kubelet::MEMORY_POLLING),
