@@ -164,12 +164,6 @@ pub(crate) const BUGS: &[Bug] = &[
         replace: "        if transition.silent && !BITES {",
     },
     Bug {
-        name: "the stream is blamed for what was before it",
-        file: ARBITER,
-        find: "        if transition.not_before.is_some_and(|before| before > up) {",
-        replace: "        if BITES || transition.not_before.is_some_and(|before| before > up) {",
-    },
-    Bug {
         name: "an exit is not looked at again for its reason",
         file: STEP,
         find: "                    self.ask(id, ReadCause::Oom, OOM_CHECK)",
