@@ -334,3 +334,6 @@ fn get(moment: &AtomicU64) -> Option<Mono> {
         nanos => Some(Mono::from_nanos(nanos)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! What the stream is blamed for: it costs the trust that the relist's period hangs on, so never for what it could not tell.
+
+use super::*;
+use crate::{clock::Wall, model::*};
+
+/// When the wall clock was at 0 ms.
+const EPOCH: i64 = 1_800_000_000_000_000_000;
+
+/// An arbiter in paused time, whose stream may be up, and a pod with one container `a`.
+struct Node {
+    arbiter: Arbiter,
+    ledger: Ledger,
+    clock: Clock,
+}
+
+fn wall(ms: i64) -> Wall {
+    Wall::from_nanos(EPOCH + ms * 1_000_000)
+}
+
+fn container(
+    state: ContainerState,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+) -> Arc<ContainerStatus> {
+    Arc::new(ContainerStatus {
+        id: "a".into(),
+        sandbox_id: "s".into(),
+        name: "main".into(),
+        attempt: 0,
+        state,
+        created_at: Some(wall(100)),
+        started_at: started_at.map(wall),
+        finished_at: finished_at.map(wall),
+        exit_code: finished_at.map(|_| 3),
+        reason: String::new(),
+        message: String::new(),
+        image: "busybox".into(),
+        image_ref: "sha256:1".into(),
+        labels: Labels::new(),
+        annotations: Labels::new(),
+    })
+}
+
+fn runs() -> Option<Arc<ContainerStatus>> {
+    Some(container(ContainerState::Running, Some(200), None))
+}
+
+fn exited_at(ms: i64) -> Option<Arc<ContainerStatus>> {
+    Some(container(ContainerState::Exited, Some(200), Some(ms)))
+}
+
+impl Node {
+    /// It has seen `a` at 1 s; the stream is up at 2 s, and it is 2 s.
+    async fn with_stream_up_after(first: Option<Arc<ContainerStatus>>) -> Self {
+        let (clock, _) = Clock::simulated(wall(0));
+        let metrics = Arc::new(Metrics::new());
+        let (cache, ledger) = (Cache::default(), Ledger::new(metrics.clone()));
+        let journal = Journal::new(crate::journal::Capacity { events: 100, bytes: usize::MAX }, 7);
+        let arbiter = Arbiter::new(cache, journal, ledger.clone(), clock.clone(), metrics);
+        arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
+        let node = Self { arbiter, ledger, clock };
+        node.sees_after(1000, Source::Relist, first).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        node.arbiter.set_stream_up(Some(node.clock.now()));
+        node
+    }
+
+    /// After so long a read of the whole pod, at once, shows `a` like this, or not at all.
+    async fn sees_after(&self, ms: u64, source: Source, shown: Option<Arc<ContainerStatus>>) {
+        tokio::time::advance(Duration::from_millis(ms)).await;
+        let (now, observed_at) = self.clock.now_both();
+        self.arbiter.settle(&Observation {
+            origin: Origin::Read(source),
+            stamp: Stamp { lower: Some(now), upper: now },
+            observed_at,
+            pod: PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() },
+            sandboxes: Vec::new(),
+            absent: if shown.is_none() { vec!["a".into()] } else { Vec::new() },
+            containers: shown.into_iter().collect(),
+            detail: Detail::Full,
+        });
+    }
+
+    /// What it says that the stream has missed, when the stream has had its time.
+    async fn blames(self) -> Vec<SignalType> {
+        tokio::time::advance(GRACE).await;
+        self.ledger.overdue(self.clock.now())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_is_blamed_for_what_was_while_it_was_up() {
+    let node = Node::with_stream_up_after(runs()).await;
+    node.sees_after(1000, Source::Relist, exited_at(2500)).await;
+    assert_eq!(node.blames().await, [SignalType::Stopped]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_is_not_blamed_for_what_was_before_it() {
+    let node = Node::with_stream_up_after(runs()).await;
+    node.sees_after(1000, Source::Relist, exited_at(1500)).await;
+    assert_eq!(node.blames().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_yet_so_when_the_stream_was_up_is_blamed_on_it_whatever_its_time() {
+    let node = Node::with_stream_up_after(runs()).await;
+    node.sees_after(1, Source::Relist, runs()).await;
+    node.sees_after(1000, Source::Relist, exited_at(1500)).await;
+    assert_eq!(node.blames().await, [SignalType::Stopped]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_removal_nobody_knows_the_time_so_only_a_sight_of_it_while_the_stream_was_up_is_blame() {
+    let node = Node::with_stream_up_after(exited_at(500)).await;
+    node.sees_after(1000, Source::Relist, None).await;
+    assert_eq!(node.blames().await, []);
+
+    let node = Node::with_stream_up_after(exited_at(500)).await;
+    node.sees_after(1, Source::Relist, exited_at(500)).await;
+    node.sees_after(1000, Source::Relist, None).await;
+    assert_eq!(node.blames().await, [SignalType::Deleted]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_tells_of_no_removals_is_blamed_for_none() {
+    let node = Node::with_stream_up_after(exited_at(500)).await;
+    node.arbiter.set_quirks(Quirks::of("CRI-O", "1.34.0"));
+    node.sees_after(1, Source::Relist, exited_at(500)).await;
+    node.sees_after(1000, Source::Relist, None).await;
+    assert_eq!(node.blames().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_lost_is_not_blamed() {
+    let node = Node::with_stream_up_after(runs()).await;
+    node.sees_after(1000, Source::Relist, exited_at(2500)).await;
+    node.arbiter.set_stream_up(None);
+    assert_eq!(node.blames().await, [], "for what it had not told when it was lost");
+
+    let node = Node::with_stream_up_after(runs()).await;
+    node.arbiter.set_stream_up(None);
+    node.sees_after(1000, Source::Relist, exited_at(2500)).await;
+    assert_eq!(node.blames().await, [], "for what was found while it was down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_failed_is_silent_and_blamed_on_nobody() {
+    let node = Node::with_stream_up_after(Some(container(ContainerState::Created, None, None))).await;
+    node.sees_after(1, Source::Relist, Some(container(ContainerState::Created, None, None))).await;
+    node.sees_after(1000, Source::Relist, Some(container(ContainerState::Exited, None, Some(2500)))).await;
+    assert_eq!(node.blames().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_ahead_of_the_stream_leaves_it_its_time() {
+    let node = Node::with_stream_up_after(runs()).await;
+    node.sees_after(1000, Source::Read, exited_at(2500)).await;
+    assert_eq!(node.blames().await, []);
+
+    let node = Node::with_stream_up_after(runs()).await;
+    node.sees_after(3000, Source::Read, exited_at(2500)).await;
+    assert_eq!(node.blames().await, [SignalType::Stopped], "it was so two seconds before the read");
+}
