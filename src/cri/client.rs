@@ -13,7 +13,7 @@ use super::{
     error::ran_out_of_time,
     link::Use,
     lists::Pager,
-    status::{self, Malformed},
+    status,
     v1::{self, runtime_service_client::RuntimeServiceClient},
 };
 use crate::{
@@ -270,8 +270,8 @@ fn service(channel: Channel) -> RuntimeServiceClient<Channel> {
 }
 
 /// As the codec answers where a message cannot be decoded.
-fn undecodable(malformed: Malformed) -> Status {
-    Status::internal(format!("failed to decode Protobuf message: {malformed}"))
+pub(super) fn undecodable(what: impl fmt::Display) -> Status {
+    Status::internal(format!("failed to decode Protobuf message: {what}"))
 }
 
 /// NotFound is an answer: the runtime does not know the id.

@@ -15,16 +15,21 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use tonic::Status;
 
+use crate::cri::client::undecodable;
+
 /// A page has at least as many bytes, unless it is the last one of its message.
 const PAGE: usize = 32 << 10;
 /// Before each message of gRPC: whether it is compressed, and its length in four bytes.
 const HEADER: usize = 5;
+const NO_FIELD: &str = "a list with something in it that is no field";
 
 /// A body whose messages are cut into pages.
 #[derive(Debug)]
 pub(super) struct Pages<B> {
     body: B,
     limit: usize,
+    /// Bytes that have come.
+    came: usize,
     state: State,
     /// What has come and was not given on. Within a message, what is left of it comes after room for a header.
     held: BytesMut,
@@ -62,9 +67,24 @@ enum Front {
 // === impl Pages ===
 
 impl<B> Pages<B> {
-    /// `limit` is the longest message that is cut; a longer one is given on for tonic to refuse.
+    /// `limit` is the longest answer that is cut, in bytes, whether it is one message or many; one message that is longer is given
+    /// on for tonic to refuse.
     pub(super) fn of(body: B, limit: usize) -> Self {
-        Self { body, limit, state: State::Between, held: BytesMut::new(), cut: VecDeque::new(), over: false }
+        let (held, cut) = (BytesMut::new(), VecDeque::new());
+        Self { body, limit, came: 0, state: State::Between, held, cut, over: false }
+    }
+
+    /// Takes what has come.
+    fn take(&mut self, data: &[u8]) -> Result<(), Status> {
+        self.held.extend_from_slice(data);
+        self.cut()?;
+        self.came = self.came.saturating_add(data.len());
+        let as_it_is = matches!(self.state, State::AsItIs);
+        if self.came > self.limit + HEADER && !as_it_is {
+            Err(undecodable(format_args!("a list of more than {} bytes", self.limit)))
+        } else {
+            Ok(())
+        }
     }
 
     /// Cuts what is held, as far as it goes.
@@ -142,10 +162,7 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Pages<B> {
                 None => return Poll::Ready(self.end().err().map(Err)),
             };
             match frame.into_data() {
-                Ok(data) => {
-                    self.held.extend_from_slice(&data);
-                    self.cut()?;
-                }
+                Ok(data) => self.take(&data)?,
                 // An error of the runtime's own says more than that its answer ends too soon.
                 Err(trailers) => {
                     let whole = if failed(&trailers) { Ok(()) } else { self.end() };
@@ -168,12 +185,12 @@ fn whole_fields(held: &[u8], left: usize, mut whole: usize) -> Result<usize, Sta
     let there = held.len().min(left);
     while whole < there && whole < PAGE {
         match front(&held[whole..there]) {
-            Front::Field(length) if length > left - whole => return Err(undecodable()),
+            Front::Field(length) if length > left - whole => return Err(undecodable(NO_FIELD)),
             Front::Field(length) if length > there - whole => break,
             Front::Field(length) => whole += length,
-            Front::Short if there == left => return Err(undecodable()),
+            Front::Short if there == left => return Err(undecodable(NO_FIELD)),
             Front::Short => break,
-            Front::Odd => return Err(undecodable()),
+            Front::Odd => return Err(undecodable(NO_FIELD)),
         }
     }
     Ok(whole)
@@ -214,11 +231,6 @@ fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, Front> {
         }
     }
     if bytes.len() < 10 { Ok(None) } else { Err(Front::Odd) }
-}
-
-/// As the codec answers where a message cannot be decoded.
-fn undecodable() -> Status {
-    Status::internal("failed to decode Protobuf message: a list with something in it that is no field")
 }
 
 fn cut_short() -> Status {

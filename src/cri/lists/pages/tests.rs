@@ -123,6 +123,16 @@ fn what_is_too_long_or_compressed_is_left_to_grpc() {
     }
 }
 
+#[test]
+fn many_messages_are_together_no_longer_than_one_may_be() {
+    let page = message(0, &list(&[1_000; 100]).encode_to_vec());
+    let (frames, failed) = paged(&page.repeat(LIMIT / page.len()), 16_384, Some(trailers("0")));
+    assert!(failed.is_none() && frames.last().unwrap().is_trailers());
+    let (frames, failed) = paged(&page.repeat(LIMIT / page.len() + 1), 16_384, Some(trailers("0")));
+    assert!(failed.unwrap().message().ends_with("a list of more than 1048576 bytes"));
+    assert!(messages(&frames).iter().map(Bytes::len).sum::<usize>() <= LIMIT);
+}
+
 proptest! {
     #[test]
     fn pages_decode_to_what_the_messages_do(
