@@ -1,4 +1,5 @@
-//! plegd as it is linked for a release (`deploy/release.toml`): alone in its file, its code in the order that was meant, and alive.
+//! plegd as it is linked for a release (`deploy/release.toml`), from what `deploy/Containerfile` copies: alone in its file, its
+//! code in the order that was meant, and alive.
 //!
 //! `cargo test --test release -- --ignored`, with the profile of tests: what is tried is how it is linked. Needs `readelf`, which
 //! comes with a linker, and glibc's `libc.a`.
@@ -7,6 +8,7 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -39,17 +41,57 @@ fn what_is_released_is_alone_in_its_file_and_lives() {
 
 /// plegd, linked so, in a folder of its own.
 fn linked() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = printed(Command::new("rustc").args(["--print", "host-tuple"]));
-    let (target, folder) = (target.trim(), root.join("target/release-test"));
+    let (target, folder) = (target.trim(), root().join("target/release-test"));
+    let tree = folder.join("tree");
+    as_in_the_image(&tree).expect("a copy");
     let built = Command::new(env!("CARGO"))
-        .current_dir(root)
+        .current_dir(&tree)
         .args(["build", "--locked", "--bin", "plegd", "--config", "deploy/release.toml", "--target", target])
         .arg("--target-dir")
         .arg(&folder)
         .status();
     assert!(built.expect("cargo").success(), "it could not be linked: see what cargo says above");
     folder.join(target).join("debug/plegd")
+}
+
+/// Copies what the image is built from, and nothing else.
+fn as_in_the_image(tree: &Path) -> io::Result<()> {
+    if tree.exists() {
+        fs::remove_dir_all(tree)?;
+    }
+    let file = fs::read_to_string(root().join("deploy/Containerfile"))?;
+    for line in file.lines().filter(|line| !line.contains("--from=")) {
+        let Some((sources, to)) = line.strip_prefix("COPY ").and_then(|line| line.rsplit_once(' ')) else {
+            continue;
+        };
+        for source in sources.split(' ') {
+            let from = root().join(source);
+            let into = if to.ends_with('/') {
+                tree.join(to).join(from.file_name().expect("a name"))
+            } else {
+                tree.join(to)
+            };
+            copy(&from, &into)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if from.is_dir() {
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    fs::copy(from, to).map(drop)
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// What a command that must succeed has printed.

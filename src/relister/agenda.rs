@@ -44,12 +44,15 @@ pub(super) struct Request {
 /// For how many pods room is kept: the first relist asks for all there are, and so many never come again.
 const ROOM: usize = 32;
 
-/// What is to be read, by pod.
+/// What is to be read, by pod. Nothing in it grows beyond the pods that there are, what is due later
+/// ([`DELAYED_AT_MOST`]), and what readers wait for.
 #[derive(Default)]
 pub(super) struct Agenda {
     pub(super) pending: HashMap<PodUid, Request>,
-    /// Pods in the order in which they came; a pod may stand in it without being pending.
+    /// The same pods, in the order in which they came.
     order: VecDeque<PodUid>,
+    /// With so many pending, it is time to look for those that nobody waits for any more.
+    sweep_at: usize,
     /// Pods that are being read, and whether in the lane for those that hang.
     pub(super) running: HashMap<PodUid, Lane>,
     pub(super) delayed: DelayQueue<Due>,
@@ -138,7 +141,16 @@ impl Request {
         self.suspects.extend(other.suspects);
         self.sandboxes.extend(other.sandboxes);
         self.done.extend(other.done);
-        self.waiters.extend(other.waiters);
+        if !other.waiters.is_empty() {
+            self.waiters.retain(|waiter| !waiter.is_closed());
+            self.waiters.extend(other.waiters);
+        }
+    }
+
+    /// Whether only readers wanted it, and all of them have given up. They may name pods that nobody knows, and do so for as long
+    /// as the runtime hangs.
+    fn is_given_up(&self) -> bool {
+        self.cause == ReadCause::Fresh && self.waiters.iter().all(oneshot::Sender::is_closed)
     }
 
     fn has_seen(&self, id: &ObjectId, phase: Option<Phase>) -> bool {
@@ -220,13 +232,23 @@ impl Agenda {
         match self.pending.get_mut(&request.uid) {
             Some(pending) => pending.join(request),
             None => {
+                if self.pending.len() >= self.sweep_at {
+                    self.sweep();
+                }
                 self.order.push_back(request.uid.clone());
                 self.pending.insert(request.uid.clone(), request);
             }
         }
     }
 
-    /// The next pod that may be read: not while it is being read, and not where its lane is full.
+    /// Forgets what is given up. As seldom as the rest may have doubled, so that it costs nothing to speak of.
+    fn sweep(&mut self) {
+        self.pending.retain(|_, request| !request.is_given_up());
+        self.order.retain(|uid| self.pending.contains_key(uid));
+        self.sweep_at = ROOM.max(2 * self.pending.len());
+    }
+
+    /// The next pod that may be read: not while it is being read, not where its lane is full, and not if nobody wants it any more.
     pub(super) fn take(&mut self, parallelism: usize) -> Option<Request> {
         let busy = |running: &HashMap<PodUid, Lane>, lane| running.values().filter(|at| **at == lane).count();
         let fresh = busy(&self.running, Lane::Fresh);
@@ -245,13 +267,18 @@ impl Agenda {
         let at = next(|lane, main, hung| (lane == Lane::Main && main) || (lane == Lane::Hung && hung));
         let at = at.or_else(|| if fresh { next(|lane, _, _| lane == Lane::Fresh) } else { None })?;
         let uid = self.order.remove(at)?;
-        self.running.insert(uid.clone(), self.lane(&uid));
-        let request = self.pending.remove(&uid);
+        let lane = self.lane(&uid);
+        let request = self.pending.remove(&uid)?;
         if self.pending.is_empty() {
             self.pending.shrink_to(ROOM);
             self.order.shrink_to(ROOM);
         }
-        request
+        if request.is_given_up() {
+            self.sweep();
+            return self.take(parallelism);
+        }
+        self.running.insert(uid, lane);
+        Some(request)
     }
 
     fn lane(&self, uid: &PodUid) -> Lane {
@@ -286,5 +313,70 @@ impl Agenda {
                 self.delayed.insert(Due::Retry(uid), wait.mul_f64(1.0 - 0.3 * fastrand::f64()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Waiter = oneshot::Receiver<Result<Mono, ReadError>>;
+
+    /// A reader wants this pod.
+    fn wanted(uid: &str) -> (Request, Waiter) {
+        let (waiter, answer) = oneshot::channel();
+        let ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
+        let request = Request::new(uid.into(), None, ask);
+        (Request { waiters: vec![waiter], ..request }, answer)
+    }
+
+    fn found(uid: &str) -> Request {
+        Request::new(uid.into(), None, Ask { scope: Scope::Whole, cause: ReadCause::Relist, after: NOW })
+    }
+
+    fn taken(agenda: &mut Agenda) -> Vec<String> {
+        std::iter::from_fn(|| agenda.take(100)).map(|request| request.uid.to_string()).collect()
+    }
+
+    #[test]
+    fn what_readers_have_given_up_is_neither_kept_nor_read() {
+        let mut agenda = Agenda::default();
+        let mut patient = Vec::new();
+        for n in 0..10_000 {
+            let (request, answer) = wanted(&format!("nobody-{n}"));
+            agenda.put(request);
+            if n % 1000 == 0 {
+                patient.push(answer);
+            }
+            assert!(agenda.pending.len() <= 2 * ROOM && agenda.order.len() == agenda.pending.len());
+        }
+        assert_eq!(taken(&mut agenda), (0..10).map(|n| format!("nobody-{}", 1000 * n)).collect::<Vec<_>>());
+        assert!(agenda.pending.is_empty() && agenda.order.is_empty());
+    }
+
+    #[test]
+    fn what_plegd_itself_wants_is_read_whoever_gives_up() {
+        let mut agenda = Agenda::default();
+        let (request, answer) = wanted("both");
+        agenda.put(request);
+        agenda.put(found("both"));
+        agenda.put(found("found"));
+        drop(answer);
+        agenda.sweep();
+        assert_eq!(taken(&mut agenda), ["both", "found"]);
+    }
+
+    #[test]
+    fn of_those_who_want_one_pod_only_those_who_wait_are_kept() {
+        let mut agenda = Agenda::default();
+        for _ in 0..1000 {
+            let (request, answer) = wanted("pod");
+            agenda.put(request);
+            drop(answer);
+            assert!(agenda.pending["pod"].waiters.len() <= 1);
+        }
+        let (request, _answer) = wanted("pod");
+        agenda.put(request);
+        assert_eq!(taken(&mut agenda), ["pod"]);
     }
 }
