@@ -135,8 +135,8 @@ pub struct Supervisor {
     last_stream_trouble: Option<String>,
     /// The relist that is next, and why; none while the lists of one are under way.
     next: Option<(Instant, RelistCause)>,
-    /// One that must follow the one that is under way.
-    again: Option<RelistCause>,
+    /// One that must follow the one that is under way, and how long after that one began.
+    again: Option<(RelistCause, Duration)>,
     backlog: Option<Instant>,
     last_began: Option<Mono>,
     outage: Outage,
@@ -264,9 +264,13 @@ impl Supervisor {
         }
     }
 
-    /// How much longer a relist is to wait so that what the last ones found can be read.
+    /// How much longer a relist is to wait, for the sake of the runtime and of what the last ones found and is still being read.
     fn rest(&self, cause: RelistCause) -> Option<Duration> {
-        if cause == RelistCause::Period { self.share.rest(self.wires.clock.now()) } else { None }
+        match cause {
+            RelistCause::Period => self.share.rest(false, self.wires.clock.now()),
+            RelistCause::Request => self.share.rest(true, self.wires.clock.now()),
+            _ => None,
+        }
     }
 
     /// The lists have come, or not; sets when the next ones are due. What is still to be read does not hold them up.
@@ -280,10 +284,10 @@ impl Supervisor {
                 self.answers();
                 self.share.listed(began, self.wires.clock.now());
                 let wait = self.jittered(self.machine.period());
-                self.next = Some(match self.again.take() {
-                    Some(again) => (self.wires.clock.timer(Duration::ZERO), again),
-                    None => (self.wires.clock.timer(wait), RelistCause::Period),
-                });
+                self.next = Some((self.wires.clock.timer(wait), RelistCause::Period));
+                if let Some((again, apart)) = self.again.take() {
+                    self.relist_soon(again, apart);
+                }
                 Some(async move {
                     relisted.reads.await;
                     Progress::Complete { cause, began }
@@ -471,10 +475,12 @@ impl Supervisor {
         });
     }
 
-    /// Relists now, or at most `apart` after the last one; after the one that is under way, since that began too early.
+    /// Relists now, or `apart` after the last one began; after the one that is under way, since that began too early.
     fn relist_soon(&mut self, cause: RelistCause, apart: Duration) {
         let Some((next, _)) = self.next else {
-            self.again = Some(cause);
+            if self.again.is_none_or(|(_, sooner)| apart < sooner) {
+                self.again = Some((cause, apart));
+            }
             return;
         };
         let since_last = self.last_began.map_or(apart, |last| self.wires.clock.now().since(last));

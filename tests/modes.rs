@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use plegd::{
     config::Config,
     model::ContainerState,
-    sim::{CallFault, Dose, Method, Profile},
+    sim::{CallFault, Dose, Method, Profile, v1::ContainerEventResponse},
     supervisor::Mode,
 };
 use support::World;
@@ -205,4 +205,24 @@ async fn a_runtime_that_is_stopped_and_continued_is_followed_again() {
     world.pass(5 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Evented);
     assert_eq!(world.differences(), NONE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_about_nothing_that_is_known_have_it_list_a_few_times_a_second_and_half_of_the_time_at_most() {
+    for (a_list, lists) in [(Duration::ZERO, 38..=42), (SECOND / 5, 11..=14)] {
+        let mut world = World::new(Profile::CONTAINERD_2_1);
+        world.until_evented().await;
+        for method in [Method::ListPodSandbox, Method::ListContainers] {
+            world.sim.faults().calls(method, CallFault::Late(a_list), Dose::Always);
+        }
+        let before = world.calls_of(Method::ListContainers);
+        for n in 0..1000 {
+            let container_id = format!("unknown-{n}");
+            let event = ContainerEventResponse { container_id, ..ContainerEventResponse::default() };
+            let _ = world.sim.queue().send(event);
+            world.pass(SECOND / 100).await;
+        }
+        let listed = world.calls_of(Method::ListContainers) - before;
+        assert!(lists.contains(&listed), "{listed} lists of {:?} each in ten seconds", 2 * a_list);
+    }
 }

@@ -26,6 +26,8 @@ use crate::{
 
 /// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
 pub(super) const ANSWER_LIMIT: usize = 64 << 20;
+/// The longest event that is read, in bytes. It is about one pod; containerd sends none that is longer unless it is told to.
+const EVENT_LIMIT: usize = 16 << 20;
 
 /// The client. Cheap to clone.
 #[derive(Clone)]
@@ -159,7 +161,8 @@ impl Client {
     ///
     /// [`CriError`] if the stream was refused or cut before its first message.
     pub async fn events(&self) -> Result<EventStream, CriError> {
-        let mut service = service(self.link.channel(Use::Stream));
+        let channel = self.link.channel(Use::Stream);
+        let mut service = RuntimeServiceClient::new(channel).max_decoding_message_size(EVENT_LIMIT);
         let span = traces::call(Method::GetContainerEvents);
         let answer = service.get_container_events(v1::GetEventsRequest {}).await;
         let code = answer.as_ref().err().map_or(Code::Ok, Status::code);

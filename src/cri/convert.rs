@@ -52,7 +52,14 @@ pub(crate) struct EventParts {
 // === impl RawEvent ===
 
 impl RawEvent {
-    pub(crate) fn new(message: v1::ContainerEventResponse, received: Mono, received_at: Wall) -> Self {
+    pub(crate) fn new(mut message: v1::ContainerEventResponse, received: Mono, received_at: Wall) -> Self {
+        let statuses = &mut message.containers_statuses;
+        if statuses.len() > STATUSES_LIMIT {
+            statuses.truncate(STATUSES_LIMIT);
+            statuses.shrink_to_fit();
+            // The rest counts as one that cannot be decoded.
+            statuses.push(MALFORMED.to_vec());
+        }
         Self { message, detail: Detail::Full, received, received_at }
     }
 
@@ -63,7 +70,8 @@ impl RawEvent {
 
     /// Bytes that it takes, roughly.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.message.encoded_len()
+        let statuses = self.message.containers_statuses.capacity() * size_of::<Vec<u8>>();
+        size_of::<Self>() + statuses + self.message.encoded_len()
     }
 
     /// Cuts it down to what tells the life of the one container or sandbox that it is about: its id, name, state, times
@@ -79,6 +87,7 @@ impl RawEvent {
                 true
             }
         });
+        self.message.containers_statuses.shrink_to_fit();
         if let Some(sandbox) = &mut self.message.pod_sandbox_status {
             *sandbox = status::only(sandbox, &LIFE_OF_SANDBOX).unwrap_or_else(|_| MALFORMED.to_vec());
         }
@@ -136,6 +145,9 @@ impl RawEvent {
         }
     }
 }
+
+/// How many containers an event may show: many times what a pod can have. What is missing in an event says nothing.
+const STATUSES_LIMIT: usize = 4096;
 
 /// The fields of a `ContainerStatus` that tell its life: id, metadata, state, its three times, exit code and reason.
 const LIFE_OF_CONTAINER: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 10];
@@ -215,5 +227,19 @@ fn signal_type(kind: ContainerEventType) -> SignalType {
         ContainerEventType::ContainerStartedEvent => SignalType::Started,
         ContainerEventType::ContainerStoppedEvent => SignalType::Stopped,
         ContainerEventType::ContainerDeletedEvent => SignalType::Deleted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_shows_no_more_containers_than_a_pod_can_have() {
+        let shown = |containers| RawEvent::of_exit("a", &vec!["a"; containers]).into_parts();
+        let at_most = shown(STATUSES_LIMIT);
+        assert_eq!((at_most.containers.len(), at_most.malformed), (STATUSES_LIMIT, 0));
+        let more = shown(STATUSES_LIMIT + 100);
+        assert_eq!((more.containers.len(), more.malformed), (STATUSES_LIMIT, 1));
     }
 }

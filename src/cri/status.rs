@@ -17,6 +17,10 @@ use crate::{
     model::{ContainerState, ContainerStatus, ObjectId, PodIdentity, SandboxStatus},
 };
 
+/// How many labels, annotations or addresses there may be: Kubernetes allows 256 KiB of annotations, of four bytes each at the
+/// least. An empty one takes two bytes on its way and fifty in memory.
+const REPEATED_LIMIT: usize = 1 << 16;
+
 /// It is no message of that type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a status that cannot be decoded")]
@@ -54,8 +58,8 @@ pub(crate) fn container_status(bytes: &[u8], sandbox_id: &ObjectId) -> Result<Co
             9 => image_ref = value.text()?,
             10 => reason = value.text()?,
             11 => message = value.text()?,
-            12 => labels.push(pair(value.bytes()?)?),
-            13 => annotations.push(pair(value.bytes()?)?),
+            12 => add(&mut labels, pair(value.bytes()?)?)?,
+            13 => add(&mut annotations, pair(value.bytes()?)?)?,
             _ => {}
         }
     }
@@ -94,8 +98,8 @@ pub(crate) fn sandbox_status(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
             3 => state = value.number()? as i32,
             4 => created_at = value.number()? as i64,
             5 => ips = addresses(value.bytes()?)?,
-            7 => labels.push(pair(value.bytes()?)?),
-            8 => annotations.push(pair(value.bytes()?)?),
+            7 => add(&mut labels, pair(value.bytes()?)?)?,
+            8 => add(&mut annotations, pair(value.bytes()?)?)?,
             9 => runtime_handler = value.text()?,
             _ => {}
         }
@@ -189,7 +193,7 @@ fn addresses(bytes: &[u8]) -> Result<Vec<String>, Malformed> {
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => first = value.text()?,
-            2 => more.push(first_text(value.bytes()?)?),
+            2 => add(&mut more, first_text(value.bytes()?)?)?,
             _ => {}
         }
     }
@@ -206,6 +210,14 @@ fn first_text(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
         }
     }
     Ok(text)
+}
+
+fn add<T>(all: &mut Vec<T>, one: T) -> Result<(), Malformed> {
+    if all.len() == REPEATED_LIMIT {
+        return Err(Malformed);
+    }
+    all.push(one);
+    Ok(())
 }
 
 /// An entry of a map.

@@ -9,8 +9,8 @@ use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration}
 
 use crate::config::Inputs;
 
-/// Between two looks.
-const PERIOD: Duration = Duration::from_secs(5);
+/// Between two looks. Each wakes the program; and Kubernetes itself takes up to a minute for a ConfigMap.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// How long a file must stay as it is before it counts: it may be half written.
 const SETTLED: Duration = Duration::from_secs(1);

@@ -127,6 +127,16 @@ fn what_is_kept_is_kept_and_nothing_else() {
     assert_eq!(only(&[0xff], &[1]), Err(Malformed));
 }
 
+#[test]
+fn what_repeats_without_end_is_no_status() {
+    for (key, with) in [(12, container().encode_to_vec()), (13, container().encode_to_vec())] {
+        let empty = [key << 3 | 2, 0];
+        let status = |times| [&with[..], &empty.repeat(times)].concat();
+        assert!(container_status(&status(REPEATED_LIMIT - 2), &"s".into()).is_ok());
+        assert!(container_status(&status(REPEATED_LIMIT), &"s".into()).is_err());
+    }
+}
+
 proptest! {
     #[test]
     fn what_prost_reads_is_read_alike(bytes: Vec<u8>, cut in 0_usize..200, flip in 0_usize..200, to: u8) {
