@@ -398,7 +398,7 @@ fn scrape(
         });
         metrics.state.sandboxes.set_each(|state: SandboxState| census.sandboxes[state as usize]);
         metrics.state.containers.set_each(|state: ContainerState| census.containers[state as usize]);
-        metrics.arbitration.tombstones.set(cache.tombstones() as i64);
+        metrics.arbitration.tombstones.set(cache.tombstones(clock.now()) as i64);
         metrics.transitions.uncompared.set(ledger.uncompared() as i64);
         raise_to(&metrics.arbitration.clock_steps, clock.steps());
         let extent = journal.extent();

@@ -133,9 +133,11 @@ impl Cache {
         census
     }
 
-    /// Number of tombstones.
-    pub fn tombstones(&self) -> usize {
-        self.0.tombstones.lock().len()
+    /// Number of tombstones, at this time.
+    pub fn tombstones(&self, now: Mono) -> usize {
+        let mut tombstones = self.0.tombstones.lock();
+        tombstones.forget(now);
+        tombstones.len()
     }
 
     /// When an id was removed, if it was and that is still remembered.

@@ -67,10 +67,10 @@ key::config! {
         /// Whether to subscribe at all. `false` leaves the relist alone, which then sees nothing that comes and goes
         /// between two of its runs.
         restart enabled: bool = true;
-        /// Messages that may wait between the stream and the arbiter. Past it their payloads are dropped (id, type and
-        /// time stay) and, past twice as many, the stream is dropped and everything is listed.
+        /// Messages that may wait between the stream and the arbiter. Past it they are cut down to what tells the life of the
+        /// one container they are about and, past twice as many, the stream is dropped and everything is listed.
         restart queue_messages: usize = 65_536, in 64..=4_194_304;
-        /// The same in bytes of payload.
+        /// The same in bytes that they take.
         restart queue_bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
     }
     /// The journal of lifecycle events, from which subscribers read and resume.

@@ -3,7 +3,7 @@
 //! containerd 2.x publishes to its subscribers one after the other and waits for each: one that does not read makes
 //! RunPodSandbox, StartContainer and RemoveContainer hang for the whole node. So the task that holds the stream awaits
 //! nothing but the stream; it takes no lock and formats no text. If what it hands over is not taken away in time, it first
-//! drops payloads and then the stream, never the pace. Whoever needs something done on the way does it behind the queue.
+//! cuts down what is in it and then drops the stream, never the pace. Whoever needs something done on the way does it behind the queue.
 
 mod backoff;
 mod queue;

@@ -320,7 +320,7 @@ fn what_both_paths_say_of_a_pod_is_told_once_and_in_order() {
         );
         assert_eq!(told.last(), Some(&EventType::ContainerRemoved));
         assert_eq!((node.cache.uids().len(), node.cache.pod_of("a")), (0, None));
-        assert_eq!(node.cache.tombstones(), 1);
+        assert_eq!(node.cache.tombstones(Mono::ZERO), 1);
     });
 }
 

@@ -21,6 +21,7 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
+use prometheus::IntGauge;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -96,6 +97,9 @@ pub struct Served {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remote(pub(super) SocketAddr);
 
+/// A connection, as counted.
+struct Open(IntGauge);
+
 /// Listens on `address`. Port 0 takes any free one.
 ///
 /// # Errors
@@ -111,7 +115,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
 
 /// Serves until `shutdown`, then lets answers under way finish, for half a second at most.
 pub async fn serve(listener: TcpListener, served: Served, shutdown: CancellationToken) {
-    serve_router(listener, router(served), PATIENCE, shutdown).await;
+    let open = served.metrics.api.http_connections.clone();
+    serve_router(listener, router(served), open, PATIENCE, shutdown).await;
 }
 
 /// The paths and what they answer.
@@ -133,6 +138,7 @@ pub fn router(served: Served) -> Router {
 pub(super) async fn serve_router(
     listener: TcpListener,
     router: Router,
+    open: IntGauge,
     patience: Duration,
     shutdown: CancellationToken,
 ) {
@@ -152,9 +158,10 @@ pub(super) async fn serve_router(
             Ok((stream, from)) => {
                 let (router, from) = (router.clone(), Remote(from));
                 let connection = serve_connection(stream, from, router, patience, shutdown.clone());
+                let held = (place, Open::new(open.clone()));
                 connections.spawn(async move {
-                    let _place = place;
                     connection.await;
+                    drop(held);
                 });
             }
             Err(error) => {
@@ -285,6 +292,21 @@ async fn never_stored(mut response: Response) -> Result<Response, Infallible> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ impl Tombstones {
     pub(super) fn bury(&mut self, id: &ObjectId, removed_at: Mono, now: Mono) {
         self.graves.insert(id.clone(), (removed_at, now));
         self.order.push_back((now, id.clone()));
+        self.forget(now);
+    }
+
+    /// Forgets those that are too old or too many.
+    pub(super) fn forget(&mut self, now: Mono) {
         while let Some((buried, oldest)) = self.order.front() {
             let superseded = self.graves.get(oldest).is_none_or(|(_, last)| last != buried);
             if !superseded && self.order.len() <= KEPT_AT_MOST && now.since(*buried) <= KEPT_FOR {
@@ -76,6 +81,8 @@ mod tests {
         tombstones.bury(&id(3), at(912), at(912));
         assert_eq!((tombstones.get(&id(1)), tombstones.get(&id(2))), (None, Some(at(910))));
         assert_eq!(tombstones.len(), 2);
+        tombstones.forget(at(5000));
+        assert_eq!((tombstones.len(), tombstones.order.len()), (0, 0), "also where nothing more is removed");
     }
 
     #[test]

@@ -91,12 +91,14 @@ label! {
     }
 }
 
-/// The gRPC API.
+/// What clients ask for, over gRPC and HTTP.
 pub struct Api {
     /// `plegd_grpc_requests_total`
     pub requests: Family<(Call, CallCode), IntCounter>,
     /// `plegd_grpc_connections`
     pub connections: IntGauge,
+    /// `plegd_http_connections`
+    pub http_connections: IntGauge,
     /// `plegd_grpc_refused_total`
     pub refused: Family<Refusal, IntCounter>,
 }
@@ -161,6 +163,10 @@ impl Api {
                 &["method", "code"],
             ),
             connections: make.gauge("plegd_grpc_connections", "Connections of gRPC clients."),
+            http_connections: make.gauge(
+                "plegd_http_connections",
+                "Connections to the HTTP address, open pages among them: at most 64; past that the next one waits.",
+            ),
             refused: make.counters(
                 "plegd_grpc_refused_total",
                 "Connections and calls of clients, and pages, that were refused, by what they came up against.",

@@ -227,7 +227,7 @@ impl Reads {
             ),
             delayed: make.gauge(
                 "plegd_reads_delayed",
-                "Reads that are due later: looks at what no event tells, and retries. At most 65,536; past that they are due at once.",
+                "Reads that are due later: looks at what no event tells, and retries. At most 65,536, past which they are due at once, and a retry for each pod whose reads fail.",
             ),
             awaited: make.gauge(
                 "plegd_reads_awaited",
@@ -310,7 +310,7 @@ impl Stream {
             ),
             queue_trimmed: make.counter(
                 "plegd_stream_queue_trimmed_total",
-                "Messages that lost their payload since the queue was full; id, type and time were kept and a read fetched the rest.",
+                "Messages that were cut down, since the queue was full, to what tells the life of the one container they are about.",
             ),
             last_message: make.seconds_gauge(
                 "plegd_stream_last_message_timestamp_seconds",

@@ -16,7 +16,7 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ),
     ("The node", &["plegd_pods", "plegd_sandboxes", "plegd_containers"]),
     ("Journal and subscribers", &["plegd_journal", "plegd_subscriber"]),
-    ("What clients ask", &["plegd_grpc"]),
+    ("What clients ask", &["plegd_grpc", "plegd_http"]),
     ("What the runtime is asked", &["plegd_cri"]),
     ("The process", &["process_"]),
 ];

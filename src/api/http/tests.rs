@@ -13,6 +13,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct Server {
     address: SocketAddr,
     health: Health,
+    open: IntGauge,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -28,8 +29,19 @@ impl Server {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve_router(listener, router, patience, shutdown.clone()));
-        Self { address, health, shutdown, task }
+        let open = Metrics::new().api.http_connections;
+        let task = tokio::spawn(serve_router(listener, router, open.clone(), patience, shutdown.clone()));
+        Self { address, health, open, shutdown, task }
+    }
+
+    /// Waits until so many connections are told to be open.
+    async fn until_open(&self, connections: i64) {
+        let told = async {
+            while self.open.get() != connections {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, told).await.unwrap_or_else(|_| panic!("{} are open", self.open.get()));
     }
 
     async fn connect(&self) -> TcpStream {
@@ -172,11 +184,14 @@ async fn whoever_sends_nothing_is_dropped_and_all_others_are_served() {
         silent.push(stream);
     }
     // All places are held, so this one waits until they are dropped.
+    let all = i64::try_from(MAX_CONNECTIONS).unwrap();
+    server.until_open(all).await;
     let (head, _) = timeout(SOON, server.get("/")).await.expect("a place becomes free");
     assert!(head.starts_with("http/1.1 200"), "{head}");
     for stream in &mut silent {
         rest(stream).await;
     }
+    server.until_open(0).await;
 }
 
 #[tokio::test]

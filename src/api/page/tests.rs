@@ -73,8 +73,9 @@ impl Node {
             Served { metrics: app.metrics().clone(), health: app.health().clone(), page: page.clone() };
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let open = app.metrics().api.http_connections.clone();
         let router = http::router(served);
-        let serving = tokio::spawn(http::serve_router(listener, router, patience, app.stop_token()));
+        let serving = tokio::spawn(http::serve_router(listener, router, open, patience, app.stop_token()));
         Self { sim, app, address, page, subscribers, serving }
     }
 
