@@ -132,8 +132,12 @@ async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usi
     let ids: Vec<String> = node.pods.iter().map(|pod| pod.containers[round].clone()).collect();
     let said_before = node.sim.said().len();
     let changed = clock.now();
-    // One by one: a status that is asked for is not to wait until the simulated runtime is done with all of them.
-    ids.iter().try_for_each(|id| act(&node.sim, |truth| truth.exit(id, 3)))?;
+    match sign {
+        // One by one: a status that is asked for is not to wait until the simulated runtime is done with all of them.
+        Sign::Events => ids.iter().try_for_each(|id| act(&node.sim, |truth| truth.exit(id, 3)))?,
+        // All at once: no list is to show some of them only.
+        Sign::List => act(&node.sim, |truth| ids.iter().try_for_each(|id| truth.exit(id, 3)))?,
+    }
     let all = async {
         loop {
             let lines = daemon.told().of(&ids, "ContainerDied");
