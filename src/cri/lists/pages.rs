@@ -3,7 +3,8 @@
 //! gRPC decodes a message when all of it is there, and the list of a large node is one message of tens of megabytes. But all
 //! fields of it are repeated, and of such a message any part that ends with a field is a message too: what the parts decode
 //! to, one after the other, is what the whole does. So the body of the answer is given on as messages of some [`PAGE`] bytes:
-//! each is decoded while the next one is on its way, and no more than one is in memory.
+//! each is decoded while the next one is on its way, and no more than one is in memory. All of them come out of one buffer, which is
+//! free again when its page has been taken.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use tonic::Status;
 
@@ -31,9 +32,9 @@ pub(super) struct Pages<B> {
     /// Bytes that have come.
     came: usize,
     state: State,
-    /// What has come and was not given on. Within a message, what is left of it comes after room for a header.
+    /// What has come and was not given on.
     held: BytesMut,
-    /// Pages that are to be given on first.
+    /// Pages, and the header before each, that are to be given on first.
     cut: VecDeque<Bytes>,
     /// Whether the trailers have come, after which there is nothing.
     over: bool,
@@ -100,34 +101,24 @@ impl<B> Pages<B> {
                     self.state = if compressed || left > self.limit {
                         State::AsItIs
                     } else {
+                        self.held.advance(HEADER);
                         State::Within { left, whole: 0 }
                     };
                 }
                 State::Within { left, whole } => {
-                    let whole = whole_fields(&self.held[HEADER..], left, whole)?;
+                    let whole = whole_fields(&self.held, left, whole)?;
                     self.state = State::Within { left, whole };
                     if whole < left && whole < PAGE {
                         return Ok(());
                     }
-                    self.cut_off(left, whole);
+                    self.cut.extend([header(whole), self.held.split_to(whole).freeze()]);
+                    if whole == left {
+                        self.state = State::Between;
+                    } else {
+                        self.state = State::Within { left: left - whole, whole: 0 };
+                    }
                 }
             }
-        }
-    }
-
-    /// Cuts a page off: so many bytes of those that are left of the message.
-    fn cut_off(&mut self, left: usize, page: usize) {
-        let rest = self.held.split_off(HEADER + page);
-        let mut header = &mut self.held[..HEADER];
-        header.put_u8(0);
-        header.put_u32(u32::try_from(page).unwrap_or(u32::MAX));
-        self.cut.push_back(std::mem::replace(&mut self.held, rest).freeze());
-        self.state = State::Between;
-        if left > page {
-            let mut held = BytesMut::with_capacity(2 * PAGE);
-            held.put_bytes(0, HEADER);
-            held.extend_from_slice(&self.held);
-            (self.held, self.state) = (held, State::Within { left: left - page, whole: 0 });
         }
     }
 
@@ -194,6 +185,12 @@ fn whole_fields(held: &[u8], left: usize, mut whole: usize) -> Result<usize, Sta
         }
     }
     Ok(whole)
+}
+
+fn header(page: usize) -> Bytes {
+    let length = u32::try_from(page).unwrap_or(u32::MAX).to_be_bytes();
+    let [a, b, c, d] = length;
+    Bytes::copy_from_slice(&[0, a, b, c, d])
 }
 
 fn front(bytes: &[u8]) -> Front {
