@@ -43,7 +43,7 @@ use tokio::{
 
 use self::{
     binary::Daemon,
-    lab::{Churn, Containerd, PATIENCE, Relay, eventually},
+    lab::{Churn, Containerd, PATIENCE, Relay, Stories, eventually},
     report::{Lives, Report},
     usage::Usage,
     witness::{Seen, Witness},
@@ -155,11 +155,16 @@ async fn soak(args: &Args) -> Result<Report> {
     client.remove_all_pods().await?;
     let done = client.history().by_id();
     let certain = |id: &str| churn.is_certain(id);
+    let hidden = troubles.hid(&client.history().entries());
+    let half_seen = |stories: &Stories, id: &str| {
+        hidden.contains(id) && lab::is_told_without_its_start(&done[id], stories.of(id))
+    };
     // Not all is a result too.
     let _ = eventually("all to be told", PATIENCE, || async {
         sleep(Duration::from_millis(500)).await;
         let stories = &witness.seen().stories;
-        Ok((stories.untold(&done, certain).is_empty() && stories.unfinished().is_empty()).then_some(()))
+        let untold = stories.untold(&done, |id| certain(id) && !half_seen(stories, id));
+        Ok((untold.is_empty() && stories.unfinished().is_empty()).then_some(()))
     })
     .await;
     troubles.looks += 1;
@@ -174,7 +179,7 @@ async fn soak(args: &Args) -> Result<Report> {
     let mut seen = std::mem::take(&mut *witness.seen());
     drop(witness);
     let mut faults = std::mem::take(&mut seen.faults);
-    faults.extend(seen.stories.untold(&done, certain));
+    faults.extend(seen.stories.untold(&done, |id| certain(id) && !half_seen(&seen.stories, id)));
     faults.extend(seen.stories.unfinished());
     // A runtime that is killed in the middle of a removal may have again what it had removed: then the call has failed.
     let resurrected = seen.returned().iter().filter(|id| done.contains_key(*id) && certain(id));
@@ -194,7 +199,7 @@ async fn soak(args: &Args) -> Result<Report> {
         Ok(_) => {}
         Err(error) => faults.push(format!("{error:#}")),
     }
-    let lives = lives(&seen, &done, certain);
+    let lives = lives(&seen, &done, certain, half_seen);
     daemon.stop().await?;
     let left = containerd.shutdown().await?;
     if left != lab::Leftovers::default() {
@@ -225,13 +230,16 @@ fn lives(
     seen: &Seen,
     done: &std::collections::BTreeMap<String, Vec<lab::What>>,
     certain: impl Fn(&str) -> bool,
+    half_seen: impl Fn(&Stories, &str) -> bool,
 ) -> Lives {
     let compared = || done.iter().filter(|(id, _)| certain(id));
     let told = compared().filter(|(id, done)| lab::is_told(done, seen.stories.of(id)));
+    let half_seen = compared().filter(|(id, _)| half_seen(&seen.stories, id));
     let uncertain = seen.stories.ids().filter(|id| !done.contains_key(*id) || !certain(id));
     Lives {
         done: compared().count() as u64,
         told: told.count() as u64,
+        half_seen: half_seen.count() as u64,
         uncertain: uncertain.count() as u64,
         returned: seen.returned().len() as u64,
     }

@@ -35,6 +35,8 @@ pub(crate) struct Lives {
     pub(crate) done: u64,
     /// As they were done, each step once.
     pub(crate) told: u64,
+    /// Sandboxes of which all was told but their start: it was in a trouble, and they were seen again when they had ended.
+    pub(crate) half_seen: u64,
     /// Told in order and to the end, but not compared: a call failed midway, so that nobody knows what it has done.
     pub(crate) uncertain: u64,
     /// Of these, told removed and then found again: containerd was killed in the middle of their removal.
@@ -50,9 +52,10 @@ impl fmt::Display for Report {
         let pods: Vec<String> = self.pods.iter().map(|(story, count)| format!("{count} {story}")).collect();
         let row = |f: &mut fmt::Formatter<'_>, what: &str, value: String| writeln!(f, "{what:<34}  {value}");
         row(f, "pods come and gone", format!("{} ({})", self.pods.values().sum::<u64>(), pods.join(", ")))?;
-        let Lives { done, told, uncertain, returned } = self.lives;
+        let Lives { done, told, half_seen, uncertain, returned } = self.lives;
         row(f, "lives done", done.to_string())?;
         row(f, "lives told as they were done", told.to_string())?;
+        row(f, "sandboxes whose start was not seen", half_seen.to_string())?;
         row(f, "lives that a failed call made unsure", uncertain.to_string())?;
         row(f, "of these, removed and there again", returned.to_string())?;
         let Troubles { kills, cuts, looks, .. } = &self.troubles;

@@ -1,6 +1,9 @@
 //! What befalls the node: containerd is killed and started again, and plegd's connections to it are cut.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
 use plegd::{api::v1, clock::Clock};
@@ -8,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     binary::Daemon,
-    lab::{self, Client, Containerd, Director, PATIENCE, Relay, eventually, states_of},
+    lab::{self, Client, Containerd, Director, Entry, PATIENCE, Relay, What, eventually, states_of},
     progress,
 };
 
@@ -30,9 +33,12 @@ pub(crate) struct Troubles {
     /// How often the cache was held against the runtime.
     pub(crate) looks: u32,
     pub(crate) faults: Vec<String>,
+    /// From when to when each was, with what followed until all had been listed.
+    times: Vec<[SystemTime; 2]>,
 }
 
 /// Makes trouble until `end`, half of it of each kind, and holds the cache against the runtime after each.
+#[allow(clippy::disallowed_methods, reason = "the times are held against the history's own")]
 pub(crate) async fn make(
     containerd: &mut Containerd,
     relay: &Relay,
@@ -55,6 +61,8 @@ pub(crate) async fn make(
         }
         sleep(at.since(clock.now())).await;
         director.disturb();
+        // What was done right before it may be told by an event that is lost with it.
+        let from = SystemTime::now() - Duration::from_secs(1);
         let connects = daemon.metric(CONNECTS).await?;
         if number % 2 == 1 {
             progress::say("plegd's connections to containerd are cut");
@@ -69,6 +77,7 @@ pub(crate) async fn make(
         }
         settled(daemon, connects).await.with_context(|| daemon.said())?;
         director.calm();
+        troubles.times.push([from, SystemTime::now()]);
         troubles.looks += 1;
         troubles.faults.extend(disagreement(&client, daemon).await?);
     }
@@ -98,4 +107,15 @@ async fn settled(daemon: &Daemon, connects: f64) -> Result<()> {
 pub(crate) async fn disagreement(client: &Client, daemon: &Daemon) -> Result<Vec<String>> {
     let served = async || Ok(states_of(&daemon.client().list_pods(v1::Filter::default()).await?.pods));
     lab::disagreement(client, served, AGREEMENT).await
+}
+
+// === impl Troubles ===
+
+impl Troubles {
+    /// Sandboxes that became ready while neither the stream nor a list may have shown it.
+    pub(crate) fn hid(&self, history: &[Entry]) -> BTreeSet<String> {
+        let during = |at: SystemTime| self.times.iter().any(|[from, to]| (*from..*to).contains(&at));
+        let ready = history.iter().filter(|it| it.id == it.sandbox_id && it.what == What::Started);
+        ready.filter(|it| during(it.at)).map(|it| it.id.clone()).collect()
+    }
 }

@@ -63,7 +63,7 @@ pub use history::{Entry, History, What};
 pub use mirror::Mirror;
 pub use pod::{ContainerSpec, Pod};
 pub use relay::Relay;
-pub use stories::{Order, Stories, is_told, line, words};
+pub use stories::{Order, Stories, is_told, is_told_without_its_start, line, words};
 pub use workload::{run_pods, run_short_lives};
 
 /// CRI v1 with the calls that change something.
