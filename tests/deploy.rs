@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod fleet;
+mod tree;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -350,11 +351,8 @@ fn versions_are_the_programs() {
 fn the_container_file_copies_what_is_there_and_ends_as_nobody() {
     let file = fleet::text("deploy/Containerfile");
     let line = |word: &str| file.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
-    for copied in line("COPY ").iter().filter(|copied| !copied.starts_with("--from=")) {
-        let (sources, _) = copied.rsplit_once(' ').expect("from and to");
-        for source in sources.split(' ') {
-            assert!(fleet::path(source).exists(), "{source} is copied, and not there");
-        }
+    for (source, _) in tree::of_the_image() {
+        assert!(tree::root().join(&source).exists(), "{} is copied, and not there", source.display());
     }
     assert_eq!(line("FROM "), ["${BUILDER} AS build", "${BASE}"], "both can be given by digest");
     assert_eq!(line("USER "), ["65532:65532"]);

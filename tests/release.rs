@@ -7,11 +7,11 @@
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    process::Command,
-};
+mod tree;
+
+use std::{fs, path::PathBuf, process::Command};
+
+use tree::root;
 
 /// What a rule of `deploy/release.ld` that matches nothing any more would leave out is more than a fifth.
 const ASIDE_AT_LEAST: u64 = 800_000;
@@ -44,7 +44,12 @@ fn linked() -> PathBuf {
     let target = printed(Command::new("rustc").args(["--print", "host-tuple"]));
     let (target, folder) = (target.trim(), root().join("target/release-test"));
     let tree = folder.join("tree");
-    as_in_the_image(&tree).expect("a copy");
+    if tree.exists() {
+        fs::remove_dir_all(&tree).expect("an earlier copy goes");
+    }
+    for (from, to) in tree::of_the_image() {
+        tree::copy(&root().join(from), &tree.join(to)).expect("a copy");
+    }
     let built = Command::new(env!("CARGO"))
         .current_dir(&tree)
         .args(["build", "--locked", "--bin", "plegd", "--config", "deploy/release.toml", "--target", target])
@@ -53,45 +58,6 @@ fn linked() -> PathBuf {
         .status();
     assert!(built.expect("cargo").success(), "it could not be linked: see what cargo says above");
     folder.join(target).join("debug/plegd")
-}
-
-/// Copies what the image is built from, and nothing else.
-fn as_in_the_image(tree: &Path) -> io::Result<()> {
-    if tree.exists() {
-        fs::remove_dir_all(tree)?;
-    }
-    let file = fs::read_to_string(root().join("deploy/Containerfile"))?;
-    for line in file.lines().filter(|line| !line.contains("--from=")) {
-        let Some((sources, to)) = line.strip_prefix("COPY ").and_then(|line| line.rsplit_once(' ')) else {
-            continue;
-        };
-        for source in sources.split(' ') {
-            let from = root().join(source);
-            let into = if to.ends_with('/') {
-                tree.join(to).join(from.file_name().expect("a name"))
-            } else {
-                tree.join(to)
-            };
-            copy(&from, &into)?;
-        }
-    }
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    if from.is_dir() {
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-        return Ok(());
-    }
-    fs::create_dir_all(to.parent().unwrap_or(to))?;
-    fs::copy(from, to).map(drop)
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// What a command that must succeed has printed.

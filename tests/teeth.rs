@@ -16,6 +16,7 @@
 
 #[path = "teeth/bugs.rs"]
 mod bugs;
+mod tree;
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +27,7 @@ use std::{
 };
 
 use bugs::{BUGS, Bug};
+use tree::{copy, root};
 
 /// Seeds that a bug may take to be caught.
 const SEEDS: u32 = 6000;
@@ -79,10 +81,6 @@ fn the_simulation_catches_every_bug() {
     assert!(missed.is_empty(), "not caught: {missed:?}");
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// Copies the tree with all bugs in it, and builds the simulation of the copy; says where that is.
 fn build(tree: &Path) -> io::Result<PathBuf> {
     if tree.exists() {
@@ -130,18 +128,6 @@ fn build(tree: &Path) -> io::Result<PathBuf> {
     });
     let simulation = executable.filter(|_| built.status.success());
     simulation.map(PathBuf::from).ok_or_else(|| io::Error::other("the copy does not build"))
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    if !from.is_dir() {
-        return fs::copy(from, to).map(drop);
-    }
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        copy(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
 }
 
 /// The first seed that objects, and what to.

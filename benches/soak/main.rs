@@ -159,11 +159,12 @@ async fn soak(args: &Args) -> Result<Report> {
     let half_seen = |stories: &Stories, id: &str| {
         hidden.contains(id) && lab::is_told_without_its_start(&done[id], stories.of(id))
     };
+    let due = |stories: &Stories, id: &str| certain(id) && !half_seen(stories, id);
     // Not all is a result too.
     let _ = eventually("all to be told", PATIENCE, || async {
         sleep(Duration::from_millis(500)).await;
         let stories = &witness.seen().stories;
-        let untold = stories.untold(&done, |id| certain(id) && !half_seen(stories, id));
+        let untold = stories.untold(&done, |id| due(stories, id));
         Ok((untold.is_empty() && stories.unfinished().is_empty()).then_some(()))
     })
     .await;
@@ -179,7 +180,7 @@ async fn soak(args: &Args) -> Result<Report> {
     let mut seen = std::mem::take(&mut *witness.seen());
     drop(witness);
     let mut faults = std::mem::take(&mut seen.faults);
-    faults.extend(seen.stories.untold(&done, |id| certain(id) && !half_seen(&seen.stories, id)));
+    faults.extend(seen.stories.untold(&done, |id| due(&seen.stories, id)));
     faults.extend(seen.stories.unfinished());
     // A runtime that is killed in the middle of a removal may have again what it had removed: then the call has failed.
     let resurrected = seen.returned().iter().filter(|id| done.contains_key(*id) && certain(id));

@@ -1,7 +1,8 @@
-//! What servers do alike with the connections they accept: each is a task, and all of them end in time.
+//! What servers do alike with the connections they accept: each is a task and is counted, and all of them end in time.
 
 use std::{future::Future, time::Duration};
 
+use prometheus::IntGauge;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,6 +18,9 @@ pub(super) struct Connections {
     tasks: TaskTracker,
     hurry: CancellationToken,
 }
+
+/// Counts a connection as long as it is there.
+pub(super) struct Counted(IntGauge);
 
 // === impl Connections ===
 
@@ -39,5 +43,20 @@ impl Connections {
             self.hurry.cancel();
             self.tasks.wait().await;
         }
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    pub(super) fn new(open: &IntGauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -32,7 +32,7 @@ use tower::ServiceExt as _;
 
 use self::patience::Patient;
 use super::{
-    accept::{ACCEPT_PAUSE, Connections},
+    accept::{ACCEPT_PAUSE, Connections, Counted},
     page::{self, Page},
 };
 use crate::{
@@ -97,9 +97,6 @@ pub struct Served {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remote(pub(super) SocketAddr);
 
-/// A connection, as counted.
-struct Open(IntGauge);
-
 /// Listens on `address`. Port 0 takes any free one.
 ///
 /// # Errors
@@ -158,7 +155,7 @@ pub(super) async fn serve_router(
             Ok((stream, from)) => {
                 let (router, from) = (router.clone(), Remote(from));
                 let connection = serve_connection(stream, from, router, patience, shutdown.clone());
-                let held = (place, Open::new(open.clone()));
+                let held = (place, Counted::new(&open));
                 connections.spawn(async move {
                     connection.await;
                     drop(held);
@@ -292,21 +289,6 @@ async fn never_stored(mut response: Response) -> Result<Response, Infallible> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
-}
-
-// === impl Open ===
-
-impl Open {
-    fn new(gauge: IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

@@ -161,8 +161,7 @@ impl Client {
     ///
     /// [`CriError`] if the stream was refused or cut before its first message.
     pub async fn events(&self) -> Result<EventStream, CriError> {
-        let channel = self.link.channel(Use::Stream);
-        let mut service = RuntimeServiceClient::new(channel).max_decoding_message_size(EVENT_LIMIT);
+        let mut service = service(self.link.channel(Use::Stream)).max_decoding_message_size(EVENT_LIMIT);
         let span = traces::call(Method::GetContainerEvents);
         let answer = service.get_container_events(v1::GetEventsRequest {}).await;
         let code = answer.as_ref().err().map_or(Code::Ok, Status::code);

@@ -188,3 +188,47 @@ pub fn line(event: &Event) -> String {
         latency.unwrap_or_default()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use plegd::{
+        clock::Wall,
+        model::{Labels, PodIdentity},
+    };
+
+    use super::*;
+
+    /// What the soak forgives, and no more than that.
+    #[test]
+    fn only_the_start_of_a_sandbox_may_be_unseen() {
+        let event = |kind| Event {
+            sequence: 1,
+            kind,
+            subject: Subject::Sandbox,
+            pod: PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() },
+            labels: Labels::new(),
+            id: "s".into(),
+            container_name: "".into(),
+            source: Source::Relist,
+            occurred_at: None,
+            observed_at: Wall::from_nanos(1),
+            stamped_at: None,
+            exit_code: None,
+            reason: String::new(),
+            inferred: false,
+        };
+        let done = [What::Created, What::Started, What::Died(None), What::Removed];
+        use EventType::{ContainerDied as Died, ContainerRemoved as Removed, ContainerStarted as Started};
+        for (told, whole, without_its_start) in [
+            (&[Started, Died, Removed][..], true, false),
+            (&[Died, Removed], false, true),
+            (&[Removed], false, false),
+            (&[Died], false, false),
+            (&[], false, false),
+        ] {
+            let events: Vec<Event> = told.iter().map(|kind| event(*kind)).collect();
+            assert_eq!(is_told(&done, &events), whole, "{told:?}");
+            assert_eq!(is_told_without_its_start(&done, &events), without_its_start, "{told:?}");
+        }
+    }
+}

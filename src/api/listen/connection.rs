@@ -19,7 +19,7 @@ use tonic::service::Routes;
 use super::{Patience, authority::Legible, tls::Tls};
 use crate::{
     api::{
-        accept::FAREWELL,
+        accept::{Counted, FAREWELL},
         access::{
             Cut, Peer,
             gate::{Entrance, Gate, Load},
@@ -86,7 +86,7 @@ impl Http2 {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let _counted = Counted::new(&self.gate);
+        let _counted = Counted::new(&self.gate.metrics().api.connections);
         let log = peer.clone();
         let cut = Cut::default();
         let (entrance, mut load, mut standing) =
@@ -180,23 +180,5 @@ async fn silence(load: &mut watch::Receiver<Load>, first: Duration, idle: Durati
 async fn turned_away(load: &mut watch::Receiver<Load>) {
     if load.wait_for(|load| load.unwelcome).await.is_err() {
         pending().await
-    }
-}
-
-/// Counts a connection as long as it is there.
-struct Counted<'a>(&'a Gate);
-
-// === impl Counted ===
-
-impl<'a> Counted<'a> {
-    fn new(gate: &'a Gate) -> Self {
-        gate.metrics().api.connections.inc();
-        Self(gate)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.metrics().api.connections.dec();
     }
 }

@@ -107,16 +107,15 @@ impl<B> Pages<B> {
                 }
                 State::Within { left, whole } => {
                     let whole = whole_fields(&self.held, left, whole)?;
-                    self.state = State::Within { left, whole };
                     if whole < left && whole < PAGE {
+                        self.state = State::Within { left, whole };
                         return Ok(());
                     }
                     self.cut.extend([header(whole), self.held.split_to(whole).freeze()]);
-                    if whole == left {
-                        self.state = State::Between;
-                    } else {
-                        self.state = State::Within { left: left - whole, whole: 0 };
-                    }
+                    self.state = match left - whole {
+                        0 => State::Between,
+                        left => State::Within { left, whole: 0 },
+                    };
                 }
             }
         }
@@ -188,8 +187,7 @@ fn whole_fields(held: &[u8], left: usize, mut whole: usize) -> Result<usize, Sta
 }
 
 fn header(page: usize) -> Bytes {
-    let length = u32::try_from(page).unwrap_or(u32::MAX).to_be_bytes();
-    let [a, b, c, d] = length;
+    let [a, b, c, d] = u32::try_from(page).unwrap_or(u32::MAX).to_be_bytes();
     Bytes::copy_from_slice(&[0, a, b, c, d])
 }
 

@@ -129,7 +129,8 @@ fn what_is_kept_is_kept_and_nothing_else() {
 
 #[test]
 fn what_repeats_without_end_is_no_status() {
-    for (key, with) in [(12, container().encode_to_vec()), (13, container().encode_to_vec())] {
+    let with = container().encode_to_vec();
+    for key in [12, 13] {
         let empty = [key << 3 | 2, 0];
         let status = |times| [&with[..], &empty.repeat(times)].concat();
         assert!(container_status(&status(REPEATED_LIMIT - 2), &"s".into()).is_ok());
