@@ -31,7 +31,7 @@ use crate::{
     ledger::Ledger,
     metrics::{Metrics, PodState, StreamState, raise_to},
     model::{ContainerState, Mode, PodUid, SandboxState},
-    relister::{ReadError, Reader, Reads, Relister},
+    relister::{Lister, ReadError, Reader, Reads, Relister, UnreadableIds},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
 };
@@ -46,6 +46,7 @@ pub struct App {
     cache: Cache,
     journal: Journal,
     fresh: Fresh,
+    unreadable: UnreadableIds,
     health: Health,
     metrics: Arc<Metrics>,
     situation: watch::Receiver<Situation>,
@@ -125,8 +126,10 @@ impl App {
             clock.clone(),
             metrics.clone(),
         ));
+        let lister = Lister::new(client.clone(), clock.clone());
         let (reader, reads) = Reader::new(
             client.clone(),
+            lister.clone(),
             cache.clone(),
             arbiter.clone(),
             clock.clone(),
@@ -194,6 +197,7 @@ impl App {
             signs.situation.send_modify(|it| it.stream = off.into());
         }
         let settler = Settler { arbiter: arbiter.clone(), reads: reads.clone(), requests: requests.clone() };
+        let unreadable = reader.unreadable().clone();
         let here = &Handle::current();
         spawn(here, settler.run(queue).boxed());
         spawn(here, reader.run(stop.clone()).boxed());
@@ -209,7 +213,7 @@ impl App {
         };
         spawn(here, Supervisor::new(wires, signs, rhythms).run(stop.clone()).boxed());
         tasks.close();
-        let fresh = Fresh::new(cache.clone(), reads, clock.clone(), metrics.clone());
+        let fresh = Fresh::new(cache.clone(), lister, reads, clock.clone(), metrics.clone());
         let in_force = in_force.clone();
         Self {
             in_force,
@@ -217,6 +221,7 @@ impl App {
             cache,
             journal,
             fresh,
+            unreadable,
             health,
             metrics,
             situation: situations,
@@ -305,6 +310,11 @@ impl App {
     /// Gives pods that are not older than a moment.
     pub fn fresh(&self) -> &Fresh {
         &self.fresh
+    }
+
+    /// The ids that the runtime lists and whose status it does not give.
+    pub fn unreadable(&self) -> &UnreadableIds {
+        &self.unreadable
     }
 
     /// Stops when this is cancelled.

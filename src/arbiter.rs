@@ -3,18 +3,27 @@
 //! # Rules
 //!
 //! Every observation carries an interval of plegd's monotonic clock in which it was true ([`crate::model::Stamp`]). A read
-//! has both ends; an event has only the upper one, since the runtime stamps an event *after* it has read the statuses in
-//! it. For each id, in this order:
+//! has both ends. An event has only the upper one, its receipt. The timestamp of an event is a claim: it may be early by the clock's
+//! error or by any amount. It decides only whether an event is stale, and what is stale is never lost: a read decides.
 //!
-//! 1. *Stale*: it ended before the lower end of what is held, by more than the step margin → nothing changes. If it is
-//!    ahead all the same, a targeted read. What it proves about an id that nobody was told of is told as history.
-//! 2. *Dead*: the id has a tombstone → ignored; a read that began after the removal lifts it.
+//! For each id, in this order:
+//!
+//! 1. *Stale*: it claims a moment before the lower end of what is held, by more than the step margin → nothing changes. If it is
+//!    ahead all the same, a targeted read. What it proves about an id of which nothing was published is published as history.
+//! 2. *Dead*: the id has a tombstone → ignored. Only a read of the id itself that began after the removal lifts it, never a list.
+//!    What claims to be older than the oldest tombstone is not news of an unknown id.
 //! 3. *Forward*: created → running → exited → removed, never back → taken, whatever the stamps say.
 //! 4. *Same phase, other content*: taken if it is later for certain; else a targeted read.
-//! 5. *Backward*: never from an event. Two reads in a row that agree are a correction, told as `PodSync`. A sandbox may
+//! 5. *Backward*: never from an event or a list. Two reads in a row that agree are a correction, published as `PodSync`. A sandbox may
 //!    become ready again, by a read.
-//! 6. *Absence*: only a read that began after what is held, or DELETED for that very id, removes. Where the runtime sends
-//!    DELETED early, it only asks for a read. The death is told before the removal.
+//! 6. *Absence*: only a list that began after what is held and does not have the id, or DELETED for that very id, removes. NotFound to
+//!    a status call is no absence: the relister lists the id before it reports it absent. While a list shows an id, it is not gone.
+//!    Where the runtime sends DELETED early, it only asks for a read. The death is published before the removal.
+//! 7. *Contradiction*: where a list shows an id whose status cannot be had, for whatever reason, the relister reports the list's view
+//!    after bounded retries ([`crate::model::Observation::unreadable`]): a death has no exit code then, and the stream is not blamed.
+//!
+//! A removed sandbox has its containers looked for: CRI-O removes them without an event. A container that was not started, and an exit,
+//! are read again on a bounded schedule: a failed start and a late `OOMKilled` have no event.
 //!
 //! [`rules`] has them for one id, [`pod`] for an observation of a pod, [`transitions`] says which events a change amounts
 //! to; all three are pure. This file is the shell: it takes the pod's lock, calls them, appends to the journal before it
@@ -73,17 +82,17 @@ use self::{
 };
 use crate::{
     cache::{Cache, Serve, Update},
-    clock::{Clock, Mono, Stamped},
+    clock::{Clock, Mono, STEP_MARGIN, Stamped},
     cri::{
-        EventParts, RawEvent,
+        EventParts, RawEvent, pod_of_container,
         quirks::{Quirk, Quirks},
     },
     journal::Journal,
     ledger::{GRACE, Ledger},
     metrics::{Channel, Metrics},
     model::{
-        Event, EventType, ObjectId, Observation, Origin, PodIdentity, Signal, SignalType, Source, Stamp,
-        Subject,
+        ContainerStatus, Event, EventType, ObjectId, Observation, Origin, PodIdentity, ReadCause, Signal,
+        SignalType, Source, Subject,
     },
 };
 
@@ -106,6 +115,8 @@ struct Sight {
     stream_up: AtomicU64,
     /// When the last complete list began.
     listed: AtomicU64,
+    /// When the one before that began.
+    listed_before: AtomicU64,
 }
 
 /// A read that is to be done.
@@ -115,6 +126,8 @@ pub struct PodAsk {
     pub pod: PodIdentity,
     /// What and why.
     pub ask: Ask,
+    /// An event that waits for it: to be settled again when the sandbox was read.
+    pub deferred: Option<Box<Observation>>,
 }
 
 // === impl Arbiter ===
@@ -147,13 +160,18 @@ impl Arbiter {
 
     /// A complete list that began at `lower` is about to be taken in.
     pub fn list_begins(&self, lower: Mono) {
+        self.sight.listed_before.store(self.sight.listed.load(Ordering::Acquire), Ordering::Release);
         set(&self.sight.listed, Some(lower));
+    }
+
+    /// Whether no complete list has been taken in yet.
+    pub fn is_first_list(&self) -> bool {
+        get(&self.sight.listed).is_none()
     }
 
     /// Which pod an event is about that does not say so itself: by its id.
     pub fn pod_of(&self, id: &ObjectId) -> Option<PodIdentity> {
-        let uid = self.cache.pod_of(id.as_str())?;
-        self.cache.inspect(&uid, |state| state.identity().clone())
+        self.cache.pod_of(id.as_str())
     }
 
     /// Whether an id was removed, so that an event about it that names no pod needs no one to look for it.
@@ -170,21 +188,32 @@ impl Arbiter {
         let (received, observed_at) = (event.received, event.received_at);
         let parts = event.into_parts();
         let EventParts { signal, created_at, pod, sandboxes, containers, detail, malformed } = parts;
-        let upper = self.upper_end(created_at, received);
-        if upper < self.began {
+        let claimed = self.claimed(created_at, received);
+        if claimed < self.began {
             self.metrics.stream.replayed.inc();
         }
         if sandboxes.is_empty() {
             self.metrics.stream.nil_payloads.inc();
         }
         self.metrics.stream.malformed.with(Channel::Stream).inc_by(malformed);
-        let Some(pod) = pod.or_else(|| self.pod_of(&signal.id)) else { return Err(signal) };
-        let (origin, stamp) = (Origin::Event(signal), Stamp { lower: None, upper });
-        Ok(Observation { origin, stamp, observed_at, pod, sandboxes, containers, absent: Vec::new(), detail })
+        let held = sandboxes.first().and_then(|sandbox| self.pod_of(&sandbox.id));
+        let Some(pod) = held.or(pod).or_else(|| self.pod_of(&signal.id)) else { return Err(signal) };
+        let containers = containers.into_iter().filter(|it| self.may_be_of(it, &pod)).collect();
+        let event = Observation::event(signal, received, observed_at, pod);
+        Ok(Observation { claimed, sandboxes, containers, detail, ..event })
     }
 
-    /// The moment before which a view that was stamped like this was true.
-    fn upper_end(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
+    /// Whether a container in an event belongs to the event's pod. CRI-O puts into an event all containers with the label of the
+    /// pod's UID, also those of another pod that has the same UID.
+    fn may_be_of(&self, container: &ContainerStatus, pod: &PodIdentity) -> bool {
+        match self.pod_of(&container.id) {
+            Some(held) => held == *pod,
+            None => pod_of_container(container).is_none_or(|named| named == *pod),
+        }
+    }
+
+    /// The moment that the timestamp of an event claims, as late as the clock's error allows and no later than its receipt.
+    fn claimed(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
         match self.clock.place(stamped, received) {
             Stamped::At(at) => at.min(received),
             Stamped::BeforeStep(step) => step.min(received),
@@ -195,11 +224,19 @@ impl Arbiter {
         }
     }
 
-    /// Compares a list, begun at `lower`, with what is held of a pod; what agrees is known to be as young as the list.
-    pub fn compare(&self, uid: &str, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
-        let held = self.cache.inspect(uid, |state| state.set_against(lower, listed));
+    /// Compares a list, begun at `lower`, with what is held of the pod with this UID, namespace and name; what agrees is known to be as
+    /// young as the list.
+    pub fn compare(
+        &self,
+        pod: (&str, &str, &str),
+        lower: Mono,
+        listed: &[ListedObject<'_>],
+    ) -> Difference {
+        let held = self.cache.inspect_by(pod, |state| state.set_against(lower, listed));
         let difference = held.unwrap_or_else(|| Difference::all_new(listed));
-        difference.since(lower, &|id| self.cache.removed_at(id))
+        let mut difference = difference.since(lower, &|id| self.cache.removed_at(id));
+        difference.changed.retain(|id| self.cache.may_reread(id, lower, CONTRADICTIONS_APART));
+        difference
     }
 
     /// Settles an observation: under the pod's lock, what changed is told before anybody else may change it.
@@ -210,21 +247,40 @@ impl Arbiter {
         let context = Context {
             now,
             began: self.began,
+            horizon: self.cache.tombstone_horizon(),
             listed: get(&self.sight.listed),
+            listed_before: get(&self.sight.listed_before),
             stream_up: stream_up.is_some(),
             quirks: &quirks,
             removed_at: &|id| self.cache.removed_at(id),
         };
-        let asks = self.cache.update(&observation.pod, now, |state, serve| {
-            let out = state.settle(observation, &context);
-            self.tell(observation, state, &out, &context, serve);
-            if let Origin::Event(signal) = &observation.origin {
-                let told = out.transitions.iter().any(|told| told.id == signal.id);
-                self.ledger.heard(&signal.id, signal.kind, told, now);
+        let change = |state: &mut PodState| {
+            if state.defers(observation, &context) {
+                return Update { added: Vec::new(), removed: Vec::new(), result: None };
             }
-            Update { added: out.added, removed: out.removed, result: out.asks }
+            let mut out = state.settle(observation, &context);
+            let (added, removed) = (std::mem::take(&mut out.added), std::mem::take(&mut out.removed));
+            Update { added, removed, result: Some(out) }
+        };
+        let out = self.cache.update(&observation.pod, now, change, |state, out, serve| {
+            let Some(out) = out else { return };
+            self.tell(observation, state, out, &context, serve);
+            if let Origin::Event(signal) = &observation.origin {
+                let published = out.transitions.iter().any(|it| it.id == signal.id);
+                self.ledger.heard(&signal.id, signal.kind, published, now);
+            }
         });
-        asks.into_iter().map(|ask| PodAsk { pod: observation.pod.clone(), ask }).collect()
+        let pod = || observation.pod.clone();
+        match (out, &observation.origin) {
+            (Some(out), _) => {
+                out.asks.into_iter().map(|ask| PodAsk { pod: pod(), ask, deferred: None }).collect()
+            }
+            (None, Origin::Event(signal)) => {
+                let ask = Ask::id(&signal.id, ReadCause::Hint, NOW);
+                vec![PodAsk { pod: pod(), ask, deferred: Some(Box::new(observation.clone())) }]
+            }
+            (None, Origin::Read(_)) => Vec::new(),
+        }
     }
 
     /// Appends what changed to the journal, and serves it to readers.
@@ -265,6 +321,7 @@ impl Arbiter {
                 stamped_at,
                 exit_code: transition.exit_code,
                 reason: transition.reason.clone(),
+                initial: transition.initial,
                 inferred: transition.inferred,
             })
             .collect();
@@ -272,10 +329,17 @@ impl Arbiter {
         self.journal.append(events, state.served(), serve);
     }
 
-    /// Counts what is told, and hands it to the ledger.
+    /// Counts what is published, and hands it to the ledger. Initial inventory is only counted.
     fn compare_paths(&self, events: &[Event], transitions: &[Transition], now: Mono, quirks: &Quirks) {
         for (event, transition) in events.iter().zip(transitions) {
             self.metrics.transitions.record(event);
+            if event.initial {
+                continue;
+            }
+            // An inferred transition was not detected, only concluded from a later one.
+            if let Some(occurred) = self.occurred(transition, now).filter(|_| !event.inferred) {
+                self.metrics.transitions.detected(event.source, now.since(occurred));
+            }
             let due = match event.source {
                 Source::Event => false,
                 Source::Relist => self.stream_should_tell(transition, now, quirks),
@@ -285,6 +349,16 @@ impl Arbiter {
                 }
             };
             self.ledger.told(&event.id, event.kind, event.source, due, now);
+        }
+    }
+
+    /// When a transition happened, if its time can be right: not before the last moment at which it had not happened. The clock of a
+    /// guest (Kata) may be hours off.
+    fn occurred(&self, transition: &Transition, now: Mono) -> Option<Mono> {
+        let after = transition.after?;
+        match self.clock.place(transition.occurred_at?, now) {
+            Stamped::At(at) if at + STEP_MARGIN >= after => Some(at),
+            _ => None,
         }
     }
 
@@ -302,14 +376,12 @@ impl Arbiter {
         if transition.not_before.is_some_and(|before| before > up) {
             return true;
         }
-        let at = transition.occurred_at.map(|at| self.clock.place(at, now));
-        matches!(at, Some(Stamped::At(at)) if at > up)
+        self.occurred(transition, now).is_some_and(|at| at > up)
     }
 
     /// Whether it is known to have happened so long ago that the stream has had the time to tell it.
     fn is_overdue(&self, transition: &Transition, now: Mono) -> bool {
-        let at = transition.occurred_at.map(|at| self.clock.place(at, now));
-        matches!(at, Some(Stamped::At(at)) if at + GRACE <= now)
+        self.occurred(transition, now).is_some_and(|at| at + GRACE <= now)
     }
 
     /// An event was seen that changes nothing and names no pod: for the ledger only.
@@ -317,6 +389,10 @@ impl Arbiter {
         self.ledger.heard(id, kind, false, self.clock.now());
     }
 }
+
+/// How often a removed id that lists still show is read again: such a runtime contradicts itself, and each read is an error line in
+/// its log.
+const CONTRADICTIONS_APART: Duration = Duration::from_secs(30);
 
 /// How long after it was asked for a read may begin: at once.
 pub const NOW: Duration = Duration::ZERO;

@@ -25,5 +25,5 @@ pub use self::{
     endpoint::{Endpoint, NoneFound, WELL_KNOWN},
     error::CriError,
     link::{Connecting, Connection, Link},
-    lists::{Filter, ListedContainer, ListedSandbox, Listing},
+    lists::{ListedContainer, ListedSandbox, Listing},
 };

@@ -2,9 +2,9 @@
 //!
 //! Freshness is evidence: only a read that began after a moment shows what was true after it (kubelet `GetNewerThan`, but
 //! that waits for a relist where this one causes the read itself). Reads of the same pod that are asked for at the same time
-//! are one.
+//! are one. A pod that is named by its name or by a container, and one that was never observed, is looked for in the runtime's list.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use prometheus::IntGauge;
 
@@ -12,14 +12,19 @@ use crate::{
     cache::Cache,
     clock::{Clock, Mono},
     metrics::Metrics,
-    model::{Pod, PodUid},
-    relister::{ReadError, Reads},
+    cri::Listing,
+    model::{Pod, PodIdentity, PodUid},
+    relister::{Lister, ReadError, Reads},
 };
+
+/// How many pods a request for one reads at most. More than one has the same name only while one replaces another.
+const READ_AT_MOST: usize = 8;
 
 /// Gives fresh pods. Cheap to clone.
 #[derive(Clone)]
 pub struct Fresh {
     cache: Cache,
+    lister: Lister,
     reads: Reads,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -31,8 +36,8 @@ struct Awaiting<'a>(&'a IntGauge);
 // === impl Fresh ===
 
 impl Fresh {
-    pub(crate) fn new(cache: Cache, reads: Reads, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { cache, reads, clock, metrics }
+    pub(crate) fn new(cache: Cache, lister: Lister, reads: Reads, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { cache, lister, reads, clock, metrics }
     }
 
     /// The clock that moments are of.
@@ -42,7 +47,17 @@ impl Fresh {
 
     /// Whether what is held of the pod is known to be newer than a moment, so that no read is needed.
     pub fn is_newer(&self, uid: &PodUid, than: Mono) -> bool {
-        self.cache.read_at(uid).is_some_and(|read_at| read_at > than)
+        let pods = self.cache.identities_of(uid.as_str());
+        !pods.is_empty() && pods.iter().all(|pod| self.is_pod_newer(pod, than))
+    }
+
+    /// The same of the pod that a container or sandbox belongs to.
+    pub fn is_newer_of_id(&self, id: &str, than: Mono) -> bool {
+        self.cache.pod_of(id).is_some_and(|pod| self.is_pod_newer(&pod, than))
+    }
+
+    fn is_pod_newer(&self, pod: &PodIdentity, than: Mono) -> bool {
+        self.cache.read_at(pod).is_some_and(|read_at| read_at > than)
     }
 
     /// The pod as it was at some moment after `than`, none if it was not there. Drop the future to cancel.
@@ -53,9 +68,57 @@ impl Fresh {
     pub async fn pod(&self, uid: &PodUid, than: Mono) -> Result<Option<Arc<Pod>>, ReadError> {
         if !self.is_newer(uid, than) {
             let _counted = Awaiting::new(&self.metrics.reads.awaited);
-            self.reads.fresh(uid).await?;
+            match &self.cache.identities_of(uid.as_str())[..] {
+                [pod] => self.reads.fresh(pod).await?,
+                _ => self.reads.fresh_of_uid(uid).await?,
+            };
         }
         Ok(self.cache.get(uid))
+    }
+
+    /// The pod with this namespace and name as it was at some moment after this call, none if it was not there. Drop the future to
+    /// cancel.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the runtime could not be asked.
+    pub async fn named(&self, namespace: &str, name: &str) -> Result<Option<Arc<Pod>>, ReadError> {
+        let _counted = Awaiting::new(&self.metrics.reads.awaited);
+        let listing = self.list().await?;
+        let listed = listing.sandboxes.iter().filter(|it| it.namespace == namespace && it.pod_name == name);
+        let held = self.cache.named(namespace, name);
+        let pods = listed.map(|it| it.pod()).chain(held.map(|pod| pod.identity.clone()));
+        self.read_all(pods.collect()).await?;
+        Ok(self.cache.named(namespace, name))
+    }
+
+    /// Has the pod of the container or sandbox whose id begins like this read, in a read that begins after this call, also if no
+    /// relist has shown it yet. What is held then is for the cache to say.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the runtime could not be asked.
+    pub async fn read_of_id(&self, prefix: &str) -> Result<(), ReadError> {
+        let _counted = Awaiting::new(&self.metrics.reads.awaited);
+        let mut pods: BTreeSet<PodIdentity> = self.cache.find(prefix).ok().map(|(_, pod)| pod).into_iter().collect();
+        if pods.is_empty() && !prefix.is_empty() {
+            let listing = self.list().await?;
+            let containers = listing.containers.iter().filter(|it| it.id.starts_with(prefix));
+            let sandboxes: BTreeSet<&str> = containers.map(|it| it.sandbox_id.as_str()).collect();
+            let of_it = |id: &str| id.starts_with(prefix) || sandboxes.contains(id);
+            pods.extend(listing.sandboxes.iter().filter(|it| of_it(&it.id)).map(|it| it.pod()));
+        }
+        self.read_all(pods).await
+    }
+
+    async fn list(&self) -> Result<Arc<Listing>, ReadError> {
+        self.lister.list().await.map_err(|error| ReadError::Failed(Arc::new(error)))
+    }
+
+    /// Reads these pods, of several only so many as one name or prefix can reasonably mean.
+    async fn read_all(&self, pods: BTreeSet<PodIdentity>) -> Result<(), ReadError> {
+        let reads = pods.iter().take(READ_AT_MOST).map(|pod| self.reads.fresh(pod));
+        futures::future::try_join_all(reads).await.map(drop)
     }
 }
 

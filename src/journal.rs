@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     cache::Serve,
-    model::{Event, Pod, PodUid, Position},
+    model::{Event, Pod, PodIdentity, Position},
 };
 
 /// How many of the newest events keep what they were encoded as.
@@ -82,7 +82,7 @@ struct Ring {
     bytes: usize,
     next: u64,
     /// Number of the newest record that is held of each pod.
-    newest: HashMap<PodUid, u64>,
+    newest: HashMap<PodIdentity, u64>,
 }
 
 // === impl Journal ===
@@ -148,7 +148,7 @@ impl Journal {
     /// The newest event of the same pod, if it is of a later change than this one.
     pub fn superseding(&self, record: &Record) -> Option<Arc<Record>> {
         let ring = self.0.ring.lock();
-        let newest = *ring.newest.get(&record.event.pod.uid)?;
+        let newest = *ring.newest.get(&record.event.pod)?;
         (newest > record.change_ends).then(|| ring.get(newest).cloned())?
     }
 
@@ -215,7 +215,7 @@ impl Ring {
 
     fn push(&mut self, event: Event, after: Option<Arc<Pod>>, change_ends: u64, capacity: Capacity) {
         let event = Event { sequence: self.next, ..event };
-        let before = self.newest.insert(event.pod.uid.clone(), self.next);
+        let before = self.newest.insert(event.pod.clone(), self.next);
         let before = before.and_then(|sequence| self.get(sequence));
         let record = Record::new(event, after, change_ends, before.and_then(|before| before.pod.as_deref()));
         self.bytes += record.weight();
@@ -240,9 +240,9 @@ impl Ring {
         {
             let Some(evicted) = self.records.pop_front() else { return };
             self.bytes -= evicted.weight();
-            let uid = &evicted.event.pod.uid;
-            if self.newest.get(uid) == Some(&evicted.event.sequence) {
-                self.newest.remove(uid);
+            let pod = &evicted.event.pod;
+            if self.newest.get(pod) == Some(&evicted.event.sequence) {
+                self.newest.remove(pod);
             }
         }
     }

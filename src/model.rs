@@ -6,6 +6,7 @@
 mod event;
 mod labels;
 mod observation;
+pub mod order;
 mod position;
 mod status;
 mod words;
@@ -72,7 +73,7 @@ id! {
 }
 
 /// Which pod something belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodIdentity {
     /// The pod's UID.
     pub uid: PodUid,

@@ -1,33 +1,51 @@
 //! The generic path: lists, compares with the cache, and has read what differs.
 //!
-//! A relist costs two list calls where nothing has changed. It decides nothing itself: what differs is read, and the
-//! arbiter settles the readings. A failed list is an error and never an empty list. Never writes the cache.
+//! A relist costs two list calls where nothing has changed, and the status of at most [`CONTENT_READS`] ids. It decides nothing itself:
+//! what differs is read, and the arbiter settles the readings. A failed list is an error and never an empty list. What a list lacks is
+//! reported as absent only after a list of that id alone lacks it, too; where a list lacks very much, after its status does: a list
+//! may be truncated. Never writes the cache.
 
 mod agenda;
+mod lister;
 mod pace;
+mod read;
 mod reads;
+mod unreadable;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
-pub use self::reads::{ReadError, Reader, Reads};
+pub(crate) use self::lister::Lister;
+pub use self::{
+    reads::{ReadError, Reader, Reads},
+    unreadable::{Unreadable, UnreadableIds},
+};
 use crate::{
-    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, Scope},
+    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, PodAsk, Scope},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
     ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, PodIdentity, PodUid, ReadCause,
-        SandboxStatus, Source, Stamp,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, PodIdentity, PodUid, ReadCause, SandboxStatus,
+        Source, Stamp,
     },
 };
+
+/// How many containers and sandboxes a relist has read because their content was read longest ago. Reasons, addresses and
+/// annotations may change with no event and in no list (kubernetes#78973).
+pub const CONTENT_READS: usize = 4;
+/// Content that is younger is not read again.
+const CONTENT_AGE: Duration = Duration::from_secs(5);
+/// With more ids absent from a list than this, or with more than half of all that are held, the list itself is doubted.
+const MASS_ABSENCE: usize = 64;
 
 /// Relists.
 #[derive(Clone)]
@@ -39,6 +57,10 @@ pub struct Relister {
     reads: Reads,
     clock: Clock,
     metrics: Arc<Metrics>,
+    /// Pods whose content is still to be read in this round.
+    round: Arc<Mutex<VecDeque<PodIdentity>>>,
+    /// Pairs of pods with one UID that were reported.
+    same_uid: Arc<Mutex<BTreeSet<PodUid>>>,
 }
 
 /// A relist whose lists have come.
@@ -56,6 +78,8 @@ struct PodListing<'a> {
     pod: PodOf<'a>,
     sandboxes: Vec<&'a ListedSandbox>,
     containers: Vec<&'a ListedContainer>,
+    /// Place of another pod with the same UID.
+    same_uid: Option<usize>,
 }
 
 /// How a pod is known.
@@ -79,7 +103,8 @@ impl Relister {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { client, cache, arbiter, ledger, reads, clock, metrics }
+        let (round, same_uid) = (Arc::default(), Arc::default());
+        Self { client, cache, arbiter, ledger, reads, clock, metrics, round, same_uid }
     }
 
     /// How long asking what the runtime is and for both lists may take, if each call takes as long as it may, and each list is
@@ -118,39 +143,76 @@ impl Relister {
             listing.containers.iter().map(|container| (container.id.as_str(), container.state.phase())),
         );
         self.ledger.listed(began, ended, ids);
+        let first = self.arbiter.is_first_list();
         self.arbiter.list_begins(began);
 
         let stamp = Stamp { lower: Some(began), upper: ended };
         let (done, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
-        let mut changed_pods = 0;
         let (pods, orphans) = self.by_pod(&listing);
         let mut objects = Vec::new();
+        let mut differing: Vec<(&PodListing<'_>, Difference)> = Vec::new();
         for pod in &pods {
             objects.clear();
             objects.extend(pod.objects());
-            let difference = self.arbiter.compare(pod.pod.uid(), began, &objects);
-            if difference == Difference::default() {
-                continue;
+            let difference = self.arbiter.compare(pod.pod.names(), began, &objects);
+            if difference != Difference::default() {
+                differing.push((pod, difference));
             }
-            changed_pods += 1;
+        }
+        let changed_pods = differing.len();
+        let absent: usize = differing.iter().map(|(_, difference)| difference.absent.len()).sum();
+        let doubted = self.is_doubted(absent);
+        for (pod, Difference { changed, absent }) in differing {
             let identity = pod.pod.identity();
-            if !difference.absent.is_empty() {
-                let absent = observation(&identity, stamp, at, difference.absent.clone());
-                self.reads.ask_all(self.arbiter.settle(&absent));
-            }
-            if !difference.changed.is_empty() {
-                let seen = pod.as_listed(&identity, &difference, stamp, at);
-                let ask = Ask { scope: Scope::Ids(difference.changed), cause: ReadCause::Relist, after: NOW };
-                self.reads.read_listed(identity, ask, seen, done.clone());
-            }
+            let seen = pod.as_listed(&identity, &changed, stamp, at, first);
+            self.reads.read_listed(identity, Listed { changed, absent, doubted, seen }, done.clone());
         }
         for (sandbox_id, containers) in orphans {
             self.reads.read_orphans(&sandbox_id.into(), containers, done.clone());
         }
+        self.read_content(began);
         self.metrics.relists.changed_pods.observe(changed_pods as f64);
         drop(done);
         let reads = Box::pin(async move { while all_done.recv().await.is_some() {} });
         Ok(Relisted { began, changed_pods, reads })
+    }
+
+    /// Whether a list that lacks so many ids may be wrong as a whole.
+    fn is_doubted(&self, absent: usize) -> bool {
+        let held = self.cache.ids();
+        let doubted = absent > 0 && (absent > MASS_ABSENCE || 2 * absent > held);
+        if doubted && held > MASS_ABSENCE {
+            tracing::warn!(
+                absent,
+                held,
+                "The runtime's list lacks many containers and sandboxes at once: reading the status of each before any is \
+                 published as removed."
+            );
+        }
+        doubted
+    }
+
+    /// Has the content read that was read longest ago, pod by pod.
+    fn read_content(&self, began: Mono) {
+        let (mut round, mut ids) = (self.round.lock(), 0);
+        if round.is_empty() {
+            let mut all = self.cache.identities();
+            all.sort_unstable();
+            round.extend(all);
+        }
+        while ids < CONTENT_READS
+            && let Some(pod) = round.pop_front()
+        {
+            let before = began - CONTENT_AGE;
+            let old = self.cache.inspect(&pod, |state| state.unread_since(before, CONTENT_READS - ids));
+            let old: BTreeSet<ObjectId> = old.into_iter().flatten().map(|(_, id)| id).collect();
+            if old.is_empty() {
+                continue;
+            }
+            ids += old.len();
+            let ask = Ask { scope: Scope::Ids(old), cause: ReadCause::Content, after: NOW };
+            self.reads.ask_all([PodAsk { pod, ask, deferred: None }]);
+        }
     }
 
     /// The lists by pod, the pods that are held and have nothing in them included; and containers whose sandbox is neither
@@ -159,69 +221,141 @@ impl Relister {
         &self,
         listing: &'a Listing,
     ) -> (Vec<PodListing<'a>>, BTreeMap<&'a str, Vec<&'a ListedContainer>>) {
-        let mut pods: Vec<PodListing<'a>> = Vec::with_capacity(listing.sandboxes.len());
-        let mut by_uid: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
+        let mut pods = Pods::with_capacity(listing.sandboxes.len());
         let mut by_sandbox: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
         for sandbox in &listing.sandboxes {
-            let at = *by_uid.entry(&sandbox.pod_uid).or_insert_with(|| {
-                pods.push(PodListing::of(PodOf::Sandbox(sandbox)));
-                pods.len() - 1
-            });
+            let at = pods.of(sandbox);
             by_sandbox.insert(&sandbox.id, at);
-            pods[at].sandboxes.push(sandbox);
+            pods.all[at].sandboxes.push(sandbox);
         }
-        let mut unlisted: Vec<PodUid> =
-            self.cache.uids().into_iter().filter(|uid| !by_uid.contains_key(uid.as_str())).collect();
+        self.report_same_uid(&pods);
+        let mut unlisted: Vec<PodIdentity> =
+            self.cache.identities().into_iter().filter(|pod| pods.find(pod).is_none()).collect();
         // The cache has no order; what is told has one that can be told again.
         unlisted.sort_unstable();
-        let mut held: HashMap<PodUid, usize> = HashMap::new();
-        for uid in unlisted {
-            if let Some(identity) = self.cache.inspect(&uid, |state| state.identity().clone()) {
-                held.insert(uid, pods.len());
-                pods.push(PodListing::of(PodOf::Held(identity)));
-            }
+        let mut held: HashMap<PodIdentity, usize> = HashMap::new();
+        for identity in unlisted {
+            held.insert(identity.clone(), pods.all.len());
+            pods.all.push(PodListing::of(PodOf::Held(identity)));
         }
         let mut orphans: BTreeMap<&'a str, Vec<&'a ListedContainer>> = BTreeMap::new();
         for container in &listing.containers {
             // Where its sandbox is gone already, or came after the first list, the pod may be known all the same.
             let known = |id: &str| {
-                let uid = self.cache.pod_of(id)?;
-                by_uid.get(uid.as_str()).or_else(|| held.get(&uid)).copied()
+                let pod = self.cache.pod_of(id)?;
+                pods.find(&pod).or_else(|| held.get(&pod).copied())
             };
             let at = by_sandbox.get(container.sandbox_id.as_str()).copied();
             match at.or_else(|| known(&container.id)).or_else(|| known(&container.sandbox_id)) {
-                Some(at) => pods[at].containers.push(container),
+                Some(at) => pods.all[at].containers.push(container),
                 None => orphans.entry(&container.sandbox_id).or_default().push(container),
             }
         }
-        (pods, orphans)
+        (pods.all, orphans)
     }
+
+    /// Logs once for each UID that several pods have it.
+    fn report_same_uid(&self, pods: &Pods<'_>) {
+        for pod in &pods.all {
+            let Some(other) = pod.same_uid else { continue };
+            let (one, other) = (pod.pod.identity(), pods.all[other].pod.identity());
+            let mut reported = self.same_uid.lock();
+            if reported.len() < MASS_ABSENCE && reported.insert(one.uid.clone()) {
+                tracing::warn!(
+                    uid = %one.uid,
+                    pod = %format_args!("{}/{}", one.namespace, one.name),
+                    other = %format_args!("{}/{}", other.namespace, other.name),
+                    "Two pods have the same UID: is a manifest of a static pod a copy of another? Each is served under its own \
+                     name. A request by UID means the one with a ready sandbox that was observed last."
+                );
+            }
+        }
+    }
+}
+
+/// The pods of a list, in the order of the list.
+struct Pods<'a> {
+    all: Vec<PodListing<'a>>,
+    by_uid: HashMap<&'a str, usize>,
+}
+
+// === impl Pods ===
+
+impl<'a> Pods<'a> {
+    fn with_capacity(pods: usize) -> Self {
+        Self { all: Vec::with_capacity(pods), by_uid: HashMap::with_capacity(pods) }
+    }
+
+    /// The place of a sandbox's pod, which is new if it is not there yet.
+    fn of(&mut self, sandbox: &'a ListedSandbox) -> usize {
+        let next = self.all.len();
+        let mut at = *self.by_uid.entry(&sandbox.pod_uid).or_insert(next);
+        while at < next {
+            if self.all[at].pod.is(&sandbox.namespace, &sandbox.pod_name) {
+                return at;
+            }
+            at = *self.all[at].same_uid.get_or_insert(next);
+        }
+        self.all.push(PodListing::of(PodOf::Sandbox(sandbox)));
+        at
+    }
+
+    fn find(&self, pod: &PodIdentity) -> Option<usize> {
+        let mut at = *self.by_uid.get(pod.uid.as_str())?;
+        while !self.all[at].pod.is(&pod.namespace, &pod.name) {
+            at = self.all[at].same_uid?;
+        }
+        Some(at)
+    }
+}
+
+/// What a list shows of a pod that differs from the cache.
+struct Listed {
+    /// Ids that are new, in another phase or in another sandbox.
+    changed: BTreeSet<ObjectId>,
+    /// Ids that it lacks.
+    absent: Vec<ObjectId>,
+    /// Whether it lacks so much that it is doubted.
+    doubted: bool,
+    /// What it shows of those that differ.
+    seen: Observation,
 }
 
 // === impl PodListing ===
 
 impl<'a> PodListing<'a> {
     fn of(pod: PodOf<'a>) -> Self {
-        Self { pod, sandboxes: Vec::with_capacity(1), containers: Vec::with_capacity(3) }
+        Self { pod, sandboxes: Vec::with_capacity(1), containers: Vec::with_capacity(3), same_uid: None }
     }
 
     fn objects(&self) -> impl Iterator<Item = ListedObject<'a>> {
-        let sandboxes =
-            self.sandboxes.iter().map(|it| ListedObject { id: &it.id, phase: Some(it.state.phase()) });
-        sandboxes.chain(self.containers.iter().map(|it| ListedObject { id: &it.id, phase: it.state.phase() }))
+        let sandboxes = self.sandboxes.iter().map(|it| ListedObject {
+            id: &it.id,
+            phase: Some(it.state.phase()),
+            sandbox_id: None,
+        });
+        sandboxes.chain(self.containers.iter().map(|it| ListedObject {
+            id: &it.id,
+            phase: it.state.phase(),
+            sandbox_id: Some(&it.sandbox_id),
+        }))
     }
 
     /// What the list shows of what differs: all that will ever be known of it if it is gone before it can be read.
     fn as_listed(
         &self,
         pod: &PodIdentity,
-        difference: &Difference,
+        changed: &BTreeSet<ObjectId>,
         stamp: Stamp,
         observed_at: Wall,
+        first: bool,
     ) -> Observation {
-        let mut seen = observation(pod, stamp, observed_at, Vec::new());
+        let mut seen = Observation::read(Source::Relist, stamp, observed_at, pod.clone());
         seen.detail = Detail::Lean;
-        let differs = |id: &str| difference.changed.contains(id);
+        if first {
+            seen.initial = changed.iter().cloned().collect();
+        }
+        let differs = |id: &str| changed.contains(id);
         let sandboxes = self.sandboxes.iter().filter(|sandbox| differs(&sandbox.id));
         seen.sandboxes = sandboxes.map(|sandbox| Arc::new(lean_sandbox(sandbox, pod))).collect();
         let containers = self.containers.iter().filter(|container| differs(&container.id));
@@ -233,35 +367,24 @@ impl<'a> PodListing<'a> {
 // === impl PodOf ===
 
 impl PodOf<'_> {
-    fn uid(&self) -> &str {
+    /// UID, namespace and name.
+    fn names(&self) -> (&str, &str, &str) {
         match self {
-            Self::Sandbox(sandbox) => &sandbox.pod_uid,
-            Self::Held(identity) => identity.uid.as_str(),
+            Self::Sandbox(sandbox) => (&sandbox.pod_uid, &sandbox.namespace, &sandbox.pod_name),
+            Self::Held(identity) => (identity.uid.as_str(), &identity.namespace, &identity.name),
         }
+    }
+
+    fn is(&self, namespace: &str, name: &str) -> bool {
+        let (_, of_namespace, of_name) = self.names();
+        of_namespace == namespace && of_name == name
     }
 
     fn identity(&self) -> PodIdentity {
         match self {
-            Self::Sandbox(sandbox) => PodIdentity {
-                uid: sandbox.pod_uid.as_str().into(),
-                namespace: sandbox.namespace.as_str().into(),
-                name: sandbox.pod_name.as_str().into(),
-            },
+            Self::Sandbox(sandbox) => sandbox.pod(),
             Self::Held(identity) => identity.clone(),
         }
-    }
-}
-
-fn observation(pod: &PodIdentity, stamp: Stamp, observed_at: Wall, absent: Vec<ObjectId>) -> Observation {
-    Observation {
-        origin: Origin::Read(Source::Relist),
-        stamp,
-        observed_at,
-        pod: pod.clone(),
-        sandboxes: Vec::new(),
-        containers: Vec::new(),
-        absent,
-        detail: Detail::Full,
     }
 }
 

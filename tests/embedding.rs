@@ -60,12 +60,12 @@ async fn a_program_is_told_reads_and_waits_for_fresh_state() {
         "{snapshot:?}"
     );
 
-    let (found, uid) = app.cache().find(&id[..12]).unwrap();
-    assert_eq!((found.as_str(), uid.as_str()), (id.as_str(), pod.uid.as_str()));
+    let (found, of) = app.cache().find(&id[..12]).unwrap();
+    assert_eq!((found.as_str(), of.uid.as_str()), (id.as_str(), pod.uid.as_str()));
     assert_eq!(app.cache().list().len(), 1);
 
     sim.change(|truth| truth.exit(&id, 3).unwrap());
-    let fresh = app.fresh().pod(&uid, app.clock().now()).await.unwrap().expect("the pod");
+    let fresh = app.fresh().pod(&of.uid, app.clock().now()).await.unwrap().expect("the pod");
     assert_eq!(fresh.container(&id).unwrap().exit_code, Some(3));
     let died = loop {
         if let Update::Event { record, .. } = updates.next().await.unwrap().unwrap()

@@ -197,12 +197,11 @@ impl Talk<'_> {
         self.came += sandboxes.len() + containers.len();
         let Ok(listing) = fuzzing::listing(sandboxes, containers) else { return };
         self.bench.arbiter.list_begins(self.read_began);
-        for uid in self.bench.cache.uids() {
-            let Some(pod) = self.bench.cache.get(&uid) else { continue };
-            let objects = listed(&listing, uid.as_str());
-            let difference = self.bench.arbiter.compare(uid.as_str(), self.read_began, &objects);
+        for pod in self.bench.cache.identities() {
+            let objects = listed(&listing, &pod);
+            let names = (pod.uid.as_str(), &*pod.namespace, &*pod.name);
+            let difference = self.bench.arbiter.compare(names, self.read_began, &objects);
             if !difference.absent.is_empty() {
-                let pod = pod.identity.clone();
                 let view = self.view(pod, Source::Relist, Detail::Full);
                 self.settle(&Observation { absent: difference.absent, ..view });
             }
@@ -219,25 +218,25 @@ impl Talk<'_> {
 
     fn view(&self, pod: PodIdentity, source: Source, detail: Detail) -> Observation {
         let (upper, observed_at) = self.bench.clock.now_both();
-        Observation {
-            origin: Origin::Read(source),
-            stamp: Stamp { lower: Some(self.read_began), upper },
-            observed_at,
-            pod,
-            sandboxes: Vec::new(),
-            containers: Vec::new(),
-            absent: Vec::new(),
-            detail,
-        }
+        let stamp = Stamp { lower: Some(self.read_began), upper };
+        Observation { detail, ..Observation::read(source, stamp, observed_at, pod) }
     }
 }
 
 /// What a list has of one pod.
-fn listed<'a>(listing: &'a Listing, uid: &str) -> Vec<ListedObject<'a>> {
-    let sandboxes = listing.sandboxes.iter().filter(|sandbox| sandbox.pod_uid == uid);
+fn listed<'a>(listing: &'a Listing, pod: &PodIdentity) -> Vec<ListedObject<'a>> {
+    let sandboxes = listing.sandboxes.iter().filter(|sandbox| sandbox.pod() == *pod);
     let of_pod = |id: &str| sandboxes.clone().any(|sandbox| sandbox.id == id);
     let containers = listing.containers.iter().filter(|container| of_pod(&container.sandbox_id));
-    let containers = containers.map(|it| ListedObject { id: &it.id, phase: it.state.phase() });
-    let sandboxes = sandboxes.clone().map(|it| ListedObject { id: &it.id, phase: Some(it.state.phase()) });
+    let containers = containers.map(|it| ListedObject {
+        id: &it.id,
+        phase: it.state.phase(),
+        sandbox_id: Some(&it.sandbox_id),
+    });
+    let sandboxes = sandboxes.clone().map(|it| ListedObject {
+        id: &it.id,
+        phase: Some(it.state.phase()),
+        sandbox_id: None,
+    });
     sandboxes.chain(containers).collect()
 }

@@ -10,7 +10,7 @@ use plegd::{
     cache::Cache,
     clock::Mono,
     journal::{Cursor, Journal, Record},
-    model::{Event, EventType, Labels, ObjectId, Pod, PodUid, Source, Subject},
+    model::{Event, EventType, Labels, ObjectId, Pod, PodIdentity, PodUid, Source, Subject},
 };
 
 /// Reads all that is told, and compares.
@@ -116,14 +116,14 @@ impl Witness {
             let uid = &pod.identity.uid;
             for id in ids(&pod) {
                 assert!(served.insert(id.clone()), "{id} is served twice");
-                assert_eq!(self.cache.pod_of(id.as_str()).as_ref(), Some(uid), "the index has no {id}");
+                assert_eq!(self.cache.pod_of(id.as_str()).as_ref(), Some(&pod.identity), "the index has no {id}");
                 let life = self.lives.get(id);
                 assert!(life.is_some_and(|life| *life != Life::Removed), "{id} is served and {life:?}");
             }
             let told = self.newest.get(uid).and_then(|record| record.pod.clone());
             assert_eq!(told.as_ref(), Some(&pod), "{uid} is served other than it was told");
         }
-        let held: BTreeSet<PodUid> = self.cache.uids().into_iter().collect();
+        let held: BTreeSet<PodIdentity> = self.cache.identities().into_iter().collect();
         for (id, life) in &self.lives {
             let pod = self.cache.pod_of(id.as_str());
             match life {

@@ -115,7 +115,9 @@ fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
             kind: input.pick(&SignalType::ALL),
             stamped_at: input.chance(200).then_some(observed_at),
         };
-        nothing(pod, Origin::Event(signal), Stamp { lower: None, upper }, observed_at)
+        // A timestamp may be early by any amount, and the receipt is now.
+        let received = Stamp { lower: None, upper: now };
+        Observation { claimed: upper, ..nothing(pod, Origin::Event(signal), received, observed_at) }
     } else {
         let took = Duration::from_millis(input.pick(&[0, 1, 30, 60, 3000]));
         let stamp = Stamp { lower: Some(upper - took), upper };
@@ -182,8 +184,10 @@ fn running(id: &str) -> ContainerStatus {
 
 fn nothing(uid: &str, origin: Origin, stamp: Stamp, observed_at: Wall) -> Observation {
     let pod = PodIdentity { uid: uid.into(), namespace: "ns".into(), name: "pod".into() };
-    let (sandboxes, containers, absent) = (Vec::new(), Vec::new(), Vec::new());
-    Observation { origin, stamp, observed_at, pod, sandboxes, containers, absent, detail: Detail::Full }
+    match origin {
+        Origin::Event(signal) => Observation::event(signal, stamp.upper, observed_at, pod),
+        Origin::Read(source) => Observation::read(source, stamp, observed_at, pod),
+    }
 }
 
 fn sandbox(input: &mut Input<'_>, id: &str) -> SandboxStatus {

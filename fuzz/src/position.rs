@@ -9,7 +9,7 @@ use plegd::{
     fuzzing,
     journal::{Capacity, Record},
     model::{
-        ContainerState, ContainerStatus, Detail, Labels, Mode, Observation, Origin, Pod, PodIdentity, PodUid,
+        ContainerState, ContainerStatus, Labels, Mode, Observation, Pod, PodIdentity, PodUid,
         Position, Source, Stamp,
     },
     supervisor::Situation,
@@ -143,15 +143,12 @@ impl Stage {
         gone: Option<&Arc<ContainerStatus>>,
     ) -> Observation {
         let (upper, observed_at) = self.bench.clock.now_both();
+        let stamp = Stamp { lower: Some(upper), upper };
+        let pod = PodIdentity { uid: uid.into(), namespace: "ns".into(), name: uid.into() };
         Observation {
-            origin: Origin::Read(Source::Read),
-            stamp: Stamp { lower: Some(upper), upper },
-            observed_at,
-            pod: PodIdentity { uid: uid.into(), namespace: "ns".into(), name: uid.into() },
-            sandboxes: Vec::new(),
             containers: container.map(Arc::new).into_iter().collect(),
             absent: gone.map(|gone| gone.id.clone()).into_iter().collect(),
-            detail: Detail::Full,
+            ..Observation::read(Source::Read, stamp, observed_at, pod)
         }
     }
 

@@ -30,7 +30,7 @@ use crate::{
     config::Live,
     fresh::Fresh,
     metrics::Metrics,
-    model::{ObjectId, Pod, PodUid, Position},
+    model::{ObjectId, PodIdentity, PodUid},
     relister::ReadError,
     watch::{Feed, WatchError},
 };
@@ -123,11 +123,9 @@ impl PodLifecycleService for Lifecycle {
         let v1::GetPodRequest { pod, freshness } = request.into_inner();
         let reference = request::reference(pod)?;
         let newer_than = it.newer_than(freshness)?;
-        let uid = request::resolve(it.feed.cache(), &reference)?
-            .or_else(|| reference.uid())
-            .ok_or_else(|| request::not_found(&reference))?;
-        let (position, pod) = it.get(&uid, newer_than, deadline).await?;
-        let pod = pod.ok_or_else(|| request::not_found(&reference))?;
+        it.refresh(&reference, newer_than, deadline).await?;
+        let (position, pod) = it.feed.journal().still(|| request::resolve(it.feed.cache(), &reference));
+        let pod = pod?.ok_or_else(|| request::not_found(&reference))?;
         Ok(Response::new(v1::GetPodResponse {
             pod: Some(pod.as_ref().into()),
             position: Some(position.into()),
@@ -143,8 +141,18 @@ impl PodLifecycleService for Lifecycle {
         let deadline = deadline::of(request.metadata())?;
         let v1::GetContainerRequest { container_id, freshness } = request.into_inner();
         let newer_than = it.newer_than(freshness)?;
-        let (id, uid) = request::find(it.feed.cache(), &container_id)?;
-        let (position, pod) = it.get(&uid, newer_than, deadline).await?;
+        let known = it.feed.cache().find(&container_id).map(|(id, _)| id);
+        it.refresh(&Reference::Id(container_id.as_str().into()), newer_than, deadline).await?;
+        let (position, found) = it.feed.journal().still(|| {
+            let (id, pod) = request::find(it.feed.cache(), &container_id)?;
+            Ok::<_, Status>((id, it.feed.cache().get_pod(&pod)))
+        });
+        // What was held before and is gone now is not unknown.
+        let (id, pod) = match (found, known) {
+            (Ok(found), _) => found,
+            (Err(_), Ok(id)) => (id, None),
+            (Err(error), Err(_)) => return Err(error),
+        };
         let not_there = || Status::not_found(format!("there is no container {id}"));
         let pod = pod.ok_or_else(not_there)?;
         let container = pod.container(id.as_str()).ok_or_else(not_there)?;
@@ -178,10 +186,12 @@ impl PodLifecycleService for Lifecycle {
         it.ready()?;
         let deadline = deadline::of(request.metadata())?;
         let reference = request::reference(request.into_inner().pod)?;
-        let uid = request::resolve(it.feed.cache(), &reference)?
-            .or_else(|| reference.uid())
-            .ok_or_else(|| request::not_found(&reference))?;
-        let (position, _) = it.get(&uid, Some(it.fresh.clock().now()), deadline).await?;
+        it.refresh(&reference, Some(it.fresh.clock().now()), deadline).await?;
+        let (position, pod) = it.feed.journal().still(|| request::resolve(it.feed.cache(), &reference));
+        // A pod that is named by its UID may be gone by now; of another, nothing says that it was ever there.
+        if pod?.is_none() && !matches!(reference, Reference::Uid(_)) {
+            return Err(request::not_found(&reference));
+        }
         Ok(Response::new(v1::RequestReadResponse { position: Some(position.into()) }))
     }
 }
@@ -219,25 +229,43 @@ impl Inner {
         }
     }
 
-    /// The pod, and the position as of which it is; newer than a moment, if that is asked for.
-    async fn get(
+    /// Has what is asked for read, unless it is known to be newer than that moment already, or any age will do.
+    async fn refresh(
         &self,
-        uid: &PodUid,
+        reference: &Reference,
         newer_than: Option<Mono>,
         deadline: deadline::Deadline,
-    ) -> Result<(Position, Option<Arc<Pod>>), Status> {
-        if let Some(than) = newer_than
-            && !self.fresh.is_newer(uid, than)
-        {
-            if !self.allowance.take(self.fresh.clock().now()) {
-                self.metrics.api.refused.inc(crate::metrics::Refusal::Reads);
-                let message = "the clients of plegd cause as many reads of the runtime as api.reads_per_second allows; \
-                               try again, or ask for what plegd holds";
-                return Err(Status::resource_exhausted(message));
-            }
-            deadline.bound(self.fresh.pod(uid, than)).await??;
+    ) -> Result<(), Status> {
+        let Some(than) = newer_than else { return Ok(()) };
+        let newer = match reference {
+            Reference::Uid(uid) => self.fresh.is_newer(uid, than),
+            Reference::Id(id) => self.fresh.is_newer_of_id(id.as_str(), than),
+            // Another pod may have the name by now.
+            Reference::Name { .. } | Reference::Pod(_) => false,
+        };
+        if newer {
+            return Ok(());
         }
-        Ok(self.feed.journal().still(|| self.feed.cache().get(uid)))
+        if !self.allowance.take(self.fresh.clock().now()) {
+            self.metrics.api.refused.inc(crate::metrics::Refusal::Reads);
+            let message = "the clients of plegd cause as many reads of the runtime as api.reads_per_second allows; \
+                           try again, or ask for what plegd holds";
+            return Err(Status::resource_exhausted(message));
+        }
+        match reference {
+            Reference::Uid(uid) => deadline.bound(self.fresh.pod(uid, than)).await?.map(drop)?,
+            Reference::Name { namespace, name } => {
+                deadline.bound(self.fresh.named(namespace, name)).await?.map(drop)?
+            }
+            Reference::Pod(pod) => {
+                deadline.bound(self.fresh.named(&pod.namespace, &pod.name)).await?.map(drop)?
+            }
+            Reference::Id(id) => {
+                request::short_enough("container_id", id.as_str())?;
+                deadline.bound(self.fresh.read_of_id(id.as_str())).await??
+            }
+        }
+        Ok(())
     }
 }
 
@@ -265,18 +293,8 @@ impl From<ReadError> for Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reference {
     Uid(PodUid),
+    /// One of which a container was named.
+    Pod(PodIdentity),
     Name { namespace: String, name: String },
     Id(ObjectId),
-}
-
-// === impl Reference ===
-
-impl Reference {
-    /// The UID, if that is what it is.
-    fn uid(&self) -> Option<PodUid> {
-        match self {
-            Reference::Uid(uid) => Some(uid.clone()),
-            _ => None,
-        }
-    }
 }

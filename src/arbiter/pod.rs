@@ -6,7 +6,6 @@
 mod step;
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -23,8 +22,9 @@ use crate::{
     clock::{Mono, Wall},
     cri::quirks::Quirks,
     model::{
-        ContainerStatus, Labels, ObjectId, Observation, Phase, Pod, PodIdentity, Ruling, SandboxStatus,
+        ContainerStatus, Labels, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, ReadCause, Ruling, SandboxStatus,
         Stamp, Status, Subject,
+        order::{container_key, sandbox_key},
     },
 };
 
@@ -39,6 +39,10 @@ pub struct PodState {
     labels: Labels,
     /// When the last read of the whole pod began: an id that is unknown was not there then.
     read_at: Option<Mono>,
+    /// Whether a sandbox of the pod was ever observed, so that its labels are known.
+    sandbox_known: bool,
+    /// Number of the next id that is observed for the first time.
+    next: u64,
 }
 
 /// What is held of one id.
@@ -62,9 +66,22 @@ struct Record {
     gone: Option<Gone>,
     /// An event has said that it is deleted, and when.
     announced: Option<Option<Wall>>,
-    /// Looks that are still due because its deletion was announced or is likely.
-    looks: &'static [Duration],
+    /// Reads that are still due, each so much after the one before, and why: its deletion was announced or is likely; its start may
+    /// have failed; its reason may change.
+    looks: Looks,
+    /// When the last list began that shows it.
+    listed_at: Option<Mono>,
+    /// In which order ids of this pod were observed for the first time.
+    first_seen: u64,
     shown: Shown,
+}
+
+/// Reads that are due for as long as an id stays as it is.
+#[derive(Clone, Copy, Debug)]
+struct Looks {
+    cause: ReadCause,
+    /// Each so much after the one before.
+    after: &'static [Duration],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +104,12 @@ pub struct Context<'a> {
     pub now: Mono,
     /// When the journal began: what happened earlier is not told from old events.
     pub began: Mono,
+    /// An event about an unknown id that claims an earlier moment may be about one whose tombstone is forgotten.
+    pub horizon: Mono,
     /// When the last complete list began that the cache has taken in: an id that is unknown was not in it.
     pub listed: Option<Mono>,
+    /// When the complete list before that began.
+    pub listed_before: Option<Mono>,
     /// Whether the stream is up, so that a missing death may still come.
     pub stream_up: bool,
     /// The runtime's quirks.
@@ -121,12 +142,14 @@ pub struct ListedObject<'a> {
     pub id: &'a str,
     /// Its phase.
     pub phase: Option<Phase>,
+    /// Of a container, the sandbox that it is in.
+    pub sandbox_id: Option<&'a str>,
 }
 
 /// How a list differs from what is held of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Ids that are new or in another phase: to be read.
+    /// Ids that are new, in another phase or in another sandbox: to be read.
     pub changed: BTreeSet<ObjectId>,
     /// Ids that the list does not have.
     pub absent: Vec<ObjectId>,
@@ -137,7 +160,8 @@ pub struct Difference {
 impl PodState {
     /// A pod of which nothing is held yet.
     pub fn new(identity: PodIdentity) -> Self {
-        Self { identity, records: BTreeMap::new(), ips: Vec::new(), labels: Labels::new(), read_at: None }
+        let (records, ips, labels) = (BTreeMap::new(), Vec::new(), Labels::new());
+        Self { identity, records, ips, labels, read_at: None, sandbox_known: false, next: 0 }
     }
 
     /// Whether nothing is held of it (any more).
@@ -173,26 +197,62 @@ impl PodState {
     /// Sets a list, begun at `lower`, against what is held; what agrees is known to be as young as the list.
     pub fn set_against(&mut self, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
         let mut difference = Difference::default();
-        let mut agreeing = 0;
         for object in listed {
-            match self.records.get_mut(object.id) {
-                Some(record) if record.agrees(object.phase) => {
-                    agreeing += 1;
-                    record.confirm(lower);
-                }
-                held => {
-                    difference.changed.insert(object.id.into());
-                    if let Some(record) = held {
-                        record.listed.extend(object.phase);
-                    }
-                }
+            let Some(record) = self.records.get_mut(object.id) else {
+                difference.changed.insert(object.id.into());
+                continue;
+            };
+            record.listed_at = Some(lower);
+            if record.agrees(object) {
+                record.confirm(lower);
+            } else {
+                difference.changed.insert(object.id.into());
+                record.listed.extend(object.phase);
             }
         }
-        if agreeing < self.served_ids().count() {
-            let there = |id: &&ObjectId| !listed.iter().any(|object| object.id == id.as_str());
-            difference.absent.extend(self.served_ids().filter(there).cloned());
-        }
+        let absent = |record: &Record| record.shown == Shown::Served && record.listed_at != Some(lower);
+        let absent = self.records.iter().filter(|(_, record)| absent(record)).map(|(id, _)| id.clone());
+        difference.absent.extend(absent);
         difference
+    }
+
+    /// The phase of an id that is served and not known to be gone.
+    pub fn served_phase(&self, id: &str) -> Option<Phase> {
+        let record = self.records.get(id)?;
+        if record.shown == Shown::Served && record.gone.is_none() { record.status.phase() } else { None }
+    }
+
+    /// Whether the content of an id was read at or after a moment.
+    pub fn is_whole_since(&self, id: &str, moment: Mono) -> bool {
+        self.records.get(id).is_some_and(|record| record.whole >= Some(moment))
+    }
+
+    /// Whether a sandbox of the pod was ever observed.
+    pub fn sandbox_known(&self) -> bool {
+        self.sandbox_known
+    }
+
+    /// Whether an event waits for a read of the sandbox: it shows a container of which nothing is held, and no sandbox of the pod was
+    /// ever observed, so that its labels are not known. A subscriber who filters by label would miss the container's start.
+    pub fn defers(&self, observation: &Observation, context: &Context<'_>) -> bool {
+        let Origin::Event(signal) = &observation.origin else { return false };
+        !self.sandbox_known
+            && !observation.unreadable
+            && observation.sandboxes.is_empty()
+            && !self.records.contains_key(&signal.id)
+            && observation.claimed >= context.began.max(context.horizon)
+            && (context.removed_at)(&signal.id).is_none()
+    }
+
+    /// The containers and sandboxes whose content was read longest ago, before `before`: at most `at_most`.
+    pub fn unread_since(&self, before: Mono, at_most: usize) -> Vec<(Option<Mono>, ObjectId)> {
+        let alive = |record: &Record| {
+            record.shown == Shown::Served && record.status.phase() == Some(Phase::Running)
+        };
+        let alive = self.records.iter().filter(|(_, record)| alive(record) && record.whole < Some(before));
+        let mut ids: Vec<_> = alive.map(|(id, record)| (record.whole, id)).collect();
+        ids.sort_unstable();
+        ids.into_iter().take(at_most).map(|(whole, id)| (whole, id.clone())).collect()
     }
 
     /// Whether something is served that is known to be gone, as its death may yet be told.
@@ -213,11 +273,6 @@ impl PodState {
         })
     }
 
-    /// The sandbox that a container of this pod is in if nothing else is known: the newest.
-    pub fn newest_sandbox(&self) -> Option<ObjectId> {
-        Some(self.sandboxes().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))?.id.clone())
-    }
-
     /// Settles what a source says.
     pub fn settle(&mut self, observation: &Observation, context: &Context<'_>) -> Outcome {
         let out = Step::of(self, observation, context).through();
@@ -229,19 +284,23 @@ impl PodState {
 
     /// The pod as it is served, none if nothing of it is. Its place in the journal is still to be written into it.
     pub fn served(&self) -> Option<Pod> {
-        let mut sandboxes: Vec<Arc<SandboxStatus>> = Vec::new();
-        let mut containers: Vec<Arc<ContainerStatus>> = Vec::new();
+        let mut sandboxes: Vec<(u64, &Arc<SandboxStatus>)> = Vec::new();
+        let mut containers: Vec<(u64, &Arc<ContainerStatus>)> = Vec::new();
         for record in self.records.values().filter(|record| record.shown == Shown::Served) {
             match &record.status {
-                Status::Sandbox(sandbox) => sandboxes.push(sandbox.clone()),
-                Status::Container(container) => containers.push(container.clone()),
+                Status::Sandbox(sandbox) => sandboxes.push((record.first_seen, sandbox)),
+                Status::Container(container) => containers.push((record.first_seen, container)),
             }
         }
         if sandboxes.is_empty() && containers.is_empty() {
             return None;
         }
-        sandboxes.sort_by_key(|sandbox| Reverse((sandbox.attempt, sandbox.created_at)));
-        containers.sort_by_key(|container| Reverse(container.created_at));
+        sandboxes.sort_by_key(|(first_seen, sandbox)| sandbox_key(sandbox, *first_seen));
+        let sandboxes: Vec<_> = sandboxes.into_iter().map(|(_, sandbox)| sandbox.clone()).collect();
+        containers.sort_by_cached_key(|(first_seen, container)| {
+            container_key(container, *first_seen, sandboxes.iter().map(Arc::as_ref))
+        });
+        let containers = containers.into_iter().map(|(_, container)| container.clone()).collect();
         let (identity, ips, labels) = (self.identity.clone(), self.ips.clone(), self.labels.clone());
         Some(Pod { identity, sandboxes, containers, ips, labels, sequence: 0 })
     }
@@ -249,8 +308,7 @@ impl PodState {
     /// The newest sandbox says which labels the pod has and, unless it has ended and lost them, which addresses (kubelet
     /// `getPodIPs`).
     fn keep_of_sandbox(&mut self) {
-        let newest = self.sandboxes().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at));
-        let Some(sandbox) = newest.cloned() else { return };
+        let Some(sandbox) = self.newest_served_sandbox().cloned() else { return };
         if !sandbox.labels.is_empty() && sandbox.labels != self.labels {
             self.labels = sandbox.labels.clone();
         }
@@ -259,11 +317,13 @@ impl PodState {
         }
     }
 
-    fn sandboxes(&self) -> impl Iterator<Item = &Arc<SandboxStatus>> {
-        self.records.values().filter_map(|record| match &record.status {
-            Status::Sandbox(sandbox) if record.shown == Shown::Served => Some(sandbox),
+    fn newest_served_sandbox(&self) -> Option<&Arc<SandboxStatus>> {
+        let sandboxes = self.records.values().filter_map(|record| match &record.status {
+            Status::Sandbox(sandbox) if record.shown == Shown::Served => Some((record.first_seen, sandbox)),
             _ => None,
-        })
+        });
+        let newest = sandboxes.min_by_key(|(first_seen, sandbox)| sandbox_key(sandbox, *first_seen));
+        newest.map(|(_, sandbox)| sandbox)
     }
 }
 
@@ -282,25 +342,30 @@ impl Difference {
     }
 }
 
+// === impl Looks ===
+
+impl Looks {
+    const NONE: Self = Self { cause: ReadCause::Deletion, after: &[] };
+}
+
 // === impl Record ===
 
 impl Record {
-    fn new(status: Status, stamp: Stamp, shown: Shown) -> Self {
-        let (reached, unknown_at, dissent, gone, announced) = (None, None, None, None, None);
-        let (whole, listed, looks) = (stamp.lower, BTreeSet::new(), &[] as &[Duration]);
-        let moved_back = false;
+    fn new(status: Status, stamp: Stamp, whole: Option<Mono>, shown: Shown, first_seen: u64) -> Self {
         Self {
             status,
-            reached,
-            listed,
+            reached: None,
+            listed: BTreeSet::new(),
             stamp,
             whole,
-            moved_back,
-            unknown_at,
-            dissent,
-            gone,
-            announced,
-            looks,
+            moved_back: false,
+            unknown_at: None,
+            dissent: None,
+            gone: None,
+            announced: None,
+            looks: Looks::NONE,
+            listed_at: None,
+            first_seen,
             shown,
         }
     }
@@ -310,9 +375,15 @@ impl Record {
         self.stamp.lower.or(self.unknown_at)
     }
 
-    /// Whether a list that shows it in this phase says what is held.
-    fn agrees(&self, phase: Option<Phase>) -> bool {
-        self.status.phase() == phase && self.shown == Shown::Served
+    /// Whether a list that shows it like this says what is held.
+    fn agrees(&self, listed: &ListedObject<'_>) -> bool {
+        let same_sandbox = match &self.status {
+            Status::Container(container) => {
+                listed.sandbox_id.is_none_or(|sandbox_id| container.sandbox_id.as_str() == sandbox_id)
+            }
+            Status::Sandbox(_) => true,
+        };
+        same_sandbox && self.status.phase() == listed.phase && self.shown == Shown::Served
     }
 
     /// A list that began at `lower` shows it as it is held: that knowledge is as young as the list, and a dissent of before

@@ -44,6 +44,8 @@ pub struct View {
     pub phase: Option<Phase>,
     /// When it was true.
     pub stamp: Stamp,
+    /// The moment that the view's own timestamp claims. It decides only whether the view is stale.
+    pub claimed: Mono,
     /// Whether the view differs from what is held in anything but the phase.
     pub content: Content,
 }
@@ -53,7 +55,9 @@ pub struct View {
 pub enum Eye {
     /// The runtime, for an event, at an unknown time before it stamped it.
     Event,
-    /// plegd, between two moments that it noted itself.
+    /// plegd, by a list: phases and metadata only. A list may show an id that is gone.
+    List,
+    /// plegd, by a read of the id itself, between two moments that it noted.
     Read,
 }
 
@@ -95,10 +99,9 @@ pub enum Verdict {
 
 /// Sets a view of a known id against what is held of it.
 pub fn judge(held: &Held, view: &View) -> Verdict {
-    if is_before(view.stamp.upper, held.stamp) {
+    if is_before(view.claimed, held.stamp) {
         let whole = Stamp { lower: held.whole, ..held.stamp };
-        if view.phase == held.reached && view.content == Content::Other && !is_before(view.stamp.upper, whole)
-        {
+        if view.phase == held.reached && view.content == Content::Other && !is_before(view.claimed, whole) {
             return Verdict::Undecided;
         }
         return Verdict::Stale { ahead: view.phase > held.reached };
@@ -121,18 +124,22 @@ pub fn judge(held: &Held, view: &View) -> Verdict {
     }
 }
 
-/// Whether what ended by `upper` is older than what is held as of `held`: apart by more than the step margin, since a
-/// runtime's stamp is only as exact as that.
-pub fn is_before(upper: Mono, held: Stamp) -> bool {
-    held.lower.is_some_and(|lower| upper + STEP_MARGIN < lower)
+/// Whether a view that claims this moment is older than what is held: apart by more than the step margin, since a runtime's
+/// timestamp is only as exact as that.
+///
+/// A timestamp may be wrong by more. So being older only ever costs a read: nothing is removed, restored or moved back for it.
+pub fn is_before(claimed: Mono, held: Stamp) -> bool {
+    held.lower.is_some_and(|lower| claimed + STEP_MARGIN < lower)
 }
 
-/// Rule 6: whether not finding an id, in a read with this stamp, proves that it is gone.
+/// Rule 6: whether not finding an id, in a read with this stamp, proves that it is gone. What is held may be as young as its upper
+/// end, which for an event is its receipt and never its timestamp.
 pub fn absence_proves_removal(held: Stamp, read: Stamp) -> bool {
     read.lower.is_some_and(|lower| lower >= held.upper)
 }
 
-/// Rule 2: whether a view with this stamp proves that an id is there although it was seen removed at `removed_at`.
+/// Rule 2: whether a view with this stamp proves that an id is there although it was seen removed at `removed_at`. A list proves
+/// nothing: runtimes list what they have no status of any more (containerd#7535, #10461).
 pub fn lifts_tombstone(removed_at: Mono, eye: Eye, view: Stamp) -> bool {
     eye == Eye::Read && view.lower.is_some_and(|lower| lower >= removed_at)
 }
@@ -148,8 +155,9 @@ pub fn advance(held: Stamp, view: Stamp) -> Stamp {
 fn backward(held: &Held, view: &View, phase: Phase, later: bool) -> Verdict {
     match view.eye {
         Eye::Event => Verdict::Backward { dissent: None },
-        // It may have been read before what is held came about.
+        // It may have been read before what is held came about; or a list has it wrong.
         Eye::Read if !later => Verdict::Undecided,
+        Eye::List => Verdict::Undecided,
         Eye::Read if view.subject == Subject::Sandbox => Verdict::Returned,
         Eye::Read => match held.dissent {
             Some(earlier)
@@ -189,7 +197,7 @@ mod tests {
     }
 
     fn view(eye: Eye, phase: Option<Phase>, stamp: Stamp, content: Content) -> View {
-        View { subject: Subject::Container, eye, phase, stamp, content }
+        View { subject: Subject::Container, eye, phase, stamp, claimed: stamp.upper, content }
     }
 
     /// Every pair of phases, every kind of interval, from both sources, with the same and with other content: what the
@@ -208,6 +216,9 @@ mod tests {
             (Eye::Read, read(1009, 2000), "overlapping"),
             (Eye::Read, read(1010, 1020), "later"),
             (Eye::Read, read(2000, 2010), "later"),
+            (Eye::List, read(700, 800), "before"),
+            (Eye::List, read(990, 1005), "overlapping"),
+            (Eye::List, read(2000, 2010), "later"),
         ];
         let mut checked = 0;
         for reached in PHASES {
@@ -221,10 +232,11 @@ mod tests {
                             _ if phase.is_some() && phase > reached => Verdict::Forward,
                             _ if phase.is_some() && phase < reached => match (eye, relation) {
                                 (Eye::Event, _) => Verdict::Backward { dissent: None },
+                                // A list never moves anything back.
                                 (Eye::Read, "later") => Verdict::Backward {
                                     dissent: phase.map(|phase| Dissent { phase, upper: stamp.upper }),
                                 },
-                                (Eye::Read, _) => Verdict::Undecided,
+                                (Eye::Read | Eye::List, _) => Verdict::Undecided,
                             },
                             _ => match (content, relation) {
                                 (Content::Same, _) => Verdict::Same,
@@ -241,7 +253,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(checked, 4 * 4 * 10 * 2);
+        assert_eq!(checked, 4 * 4 * 13 * 2);
     }
 
     #[test]
@@ -331,6 +343,23 @@ mod tests {
         assert!(lifts_tombstone(at(1000), Eye::Read, read(1000, 1010)));
         assert!(!lifts_tombstone(at(1000), Eye::Read, read(999, 1010)));
         assert!(!lifts_tombstone(at(1000), Eye::Event, event(5000)));
+        assert!(!lifts_tombstone(at(1000), Eye::List, read(5000, 5010)), "a list never does");
+    }
+
+    /// The timestamp of an event may be early by any amount; what decides is the receipt.
+    #[test]
+    fn an_early_timestamp_makes_an_event_look_stale_and_nothing_else() {
+        let held = held(Some(Phase::Running), read(1000, 1010));
+        let early = |phase, claimed| {
+            let view = view(Eye::Event, phase, event(2000), Content::Other);
+            judge(&held, &View { claimed: at(claimed), ..view })
+        };
+        assert_eq!(early(Some(Phase::Exited), 700), Verdict::Stale { ahead: true }, "a read decides");
+        assert_eq!(early(Some(Phase::Exited), 960), Verdict::Forward, "within the margin");
+        // What is held since then is as young as the receipt: a read that began before it proves nothing.
+        let after = advance(held.stamp, event(2000));
+        assert!(!absence_proves_removal(after, read(1999, 2010)));
+        assert!(absence_proves_removal(after, read(2000, 2010)));
     }
 
     #[test]

@@ -69,15 +69,12 @@ impl Node {
     async fn sees_after(&self, ms: u64, source: Source, shown: Option<Arc<ContainerStatus>>) {
         tokio::time::advance(Duration::from_millis(ms)).await;
         let (now, observed_at) = self.clock.now_both();
+        let stamp = Stamp { lower: Some(now), upper: now };
+        let pod = PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() };
         self.arbiter.settle(&Observation {
-            origin: Origin::Read(source),
-            stamp: Stamp { lower: Some(now), upper: now },
-            observed_at,
-            pod: PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() },
-            sandboxes: Vec::new(),
             absent: if shown.is_none() { vec!["a".into()] } else { Vec::new() },
             containers: shown.into_iter().collect(),
-            detail: Detail::Full,
+            ..Observation::read(source, stamp, observed_at, pod)
         });
     }
 

@@ -42,6 +42,10 @@ pub struct Transition {
     pub not_before: Option<Mono>,
     /// No runtime sends an event for it: a start that failed, or the end of what never ran.
     pub silent: bool,
+    /// It is initial inventory: see [`crate::model::Event::initial`].
+    pub initial: bool,
+    /// It happened after this moment: the id was unknown or in an earlier phase then. A time before it is not believed.
+    pub after: Option<Mono>,
 }
 
 /// It has come from `from`, where it was at `not_before`, to the phase of `status`; `signal` is what an event said about this very id.
@@ -51,8 +55,11 @@ pub(super) fn moved(
     status: &Status,
     signal: Option<&Signal>,
 ) -> Vec<Transition> {
+    // CRI does not say when a sandbox became ready; the event that says so is stamped right after.
+    let ready = signal.filter(|signal| matches!(signal.kind, SignalType::Created | SignalType::Started));
+    let ready = ready.filter(|_| status.subject() == Subject::Sandbox).and_then(|signal| signal.stamped_at);
     let started = |inferred| Transition {
-        occurred_at: status.started_at(),
+        occurred_at: status.started_at().or(ready),
         not_before,
         inferred,
         ..of(status, EventType::ContainerStarted)
@@ -96,7 +103,10 @@ pub(super) fn removed(
     announced: Option<Option<Wall>>,
 ) -> Vec<Transition> {
     let death_told = reached == Some(Phase::Exited);
-    let exit_code = if death_told { died(status).exit_code } else { None };
+    let (exit_code, reason) = match death_told {
+        true => (died(status).exit_code, died(status).reason),
+        false => (None, String::new()),
+    };
     let death = (!death_told).then(|| Transition {
         inferred: true,
         not_before,
@@ -108,6 +118,7 @@ pub(super) fn removed(
         occurred_at: announced.flatten(),
         not_before,
         exit_code,
+        reason,
         announced: announced.is_some(),
         ..of(status, EventType::ContainerRemoved)
     };
@@ -128,6 +139,8 @@ pub(super) fn removed_unseen(id: &ObjectId, subject: Subject, at: Option<Wall>) 
         announced: true,
         not_before: None,
         silent: false,
+        initial: false,
+        after: None,
     };
     vec![bare(EventType::ContainerDied, None, true), bare(EventType::ContainerRemoved, at, false)]
 }
@@ -162,5 +175,7 @@ fn of(status: &Status, kind: EventType) -> Transition {
         announced: false,
         not_before: None,
         silent: false,
+        initial: false,
+        after: None,
     }
 }

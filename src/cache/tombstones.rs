@@ -1,6 +1,8 @@
 //! Ids that were removed, so that nothing late can resurrect them.
 //!
-//! Bounded in time by more than any runtime holds back an event (containerd 2.x: five minutes), and in number.
+//! Bounded in time and in number. containerd 2.x replays events of the last five minutes to a new subscriber, containerd 1.7 the last
+//! 1,000 of any age. So once a tombstone is forgotten, an event that claims to be older is not taken for news of an unknown id
+//! ([`Tombstones::horizon`]).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,22 +12,32 @@ use std::{
 use crate::{clock::Mono, model::ObjectId};
 
 /// How long an id is remembered.
-const KEPT_FOR: Duration = Duration::from_secs(15 * 60);
-/// How many are remembered at most: over 18 removals a second for all of that time.
+const KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
+/// How many are remembered at most: 45 removals a minute for all of that time.
 const KEPT_AT_MOST: usize = 16_384;
 
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
     /// When it was removed and when it was buried here.
-    graves: HashMap<ObjectId, (Mono, Mono)>,
+    graves: HashMap<ObjectId, Grave>,
     /// In the order of burial; an entry that differs from the grave is of an earlier burial of the same id.
     order: VecDeque<(Mono, ObjectId)>,
+    /// When the newest of those was buried that are forgotten.
+    horizon: Mono,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Grave {
+    removed_at: Mono,
+    buried: Mono,
+    /// When it was last read because a list showed it.
+    reread: Option<Mono>,
 }
 
 impl Tombstones {
     /// Remembers that `id` was removed at `removed_at`, and forgets the oldest.
     pub(super) fn bury(&mut self, id: &ObjectId, removed_at: Mono, now: Mono) {
-        self.graves.insert(id.clone(), (removed_at, now));
+        self.graves.insert(id.clone(), Grave { removed_at, buried: now, reread: None });
         self.order.push_back((now, id.clone()));
         self.forget(now);
     }
@@ -33,11 +45,12 @@ impl Tombstones {
     /// Forgets those that are too old or too many.
     pub(super) fn forget(&mut self, now: Mono) {
         while let Some((buried, oldest)) = self.order.front() {
-            let superseded = self.graves.get(oldest).is_none_or(|(_, last)| last != buried);
+            let superseded = self.graves.get(oldest).is_none_or(|grave| grave.buried != *buried);
             if !superseded && self.order.len() <= KEPT_AT_MOST && now.since(*buried) <= KEPT_FOR {
                 break;
             }
             if !superseded {
+                self.horizon = self.horizon.max(*buried);
                 self.graves.remove(oldest);
             }
             self.order.pop_front();
@@ -51,7 +64,22 @@ impl Tombstones {
 
     /// When `id` was removed.
     pub(super) fn get(&self, id: &ObjectId) -> Option<Mono> {
-        self.graves.get(id).map(|(removed_at, _)| *removed_at)
+        self.graves.get(id).map(|grave| grave.removed_at)
+    }
+
+    /// Before this moment ids may have been removed that are forgotten.
+    pub(super) fn horizon(&self) -> Mono {
+        self.horizon
+    }
+
+    /// Whether an id was not read again within the last `apart`; from now on it was. True for one that is not here.
+    pub(super) fn may_reread(&mut self, id: &ObjectId, now: Mono, apart: Duration) -> bool {
+        let Some(grave) = self.graves.get_mut(id) else { return true };
+        let may = grave.reread.is_none_or(|last| now.since(last) >= apart);
+        if may {
+            grave.reread = Some(now);
+        }
+        may
     }
 
     /// How many are remembered.
@@ -76,12 +104,13 @@ mod tests {
     fn they_are_bounded_in_time() {
         let mut tombstones = Tombstones::default();
         tombstones.bury(&id(1), at(10), at(11));
-        tombstones.bury(&id(2), at(910), at(911));
-        assert_eq!(tombstones.get(&id(1)), Some(at(10)));
-        tombstones.bury(&id(3), at(912), at(912));
-        assert_eq!((tombstones.get(&id(1)), tombstones.get(&id(2))), (None, Some(at(910))));
+        tombstones.bury(&id(2), at(21_610), at(21_611));
+        assert_eq!((tombstones.get(&id(1)), tombstones.horizon()), (Some(at(10)), Mono::ZERO));
+        tombstones.bury(&id(3), at(21_612), at(21_612));
+        assert_eq!((tombstones.get(&id(1)), tombstones.get(&id(2))), (None, Some(at(21_610))));
+        assert_eq!(tombstones.horizon(), at(11), "what claims to be older may be about one that is forgotten");
         assert_eq!(tombstones.len(), 2);
-        tombstones.forget(at(5000));
+        tombstones.forget(at(50_000));
         assert_eq!((tombstones.len(), tombstones.order.len()), (0, 0), "also where nothing more is removed");
     }
 
@@ -107,7 +136,17 @@ mod tests {
         tombstones.lift(&id(1));
         assert_eq!(tombstones.get(&id(1)), None);
         tombstones.bury(&id(1), at(600), at(600));
-        tombstones.bury(&id(2), at(1000), at(1000));
-        assert_eq!(tombstones.get(&id(1)), Some(at(600)));
+        tombstones.bury(&id(2), at(21_610), at(21_610));
+        assert_eq!((tombstones.get(&id(1)), tombstones.horizon()), (Some(at(600)), Mono::ZERO));
+    }
+
+    #[test]
+    fn a_removed_id_that_is_listed_is_read_again_rarely() {
+        let mut tombstones = Tombstones::default();
+        let apart = Duration::from_secs(30);
+        tombstones.bury(&id(1), at(1), at(1));
+        let read: Vec<u64> = (2..100).filter(|n| tombstones.may_reread(&id(1), at(*n), apart)).collect();
+        assert_eq!(read, [2, 32, 62, 92]);
+        assert!(tombstones.may_reread(&id(2), at(3), apart), "of one that is not here nothing is known");
     }
 }

@@ -91,6 +91,8 @@ impl TryFrom<&v1::Event> for Event {
             stamped_at: event.stamped_at.as_ref().map(wall),
             exit_code: event.exit_code,
             reason: event.reason.clone(),
+            // The message does not have it.
+            initial: false,
             inferred: event.inferred,
         })
     }

@@ -101,13 +101,14 @@ impl Client {
         Ok(unmet.map(|unmet| (unmet.r#type, unmet.reason, unmet.message)).collect())
     }
 
-    /// Status of a sandbox; none if the runtime does not know it.
+    /// Status of a sandbox; none if the runtime answers NotFound, which alone does not prove that it is gone.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it cannot be had.
+    /// [`CriError`] if it cannot be had. An answer without a status is an error, too.
     pub async fn sandbox_status(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
-        Ok(self.read_sandbox(id).await?.and_then(|(status, _)| status))
+        let empty = CriError::Empty { method: Method::PodSandboxStatus };
+        self.read_sandbox(id).await?.map(|(status, _)| status.ok_or(empty)).transpose()
     }
 
     /// Its status, and when it was taken.
@@ -131,12 +132,12 @@ impl Client {
         Ok(self.read_sandbox(id).await?.map(|(_, timestamp)| timestamp != 0))
     }
 
-    /// Status of a container, and its labels once more for whoever has to find out its pod; none if the runtime does
-    /// not know it. CRI does not say in a status which sandbox it is in.
+    /// Status of a container; none if the runtime answers NotFound, which alone does not prove that it is gone. CRI does not say in a
+    /// status which sandbox the container is in.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it cannot be had.
+    /// [`CriError`] if it cannot be had. An answer without a status is an error, too.
     pub async fn container_status(
         &self,
         id: &ObjectId,
@@ -149,7 +150,8 @@ impl Client {
             let status = answer.status.map(|bytes| status::container_status(&bytes, sandbox_id)).transpose();
             Ok(Response::new(status.map_err(undecodable)?))
         };
-        Ok(found(self.call(Method::ContainerStatus, answer).await)?.flatten())
+        let empty = CriError::Empty { method: Method::ContainerStatus };
+        found(self.call(Method::ContainerStatus, answer).await)?.map(|status| status.ok_or(empty)).transpose()
     }
 
     /// Subscribes to events, on a connection of its own.

@@ -3,7 +3,7 @@
 //! Whatever a runtime sends has a meaning here: what is unset, unknown or nonsense becomes `None` or the careful choice,
 //! and nothing is refused.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use prost::Message;
 
@@ -161,10 +161,6 @@ const MALFORMED: [u8; 1] = [0];
 fn count_malformed<T>(status: Result<T, Malformed>, malformed: &mut u64) -> Option<T> {
     *malformed += u64::from(status.is_err());
     status.ok()
-}
-
-pub(super) fn pod_uid_label(uid: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(LABEL_POD_UID.into(), uid.into())])
 }
 
 /// The pod that a container's labels name.

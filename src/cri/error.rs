@@ -39,6 +39,18 @@ pub enum CriError {
         /// What is wrong with it.
         message: String,
     },
+    /// The runtime answered, and without the status that the call is for (kubernetes#134855).
+    #[error("{method} was answered without a status")]
+    Empty {
+        /// The call.
+        method: Method,
+    },
+    /// The runtime lists an id and answers NotFound to the call for its status (containerd#7535).
+    #[error("the runtime lists {id} and answers NotFound to the call for its status")]
+    ListedNotFound {
+        /// The container or sandbox.
+        id: String,
+    },
     /// The runtime answered with an error.
     #[error("{method} failed: {code:?}: {message}")]
     Failed {
@@ -82,7 +94,8 @@ impl CriError {
             CriError::Deadline { .. } => Code::DeadlineExceeded,
             CriError::Unreachable { .. } => Code::Unavailable,
             CriError::Unimplemented { .. } => Code::Unimplemented,
-            CriError::Malformed { .. } => Code::DataLoss,
+            CriError::Malformed { .. } | CriError::Empty { .. } => Code::DataLoss,
+            CriError::ListedNotFound { .. } => Code::NotFound,
             CriError::Failed { code, .. } => *code,
         }
     }

@@ -16,23 +16,16 @@ use super::{
     Client, CriError,
     client::{ANSWER_LIMIT, undecodable},
     codec::SliceCodec,
-    convert::{listed_container, listed_sandbox, pod_uid_label},
-    v1,
+    convert::{listed_container, listed_sandbox},
+    status, v1,
 };
-use crate::model::{ContainerState, Method, SandboxState};
+use crate::model::{
+    ContainerState, ContainerStatus, Method, ObjectId, PodIdentity, SandboxState, SandboxStatus,
+};
 
 /// How many sandboxes, or containers, are listed at most: many times what a node can have. It is for an answer of millions of
 /// empty items, each of which is two bytes on its way and a hundred in memory.
 const ITEMS_LIMIT: usize = 1 << 18;
-
-/// Which sandboxes or containers are listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// All.
-    All,
-    /// Those of a pod, by the kubelet's label.
-    PodUid(String),
-}
 
 /// All that the two lists show.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +72,19 @@ pub struct ListedContainer {
     pub created_at: i64,
 }
 
+// === impl ListedSandbox ===
+
+impl ListedSandbox {
+    /// The pod that it is for.
+    pub fn pod(&self) -> PodIdentity {
+        PodIdentity {
+            uid: self.pod_uid.as_str().into(),
+            namespace: self.namespace.as_str().into(),
+            name: self.pod_name.as_str().into(),
+        }
+    }
+}
+
 /// Calls the methods that list.
 #[derive(Clone, Debug)]
 pub(super) struct Pager {
@@ -90,17 +96,24 @@ pub(super) struct Pager {
 // === impl Client ===
 
 impl Client {
-    /// The sandboxes that pass the filter.
+    /// Both lists, sandboxes first: a container whose sandbox is not listed is then younger than the first list.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::list_sandboxes`].
+    pub async fn list(&self) -> Result<Listing, CriError> {
+        let sandboxes = self.list_sandboxes().await?;
+        let containers = self.list_containers().await?;
+        Ok(Listing { sandboxes, containers })
+    }
+
+    /// All sandboxes.
     ///
     /// # Errors
     ///
     /// [`CriError`] if the list is not complete: a failed list is never an empty one.
-    pub async fn list_sandboxes(&self, filter: &Filter) -> Result<Vec<ListedSandbox>, CriError> {
-        let filter = filter.pod_uid().map(|uid| v1::PodSandboxFilter {
-            label_selector: pod_uid_label(uid),
-            ..v1::PodSandboxFilter::default()
-        });
-        if filter.is_none() && self.lists.streams() {
+    pub async fn list_sandboxes(&self) -> Result<Vec<ListedSandbox>, CriError> {
+        if self.lists.streams() {
             let request = self.timed(v1::StreamPodSandboxesRequest { filter: None });
             let items = |page: v1::StreamPodSandboxesResponse| page.pod_sandboxes.into_iter();
             let list = self.lists.list(Method::StreamPodSandboxes, request, items, listed_sandbox);
@@ -109,23 +122,19 @@ impl Client {
                 other => return other,
             }
         }
-        let request = self.timed(v1::ListPodSandboxRequest { filter });
+        let request = self.timed(v1::ListPodSandboxRequest { filter: None });
         let items = |page: v1::ListPodSandboxResponse| page.items.into_iter();
         let list = self.lists.list(Method::ListPodSandbox, request, items, listed_sandbox);
         self.call(Method::ListPodSandbox, list).await
     }
 
-    /// The containers that pass the filter.
+    /// All containers.
     ///
     /// # Errors
     ///
     /// As [`Client::list_sandboxes`].
-    pub async fn list_containers(&self, filter: &Filter) -> Result<Vec<ListedContainer>, CriError> {
-        let filter = filter.pod_uid().map(|uid| v1::ContainerFilter {
-            label_selector: pod_uid_label(uid),
-            ..v1::ContainerFilter::default()
-        });
-        if filter.is_none() && self.lists.streams() {
+    pub async fn list_containers(&self) -> Result<Vec<ListedContainer>, CriError> {
+        if self.lists.streams() {
             let request = self.timed(v1::StreamContainersRequest { filter: None });
             let items = |page: v1::StreamContainersResponse| page.containers.into_iter();
             let list = self.lists.list(Method::StreamContainers, request, items, listed_container);
@@ -134,32 +143,44 @@ impl Client {
                 other => return other,
             }
         }
-        let request = self.timed(v1::ListContainersRequest { filter });
+        let request = self.timed(v1::ListContainersRequest { filter: None });
         let items = |page: v1::ListContainersResponse| page.containers.into_iter();
         let list = self.lists.list(Method::ListContainers, request, items, listed_container);
         self.call(Method::ListContainers, list).await
     }
 
-    /// Both lists, sandboxes first: a container whose sandbox is not listed is then younger than the first list.
+    /// The sandbox with this id, as a list that is filtered by the id shows it: without addresses. None if the list is empty, for
+    /// which no runtime logs an error, as it does for a status that it does not find.
     ///
     /// # Errors
     ///
-    /// As [`Client::list_sandboxes`].
-    pub async fn list(&self) -> Result<Listing, CriError> {
-        let sandboxes = self.list_sandboxes(&Filter::All).await?;
-        let containers = self.list_containers(&Filter::All).await?;
-        Ok(Listing { sandboxes, containers })
+    /// [`CriError`] if it cannot be listed.
+    pub async fn listed_sandbox(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
+        let filter = v1::PodSandboxFilter { id: id.to_string(), ..v1::PodSandboxFilter::default() };
+        let request = self.timed(v1::ListPodSandboxRequest { filter: Some(filter) });
+        let items = |page: v1::ListedPodSandboxes| page.items.into_iter();
+        let decode = |item: Vec<u8>| status::listed_sandbox(&item);
+        let list = self.lists.list(Method::ListPodSandbox, request, items, decode);
+        let listed = async { list.await?.into_iter().collect::<Result<Vec<_>, _>>().map_err(undecodable) };
+        let listed = self.call(Method::ListPodSandbox, listed).await?;
+        Ok(listed.into_iter().find(|sandbox| sandbox.id == *id))
     }
-}
 
-// === impl Filter ===
-
-impl Filter {
-    fn pod_uid(&self) -> Option<&str> {
-        match self {
-            Self::All => None,
-            Self::PodUid(uid) => Some(uid),
-        }
+    /// The container with this id, as a list that is filtered by the id shows it: without times, exit code, reason and message, but
+    /// with the sandbox that it is in. None if the list is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`CriError`] if it cannot be listed.
+    pub async fn listed_container(&self, id: &ObjectId) -> Result<Option<ContainerStatus>, CriError> {
+        let filter = v1::ContainerFilter { id: id.to_string(), ..v1::ContainerFilter::default() };
+        let request = self.timed(v1::ListContainersRequest { filter: Some(filter) });
+        let items = |page: v1::ListedContainers| page.containers.into_iter();
+        let decode = |item: Vec<u8>| status::listed_container(&item);
+        let list = self.lists.list(Method::ListContainers, request, items, decode);
+        let listed = async { list.await?.into_iter().collect::<Result<Vec<_>, _>>().map_err(undecodable) };
+        let listed = self.call(Method::ListContainers, listed).await?;
+        Ok(listed.into_iter().find(|container| container.id == *id))
     }
 }
 

@@ -106,11 +106,7 @@ pub(crate) fn sandbox_status(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
     }
     let id = ObjectId::from(id);
     Ok(SandboxStatus {
-        pod: PodIdentity {
-            uid: if metadata.uid.is_empty() { id.as_str().into() } else { metadata.uid.into() },
-            namespace: metadata.namespace.into(),
-            name: metadata.name.into(),
-        },
+        pod: metadata.pod(&id),
         id,
         attempt: metadata.attempt,
         state: sandbox_state(state),
@@ -119,6 +115,79 @@ pub(crate) fn sandbox_status(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
         labels: labels.into_iter().collect(),
         annotations: annotations.into_iter().collect(),
         runtime_handler: runtime_handler.into_owned(),
+    })
+}
+
+/// A `PodSandbox`, the item of a list: all of a status but the addresses.
+pub(super) fn listed_sandbox(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
+    let (mut id, mut state, mut created_at) = ("", 0, 0);
+    let mut metadata = SandboxMetadata::default();
+    let mut runtime_handler = Cow::Borrowed("");
+    let [mut labels, mut annotations] = [const { Pairs::new() }; 2];
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => id = value.name()?,
+            2 => metadata = SandboxMetadata::of(value.bytes()?)?,
+            3 => state = value.number()? as i32,
+            4 => created_at = value.number()? as i64,
+            5 => add(&mut labels, pair(value.bytes()?)?)?,
+            6 => add(&mut annotations, pair(value.bytes()?)?)?,
+            7 => runtime_handler = value.text()?,
+            _ => {}
+        }
+    }
+    let id = ObjectId::from(id);
+    Ok(SandboxStatus {
+        pod: metadata.pod(&id),
+        id,
+        attempt: metadata.attempt,
+        state: sandbox_state(state),
+        created_at: Wall::from_cri(created_at),
+        ips: Vec::new(),
+        labels: labels.into_iter().collect(),
+        annotations: annotations.into_iter().collect(),
+        runtime_handler: runtime_handler.into_owned(),
+    })
+}
+
+/// A `Container`, the item of a list: of a status, all but times, exit code, reason and message; and the sandbox that it is in.
+pub(super) fn listed_container(bytes: &[u8]) -> Result<ContainerStatus, Malformed> {
+    let (mut id, mut sandbox_id, mut name, mut attempt) = ("", "", "", 0);
+    let (mut state, mut created_at) = (0, 0);
+    let [mut image, mut image_ref] = [const { Cow::Borrowed("") }; 2];
+    let [mut labels, mut annotations] = [const { Pairs::new() }; 2];
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => id = value.name()?,
+            2 => sandbox_id = value.name()?,
+            3 => (name, attempt) = container_metadata(value.bytes()?)?,
+            4 => image = first_text(value.bytes()?)?,
+            5 => image_ref = value.text()?,
+            6 => state = value.number()? as i32,
+            7 => created_at = value.number()? as i64,
+            8 => add(&mut labels, pair(value.bytes()?)?)?,
+            9 => add(&mut annotations, pair(value.bytes()?)?)?,
+            _ => {}
+        }
+    }
+    Ok(ContainerStatus {
+        id: id.into(),
+        sandbox_id: sandbox_id.into(),
+        name: name.into(),
+        attempt,
+        state: container_state(state),
+        created_at: Wall::from_cri(created_at),
+        started_at: None,
+        finished_at: None,
+        exit_code: None,
+        reason: String::new(),
+        message: String::new(),
+        image: image.into_owned(),
+        image_ref: image_ref.into_owned(),
+        labels: labels.into_iter().collect(),
+        annotations: annotations.into_iter().collect(),
     })
 }
 
@@ -172,6 +241,15 @@ impl<'a> SandboxMetadata<'a> {
             }
         }
         Ok(metadata)
+    }
+
+    /// The pod of the sandbox with this id, which stands in for a UID that is not there.
+    fn pod(&self, id: &ObjectId) -> PodIdentity {
+        PodIdentity {
+            uid: if self.uid.is_empty() { id.as_str().into() } else { self.uid.into() },
+            namespace: self.namespace.into(),
+            name: self.name.into(),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ fn of_pod(uid: &str, id: &str) -> Event {
         stamped_at: None,
         exit_code: None,
         reason: String::new(),
+        initial: false,
         inferred: false,
     }
 }

@@ -1,5 +1,7 @@
 //! What came out: transitions by path, the arbiter's verdicts, the state of the node, the journal.
 
+use std::time::Duration;
+
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{Family, LATENCY, Path, PodState, SeenBy, family::Maker};
@@ -101,14 +103,14 @@ impl Transitions {
         }
     }
 
-    /// Counts an event that is told and, where it is known when it happened, how long it took to be seen.
+    /// Counts an event that is published.
     pub fn record(&self, event: &Event) {
         self.told.inc((event.source, event.kind, event.subject));
-        // An inferred one was not detected, only concluded from a later one.
-        if let (Some(occurred_at), false) = (event.occurred_at, event.inferred) {
-            let latency = event.observed_at.seconds_since(occurred_at);
-            self.latency.with(event.source).observe(latency.max(0.0));
-        }
+    }
+
+    /// Notes how long after it happened a transition was detected.
+    pub fn detected(&self, source: Source, latency: Duration) {
+        self.latency.with(source).observe(latency.as_secs_f64());
     }
 }
 

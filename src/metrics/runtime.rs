@@ -72,6 +72,10 @@ pub struct Reads {
     pub awaited: IntGauge,
     /// `plegd_pods_failing_reads`
     pub failing_pods: IntGauge,
+    /// `plegd_unreadable_objects`
+    pub unreadable: IntGauge,
+    /// `plegd_contradictions_total`
+    pub contradictions: IntCounter,
 }
 
 /// CRI calls.
@@ -234,6 +238,14 @@ impl Reads {
                 "Callers who wait for a pod that is newer than the cache. Each is a request under way: at most api.requests_per_peer of a client, and 16 times as many of all.",
             ),
             failing_pods: make.gauge("plegd_pods_failing_reads", "Pods of which the last read failed."),
+            unreadable: make.gauge(
+                "plegd_unreadable_objects",
+                "Containers and sandboxes that the runtime lists and whose status it does not give. Their state is served as listed. At most 1,024 are counted.",
+            ),
+            contradictions: make.counter(
+                "plegd_contradictions_total",
+                "Times that the state of a container or sandbox was published as listed, since the runtime did not give its status.",
+            ),
         }
     }
 }

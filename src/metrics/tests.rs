@@ -98,7 +98,7 @@ fn every_label_value_is_there_from_the_start_with_0() {
     assert_eq!(of("plegd_transitions_total"), 3 * 5 * 2);
     assert_eq!(of("plegd_observations_total"), 3 * 12);
     assert_eq!(of("plegd_relists_total"), 7 * 2);
-    assert_eq!(of("plegd_reads_total"), 7 * 3);
+    assert_eq!(of("plegd_reads_total"), 8 * 3);
     assert_eq!(of("plegd_cri_requests_total"), 9 * 10);
     assert_eq!(of("plegd_grpc_requests_total"), 14 * 11);
     assert_eq!(of("plegd_containers"), 4);
@@ -119,7 +119,7 @@ fn every_label_value_is_there_from_the_start_with_0() {
 fn an_event_counts_for_its_path_and_its_latency() {
     let metrics = Metrics::new();
     let happened = Wall::from_nanos(1_800_000_000_000_000_000);
-    let mut event = Event {
+    let event = Event {
         sequence: 1,
         kind: EventType::ContainerDied,
         subject: Subject::Container,
@@ -133,17 +133,13 @@ fn an_event_counts_for_its_path_and_its_latency() {
         labels: Default::default(),
         exit_code: Some(0),
         reason: "Completed".into(),
+        initial: false,
         inferred: false,
     };
-    metrics.transitions.record(&event);
-    event.inferred = true;
-    metrics.transitions.record(&event);
-    event.inferred = false;
-    event.occurred_at = None;
-    metrics.transitions.record(&event);
-    // The wall clock was stepped back between both.
-    event.occurred_at = Some(Wall::from_nanos(event.observed_at.as_nanos() + 5));
-    metrics.transitions.record(&event);
+    (0..4).for_each(|_| metrics.transitions.record(&event));
+    for ms in [3, 0] {
+        metrics.transitions.detected(Source::Event, std::time::Duration::from_millis(ms));
+    }
 
     let told = r#"plegd_transitions_total{source="event",subject="container",type="ContainerDied"}"#;
     assert_eq!(value(&metrics, told), Some(4.0));

@@ -35,6 +35,9 @@ pub struct Event {
     pub exit_code: Option<i32>,
     /// The runtime's short reason, such as `Error`, `OOMKilled`, `StartError`.
     pub reason: String,
+    /// Found by the first relist after a start without saved state: it may have happened long before. It counts in no latency and in
+    /// no comparison of the paths.
+    pub initial: bool,
     /// Nobody saw this phase, but what was seen proves that it has been: the start of a container first seen dead, the
     /// death of one that is gone.
     pub inferred: bool,

@@ -21,6 +21,9 @@ pub struct Observation {
     pub origin: Origin,
     /// When it was true.
     pub stamp: Stamp,
+    /// The moment that the event's own timestamp claims, at most `stamp.upper`. It may be wrong by any amount: it only makes a view
+    /// look old, which a read then confirms. For a read it is `stamp.upper`.
+    pub claimed: Mono,
     /// When plegd came to know, on the wall clock.
     pub observed_at: Wall,
     /// The pod, where the source says which.
@@ -33,6 +36,40 @@ pub struct Observation {
     pub absent: Vec<ObjectId>,
     /// How much of the statuses is there.
     pub detail: Detail,
+    /// Ids that the first relist found: their first event is initial inventory.
+    pub initial: Vec<ObjectId>,
+    /// Whether list and status disagree for good about what is in it.
+    pub unreadable: bool,
+}
+
+// === impl Observation ===
+
+impl Observation {
+    /// What a read that plegd began itself shows of a pod; nothing yet.
+    pub fn read(source: Source, stamp: Stamp, observed_at: Wall, pod: PodIdentity) -> Self {
+        Self::new(Origin::Read(source), stamp, observed_at, pod)
+    }
+
+    /// What an event shows of a pod that it was received about at `received`; nothing yet.
+    pub fn event(signal: Signal, received: Mono, observed_at: Wall, pod: PodIdentity) -> Self {
+        Self::new(Origin::Event(signal), Stamp { lower: None, upper: received }, observed_at, pod)
+    }
+
+    fn new(origin: Origin, stamp: Stamp, observed_at: Wall, pod: PodIdentity) -> Self {
+        Self {
+            origin,
+            stamp,
+            claimed: stamp.upper,
+            observed_at,
+            pod,
+            sandboxes: Vec::new(),
+            containers: Vec::new(),
+            absent: Vec::new(),
+            detail: Detail::Full,
+            initial: Vec::new(),
+            unreadable: false,
+        }
+    }
 }
 
 /// How much of the statuses an observation carries.

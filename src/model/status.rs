@@ -121,9 +121,9 @@ pub enum Status {
 pub struct Pod {
     /// Which pod.
     pub identity: PodIdentity,
-    /// Sandboxes, the newest first: the pod has more than one when its sandbox was made again.
+    /// Sandboxes, the newest first by [`super::order`]: the pod has more than one when its sandbox was made again.
     pub sandboxes: Vec<Arc<SandboxStatus>>,
-    /// Containers of all sandboxes, the newest first.
+    /// Containers of all sandboxes, the newest first by [`super::order`].
     pub containers: Vec<Arc<ContainerStatus>>,
     /// The pod's addresses. They stay when the network of a finished pod is taken down.
     pub ips: Vec<String>,
@@ -255,11 +255,12 @@ impl Status {
         }
     }
 
-    /// When it was started, if that is known and it was.
+    /// When it was started, if that is known and it was. CRI does not say it of a sandbox: `created_at` lies before its network is
+    /// set up, which may take seconds.
     pub fn started_at(&self) -> Option<Wall> {
         match self {
             Status::Container(container) => container.started_at,
-            Status::Sandbox(sandbox) => sandbox.created_at,
+            Status::Sandbox(_) => None,
         }
     }
 

@@ -30,6 +30,8 @@ pub enum ReadCause {
     Start,
     /// It is said to be going, or to be gone.
     Deletion,
+    /// Its content was read longest ago, and may have changed without an event.
+    Content,
     /// A reader wants a state that is not older than its request.
     Fresh,
 }
@@ -112,13 +114,14 @@ impl fmt::Display for Mode {
 
 impl ReadCause {
     /// All causes.
-    pub const ALL: [ReadCause; 7] = [
+    pub const ALL: [ReadCause; 8] = [
         ReadCause::Relist,
         ReadCause::Undecided,
         ReadCause::Hint,
         ReadCause::Oom,
         ReadCause::Start,
         ReadCause::Deletion,
+        ReadCause::Content,
         ReadCause::Fresh,
     ];
 
@@ -131,6 +134,7 @@ impl ReadCause {
             ReadCause::Oom => "oom",
             ReadCause::Start => "start",
             ReadCause::Deletion => "deletion",
+            ReadCause::Content => "content",
             ReadCause::Fresh => "fresh",
         }
     }

@@ -1,7 +1,7 @@
 //! What is to be read of which pod, in which order, and what is tried again. Pure but for the timers of what is due later.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -24,16 +24,26 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// One request, or several for the same pod.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// The pod; for containers whose pod is not known, the id of their sandbox stands for it.
-    pub(super) uid: PodUid,
+    /// What requests are joined by: the pod. Where only its UID is known, that stands for it, with neither namespace nor name; for
+    /// containers whose pod is not known, the id of their sandbox does.
+    pub(super) key: PodIdentity,
+    /// The pod, if it is known.
     pub(super) pod: Option<PodIdentity>,
     pub(super) scope: Scope,
     pub(super) cause: ReadCause,
     pub(super) after: Duration,
     /// What lists showed, in order, for what has moved on or is gone when it is read; each id in each phase once.
     pub(super) seen: Vec<Observation>,
+    /// Ids that a list lacked: absent if a list of the id alone lacks it, too.
+    pub(super) absent: BTreeSet<ObjectId>,
+    /// Whether that list lacked so much that their status decides.
+    pub(super) doubted: bool,
+    /// Events that wait until the sandbox was read.
+    pub(super) deferred: Vec<Observation>,
     /// What could not be read the last time: read last, so that it holds nothing up.
     pub(super) suspects: BTreeSet<ObjectId>,
+    /// How often in a row an id could not be read while a list showed it.
+    pub(super) attempts: BTreeMap<ObjectId, u32>,
     /// The sandbox that a list names for a container.
     pub(super) sandboxes: HashMap<ObjectId, ObjectId>,
     /// Dropped when it has been done once.
@@ -48,15 +58,15 @@ const ROOM: usize = 32;
 /// ([`DELAYED_AT_MOST`]), and what readers wait for.
 #[derive(Default)]
 pub(super) struct Agenda {
-    pub(super) pending: HashMap<PodUid, Request>,
+    pub(super) pending: HashMap<PodIdentity, Request>,
     /// The same pods, in the order in which they came.
-    order: VecDeque<PodUid>,
+    order: VecDeque<PodIdentity>,
     /// With so many pending, it is time to look for those that nobody waits for any more.
     sweep_at: usize,
     /// Pods that are being read, and whether in the lane for those that hang.
-    pub(super) running: HashMap<PodUid, Lane>,
+    pub(super) running: HashMap<PodIdentity, Lane>,
     pub(super) delayed: DelayQueue<Due>,
-    pub(super) failures: HashMap<PodUid, Failures>,
+    pub(super) failures: HashMap<PodIdentity, Failures>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +102,7 @@ pub(super) enum Trouble {
 #[derive(Debug)]
 pub(super) enum Due {
     Request(Box<Request>),
-    Retry(PodUid),
+    Retry(PodIdentity),
 }
 
 // === impl Trouble ===
@@ -110,15 +120,29 @@ impl Trouble {
 // === impl Request ===
 
 impl Request {
-    pub(super) fn new(uid: PodUid, pod: Option<PodIdentity>, ask: Ask) -> Self {
+    /// A request about a known pod.
+    pub(super) fn of(pod: PodIdentity, ask: Ask) -> Self {
+        Self::new(pod.clone(), Some(pod), ask)
+    }
+
+    /// A request about what only a UID, or the id of a sandbox in its place, is known of.
+    pub(super) fn unnamed(uid: PodUid, ask: Ask) -> Self {
+        Self::new(PodIdentity { uid, namespace: "".into(), name: "".into() }, None, ask)
+    }
+
+    fn new(key: PodIdentity, pod: Option<PodIdentity>, ask: Ask) -> Self {
         Self {
-            uid,
+            key,
             pod,
             scope: ask.scope,
             cause: ask.cause,
             after: ask.after,
             seen: Vec::new(),
+            absent: BTreeSet::new(),
+            doubted: false,
+            deferred: Vec::new(),
             suspects: BTreeSet::new(),
+            attempts: BTreeMap::new(),
             sandboxes: HashMap::new(),
             done: Vec::new(),
             waiters: Vec::new(),
@@ -138,7 +162,14 @@ impl Request {
                 self.seen.push(more);
             }
         }
+        self.absent.extend(other.absent);
+        self.doubted |= other.doubted;
+        self.deferred.extend(other.deferred);
         self.suspects.extend(other.suspects);
+        for (id, attempts) in other.attempts {
+            let known = self.attempts.entry(id).or_default();
+            *known = attempts.max(*known);
+        }
         self.sandboxes.extend(other.sandboxes);
         self.done.extend(other.done);
         if !other.waiters.is_empty() {
@@ -167,13 +198,17 @@ impl Request {
             std::mem::take(wanted).into_iter().partition(|id| ids.contains(id));
         *wanted = others;
         (!theirs.is_empty()).then(|| Request {
-            uid: self.uid.clone(),
+            key: self.key.clone(),
             pod: self.pod.clone(),
             scope: Scope::Ids(theirs),
             cause: self.cause,
             after: self.after,
             seen: self.seen.clone(),
+            absent: self.absent.clone(),
+            doubted: self.doubted,
+            deferred: Vec::new(),
             suspects: self.suspects.clone(),
+            attempts: self.attempts.clone(),
             sandboxes: self.sandboxes.clone(),
             done: Vec::new(),
             waiters: Vec::new(),
@@ -192,7 +227,7 @@ impl Agenda {
             self.delayed.insert(Due::Request(Box::new(Request { after: NOW, ..request })), after);
             return;
         }
-        let retry = self.failures.get_mut(&request.uid).and_then(|failures| failures.retry.as_mut());
+        let retry = self.failures.get_mut(&request.key).and_then(|failures| failures.retry.as_mut());
         // The turn of what has failed comes with the retry. Only a reader who waits gets a try of its own.
         if let Some(retry) = retry.filter(|_| request.waiters.is_empty()) {
             let Scope::Ids(failed) = &retry.scope else {
@@ -202,6 +237,7 @@ impl Agenda {
                 retry.join(again);
             }
             if request.scope == Scope::Ids(BTreeSet::new()) {
+                retry.deferred.append(&mut request.deferred);
                 return;
             }
         }
@@ -212,8 +248,8 @@ impl Agenda {
     pub(super) fn wake(&mut self, due: Due) {
         match due {
             Due::Request(request) => self.put(*request),
-            Due::Retry(uid) => {
-                let retry = self.failures.get_mut(&uid).and_then(|failures| failures.retry.take());
+            Due::Retry(key) => {
+                let retry = self.failures.get_mut(&key).and_then(|failures| failures.retry.take());
                 retry.into_iter().for_each(|request| self.put_now(request));
             }
         }
@@ -224,19 +260,19 @@ impl Agenda {
         let away = self.failures.values_mut().filter(|failures| failures.trouble == Trouble::Away);
         let mut retries: Vec<Request> = away.filter_map(|failures| failures.retry.take()).collect();
         // The map has no order; what is told has one that can be told again.
-        retries.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        retries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         retries.into_iter().for_each(|request| self.put_now(request));
     }
 
     fn put_now(&mut self, request: Request) {
-        match self.pending.get_mut(&request.uid) {
+        match self.pending.get_mut(&request.key) {
             Some(pending) => pending.join(request),
             None => {
                 if self.pending.len() >= self.sweep_at {
                     self.sweep();
                 }
-                self.order.push_back(request.uid.clone());
-                self.pending.insert(request.uid.clone(), request);
+                self.order.push_back(request.key.clone());
+                self.pending.insert(request.key.clone(), request);
             }
         }
     }
@@ -244,13 +280,13 @@ impl Agenda {
     /// Forgets what is given up. As seldom as the rest may have doubled, so that it costs nothing to speak of.
     fn sweep(&mut self) {
         self.pending.retain(|_, request| !request.is_given_up());
-        self.order.retain(|uid| self.pending.contains_key(uid));
+        self.order.retain(|key| self.pending.contains_key(key));
         self.sweep_at = ROOM.max(2 * self.pending.len());
     }
 
     /// The next pod that may be read: not while it is being read, not where its lane is full, and not if nobody wants it any more.
     pub(super) fn take(&mut self, parallelism: usize) -> Option<Request> {
-        let busy = |running: &HashMap<PodUid, Lane>, lane| running.values().filter(|at| **at == lane).count();
+        let busy = |running: &HashMap<PodIdentity, Lane>, lane| running.values().filter(|at| **at == lane).count();
         let fresh = busy(&self.running, Lane::Fresh);
         let main = busy(&self.running, Lane::Main) + fresh < parallelism;
         let fresh = main && fresh < (parallelism / 2).max(1);
@@ -262,13 +298,13 @@ impl Agenda {
         }
         let next = |may: fn(Lane, bool, bool) -> bool| {
             let mut order = self.order.iter();
-            order.position(|uid| may(self.lane(uid), main, hung) && !self.running.contains_key(uid))
+            order.position(|key| may(self.lane(key), main, hung) && !self.running.contains_key(key))
         };
         let at = next(|lane, main, hung| (lane == Lane::Main && main) || (lane == Lane::Hung && hung));
         let at = at.or_else(|| if fresh { next(|lane, _, _| lane == Lane::Fresh) } else { None })?;
-        let uid = self.order.remove(at)?;
-        let lane = self.lane(&uid);
-        let request = self.pending.remove(&uid)?;
+        let key = self.order.remove(at)?;
+        let lane = self.lane(&key);
+        let request = self.pending.remove(&key)?;
         if self.pending.is_empty() {
             self.pending.shrink_to(ROOM);
             self.order.shrink_to(ROOM);
@@ -277,14 +313,14 @@ impl Agenda {
             self.sweep();
             return self.take(parallelism);
         }
-        self.running.insert(uid, lane);
+        self.running.insert(key, lane);
         Some(request)
     }
 
-    fn lane(&self, uid: &PodUid) -> Lane {
-        let Some(request) = self.pending.get(uid) else { return Lane::Main };
+    fn lane(&self, key: &PodIdentity) -> Lane {
+        let Some(request) = self.pending.get(key) else { return Lane::Main };
         let again = request.scope == Scope::Whole || !request.suspects.is_empty();
-        match self.failures.get(uid) {
+        match self.failures.get(key) {
             Some(Failures { trouble: Trouble::Hung, .. }) if again => Lane::Hung,
             _ if request.cause == ReadCause::Fresh => Lane::Fresh,
             _ => Lane::Main,
@@ -292,17 +328,17 @@ impl Agenda {
     }
 
     /// The pod has been read; what has failed, if anything, is tried again.
-    pub(super) fn finish(&mut self, uid: PodUid, failed: Option<(Request, Trouble)>) {
-        self.running.remove(&uid);
+    pub(super) fn finish(&mut self, key: PodIdentity, failed: Option<(Request, Trouble)>) {
+        self.running.remove(&key);
         // What only a reader wanted, who has been told, is not tried again: readers may name pods that nobody knows.
         let Some((request, trouble)) = failed.filter(|(request, _)| request.cause != ReadCause::Fresh) else {
             // Another read of the pod may have failed before: that it went well here is no answer to it.
-            if self.failures.get(&uid).is_some_and(|failures| failures.retry.is_none()) {
-                self.failures.remove(&uid);
+            if self.failures.get(&key).is_some_and(|failures| failures.retry.is_none()) {
+                self.failures.remove(&key);
             }
             return;
         };
-        let failures = self.failures.entry(uid.clone()).or_default();
+        let failures = self.failures.entry(key.clone()).or_default();
         failures.trouble = trouble;
         let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);
         failures.count = failures.count.saturating_add(1);
@@ -310,7 +346,7 @@ impl Agenda {
             Some(retry) => retry.join(request),
             retry @ None => {
                 *retry = Some(request);
-                self.delayed.insert(Due::Retry(uid), wait.mul_f64(1.0 - 0.3 * fastrand::f64()));
+                self.delayed.insert(Due::Retry(key), wait.mul_f64(1.0 - 0.3 * fastrand::f64()));
             }
         }
     }
@@ -326,16 +362,16 @@ mod tests {
     fn wanted(uid: &str) -> (Request, Waiter) {
         let (waiter, answer) = oneshot::channel();
         let ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
-        let request = Request::new(uid.into(), None, ask);
+        let request = Request::unnamed(uid.into(), ask);
         (Request { waiters: vec![waiter], ..request }, answer)
     }
 
     fn found(uid: &str) -> Request {
-        Request::new(uid.into(), None, Ask { scope: Scope::Whole, cause: ReadCause::Relist, after: NOW })
+        Request::unnamed(uid.into(), Ask { scope: Scope::Whole, cause: ReadCause::Relist, after: NOW })
     }
 
     fn taken(agenda: &mut Agenda) -> Vec<String> {
-        std::iter::from_fn(|| agenda.take(100)).map(|request| request.uid.to_string()).collect()
+        std::iter::from_fn(|| agenda.take(100)).map(|request| request.key.uid.to_string()).collect()
     }
 
     #[test]
@@ -373,7 +409,7 @@ mod tests {
             let (request, answer) = wanted("pod");
             agenda.put(request);
             drop(answer);
-            assert!(agenda.pending["pod"].waiters.len() <= 1);
+            assert!(agenda.pending.values().next().unwrap().waiters.len() <= 1);
         }
         let (request, _answer) = wanted("pod");
         agenda.put(request);

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     journal::{Cursor, Extent, Record},
-    model::{Mode, Pod, PodUid, Position},
+    model::{Mode, Pod, PodIdentity, Position},
     supervisor::Situation,
 };
 
@@ -40,7 +40,7 @@ pub struct Watch {
     /// How many there may be without a bookmark.
     passed_over_at_most: usize,
     /// How many events of a pod were left out for a newer one, which is still to be told.
-    skipped: HashMap<PodUid, u64>,
+    skipped: HashMap<PodIdentity, u64>,
 }
 
 enum Stage {
@@ -257,10 +257,10 @@ impl Watch {
                     }
                 }
                 Ok(Some(record)) if self.is_to_be_skipped(&record) => {
-                    *self.skipped.entry(record.event.pod.uid.clone()).or_default() += 1;
+                    *self.skipped.entry(record.event.pod.clone()).or_default() += 1;
                 }
                 Ok(Some(record)) => {
-                    let skipped = self.skipped.remove(&record.event.pod.uid).unwrap_or_default();
+                    let skipped = self.skipped.remove(&record.event.pod).unwrap_or_default();
                     return Ok(Some(Update::Event { record, skipped }));
                 }
                 Ok(None) if self.feed.stop.is_cancelled() => {

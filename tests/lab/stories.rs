@@ -215,6 +215,7 @@ mod tests {
             stamped_at: None,
             exit_code: None,
             reason: String::new(),
+            initial: false,
             inferred: false,
         };
         let done = [What::Created, What::Started, What::Died(None), What::Removed];

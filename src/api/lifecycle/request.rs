@@ -1,6 +1,6 @@
 //! Requests, checked and in plegd's own words.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tonic::Status;
 
@@ -8,7 +8,7 @@ use super::Reference;
 use crate::{
     api::{brief, v1},
     cache::{Cache, LookUpError},
-    model::{EventType, ObjectId, PodUid},
+    model::{EventType, ObjectId, Pod, PodIdentity},
     watch::{Detail, Filter, Request, SlowPolicy, Start},
 };
 
@@ -153,23 +153,18 @@ pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Stat
     }
 }
 
-/// The UID of the pod that is meant, if plegd holds it.
-pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<PodUid>, Status> {
+/// The pod that is meant, as plegd holds it.
+pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<Arc<Pod>>, Status> {
     match reference {
-        Reference::Uid(uid) => Ok(cache.get(uid).map(|pod| pod.identity.uid.clone())),
-        Reference::Name { namespace, name } => {
-            let pods = cache.list().into_iter();
-            let named =
-                pods.filter(|pod| *pod.identity.namespace == **namespace && *pod.identity.name == **name);
-            let newest = named.max_by_key(|pod| pod.sandbox().and_then(|sandbox| sandbox.created_at));
-            Ok(newest.map(|pod| pod.identity.uid.clone()))
-        }
-        Reference::Id(id) => find(cache, id.as_str()).map(|(_, uid)| Some(uid)),
+        Reference::Uid(uid) => Ok(cache.get(uid)),
+        Reference::Pod(pod) => Ok(cache.get_pod(pod)),
+        Reference::Name { namespace, name } => Ok(cache.named(namespace, name)),
+        Reference::Id(id) => Ok(cache.get_pod(&find(cache, id.as_str())?.1)),
     }
 }
 
 /// The id that begins like this, and its pod.
-pub(super) fn find(cache: &Cache, prefix: &str) -> Result<(ObjectId, PodUid), Status> {
+pub(super) fn find(cache: &Cache, prefix: &str) -> Result<(ObjectId, PodIdentity), Status> {
     short_enough("container_id", prefix)?;
     cache.find(prefix).map_err(|error| match error {
         LookUpError::Unknown(_) => Status::not_found(error.to_string()),
@@ -181,6 +176,7 @@ pub(super) fn not_found(reference: &Reference) -> Status {
     Status::not_found(match reference {
         Reference::Uid(uid) => format!("there is no pod with the UID {uid}"),
         Reference::Name { namespace, name } => format!("there is no pod {namespace}/{name}"),
+        Reference::Pod(pod) => format!("there is no pod {}/{}", pod.namespace, pod.name),
         Reference::Id(id) => format!("no pod has a container or sandbox {id}"),
     })
 }
@@ -190,7 +186,7 @@ pub(super) fn invalid(message: impl Into<String>) -> Status {
     Status::invalid_argument(brief(&message.into(), 1000))
 }
 
-fn short_enough(field: &str, name: &str) -> Result<(), Status> {
+pub(super) fn short_enough(field: &str, name: &str) -> Result<(), Status> {
     if name.len() <= NAME {
         return Ok(());
     }

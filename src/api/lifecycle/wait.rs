@@ -43,8 +43,8 @@ impl Waiting {
         let mut pod = request::reference(request.pod)?;
         let mut id = None;
         if let Reference::Id(prefix) = &pod {
-            let (whole, uid) = request::find(cache, prefix.as_str())?;
-            (id, pod) = (Some(whole), Reference::Uid(uid));
+            let (whole, of) = request::find(cache, prefix.as_str())?;
+            (id, pod) = (Some(whole), Reference::Pod(of));
         }
         let target = || match (name.is_empty(), id) {
             (false, _) => Ok(Target::Name(name.clone())),
@@ -70,6 +70,12 @@ impl Waiting {
     pub(super) async fn until_met(self, feed: &Feed) -> Result<(Position, Option<Arc<Pod>>), Status> {
         let filter = match &self.pod {
             Reference::Uid(uid) => Filter { pod_uids: vec![uid.to_string()], ..Filter::default() },
+            Reference::Pod(pod) => Filter {
+                namespaces: vec![pod.namespace.to_string()],
+                pod_uids: vec![pod.uid.to_string()],
+                pod_names: vec![pod.name.to_string()],
+                ..Filter::default()
+            },
             Reference::Name { namespace, name } => Filter {
                 namespaces: vec![namespace.clone()],
                 pod_names: vec![name.clone()],
@@ -104,19 +110,17 @@ impl Waiting {
         }
     }
 
-    /// Whether an event is about the pod that is meant: of several with a name, the one with the newest sandbox.
+    /// Whether an event is about the pod that is meant, of several with a name or UID.
     fn is_about(&self, cache: &Cache, event: &Event) -> Result<bool, Status> {
-        let Reference::Name { .. } = &self.pod else { return Ok(true) };
         let meant = request::resolve(cache, &self.pod)?;
-        Ok(meant.is_none_or(|uid| uid == event.pod.uid))
+        Ok(meant.is_none_or(|pod| pod.identity == event.pod))
     }
 
     /// Whether it holds now.
     fn look(&self, feed: &Feed) -> Result<Found, Status> {
         // What is told from here on is looked at again; so the cache may be younger, but not older.
         let before = feed.journal().position(feed.journal().head());
-        let uid = request::resolve(feed.cache(), &self.pod)?;
-        let pod = uid.and_then(|uid| feed.cache().get(&uid));
+        let pod = request::resolve(feed.cache(), &self.pod)?;
         if !self.condition.holds(pod.as_deref()) {
             return Ok(Found::NotYet(before));
         }

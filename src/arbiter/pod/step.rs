@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Context, Gone, Outcome, PodState, Record, Shown};
+use super::{Context, Gone, Looks, Outcome, PodState, Record, Shown};
 use crate::{
     arbiter::{
         ask::{Ask, Scope},
         rules::{self, Content, Eye, Held, Verdict, View},
-        transitions,
+        transitions::{self, Transition},
     },
     clock::Mono,
     cri::quirks::Quirk,
@@ -19,17 +19,28 @@ use crate::{
 
 /// How long a removal whose death was not told waits for the death: STOPPED may come just after DELETED.
 pub const DEATH_GRACE: Duration = Duration::from_millis(150);
-/// When a container that was made and not started is looked at again: a failed start sends nothing.
-const START_CHECK: Duration = Duration::from_secs(5);
-/// When an exit with code 137 is looked at again, as its reason may have turned into OOMKilled.
+/// How long after its creation a container that was not started is read, and how long after each such read again: a start that
+/// failed sends no event (0.5, 1.25, 2, 3, 4 and 5 s after the creation; a start cancels what is left).
+const START_CHECK: Duration = Duration::from_millis(500);
+const START_CHECKS: &[Duration] = &[
+    Duration::from_millis(750),
+    Duration::from_millis(750),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+];
+/// How long after an exit it is read again, and once more after that: its reason may have turned into OOMKilled with no event,
+/// whatever its exit code (kubernetes#104454, containerd#12260).
 const OOM_CHECK: Duration = Duration::from_millis(1500);
+const OOM_CHECKS: &[Duration] = &[Duration::from_millis(3500)];
 /// An exit older than this has the reason that it will keep.
 const OOM_SETTLED: f64 = 10.0;
-/// SIGKILL, as the kernel's OOM killer sends it.
-const KILLED: i32 = 137;
 /// When something that was said to be deleted is looked at again, as long as it is still there.
 const AFTER_DELETED: &[Duration] =
     &[Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+/// When a container whose sandbox is gone is looked at again, as long as it is still there: CRI-O removes the containers of a pod
+/// without an event.
+const AFTER_SANDBOX_GONE: &[Duration] = &[Duration::from_millis(200), Duration::from_millis(800)];
 /// When a stopped sandbox is looked at again on a runtime that removes it without a word.
 const AFTER_STOPPED: &[Duration] = &[
     Duration::from_secs(1),
@@ -61,7 +72,7 @@ impl<'a> Step<'a> {
         let (ready, ending): (Vec<_>, Vec<_>) =
             sandboxes.iter().partition(|sandbox| sandbox.state.phase() != Phase::Exited);
         let mut containers: Vec<_> = containers.iter().collect();
-        containers.sort_by_key(|container| container.created_at);
+        containers.sort_by_key(|container| (container.attempt, container.created_at));
         ready.into_iter().for_each(|sandbox| self.see(Status::Sandbox(sandbox.clone())));
         containers.into_iter().for_each(|container| self.see(Status::Container(container.clone())));
         ending.into_iter().for_each(|sandbox| self.see(Status::Sandbox(sandbox.clone())));
@@ -73,10 +84,25 @@ impl<'a> Step<'a> {
     }
 
     fn eye(&self) -> Eye {
-        match self.observation.origin {
-            Origin::Event(_) => Eye::Event,
-            Origin::Read(_) => Eye::Read,
+        match (&self.observation.origin, self.observation.detail) {
+            (Origin::Event(_), _) => Eye::Event,
+            (Origin::Read(_), Detail::Lean) => Eye::List,
+            (Origin::Read(_), Detail::Full) => Eye::Read,
         }
+    }
+
+    /// When the content that this observation shows was true for certain: a list shows phases alone.
+    fn whole(&self) -> Option<Mono> {
+        self.observation.stamp.lower.filter(|_| self.observation.detail == Detail::Full)
+    }
+
+    /// Whether the first event of an id is initial inventory: the first relist found it, or an event shows it before the first list
+    /// and is not about it.
+    fn is_initial(&self, id: &ObjectId) -> bool {
+        let beside = || {
+            self.eye() == Eye::Event && self.context.listed.is_none() && self.signal_of(id).is_none()
+        };
+        self.observation.initial.contains(id) || beside()
     }
 
     /// What the event, if it is one, says about this very id.
@@ -121,16 +147,17 @@ impl<'a> Step<'a> {
         }
         let (mut shown, mut unknown_at) = (Shown::Served, None);
         if self.eye() == Eye::Event {
-            if stamp.upper < self.context.began {
+            let claimed = self.observation.claimed;
+            if claimed < self.context.began.max(self.context.horizon) {
                 return self.rule(Ruling::Old);
             }
             // A list or a read of the whole pod that began later did not have it: it came and went before that, and only its
             // story is left to tell.
             let listed = self.context.listed.max(self.pod.read_at);
-            if rules::is_before(stamp.upper, Stamp { lower: listed, upper: self.context.now }) {
+            if rules::is_before(claimed, Stamp { lower: listed, upper: self.context.now }) {
                 shown = Shown::AsHistory;
                 self.ask(id, ReadCause::Undecided, Duration::ZERO);
-            } else if listed.is_some_and(|listed| stamp.upper < listed) {
+            } else if listed.is_some_and(|listed| claimed < listed) {
                 // Within the margin: it may be younger than the list, or gone.
                 self.ask(id, ReadCause::Undecided, Duration::ZERO);
             } else {
@@ -143,9 +170,18 @@ impl<'a> Step<'a> {
         self.rule(if shown == Shown::Served { Ruling::New } else { Ruling::History });
         self.out.added.push(id.clone());
         self.out.changed |= shown == Shown::Served;
-        let record = Record { unknown_at, ..Record::new(status.clone(), stamp, shown) };
-        self.pod.records.insert(id.clone(), Box::new(record));
+        self.pod.sandbox_known |= status.subject() == Subject::Sandbox;
+        let first_seen = self.pod.next;
+        self.pod.next += 1;
+        let new = Record::new(status.clone(), stamp, self.whole(), shown, first_seen);
+        self.pod.records.insert(id.clone(), Box::new(Record { unknown_at, ..new }));
+        let before = self.out.transitions.len();
         self.tell_move(id, None, None, &status);
+        let (initial, after) = (self.is_initial(id), unknown_at.or(self.context.listed_before));
+        for transition in &mut self.out.transitions[before..] {
+            transition.initial = initial;
+            transition.after = transition.after.or(after);
+        }
     }
 
     fn see_known(&mut self, id: &ObjectId, status: Status) {
@@ -159,6 +195,7 @@ impl<'a> Step<'a> {
             eye: self.eye(),
             phase: status.phase(),
             stamp: self.observation.stamp,
+            claimed: self.observation.claimed,
             content: if status == record.status { Content::Same } else { Content::Other },
         };
         match rules::judge(&held, &view) {
@@ -196,6 +233,9 @@ impl<'a> Step<'a> {
             Verdict::Refreshed => {
                 self.rule(Ruling::Refreshed);
                 self.out.transitions.push(transitions::changed(&status));
+                if !self.may_turn_oom(&status) {
+                    self.look_no_more(id, ReadCause::Oom);
+                }
                 self.take(id, status);
             }
             Verdict::Corrected => {
@@ -213,7 +253,7 @@ impl<'a> Step<'a> {
                 self.tell_move(id, None, None, &status);
             }
         }
-        if self.eye() == Eye::Read {
+        if self.eye() != Eye::Event {
             self.still_there(id);
         }
     }
@@ -229,10 +269,10 @@ impl<'a> Step<'a> {
 
     /// What is held is as young as this view.
     fn renew(&mut self, id: &ObjectId) {
-        let stamp = self.observation.stamp;
+        let (stamp, whole) = (self.observation.stamp, self.whole());
         if let Some(record) = self.pod.records.get_mut(id) {
             record.stamp = rules::advance(record.stamp, stamp);
-            record.whole = record.whole.max(stamp.lower);
+            record.whole = record.whole.max(whole);
             record.dissent = None;
         }
     }
@@ -266,9 +306,9 @@ impl<'a> Step<'a> {
                 self.out.transitions.push(transitions::changed(&record.status));
             }
         }
-        if let [next, later @ ..] = record.looks {
-            record.looks = later;
-            self.ask(id, ReadCause::Deletion, *next);
+        if let Looks { cause, after: [next, later @ ..] } = record.looks {
+            record.looks = Looks { cause, after: later };
+            self.ask(id, cause, *next);
         }
         if overtaken {
             self.ask(id, ReadCause::Undecided, Duration::ZERO);
@@ -278,21 +318,27 @@ impl<'a> Step<'a> {
     /// It has come to a later phase: tell it, and look again where it may change in silence.
     fn tell_move(&mut self, id: &ObjectId, from: Option<Phase>, not_before: Option<Mono>, status: &Status) {
         let moves = transitions::moved(from, not_before, status, self.signal_of(id));
-        self.out.transitions.extend(moves);
+        let unreadable = self.observation.unreadable;
+        // What list and status disagree about is not held against the stream.
+        self.out.transitions.extend(moves.into_iter().map(|it| Transition {
+            silent: it.silent || unreadable,
+            after: not_before,
+            ..it
+        }));
         if status.phase().is_some() {
             self.set_reached(id, status.phase());
         }
         match status {
             Status::Container(container) => match container.state.phase() {
-                Some(Phase::Created) => self.ask(id, ReadCause::Start, START_CHECK),
-                Some(Phase::Exited) if self.may_turn_oom(container, from) => {
-                    self.ask(id, ReadCause::Oom, OOM_CHECK)
+                Some(Phase::Created) => self.look(id, ReadCause::Start, START_CHECK, START_CHECKS),
+                Some(Phase::Exited) if self.may_turn_oom(status) && self.is_recent(container, from) => {
+                    self.look(id, ReadCause::Oom, OOM_CHECK, OOM_CHECKS)
                 }
-                _ => {}
+                _ => self.look_no_more(id, ReadCause::Start),
             },
             Status::Sandbox(_) => {
                 if status.phase() == Some(Phase::Exited) && self.context.quirks.has(Quirk::SilentSandboxes) {
-                    self.look(id, AFTER_STOPPED[0], &AFTER_STOPPED[1..]);
+                    self.look(id, ReadCause::Deletion, AFTER_STOPPED[0], &AFTER_STOPPED[1..]);
                 }
             }
         }
@@ -303,14 +349,18 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn may_turn_oom(&self, container: &ContainerStatus, from: Option<Phase>) -> bool {
-        // Of what was held alive it is not asked: the wall clock may have been stepped since.
+    /// Whether an exit is so recent that the reason may still change. What was held alive before is recent: the wall clock may have
+    /// been stepped since.
+    fn is_recent(&self, container: &ContainerStatus, from: Option<Phase>) -> bool {
         let settled =
             |finished| self.observation.observed_at.seconds_since(finished) >= OOM_SETTLED && from.is_none();
-        let recent = !container.finished_at.is_some_and(settled);
-        recent
-            && container.exit_code == Some(KILLED)
-            && container.reason != "OOMKilled"
+        !container.finished_at.is_some_and(settled)
+    }
+
+    fn may_turn_oom(&self, status: &Status) -> bool {
+        let Status::Container(container) = status else { return false };
+        container.reason != "OOMKilled"
+            && container.reason != "StartError"
             && self.context.quirks.has(Quirk::LateOomReason)
     }
 
@@ -341,24 +391,29 @@ impl<'a> Step<'a> {
             SignalType::Stopped => Phase::Exited,
             SignalType::Deleted => return self.hear_deleted(signal),
         };
-        let upper = self.observation.stamp.upper;
+        let claimed = self.observation.claimed;
         match self.pod.records.get(&signal.id) {
             // The payload was read before that happened, or it has none for this id.
-            Some(record) if record.reached < Some(expected) && !rules::is_before(upper, record.stamp) => {
+            Some(record) if record.reached < Some(expected) && !rules::is_before(claimed, record.stamp) => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
-            None if self.removed_at(&signal.id).is_none() && upper >= self.context.began => {
+            None if self.removed_at(&signal.id).is_none() && self.may_be_new() => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
             _ => {}
         }
     }
 
+    /// Whether an event about an unknown id is not from before the journal began, nor from before the oldest tombstone.
+    fn may_be_new(&self) -> bool {
+        self.observation.claimed >= self.context.began.max(self.context.horizon)
+    }
+
     fn hear_deleted(&mut self, signal: &Signal) {
         let id = &signal.id;
         let stamp = self.observation.stamp;
         let Some(record) = self.pod.records.get(id) else {
-            if self.removed_at(id).is_none() && stamp.upper >= self.context.began {
+            if self.removed_at(id).is_none() && self.may_be_new() {
                 self.rule(Ruling::History);
                 let subject = self.subject_of_unseen(id);
                 self.out.transitions.extend(transitions::removed_unseen(id, subject, signal.stamped_at));
@@ -366,7 +421,7 @@ impl<'a> Step<'a> {
             }
             return;
         };
-        if rules::is_before(stamp.upper, record.stamp) {
+        if rules::is_before(self.observation.claimed, record.stamp) {
             // A read that began later has seen it all the same.
             self.rule(Ruling::Stale);
             return self.ask(id, ReadCause::Deletion, Duration::ZERO);
@@ -380,7 +435,7 @@ impl<'a> Step<'a> {
             record.announced = Some(signal.stamped_at);
         }
         if early {
-            self.look(id, Duration::ZERO, AFTER_DELETED);
+            self.look(id, ReadCause::Deletion, Duration::ZERO, AFTER_DELETED);
         } else if death_untold {
             self.mark_gone(id, stamp.upper);
         } else {
@@ -419,18 +474,44 @@ impl<'a> Step<'a> {
                 }
             }
             let told = transitions::removed(reached, not_before, &record.status, record.announced);
-            self.out.transitions.extend(told);
+            self.out.transitions.extend(told.into_iter().map(|it| Transition { after: not_before, ..it }));
             self.out.removed.push((id.clone(), removed_at));
             self.out.changed |= record.shown == Shown::Served;
+            if record.status.subject() == Subject::Sandbox {
+                self.look_for_containers_of(id);
+            }
         }
     }
 
-    /// Looks whether it is still there, and again as long as it is.
-    fn look(&mut self, id: &ObjectId, first: Duration, then: &'static [Duration]) {
-        if let Some(record) = self.pod.records.get_mut(id) {
-            record.looks = then;
+    /// A sandbox is gone: its containers are going too, with or without an event.
+    fn look_for_containers_of(&mut self, sandbox_id: &ObjectId) {
+        let of_it = |record: &Record| match &record.status {
+            Status::Container(container) => container.sandbox_id == *sandbox_id && record.gone.is_none(),
+            Status::Sandbox(_) => false,
+        };
+        let ids: Vec<ObjectId> = (self.pod.records.iter())
+            .filter(|(_, record)| of_it(record))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in ids {
+            self.look(&id, ReadCause::Deletion, Duration::ZERO, AFTER_SANDBOX_GONE);
         }
-        self.ask(id, ReadCause::Deletion, first);
+    }
+
+    /// Has it read, and again for as long as it is as it was.
+    fn look(&mut self, id: &ObjectId, cause: ReadCause, first: Duration, then: &'static [Duration]) {
+        if let Some(record) = self.pod.records.get_mut(id) {
+            record.looks = Looks { cause, after: then };
+        }
+        self.ask(id, cause, first);
+    }
+
+    fn look_no_more(&mut self, id: &ObjectId, cause: ReadCause) {
+        if let Some(record) = self.pod.records.get_mut(id)
+            && record.looks.cause == cause
+        {
+            record.looks = Looks::NONE;
+        }
     }
 
     fn rule(&mut self, ruling: Ruling) {
@@ -452,6 +533,7 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
         (Status::Container(held), Status::Container(mut seen)) => {
             // A container's status does not name its sandbox; an event of CRI-O shows containers of several.
             let of_other = matches!(origin, Origin::Event(_)) && seen.sandbox_id != held.sandbox_id;
+            let of_other = of_other || seen.sandbox_id.as_str().is_empty();
             if detail == Detail::Full && seen.created_at.is_some() && !of_other {
                 return Status::Container(seen);
             }
@@ -469,8 +551,13 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
                         container.reason = held.reason.clone();
                     }
                 }
-                container.labels = held.labels.clone();
-                container.annotations = held.annotations.clone();
+                // Of these, a list that was filtered by the id may know more than is held, as where no status could be read.
+                if !held.labels.is_empty() {
+                    container.labels = held.labels.clone();
+                }
+                if !held.annotations.is_empty() {
+                    container.annotations = held.annotations.clone();
+                }
                 container.message = held.message.clone();
                 (container.image, container.image_ref) = (held.image.clone(), held.image_ref.clone());
             }
@@ -483,8 +570,12 @@ fn merge(held: &Status, seen: Status, origin: &Origin, detail: Detail) -> Status
             let sandbox = Arc::make_mut(&mut seen);
             sandbox.created_at = sandbox.created_at.or(held.created_at);
             if detail == Detail::Lean {
-                sandbox.labels = held.labels.clone();
-                sandbox.annotations = held.annotations.clone();
+                if !held.labels.is_empty() {
+                    sandbox.labels = held.labels.clone();
+                }
+                if !held.annotations.is_empty() {
+                    sandbox.annotations = held.annotations.clone();
+                }
                 (sandbox.ips, sandbox.runtime_handler) = (held.ips.clone(), held.runtime_handler.clone());
             }
             Status::Sandbox(seen)

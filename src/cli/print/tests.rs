@@ -24,6 +24,7 @@ fn died() -> Event {
         labels: Default::default(),
         exit_code: Some(137),
         reason: "OOMKilled".into(),
+        initial: false,
         inferred: false,
     }
 }

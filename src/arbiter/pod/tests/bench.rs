@@ -63,26 +63,14 @@ pub(super) fn sandbox(id: &str, state: SandboxState) -> SandboxStatus {
 
 /// An event that was stamped and received at `ms`.
 pub(super) fn event(kind: SignalType, id: &str, ms: u64) -> Observation {
-    Observation {
-        origin: Origin::Event(Signal { id: id.into(), kind, stamped_at: Some(wall(ms)) }),
-        stamp: Stamp { lower: None, upper: at(ms) },
-        observed_at: wall(ms),
-        pod: identity(),
-        sandboxes: Vec::new(),
-        containers: Vec::new(),
-        absent: Vec::new(),
-        detail: Detail::Full,
-    }
+    let signal = Signal { id: id.into(), kind, stamped_at: Some(wall(ms)) };
+    Observation::event(signal, at(ms), wall(ms), identity())
 }
 
 /// A read from `lower` to `upper`.
 pub(super) fn read(lower: u64, upper: u64) -> Observation {
-    Observation {
-        origin: Origin::Read(Source::Read),
-        stamp: Stamp { lower: Some(at(lower)), upper: at(upper) },
-        observed_at: wall(upper),
-        ..event(SignalType::Created, "", 0)
-    }
+    let stamp = Stamp { lower: Some(at(lower)), upper: at(upper) };
+    Observation::read(Source::Read, stamp, wall(upper), identity())
 }
 
 impl Observation {
@@ -148,7 +136,9 @@ impl Bench {
         let context = Context {
             now,
             began: self.began,
+            horizon: Mono::ZERO,
             listed: self.listed,
+            listed_before: None,
             stream_up: self.stream_up,
             quirks: &self.quirks,
             removed_at: &|id| graves.get(id).copied(),

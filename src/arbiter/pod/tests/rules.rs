@@ -49,7 +49,7 @@ fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
     };
     let out = told(SignalType::Created, 10, Created);
     assert_eq!(out.verdicts, [Ruling::History]);
-    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0), (ReadCause::Start, 5000)]);
+    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0), (ReadCause::Start, 500)]);
     assert!(!out.changed, "readers see nothing of it");
     told(SignalType::Started, 20, Running);
     told(SignalType::Stopped, 30, Exited);
@@ -75,7 +75,7 @@ fn rule_1_history_that_a_read_finds_after_all_is_served() {
 fn rule_1_what_happened_before_the_journal_began_is_nobody_s_news() {
     let mut bench = Bench::new();
     let mut old = event(SignalType::Stopped, "a", 0).sees(container("a", Exited));
-    old.stamp.upper = Mono::ZERO;
+    old.claimed = Mono::ZERO;
     let out = bench.settle_at(&old, at(10));
     assert_eq!((out.verdicts, bench.pod.is_empty()), (vec![Ruling::Old], true));
     old.origin =
@@ -259,7 +259,7 @@ fn an_event_without_any_payload_still_tells_the_removal_of_a_known_id() {
 }
 
 #[test]
-fn an_exit_by_sigkill_is_looked_at_again_where_its_reason_may_change() {
+fn an_exit_is_read_again_where_its_reason_may_change() {
     let killed =
         ContainerStatus { exit_code: Some(137), finished_at: Some(wall(1000)), ..container("a", Exited) };
     let oom_asks = |runtime: &str, version: &str, container: &ContainerStatus, ms| {
@@ -272,7 +272,9 @@ fn an_exit_by_sigkill_is_looked_at_again_where_its_reason_may_change() {
     assert_eq!(oom_asks("containerd", "2.1.0", &killed, 60_000), 0, "long ago");
     let told = ContainerStatus { reason: "OOMKilled".into(), ..killed.clone() };
     assert_eq!(oom_asks("containerd", "2.1.0", &told, 1010), 0);
-    assert_eq!(oom_asks("containerd", "2.1.0", &container("a", Exited), 40), 0, "exit code 3");
+    assert_eq!(oom_asks("containerd", "2.1.0", &container("a", Exited), 40), 1, "whatever its exit code");
+    let failed = ContainerStatus { reason: "StartError".into(), ..container("a", Exited) };
+    assert_eq!(oom_asks("containerd", "2.1.0", &failed, 40), 0, "it never ran");
     let mut bench = Bench::on("containerd", "2.1.0");
     bench.settle(&event(SignalType::Stopped, "a", 1010).sees(killed));
     let out = bench.settle(&read(2510, 2515).sees(told));
@@ -284,7 +286,68 @@ fn an_exit_by_sigkill_is_looked_at_again_where_its_reason_may_change() {
 fn a_container_that_was_made_is_looked_at_again_in_case_its_start_fails() {
     let mut bench = Bench::new();
     let out = bench.settle(&event(SignalType::Created, "a", 10).sees(container("a", Created)));
-    assert_eq!(asks(&out, "a"), [(ReadCause::Start, 5000)]);
+    assert_eq!(asks(&out, "a"), [(ReadCause::Start, 500)]);
+    // As long as it is not started, at 0.5, 1.25, 2, 3, 4 and 5 s after its creation.
+    for (ms, next) in [(510, 750), (1260, 750), (2010, 1000), (3010, 1000), (4010, 1000)] {
+        let out = bench.settle(&read(ms, ms + 1).sees(container("a", Created)));
+        assert_eq!(asks(&out, "a"), [(ReadCause::Start, next)]);
+    }
+    let out = bench.settle(&read(5010, 5011).sees(container("a", Created)));
+    assert_eq!(asks(&out, "a"), [], "and no more");
+}
+
+#[test]
+fn a_start_ends_the_reads_for_one_that_fails() {
+    let mut bench = Bench::new();
+    bench.settle(&event(SignalType::Created, "a", 10).sees(container("a", Created)));
+    bench.settle(&event(SignalType::Started, "a", 20).sees(container("a", Running)));
+    let out = bench.settle(&read(510, 511).sees(container("a", Running)));
+    assert_eq!(asks(&out, "a"), []);
+}
+
+#[test]
+fn containers_are_looked_for_when_their_sandbox_is_gone() {
+    let mut bench = Bench::new();
+    let of_s = ContainerStatus { sandbox_id: "s".into(), ..container("a", Exited) };
+    let of_t = ContainerStatus { sandbox_id: "t".into(), ..container("b", Exited) };
+    bench.settle(&read(100, 110).sees_sandbox(sandbox("s", NotReady)).sees(of_s).sees(of_t));
+    let out = bench.settle(&read(200, 210).misses("s"));
+    assert_eq!(asks(&out, "a"), [(ReadCause::Deletion, 0)]);
+    assert_eq!(asks(&out, "b"), [], "it is in another sandbox");
+}
+
+#[test]
+fn a_removal_keeps_the_exit_code_and_the_reason_of_the_death() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Exited)));
+    let out = bench.settle(&event(SignalType::Deleted, "a", 200));
+    let [removed] = &out.transitions[..] else { panic!("{:?}", out.transitions) };
+    assert_eq!((removed.exit_code, removed.reason.as_str()), (Some(3), "Error"));
+}
+
+#[test]
+fn a_list_never_brings_back_what_was_removed() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Exited)));
+    bench.settle(&event(SignalType::Deleted, "a", 200));
+    let out = bench.settle(&read(5000, 5010).sees(container("a", Exited)).lean());
+    assert_eq!(out.verdicts, [Ruling::Dead]);
+    let out = bench.settle(&read(6000, 6010).sees(container("a", Exited)));
+    assert_eq!(out.verdicts, [Ruling::New], "a read of the id itself does");
+}
+
+/// The timestamp of the event is 300 ms early; a list that began before the event was received does not have the sandbox.
+#[test]
+fn an_early_timestamp_removes_nothing() {
+    let mut bench = Bench::new();
+    let early = Observation {
+        claimed: at(700),
+        ..event(SignalType::Started, "s", 1000).sees_sandbox(sandbox("s", Ready))
+    };
+    bench.settle(&early);
+    let out = bench.settle_at(&read(900, 1010).misses("s"), at(1010));
+    assert_eq!((out.verdicts.clone(), asks(&out, "s")), (vec![Ruling::Undecided], vec![(ReadCause::Deletion, 0)]));
+    assert_eq!(bench.told, ["s Started"]);
 }
 
 #[test]
@@ -386,7 +449,7 @@ fn a_list_that_shows_what_is_held_makes_it_younger() {
     assert_eq!(out.verdicts, [Ruling::Stale]);
     assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0)], "ahead of a younger view: somebody is wrong");
     let mut differs = |id, phase| {
-        let listed = [ListedObject { id, phase: Some(phase) }];
+        let listed = [ListedObject { id, phase: Some(phase), sandbox_id: None }];
         bench.pod.set_against(at(7000), &listed).changed.contains(id)
     };
     assert!(!differs("a", Phase::Running));

@@ -164,18 +164,21 @@ impl fmt::Display for Act {
 
 /// A read that has seen nothing yet.
 pub(super) fn empty_read(play: &Play, now: usize, lower: Mono, upper: Mono) -> Observation {
-    Observation { stamp: Stamp { lower: Some(lower), upper }, observed_at: play.wall(now, 9), ..read(0, 0) }
+    let stamp = Stamp { lower: Some(lower), upper };
+    Observation { stamp, claimed: upper, observed_at: play.wall(now, 9), ..read(0, 0) }
 }
 
 fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> Observation {
     let (kind, id) = play.moments[of].signal.expect("only moments with a signal are on the menu");
-    let (upper, stamped_at) = match stamped {
+    let received = play.time(now, 9);
+    let (claimed, stamped_at) = match stamped {
         Stamped::At(moment) => (play.time(moment, 1), Some(play.wall(moment, 1))),
-        Stamped::Unknown => (play.time(now, 9), None),
+        Stamped::Unknown => (received, None),
     };
     let mut it = event(kind, id, 0);
     it.origin = Origin::Event(Signal { id: id.into(), kind, stamped_at });
-    (it.stamp, it.observed_at) = (Stamp { lower: None, upper }, play.wall(now, 9));
+    (it.stamp, it.claimed) = (Stamp { lower: None, upper: received }, claimed);
+    it.observed_at = play.wall(now, 9);
     match saw {
         Saw::Pod(at) | Saw::Lie(at) => {
             it.sandboxes = shared(&play.moments[at].sandboxes);

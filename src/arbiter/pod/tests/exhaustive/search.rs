@@ -250,7 +250,7 @@ impl Search {
             key.extend([maybe(world.bench.graves.get(id).copied()), maybe(world.asked.get(id).copied())]);
             let Some(record) = world.bench.pod.records.get(id) else { continue };
             #[rustfmt::skip]
-            let Record { status, reached, listed, stamp, whole, moved_back, unknown_at, dissent, gone, announced, looks, shown } = &**record;
+            let Record { status, reached, listed, stamp, whole, moved_back, unknown_at, dissent, gone, announced, looks, shown, listed_at: _, first_seen: _ } = &**record;
             key.extend([
                 maybe(stamp.lower),
                 at(stamp.upper),
@@ -263,7 +263,8 @@ impl Search {
                 self.number(status),
             ]);
             key.push(
-                looks.len() as u64 + looks.iter().map(|look| look.as_millis() as u64 * 100).sum::<u64>(),
+                looks.after.len() as u64
+                    + looks.after.iter().map(|look| look.as_millis() as u64 * 100).sum::<u64>(),
             );
             let dissent = dissent.map(|it| [it.phase as u64 + 1, at(it.upper)]);
             let gone = gone.map(|it| [at(it.since), at(it.removed_at)]);

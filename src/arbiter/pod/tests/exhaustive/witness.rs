@@ -56,7 +56,7 @@ impl Witness {
             let at = place(play, &transition.id)?;
             let is_read = matches!(observation.origin, Origin::Read(_));
             let held = before.records.get(&transition.id).and_then(|record| record.stamp.lower);
-            if held.is_some_and(|lower| observation.stamp.upper + STEP_MARGIN < lower) {
+            if held.is_some_and(|lower| observation.claimed + STEP_MARGIN < lower) {
                 return Err(format!("{}: what is held is younger", word(transition)));
             }
             let change = [before, after].map(|pod| pod.records.get(&transition.id).map(Box::as_ref));
@@ -77,7 +77,7 @@ impl Witness {
 
     fn remember(&mut self, play: &Play, observation: &Observation, before: &PodState) {
         let is_event = matches!(observation.origin, Origin::Event(_));
-        let is_old = is_event && observation.stamp.upper < play.began();
+        let is_old = is_event && observation.claimed < play.began();
         let containers =
             observation.containers.iter().map(|it| (&it.id, it.state.phase(), it.exit_code.is_some()));
         let sandboxes = observation.sandboxes.iter().map(|it| (&it.id, Some(it.state.phase()), false));
@@ -103,7 +103,7 @@ impl Witness {
         }
         // A read that began after it was stamped has seen what it says.
         let held = before.records.get(&signal.id);
-        if held.is_some_and(|record| record.stamp.lower > Some(observation.stamp.upper)) {
+        if held.is_some_and(|record| record.stamp.lower > Some(observation.claimed)) {
             return;
         }
         let story = &mut self.0[at];
@@ -242,7 +242,9 @@ impl Story {
             EventType::ContainerChanged => {}
             EventType::ContainerStarted => {
                 let at = so_far.iter().filter_map(|it| it.find(&told.id)).find_map(|it| it.started_at());
-                let unknown = observation.detail == Detail::Lean && told.occurred_at.is_none();
+                // CRI does not say when a sandbox became ready: at most an event does.
+                let unknown = observation.detail == Detail::Lean && told.occurred_at.is_none()
+                    || told.subject == Subject::Sandbox;
                 if !was(Phase::Running)
                     || self.seen < Some(Phase::Running)
                     || (told.occurred_at != at && !unknown)

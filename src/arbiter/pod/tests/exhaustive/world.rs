@@ -1,6 +1,6 @@
 //! A world: the pod as plegd holds it at a moment of a play, what surrounds it, and how the play ends.
 
-use std::fmt::Write;
+use std::{cmp::Reverse, fmt::Write};
 
 use super::{
     super::{
@@ -134,7 +134,7 @@ impl World {
         let sandboxes = listed.sandboxes.iter().map(|it| (it.id.as_str(), Some(it.state.phase())));
         let containers = listed.containers.iter().map(|it| (it.id.as_str(), it.state.phase()));
         let objects: Vec<_> =
-            sandboxes.chain(containers).map(|(id, phase)| ListedObject { id, phase }).collect();
+            sandboxes.chain(containers).map(|(id, phase)| ListedObject { id, phase, sandbox_id: None }).collect();
         let graves = self.bench.graves.clone();
         let held = (!self.bench.pod.is_empty()).then(|| self.bench.pod.set_against(lower, &objects));
         let difference = held.unwrap_or_else(|| Difference::all_new(&objects));
@@ -195,7 +195,7 @@ impl World {
         let mut sandboxes: Vec<SandboxStatus> = truth.sandboxes.clone();
         sandboxes.sort_by_key(|it| Reverse((it.attempt, it.created_at)));
         let mut containers: Vec<ContainerStatus> = truth.containers.clone();
-        containers.sort_by_key(|it| Reverse(it.created_at));
+        containers.sort_by_key(|it| Reverse((it.attempt, it.created_at)));
         let held_sandboxes: Vec<SandboxStatus> = pod.sandboxes.iter().map(|it| (**it).clone()).collect();
         let held_containers: Vec<ContainerStatus> = pod.containers.iter().map(|it| (**it).clone()).collect();
         if (&held_sandboxes, &held_containers) != (&sandboxes, &containers) {

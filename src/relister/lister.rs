@@ -1,0 +1,75 @@
+//! Full lists for whoever needs one that began after a moment: one at a time, shared by all who wait for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Mutex;
+
+use crate::{
+    clock::{Clock, Mono},
+    cri::{Client, CriError, Listing},
+};
+
+/// Lists. Cheap to clone; all clones share one list call.
+#[derive(Clone)]
+pub(crate) struct Lister(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    clock: Clock,
+    /// The last listing and when it began, while somebody else waits who may use it.
+    last: Mutex<Option<(Mono, Arc<Listing>)>>,
+    waiting: AtomicUsize,
+}
+
+/// Counts one who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+// === impl Lister ===
+
+impl Lister {
+    pub(crate) fn new(client: Client, clock: Clock) -> Self {
+        Self(Arc::new(Inner { client, clock, last: Mutex::default(), waiting: AtomicUsize::new(0) }))
+    }
+
+    /// Both full lists, begun after this call. Dropping the future gives it up.
+    pub(crate) async fn list(&self) -> Result<Arc<Listing>, CriError> {
+        let it = &self.0;
+        let called = it.clock.now();
+        let waiting = Waiting::new(&it.waiting);
+        let mut last = it.last.lock().await;
+        drop(waiting);
+        let shared = last.as_ref().filter(|(began, _)| *began > called).map(|(_, listing)| listing.clone());
+        let listing = match shared {
+            Some(listing) => listing,
+            None => {
+                let began = it.clock.now();
+                let listing = Arc::new(it.client.list().await?);
+                *last = Some((began, listing.clone()));
+                listing
+            }
+        };
+        // A listing of thousands of pods is not kept for nobody.
+        if it.waiting.load(Ordering::Relaxed) == 0 {
+            *last = None;
+        }
+        Ok(listing)
+    }
+}
+
+// === impl Waiting ===
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
