@@ -82,13 +82,13 @@ use self::{
 };
 use crate::{
     cache::{Cache, Serve, Update},
-    clock::{Clock, Mono, STEP_MARGIN, Stamped},
+    clock::{Clock, Mono, STEP_MARGIN, Stamped, slewed_in},
     cri::{
         EventParts, RawEvent, pod_of_container,
         quirks::{Quirk, Quirks},
     },
     journal::Journal,
-    ledger::{GRACE, Ledger},
+    ledger::Ledger,
     metrics::{Channel, Metrics},
     model::{
         ContainerStatus, Event, EventType, ObjectId, Observation, Origin, PodIdentity, ReadCause, Signal,
@@ -215,7 +215,8 @@ impl Arbiter {
     /// The moment that the timestamp of an event claims, as late as the clock's error allows and no later than its receipt.
     fn claimed(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
         match self.clock.place(stamped, received) {
-            Stamped::At(at) => at.min(received),
+            // Since it was made the clock may have been slewed.
+            Stamped::At(at) => (at + slewed_in(received.since(at))).min(received),
             Stamped::BeforeStep(step) => step.min(received),
             Stamped::Unknown => {
                 self.metrics.stream.bad_stamps.inc();
@@ -226,12 +227,7 @@ impl Arbiter {
 
     /// Compares a list, begun at `lower`, with what is held of the pod with this UID, namespace and name; what agrees is known to be as
     /// young as the list.
-    pub fn compare(
-        &self,
-        pod: (&str, &str, &str),
-        lower: Mono,
-        listed: &[ListedObject<'_>],
-    ) -> Difference {
+    pub fn compare(&self, pod: (&str, &str, &str), lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
         let held = self.cache.inspect_by(pod, |state| state.set_against(lower, listed));
         let difference = held.unwrap_or_else(|| Difference::all_new(listed));
         let mut difference = difference.since(lower, &|id| self.cache.removed_at(id));
@@ -340,14 +336,8 @@ impl Arbiter {
             if let Some(occurred) = self.occurred(transition, now).filter(|_| !event.inferred) {
                 self.metrics.transitions.detected(event.source, now.since(occurred));
             }
-            let due = match event.source {
-                Source::Event => false,
-                Source::Relist => self.stream_should_tell(transition, now, quirks),
-                // A read often follows an event at once; what it finds from longer ago the stream has not told.
-                Source::Read => {
-                    self.is_overdue(transition, now) && self.stream_should_tell(transition, now, quirks)
-                }
-            };
+            // A read often follows an event at once, or comes just before it: the ledger waits for the event, and knows which have come.
+            let due = event.source != Source::Event && self.stream_should_tell(transition, now, quirks);
             self.ledger.told(&event.id, event.kind, event.source, due, now);
         }
     }
@@ -377,11 +367,6 @@ impl Arbiter {
             return true;
         }
         self.occurred(transition, now).is_some_and(|at| at > up)
-    }
-
-    /// Whether it is known to have happened so long ago that the stream has had the time to tell it.
-    fn is_overdue(&self, transition: &Transition, now: Mono) -> bool {
-        self.occurred(transition, now).is_some_and(|at| at + GRACE <= now)
     }
 
     /// An event was seen that changes nothing and names no pod: for the ledger only.

@@ -98,9 +98,8 @@ impl Cache {
 
     /// The pod with this namespace and name.
     pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let named = |entry: &Arc<PodEntry>| {
-            *entry.identity.namespace == *namespace && *entry.identity.name == *name
-        };
+        let named =
+            |entry: &Arc<PodEntry>| *entry.identity.namespace == *namespace && *entry.identity.name == *name;
         meant(self.entries().into_iter().filter(named))?.served.load_full()
     }
 
@@ -111,7 +110,11 @@ impl Cache {
 
     /// All pods of which anything is held.
     pub fn identities(&self) -> Vec<PodIdentity> {
-        self.0.pods.iter().flat_map(|entries| entries.iter().map(|it| it.identity.clone()).collect::<Vec<_>>()).collect()
+        self.0
+            .pods
+            .iter()
+            .flat_map(|entries| entries.iter().map(|it| it.identity.clone()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// The pods with this UID of which anything is held.

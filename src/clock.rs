@@ -17,8 +17,15 @@ use std::{
 use arc_swap::ArcSwap;
 
 /// How far two stamps must lie apart before plegd calls one of them older, and by how much the offset between the wall
-/// clock and the monotonic clock must change to be called a step.
+/// clock and the monotonic clock must change, beyond what a slewed clock does, to be called a step. A smaller step is not noticed: a
+/// timestamp from before it is wrong by as much.
 pub const STEP_MARGIN: Duration = Duration::from_millis(50);
+
+/// How fast a wall clock that is slewed may run away from the monotonic clock: NTP slews by up to 500 ppm, chrony by more.
+const SLEW_PER_SECOND: Duration = Duration::from_millis(1);
+
+/// A smaller change of the offset is not worth the following.
+const FOLLOWED: Duration = Duration::from_micros(100);
 
 /// What a clock shows when it is made: so much earlier moments, such as those of old events, have a place on it.
 const START: Duration = Duration::from_secs(7 * 86_400);
@@ -54,6 +61,8 @@ struct Inner {
     origin: tokio::time::Instant,
     wall: WallSource,
     era: ArcSwap<Era>,
+    /// When both clocks were last looked at.
+    looked: AtomicU64,
     steps: AtomicU64,
 }
 
@@ -63,10 +72,12 @@ enum WallSource {
 }
 
 /// The time between two steps of the wall clock, in which `wall = monotonic + offset`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Era {
-    /// Wall time minus monotonic time, in nanoseconds.
+    /// Wall time minus monotonic time, in nanoseconds: as it was when it was last looked at, since a clock may be slewed.
     offset: i64,
+    /// What the offset was when the era began, and when that was.
+    first: (i64, Mono),
     /// When the step that began it was noticed; `None` for the first era, which has no step before it.
     began: Option<Mono>,
 }
@@ -160,12 +171,14 @@ impl Clock {
         let inner = Inner {
             origin,
             wall,
-            era: ArcSwap::from_pointee(Era { offset: 0, began: None }),
+            era: ArcSwap::from_pointee(Era::default()),
+            looked: AtomicU64::new(0),
             steps: AtomicU64::new(0),
         };
         let (mono, wall) = inner.read();
         let offset = wall.0.saturating_sub_unsigned(mono.0);
-        inner.era.store(Arc::new(Era { offset, began: None }));
+        inner.era.store(Arc::new(Era { offset, first: (offset, mono), began: None }));
+        inner.looked.store(mono.0, Ordering::Relaxed);
         Self(Arc::new(inner))
     }
 
@@ -179,13 +192,16 @@ impl Clock {
         let (mono, wall) = self.0.read();
         let offset = wall.0.saturating_sub_unsigned(mono.0);
         let era = self.0.era.load();
-        if offset.abs_diff(era.offset) > nanos(STEP_MARGIN) {
-            self.0.era.store(Arc::new(Era { offset, began: Some(mono) }));
+        let last_look = Mono(self.0.looked.swap(mono.0, Ordering::Relaxed));
+        if era.is_step(offset, mono, last_look) {
+            self.0.era.store(Arc::new(Era { offset, first: (offset, mono), began: Some(mono) }));
             self.0.steps.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 by_seconds = (offset as f64 - era.offset as f64) / 1e9,
                 "The wall clock was stepped; runtime stamps from before are not compared with later ones."
             );
+        } else if offset.abs_diff(era.offset) > nanos(FOLLOWED) {
+            self.0.era.store(Arc::new(Era { offset, ..**era }));
         }
         (mono, wall)
     }
@@ -262,6 +278,14 @@ impl Inner {
 // === impl Era ===
 
 impl Era {
+    /// Whether an offset differs by more than a slewed clock's may from what it was at the last look, or at the first one: neither one
+    /// large change is slewing, nor many small ones at once.
+    fn is_step(&self, offset: i64, now: Mono, last_look: Mono) -> bool {
+        let differs =
+            |from: i64, since: Mono| offset.abs_diff(from) > nanos(STEP_MARGIN + slewed_in(now.since(since)));
+        differs(self.offset, last_look) || differs(self.first.0, self.first.1)
+    }
+
     fn place(&self, stamp: Wall, received: Mono) -> Stamped {
         let Some(stamp) = Wall::from_cri(stamp.0) else { return Stamped::Unknown };
         let at = i128::from(stamp.0) - i128::from(self.offset);
@@ -276,6 +300,11 @@ impl Era {
             _ => Stamped::At(at),
         }
     }
+}
+
+/// By how much a slewed wall clock may run away from the monotonic clock in that time.
+pub fn slewed_in(time: Duration) -> Duration {
+    time.mul_f64(SLEW_PER_SECOND.as_secs_f64())
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -357,6 +386,39 @@ mod tests {
         hand.step(9_000_000);
         clock.wall();
         assert_eq!(clock.steps(), 1);
+    }
+
+    /// 500 ppm for three hours: the offset is followed, and nothing is called a step.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_slewed_for_hours_is_followed() {
+        for ppm in [-500, 500, 900] {
+            let (clock, hand) = Clock::simulated(NOON);
+            for _ in 0..180 {
+                pass(60).await;
+                hand.step(60 * SECOND * ppm / 1_000_000);
+                clock.wall();
+            }
+            assert_eq!(clock.steps(), 0, "{ppm} ppm");
+            let (made, stamp) = clock.now_both();
+            let Stamped::At(at) = clock.place(stamp, made) else { panic!("it has its place") };
+            assert!(at.since(made).max(made.since(at)) <= FOLLOWED, "{ppm} ppm");
+            // And a step is one, slewed or not.
+            hand.step(SECOND);
+            clock.wall();
+            assert_eq!(clock.steps(), 1, "{ppm} ppm");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_is_too_small_to_be_noticed_is_followed() {
+        let (clock, hand) = Clock::simulated(NOON);
+        for step in [1, -10, 30, -40] {
+            pass(30).await;
+            hand.step(step * 1_000_000);
+            let (made, stamp) = clock.now_both();
+            assert_eq!(clock.place(stamp, made), Stamped::At(made), "{step} ms");
+        }
+        assert_eq!(clock.steps(), 0);
     }
 
     #[test]

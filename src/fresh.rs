@@ -11,8 +11,8 @@ use prometheus::IntGauge;
 use crate::{
     cache::Cache,
     clock::{Clock, Mono},
-    metrics::Metrics,
     cri::Listing,
+    metrics::Metrics,
     model::{Pod, PodIdentity, PodUid},
     relister::{Lister, ReadError, Reads},
 };
@@ -36,7 +36,13 @@ struct Awaiting<'a>(&'a IntGauge);
 // === impl Fresh ===
 
 impl Fresh {
-    pub(crate) fn new(cache: Cache, lister: Lister, reads: Reads, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        cache: Cache,
+        lister: Lister,
+        reads: Reads,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self { cache, lister, reads, clock, metrics }
     }
 
@@ -100,7 +106,8 @@ impl Fresh {
     /// [`ReadError`] if the runtime could not be asked.
     pub async fn read_of_id(&self, prefix: &str) -> Result<(), ReadError> {
         let _counted = Awaiting::new(&self.metrics.reads.awaited);
-        let mut pods: BTreeSet<PodIdentity> = self.cache.find(prefix).ok().map(|(_, pod)| pod).into_iter().collect();
+        let mut pods: BTreeSet<PodIdentity> =
+            self.cache.find(prefix).ok().map(|(_, pod)| pod).into_iter().collect();
         if pods.is_empty() && !prefix.is_empty() {
             let listing = self.list().await?;
             let containers = listing.containers.iter().filter(|it| it.id.starts_with(prefix));

@@ -34,14 +34,16 @@ use crate::{
     ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, PodIdentity, PodUid, ReadCause, SandboxStatus,
-        Source, Stamp,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Source, Stamp,
     },
 };
 
 /// How many containers and sandboxes a relist has read because their content was read longest ago. Reasons, addresses and
 /// annotations may change with no event and in no list (kubernetes#78973).
 pub const CONTENT_READS: usize = 4;
+/// How long ago a relist last did so, so that polling at 1 s costs at most 24 such reads a minute.
+const CONTENT_READS_APART: Duration = Duration::from_secs(10);
 /// Content that is younger is not read again.
 const CONTENT_AGE: Duration = Duration::from_secs(5);
 /// With more ids absent from a list than this, or with more than half of all that are held, the list itself is doubted.
@@ -57,10 +59,17 @@ pub struct Relister {
     reads: Reads,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Pods whose content is still to be read in this round.
-    round: Arc<Mutex<VecDeque<PodIdentity>>>,
+    round: Arc<Mutex<Round>>,
     /// Pairs of pods with one UID that were reported.
     same_uid: Arc<Mutex<BTreeSet<PodUid>>>,
+}
+
+/// A round of reads of content, through all pods.
+#[derive(Default)]
+struct Round {
+    /// Pods that are still to be read.
+    pods: VecDeque<PodIdentity>,
+    last: Option<Mono>,
 }
 
 /// A relist whose lists have come.
@@ -195,13 +204,17 @@ impl Relister {
     /// Has the content read that was read longest ago, pod by pod.
     fn read_content(&self, began: Mono) {
         let (mut round, mut ids) = (self.round.lock(), 0);
-        if round.is_empty() {
+        if round.last.is_some_and(|last| began.since(last) < CONTENT_READS_APART) {
+            return;
+        }
+        round.last = Some(began);
+        if round.pods.is_empty() {
             let mut all = self.cache.identities();
             all.sort_unstable();
-            round.extend(all);
+            round.pods.extend(all);
         }
         while ids < CONTENT_READS
-            && let Some(pod) = round.pop_front()
+            && let Some(pod) = round.pods.pop_front()
         {
             let before = began - CONTENT_AGE;
             let old = self.cache.inspect(&pod, |state| state.unread_since(before, CONTENT_READS - ids));

@@ -116,7 +116,11 @@ impl Witness {
             let uid = &pod.identity.uid;
             for id in ids(&pod) {
                 assert!(served.insert(id.clone()), "{id} is served twice");
-                assert_eq!(self.cache.pod_of(id.as_str()).as_ref(), Some(&pod.identity), "the index has no {id}");
+                assert_eq!(
+                    self.cache.pod_of(id.as_str()).as_ref(),
+                    Some(&pod.identity),
+                    "the index has no {id}"
+                );
                 let life = self.lives.get(id);
                 assert!(life.is_some_and(|life| *life != Life::Removed), "{id} is served and {life:?}");
             }

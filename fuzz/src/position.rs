@@ -9,8 +9,8 @@ use plegd::{
     fuzzing,
     journal::{Capacity, Record},
     model::{
-        ContainerState, ContainerStatus, Labels, Mode, Observation, Pod, PodIdentity, PodUid,
-        Position, Source, Stamp,
+        ContainerState, ContainerStatus, Labels, Mode, Observation, Pod, PodIdentity, PodUid, Position,
+        Source, Stamp,
     },
     supervisor::Situation,
     watch::{Feed, Filter, Gap, GapReason, SlowPolicy, Start, Update, Watch, WatchError},

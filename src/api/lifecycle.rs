@@ -295,6 +295,9 @@ enum Reference {
     Uid(PodUid),
     /// One of which a container was named.
     Pod(PodIdentity),
-    Name { namespace: String, name: String },
+    Name {
+        namespace: String,
+        name: String,
+    },
     Id(ObjectId),
 }

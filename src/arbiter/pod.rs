@@ -22,8 +22,8 @@ use crate::{
     clock::{Mono, Wall},
     cri::quirks::Quirks,
     model::{
-        ContainerStatus, Labels, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, ReadCause, Ruling, SandboxStatus,
-        Stamp, Status, Subject,
+        ContainerStatus, Labels, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, ReadCause, Ruling,
+        SandboxStatus, Stamp, Status, Subject,
         order::{container_key, sandbox_key},
     },
 };
@@ -246,9 +246,8 @@ impl PodState {
 
     /// The containers and sandboxes whose content was read longest ago, before `before`: at most `at_most`.
     pub fn unread_since(&self, before: Mono, at_most: usize) -> Vec<(Option<Mono>, ObjectId)> {
-        let alive = |record: &Record| {
-            record.shown == Shown::Served && record.status.phase() == Some(Phase::Running)
-        };
+        let alive =
+            |record: &Record| record.shown == Shown::Served && record.status.phase() == Some(Phase::Running);
         let alive = self.records.iter().filter(|(_, record)| alive(record) && record.whole < Some(before));
         let mut ids: Vec<_> = alive.map(|(id, record)| (record.whole, id)).collect();
         ids.sort_unstable();

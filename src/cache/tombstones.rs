@@ -108,7 +108,11 @@ mod tests {
         assert_eq!((tombstones.get(&id(1)), tombstones.horizon()), (Some(at(10)), Mono::ZERO));
         tombstones.bury(&id(3), at(21_612), at(21_612));
         assert_eq!((tombstones.get(&id(1)), tombstones.get(&id(2))), (None, Some(at(21_610))));
-        assert_eq!(tombstones.horizon(), at(11), "what claims to be older may be about one that is forgotten");
+        assert_eq!(
+            tombstones.horizon(),
+            at(11),
+            "what claims to be older may be about one that is forgotten"
+        );
         assert_eq!(tombstones.len(), 2);
         tombstones.forget(at(50_000));
         assert_eq!((tombstones.len(), tombstones.order.len()), (0, 0), "also where nothing more is removed");

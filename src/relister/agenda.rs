@@ -286,7 +286,8 @@ impl Agenda {
 
     /// The next pod that may be read: not while it is being read, not where its lane is full, and not if nobody wants it any more.
     pub(super) fn take(&mut self, parallelism: usize) -> Option<Request> {
-        let busy = |running: &HashMap<PodIdentity, Lane>, lane| running.values().filter(|at| **at == lane).count();
+        let busy =
+            |running: &HashMap<PodIdentity, Lane>, lane| running.values().filter(|at| **at == lane).count();
         let fresh = busy(&self.running, Lane::Fresh);
         let main = busy(&self.running, Lane::Main) + fresh < parallelism;
         let fresh = main && fresh < (parallelism / 2).max(1);

@@ -264,7 +264,8 @@ impl PodRead {
             None => pod.uid == request.key.uid,
         };
         let mut ids = BTreeSet::new();
-        for sandbox in listing.sandboxes.iter().filter(|sandbox| sandbox.pod_uid == request.key.uid.as_str()) {
+        for sandbox in listing.sandboxes.iter().filter(|sandbox| sandbox.pod_uid == request.key.uid.as_str())
+        {
             if of_pod(&sandbox.pod()) {
                 ids.insert(ObjectId::from(sandbox.id.as_str()));
             }
@@ -292,7 +293,8 @@ impl PodRead {
             Some(pod) => vec![pod.clone()],
             None => self.cache.identities_of(request.key.uid.as_str()),
         };
-        let of = |pod: &PodIdentity| self.cache.inspect(pod, |state| state.ids().cloned().collect::<Vec<_>>());
+        let of =
+            |pod: &PodIdentity| self.cache.inspect(pod, |state| state.ids().cloned().collect::<Vec<_>>());
         pods.iter().filter_map(of).flatten().collect()
     }
 
@@ -451,7 +453,10 @@ impl PodRead {
             }
         }
         if !left_out.is_empty() {
-            tracing::debug!(?left_out, "Containers belong to no pod that the runtime knows; they are left out.");
+            tracing::debug!(
+                ?left_out,
+                "Containers belong to no pod that the runtime knows; they are left out."
+            );
         }
         pods
     }

@@ -255,7 +255,8 @@ impl Reader {
             ReadCause::Oom => Phase::Exited,
             _ => return false,
         };
-        let phase = |id: &ObjectId| self.cache.inspect(pod, |state| state.served_phase(id.as_str())).flatten();
+        let phase =
+            |id: &ObjectId| self.cache.inspect(pod, |state| state.served_phase(id.as_str())).flatten();
         request.deferred.is_empty() && ids.iter().all(|id| phase(id) != Some(expected))
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Step<'a> {
     pod: &'a mut PodState,
     observation: &'a Observation,
     context: &'a Context<'a>,
+    /// Ids for which this observation began a schedule of reads.
+    scheduled: Vec<ObjectId>,
     out: Outcome,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Step<'a> {
 
 impl<'a> Step<'a> {
     pub(super) fn of(pod: &'a mut PodState, observation: &'a Observation, context: &'a Context<'a>) -> Self {
-        Self { pod, observation, context, out: Outcome::default() }
+        Self { pod, observation, context, scheduled: Vec::new(), out: Outcome::default() }
     }
 
     /// Takes the observation through the pod.
@@ -99,9 +101,8 @@ impl<'a> Step<'a> {
     /// Whether the first event of an id is initial inventory: the first relist found it, or an event shows it before the first list
     /// and is not about it.
     fn is_initial(&self, id: &ObjectId) -> bool {
-        let beside = || {
-            self.eye() == Eye::Event && self.context.listed.is_none() && self.signal_of(id).is_none()
-        };
+        let beside =
+            || self.eye() == Eye::Event && self.context.listed.is_none() && self.signal_of(id).is_none();
         self.observation.initial.contains(id) || beside()
     }
 
@@ -306,7 +307,9 @@ impl<'a> Step<'a> {
                 self.out.transitions.push(transitions::changed(&record.status));
             }
         }
-        if let Looks { cause, after: [next, later @ ..] } = record.looks {
+        if let Looks { cause, after: [next, later @ ..] } = record.looks
+            && !self.scheduled.contains(id)
+        {
             record.looks = Looks { cause, after: later };
             self.ask(id, cause, *next);
         }
@@ -489,10 +492,8 @@ impl<'a> Step<'a> {
             Status::Container(container) => container.sandbox_id == *sandbox_id && record.gone.is_none(),
             Status::Sandbox(_) => false,
         };
-        let ids: Vec<ObjectId> = (self.pod.records.iter())
-            .filter(|(_, record)| of_it(record))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let ids: Vec<ObjectId> =
+            (self.pod.records.iter()).filter(|(_, record)| of_it(record)).map(|(id, _)| id.clone()).collect();
         for id in ids {
             self.look(&id, ReadCause::Deletion, Duration::ZERO, AFTER_SANDBOX_GONE);
         }
@@ -502,6 +503,7 @@ impl<'a> Step<'a> {
     fn look(&mut self, id: &ObjectId, cause: ReadCause, first: Duration, then: &'static [Duration]) {
         if let Some(record) = self.pod.records.get_mut(id) {
             record.looks = Looks { cause, after: then };
+            self.scheduled.push(id.clone());
         }
         self.ask(id, cause, first);
     }

@@ -346,7 +346,10 @@ fn an_early_timestamp_removes_nothing() {
     };
     bench.settle(&early);
     let out = bench.settle_at(&read(900, 1010).misses("s"), at(1010));
-    assert_eq!((out.verdicts.clone(), asks(&out, "s")), (vec![Ruling::Undecided], vec![(ReadCause::Deletion, 0)]));
+    assert_eq!(
+        (out.verdicts.clone(), asks(&out, "s")),
+        (vec![Ruling::Undecided], vec![(ReadCause::Deletion, 0)])
+    );
     assert_eq!(bench.told, ["s Started"]);
 }
 

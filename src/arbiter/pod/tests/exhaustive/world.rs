@@ -133,8 +133,10 @@ impl World {
         self.bench.listed = Some(lower);
         let sandboxes = listed.sandboxes.iter().map(|it| (it.id.as_str(), Some(it.state.phase())));
         let containers = listed.containers.iter().map(|it| (it.id.as_str(), it.state.phase()));
-        let objects: Vec<_> =
-            sandboxes.chain(containers).map(|(id, phase)| ListedObject { id, phase, sandbox_id: None }).collect();
+        let objects: Vec<_> = sandboxes
+            .chain(containers)
+            .map(|(id, phase)| ListedObject { id, phase, sandbox_id: None })
+            .collect();
         let graves = self.bench.graves.clone();
         let held = (!self.bench.pod.is_empty()).then(|| self.bench.pod.set_against(lower, &objects));
         let difference = held.unwrap_or_else(|| Difference::all_new(&objects));
