@@ -40,7 +40,9 @@ pub mod v1 {
 }
 
 pub use churn::Churn;
-pub use faults::{CallFault, Dose, EventFault, Faults, Method, Only, Stamp, Target};
+pub use faults::{
+    CallFault, Dose, EventFault, Faults, ListFault, Lists, Method, Only, ResetReason, Stamp, Target,
+};
 pub use profile::Profile;
 pub use runtime::SimRuntime;
 pub use said::{Said, Saying};

@@ -20,6 +20,8 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
+#[path = "sim/contradictions.rs"]
+mod contradictions;
 #[allow(unreachable_pub, clippy::all)]
 mod lab {
     include!(concat!(env!("OUT_DIR"), "/lab/runtime.v1.rs"));

@@ -3,13 +3,20 @@
 //! Owns the orders and the dice. It decides; [`super::runtime`] and [`super::server`] carry it out. With no order given it
 //! changes nothing, and a profile's own quirks are not faults: they are in [`super::profile`].
 
+mod lists;
+
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tonic::{Code, Status};
 
-use super::v1::{ContainerEventResponse, ContainerEventType};
+pub(super) use self::lists::{Item, Listing};
+pub use self::lists::{ListFault, Lists, ResetReason};
+use super::{
+    truth::Subject,
+    v1::{ContainerEventResponse, ContainerEventType},
+};
 
 /// The orders for a runtime. Cheap to clone; all clones give orders to the same runtime.
 #[derive(Clone, Debug)]
@@ -92,6 +99,8 @@ pub enum CallFault {
     Overtaken(Duration),
     /// Its answer does not decode.
     Garbage,
+    /// It answers OK with nothing in the answer: no status, no items, no events.
+    Empty,
 }
 
 /// What hangs until released.
@@ -102,7 +111,7 @@ pub enum Target {
     Process,
     /// All calls of a method.
     Method(Method),
-    /// All calls that are about this sandbox or container.
+    /// All calls that are about this sandbox or container, but for lists, which read the runtime's store alone.
     Id(String),
 }
 
@@ -138,9 +147,19 @@ struct Inner {
 struct Orders {
     rng: fastrand::Rng,
     events: Vec<(Only, EventFault, Dose)>,
-    calls: Vec<(Method, CallFault, Dose)>,
+    calls: Vec<CallOrder>,
+    lists: Vec<lists::Order>,
     hung: BTreeSet<Target>,
     happened: u64,
+}
+
+#[derive(Debug)]
+struct CallOrder {
+    method: Method,
+    /// The only sandbox or container whose calls fail; all calls of the method without one.
+    about: Option<String>,
+    fault: CallFault,
+    dose: Dose,
 }
 
 // === impl Faults ===
@@ -152,6 +171,7 @@ impl Faults {
                 rng: fastrand::Rng::with_seed(seed),
                 events: Vec::new(),
                 calls: Vec::new(),
+                lists: Vec::new(),
                 hung: BTreeSet::new(),
                 happened: 0,
             }),
@@ -171,7 +191,35 @@ impl Faults {
 
     /// Orders a fault of a method's calls. Orders add up.
     pub fn calls(&self, method: Method, fault: CallFault, dose: Dose) {
-        self.0.orders.lock().calls.push((method, fault, dose));
+        self.0.orders.lock().calls.push(CallOrder { method, about: None, fault, dose });
+    }
+
+    /// Orders a fault of the method's calls that name this sandbox or container, lists that filter by its id included;
+    /// the dose counts these alone. Orders add up.
+    pub fn calls_about(&self, method: Method, id: &str, fault: CallFault, dose: Dose) {
+        let about = Some(id.to_owned());
+        self.0.orders.lock().calls.push(CallOrder { method, about, fault, dose });
+    }
+
+    /// Withdraws the faults of the method's calls that were ordered for this id, or for all calls without one.
+    pub fn withdraw_calls(&self, method: Method, id: Option<&str>) {
+        let mut orders = self.0.orders.lock();
+        orders.calls.retain(|order| order.method != method || order.about.as_deref() != id);
+    }
+
+    /// Orders a fault of lists without a filter, unary and streamed. Orders add up.
+    pub fn lists(&self, of: Subject, fault: ListFault, dose: Dose) {
+        self.lists_only(of, Lists::Full, fault, dose);
+    }
+
+    /// Orders a fault of lists with or without a filter, unary and streamed. Orders add up.
+    pub fn lists_only(&self, of: Subject, lists: Lists, fault: ListFault, dose: Dose) {
+        self.0.orders.lock().lists.push(lists::Order { of, lists, fault, dose });
+    }
+
+    /// Withdraws this fault of lists, however often it was ordered.
+    pub fn withdraw_lists(&self, of: Subject, fault: &ListFault) {
+        self.0.orders.lock().lists.retain(|order| order.of != of || order.fault != *fault);
     }
 
     /// Lets all calls of a method, or all about an id, hang from now on.
@@ -190,6 +238,7 @@ impl Faults {
         let mut orders = self.0.orders.lock();
         orders.events.clear();
         orders.calls.clear();
+        orders.lists.clear();
         orders.hung.clear();
         drop(orders);
         self.0.released.notify_waiters();
@@ -212,16 +261,31 @@ impl Faults {
         struck
     }
 
-    /// What goes wrong with a call of that method.
-    pub(super) fn of_call(&self, method: Method) -> Vec<CallFault> {
+    /// What goes wrong with a call of that method that names these ids.
+    pub(super) fn of_call(&self, method: Method, ids: &[&str]) -> Vec<CallFault> {
         let mut orders = self.0.orders.lock();
         let Orders { rng, calls, happened, .. } = &mut *orders;
-        let of_method = calls.iter_mut().filter(|(of, _, _)| *of == method);
+        let of_call = calls.iter_mut().filter(|order| order.matches(method, ids));
         let struck: Vec<_> =
-            of_method.filter_map(|(_, fault, dose)| dose.strikes(rng).then(|| fault.clone())).collect();
+            of_call.filter_map(|order| order.dose.strikes(rng).then(|| order.fault.clone())).collect();
         *happened += struck.len() as u64;
-        calls.retain(|(_, _, dose)| *dose != Dose::Next(0));
+        calls.retain(|order| order.dose != Dose::Next(0));
         struck
+    }
+
+    /// The list as it is sent, with its faults.
+    pub(super) fn of_list<I: Item>(&self, is_full: bool, items: Vec<I>) -> Listing<I> {
+        let mut listing = Listing { items, reset: None };
+        let mut orders = self.0.orders.lock();
+        let Orders { rng, lists, happened, .. } = &mut *orders;
+        for order in lists.iter_mut() {
+            if order.fits(is_full, &listing) && order.dose.strikes(rng) {
+                order.fault.apply(&mut listing);
+                *happened += 1;
+            }
+        }
+        lists.retain(|order| order.dose != Dose::Next(0));
+        listing
     }
 
     /// A number below `below`, from the faults' own dice.
@@ -229,13 +293,13 @@ impl Faults {
         self.0.orders.lock().rng.usize(..below)
     }
 
-    /// Waits as long as calls of that method or about that id hang.
-    pub(super) async fn pass(&self, method: Method, id: &str) {
+    /// Waits as long as calls of that method or about one of these ids hang.
+    pub(super) async fn pass(&self, method: Method, ids: &[&str]) {
         loop {
             let mut released = std::pin::pin!(self.0.released.notified());
             // Registers before looking, so that no release in between is missed.
             released.as_mut().enable();
-            if !self.0.orders.lock().hangs(method, id) {
+            if !self.0.orders.lock().hangs(method, ids) {
                 return;
             }
             released.await;
@@ -263,13 +327,21 @@ impl Faults {
 // === impl Orders ===
 
 impl Orders {
-    fn hangs(&self, method: Method, id: &str) -> bool {
+    fn hangs(&self, method: Method, ids: &[&str]) -> bool {
         self.hung.iter().any(|target| match target {
             Target::Method(hung) => *hung == method,
-            Target::Id(hung) => hung == id,
+            Target::Id(hung) => !method.is_list() && ids.contains(&hung.as_str()),
             // Stops the connections instead.
             Target::Process => false,
         })
+    }
+}
+
+// === impl CallOrder ===
+
+impl CallOrder {
+    fn matches(&self, method: Method, ids: &[&str]) -> bool {
+        self.method == method && self.about.as_deref().is_none_or(|about| ids.contains(&about))
     }
 }
 
@@ -334,6 +406,15 @@ impl CallFault {
 
 // === impl Method ===
 
+impl Method {
+    fn is_list(self) -> bool {
+        matches!(
+            self,
+            Self::ListPodSandbox | Self::StreamPodSandboxes | Self::ListContainers | Self::StreamContainers
+        )
+    }
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -369,10 +450,10 @@ mod tests {
         let faults = Faults::new(3);
         let target = Target::Method(Method::ListContainers);
         faults.hang(target.clone());
-        let hung = faults.pass(Method::ListContainers, "");
+        let hung = faults.pass(Method::ListContainers, &[""]);
         let mut hung = std::pin::pin!(hung);
         assert!(tokio::time::timeout(Duration::from_secs(3600), &mut hung).await.is_err());
-        faults.pass(Method::ListPodSandbox, "").await;
+        faults.pass(Method::ListPodSandbox, &[""]).await;
         faults.release(&target);
         hung.await;
     }

@@ -6,23 +6,35 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
+use http_body::Frame;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::UnixListener,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::{Server, Uri, server::Connected};
+use tonic::{
+    body::Body,
+    transport::{Server, Uri, server::Connected},
+};
+use tower::util::MapResponseLayer;
 
 use super::{
-    SimRuntime, faults::Faults, server::RuntimeService, v1::runtime_service_server::RuntimeServiceServer,
+    SimRuntime,
+    faults::{Faults, ResetReason},
+    server::RuntimeService,
+    v1::runtime_service_server::RuntimeServiceServer,
 };
 
 /// What a pipe holds before its writer has to wait: about what a UNIX socket does.
 const PIPE_BYTES: usize = 64 * 1024;
+/// How long an answer's items have to reach the client before the stream is reset: a reset discards what still waits.
+const RESET_AFTER: Duration = Duration::from_millis(1);
 
 /// A socket that is served.
 #[derive(Debug)]
@@ -42,6 +54,13 @@ struct Wire<S> {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     faults: Faults,
     continued: Option<BoxFuture<'static, ()>>,
+}
+
+/// The body of an answer whose stream is reset where its trailers would follow.
+struct BrokenOff {
+    body: Body,
+    reason: ResetReason,
+    reset: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 // === impl SocketHandle ===
@@ -124,10 +143,44 @@ where
     let service = RuntimeServiceServer::new(RuntimeService::new(runtime.clone()));
     let connection = futures::stream::iter([Ok::<_, io::Error>(wire)]);
     tokio::spawn(async move {
-        if let Err(error) = Server::builder().add_service(service).serve_with_incoming(connection).await {
+        if let Err(error) = Server::builder()
+            .layer(MapResponseLayer::new(break_off))
+            .add_service(service)
+            .serve_with_incoming(connection)
+            .await
+        {
             tracing::debug!(%error, "A connection to the simulated runtime failed.");
         }
     });
+}
+
+/// Resets the stream at the end of the answer, where a fault says so.
+fn break_off(response: http::Response<Body>) -> http::Response<Body> {
+    let Some(reason) = response.extensions().get::<ResetReason>().copied() else { return response };
+    response.map(|body| Body::new(BrokenOff { body, reason, reset: None }))
+}
+
+// === impl BrokenOff ===
+
+impl http_body::Body for BrokenOff {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if self.reset.is_none() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
+                _ => self.reset = Some(Box::pin(tokio::time::sleep(RESET_AFTER))),
+            }
+        }
+        if let Some(reset) = &mut self.reset {
+            ready!(reset.as_mut().poll(cx));
+        }
+        Poll::Ready(Some(Err(self.reason.error())))
+    }
 }
 
 // === impl Wire ===

@@ -17,7 +17,7 @@ use answer::{Answer, EventStream};
 
 use super::{
     SimRuntime,
-    faults::{CallFault, Method},
+    faults::{CallFault, Listing, Method, ResetReason},
     profile::{Events, SandboxDeleted},
     said::Saying,
     truth::{ContainerSpec, Refused, SandboxSpec, lifecycle::DELETION_LAG},
@@ -45,17 +45,27 @@ impl RuntimeService {
         id: &str,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<Response<T>, Status> {
+        Ok(Response::new(self.call_about(method, &[id], work).await?))
+    }
+
+    /// A call that names these ids.
+    async fn call_about<T: Answer>(
+        &self,
+        method: Method,
+        ids: &[&str],
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
         let core = self.runtime.core();
         core.count(method);
         core.check_spin()?;
         core.check_initialized()?;
-        let faults = core.faults.of_call(method);
+        let faults = core.faults.of_call(method, ids);
         for fault in &faults {
             if let CallFault::Late(by) = fault {
                 tokio::time::sleep(*by).await;
             }
         }
-        core.faults.pass(method, id).await;
+        core.faults.pass(method, ids).await;
         if let Some(status) = faults.iter().find_map(CallFault::status) {
             return Err(status);
         }
@@ -65,19 +75,71 @@ impl RuntimeService {
                 tokio::time::sleep(*by).await;
             }
         }
-        Ok(Response::new(if faults.contains(&CallFault::Garbage) { T::garbage() } else { answer }))
+        Ok(if faults.contains(&CallFault::Garbage) {
+            T::garbage()
+        } else if faults.contains(&CallFault::Empty) {
+            T::default()
+        } else {
+            answer
+        })
     }
 
-    fn say_sandboxes(&self, filter: &v1::PodSandboxFilter, items: &[v1::PodSandbox]) {
-        if *filter == v1::PodSandboxFilter::default() {
-            self.runtime.core().say(|| Saying::Sandboxes(items.to_vec()));
+    /// A list of sandboxes, as it is sent.
+    async fn sandboxes(
+        &self,
+        method: Method,
+        filter: v1::PodSandboxFilter,
+    ) -> Result<Listing<v1::PodSandbox>, Status> {
+        let is_full = filter == v1::PodSandboxFilter::default();
+        let ids = [filter.id.as_str()];
+        let list = self.call_about(method, &ids, async {
+            self.check_listable(method)?;
+            Ok(self.runtime.core().faults.of_list(is_full, self.list_sandboxes(&filter)))
+        });
+        let listing = list.await?;
+        if is_full && listing.reset.is_none() {
+            self.runtime.core().say(|| Saying::Sandboxes(listing.items.clone()));
         }
+        Ok(listing)
     }
 
-    fn say_containers(&self, filter: &v1::ContainerFilter, items: &[v1::Container]) {
-        if *filter == v1::ContainerFilter::default() {
-            self.runtime.core().say(|| Saying::Containers(items.to_vec()));
+    /// A list of containers, as it is sent.
+    async fn containers(
+        &self,
+        method: Method,
+        filter: v1::ContainerFilter,
+    ) -> Result<Listing<v1::Container>, Status> {
+        let is_full = filter == v1::ContainerFilter::default();
+        let ids = [filter.id.as_str(), filter.pod_sandbox_id.as_str()];
+        let list = self.call_about(method, &ids, async {
+            self.check_listable(method)?;
+            Ok(self.runtime.core().faults.of_list(is_full, self.list_of_containers(&filter)))
+        });
+        let listing = list.await?;
+        if is_full && listing.reset.is_none() {
+            self.runtime.core().say(|| Saying::Containers(listing.items.clone()));
         }
+        Ok(listing)
+    }
+
+    fn check_listable(&self, method: Method) -> Result<(), Status> {
+        let is_streamed = matches!(method, Method::StreamPodSandboxes | Method::StreamContainers);
+        if is_streamed && self.runtime.profile().stream_batch.is_none() {
+            return Err(Status::unimplemented(format!(
+                "unknown method {method} for service runtime.v1.RuntimeService"
+            )));
+        }
+        Ok(())
+    }
+
+    /// A stream of the items in batches of the profile's size.
+    fn batches<I: Send + 'static, T: Send + 'static>(
+        &self,
+        items: Vec<I>,
+        batch: impl Fn(Vec<I>) -> T + Send + 'static,
+    ) -> BoxStream<'static, Result<T, Status>> {
+        let size = self.runtime.profile().stream_batch.unwrap_or(usize::MAX);
+        stream::iter(items).chunks(size).map(move |items| Ok(batch(items))).boxed()
     }
 
     /// A call that changes something: it goes on when its caller leaves, and ends with the process.
@@ -176,12 +238,8 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Result<Response<v1::ListPodSandboxResponse>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let list = self.call(Method::ListPodSandbox, "", async {
-            Ok(v1::ListPodSandboxResponse { items: self.list_sandboxes(&filter) })
-        });
-        let answer = list.await?;
-        self.say_sandboxes(&filter, &answer.get_ref().items);
-        Ok(answer)
+        let Listing { items, reset } = self.sandboxes(Method::ListPodSandbox, filter).await?;
+        Ok(breaking_off(v1::ListPodSandboxResponse { items }, reset))
     }
 
     async fn stream_pod_sandboxes(
@@ -189,14 +247,9 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let size = self.runtime.profile().stream_batch;
-        let list = self.call(Method::StreamPodSandboxes, "", async {
-            size.map(|_| self.list_sandboxes(&filter)).ok_or_else(|| unknown_method("StreamPodSandboxes"))
-        });
-        let items = list.await?.into_inner();
-        self.say_sandboxes(&filter, &items);
+        let Listing { items, reset } = self.sandboxes(Method::StreamPodSandboxes, filter).await?;
         let batch = |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes };
-        Ok(Response::new(batches(items, size.unwrap_or(usize::MAX), batch)))
+        Ok(breaking_off(self.batches(items, batch), reset))
     }
 
     async fn create_container(
@@ -269,12 +322,8 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let list = self.call(Method::ListContainers, "", async {
-            Ok(v1::ListContainersResponse { containers: self.list_of_containers(&filter) })
-        });
-        let answer = list.await?;
-        self.say_containers(&filter, &answer.get_ref().containers);
-        Ok(answer)
+        let Listing { items: containers, reset } = self.containers(Method::ListContainers, filter).await?;
+        Ok(breaking_off(v1::ListContainersResponse { containers }, reset))
     }
 
     async fn stream_containers(
@@ -282,14 +331,9 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let size = self.runtime.profile().stream_batch;
-        let list = self.call(Method::StreamContainers, "", async {
-            size.map(|_| self.list_of_containers(&filter)).ok_or_else(|| unknown_method("StreamContainers"))
-        });
-        let items = list.await?.into_inner();
-        self.say_containers(&filter, &items);
+        let Listing { items, reset } = self.containers(Method::StreamContainers, filter).await?;
         let batch = |containers| v1::StreamContainersResponse { containers };
-        Ok(Response::new(batches(items, size.unwrap_or(usize::MAX), batch)))
+        Ok(breaking_off(self.batches(items, batch), reset))
     }
 
     async fn container_status(
@@ -350,17 +394,13 @@ impl From<Refused> for Status {
     }
 }
 
-/// A stream of batches of that many items.
-fn batches<I: Send + 'static, T: Send + 'static>(
-    items: Vec<I>,
-    size: usize,
-    batch: impl Fn(Vec<I>) -> T + Send + 'static,
-) -> BoxStream<'static, Result<T, Status>> {
-    stream::iter(items).chunks(size).map(move |items| Ok(batch(items))).boxed()
-}
-
-fn unknown_method(method: &str) -> Status {
-    Status::unimplemented(format!("unknown method {method} for service runtime.v1.RuntimeService"))
+/// An answer that breaks off at its end, if there is a reason to; [`super::serve`] does it.
+fn breaking_off<T>(answer: T, reset: Option<ResetReason>) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Some(reason) = reset {
+        response.extensions_mut().insert(reason);
+    }
+    response
 }
 
 fn sandbox_spec(request: v1::RunPodSandboxRequest) -> Result<SandboxSpec, Status> {
@@ -380,6 +420,7 @@ fn sandbox_spec(request: v1::RunPodSandboxRequest) -> Result<SandboxSpec, Status
         annotations: config.annotations.into_iter().collect(),
         host_network: network == Some(v1::NamespaceMode::Node),
         runtime_handler: request.runtime_handler,
+        network_setup: Duration::ZERO,
     })
 }
 
@@ -393,5 +434,6 @@ fn container_spec(config: v1::ContainerConfig) -> Result<ContainerSpec, Status> 
         labels: config.labels.into_iter().collect(),
         annotations: config.annotations.into_iter().collect(),
         log_path: config.log_path,
+        clock_offset: 0,
     })
 }

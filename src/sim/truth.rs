@@ -6,6 +6,7 @@
 
 pub(super) mod lifecycle;
 mod outage;
+mod silent;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,6 +63,8 @@ pub struct SandboxSpec {
     pub host_network: bool,
     /// The runtime class's handler.
     pub runtime_handler: String,
+    /// How long its network took before it became ready. `created_at` lies this long before that.
+    pub network_setup: Duration,
 }
 
 /// A pod sandbox.
@@ -96,6 +99,8 @@ pub struct ContainerSpec {
     pub annotations: BTreeMap<String, String>,
     /// Where its log goes.
     pub log_path: String,
+    /// How far the clock that stamps its start and end is ahead of the node's, in nanoseconds: a virtual machine's own.
+    pub clock_offset: i64,
 }
 
 /// A container.
@@ -180,7 +185,8 @@ pub enum What {
     },
     /// It left the runtime's store.
     Removed,
-    /// The reason of a container that had ended became another one.
+    /// The reason of a container became another one, without an event. Mostly it had ended; a running container can
+    /// have a reason too (kubernetes#78973).
     ReasonChanged {
         /// The new reason.
         reason: String,
@@ -307,7 +313,7 @@ impl Truth {
         {
             let at = next.key().0;
             match next.remove() {
-                Due::OomReason(id) => self.turn_oom_killed(&id, at),
+                Due::OomReason(id) => self.change_reason(&id, "OOMKilled", Some(at)),
                 Due::SandboxGone(id) => self.drop_sandbox(&id, Told::No),
             }
         }
@@ -402,6 +408,11 @@ impl SandboxSpec {
             ..Self::default()
         }
     }
+
+    /// A pod as `crictl runp` makes it: named by its metadata, without the kubelet's labels.
+    pub fn by_crictl(namespace: &str, name: &str, uid: &str) -> Self {
+        Self { labels: BTreeMap::new(), ..Self::of_pod(namespace, name, uid) }
+    }
 }
 
 // === impl ContainerSpec ===
@@ -421,7 +432,18 @@ impl ContainerSpec {
                 attempt.to_string(),
             )]),
             log_path: format!("{name}/{attempt}.log"),
+            clock_offset: 0,
         }
+    }
+
+    /// A container as `crictl create` makes it: named by its metadata, without the kubelet's labels and annotations.
+    pub fn by_crictl(name: &str, attempt: u32, image: &str) -> Self {
+        Self { name: name.to_owned(), attempt, image: image.to_owned(), ..Self::default() }
+    }
+
+    /// The moment as the container's own clock shows it.
+    fn stamp(&self, wall: Wall) -> Wall {
+        Wall::from_nanos(wall.as_nanos().saturating_add(self.clock_offset))
     }
 }
 

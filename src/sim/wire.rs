@@ -63,7 +63,7 @@ pub(super) fn sandbox_status(sandbox: &Sandbox, profile: &Profile) -> v1::PodSan
     v1::PodSandboxStatus {
         id: sandbox.id.clone(),
         metadata: Some(sandbox_metadata(sandbox)),
-        state: sandbox_state(sandbox).into(),
+        state: sandbox_state(sandbox.ready).into(),
         created_at: if sandbox.forgotten { FORGOTTEN_CREATED_AT } else { sandbox.created_at.as_nanos() },
         network: Some(v1::PodSandboxNetworkStatus {
             ip: ips.next().cloned().unwrap_or_default(),
@@ -92,7 +92,7 @@ pub(super) fn sandbox_item(sandbox: &Sandbox) -> v1::PodSandbox {
     v1::PodSandbox {
         id: sandbox.id.clone(),
         metadata: Some(sandbox_metadata(sandbox)),
-        state: sandbox_state(sandbox).into(),
+        state: sandbox_state(sandbox.ready).into(),
         created_at: sandbox.created_at.as_nanos(),
         labels: sandbox.spec.labels.clone(),
         annotations: sandbox.spec.annotations.clone(),
@@ -150,8 +150,8 @@ fn container_metadata(container: &Container) -> v1::ContainerMetadata {
     v1::ContainerMetadata { name: container.spec.name.clone(), attempt: container.spec.attempt }
 }
 
-pub(super) fn sandbox_state(sandbox: &Sandbox) -> v1::PodSandboxState {
-    if sandbox.ready { v1::PodSandboxState::SandboxReady } else { v1::PodSandboxState::SandboxNotready }
+pub(super) fn sandbox_state(ready: bool) -> v1::PodSandboxState {
+    if ready { v1::PodSandboxState::SandboxReady } else { v1::PodSandboxState::SandboxNotready }
 }
 
 pub(super) fn container_state(state: ContainerState) -> v1::ContainerState {

@@ -1,4 +1,4 @@
-//! Answers to calls, each of which can be made not to decode.
+//! Answers to calls, each of which can be made empty, or not to decode.
 
 use futures::{
     StreamExt as _,
@@ -6,10 +6,10 @@ use futures::{
 };
 use tonic::Status;
 
-use crate::sim::{codec::NOT_UTF_8, v1};
+use crate::sim::{codec::NOT_UTF_8, faults::Listing, v1};
 
-/// An answer that can be made not to decode.
-pub(super) trait Answer: Send + 'static {
+/// An answer that can be made not to decode, and whose default has nothing in it.
+pub(super) trait Answer: Default + Send + 'static {
     /// The answer, with a string in it that goes out as bytes which are not UTF-8.
     fn garbage() -> Self;
 }
@@ -51,12 +51,6 @@ answers! {
             conditions: vec![v1::RuntimeCondition { r#type: NOT_UTF_8.to_owned(), ..Default::default() }],
         })
     }
-    ListPodSandboxResponse {
-        items: vec![v1::PodSandbox { id: NOT_UTF_8.to_owned(), ..Default::default() }]
-    }
-    ListContainersResponse {
-        containers: vec![v1::Container { id: NOT_UTF_8.to_owned(), ..Default::default() }]
-    }
     PodSandboxStatusResponse {
         status: Some(v1::PodSandboxStatus { id: NOT_UTF_8.to_owned(), ..Default::default() })
     }
@@ -78,14 +72,16 @@ macro_rules! empty_answers {
 
 empty_answers! { StopPodSandboxResponse RemovePodSandboxResponse StartContainerResponse StopContainerResponse RemoveContainerResponse }
 
-impl Answer for Vec<v1::PodSandbox> {
+impl Answer for Listing<v1::PodSandbox> {
     fn garbage() -> Self {
-        v1::ListPodSandboxResponse::garbage().items
+        let garbage = v1::PodSandbox { id: NOT_UTF_8.to_owned(), ..Default::default() };
+        Self { items: vec![garbage], reset: None }
     }
 }
 
-impl Answer for Vec<v1::Container> {
+impl Answer for Listing<v1::Container> {
     fn garbage() -> Self {
-        v1::ListContainersResponse::garbage().containers
+        let garbage = v1::Container { id: NOT_UTF_8.to_owned(), ..Default::default() };
+        Self { items: vec![garbage], reset: None }
     }
 }

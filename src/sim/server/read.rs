@@ -73,7 +73,10 @@ impl RuntimeService {
                 .values()
                 .filter(|sandbox| {
                     id.as_ref().is_none_or(|id| *id == sandbox.id)
-                        && filter.state.as_ref().is_none_or(|s| s.state() == wire::sandbox_state(sandbox))
+                        && filter
+                            .state
+                            .as_ref()
+                            .is_none_or(|s| s.state() == wire::sandbox_state(sandbox.ready))
                         && selects(&filter.label_selector, &sandbox.spec.labels)
                 })
                 .map(wire::sandbox_item)

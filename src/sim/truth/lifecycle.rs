@@ -5,9 +5,12 @@ use std::time::Duration;
 use super::{
     Container, ContainerSpec, ContainerState, Due, Refused, Sandbox, SandboxSpec, Told, Truth, What,
 };
-use crate::sim::{
-    profile::{OomReason, RemovedWithPod, SandboxCreated, SandboxDeleted, StopContainer, WithoutSandbox},
-    v1::ContainerEventType as Kind,
+use crate::{
+    clock::Wall,
+    sim::{
+        profile::{OomReason, RemovedWithPod, SandboxCreated, SandboxDeleted, StopContainer, WithoutSandbox},
+        v1::ContainerEventType as Kind,
+    },
 };
 
 /// How long a sandbox stays in containerd's store after its DELETED was sent, where nothing blocks.
@@ -33,7 +36,9 @@ impl Truth {
         }
         let id = self.new_id();
         let ips = if spec.host_network { Vec::new() } else { vec![self.new_address()] };
-        let created_at = self.clock.wall();
+        // The runtimes take this before they set up the network, and say READY and send events afterwards.
+        let setup = i64::try_from(spec.network_setup.as_nanos()).unwrap_or(i64::MAX);
+        let created_at = Wall::from_nanos(self.clock.wall().as_nanos().saturating_sub(setup));
         let sandbox = Sandbox { id: id.clone(), spec, ready: true, created_at, ips, forgotten: false };
         self.view.sandboxes.insert(id.clone(), sandbox);
         // CREATED is raised when the status is READY already (containerd: sandbox_run.go).
@@ -85,7 +90,17 @@ impl Truth {
     /// RemovePodSandbox: stops what runs and removes all of it. Where DELETED goes out before the deletion (containerd
     /// 2.x), the sandbox leaves the store a moment later, by [`Truth::settle`].
     pub fn remove_sandbox(&mut self, id: &str) -> Result<(), Refused> {
-        self.begin_remove_sandbox(id)?;
+        self.remove_sandbox_as(id, self.profile.removed_with_pod)
+    }
+
+    /// [`Truth::remove_sandbox`] in which the containers leave without a DELETED each, whatever the profile says
+    /// (CRI-O, `crictl rmp -f`).
+    pub fn remove_sandbox_silently(&mut self, id: &str) -> Result<(), Refused> {
+        self.remove_sandbox_as(id, RemovedWithPod::Silent)
+    }
+
+    fn remove_sandbox_as(&mut self, id: &str, removed: RemovedWithPod) -> Result<(), Refused> {
+        self.stop_and_empty(id, removed)?;
         match self.profile.sandbox_deleted {
             SandboxDeleted::AfterDeletion => self.finish_remove_sandbox(id),
             SandboxDeleted::BeforeDeletion if self.view.sandboxes.contains_key(id) => {
@@ -98,8 +113,12 @@ impl Truth {
 
     /// The part of RemovePodSandbox before the sandbox leaves the store.
     pub(in crate::sim) fn begin_remove_sandbox(&mut self, id: &str) -> Result<(), Refused> {
+        self.stop_and_empty(id, self.profile.removed_with_pod)
+    }
+
+    fn stop_and_empty(&mut self, id: &str, removed: RemovedWithPod) -> Result<(), Refused> {
         self.stop_sandbox(id)?;
-        let told = match self.profile.removed_with_pod {
+        let told = match removed {
             RemovedWithPod::Told => Told::Yes,
             RemovedWithPod::Silent => Told::No,
         };
@@ -178,7 +197,7 @@ impl Truth {
         let now = self.clock.wall();
         if let Some(container) = self.view.containers.get_mut(id) {
             container.state = ContainerState::Running;
-            container.started_at = Some(now);
+            container.started_at = Some(container.spec.stamp(now));
         }
         self.note_container(id, What::Started, Told::Yes, None);
         self.signal(id, &sandbox_id, Kind::ContainerStartedEvent);
@@ -192,7 +211,7 @@ impl Truth {
         let now = self.clock.wall();
         if let Some(container) = self.view.containers.get_mut(id) {
             container.state = ContainerState::Exited;
-            container.finished_at = Some(now);
+            container.finished_at = Some(container.spec.stamp(now));
             container.exit_code = 128;
             container.reason = "StartError".to_owned();
             container.message = message.to_owned();
@@ -217,7 +236,7 @@ impl Truth {
             return Err(Refused::WrongState(id.to_owned(), container.state));
         }
         container.state = ContainerState::Exited;
-        container.finished_at = Some(now);
+        container.finished_at = Some(container.spec.stamp(now));
         container.exit_code = exit_code;
         container.reason = reason.to_owned();
         let sandbox_id = container.sandbox_id.clone();
@@ -229,20 +248,20 @@ impl Truth {
 
     /// The kernel kills a running container for want of memory. Before containerd 2.3 the reason says Error first.
     pub fn oom(&mut self, id: &str) -> Result<(), Refused> {
+        self.oom_with(id, KILLED)
+    }
+
+    /// [`Truth::oom`] of a process that ends with another exit code: a child was killed, and the container's first process
+    /// ended by itself or on SIGTERM (containerd#12260, #12372). Before containerd 2.3 the reason fits the code first.
+    pub fn oom_with(&mut self, id: &str, exit_code: i32) -> Result<(), Refused> {
         match self.profile.oom_reason {
-            OomReason::AtOnce => self.exit_for(id, KILLED, "OOMKilled"),
+            OomReason::AtOnce => self.exit_for(id, exit_code, "OOMKilled"),
             OomReason::After(delay) => {
-                self.exit(id, KILLED)?;
+                self.exit(id, exit_code)?;
                 self.later(delay, Due::OomReason(id.to_owned()));
                 Ok(())
             }
         }
-    }
-
-    pub(super) fn turn_oom_killed(&mut self, id: &str, at: crate::clock::Mono) {
-        let Some(container) = self.view.containers.get_mut(id) else { return };
-        container.reason = "OOMKilled".to_owned();
-        self.note_container(id, What::ReasonChanged { reason: "OOMKilled".to_owned() }, Told::No, Some(at));
     }
 
     /// StopContainer: kills at once without a grace, else the process ends on SIGTERM. Nothing for what does not run.

@@ -1,0 +1,54 @@
+//! Changes of what a runtime shows for which it sends no event.
+
+use super::{ContainerState, Refused, Told, Truth, What};
+use crate::clock::Mono;
+
+impl Truth {
+    /// Sets the reason of a container that runs or has ended, whatever its exit code. On a running container it is
+    /// what containerd shows after one of its processes was killed for want of memory (kubernetes#78973).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such container, or if it was never started.
+    pub fn set_reason(&mut self, id: &str, reason: &str) -> Result<(), Refused> {
+        let container =
+            self.view.containers.get(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;
+        if !matches!(container.state, ContainerState::Running | ContainerState::Exited) {
+            return Err(Refused::WrongState(id.to_owned(), container.state));
+        }
+        self.change_reason(id, reason, None);
+        Ok(())
+    }
+
+    /// Sets an annotation of a sandbox or container.
+    pub fn set_annotation(&mut self, id: &str, key: &str, value: &str) {
+        if let Some(sandbox) = self.view.sandboxes.get_mut(id) {
+            sandbox.spec.annotations.insert(key.to_owned(), value.to_owned());
+        } else if let Some(container) = self.view.containers.get_mut(id) {
+            container.spec.annotations.insert(key.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Sets a label of a sandbox or container.
+    pub fn set_label(&mut self, id: &str, key: &str, value: &str) {
+        if let Some(sandbox) = self.view.sandboxes.get_mut(id) {
+            sandbox.spec.labels.insert(key.to_owned(), value.to_owned());
+        } else if let Some(container) = self.view.containers.get_mut(id) {
+            container.spec.labels.insert(key.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Sets the addresses of a sandbox.
+    pub fn set_addresses(&mut self, id: &str, addresses: &[&str]) {
+        if let Some(sandbox) = self.view.sandboxes.get_mut(id) {
+            sandbox.ips = addresses.iter().map(|address| (*address).to_owned()).collect();
+        }
+    }
+
+    /// Sets the reason of a container as it was at that moment, or is now.
+    pub(super) fn change_reason(&mut self, id: &str, reason: &str, at: Option<Mono>) {
+        let Some(container) = self.view.containers.get_mut(id) else { return };
+        container.reason = reason.to_owned();
+        self.note_container(id, What::ReasonChanged { reason: reason.to_owned() }, Told::No, at);
+    }
+}
