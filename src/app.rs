@@ -126,16 +126,7 @@ impl App {
             clock.clone(),
             metrics.clone(),
         ));
-        let lister = Lister::new(client.clone(), clock.clone());
-        let (reader, reads) = Reader::new(
-            client.clone(),
-            lister.clone(),
-            cache.clone(),
-            arbiter.clone(),
-            clock.clone(),
-            metrics.clone(),
-            in_force.live(|config| config.relist.parallelism),
-        );
+        let (reads, requested) = Reads::new();
         let relister = Relister::new(
             client.clone(),
             cache.clone(),
@@ -144,6 +135,17 @@ impl App {
             reads.clone(),
             clock.clone(),
             metrics.clone(),
+        );
+        let lister = Lister::new(relister.clone());
+        let reader = Reader::new(
+            client.clone(),
+            lister.clone(),
+            cache.clone(),
+            arbiter.clone(),
+            clock.clone(),
+            metrics.clone(),
+            in_force.live(|config| config.relist.parallelism),
+            (reads.clone(), requested),
         );
         let limits = Limits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
         let (sender, queue) = evented::queue(limits, metrics.clone());

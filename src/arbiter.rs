@@ -160,8 +160,12 @@ impl Arbiter {
 
     /// A complete list that began at `lower` is about to be taken in.
     pub fn list_begins(&self, lower: Mono) {
-        self.sight.listed_before.store(self.sight.listed.load(Ordering::Acquire), Ordering::Release);
-        set(&self.sight.listed, Some(lower));
+        let Some(before) = get(&self.sight.listed) else { return set(&self.sight.listed, Some(lower)) };
+        // Two lists may be under way at the same time.
+        if before < lower {
+            set(&self.sight.listed_before, Some(before));
+            set(&self.sight.listed, Some(lower));
+        }
     }
 
     /// Whether no complete list has been taken in yet.

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::lister::Lister;
 pub use self::{
-    reads::{ReadError, Reader, Reads},
+    reads::{ReadError, Reader, Reads, Requests},
     unreadable::{Unreadable, UnreadableIds},
 };
 use crate::{
@@ -144,8 +144,18 @@ impl Relister {
     ///
     /// [`CriError`] if one of the lists failed; then nothing was compared.
     pub async fn relist(&self) -> Result<Relisted, CriError> {
+        Ok(self.list().await?.1)
+    }
+
+    /// The same, and what the lists show.
+    async fn list(&self) -> Result<(Listing, Relisted), CriError> {
         let began = self.clock.now();
         let listing = self.client.list().await?;
+        let relisted = self.take_in(&listing, began);
+        Ok((listing, relisted))
+    }
+
+    fn take_in(&self, listing: &Listing, began: Mono) -> Relisted {
         let (ended, at) = self.clock.now_both();
         let ids = listing.sandboxes.iter().map(|sandbox| (sandbox.id.as_str(), Some(sandbox.state.phase())));
         let ids = ids.chain(
@@ -157,7 +167,7 @@ impl Relister {
 
         let stamp = Stamp { lower: Some(began), upper: ended };
         let (done, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
-        let (pods, orphans) = self.by_pod(&listing);
+        let (pods, orphans) = self.by_pod(listing);
         let mut objects = Vec::new();
         let mut differing: Vec<(&PodListing<'_>, Difference)> = Vec::new();
         for pod in &pods {
@@ -183,7 +193,7 @@ impl Relister {
         self.metrics.relists.changed_pods.observe(changed_pods as f64);
         drop(done);
         let reads = Box::pin(async move { while all_done.recv().await.is_some() {} });
-        Ok(Relisted { began, changed_pods, reads })
+        Relisted { began, changed_pods, reads }
     }
 
     /// Whether a list that lacks so many ids may be wrong as a whole.

@@ -1,4 +1,6 @@
-//! Full lists for whoever needs one that began after a moment: one at a time, shared by all who wait for it.
+//! Full lists for a reader who needs one that began after a moment: one at a time, shared by all who wait for it.
+//!
+//! Each is a relist like any other: what it shows of pods that nobody asked for is compared and reported, too.
 
 use std::sync::{
     Arc,
@@ -7,9 +9,10 @@ use std::sync::{
 
 use tokio::sync::Mutex;
 
+use super::Relister;
 use crate::{
-    clock::{Clock, Mono},
-    cri::{Client, CriError, Listing},
+    clock::Mono,
+    cri::{CriError, Listing},
 };
 
 /// Lists. Cheap to clone; all clones share one list call.
@@ -17,8 +20,7 @@ use crate::{
 pub(crate) struct Lister(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    clock: Clock,
+    relister: Relister,
     /// The last listing and when it began, while somebody else waits who may use it.
     last: Mutex<Option<(Mono, Arc<Listing>)>>,
     waiting: AtomicUsize,
@@ -30,14 +32,14 @@ struct Waiting<'a>(&'a AtomicUsize);
 // === impl Lister ===
 
 impl Lister {
-    pub(crate) fn new(client: Client, clock: Clock) -> Self {
-        Self(Arc::new(Inner { client, clock, last: Mutex::default(), waiting: AtomicUsize::new(0) }))
+    pub(crate) fn new(relister: Relister) -> Self {
+        Self(Arc::new(Inner { relister, last: Mutex::default(), waiting: AtomicUsize::new(0) }))
     }
 
     /// Both full lists, begun after this call. Dropping the future gives it up.
     pub(crate) async fn list(&self) -> Result<Arc<Listing>, CriError> {
         let it = &self.0;
-        let called = it.clock.now();
+        let called = it.relister.clock.now();
         let waiting = Waiting::new(&it.waiting);
         let mut last = it.last.lock().await;
         drop(waiting);
@@ -45,9 +47,9 @@ impl Lister {
         let listing = match shared {
             Some(listing) => listing,
             None => {
-                let began = it.clock.now();
-                let listing = Arc::new(it.client.list().await?);
-                *last = Some((began, listing.clone()));
+                let (listing, relisted) = it.relister.list().await?;
+                let listing = Arc::new(listing);
+                *last = Some((relisted.began, listing.clone()));
                 listing
             }
         };

@@ -66,9 +66,18 @@ pub struct Reader {
 /// A reader wants all of a pod.
 const WHOLE: Ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
 
+/// The receiving end of [`Reads`], for the [`Reader`].
+pub struct Requests(mpsc::UnboundedReceiver<Request>);
+
 // === impl Reads ===
 
 impl Reads {
+    /// A way to ask for reads, and what the reader takes them from.
+    pub fn new() -> (Self, Requests) {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        (Self { requests, runtime_is_back: Arc::new(Notify::new()) }, Requests(receiver))
+    }
+
     /// Asks for these reads.
     pub fn ask_all(&self, asks: impl IntoIterator<Item = PodAsk>) {
         for PodAsk { pod, ask, deferred } in asks {
@@ -169,7 +178,7 @@ impl Reads {
 // === impl Reader ===
 
 impl Reader {
-    /// A reader of up to `parallelism` pods at a time, and the handle to ask it by.
+    /// A reader of up to `parallelism` pods at a time, of those that `reads` are asked for.
     pub(crate) fn new(
         client: Client,
         lister: Lister,
@@ -178,11 +187,9 @@ impl Reader {
         clock: Clock,
         metrics: Arc<Metrics>,
         parallelism: impl Into<Live<usize>>,
-    ) -> (Self, Reads) {
-        let parallelism = parallelism.into();
-        let (sender, requests) = mpsc::unbounded_channel();
-        let reads = Reads { requests: sender, runtime_is_back: Arc::new(Notify::new()) };
-        let reader = Self {
+        (reads, Requests(requests)): (Reads, Requests),
+    ) -> Self {
+        Self {
             client,
             lister,
             unreadable: UnreadableIds::new(metrics.clone()),
@@ -190,12 +197,11 @@ impl Reader {
             arbiter,
             clock,
             metrics,
-            parallelism,
+            parallelism: parallelism.into(),
             pace: Pace::default(),
             requests,
-            reads: reads.clone(),
-        };
-        (reader, reads)
+            reads,
+        }
     }
 
     /// Runs until `stop`.
