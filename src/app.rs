@@ -31,7 +31,7 @@ use crate::{
     ledger::Ledger,
     metrics::{Metrics, PodState, StreamState, raise_to},
     model::{ContainerState, Mode, PodUid, SandboxState},
-    relister::{Lister, ReadError, Reader, Reads, Relister, UnreadableIds},
+    relister::{Lister, ReadError, Reader, ReaderDependencies, Reads, Relister, UnreadableIds},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
 };
@@ -137,16 +137,17 @@ impl App {
             metrics.clone(),
         );
         let lister = Lister::new(relister.clone());
-        let reader = Reader::new(
-            client.clone(),
-            lister.clone(),
-            cache.clone(),
-            arbiter.clone(),
-            clock.clone(),
-            metrics.clone(),
-            in_force.live(|config| config.relist.parallelism),
-            (reads.clone(), requested),
-        );
+        let reader = Reader::new(ReaderDependencies {
+            client: client.clone(),
+            lister: lister.clone(),
+            cache: cache.clone(),
+            arbiter: arbiter.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            parallelism: in_force.live(|config| config.relist.parallelism),
+            reads: reads.clone(),
+            requests: requested,
+        });
         let limits = Limits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
         let (sender, queue) = evented::queue(limits, metrics.clone());
         let (changed, changes) = mpsc::unbounded_channel();

@@ -21,7 +21,7 @@ use std::{
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-pub(crate) use self::lister::Lister;
+pub(crate) use self::{lister::Lister, reads::Dependencies as ReaderDependencies};
 pub use self::{
     reads::{ReadError, Reader, Reads, Requests},
     unreadable::{Unreadable, UnreadableIds},
@@ -35,7 +35,7 @@ use crate::{
     metrics::Metrics,
     model::{
         ContainerStatus, Detail, Labels, ObjectId, Observation, PodIdentity, PodUid, ReadCause,
-        SandboxStatus, Source, Stamp,
+        SandboxStatus, Source, Stamp, Subject,
     },
 };
 
@@ -46,7 +46,7 @@ pub const CONTENT_READS: usize = 4;
 const CONTENT_READS_APART: Duration = Duration::from_secs(10);
 /// Content that is younger is not read again.
 const CONTENT_AGE: Duration = Duration::from_secs(5);
-/// With more ids absent from a list than this, or with more than half of all that are held, the list itself is doubted.
+/// With more ids absent from a list than this, or than it shows, the list itself is doubted.
 const MASS_ABSENCE: usize = 64;
 
 /// Relists.
@@ -179,8 +179,7 @@ impl Relister {
             }
         }
         let changed_pods = differing.len();
-        let absent: usize = differing.iter().map(|(_, difference)| difference.absent.len()).sum();
-        let doubted = self.is_doubted(absent);
+        let doubted = self.is_doubted(listing, &differing);
         for (pod, Difference { changed, absent }) in differing {
             let identity = pod.pod.identity();
             let seen = pod.as_listed(&identity, &changed, stamp, at, first);
@@ -196,14 +195,23 @@ impl Relister {
         Relisted { began, changed_pods, reads }
     }
 
-    /// Whether a list that lacks so many ids may be wrong as a whole.
-    fn is_doubted(&self, absent: usize) -> bool {
-        let held = self.cache.ids();
-        let doubted = absent > 0 && (absent > MASS_ABSENCE || 2 * absent > held);
-        if doubted && held > MASS_ABSENCE {
+    /// Whether lists lack so much that they may be wrong as a whole.
+    fn is_doubted(&self, listing: &Listing, differing: &[(&PodListing<'_>, Difference)]) -> bool {
+        let absent = differing.iter().flat_map(|(_, difference)| &difference.absent);
+        let is_sandbox = |id: &&ObjectId| {
+            let pod = self.cache.pod_of(id.as_str());
+            let place = pod.and_then(|pod| self.cache.inspect(&pod, |state| state.locate(id.as_str())));
+            matches!(place.flatten(), Some((Subject::Sandbox, _)))
+        };
+        let (sandboxes, containers): (Vec<_>, Vec<_>) = absent.partition(is_sandbox);
+        let doubted = |absent: usize, listed: usize| absent > MASS_ABSENCE || absent > listed;
+        let doubted = doubted(sandboxes.len(), listing.sandboxes.len())
+            || doubted(containers.len(), listing.containers.len());
+        let absent = sandboxes.len() + containers.len();
+        if doubted && absent > MASS_ABSENCE {
             tracing::warn!(
                 absent,
-                held,
+                held = self.cache.ids(),
                 "The runtime's list lacks many containers and sandboxes at once: reading the status of each before any is \
                  published as removed."
             );

@@ -240,7 +240,7 @@ impl PodState {
             && !observation.unreadable
             && observation.sandboxes.is_empty()
             && !self.records.contains_key(&signal.id)
-            && observation.claimed >= context.began.max(context.horizon)
+            && observation.is_newer_than(context.began.max(context.horizon))
             && (context.removed_at)(&signal.id).is_none()
     }
 

@@ -34,7 +34,7 @@ pub(super) struct Request {
     pub(super) after: Duration,
     /// What lists showed, in order, for what has moved on or is gone when it is read; each id in each phase once.
     pub(super) seen: Vec<Observation>,
-    /// Ids that a list lacked: absent if a list of the id alone lacks it, too.
+    /// Ids that a list lacked, or that are said to be deleted: absent if a list of the id alone lacks it, too.
     pub(super) absent: BTreeSet<ObjectId>,
     /// Whether that list lacked so much that their status decides.
     pub(super) doubted: bool,
@@ -131,6 +131,10 @@ impl Request {
     }
 
     fn new(key: PodIdentity, pod: Option<PodIdentity>, ask: Ask) -> Self {
+        let absent = match &ask.scope {
+            Scope::Ids(ids) if ask.cause == ReadCause::Deletion => ids.clone(),
+            _ => BTreeSet::new(),
+        };
         Self {
             key,
             pod,
@@ -138,7 +142,7 @@ impl Request {
             cause: ask.cause,
             after: ask.after,
             seen: Vec::new(),
-            absent: BTreeSet::new(),
+            absent,
             doubted: false,
             deferred: Vec::new(),
             suspects: BTreeSet::new(),

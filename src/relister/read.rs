@@ -135,7 +135,7 @@ impl PodRead {
         let mut unread = BTreeSet::new();
         let mut last_error = None;
         let mut todo = self.in_order(&request, &ids).into_iter();
-        while let Some(id) = todo.next() {
+        for id in todo.by_ref() {
             let looked = self.look_in_time(&mut request, &id, &mut found, &mut settled, began).await;
             match looked {
                 Ok(Look::Container(status)) => {
@@ -156,6 +156,8 @@ impl PodRead {
                     self.is_read(&mut request, &id);
                     found.absent.push(id);
                 }
+                // It was removed, and is listed all the same: nothing brings it back but its status.
+                Ok(Look::Unreadable(..)) if self.arbiter.is_removed(&id) => {}
                 Ok(Look::Unreadable(status, error)) => {
                     settled =
                         settled.and(self.not_read(&mut request, status, error.as_ref(), &mut found, began));
@@ -215,12 +217,11 @@ impl PodRead {
         began: Mono,
     ) -> Result<Look, CriError> {
         let (client, place) = (self.client.clone(), self.locate(request, id));
-        let expects_absence = request.cause == ReadCause::Deletion || request.absent.contains(id);
         let call = Call {
             client,
             id: id.clone(),
             place,
-            list_first: expects_absence,
+            list_first: request.absent.contains(id),
             held: self.phase_of(id),
             doubted: request.doubted,
         };
@@ -375,9 +376,9 @@ impl PodRead {
 
     fn settle(&self, request: &mut Request, found: Found, began: Mono) -> Settled {
         // What a list showed and is gone already: published as the list saw it, then removed. And a sandbox that was ready: its
-        // status does not show that any more.
+        // status does not show that any more. A list that is ahead of the status is wrong.
         self.settle_as_listed(request, |id, phase| {
-            let moved_on = |read: &SandboxStatus| read.id == *id && Some(read.state.phase()) != phase;
+            let moved_on = |read: &SandboxStatus| read.id == *id && Some(read.state.phase()) > phase;
             found.absent.contains(id) || found.sandboxes.iter().any(moved_on)
         });
         let mut settled = Settled::All;

@@ -66,6 +66,22 @@ pub struct Reader {
 /// A reader wants all of a pod.
 const WHOLE: Ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
 
+/// What a [`Reader`] needs.
+pub(crate) struct Dependencies {
+    pub(crate) client: Client,
+    pub(crate) lister: Lister,
+    pub(crate) cache: Cache,
+    pub(crate) arbiter: Arc<Arbiter>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    /// How many pods are read at a time at most.
+    pub(crate) parallelism: Live<usize>,
+    /// The way to ask the reader for more.
+    pub(crate) reads: Reads,
+    /// What it takes requests from.
+    pub(crate) requests: Requests,
+}
+
 /// The receiving end of [`Reads`], for the [`Reader`].
 pub struct Requests(mpsc::UnboundedReceiver<Request>);
 
@@ -99,7 +115,7 @@ impl Reads {
             request.seen.push(seen);
         }
         (request.sandboxes, request.doubted) = (sandboxes, doubted);
-        request.absent = absent.into_iter().collect();
+        request.absent.extend(absent);
         self.send(request);
     }
 
@@ -178,17 +194,10 @@ impl Reads {
 // === impl Reader ===
 
 impl Reader {
-    /// A reader of up to `parallelism` pods at a time, of those that `reads` are asked for.
-    pub(crate) fn new(
-        client: Client,
-        lister: Lister,
-        cache: Cache,
-        arbiter: Arc<Arbiter>,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-        parallelism: impl Into<Live<usize>>,
-        (reads, Requests(requests)): (Reads, Requests),
-    ) -> Self {
+    /// A reader.
+    pub(crate) fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { client, lister, cache, arbiter, clock, metrics, parallelism, reads, requests } =
+            dependencies;
         Self {
             client,
             lister,
@@ -197,9 +206,9 @@ impl Reader {
             arbiter,
             clock,
             metrics,
-            parallelism: parallelism.into(),
+            parallelism,
             pace: Pace::default(),
-            requests,
+            requests: requests.0,
             reads,
         }
     }

@@ -149,7 +149,7 @@ impl<'a> Step<'a> {
         let (mut shown, mut unknown_at) = (Shown::Served, None);
         if self.eye() == Eye::Event {
             let claimed = self.observation.claimed;
-            if claimed < self.context.began.max(self.context.horizon) {
+            if !self.may_be_new() {
                 return self.rule(Ruling::Old);
             }
             // A list or a read of the whole pod that began later did not have it: it came and went before that, and only its
@@ -409,7 +409,7 @@ impl<'a> Step<'a> {
 
     /// Whether an event about an unknown id is not from before the journal began, nor from before the oldest tombstone.
     fn may_be_new(&self) -> bool {
-        self.observation.claimed >= self.context.began.max(self.context.horizon)
+        self.observation.is_newer_than(self.context.began.max(self.context.horizon))
     }
 
     fn hear_deleted(&mut self, signal: &Signal) {
