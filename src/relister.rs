@@ -144,7 +144,9 @@ impl Relister {
     ///
     /// [`CriError`] if one of the lists failed; then nothing was compared.
     pub async fn relist(&self) -> Result<Relisted, CriError> {
-        Ok(self.list().await?.1)
+        let (_, relisted) = self.list().await?;
+        self.read_content(relisted.began);
+        Ok(relisted)
     }
 
     /// The same, and what the lists show.
@@ -188,7 +190,6 @@ impl Relister {
         for (sandbox_id, containers) in orphans {
             self.reads.read_orphans(&sandbox_id.into(), containers, done.clone());
         }
-        self.read_content(began);
         self.metrics.relists.changed_pods.observe(changed_pods as f64);
         drop(done);
         let reads = Box::pin(async move { while all_done.recv().await.is_some() {} });
