@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::StreamExt as _;
 use plegd::model::{ContainerState, EventType, SandboxState};
 
 use super::{
@@ -24,8 +25,63 @@ pub(super) async fn a_failed_start_is_told() -> Result<()> {
     ensure!(client.start(&id).await.is_err(), "a missing binary was started");
     plegd.until_told(client.history(), Duration::from_secs(7)).await?;
     assert_eq!(plegd.story(&id), ["Changed", "Died(128 StartError)"]);
+    let death = plegd.events_of(&id).find(|event| event.kind == EventType::ContainerDied).context("died")?;
+    let late = death.occurred_at.map(|at| death.observed_at.seconds_since(at)).context("when it failed")?;
+    println!("a failed start was published {late:.3} s after it failed");
     plegd.until_truth(&client, PATIENCE).await?;
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
+    finish(plegd, containerd).await
+}
+
+/// 24 pods of one container that ends after a moment, four at a time, as of a Job: containerd logs a NotFound to each status call
+/// for what is gone, and none of them must come from plegd.
+pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let mut plegd = Follower::start(&containerd)?;
+    plegd.settled(version != V1_6).await?;
+    let stays = client.run_pod("stays").await?;
+    client.run(&stays, ContainerSpec::living("main", 3600.0, 0)).await?;
+    let late = futures::stream::iter(0..24)
+        .map(|n| {
+            let client = &client;
+            async move {
+                let pod = client.run_pod(&format!("job-{n}")).await?;
+                let id = client.run(&pod, ContainerSpec::living("main", 0.3, 0)).await?;
+                // The lab's own reads are for what is there.
+                client.exited(&id).await?;
+                client.stop_pod(&pod).await?;
+                client.remove_pod(&pod).await?;
+                Ok::<_, anyhow::Error>((pod.sandbox_id, std::time::SystemTime::now()))
+            }
+        })
+        .buffer_unordered(4)
+        .collect::<Vec<_>>()
+        .await;
+    plegd.until_told(client.history(), PATIENCE).await?;
+    plegd.until_truth(&client, PATIENCE).await?;
+    let mut latencies = Vec::new();
+    for removed in late {
+        let (sandbox, returned) = removed?;
+        let removal = plegd.events_of(&sandbox).find(|event| event.kind == EventType::ContainerRemoved);
+        let observed = removal.context("the removal")?.observed_at.as_nanos() as f64 / 1e6;
+        let returned = returned.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64() * 1e3;
+        latencies.push(observed - returned);
+    }
+    latencies.sort_by(f64::total_cmp);
+    let log = containerd.log();
+    let is_error = |line: &&str| {
+        line.contains("level=error")
+            && (line.contains("PodSandboxStatus") || line.contains("ContainerStatus"))
+    };
+    let errors: Vec<&str> = log.lines().filter(is_error).collect();
+    println!(
+        "{version:?}: removal of a sandbox published after the call returned: median {:.2} ms, longest {:.2} ms; error lines: {}",
+        latencies[latencies.len() / 2],
+        latencies[latencies.len() - 1],
+        errors.len()
+    );
+    ensure!(errors.is_empty(), "containerd logged {errors:#?}");
     finish(plegd, containerd).await
 }
 
