@@ -9,7 +9,7 @@ use crate::{
     clock::Wall,
     cri::quirks::{Quirk, Quirks},
     metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
-    model::{ContainerState, EventType, Ruling, SignalType, Source, Subject},
+    model::{ContainerState, EventType, ResumeGap, Ruling, SignalType, Source, Subject},
     version,
 };
 
@@ -70,6 +70,8 @@ impl Inner {
                 bytes: extent.bytes as u64,
                 subscribers: count(self.subscribers.count()),
                 gaps: extent.gaps,
+                gaps_came_late: extent.resume_gaps[ResumeGap::CameLate as usize],
+                gaps_of_epoch: extent.resume_gaps[ResumeGap::OtherEpoch as usize],
             }),
             census: Some(v1::Census {
                 pods: count(census.ready_pods + census.not_ready_pods),

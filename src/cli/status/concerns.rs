@@ -9,7 +9,7 @@ use crate::{
     api::v1::{EventedPath, Mode},
     cli::{
         print::text::{Tone, age, count, counted, duration, latency, span},
-        subscribers::called,
+        subscribers::{called, own_gaps},
     },
     cri::quirks::Quirk,
 };
@@ -222,16 +222,18 @@ fn config_waits(view: &View<'_>) -> Option<Concern> {
     })
 }
 
+/// Gaps of which a subscriber is the cause. Those of a restart of plegd need no action: the subscriber got a snapshot.
 fn gaps(view: &View<'_>) -> Option<Concern> {
-    let worst = view.subscribers.iter().max_by_key(|subscriber| subscriber.gaps)?;
-    (worst.gaps > 0).then(|| Concern {
+    let worst = view.subscribers.iter().max_by_key(|subscriber| own_gaps(subscriber))?;
+    let times = own_gaps(worst);
+    (times > 0).then(|| Concern {
         tone: Tone::Warn,
         text: format!(
-            "Subscriber {} ({}) lost events {}: it reads too slowly, or the journal is too small for it (journal.events, \
-             journal.bytes).",
+            "Subscriber {} ({}) lost events {}: it reads too slowly, was disconnected for too long, or the journal is too \
+             small for it (journal.events, journal.bytes).",
             worst.id,
             called(worst),
-            if worst.gaps == 1 { "once".into() } else { format!("{} times", count(worst.gaps)) },
+            if times == 1 { "once".into() } else { format!("{} times", count(times)) },
         ),
     })
 }

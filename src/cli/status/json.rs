@@ -99,6 +99,8 @@ struct Journal {
     bytes: u64,
     subscribers: u32,
     gaps: u64,
+    gaps_came_late: u64,
+    gaps_of_epoch: u64,
 }
 
 #[derive(Serialize)]
@@ -144,6 +146,8 @@ impl<'a> From<&'a GetStatusResponse> for Status<'a> {
                 bytes: journal.bytes,
                 subscribers: journal.subscribers,
                 gaps: journal.gaps,
+                gaps_came_late: journal.gaps_came_late,
+                gaps_of_epoch: journal.gaps_of_epoch,
             }),
             census: status.census.as_ref().map(|census| Census {
                 pods: census.pods,

@@ -237,11 +237,15 @@ fn outcome(view: &View<'_>, sheet: &mut Sheet) {
     let slowest = view.slowest().filter(|slowest| slowest.lag > 0).map(|slowest| {
         format!(", the slowest {} behind ({}: {})", count(slowest.lag), slowest.id, called(slowest))
     });
+    let gaps = journal.gaps + journal.gaps_came_late;
+    let restarts = (journal.gaps_of_epoch > 0)
+        .then(|| format!(", {} after a restart of plegd", counted(journal.gaps_of_epoch, "gap")));
     sheet.labelled(
         "WATCHERS",
         &[
             counted(journal.subscribers, "subscriber").into(),
-            Piece::new(Tone::warn_if(journal.gaps > 0), format!(", {}", counted(journal.gaps, "gap"))),
+            Piece::new(Tone::warn_if(gaps > 0), format!(", {}", counted(gaps, "gap"))),
+            restarts.unwrap_or_default().into(),
             slowest.unwrap_or_default().into(),
         ],
     );

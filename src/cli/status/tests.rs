@@ -93,6 +93,8 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
             bytes: 3_355_443,
             subscribers: 2,
             gaps: 0,
+            gaps_came_late: 0,
+            gaps_of_epoch: 0,
         }),
         census: Some(Census { pods: 44, ready_pods: 43, containers: 132, running_containers: 120 }),
         resident_bytes: 11_534_336,
@@ -142,6 +144,7 @@ pub(in crate::cli) fn subscriber(id: u64, name: &str, lag: u64) -> Subscriber {
         events: 12_000,
         bytes: 2_411_724,
         gaps: 0,
+        gaps_of_epoch: 0,
         filter: String::new(),
         detail: v1::Detail::Event.into(),
         slow_policy: v1::SlowPolicy::Resync.into(),
@@ -223,6 +226,18 @@ PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
   subscribers` shows all, `plegd subscribers disconnect 3` ends it.
 "
     );
+}
+
+#[test]
+fn gaps_after_a_restart_of_plegd_are_named_as_such() {
+    let mut status = well();
+    let journal = status.journal.as_mut().unwrap();
+    (journal.gaps, journal.gaps_came_late, journal.gaps_of_epoch) = (0, 0, 3);
+    let mut restarted = subscriber(3, "logger", 0);
+    (restarted.gaps, restarted.gaps_of_epoch) = (3, 3);
+    let text = shown(&status, &[restarted], false);
+    assert!(text.contains("\nWATCHERS  2 subscribers, 0 gaps, 3 gaps after a restart of plegd\n"), "{text}");
+    assert!(text.ends_with("Nothing needs attention.\n"), "{text}");
 }
 
 #[test]
@@ -358,8 +373,15 @@ fn a_concern_is_told_when_it_is_one() {
     assert_told(
         &about(|_, subscribers| subscribers[0].gaps = 2),
         Tone::Warn,
-        "Subscriber 3 (logger) lost events 2 times",
+        "Subscriber 3 (logger) lost events 2 times: it reads too slowly",
     );
+    let restarted = |gaps, gaps_of_epoch| {
+        about(move |_, subscribers| {
+            (subscribers[0].gaps, subscribers[0].gaps_of_epoch) = (gaps, gaps_of_epoch);
+        })
+    };
+    assert_eq!(restarted(2, 2), [], "a restart of plegd is not the subscriber's fault");
+    assert_told(&restarted(3, 2), Tone::Warn, "lost events once");
 
     let unready = |runtime: bool| {
         about(move |status, _| {

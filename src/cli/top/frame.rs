@@ -12,7 +12,10 @@ use crate::{
             concerns::held,
             screen::{attention, census, mode_name},
         },
-        subscribers::{called, list::peer_text},
+        subscribers::{
+            called,
+            list::{gaps, peer_text},
+        },
     },
     clock::Mono,
 };
@@ -185,7 +188,7 @@ fn subscribers(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
                 peer_text(subscriber).into(),
                 count(subscriber.lag).into(),
                 count(subscriber.events).into(),
-                Piece::new(Tone::warn_if(subscriber.gaps > 0), count(subscriber.gaps)),
+                gaps(subscriber),
             ]
         })
         .collect();
