@@ -157,6 +157,7 @@ impl App {
             stream_up: None,
             stream_since: began,
             stream: "not yet tried".into(),
+            failures: None,
         });
         scrape(&metrics, &cache, &journal, &ledger, &clock, queue.load());
 

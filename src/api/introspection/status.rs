@@ -48,6 +48,9 @@ impl Inner {
             first: first(metrics, Source::Relist),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Relist)]))),
             first_by_read: first(metrics, Source::Read),
+            consecutive_failures: situation.failures.as_ref().map_or(0, |it| it.count),
+            failing_since: situation.failures.as_ref().map(|it| timestamp(it.since)),
+            last_error: situation.failures.as_ref().map(|it| it.last_error.clone()).unwrap_or_default(),
         };
         v1::GetStatusResponse {
             version: version::VERSION.into(),
