@@ -30,7 +30,7 @@ use crate::{
     journal::{Capacity, Journal},
     ledger::Ledger,
     metrics::{Metrics, PodState, StreamState, raise_to},
-    model::{ContainerState, Mode, PodUid, SandboxState},
+    model::{ContainerState, Mode, PodUid, ResumeGap, SandboxState},
     relister::{Lister, ReadError, Reader, ReaderDependencies, Reads, Relister, UnreadableIds},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
@@ -163,6 +163,7 @@ impl App {
             stream_up: None,
             stream_since: began,
             stream: "not yet tried".into(),
+            failures: None,
         });
         scrape(&metrics, &cache, &journal, &ledger, &clock, queue.load());
 
@@ -422,6 +423,9 @@ fn scrape(
         raise_to(&metrics.journal.evicted, extent.evicted);
         metrics.journal.subscribers.set(extent.subscribers as i64);
         raise_to(&metrics.journal.gaps, extent.gaps);
+        for cause in ResumeGap::ALL {
+            raise_to(metrics.journal.resume_gaps.with(cause), extent.resume_gaps[cause as usize]);
+        }
         let (messages, bytes) = queued();
         metrics.stream.queue_messages.set(messages as i64);
         metrics.stream.queue_bytes.set(bytes as i64);

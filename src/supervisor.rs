@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::machine::{Input, Machine};
+pub use self::outage::RelistFailures;
 use self::{
     outage::{Loudness, Outage},
     share::Share,
@@ -80,6 +81,8 @@ pub struct Situation {
     pub stream_since: Wall,
     /// How it is.
     pub stream: String,
+    /// Relists that have failed since the last one that succeeded. Changes here wake no one who follows the situation.
+    pub failures: Option<RelistFailures>,
 }
 
 /// What the supervisor shows of itself.
@@ -154,6 +157,7 @@ enum Progress {
 struct Listed {
     cause: RelistCause,
     began: Mono,
+    began_at: Wall,
     result: Result<(Option<RuntimeInfo>, Relisted), CriError>,
 }
 
@@ -260,7 +264,7 @@ impl Supervisor {
                 let runtime = if identify { Some(relister.identify().await?) } else { None };
                 Ok((runtime, relister.relist().await?))
             });
-            Progress::Listed(Listed { cause, began, result: result.await })
+            Progress::Listed(Listed { cause, began, began_at: at, result: result.await })
         }
     }
 
@@ -275,7 +279,7 @@ impl Supervisor {
 
     /// The lists have come, or not; sets when the next ones are due. What is still to be read does not hold them up.
     fn listed(&mut self, listed: Listed) -> Option<impl Future<Output = Progress> + Send + use<>> {
-        let Listed { cause, began, result } = listed;
+        let Listed { cause, began, began_at, result } = listed;
         match result {
             Ok((runtime, relisted)) => {
                 if let Some(runtime) = runtime {
@@ -296,7 +300,7 @@ impl Supervisor {
             Err(error) => {
                 let (now, at) = self.wires.clock.now_both();
                 self.wires.metrics.relists.ended(cause, Outcome::Error, now.since(began), at);
-                let wait = self.fail(&error);
+                let wait = self.fail(&error, began_at);
                 self.again = None;
                 self.next = Some((self.wires.clock.timer(wait), RelistCause::Retry));
                 None
@@ -323,8 +327,9 @@ impl Supervisor {
     }
 
     fn answers(&mut self) {
-        if let Some(failures) = self.outage.end() {
-            tracing::info!(after_failures = failures, "The runtime answers again.");
+        if let Some((failures, lasted)) = self.outage.end(self.wires.clock.now()) {
+            tracing::info!(after_failures = failures, ?lasted, "The runtime answers again.");
+            self.show_failures(None);
             // Whoever waits to subscribe again, or to read a pod, need not wait any longer.
             self.wires.hurry.notify_one();
             self.wires.relister.runtime_is_back();
@@ -332,9 +337,21 @@ impl Supervisor {
     }
 
     /// Says it once, and once more if it lasts; tries again soon, and then less often.
-    fn fail(&mut self, error: &CriError) -> Duration {
+    fn fail(&mut self, error: &CriError, began_at: Wall) -> Duration {
         let (loudness, wait) =
             self.outage.failed(self.wires.clock.now(), error.runtime_is_away(), self.rhythm.period);
+        let since = self.signs.situation.borrow().failures.as_ref().map_or(began_at, |it| it.since);
+        let (count, last_error) = (self.outage.failures(), error.to_string());
+        let failures = RelistFailures { count, since, last_error };
+        if failures.persist() {
+            self.signs.runtime.bad(format!(
+                "cannot be listed since {since}: {count} relists in a row failed, the last with: {error}"
+            ));
+        }
+        if failures.begin_to_persist() {
+            self.step(Input::Unchecked);
+        }
+        self.show_failures(Some(failures));
         match loudness {
             Loudness::Silent => {}
             Loudness::News => {
@@ -348,8 +365,10 @@ impl Supervisor {
             }
             Loudness::CallForHelp => tracing::error!(
                 %error,
-                "The runtime cannot be listed, and that for a minute now: what is served is as old. Look at the runtime and its \
-                 log; `plegd check` says what it answers."
+                failures = count,
+                %since,
+                "Listing the runtime has failed for a minute: what is served is stale by as much. Look at the runtime and its \
+                 log; `plegd check` shows what it answers."
             ),
         }
         self.unidentified = true;
@@ -458,6 +477,16 @@ impl Supervisor {
             it.period = period;
             it.runtime.clone_from(&self.runtime);
             changed
+        });
+    }
+
+    fn show_failures(&self, failures: Option<RelistFailures>) {
+        let count = failures.as_ref().map_or(0, |failures| failures.count);
+        self.wires.metrics.relists.consecutive_failures.set(count.into());
+        // A runtime that is away fails ten times a second: that is no reason to wake every subscriber as often.
+        self.signs.situation.send_if_modified(|it| {
+            it.failures = failures;
+            false
         });
     }
 

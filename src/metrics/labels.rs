@@ -2,7 +2,8 @@
 
 use super::family::{Label, label};
 use crate::model::{
-    ContainerState, EventType, Method, Mode, ReadCause, Ruling, SandboxState, SignalType, Source, Subject,
+    ContainerState, EventType, Method, Mode, ReadCause, ResumeGap, Ruling, SandboxState, SignalType, Source,
+    Subject,
 };
 
 macro_rules! label_of_the_model {
@@ -21,7 +22,7 @@ macro_rules! label_of_the_model {
     };
 }
 
-label_of_the_model!(Source EventType Subject SignalType ContainerState SandboxState Ruling ReadCause Method Mode);
+label_of_the_model!(Source EventType Subject SignalType ContainerState SandboxState Ruling ReadCause Method Mode ResumeGap);
 
 label! {
     /// Which of the two paths: the stream or the relist with its reads.
@@ -212,6 +213,7 @@ mod tests {
         assert_each_is_at_its_place::<(Method, Code)>();
         assert_each_is_at_its_place::<(Call, CallCode)>();
         assert_each_is_at_its_place::<Refusal>();
+        assert_each_is_at_its_place::<ResumeGap>();
         assert_each_is_at_its_place::<(Source, EventType, Subject)>();
     }
 }

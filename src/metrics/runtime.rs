@@ -24,6 +24,8 @@ pub struct Relists {
     pub interval: Histogram,
     /// `plegd_relist_last_success_timestamp_seconds`
     pub last_success: Gauge,
+    /// `plegd_relist_consecutive_failures`
+    pub consecutive_failures: IntGauge,
     /// `plegd_relist_in_progress`; see [`Relists::began`].
     pub in_progress: IntGauge,
     /// `plegd_relist_in_progress_since_timestamp_seconds`
@@ -159,6 +161,10 @@ impl Relists {
                 "plegd_relist_last_success_timestamp_seconds",
                 "When the last complete relist ended, in seconds since 1970; 0 before the first. \
                  The kubelet's counterpart is kubelet_pleg_last_seen_seconds.",
+            ),
+            consecutive_failures: make.gauge(
+                "plegd_relist_consecutive_failures",
+                "Relists that have failed since the last one that succeeded; from 2 on the runtime cannot be listed.",
             ),
             in_progress: make.gauge("plegd_relist_in_progress", "1 while a relist is under way."),
             in_progress_since: make.seconds_gauge(

@@ -9,7 +9,7 @@ use crate::{
     clock::Wall,
     cri::quirks::{Quirk, Quirks},
     metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
-    model::{ContainerState, EventType, Ruling, SignalType, Source, Subject},
+    model::{ContainerState, EventType, ResumeGap, Ruling, SignalType, Source, Subject},
     version,
 };
 
@@ -48,6 +48,9 @@ impl Inner {
             first: first(metrics, Source::Relist),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Relist)]))),
             first_by_read: first(metrics, Source::Read),
+            consecutive_failures: situation.failures.as_ref().map_or(0, |it| it.count),
+            failing_since: situation.failures.as_ref().map(|it| timestamp(it.since)),
+            last_error: situation.failures.as_ref().map(|it| it.last_error.clone()).unwrap_or_default(),
         };
         v1::GetStatusResponse {
             version: version::VERSION.into(),
@@ -70,6 +73,8 @@ impl Inner {
                 bytes: extent.bytes as u64,
                 subscribers: count(self.subscribers.count()),
                 gaps: extent.gaps,
+                gaps_came_late: extent.resume_gaps[ResumeGap::CameLate as usize],
+                gaps_of_epoch: extent.resume_gaps[ResumeGap::OtherEpoch as usize],
             }),
             census: Some(v1::Census {
                 pods: count(census.ready_pods + census.not_ready_pods),

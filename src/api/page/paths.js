@@ -65,6 +65,11 @@ export class Paths {
   why(it) {
     if (!it.ready) return `plegd has not yet listed the runtime completely; the event stream is ${it.stream}.`;
     const since = age(this.source.now() - it.mode_since);
+    // The line above the page says since when, and why.
+    if (it.trouble) {
+      const stream = it.stream_up ? "up, and no relist checks it" : `not up (${it.stream})`;
+      return `For ${since}: the event stream is ${stream}. The runtime cannot be listed: ${plural(it.failures, "relist")} in a row failed.`;
+    }
     const every = seconds(it.period);
     if (it.mode === "polling") return `For ${since}: the event stream is not up (${it.stream}), so everything is listed every ${every}.`;
     const up = age(this.source.now() - it.stream_since);

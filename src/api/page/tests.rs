@@ -15,7 +15,7 @@ use crate::{
     api::http::{self, PATIENCE, Served},
     cri::{Connection, Link},
     sim::{
-        Profile, SimRuntime,
+        Profile, SimRuntime, Target,
         truth::{ContainerSpec, SandboxSpec},
     },
 };
@@ -423,6 +423,34 @@ async fn a_page_ends_when_an_operator_says_so_or_plegd_ends() {
     node.app.stop().await;
     while second.next().await.is_some() {}
     timeout(SOON, node.serving).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_page_shows_that_the_runtime_cannot_be_listed_and_that_it_can_again() {
+    let hasty = |config: &mut Config| config.runtime.request_timeout = Duration::from_millis(100);
+    let node = Node::with(hasty, PATIENCE, |_| ()).await;
+    let mut browser = node.open().await;
+    browser.until("synced").await;
+    let (figures, _) = browser.until("figures").await;
+    assert!(figures.data["trouble"].is_null(), "{figures:?}");
+    node.sim.faults().hang(Target::Process);
+    let trouble = async |browser: &mut Browser, there: bool| loop {
+        let (figures, _) = browser.until("figures").await;
+        if figures.data["trouble"].is_string() == there {
+            return figures;
+        }
+    };
+    let hung = timeout(SOON, trouble(&mut browser, true)).await.expect("it shows");
+    let text = hung.data["trouble"].as_str().unwrap();
+    assert!(text.starts_with("The runtime cannot be listed since "), "{text}");
+    assert!(
+        text.contains(" UTC: ") && text.contains(" was not answered within 100ms. What is shown is as of "),
+        "{text}"
+    );
+    assert!(hung.data["failures"].as_u64().unwrap() >= 2, "{hung:?}");
+    assert_ne!(hung.data["mode"], "evented");
+    node.sim.faults().release(&Target::Process);
+    timeout(SOON, trouble(&mut browser, false)).await.expect("it is over");
 }
 
 #[tokio::test]

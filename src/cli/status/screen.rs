@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 
 use super::{
     View,
-    concerns::{concerns, has, held, missed, missed_by_type},
+    concerns::{cannot_list, concerns, has, held, missed, missed_by_type},
 };
 use crate::{
     api::v1::{EventedPath, GenericPath, Latency, Mode},
@@ -73,8 +73,11 @@ pub(in crate::cli) fn mode_name(view: &View<'_>) -> Piece {
 
 fn node(view: &View<'_>, sheet: &mut Sheet) {
     let status = view.status;
-    let ready =
-        if status.ready { Piece::new(Tone::Good, "READY") } else { Piece::new(Tone::Bad, "NOT READY") };
+    let ready = match (status.ready, cannot_list(view)) {
+        (false, _) => Piece::new(Tone::Bad, "NOT READY"),
+        (true, Some(_)) => Piece::new(Tone::Bad, "STALE"),
+        (true, None) => Piece::new(Tone::Good, "READY"),
+    };
     let up = status
         .started_at
         .as_ref()
@@ -87,15 +90,19 @@ fn mode(view: &View<'_>, sheet: &mut Sheet) {
     let status = view.status;
     let up = status.evented.as_ref().is_some_and(|evented| evented.up);
     let period = period(status.generic.as_ref());
-    let why = match status.mode() {
-        Mode::Unspecified => String::new(),
-        Mode::Evented => format!("the stream is trusted, a relist every {period} checks it"),
-        Mode::Probing => format!("the stream is up, a relist every {period} tests it"),
-        Mode::Polling if up => format!("a relist every {period}"),
-        Mode::Polling if has(view, Quirk::NoEvents) => {
+    let unlisted = cannot_list(view).map(|it| format!("no list for {}", span(it.lasting)));
+    let why = match (status.mode(), unlisted) {
+        (Mode::Unspecified, _) => String::new(),
+        (_, Some(unlisted)) if up => format!("{unlisted}, so nothing checks the stream"),
+        (_, Some(unlisted)) if has(view, Quirk::NoEvents) => unlisted,
+        (_, Some(unlisted)) => format!("{unlisted}, and the stream is down"),
+        (Mode::Evented, None) => format!("the stream is trusted, a relist every {period} checks it"),
+        (Mode::Probing, None) => format!("the stream is up, a relist every {period} tests it"),
+        (Mode::Polling, None) if up => format!("a relist every {period}"),
+        (Mode::Polling, None) if has(view, Quirk::NoEvents) => {
             format!("this runtime has no events, only a relist every {period}")
         }
-        Mode::Polling => format!("the stream is down, a relist every {period} instead"),
+        (Mode::Polling, None) => format!("the stream is down, a relist every {period} instead"),
     };
     let since = status.mode_since.as_ref().map(|at| format!(" for {}", span(age(view.now, at))));
     let why = if why.is_empty() { why } else { format!(": {why}") };
@@ -141,7 +148,7 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
         |at: Option<&Timestamp>| at.map_or("never".into(), |at| format!("{} ago", span(age(view.now, at))));
 
     row("PATHS", Piece::new(Tone::Heading, "EVENTED"), Piece::new(Tone::Heading, "GENERIC"));
-    row("state", stream_state(view, evented), relist_state(generic));
+    row("state", stream_state(view, evented), relist_state(view, generic));
     row("last activity", ago(evented.last_message_at.as_ref()).into(), {
         let tone = if generic.last_success_at.is_some() { Tone::Plain } else { Tone::Bad };
         Piece::new(tone, ago(generic.last_success_at.as_ref()))
@@ -179,10 +186,13 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
     row("missed", Piece::new(Tone::warn_if(missed(evented) > 0), by_type), "".into());
 }
 
-fn relist_state(generic: &GenericPath) -> Piece {
-    match generic.period {
-        None => "not begun".into(),
-        Some(_) => format!("a relist every {}", period(Some(generic))).into(),
+fn relist_state(view: &View<'_>, generic: &GenericPath) -> Piece {
+    match (generic.period, cannot_list(view)) {
+        (_, Some(it)) => {
+            Piece::new(Tone::Bad, format!("failing {}, {} in a row", span(it.lasting), count(it.failures)))
+        }
+        (None, None) => "not begun".into(),
+        (Some(_), None) => format!("a relist every {}", period(Some(generic))).into(),
     }
 }
 
@@ -237,11 +247,15 @@ fn outcome(view: &View<'_>, sheet: &mut Sheet) {
     let slowest = view.slowest().filter(|slowest| slowest.lag > 0).map(|slowest| {
         format!(", the slowest {} behind ({}: {})", count(slowest.lag), slowest.id, called(slowest))
     });
+    let gaps = journal.gaps + journal.gaps_came_late;
+    let restarts = (journal.gaps_of_epoch > 0)
+        .then(|| format!(", {} after a restart of plegd", counted(journal.gaps_of_epoch, "gap")));
     sheet.labelled(
         "WATCHERS",
         &[
             counted(journal.subscribers, "subscriber").into(),
-            Piece::new(Tone::warn_if(journal.gaps > 0), format!(", {}", counted(journal.gaps, "gap"))),
+            Piece::new(Tone::warn_if(gaps > 0), format!(", {}", counted(gaps, "gap"))),
+            restarts.unwrap_or_default().into(),
             slowest.unwrap_or_default().into(),
         ],
     );

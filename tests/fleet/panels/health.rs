@@ -72,6 +72,16 @@ pub const HEALTH: &[Panel] = &[
         &[("sum by (mode) (increase(plegd_mode_changes_total{CHOSEN}[$__rate_interval]))", "to {{mode}}")],
     ),
     panel(
+        Lines,
+        "Relists that fail in a row",
+        "short",
+        "On the worst nodes. From 2 on the runtime cannot be listed: see PlegdRelistsFail.",
+        &[(
+            "topk(5, max by (node, instance) (plegd_relist_consecutive_failures{CHOSEN}))",
+            "{{node}} {{instance}}",
+        )],
+    ),
+    panel(
         Stacked,
         "Pods by state",
         "short",
