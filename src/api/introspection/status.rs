@@ -50,6 +50,7 @@ impl Inner {
             first_by_read: first(metrics, Source::Read),
             consecutive_failures: situation.failures.as_ref().map_or(0, |it| it.count),
             failing_since: situation.failures.as_ref().map(|it| timestamp(it.since)),
+            unreadable: u32::try_from(metrics.reads.unreadable.get()).unwrap_or(0),
             last_error: situation.failures.as_ref().map(|it| it.last_error.clone()).unwrap_or_default(),
         };
         v1::GetStatusResponse {

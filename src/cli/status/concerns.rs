@@ -57,6 +57,7 @@ pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
         unlisted,
         stream_down,
         relist_late,
+        unreadable,
         misses,
         late_events,
         lag,
@@ -226,6 +227,19 @@ fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
 }
 
 /// Misses matter while the stream is not trusted; once it is, they are history.
+fn unreadable(view: &View<'_>) -> Option<Concern> {
+    let unreadable = view.status.generic.as_ref()?.unreadable;
+    if unreadable == 0 || cannot_list(view).is_some() {
+        return None;
+    }
+    warn(format!(
+        "{} (containers or sandboxes) cannot be read: the runtime lists them and does not give their status. Their state is served \
+         as listed, a death without exit code. plegd's log names each with the error; `crictl inspect` or `crictl inspectp` shows \
+         the same. Removing the pod or restarting the runtime may help.",
+        counted(unreadable, "object"),
+    ))
+}
+
 fn misses(view: &View<'_>) -> Option<Concern> {
     let evented = view.status.evented.as_ref().filter(|evented| missed(evented) > 0)?;
     if view.status.mode() != Mode::Probing || cannot_list(view).is_some() {

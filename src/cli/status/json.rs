@@ -69,6 +69,7 @@ struct Generic<'a> {
     consecutive_failures: u32,
     failing_since: Option<String>,
     last_error: &'a str,
+    unreadable: u32,
 }
 
 #[derive(Serialize)]
@@ -198,6 +199,7 @@ fn generic(path: &v1::GenericPath) -> Generic<'_> {
         consecutive_failures: path.consecutive_failures,
         failing_since: time(path.failing_since.as_ref()),
         last_error: &path.last_error,
+        unreadable: path.unreadable,
     }
 }
 

@@ -82,6 +82,7 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
             consecutive_failures: 0,
             failing_since: None,
             last_error: String::new(),
+            unreadable: 0,
         }),
         arbitration: Some(Arbitration {
             seen_by_both: 12_000,
@@ -284,6 +285,15 @@ fn gaps_after_a_restart_of_plegd_are_named_as_such() {
     let text = shown(&status, &[restarted], false);
     assert!(text.contains("\nWATCHERS  2 subscribers, 0 gaps, 3 gaps after a restart of plegd\n"), "{text}");
     assert!(text.ends_with("Nothing needs attention.\n"), "{text}");
+}
+
+#[test]
+fn objects_whose_status_is_not_given_are_a_concern() {
+    let mut status = well();
+    status.generic.as_mut().unwrap().unreadable = 2;
+    let text = shown(&status, &[], false);
+    assert!(text.contains("\n! 2 objects (containers or sandboxes) cannot be read: "), "{text}");
+    assert!(!text.contains("Nothing needs attention"), "{text}");
 }
 
 #[test]
