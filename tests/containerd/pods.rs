@@ -58,13 +58,17 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
         .buffer_unordered(4)
         .collect::<Vec<_>>()
         .await;
-    plegd.until_told(client.history(), PATIENCE).await?;
+    if version != V1_6 {
+        plegd.until_told(client.history(), PATIENCE).await?;
+    }
     plegd.until_truth(&client, PATIENCE).await?;
     let mut latencies = Vec::new();
     for removed in late {
         let (sandbox, returned) = removed?;
         let removal = plegd.events_of(&sandbox).find(|event| event.kind == EventType::ContainerRemoved);
-        let observed = removal.context("the removal")?.observed_at.as_nanos() as f64 / 1e6;
+        // Without events a pod may come and go between two relists.
+        let Some(removal) = removal else { continue };
+        let observed = removal.observed_at.as_nanos() as f64 / 1e6;
         let returned = returned.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64() * 1e3;
         latencies.push(observed - returned);
     }
@@ -75,11 +79,12 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
             && (line.contains("PodSandboxStatus") || line.contains("ContainerStatus"))
     };
     let errors: Vec<&str> = log.lines().filter(is_error).collect();
+    let at = |place: usize| latencies.get(place).copied().unwrap_or(f64::NAN);
     println!(
-        "{version:?}: removal of a sandbox published after the call returned: median {:.2} ms, longest {:.2} ms; error lines: {}",
-        latencies[latencies.len() / 2],
-        latencies[latencies.len() - 1],
-        errors.len()
+        "{version:?}: the removal of {} sandboxes was published after the call returned by a median of {:.2} ms, at most {:.2} ms",
+        latencies.len(),
+        at(latencies.len() / 2),
+        at(latencies.len().saturating_sub(1)),
     );
     ensure!(errors.is_empty(), "containerd logged {errors:#?}");
     finish(plegd, containerd).await
