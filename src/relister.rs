@@ -27,14 +27,14 @@ pub use self::{
     unreadable::{Unreadable, UnreadableIds},
 };
 use crate::{
-    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, PodAsk, Scope},
+    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, PodAsk, Scope, pod::PodState},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
     ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, PodIdentity, PodUid, ReadCause,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause,
         SandboxStatus, Source, Stamp, Subject,
     },
 };
@@ -46,7 +46,7 @@ pub const CONTENT_READS: usize = 4;
 const CONTENT_READS_APART: Duration = Duration::from_secs(10);
 /// Content that is younger is not read again.
 const CONTENT_AGE: Duration = Duration::from_secs(5);
-/// With more ids absent from a list than this, or than it shows, the list itself is doubted.
+/// With more ids absent from a list that had not ended than this, or than it shows, the list itself is doubted.
 const MASS_ABSENCE: usize = 64;
 
 /// Relists.
@@ -196,15 +196,17 @@ impl Relister {
         Relisted { began, changed_pods, reads }
     }
 
-    /// Whether lists lack so much that they may be wrong as a whole.
+    /// Whether lists lack so much that they may be wrong as a whole. What had ended is expected to go.
     fn is_doubted(&self, listing: &Listing, differing: &[(&PodListing<'_>, Difference)]) -> bool {
         let absent = differing.iter().flat_map(|(_, difference)| &difference.absent);
-        let is_sandbox = |id: &&ObjectId| {
-            let pod = self.cache.pod_of(id.as_str());
-            let place = pod.and_then(|pod| self.cache.inspect(&pod, |state| state.locate(id.as_str())));
-            matches!(place.flatten(), Some((Subject::Sandbox, _)))
-        };
-        let (sandboxes, containers): (Vec<_>, Vec<_>) = absent.partition(is_sandbox);
+        let alive = absent.filter_map(|id| {
+            let pod = self.cache.pod_of(id.as_str())?;
+            let look = |state: &mut PodState| (state.served_phase(id.as_str()), state.locate(id.as_str()));
+            let (phase, place) = self.cache.inspect(&pod, look)?;
+            (phase != Some(Phase::Exited)).then_some(place?.0)
+        });
+        let (sandboxes, containers): (Vec<_>, Vec<_>) =
+            alive.partition(|subject| *subject == Subject::Sandbox);
         let doubted = |absent: usize, listed: usize| absent > MASS_ABSENCE || absent > listed;
         let doubted = doubted(sandboxes.len(), listing.sandboxes.len())
             || doubted(containers.len(), listing.containers.len());

@@ -69,7 +69,6 @@ on_versions! {
     a_failed_start_is_told_although_no_event_tells_it = pods::a_failed_start_is_told();
     a_job_of_24_leaves_no_error_lines_in_the_log_of_2_1 = pods::a_job_leaves_no_error_lines(V2_1);
     a_job_of_24_leaves_no_error_lines_in_the_log_of_1_7 = pods::a_job_leaves_no_error_lines(V1_7);
-    a_job_of_24_leaves_no_error_lines_in_the_log_of_1_6 = pods::a_job_leaves_no_error_lines(V1_6);
     an_oom_kill_is_told_as_one_on_2_1 = pods::an_oom_kill_is_told_as_one(V2_1);
     an_oom_kill_is_told_as_one_on_1_6 = pods::an_oom_kill_is_told_as_one(V1_6);
     both_sandboxes_of_a_pod_are_seen_on_2_1 = pods::both_sandboxes_of_a_pod_are_seen(V2_1);

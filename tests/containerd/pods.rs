@@ -39,9 +39,11 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let mut plegd = Follower::start(&containerd)?;
-    plegd.settled(version != V1_6).await?;
-    let stays = client.run_pod("stays").await?;
-    client.run(&stays, ContainerSpec::living("main", 3600.0, 0)).await?;
+    plegd.settled(true).await?;
+    for n in 0..6 {
+        let stays = client.run_pod(&format!("stays-{n}")).await?;
+        client.run(&stays, ContainerSpec::living("main", 3600.0, 0)).await?;
+    }
     let late = futures::stream::iter(0..24)
         .map(|n| {
             let client = &client;
@@ -58,17 +60,13 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
         .buffer_unordered(4)
         .collect::<Vec<_>>()
         .await;
-    if version != V1_6 {
-        plegd.until_told(client.history(), PATIENCE).await?;
-    }
+    plegd.until_told(client.history(), PATIENCE).await?;
     plegd.until_truth(&client, PATIENCE).await?;
     let mut latencies = Vec::new();
     for removed in late {
         let (sandbox, returned) = removed?;
         let removal = plegd.events_of(&sandbox).find(|event| event.kind == EventType::ContainerRemoved);
-        // Without events a pod may come and go between two relists.
-        let Some(removal) = removal else { continue };
-        let observed = removal.observed_at.as_nanos() as f64 / 1e6;
+        let observed = removal.context("the removal")?.observed_at.as_nanos() as f64 / 1e6;
         let returned = returned.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64() * 1e3;
         latencies.push(observed - returned);
     }
