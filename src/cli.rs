@@ -16,12 +16,14 @@ pub mod connection;
 mod daemon;
 pub mod demo;
 pub mod get;
+mod inline;
 mod introspect;
 mod log;
 pub mod log_level;
 pub mod man;
 pub mod print;
 pub mod run;
+pub mod scenario;
 pub mod status;
 pub mod subscribers;
 mod target;
@@ -137,9 +139,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 drive(|threads| run::run(inputs, file, loaded, threads, log))
             })
         }
-        Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
-            let log = log::begin(&loaded.config.log);
-            drive(|threads| demo::run(args, loaded, threads, log))
+        Some(Command::Demo(args)) => args.load().and_then(|prepared| {
+            let log = log::begin(&prepared.loaded.config.log);
+            drive(|threads| demo::run(args, prepared, threads, log))
         }),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
