@@ -20,8 +20,6 @@ pub use self::{
     value::{Bytes, EventTypes, FileMode, Filter, LogFormat, PageAccess, PrintFormat, SocketGroup, Value},
 };
 
-pub(crate) use self::error::nearest;
-
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{

@@ -11,6 +11,7 @@ pub mod check;
 mod format;
 mod json;
 mod play;
+pub mod record;
 mod status;
 mod time;
 

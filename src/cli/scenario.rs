@@ -1,11 +1,12 @@
 //! A plegd beside a scenario's runtime, in one process.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use futures::stream;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{io::DuplexStream, sync::mpsc};
 use tonic::transport::{Channel, Uri};
 
@@ -40,10 +41,15 @@ pub struct Outcome {
 pub trait Watcher: Send {
     /// A step is about to be done.
     fn step(&mut self, step: &Step);
+
+    /// An event was published.
+    fn published(&mut self, event: &Record);
 }
 
 impl Watcher for () {
     fn step(&mut self, _: &Step) {}
+
+    fn published(&mut self, _: &Record) {}
 }
 
 /// Reads a scenario file.
@@ -76,8 +82,26 @@ pub async fn play(
     let scenario = player.scenario().clone();
     let app = App::start(&loaded.config, link(player.runtime()), clock.clone());
     let plegd = Inline { client: client(&app), clock };
-    let mut failures = player.play(&plegd, &mut |step| watcher.step(step)).await;
-    tokio::time::sleep(settle).await;
+    let watcher = Mutex::new(watcher);
+    let mut on_step = |step: &Step| watcher.lock().step(step);
+    let mut playing = pin!(async {
+        let failures = player.play(&plegd, &mut on_step).await;
+        tokio::time::sleep(settle).await;
+        failures
+    });
+    let mut cursor = app.journal().cursor(0);
+    let mut failures = loop {
+        tokio::select! {
+            biased;
+            event = cursor.next() => {
+                // A gap is left out: the cursor goes on with the oldest event that is held.
+                if let Ok(event) = event {
+                    watcher.lock().published(&event);
+                }
+            }
+            failures = &mut playing => break failures,
+        }
+    };
     let published = published(app.journal());
     failures.extend(check::published(&scenario, &published));
     app.stop().await;

@@ -19,6 +19,8 @@ pub struct Scenario {
     pub source: String,
     /// The right outcome, in words.
     pub right: String,
+    /// What is to be known about the file, such as where a recording is not complete.
+    pub notes: Vec<String>,
     /// Which runtime it is.
     pub runtime: Runtime,
     /// What GetContainerEvents does.
@@ -251,9 +253,10 @@ pub struct Check {
     pub rc: Option<u8>,
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "source",
     "right",
+    "notes",
     "runtime",
     "events",
     "backlog",
@@ -380,6 +383,7 @@ impl Parse for Scenario {
         Ok(Self {
             source: scenario.or_default("source")?,
             right: scenario.or_default("right")?,
+            notes: scenario.or_default("notes")?,
             runtime: scenario.optional("runtime")?.unwrap_or_default(),
             events: scenario.optional("events")?.unwrap_or(Events::Stream),
             backlog: scenario.or_default("backlog")?,

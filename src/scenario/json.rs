@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::config::nearest;
-
+/// From which likeness on, of at most 1, a known word may be meant by an unknown one.
+const ALIKE: f64 = 0.8;
 /// How many characters of a wrong value an error shows.
 const SHOWN: usize = 40;
 
@@ -103,7 +103,9 @@ fn known<'a>(
 
 /// There is no such key, verb or state; and what may be meant.
 pub(super) fn unknown(what: &str, word: &str, all: &[&str]) -> String {
-    let hint = match nearest(word, all.iter().copied()) {
+    let likeness = |other: &str| strsim::jaro_winkler(&word.to_lowercase(), &other.to_lowercase());
+    let nearest = all.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let hint = match nearest.filter(|nearest| likeness(nearest) > ALIKE) {
         Some(near) => format!("did you mean {near:?}?"),
         None => format!("there are {}", all.join(", ")),
     };
