@@ -16,12 +16,16 @@ pub mod connection;
 mod daemon;
 pub mod demo;
 pub mod get;
+mod inline;
 mod introspect;
 mod log;
 pub mod log_level;
 pub mod man;
 pub mod print;
+pub mod record;
+pub mod replay;
 pub mod run;
+pub mod scenario;
 pub mod status;
 pub mod subscribers;
 mod target;
@@ -86,6 +90,10 @@ pub enum Command {
     Run(run::Args),
     /// See it at work: a simulated runtime in this process, pods that come and go, and the real daemon on it.
     Demo(demo::Args),
+    /// Record what the runtime of this node shows and sends, as a scenario file for a bug report. Only reads.
+    Record(record::Args),
+    /// Play a scenario file on a simulated runtime and print the events that plegd publishes.
+    Replay(replay::Args),
     /// Find the runtime and say its version, whether it has events, and what to expect.
     Check(check::Args),
     /// Check a configuration, and show every key there is, or what comes out of file, environment and flags.
@@ -137,10 +145,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 drive(|threads| run::run(inputs, file, loaded, threads, log))
             })
         }
-        Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
-            let log = log::begin(&loaded.config.log);
-            drive(|threads| demo::run(args, loaded, threads, log))
+        Some(Command::Demo(args)) => args.load().and_then(|prepared| {
+            let log = log::begin(&prepared.loaded.config.log);
+            drive(|threads| demo::run(args, prepared, threads, log))
         }),
+        Some(Command::Record(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
+            log::begin(&loaded.config.log);
+            ask(record::run(args, loaded))
+        }),
+        Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
             ask(check::run(loaded))
@@ -285,7 +298,7 @@ mod tests {
         else {
             panic!()
         };
-        let config = args.load().unwrap().config;
+        let config = args.load().unwrap().loaded.config;
         assert_eq!((args.seed, args.pods), (Some(7), 3));
         assert_eq!(args.duration, Some(std::time::Duration::from_secs(10)));
         assert_eq!(config.print.format, crate::config::PrintFormat::Table);

@@ -81,6 +81,7 @@ pub mod metrics;
 pub mod model;
 pub mod relister;
 pub mod reload;
+pub mod scenario;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
 pub mod sim;

@@ -104,7 +104,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-async fn show(client: &Client, args: &Args, clock: &Clock, out: &mut impl io::Write) -> anyhow::Result<()> {
+pub(super) async fn show(
+    client: &Client,
+    args: &Args,
+    clock: &Clock,
+    out: &mut impl io::Write,
+) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     let listed = match args.resource {
         Resource::Pods => pods(client, args, &mut missing).await?,

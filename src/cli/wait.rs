@@ -85,7 +85,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(writeln!(io::stdout(), "{told}")?)
 }
 
-async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
+/// Waits; says what holds.
+pub(super) async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
     let Some(wanted) = wanted(client, args).await? else {
         return Ok(plain(&format!("{}: gone", args.pod)));
     };

@@ -118,7 +118,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Shows what a watch tells until it ends. What is to be known beside it is given to `say`, a line at a time.
-async fn follow<W: io::Write>(
+pub(super) async fn follow<W: io::Write>(
     client: &Client,
     args: &Args,
     printer: Printer<W>,
