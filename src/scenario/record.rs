@@ -413,6 +413,8 @@ impl Recorder<'_> {
                 return;
             }
             CriError::Malformed { method, .. } => (method.to_string(), "GARBAGE"),
+            // No answer to a list call.
+            CriError::Empty { .. } | CriError::ListedNotFound { .. } => return,
             CriError::Deadline { method, .. }
             | CriError::Unimplemented { method, .. }
             | CriError::Failed { method, .. } => (method.to_string(), word(error.code())),
