@@ -155,6 +155,15 @@ pub struct Difference {
     pub absent: Vec<ObjectId>,
 }
 
+// === impl Context ===
+
+impl Context<'_> {
+    /// Whether an event about an unknown id is neither from before the journal began nor from before the oldest tombstone.
+    pub(super) fn may_be_new(&self, event: &Observation) -> bool {
+        event.claimed >= self.began && event.is_newer_than(self.horizon)
+    }
+}
+
 // === impl PodState ===
 
 impl PodState {
@@ -240,7 +249,7 @@ impl PodState {
             && !observation.unreadable
             && observation.sandboxes.is_empty()
             && !self.records.contains_key(&signal.id)
-            && observation.is_newer_than(context.began.max(context.horizon))
+            && context.may_be_new(observation)
             && (context.removed_at)(&signal.id).is_none()
     }
 

@@ -149,7 +149,7 @@ impl<'a> Step<'a> {
         let (mut shown, mut unknown_at) = (Shown::Served, None);
         if self.eye() == Eye::Event {
             let claimed = self.observation.claimed;
-            if !self.may_be_new() {
+            if !self.context.may_be_new(self.observation) {
                 return self.rule(Ruling::Old);
             }
             // A list or a read of the whole pod that began later did not have it: it came and went before that, and only its
@@ -400,23 +400,18 @@ impl<'a> Step<'a> {
             Some(record) if record.reached < Some(expected) && !rules::is_before(claimed, record.stamp) => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
-            None if self.removed_at(&signal.id).is_none() && self.may_be_new() => {
+            None if self.removed_at(&signal.id).is_none() && self.context.may_be_new(self.observation) => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
             _ => {}
         }
     }
 
-    /// Whether an event about an unknown id is not from before the journal began, nor from before the oldest tombstone.
-    fn may_be_new(&self) -> bool {
-        self.observation.is_newer_than(self.context.began.max(self.context.horizon))
-    }
-
     fn hear_deleted(&mut self, signal: &Signal) {
         let id = &signal.id;
         let stamp = self.observation.stamp;
         let Some(record) = self.pod.records.get(id) else {
-            if self.removed_at(id).is_none() && self.may_be_new() {
+            if self.removed_at(id).is_none() && self.context.may_be_new(self.observation) {
                 self.rule(Ruling::History);
                 let subject = self.subject_of_unseen(id);
                 self.out.transitions.extend(transitions::removed_unseen(id, subject, signal.stamped_at));
