@@ -62,7 +62,7 @@ pub struct Extent {
     pub evicted: u64,
     /// Cursors.
     pub subscribers: usize,
-    /// Gaps told to subscribers so far, since they fell behind.
+    /// Gaps so far of subscribers that fell behind.
     pub gaps: u64,
     /// Gaps so far of subscribers that resumed, by [`ResumeGap`].
     pub resume_gaps: [u64; ResumeGap::ALL.len()],

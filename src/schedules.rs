@@ -83,6 +83,7 @@ impl Node {
             stream_since: wall(0),
             stream: String::new(),
             failures: None,
+            yielded: None,
         });
         let stop = CancellationToken::new();
         let feed = Feed::new(journal.clone(), cache.clone(), situations, clock, stop.clone());

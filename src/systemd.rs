@@ -238,6 +238,7 @@ mod tests {
             stream_since: clock.now_both().1,
             stream: "the runtime ended it at once".into(),
             failures: None,
+            yielded: None,
         };
         let census = Census { ready_pods: 40, not_ready_pods: 2, ..Census::default() };
         let said = |situation: &Situation| status(&health.ready(), situation, &census, 3);

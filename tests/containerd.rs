@@ -39,7 +39,7 @@ use lab::{
     Version::{V1_6, V1_7, V2_1},
 };
 use lives::Company::{Alone, Subscriber};
-use plegd::config::Config;
+use plegd::config::{Config, SharedStream};
 
 /// One test of each scenario and version, so that each can be run and fails on its own.
 macro_rules! on_versions {
@@ -60,6 +60,7 @@ on_versions! {
     what_came_and_went_before_is_not_told_on_2_1 = lives::what_came_and_went_before_is_not_told(V2_1);
     what_came_and_went_before_is_not_told_on_1_7 = lives::what_came_and_went_before_is_not_told(V1_7);
     stolen_events_of_1_7_are_missed_counted_and_made_good = lives::stolen_events_are_made_good();
+    another_subscriber_of_1_7_receives_all_events_once_plegd_has_yielded = lives::another_subscriber_receives_all_events();
     a_killed_containerd_2_1_is_followed_again_and_what_died_meanwhile_is_told = trouble::a_killed_containerd_is_followed_again(V2_1);
     a_killed_containerd_1_7_is_followed_again_and_what_died_meanwhile_is_told = trouble::a_killed_containerd_is_followed_again(V1_7);
     a_killed_containerd_1_6_is_followed_again_and_what_died_meanwhile_is_told = trouble::a_killed_containerd_is_followed_again(V1_6);
@@ -103,6 +104,11 @@ on_versions! {
 /// What the stream tells it should tell by itself: but for those that a new stream calls for, relists stay out of it.
 fn without_relists(config: &mut Config) {
     (config.relist.period, config.relist.max_period) = (Duration::from_secs(600), Duration::from_secs(600));
+}
+
+/// Keeps the stream of a shared channel, although another client subscribes.
+fn compete(config: &mut Config) {
+    config.stream.shared = SharedStream::Compete;
 }
 
 /// Ends both as a test should, and sees that nothing is left.

@@ -104,6 +104,7 @@ fn situation(clock: &Clock) -> Situation {
         stream_since: wall,
         stream: String::new(),
         failures: None,
+        yielded: None,
     }
 }
 

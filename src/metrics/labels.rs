@@ -129,6 +129,8 @@ label! {
         Unsupported = "unsupported",
         /// The configuration does not want it.
         Off = "off",
+        /// plegd has closed it for another subscriber of the same channel.
+        Yielded = "yielded",
     }
 }
 
@@ -147,6 +149,8 @@ label! {
         Malformed = "malformed",
         /// plegd ends.
         Shutdown = "shutdown",
+        /// plegd closed it, so that another subscriber of the same channel receives all events.
+        Yielded = "yielded",
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Stream {
     pub messages: Family<SignalType, IntCounter>,
     /// `plegd_stream_replayed_messages_total`
     pub replayed: IntCounter,
+    /// `plegd_stream_skipped_events_total`
+    pub skipped: Family<SignalType, IntCounter>,
     /// `plegd_stream_nil_payloads_total`
     pub nil_payloads: IntCounter,
     /// `plegd_stream_queue_messages`
@@ -313,6 +315,12 @@ impl Stream {
             replayed: make.counter(
                 "plegd_stream_replayed_messages_total",
                 "Messages of the event stream that were stamped before it was opened.",
+            ),
+            skipped: make.counters(
+                "plegd_stream_skipped_events_total",
+                "Events that did not come, as the order of those that came shows, by type. Counted only where subscribers take \
+                 events from each other and plegd would yield the stream.",
+                &["type"],
             ),
             nil_payloads: make.counter(
                 "plegd_stream_nil_payloads_total",

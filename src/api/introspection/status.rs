@@ -34,6 +34,8 @@ impl Inner {
             first: first(metrics, Source::Event),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Event)]))),
             missed: missed(metrics),
+            yielded_since: situation.yielded.map(|it| timestamp(it.since)),
+            retry_at: situation.yielded.map(|it| timestamp(it.retry_at)),
         };
         let relists = |outcome| {
             let count = |&cause: &RelistCause| metrics.relists.done.with((cause, outcome)).get();

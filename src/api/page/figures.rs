@@ -38,6 +38,10 @@ impl Inner {
             "stream_up": situation.stream_up.is_some(),
             "stream_since": milliseconds(situation.stream_since),
             "trouble": self.trouble(&situation),
+            "yielded": situation.yielded.map(|it| json!({
+                "since": milliseconds(it.since),
+                "retry": milliseconds(it.retry_at),
+            })),
             "failures": situation.failures.as_ref().map_or(0, |failures| failures.count),
             "seen": {
                 "both": seen(SeenBy::Both),

@@ -71,6 +71,10 @@ export class Paths {
       return `For ${since}: the event stream is ${stream}. The runtime cannot be listed: ${plural(it.failures, "relist")} in a row failed.`;
     }
     const every = seconds(it.period);
+    if (it.yielded) {
+      const retry = age(it.yielded.retry - this.source.now());
+      return `For ${since}: yielded the shared event stream to another subscriber; polling. Everything is listed every ${every}, and the stream is tried again in ${retry}.`;
+    }
     if (it.mode === "polling") return `For ${since}: the event stream is not up (${it.stream}), so everything is listed every ${every}.`;
     const up = age(this.source.now() - it.stream_since);
     if (it.mode === "probing") {

@@ -110,6 +110,11 @@ pub(in crate::cli) fn age(now: Wall, at: &Timestamp) -> Duration {
     Duration::try_from_secs_f64(now.seconds_since(wall(at))).unwrap_or_default()
 }
 
+/// How long it is until then; zero if that is past.
+pub(in crate::cli) fn until(now: Wall, at: &Timestamp) -> Duration {
+    Duration::try_from_secs_f64(wall(at).seconds_since(now)).unwrap_or_default()
+}
+
 /// `2027-01-15 08:00:00Z`.
 pub(in crate::cli) fn date_and_time(at: Wall) -> String {
     let text = at.to_string();

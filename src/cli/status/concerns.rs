@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
+use prost_types::Timestamp;
+
 use super::View;
 use crate::{
     api::v1::{EventedPath, Mode},
     cli::{
-        print::text::{Tone, age, count, counted, date_and_time, duration, latency, span, wall},
+        print::text::{Tone, age, count, counted, date_and_time, duration, latency, span, until, wall},
         subscribers::{called, own_gaps},
     },
     clock::Wall,
@@ -55,6 +57,7 @@ pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
         not_ready,
         config_rejected,
         unlisted,
+        yielded,
         stream_down,
         relist_late,
         unreadable,
@@ -173,8 +176,30 @@ fn unlisted(view: &View<'_>) -> Option<Concern> {
     if it.lasting < HICCUP { warn(text) } else { bad(text) }
 }
 
+/// Whether the stream is closed for another subscriber: since when, and when it is tried again.
+pub(in crate::cli) fn gave_way<'a>(view: &View<'a>) -> Option<(&'a Timestamp, &'a Timestamp)> {
+    let evented = view.status.evented.as_ref()?;
+    Some((evented.yielded_since.as_ref()?, evented.retry_at.as_ref()?))
+}
+
+fn yielded(view: &View<'_>) -> Option<Concern> {
+    let (since, retry_at) = gave_way(view)?;
+    // Where nothing can be listed, nobody polls.
+    let polling = if cannot_list(view).is_some() { "" } else { "; polling" };
+    warn(format!(
+        "plegd yielded the shared event stream to another subscriber{polling}. This runtime delivers each event to one subscriber \
+         only; since {} the other one receives them all. Is the kubelet's EventedPLEG on, or `crictl events` running? End it, \
+         or upgrade to containerd 2.x. plegd tries the stream again in {}; stream.shared = \"compete\" would keep it.",
+        date_and_time(wall(since)),
+        span(until(view.now, retry_at)),
+    ))
+}
+
 fn stream_down(view: &View<'_>) -> Option<Concern> {
     let evented = view.status.evented.as_ref().filter(|evented| !evented.up)?;
+    if gave_way(view).is_some() {
+        return None;
+    }
     // What can never be up is no concern: the mode says what follows from it. Nor is it one where nothing answers at all.
     let unanswered = overdue(view).is_some() || cannot_list(view).is_some();
     if has(view, Quirk::NoEvents) || !view.status.ready || unanswered {
@@ -247,7 +272,7 @@ fn misses(view: &View<'_>) -> Option<Concern> {
     }
     let why = if has(view, Quirk::SharedChannel) {
         "Subscribers take events from each other on this runtime: is the kubelet's EventedPLEG on, or `crictl events` \
-         running?"
+         running? More misses make plegd yield the stream, unless stream.shared is compete."
     } else {
         "Relists have told them, and stay frequent until the stream has been right for a while."
     };

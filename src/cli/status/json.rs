@@ -54,6 +54,8 @@ struct Evented<'a> {
     first: u64,
     detection: Option<Latency>,
     missed: Vec<Missed<'a>>,
+    yielded_since: Option<String>,
+    retry_at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -183,6 +185,8 @@ fn evented(path: &v1::EventedPath) -> Evented<'_> {
             .iter()
             .map(|missed| Missed { r#type: &missed.r#type, count: missed.count })
             .collect(),
+        yielded_since: time(path.yielded_since.as_ref()),
+        retry_at: time(path.retry_at.as_ref()),
     }
 }
 

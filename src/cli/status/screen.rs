@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 
 use super::{
     View,
-    concerns::{cannot_list, concerns, has, held, missed, missed_by_type},
+    concerns::{cannot_list, concerns, gave_way, has, held, missed, missed_by_type},
 };
 use crate::{
     api::v1::{EventedPath, GenericPath, Latency, Mode},
@@ -14,7 +14,9 @@ use crate::{
         print::{
             answer::position,
             sheet::{Piece, Sheet},
-            text::{Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, wall},
+            text::{
+                Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, until, wall,
+            },
         },
         subscribers::called,
     },
@@ -65,7 +67,9 @@ pub(in crate::cli) fn mode_name(view: &View<'_>) -> Piece {
     match view.status.mode() {
         Mode::Evented => Piece::new(Tone::Good, "evented"),
         Mode::Probing => Piece::new(Tone::Warn, "probing"),
-        Mode::Polling if has(view, Quirk::NoEvents) => Piece::new(Tone::Warn, "polling"),
+        Mode::Polling if has(view, Quirk::NoEvents) || gave_way(view).is_some() => {
+            Piece::new(Tone::Warn, "polling")
+        }
         Mode::Polling => Piece::new(Tone::Bad, "polling"),
         Mode::Unspecified => "unknown".into(),
     }
@@ -95,12 +99,16 @@ fn mode(view: &View<'_>, sheet: &mut Sheet) {
         (Mode::Unspecified, _) => String::new(),
         (_, Some(unlisted)) if up => format!("{unlisted}, so nothing checks the stream"),
         (_, Some(unlisted)) if has(view, Quirk::NoEvents) => unlisted,
+        (_, Some(unlisted)) if gave_way(view).is_some() => format!("{unlisted}, and the stream is yielded"),
         (_, Some(unlisted)) => format!("{unlisted}, and the stream is down"),
         (Mode::Evented, None) => format!("the stream is trusted, a relist every {period} checks it"),
         (Mode::Probing, None) => format!("the stream is up, a relist every {period} tests it"),
         (Mode::Polling, None) if up => format!("a relist every {period}"),
         (Mode::Polling, None) if has(view, Quirk::NoEvents) => {
             format!("this runtime has no events, only a relist every {period}")
+        }
+        (Mode::Polling, None) if gave_way(view).is_some() => {
+            format!("the stream is yielded, a relist every {period} instead")
         }
         (Mode::Polling, None) => format!("the stream is down, a relist every {period} instead"),
     };
@@ -201,6 +209,10 @@ fn stream_state(view: &View<'_>, evented: &EventedPath) -> Piece {
         evented.since.as_ref().map(|at| format!(" {}", span(age(view.now, at)))).unwrap_or_default();
     if evented.up {
         return Piece::new(Tone::Good, format!("up{for_so_long}"));
+    }
+    if let Some((since, retry_at)) = gave_way(view) {
+        let (since, retry) = (span(age(view.now, since)), span(until(view.now, retry_at)));
+        return Piece::new(Tone::Warn, format!("yielded {since}, retry in {retry}"));
     }
     let tone = if has(view, Quirk::NoEvents) { Tone::Warn } else { Tone::Bad };
     let state = if evented.state.is_empty() { String::new() } else { format!(": {}", evented.state) };

@@ -69,6 +69,8 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
             first: 12_345,
             detection: latency(12_000, 440, 1_500),
             missed: vec![],
+            yielded_since: None,
+            retry_at: None,
         }),
         generic: Some(GenericPath {
             period: micros(60_000_000),
@@ -273,6 +275,41 @@ fn a_runtime_that_hangs_while_its_stream_is_up_is_in_every_part_of_the_screen() 
     for claim in ["trusted", "a relist every", "relists instead", "Nothing needs attention"] {
         assert!(!text.contains(claim), "{claim}: {text}");
     }
+}
+
+#[test]
+fn a_stream_that_is_yielded_says_to_whom_what_follows_and_until_when() {
+    let mut status = well();
+    status.mode = Mode::Polling.into();
+    status.mode_since = ago(185);
+    status.generic.as_mut().unwrap().period = micros(1_000_000);
+    status.generic.as_mut().unwrap().last_success_at = ago(1);
+    status.quirks.push(quirk(crate::cri::quirks::Quirk::SharedChannel));
+    let evented = status.evented.as_mut().unwrap();
+    evented.up = false;
+    evented.since = ago(185);
+    evented.state = "yielded the shared event stream to another subscriber; polling".into();
+    evented.missed = vec![Missed { r#type: "started".into(), count: 2 }];
+    (evented.yielded_since, evented.retry_at) = (ago(185), ago(-415));
+    let text = shown(&status, &[], false);
+    assert!(
+        text.contains("\nMODE      polling for 3m 5s: the stream is yielded, a relist every 1s instead\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nstate           yielded 3m 5s, retry in 6m 55s  a relist every 1s\n"), "{text}");
+    assert!(
+        text.ends_with(
+            "\
+! plegd yielded the shared event stream to another subscriber; polling. This
+  runtime delivers each event to one subscriber only; since 2027-01-15 07:56:55Z
+  the other one receives them all. Is the kubelet's EventedPLEG on, or `crictl
+  events` running? End it, or upgrade to containerd 2.x. plegd tries the stream
+  again in 6m 55s; stream.shared = \"compete\" would keep it.
+"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("!!") && shown(&status, &[], true).contains("\x1b[33mpolling\x1b[0m"), "{text}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
         },
         status::{
             View,
-            concerns::{cannot_list, held},
+            concerns::{cannot_list, gave_way, held},
             screen::{attention, census, mode_name},
         },
         subscribers::{
@@ -88,6 +88,11 @@ fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
     let generic = status.generic.as_ref();
     let relist = generic.and_then(|generic| generic.last_success_at.as_ref());
     let ago = |at| span(age(view.now, at));
+    let stream = match gave_way(view) {
+        _ if up => "up",
+        Some(_) => "yielded",
+        None => "down",
+    };
     let last = relist.map_or(", none yet".into(), |at| format!(", last {} ago", ago(at)));
     let relists = match cannot_list(view) {
         Some(it) => Piece::new(
@@ -101,7 +106,7 @@ fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
     };
     sheet.line(&[
         "stream ".into(),
-        Piece::new(if up { Tone::Good } else { Tone::Warn }, if up { "up" } else { "down" }),
+        Piece::new(if up { Tone::Good } else { Tone::Warn }, stream),
         message.map_or(String::new(), |at| format!(", message {} ago", ago(at))).into(),
         "  ".into(),
         relists,

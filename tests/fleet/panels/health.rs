@@ -54,7 +54,7 @@ pub const HEALTH: &[Panel] = &[
         Stacked,
         "Nodes by state of the stream",
         "short",
-        "Where the stream is down or connecting for long, see the alert PlegdEventStreamDown.",
+        "Alerts: PlegdEventStreamDown where the stream is down or connecting for long, PlegdStreamYielded where it is yielded.",
         &[("sum by (state) (plegd_stream_state{CHOSEN})", "{{state}}")],
     ),
     panel(
@@ -75,7 +75,7 @@ pub const HEALTH: &[Panel] = &[
         Lines,
         "Relists that fail in a row",
         "short",
-        "On the worst nodes. From 2 on the runtime cannot be listed: see PlegdRelistsFail.",
+        "On the worst nodes. From 2 on the runtime cannot be listed; the alert is PlegdRelistsFail.",
         &[(
             "topk(5, max by (node, instance) (plegd_relist_consecutive_failures{CHOSEN}))",
             "{{node}} {{instance}}",

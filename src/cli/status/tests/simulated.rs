@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt as _;
 use tonic::Request;
 
 use super::*;
@@ -14,7 +15,7 @@ use crate::{
     config::{Config, InForce},
     cri::{Connection, Link},
     model,
-    sim::{Profile, SimRuntime, Target},
+    sim::{Churn, Profile, SimRuntime, Target},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -120,4 +121,37 @@ async fn a_runtime_that_is_away_is_not_said_to_be_listed_instead() {
     node.sim.recover().unwrap();
     node.until("trust", |app| app.situation().mode == model::Mode::Evented).await;
     assert!(node.screen().await.ends_with("Nothing needs attention.\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_yielded_is_named_with_who_has_it_and_when_it_is_tried_again() {
+    let node = Simulated::new(Profile::CONTAINERD_1_7);
+    node.until("evented", |app| app.situation().mode == model::Mode::Evented).await;
+    let mut other = node.sim.queue().subscribe();
+    let task = tokio::spawn(async move { while other.next().await.is_some() {} });
+    let (mut churn, mut rng) = (Churn::new(8), fastrand::Rng::with_seed(1));
+    while node.app.situation().yielded.is_none() {
+        node.sim.change(|truth| churn.step(&mut rng, truth));
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    tokio::time::sleep(60 * SECOND).await;
+    let text = node.screen().await;
+    assert!(text.starts_with("NODE      READY"), "{text}");
+    assert!(
+        text.contains("MODE      polling for 1m: the stream is yielded, a relist every 1s instead"),
+        "{text}"
+    );
+    assert!(text.contains("state           yielded 1m, retry in 8m 59s     a relist every 1s"), "{text}");
+    assert!(
+        text.contains("! plegd yielded the shared event stream to another subscriber; polling."),
+        "{text}"
+    );
+    assert!(!text.contains("stream is down"), "{text}");
+    // Nobody polls while nothing can be listed.
+    node.sim.faults().hang(Target::Process);
+    tokio::time::sleep(15 * SECOND).await;
+    let text = node.screen().await;
+    assert!(text.contains(", and the stream is yielded") && !text.contains("; polling"), "{text}");
+    assert!(!text.contains("a relist every") && !text.contains("instead"), "{text}");
+    task.abort();
 }
