@@ -15,6 +15,7 @@ use crate::{
         quirks::{Quirk, Quirks},
     },
     metrics::Metrics,
+    printable::visible,
     supervisor::longest_period,
 };
 
@@ -114,7 +115,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(name, text)| writeln!(f, "{name:<10}{text}"))
+        self.0.iter().try_for_each(|(name, text)| writeln!(f, "{name:<10}{}", visible(text)))
     }
 }
 

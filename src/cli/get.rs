@@ -15,6 +15,7 @@ use crate::{
     client::{CallError, Client, Freshness},
     clock::Clock,
     model::Position,
+    printable::visible,
 };
 
 const EXAMPLES: &str = "\
@@ -115,7 +116,10 @@ async fn show(client: &Client, args: &Args, clock: &Clock, out: &mut impl io::Wr
         listed.write(args.output, !args.no_headers, clock.wall(), out)?;
         out.flush()?;
         if listed.is_empty() && matches!(args.output, Output::Table | Output::Wide) {
-            eprintln!("plegd: nothing is there{}", target::within(&args.namespaces));
+            eprintln!(
+                "plegd: {}",
+                visible(&format!("no resources found{}", target::within(&args.namespaces)))
+            );
         }
     }
     if missing.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(missing.join("; "))) }

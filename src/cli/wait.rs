@@ -5,11 +5,12 @@ use std::{io, io::Write as _, time::Duration};
 use clap::ValueEnum;
 use humantime::format_duration;
 
-use super::{connection::Connection, get::summary::current, print::plain, target, view};
+use super::{connection::Connection, get::summary::current, target, view};
 use crate::{
     api::v1,
     client::{CallError, Client, Freshness, PodRef, WaitCondition},
     config::Value,
+    printable::visible,
 };
 
 const EXAMPLES: &str = "\
@@ -82,15 +83,15 @@ struct Wanted {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = args.connection.client().await?;
     let told = wait(&client, &args).await?;
-    Ok(writeln!(io::stdout(), "{told}")?)
+    Ok(writeln!(io::stdout(), "{}", visible(&told))?)
 }
 
 async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
     let Some(wanted) = wanted(client, args).await? else {
-        return Ok(plain(&format!("{}: gone", args.pod)));
+        return Ok(format!("{}: gone", args.pod));
     };
     match client.wait_for(&wanted.pod, &wanted.condition, args.timeout).await {
-        Ok((pod, _)) => Ok(plain(&format!("{}: {}", wanted.name, holds(&wanted.condition, pod.as_ref())))),
+        Ok((pod, _)) => Ok(format!("{}: {}", wanted.name, holds(&wanted.condition, pod.as_ref()))),
         Err(CallError::Deadline { .. }) => {
             let now = match client.get_pod(&wanted.pod, Freshness::Held).await {
                 Ok((pod, _)) => state(&wanted.condition, Some(&pod)),
@@ -98,7 +99,7 @@ async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
                 Err(error) => error.to_string(),
             };
             let (name, time) = (&wanted.name, format_duration(args.timeout));
-            Err(anyhow::anyhow!("{}", plain(&format!("{name}: timed out after {time}: {now}"))))
+            Err(anyhow::anyhow!("{name}: timed out after {time}: {now}"))
         }
         Err(error) => Err(error.into()),
     }

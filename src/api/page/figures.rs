@@ -6,6 +6,7 @@ use super::{Inner, words::milliseconds};
 use crate::{
     metrics::{Label as _, Outcome, Relist, SeenBy},
     model::{ContainerState, SignalType},
+    printable::visible,
     version,
 };
 
@@ -31,7 +32,7 @@ impl Inner {
             "mode": situation.mode.as_str(),
             "mode_since": milliseconds(situation.mode_since),
             "period": situation.period.as_secs_f64(),
-            "runtime": situation.runtime.as_ref().map(|it| format!("{} {}", it.name, it.version)),
+            "runtime": situation.runtime.as_ref().map(|it| visible(&it.to_string()).into_owned()),
             "stream": situation.stream,
             "stream_up": situation.stream_up.is_some(),
             "stream_since": milliseconds(situation.stream_since),

@@ -235,6 +235,17 @@ async fn a_page_is_told_what_there_is_and_then_what_happens() {
 }
 
 #[tokio::test]
+async fn no_name_turns_the_page_around() {
+    let node = Node::start().await;
+    let mut browser = node.open().await;
+    browser.until("synced").await;
+    node.pod("a\u{202e}b\u{1b}[2J\u{2066}");
+    let change = browser.until_change(|it| it["pod"]["containers"][0]["state"] == "running").await;
+    let shown = "a\\u{202e}b\\u{1b}[2J\\u{2066}";
+    assert_eq!((&change.data["name"], &change.data["pod"]["name"]), (&shown.into(), &shown.into()));
+}
+
+#[tokio::test]
 async fn a_pod_that_is_gone_is_told_so() {
     let node = Node::start().await;
     let id = node.pod("web");

@@ -1,7 +1,8 @@
 //! Pods and events as the page is told of them.
 //!
 //! Field by field, so that what is added to the model later is not told to a page that nobody has to log in to.
-//! Times are milliseconds since 1970.
+//! Times are milliseconds since 1970. Texts that the page shows have their unsafe characters escaped, so that a name cannot
+//! turn the text after it around; UIDs and ids, by which the page finds its rows, are as the runtime has them.
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use crate::{
     clock::Wall,
     journal::Record,
     model::{ContainerStatus, Pod, SandboxStatus},
+    printable::visible,
 };
 
 pub(super) fn milliseconds(at: Wall) -> i64 {
@@ -19,8 +21,8 @@ pub(super) fn milliseconds(at: Wall) -> i64 {
 pub(super) fn pod(pod: &Pod) -> Value {
     json!({
         "uid": pod.identity.uid.as_str(),
-        "ns": &*pod.identity.namespace,
-        "name": &*pod.identity.name,
+        "ns": visible(&pod.identity.namespace),
+        "name": visible(&pod.identity.name),
         "sandboxes": pod.sandboxes.iter().map(|it| sandbox(it)).collect::<Vec<_>>(),
         "containers": pod.containers.iter().map(|it| container(it)).collect::<Vec<_>>(),
     })
@@ -38,15 +40,15 @@ fn sandbox(it: &SandboxStatus) -> Value {
 fn container(it: &ContainerStatus) -> Value {
     json!({
         "id": it.id.as_str(),
-        "name": &*it.name,
+        "name": visible(&it.name),
         "attempt": it.attempt,
         "state": it.state.as_str(),
         "created": it.created_at.map(milliseconds),
         "started": it.started_at.map(milliseconds),
         "finished": it.finished_at.map(milliseconds),
         "exit": it.exit_code,
-        "reason": it.reason,
-        "image": it.image,
+        "reason": visible(&it.reason),
+        "image": visible(&it.image),
     })
 }
 
@@ -59,15 +61,15 @@ pub(super) fn event(record: &Record) -> Value {
         "type": event.kind.as_str(),
         "subject": event.subject.as_str(),
         "uid": event.pod.uid.as_str(),
-        "ns": &*event.pod.namespace,
-        "name": &*event.pod.name,
+        "ns": visible(&event.pod.namespace),
+        "name": visible(&event.pod.name),
         "id": event.id.as_str(),
-        "container": &*event.container_name,
+        "container": visible(&event.container_name),
         "source": event.source.as_str(),
         "at": milliseconds(event.observed_at),
         "late": occurred.map(|at| (event.observed_at.seconds_since(at) * 1e3).max(0.0)),
         "exit": event.exit_code,
-        "reason": event.reason,
+        "reason": visible(&event.reason),
         "inferred": event.inferred,
     })
 }

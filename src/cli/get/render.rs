@@ -12,12 +12,12 @@ use crate::{
     api::v1,
     cli::{
         columns::{Columns, age},
-        print::plain,
         target, view,
     },
     client::wall,
     clock::Wall,
     model::Position,
+    printable::{self, visible},
 };
 
 /// What is to be shown.
@@ -83,10 +83,10 @@ impl Listed {
     fn names(&self, out: &mut impl Write) -> io::Result<()> {
         match &self.found {
             Found::Pods(pods) => {
-                pods.iter().try_for_each(|pod| writeln!(out, "{}", plain(&target::name(pod))))
+                pods.iter().try_for_each(|pod| writeln!(out, "{}", visible(&target::name(pod))))
             }
             Found::Containers(containers) => {
-                containers.iter().try_for_each(|(container, _)| writeln!(out, "{}", plain(&container.id)))
+                containers.iter().try_for_each(|(container, _)| writeln!(out, "{}", visible(&container.id)))
             }
         }
     }
@@ -106,8 +106,8 @@ impl Listed {
 
 fn serialize(value: &impl Serialize, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
     let mut text = match output {
-        Output::Yaml => serde_saphyr::to_string(value)?,
-        _ => serde_json::to_string_pretty(value)?,
+        Output::Yaml => printable::yaml(value)?,
+        _ => printable::json_pretty(value)?,
     };
     if !text.ends_with('\n') {
         text.push('\n');

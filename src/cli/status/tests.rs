@@ -212,15 +212,15 @@ ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
           refused 34 stale, 5 dead, 2 backward; 0 corrected
 PODS      44 pods (43 ready), 132 containers (120 running)
 JOURNAL   head 0000123456789abc:12365, holds 10,000 events, 3.2 MiB
-WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger�)
+WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger\\u{7})
 PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
 
 !! The runtime does not answer: no relist was complete for 3m 2s, and the event
-   stream is down (the runtime cannot be reached: connection refused�[2J). Is it
-   running? `journalctl -u containerd` may say why; plegd comes back by itself
-   once the runtime does.
-! Subscriber 3 (logger�) is 9,000 events behind; at 10,000 it loses some. `plegd
-  subscribers` shows all, `plegd subscribers disconnect 3` ends it.
+   stream is down (the runtime cannot be reached: connection refused\\u{1b}[2J).
+   Is it running? `journalctl -u containerd` may say why; plegd comes back by
+   itself once the runtime does.
+! Subscriber 3 (logger\\u{7}) is 9,000 events behind; at 10,000 it loses some.
+  `plegd subscribers` shows all, `plegd subscribers disconnect 3` ends it.
 "
     );
 }
