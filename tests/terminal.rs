@@ -156,3 +156,18 @@ async fn no_error_of_the_runtime_writes_a_log_line_of_its_own() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_ready_sandbox_is_waited_for_by_its_name_and_the_old_one_warns() -> Result<()> {
+    let node = Node::start("text").await?;
+    let pod = format!("n\u{9b}2Js/{HOSTILE}");
+    let waited = node.run(&["wait", "--for", "sandbox-ready", &pod]).await?;
+    ensure!(waited.code == Some(0) && waited.stderr.is_empty(), "{}", waited.stderr);
+    let deprecated = node.run(&["wait", "--for", "ready", &pod]).await?;
+    ensure!(deprecated.code == Some(0) && deprecated.stdout == waited.stdout);
+    ensure!(
+        deprecated.stderr.starts_with("plegd: warning: --for ready is deprecated")
+            && deprecated.stderr.contains("sandbox-ready")
+    );
+    Ok(())
+}

@@ -17,23 +17,27 @@ const EXAMPLES: &str = "\
 Examples:
   plegd wait --for running shop/web -c app
   plegd wait --for exited batch/backup-29000001 --timeout 10m
-  plegd wait --for ready web -n shop        the pod need not be there yet
+  plegd wait --for sandbox-ready web -n shop    the pod need not be there yet
   plegd wait --for pod-gone shop/web
 
 Conditions:
-  running    the container runs
-  exited     the container has ended
-  gone       the container is gone from the runtime
-  ready      the pod's newest sandbox is ready
-  pod-gone   the pod is gone from the runtime, with all that it had
+  running        the container runs: the newest one of its name
+  exited         the container has ended: the newest one of its name
+  gone           the container is gone from the runtime
+  sandbox-ready  the pod's newest sandbox is ready; its containers may not run yet
+  pod-gone       the pod is gone from the runtime, with all that it had
+
+Of two pods with one name, the one with a ready sandbox is meant.
 
 Exit codes: 0 it holds, 1 it does not hold in time, 64 wrong usage.";
+
+const DEPRECATED: &str = "warning: --for ready is deprecated, because a ready sandbox is not a ready pod. Use --for sandbox-ready.";
 
 /// Flags of `plegd wait`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to wait for: running, exited, gone, ready or pod-gone
+    /// What to wait for: running, exited, gone, sandbox-ready or pod-gone
     #[arg(long = "for", value_enum, value_name = "CONDITION", hide_possible_values = true)]
     pub condition: Condition,
     /// The pod: namespace/name, a name, a UID, or the beginning of a container's id
@@ -62,6 +66,9 @@ pub enum Condition {
     /// The container is gone from the runtime
     Gone,
     /// The pod's newest sandbox is ready
+    SandboxReady,
+    /// Deprecated name of `sandbox-ready`: a pod with a ready sandbox is not a ready pod
+    #[value(hide = true)]
     Ready,
     /// The pod is gone from the runtime, with all that it had
     PodGone,
@@ -81,6 +88,9 @@ struct Wanted {
 ///
 /// If it does not hold in time, or plegd cannot be asked.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if args.condition == Condition::Ready {
+        eprintln!("plegd: {DEPRECATED}");
+    }
     let client = args.connection.client().await?;
     let told = wait(&client, &args).await?;
     Ok(writeln!(io::stdout(), "{}", visible(&told))?)
@@ -120,7 +130,8 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         [pod] => {
             let identity = pod.identity.clone().unwrap_or_default();
             // Any pod of this name will do for what is to come; what is to go is this one, and not its successor.
-            let comes = matches!(args.condition, Condition::Running | Condition::Ready);
+            let comes =
+                matches!(args.condition, Condition::Running | Condition::SandboxReady | Condition::Ready);
             let reference = if comes && args.pod.ends_with(&identity.name) {
                 PodRef::name(identity.namespace, identity.name)
             } else {
@@ -138,7 +149,7 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         Condition::Running => WaitCondition::ContainerRunning(container()?),
         Condition::Exited => WaitCondition::ContainerExited(container()?),
         Condition::Gone => WaitCondition::ContainerGone(container()?),
-        Condition::Ready => WaitCondition::SandboxReady,
+        Condition::SandboxReady | Condition::Ready => WaitCondition::SandboxReady,
         Condition::PodGone => WaitCondition::PodGone,
     };
     Ok(Some(Wanted { pod, name, condition }))

@@ -43,8 +43,6 @@ impl Inner {
             },
             "missed": missed,
             "relists": relists.iter().map(relist).collect::<Vec<_>>(),
-            "pods": census.ready_pods + census.not_ready_pods,
-            "ready_pods": census.ready_pods,
             "containers": census.containers.iter().sum::<usize>(),
             "running": census.containers[ContainerState::Running as usize],
             "head": extent.head,

@@ -4,9 +4,12 @@
 //! Times are milliseconds since 1970. Texts that the page shows have their unsafe characters escaped, so that a name cannot
 //! turn the text after it around; UIDs and ids, by which the page finds its rows, are as the runtime has them.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::{
+    api::pod_summary::{PodSummary, current},
     clock::Wall,
     journal::Record,
     model::{ContainerStatus, Pod, SandboxStatus},
@@ -17,14 +20,23 @@ pub(super) fn milliseconds(at: Wall) -> i64 {
     (at.seconds_since(Wall::default()) * 1e3).round() as i64
 }
 
-/// A pod with its sandboxes and containers.
+/// A pod with its sandboxes and containers, and what it does in one word.
 pub(super) fn pod(pod: &Pod) -> Value {
+    let newest_sandbox = pod.sandbox().map(|sandbox| sandbox.id.as_str());
+    let current: HashSet<&str> = current(newest_sandbox, pod.containers.iter().map(AsRef::as_ref))
+        .into_iter()
+        .map(|container| container.id.as_str())
+        .collect();
+    let containers = pod.containers.iter().map(|it| container(it, current.contains(it.id.as_str())));
+    let state = PodSummary::from(pod);
     json!({
         "uid": pod.identity.uid.as_str(),
         "ns": visible(&pod.identity.namespace),
         "name": visible(&pod.identity.name),
+        "activity": state.activity.as_str(),
+        "status": visible(&state.status),
         "sandboxes": pod.sandboxes.iter().map(|it| sandbox(it)).collect::<Vec<_>>(),
-        "containers": pod.containers.iter().map(|it| container(it)).collect::<Vec<_>>(),
+        "containers": containers.collect::<Vec<_>>(),
     })
 }
 
@@ -37,11 +49,13 @@ fn sandbox(it: &SandboxStatus) -> Value {
     })
 }
 
-fn container(it: &ContainerStatus) -> Value {
+/// A container; `current` if it is the newest of its name in the newest sandbox.
+fn container(it: &ContainerStatus, current: bool) -> Value {
     json!({
         "id": it.id.as_str(),
         "name": visible(&it.name),
         "attempt": it.attempt,
+        "current": current,
         "state": it.state.as_str(),
         "created": it.created_at.map(milliseconds),
         "started": it.started_at.map(milliseconds),

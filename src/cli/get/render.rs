@@ -7,7 +7,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Output, summary::summary};
+use super::{
+    Output,
+    summary::{Summary, summary},
+};
 use crate::{
     api::v1,
     cli::{
@@ -117,19 +120,19 @@ fn serialize(value: &impl Serialize, output: Output, out: &mut impl Write) -> an
 
 /// The table of pods; the last three columns only if it is to be wide.
 pub(in crate::cli) fn pod_table(pods: &[v1::Pod], wide: bool, headers: bool, now: Wall) -> Columns<9> {
-    let names = ["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "UID", "SANDBOX"];
+    let names = ["NAMESPACE", "NAME", "RUNNING", "STATUS", "RESTARTS", "AGE", "IP", "UID", "SANDBOX"];
     let mut columns = begin(names, if wide { 9 } else { 6 }, headers);
     for pod in pods {
         let identity = pod.identity.clone().unwrap_or_default();
-        let summary = summary(pod);
+        let Summary { state, since } = summary(pod);
         let sandbox = pod.sandboxes.first().map(|sandbox| short(&sandbox.id)).unwrap_or_default();
         columns.row([
             identity.namespace,
             identity.name,
-            format!("{}/{}", summary.running, summary.total),
-            summary.status,
-            summary.restarts.to_string(),
-            since(summary.since, now),
+            format!("{}/{}", state.running, state.expected),
+            state.status.into_owned(),
+            state.restarts.to_string(),
+            age_since(since, now),
             pod.ips.first().cloned().unwrap_or_default(),
             identity.uid,
             sandbox,
@@ -154,7 +157,7 @@ fn container_table(
             view::container_state(container).into(),
             container.exit_code.map(|code| code.to_string()).unwrap_or_default(),
             container.attempt.to_string(),
-            since(container.created_at.as_ref().map(wall), now),
+            age_since(container.created_at.as_ref().map(wall), now),
             target::identity_name(pod),
             container.reason.clone(),
             short(&container.sandbox_id),
@@ -173,7 +176,7 @@ fn short(id: &str) -> String {
     id.chars().take(ID).collect()
 }
 
-fn since(time: Option<Wall>, now: Wall) -> String {
+fn age_since(time: Option<Wall>, now: Wall) -> String {
     let passed = |time| Duration::try_from_secs_f64(now.seconds_since(time)).unwrap_or_default();
     time.map(|time| age(passed(time))).unwrap_or_default()
 }

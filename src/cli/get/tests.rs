@@ -86,11 +86,11 @@ async fn pods_are_a_table_that_fits_80_columns() {
     assert_eq!(
         text,
         "\
-NAMESPACE   NAME                    READY   STATUS      RESTARTS   AGE
-batch       backup-29000001-vftkb   0/1     OOMKilled   2          3d
-evil        a\\u{1b}[31mb            0/0     Pending     0          3d
-shop        web                     1/2     Running     4          3d
-test        web                     0/0     Pending     0          3d
+NAMESPACE   NAME                    RUNNING   STATUS      RESTARTS   AGE
+batch       backup-29000001-vftkb   0/1       OOMKilled   2          3d
+evil        a\\u{1b}[31mb            0/0       Pending     0          3d
+shop        web                     1/1       Running     4          3d
+test        web                     0/0       Pending     0          3d
 "
     );
 }
@@ -98,7 +98,7 @@ test        web                     0/0     Pending     0          3d
 #[tokio::test(start_paused = true)]
 async fn wide_says_more() {
     let (text, _) = plegd(&node(), &["po", "-o", "wide", "--no-headers", "-n", "shop"]).await;
-    assert_eq!(text, "shop   web   1/2   Running   4   3d   10.88.0.7   uid-3   5a00000000000\n");
+    assert_eq!(text, "shop   web   1/1   Running   4   3d   10.88.0.7   uid-3   5a00000000000\n");
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,6 +216,51 @@ fn contradictions_are_wrong_usage() {
         let words = ["plegd", "get"].into_iter().chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_container_runs_although_its_clock_says_an_hour_less() {
+    // kubernetes#141754: the clock was set back between the attempts.
+    let old = v1::Container {
+        attempt: 0,
+        created_at: at(-3_600),
+        started_at: at(-3_600),
+        finished_at: at(-3_601),
+        ..container("c0", "app", v1::ContainerState::Exited, Some(1))
+    };
+    let new = v1::Container {
+        attempt: 1,
+        created_at: at(5),
+        started_at: at(5),
+        ..container("c1", "app", v1::ContainerState::Running, None)
+    };
+    let mock = Mock::with(vec![pod("uid-1", "shop", "web-0", vec![new, old])]);
+    let (text, _) = plegd(&mock, &["pods", "--no-headers"]).await;
+    assert_eq!(text, "shop   web-0   1/1   Running   1   3d\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_init_container_does_not_complete_the_pod() {
+    let init = container("1a", "init", v1::ContainerState::Exited, Some(0));
+    let mock = Mock::with(vec![pod("uid-1", "shop", "web", vec![init])]);
+    let (text, _) = plegd(&mock, &["pods", "--no-headers"]).await;
+    assert_eq!(text, "shop   web   0/1   Waiting   2   3d\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_pods_with_one_name_the_daemon_says_which_is_meant() {
+    let mock = Mock::with(vec![
+        pod("uid-a", "shop", "web", vec![]),
+        pod("uid-b", "shop", "web", vec![]),
+        pod("uid-c", "test", "web", vec![]),
+    ]);
+    let (text, _) = plegd(&mock, &["pod", "web", "-o", "wide", "--no-headers"]).await;
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let asked: Vec<_> = mock.gets().into_iter().map(|get| get.pod.unwrap().pod.unwrap()).collect();
+    let name = v1::NamespacedName { namespace: "shop".into(), name: "web".into() };
+    assert_eq!(asked, [v1::pod_reference::Pod::Name(name)]);
+    // All of them are still listed.
+    assert_eq!(plegd(&mock, &["pods", "--no-headers"]).await.0.lines().count(), 3);
 }
 
 /// A pod with hostile texts in all its fields.

@@ -111,9 +111,9 @@ async fn a_snapshot_comes_first_and_whole() {
     assert_eq!(
         out,
         "\
-NAMESPACE   NAME   READY   STATUS      RESTARTS   AGE
-default     a      0/0     NoSandbox   0          -
-default     b      0/0     NoSandbox   0          -
+NAMESPACE   NAME   RUNNING   STATUS      RESTARTS   AGE
+default     a      0/0       NoSandbox   0          -
+default     b      0/0       NoSandbox   0          -
 
 TIME         EVENT   NAMESPACE/POD      CONTAINER DETAIL                  SOURCE
 08:00:00.123 Died    shop/web\\u{7}      app       exit 137 OOMKilled      event
