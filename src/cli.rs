@@ -36,6 +36,7 @@ pub mod wait;
 pub mod watch;
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
     future::Future,
     io::{self, Write as _},
@@ -48,6 +49,7 @@ use tokio::runtime::Builder;
 use self::daemon::Threads;
 use crate::{
     config::{ConfigError, load},
+    printable::{visible, visible_lines},
     reload::FileWatch,
 };
 
@@ -172,7 +174,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// What clap has to say: help and version on stdout, errors on stderr.
 fn explain(error: &clap::Error) -> ExitCode {
     // Whoever has closed the pipe does not want to know.
-    let _ = error.print();
+    let _ = match visible_lines(&error.render().to_string()) {
+        Cow::Borrowed(_) => error.print(),
+        // An argument with unsafe characters is repeated with them escaped, and then without colours.
+        Cow::Owned(text) => io::stderr().write_all(text.as_bytes()),
+    };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ => ExitCode::from(USAGE),
@@ -186,7 +192,7 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
         let what = if count == 1 { "a problem".into() } else { format!("{count} problems") };
         let _ = writeln!(stderr, "plegd: the configuration has {what}, so plegd does not start with it:");
         for problem in problems {
-            let _ = writeln!(stderr, "  {problem}");
+            let _ = writeln!(stderr, "  {}", visible(&problem.to_string()));
         }
         return ExitCode::from(USAGE);
     }
@@ -196,8 +202,13 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
     if pipe {
         return ExitCode::SUCCESS;
     }
-    let _ = writeln!(stderr, "plegd: {error:#}");
+    let _ = writeln!(stderr, "{}", error_line(error));
     ExitCode::FAILURE
+}
+
+/// An error on one line: it may repeat what the runtime or a pod has written.
+fn error_line(error: &anyhow::Error) -> String {
+    format!("plegd: {}", visible(&format!("{error:#}")))
 }
 
 /// Runs a daemon to its end.
@@ -242,6 +253,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_safe_line() {
+        let error = anyhow::anyhow!("NotFound\nplegd: forged \u{1b}[2J\u{202e}").context("the read failed");
+        let line = "plegd: the read failed: NotFound\\nplegd: forged \\u{1b}[2J\\u{202e}";
+        assert_eq!(error_line(&error), line);
     }
 
     fn parse(line: &str) -> Command {

@@ -45,7 +45,8 @@ key::config! {
     /// The container runtime that is followed.
     runtime: Runtime {
         /// Socket of the runtime: `unix:///run/containerd/containerd.sock`, or just its path. Empty: the first of the
-        /// well-known sockets (containerd, k3s and RKE2, CRI-O) that answers.
+        /// well-known sockets (containerd, k3s and RKE2, CRI-O) that answers as a CRI runtime. Until one does, all are
+        /// tried again; then plegd stays with that one until it is restarted.
         restart endpoint: Option<Endpoint> = None;
         /// How long one unary CRI call may take before it is given up and tried again.
         live request_timeout: Duration = Duration::from_secs(5), in Duration::from_millis(100)..=5 * MINUTE;

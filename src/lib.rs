@@ -22,6 +22,7 @@
 //! | --- | --- | --- |
 //! | [`app`] | builds and joins the parts, takes them apart again | hold rules |
 //! | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
+//! | `printable` | text from outside, made safe for terminals, JSON and YAML | know where it is printed |
 //! | [`clock`] | monotonic and wall time, steps of the wall clock | be bypassed |
 //! | [`cri`] | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
 //! | [`evented`] | holds the stream and hands over what comes | await anything but the stream |
@@ -79,6 +80,7 @@ pub mod journal;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
+mod printable;
 pub mod relister;
 pub mod reload;
 pub mod scenario;

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cache::Census,
     health::{Check, Health, Report},
+    printable::visible,
     supervisor::Situation,
 };
 
@@ -137,7 +138,7 @@ impl Manager {
                     hungry = !report.ok;
                 }
                 _ = looking.tick() => {
-                    let status = status().replace('\n', " ");
+                    let status = visible(&status().replace('\n', " ")).into_owned();
                     if status != shown {
                         self.say(&format!("STATUS={status}"));
                         shown = status;

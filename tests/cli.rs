@@ -108,7 +108,7 @@ fn where_no_plegd_is_one_is_told_so() {
     for verb in [
         &["watch"][..],
         &["get", "pods"],
-        &["wait", "--for", "ready", "web"],
+        &["wait", "--for", "sandbox-ready", "web"],
         &["status"],
         &["status", "-o", "json"],
         &["top"],

@@ -12,7 +12,6 @@ use super::{
     daemon::{Daemon, Threads},
     inline::Inline,
     log::LogControl,
-    print::plain,
     run::flags,
     scenario,
 };
@@ -21,6 +20,7 @@ use crate::{
     clock::{Clock, Wall},
     config::{self, Config, Loaded, PageAccess, Value},
     cri::{Endpoint, Link},
+    printable::visible,
     scenario::{Failure, Player, Scenario, check},
     sim::{Churn, Profile, SimRuntime},
 };
@@ -139,7 +139,7 @@ async fn play(
         }
     };
     let mut player = Player::new(scenario.clone(), clock.clone());
-    eprintln!("plegd demo: {}\n  right: {}", plain(&scenario.source), plain(&scenario.right));
+    eprintln!("plegd demo: {}\n  right: {}", visible(&scenario.source), visible(&scenario.right));
     player.prepare(&mut on_step).await;
     let sim = player.runtime().clone();
     let serving = sim.serve_uds(&socket).with_context(|| format!("{} cannot be served", socket.display()))?;

@@ -7,12 +7,13 @@ use clap::Parser as _;
 use super::{
     Cli, Command, USAGE, get,
     introspect::Introspect,
-    print::{Printer, Style, Table, answer::PLAIN, plain},
+    print::{Printer, Style, Table, answer::PLAIN},
     status, wait, watch,
 };
 use crate::{
     client::Client,
     clock::Clock,
+    printable::visible_lines,
     scenario::{Plegd, Printed, Verb},
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -51,7 +52,7 @@ impl Plegd for Inline {
             match run(command, &client, &clock, &mut out).await {
                 Ok(()) => 0,
                 Err(error) => {
-                    let _ = writeln!(out, "plegd: {}", plain(&format!("{error:#}")));
+                    let _ = writeln!(out, "plegd: {}", visible_lines(&format!("{error:#}")));
                     1
                 }
             }
@@ -71,7 +72,7 @@ async fn run(
         Some(Command::Status(args)) => status::show(client, args.output, clock, PLAIN, out).await,
         Some(Command::Wait(args)) => {
             let holds = wait::wait(client, &args).await?;
-            Ok(writeln!(out, "{}", plain(&holds))?)
+            Ok(writeln!(out, "{}", visible_lines(&holds))?)
         }
         Some(Command::Watch(args)) => {
             let style = match args.output {

@@ -1,7 +1,7 @@
 // Mode, figures, and the two paths side by side.
 
 import { Chart, WINDOW, columns, marks, scatter } from "./charts.js";
-import { age, bytes, clock, latency, number, plural, put, quantile, seconds } from "./words.js";
+import { activities, age, bytes, clock, latency, number, plural, put, quantile, seconds } from "./words.js";
 
 const KINDS = ["event", "relist", "read"];
 const NAMES = { event: "event stream", relist: "relist", read: "targeted read" };
@@ -35,7 +35,9 @@ export class Paths {
   figures() {
     const it = this.source.figures;
     if (!it) return;
-    put("t-pods", `${number(it.ready_pods)} / ${number(it.pods)}`);
+    const doing = activities(this.source.pods.values());
+    put("t-pods", `${number(doing.running)} / ${number(this.source.pods.size)}`);
+    document.getElementById("t-pods").parentElement.classList.toggle("bad", doing.failing > 0);
     put("t-containers", `${number(it.running)} / ${number(it.containers)}`);
     put("t-missed", number(it.missed));
     document.getElementById("t-missed").parentElement.classList.toggle("bad", it.missed > 0);

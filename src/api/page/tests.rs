@@ -235,6 +235,42 @@ async fn a_page_is_told_what_there_is_and_then_what_happens() {
 }
 
 #[tokio::test]
+async fn a_pod_says_what_it_does_and_which_of_its_containers_are_current() {
+    let node = Node::start().await;
+    let id = node.pod("web");
+    let mut browser = node.open().await;
+    browser.until("synced").await;
+    node.exit(&id, 0);
+    let finished = browser.until_change(|it| it["pod"]["containers"][0]["state"] == "exited").await;
+    let pod = &finished.data["pod"];
+    assert_eq!((&pod["activity"], &pod["status"]), (&"waiting".into(), &"Waiting".into()));
+    node.sim.change(|truth| {
+        let sandbox = truth.container(&id).unwrap().sandbox_id.clone();
+        let spec = SandboxSpec::of_pod("default", "web", "uid-web");
+        let again =
+            truth.create_container(&sandbox, ContainerSpec::of_pod(&spec, "main", 1, "app:1")).unwrap();
+        truth.start_container(&again).unwrap();
+    });
+    let running = |it: &Value| it["pod"]["containers"].as_array().is_some_and(|all| all.len() == 2);
+    let restarted = browser.until_change(|it| running(it) && it["pod"]["activity"] == "running").await;
+    let containers = restarted.data["pod"]["containers"].as_array().unwrap();
+    let current: Vec<_> =
+        containers.iter().map(|it| (it["attempt"].as_u64(), it["current"].as_bool())).collect();
+    assert_eq!(current, [(Some(1), Some(true)), (Some(0), Some(false))]);
+}
+
+#[tokio::test]
+async fn no_name_turns_the_page_around() {
+    let node = Node::start().await;
+    let mut browser = node.open().await;
+    browser.until("synced").await;
+    node.pod("a\u{202e}b\u{1b}[2J\u{2066}");
+    let change = browser.until_change(|it| it["pod"]["containers"][0]["state"] == "running").await;
+    let shown = "a\\u{202e}b\\u{1b}[2J\\u{2066}";
+    assert_eq!((&change.data["name"], &change.data["pod"]["name"]), (&shown.into(), &shown.into()));
+}
+
+#[tokio::test]
 async fn a_pod_that_is_gone_is_told_so() {
     let node = Node::start().await;
     let id = node.pod("web");

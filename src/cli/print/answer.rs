@@ -11,7 +11,7 @@ use super::{
     coloured, terminal_width,
     text::{Paint, duration, wall},
 };
-use crate::{api::v1, model::Position};
+use crate::{api::v1, model::Position, printable::json_pretty};
 
 /// A screen is at least so wide, in characters.
 const NARROW: usize = 80;
@@ -53,7 +53,7 @@ pub(in crate::cli) fn show_json(answer: &impl Serialize) -> io::Result<()> {
 
 /// An indented JSON object.
 pub(in crate::cli) fn json(answer: &impl Serialize) -> io::Result<String> {
-    Ok(serde_json::to_string_pretty(answer)? + "\n")
+    Ok(json_pretty(answer)? + "\n")
 }
 
 /// A time, as programs read it.

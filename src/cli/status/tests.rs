@@ -226,17 +226,17 @@ ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
           refused 34 stale, 5 dead, 2 backward; 0 corrected
 PODS      44 pods (43 ready), 132 containers (120 running)
 JOURNAL   head 0000123456789abc:12365, holds 10,000 events, 3.2 MiB
-WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger�)
+WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger\\u{7})
 PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
 
 !! The runtime cannot be listed since 2027-01-15 07:57:00Z (3m): 170 relists in
    a row failed, the last with: the runtime cannot be reached: connection
    refused. The event stream is down, too (the runtime cannot be reached:
-   connection refused�[2J). What is served is as of 2027-01-15 07:56:58Z. Is the
-   runtime running, and does `crictl ps` hang? `journalctl -u containerd` may
+   connection refused\\u{1b}[2J). What is served is as of 2027-01-15 07:56:58Z. Is
+   the runtime running, and does `crictl ps` hang? `journalctl -u containerd` may
    say why. plegd tries again by itself.
-! Subscriber 3 (logger�) is 9,000 events behind; at 10,000 it loses some. `plegd
-  subscribers` shows all, `plegd subscribers disconnect 3` ends it.
+! Subscriber 3 (logger\\u{7}) is 9,000 events behind; at 10,000 it loses some.
+  `plegd subscribers` shows all, `plegd subscribers disconnect 3` ends it.
 "
     );
 }

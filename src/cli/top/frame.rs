@@ -265,12 +265,12 @@ sync          0.0     0.0        0
 all           1.0     1.0       60  ██████████████████████████████
 
 BUSIEST PODS OF THE LAST MINUTE EVENTS STARTED DIED OOM
-shop/cart-4-�[2J                     5       0    5   1
-shop/cart-0-�[2J                     5       5    0   0
-shop/cart-1-�[2J                     5       0    5   0
-shop/cart-10-�[2J                    5       0    5   0
-shop/cart-11-�[2J                    5       0    0   0
-shop/cart-2-�[2J                     5       0    0   0
+shop/cart-4-\\u{1b}[2J                5       0    5   1
+shop/cart-0-\\u{1b}[2J                5       5    0   0
+shop/cart-1-\\u{1b}[2J                5       0    5   0
+shop/cart-10-\\u{1b}[2J               5       0    5   0
+shop/cart-11-\\u{1b}[2J               5       0    0   0
+shop/cart-2-\\u{1b}[2J                5       0    0   0
 
 ID SUBSCRIBER PEER   LAG EVENTS GAPS
  4 logger     0/4242  40 12,000    0
