@@ -43,6 +43,7 @@
 //! | [`reload`] | reads the configuration again, and notices when to | stop anything |
 //! | [`client`] | the client of the API, for node agents: calls, and a watch that resumes by itself | know the daemon's parts |
 //! | [`cli`] | parses the command line, calls [`app`] | hold logic |
+//! | [`scenario`] | scenario files: their format, a player on the simulated runtime, checks, and a recorder of real ones | start a plegd |
 //! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
 //!
 //! # Embedding

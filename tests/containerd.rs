@@ -11,6 +11,7 @@
 //! | `pods` | failed starts, late reasons, several sandboxes, fresh reads |
 //! | `faults` | the runtime at its worst, in the middle of pods that come and go |
 //! | `clients` | the binary itself: a daemon, and clients that are frozen, killed, or outlive it |
+//! | `recordings` | a pod's life, recorded and replayed |
 //! | `ordeals` | the binary again: killed in the middle of churn, stopped, starved |
 //!
 //! These tests need root, and Debian's archive the first time. They run in parallel as they are:
@@ -28,6 +29,8 @@ mod lives;
 mod ordeals;
 #[path = "containerd/pods.rs"]
 mod pods;
+#[path = "containerd/recordings.rs"]
+mod recordings;
 #[path = "containerd/trouble.rs"]
 mod trouble;
 
@@ -98,6 +101,7 @@ on_versions! {
     a_stopped_daemon_catches_up_once_it_goes_on_2_1 = ordeals::a_stopped_daemon_catches_up(V2_1);
     a_stopped_daemon_catches_up_once_it_goes_on_1_7 = ordeals::a_stopped_daemon_catches_up(V1_7);
     the_end_of_a_stopped_daemon_frees_containerd_2_1_at_once = ordeals::the_end_of_a_stopped_daemon_frees_the_runtime(V2_1);
+    a_recorded_life_is_published_again_on_2_1 = recordings::a_recorded_life_is_published_again(V2_1);
     a_starved_daemon_delays_no_call_and_loses_nothing_on_2_1 = ordeals::a_starved_daemon_delays_nobody_and_loses_nothing(V2_1);
 }
 

@@ -145,7 +145,7 @@ fn every_kind_of_check_can_fail() {
 async fn after(steps: &str) -> (Player, RuntimeServiceClient<tonic::transport::Channel>) {
     let steps: String = steps.replace("{\"do\"", "{\"before\": true, \"do\"");
     let scenario = Scenario::read(&format!(r#"{{"steps": [{steps}]}}"#)).unwrap();
-    let mut player = Player::new(scenario, Clock::simulated(Wall::from_nanos(NOW)).0);
+    let mut player = Player::new(scenario, Clock::simulated(Wall::from_nanos(NOW)));
     player.prepare(&mut |_| ()).await;
     let client = RuntimeServiceClient::new(player.runtime().channel());
     (player, client)
@@ -235,7 +235,7 @@ async fn the_backlog_and_events_are_sent_as_they_are_written() {
             "pod_sandbox_status": {"id": "y", "labels": {"a": "b"}}, "containers_statuses": [{"id": "z", "exit_code": 9}]}}],
         "steps": [POD]}"#
         .replace("POD", &POD.replace("{\"do\"", "{\"before\": true, \"do\""));
-    let mut player = Player::new(Scenario::read(&text).unwrap(), Clock::simulated(Wall::from_nanos(NOW)).0);
+    let mut player = Player::new(Scenario::read(&text).unwrap(), Clock::simulated(Wall::from_nanos(NOW)));
     player.prepare(&mut |_| ()).await;
     let mut client = RuntimeServiceClient::new(player.runtime().channel());
     for _ in 0..2 {
@@ -249,6 +249,15 @@ async fn the_backlog_and_events_are_sent_as_they_are_written() {
         assert_eq!((sandbox.id.as_str(), sandbox.labels.len()), ("y", 1), "no labels but those in the file");
         assert_eq!((raw.containers_statuses[0].id.as_str(), raw.containers_statuses[0].exit_code), ("z", 9));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_the_machine_can_be_set() {
+    let steps = r#"{"do": "clock", "seconds": -3600.5}, {"do": "wait", "seconds": 2}"#;
+    let (mut player, _) = after(steps).await;
+    let shown = player.runtime().clock().wall().as_nanos() - NOW;
+    assert_eq!(shown, -3_598_500_000_000);
+    assert_eq!(player.second_clock().wall(), player.runtime().clock().wall());
 }
 
 #[tokio::test(start_paused = true)]

@@ -127,10 +127,10 @@ async fn play(
 ) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let socket = folder.0.join("runtime.sock");
-    let clock = match scenario.starts_at {
-        Some(time) => Clock::simulated(Wall::from_nanos(time.nanos(Clock::system().wall()))).0,
-        None => Clock::system(),
-    };
+    // A clock that a step can set, but for which it is the machine's time.
+    let now = Clock::system().wall();
+    let starts_at = scenario.starts_at.map_or(now, |time| Wall::from_nanos(time.nanos(now)));
+    let (clock, hand) = Clock::simulated(starts_at);
     let mut on_step = {
         let (clock, start) = (clock.clone(), clock.now());
         move |step: &crate::scenario::Step| {
@@ -138,7 +138,7 @@ async fn play(
             eprintln!("{:>8.3}s {text}", clock.now().since(start).as_secs_f64());
         }
     };
-    let mut player = Player::new(scenario.clone(), clock.clone());
+    let mut player = Player::new(scenario.clone(), (clock, hand));
     eprintln!("plegd demo: {}\n  right: {}", visible(&scenario.source), visible(&scenario.right));
     player.prepare(&mut on_step).await;
     let sim = player.runtime().clone();
@@ -146,6 +146,7 @@ async fn play(
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
     let api = folder.0.join("plegd.sock");
     loaded.config.api.socket = Some(api.clone());
+    let clock = player.second_clock();
     let daemon = Daemon::start(&loaded, Link::unix(endpoint), clock.clone(), &threads, log).await?;
     addresses(&loaded.config);
     let journal = daemon.journal();

@@ -74,11 +74,10 @@ pub async fn play(
     watcher: &mut dyn Watcher,
 ) -> anyhow::Result<Outcome> {
     let loaded = configuration(&scenario)?;
-    // Two clocks, as two processes have: each notices a step of the wall clock by itself.
     let starts_at = scenario.starts_at.map_or(NOON, |time| Wall::from_nanos(time.nanos(NOON)));
-    let mut player = Player::new(scenario, Clock::simulated(starts_at).0);
+    let mut player = Player::new(scenario, Clock::simulated(starts_at));
     player.prepare(&mut |step| watcher.step(step)).await;
-    let clock = Clock::simulated(player.runtime().clock().wall()).0;
+    let clock = player.second_clock();
     let scenario = player.scenario().clone();
     let app = App::start(&loaded.config, link(player.runtime()), clock.clone());
     let plegd = Inline { client: client(&app), clock };

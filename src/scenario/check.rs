@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::format::{Check, Scenario};
+use super::{
+    format::{Check, Scenario},
+    json::readable,
+};
 use crate::{
     journal::Record,
     model::{Event, EventType},
@@ -94,18 +97,6 @@ pub(super) fn printed(check: &Check, ended: &Ended) -> Vec<String> {
         problems.push(format!("printed:\n{}", readable(&ended.printed)));
     }
     problems
-}
-
-/// The text with its line breaks, in which nothing else steers a terminal.
-fn readable(text: &str) -> String {
-    let mut readable = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '\n' | '"' | '\'' | '\\' => readable.push(letter),
-            _ => readable.extend(letter.escape_debug()),
-        }
-    }
-    readable
 }
 
 // === impl Failure ===

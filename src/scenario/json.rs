@@ -31,6 +31,18 @@ pub(super) struct Object<'a> {
     fields: BTreeMap<String, &'a Value>,
 }
 
+/// The text with its line breaks, in which nothing else steers a terminal.
+pub(super) fn readable(text: &str) -> String {
+    let mut readable = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '"' | '\'' | '\\' => readable.push(letter),
+            _ => readable.extend(letter.escape_debug()),
+        }
+    }
+    readable
+}
+
 // === impl FormatError ===
 
 impl FormatError {
@@ -129,8 +141,8 @@ pub(super) fn one_of<T: Copy>(
 
 pub(super) fn expected(what: &str, found: &Value, place: &str) -> FormatError {
     let whole = found.to_string();
-    let mut text: String = whole.chars().take(SHOWN).collect();
-    if text.len() < whole.len() {
+    let mut text = readable(&whole.chars().take(SHOWN).collect::<String>());
+    if whole.chars().count() > SHOWN {
         text.push('…');
     }
     FormatError::new(place, format!("expected {what}, found {text}"))

@@ -20,7 +20,7 @@ use super::{
     status::Labels,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, WallHand},
     sim::{
         CallFault, Dose, ListFault, Profile, ResetReason, SimRuntime, profile, v1::ContainerEventResponse,
     },
@@ -60,6 +60,8 @@ pub struct Printed(Arc<Mutex<Vec<u8>>>);
 pub struct Player {
     scenario: Scenario,
     runtime: SimRuntime,
+    /// The hands of the machine's wall clock: one for each process.
+    hands: Vec<WallHand>,
     puts: Puts,
     verbs: BTreeMap<String, Verb>,
     /// When the last step was due: what waits take too long does not add up.
@@ -92,8 +94,8 @@ impl io::Write for Printed {
 // === impl Player ===
 
 impl Player {
-    /// A runtime for that scenario, with nothing on it.
-    pub fn new(scenario: Scenario, clock: Clock) -> Self {
+    /// A runtime for that scenario, with nothing on it, whose clock is set by that hand.
+    pub fn new(scenario: Scenario, (clock, hand): (Clock, WallHand)) -> Self {
         let profile = profile_of(&scenario.runtime, scenario.events);
         let due = clock.timer(Duration::ZERO);
         let runtime = SimRuntime::new(profile, clock, 1);
@@ -102,12 +104,20 @@ impl Player {
         Self {
             scenario,
             runtime,
+            hands: vec![hand],
             puts: Puts::default(),
             verbs: BTreeMap::new(),
             due,
             has_cri_next: None,
             failures: Vec::new(),
         }
+    }
+
+    /// A clock of the same machine, for plegd: the clocks are stepped together, and each notices it by itself.
+    pub fn second_clock(&mut self) -> Clock {
+        let (clock, hand) = Clock::simulated(self.runtime.clock().wall());
+        self.hands.push(hand);
+        clock
     }
 
     /// The runtime.
@@ -165,6 +175,7 @@ impl Player {
             Action::BreakStreams => self.runtime.cut_streams(None),
             Action::Down => self.runtime.crash(),
             Action::Up => self.up(n),
+            Action::Clock(nanos) => self.hands.iter().for_each(|hand| hand.step(*nanos)),
             Action::Wait(time) => {
                 self.due += *time;
                 tokio::time::sleep_until(self.due).await;

@@ -266,7 +266,7 @@ impl Recorder<'_> {
                 biased;
                 () = stop.cancelled() => break,
                 next = received.recv(), if has_stream => match next {
-                    Some(next) => self.from_stream(next),
+                    Some(next) => self.receive(next),
                     None => has_stream = false,
                 },
                 _ = tick.tick() => drop(stop.run_until_cancelled(self.poll(received)).await),
@@ -274,7 +274,7 @@ impl Recorder<'_> {
         }
         // What came before the end is part of the recording.
         while let Ok(next) = received.try_recv() {
-            self.from_stream(next);
+            self.receive(next);
         }
         self.tape.advance(self.clock.now());
     }
@@ -293,7 +293,7 @@ impl Recorder<'_> {
         true
     }
 
-    fn from_stream(&mut self, next: FromStream) {
+    fn receive(&mut self, next: FromStream) {
         match next {
             FromStream::Event(event) => self.event(*event),
             FromStream::Ended(at) => self.tape.plain("break_streams", at),
@@ -343,7 +343,7 @@ impl Recorder<'_> {
         };
         let at = self.clock.now();
         while let Ok(next) = received.try_recv() {
-            self.from_stream(next);
+            self.receive(next);
         }
         match listing {
             Ok(listing) => {

@@ -22,6 +22,10 @@ pub enum Time {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) Duration);
 
+/// A number of seconds that may be negative, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shift(pub(super) i64);
+
 // === impl Time ===
 
 impl Time {
@@ -67,9 +71,12 @@ fn offset_nanos(text: &str) -> Option<i64> {
     if !text.starts_with(['+', '-']) {
         return None;
     }
-    let seconds: f64 = text.parse().ok()?;
+    nanos(text.parse().ok()?)
+}
+
+fn nanos(seconds: f64) -> Option<i64> {
     let nanos = (seconds * NANOS).round();
-    // Within the range in which a conversion is exact enough.
+    // What is no number fails this too.
     (nanos.abs() < i64::MAX as f64).then_some(nanos as i64)
 }
 
@@ -97,6 +104,15 @@ impl Parse for Seconds {
     fn parse(value: &Value, place: &str) -> Result<Self, FormatError> {
         let seconds = value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         seconds.map(Self).ok_or_else(|| expected("a number of seconds, not negative", value, place))
+    }
+}
+
+// === impl Shift ===
+
+impl Parse for Shift {
+    fn parse(value: &Value, place: &str) -> Result<Self, FormatError> {
+        let shift = value.as_f64().and_then(nanos).map(Self);
+        shift.ok_or_else(|| expected("a number of seconds", value, place))
     }
 }
 

@@ -232,9 +232,9 @@ PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
 !! The runtime cannot be listed since 2027-01-15 07:57:00Z (3m): 170 relists in
    a row failed, the last with: the runtime cannot be reached: connection
    refused. The event stream is down, too (the runtime cannot be reached:
-   connection refused\\u{1b}[2J). What is served is as of 2027-01-15 07:56:58Z. Is
-   the runtime running, and does `crictl ps` hang? `journalctl -u containerd` may
-   say why. plegd tries again by itself.
+   connection refused\\u{1b}[2J). What is served is as of 2027-01-15 07:56:58Z.
+   Is the runtime running, and does `crictl ps` hang? `journalctl -u containerd`
+   may say why. plegd tries again by itself.
 ! Subscriber 3 (logger\\u{7}) is 9,000 events behind; at 10,000 it loses some.
   `plegd subscribers` shows all, `plegd subscribers disconnect 3` ends it.
 "

@@ -53,9 +53,9 @@ fn the_wide_table_leaves_nothing_out() {
     assert_eq!(
         wide(&three(), Paint(false)),
         "\
-ID NAME                PEER                           SINCE                POSITION                 LAG EVENTS   BYTES GAPS RESTARTS DETAIL IF SLOW        FILTER
- 3 kubelet             uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12365     0 12,000 2.3 MiB    0        0 event  resync         -
- 4 -                   uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12353    12 12,000 2.3 MiB    0        0 event  resync         -
+ID NAME                     PEER                           SINCE                POSITION                 LAG EVENTS   BYTES GAPS RESTARTS DETAIL IF SLOW        FILTER
+ 3 kubelet                  uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12365     0 12,000 2.3 MiB    0        0 event  resync         -
+ 4 -                        uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12353    12 12,000 2.3 MiB    0        0 event  resync         -
 12 shipper\\u{1b}[2J-of-logs 10.0.3.17:51234 (shipper.logs) 2027-01-15 05:47:00Z 0000123456789abc:3365  9,000 12,000 2.3 MiB    2        3 pod    latest_per_pod namespaces=kube-system,default labels=app=web,tier!=test types=died
 "
     );

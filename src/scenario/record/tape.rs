@@ -3,6 +3,8 @@
 //! Pure: what was listed, read and received comes in, with its time; steps come out. A read or list that began before an
 //! event was received may be older than the event, and then changes nothing: a later one says what is right.
 
+mod polls;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -10,18 +12,16 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
+pub(super) use self::polls::ListedItem;
 use super::{
     fields::{self, Fields},
     pseudonyms::{Kind, Pseudonyms},
 };
 use crate::{
     clock::{Mono, Wall},
-    cri::{ListedContainer, ListedSandbox, Listing},
     model::{ContainerStatus, Phase, SandboxStatus, SignalType, Subject},
 };
 
-/// How often in a row a contradiction is seen before it counts as one: lists and reads are not of the same moment.
-const CONFIRMED: u32 = 2;
 /// How long a sandbox stays after its DELETED on a runtime that sends it early; containerd 2.1 needs about so long.
 const DELETION_LAG: Duration = Duration::from_millis(2);
 
@@ -51,7 +51,7 @@ struct Entry {
     home: String,
     fields: Fields,
     phase: Option<Phase>,
-    /// When the last event that changed it was sent.
+    /// When the last event that showed it was sent.
     touched: Option<Mono>,
     /// When it was last read.
     read: Mono,
@@ -265,151 +265,6 @@ impl Tape {
         self.push(json!({ "do": "event", "raw": raw }));
     }
 
-    /// The ids whose statuses a poll has to read, after this list: what is new, differs from the list, fails, or was changed
-    /// since `since`; and some of the others, those first that were not read for longest.
-    pub(super) fn to_read(
-        &self,
-        listing: &Listing,
-        since: Mono,
-        others: usize,
-    ) -> Vec<(String, Subject, String)> {
-        let (mut wanted, mut rest) = (Vec::new(), Vec::new());
-        for (id, subject, home, state) in items(listing) {
-            let target = (id.to_owned(), subject, home.to_owned());
-            match self.entries.get(id) {
-                Some(entry)
-                    if entry.failures == 0
-                        && entry.shows(state)
-                        && entry.home == home
-                        && entry.touched.is_none_or(|touched| touched < since) =>
-                {
-                    rest.push((entry.read, target));
-                }
-                _ => wanted.push(target),
-            }
-        }
-        rest.sort_by_key(|(read, _)| *read);
-        wanted.extend(rest.into_iter().take(others).map(|(_, target)| target));
-        wanted
-    }
-
-    /// Takes a complete list in that was asked for at `began`: what it lacks is gone.
-    pub(super) fn list(&mut self, listing: &Listing, began: Mono, at: Mono) {
-        let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
-        for (id, ..) in items(listing) {
-            *shown.entry(id).or_default() += 1;
-        }
-        let is_older = |entry: &Entry| entry.touched.is_some_and(|touched| began <= touched);
-        let gone: Vec<String> = self
-            .entries
-            .iter()
-            .filter(|(id, entry)| !shown.contains_key(id.as_str()) && !is_older(entry))
-            .map(|(id, _)| id.clone())
-            .collect();
-        gone.iter().for_each(|id| self.gone(id, at));
-        for (id, _) in shown.into_iter().filter(|(_, times)| *times > 1) {
-            if self.entries.contains_key(id) && self.listed_twice.insert(id.to_owned()) {
-                self.advance(at);
-                let id = self.names.of(Kind::Id, id);
-                self.push(json!({ "do": "list_twice", "id": id }));
-            }
-        }
-        // What is gone for longer than any list takes is no longer mistaken.
-        self.removed.retain(|_, removed| at.since(*removed) < super::FORGET_AFTER);
-    }
-
-    /// Compares what a list shows with statuses that were read after it.
-    pub(super) fn compare(&mut self, listing: &Listing, at: Mono) {
-        let mut steps = Vec::new();
-        for (id, _, _, state) in items(listing) {
-            let Some(entry) = self.entries.get_mut(id) else { continue };
-            entry.mismatches = if entry.shows(state) { 0 } else { entry.mismatches + 1 };
-            let listed_as = (entry.mismatches >= CONFIRMED).then_some(state);
-            let ends = entry.mismatches == 0 && entry.listed_as.is_some();
-            if ends || listed_as.is_some() && listed_as != entry.listed_as {
-                entry.listed_as = listed_as;
-                steps.push((id.to_owned(), entry.subject, listed_as));
-            }
-        }
-        for (id, subject, state) in steps {
-            self.advance(at);
-            let listed = state.map_or_else(|| json!({}), |state| json!({ "state": state }));
-            let id = self.names.of(Kind::Id, &id);
-            self.push(json!({ "do": name(subject), "status": { "id": id }, "listed": listed }));
-        }
-    }
-
-    /// The status of what is listed could be read.
-    pub(super) fn reads(&mut self, id: &str, at: Mono) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        entry.failures = 0;
-        if entry.failing.take().is_some() {
-            let subject = entry.subject;
-            self.fails_with(id, subject, None, at);
-        }
-    }
-
-    /// The status of what is listed could not be read.
-    pub(super) fn fails(&mut self, item: &ListedItem<'_>, code: &'static str, began: Mono, at: Mono) {
-        let id = item.id();
-        if self.entries.get(id).is_none() {
-            // So that it is listed when it is played.
-            let seen = self.listed(item);
-            self.see(seen, By::Read(began), at);
-        }
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        entry.failures += 1;
-        if entry.failures >= CONFIRMED && entry.failing != Some(code) {
-            entry.failing = Some(code);
-            let subject = entry.subject;
-            self.fails_with(id, subject, Some(code), at);
-        }
-    }
-
-    fn fails_with(&mut self, id: &str, subject: Subject, code: Option<&'static str>, at: Mono) {
-        self.advance(at);
-        let method = match subject {
-            Subject::Sandbox => "PodSandboxStatus",
-            Subject::Container => "ContainerStatus",
-        };
-        let id = self.names.of(Kind::Id, id);
-        self.push(json!({ "do": "fail", "method": method, "id": id, "code": code }));
-    }
-
-    /// What a list says of it, in place of a status.
-    fn listed(&mut self, item: &ListedItem<'_>) -> Seen {
-        match item {
-            ListedItem::Sandbox(item) => {
-                let metadata = json!({
-                    "name": self.names.of(Kind::Pod, &item.pod_name),
-                    "uid": self.names.of(Kind::Uid, &item.pod_uid),
-                    "namespace": self.names.of(Kind::Namespace, &item.namespace),
-                    "attempt": item.attempt,
-                });
-                let state = fields::sandbox_state(item.state);
-                Seen {
-                    id: item.id.clone(),
-                    subject: Subject::Sandbox,
-                    home: String::new(),
-                    fields: listed_fields(metadata, state, item.created_at),
-                    phase: Some(item.state.phase()),
-                }
-            }
-            ListedItem::Container(item) => {
-                let name = self.names.of(Kind::Container, &item.name);
-                let metadata = json!({ "name": name, "attempt": item.attempt });
-                let state = fields::container_state(item.state);
-                Seen {
-                    id: item.id.clone(),
-                    subject: Subject::Container,
-                    home: item.sandbox_id.clone(),
-                    fields: listed_fields(metadata, state, item.created_at),
-                    phase: item.state.phase(),
-                }
-            }
-        }
-    }
-
     fn gone(&mut self, id: &str, at: Mono) {
         if self.entries.remove(id).is_none() {
             return;
@@ -478,24 +333,6 @@ pub(super) struct Event {
     pub(super) containers: Vec<ContainerStatus>,
 }
 
-/// An item of a list.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum ListedItem<'a> {
-    Sandbox(&'a ListedSandbox),
-    Container(&'a ListedContainer),
-}
-
-// === impl ListedItem ===
-
-impl ListedItem<'_> {
-    fn id(&self) -> &str {
-        match self {
-            Self::Sandbox(item) => &item.id,
-            Self::Container(item) => &item.id,
-        }
-    }
-}
-
 // === impl Entry ===
 
 impl Entry {
@@ -503,26 +340,6 @@ impl Entry {
     fn shows(&self, state: &str) -> bool {
         self.fields.get("state").and_then(Value::as_str) == Some(state)
     }
-}
-
-/// Id, kind, sandbox and state of all items, sandboxes first.
-fn items(listing: &Listing) -> impl Iterator<Item = (&str, Subject, &str, &'static str)> {
-    let sandboxes = listing.sandboxes.iter();
-    let sandboxes =
-        sandboxes.map(|item| (&*item.id, Subject::Sandbox, "", fields::sandbox_state(item.state)));
-    let containers = listing
-        .containers
-        .iter()
-        .map(|item| (&*item.id, Subject::Container, &*item.sandbox_id, fields::container_state(item.state)));
-    sandboxes.chain(containers)
-}
-
-fn listed_fields(metadata: Value, state: &str, created_at: i64) -> Fields {
-    Map::from_iter([
-        ("metadata".to_owned(), metadata),
-        ("state".to_owned(), state.into()),
-        ("created_at".to_owned(), created_at.into()),
-    ])
 }
 
 fn name(subject: Subject) -> &'static str {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     clock::Wall,
+    cri::{ListedContainer, ListedSandbox, Listing},
     model::{ContainerState, Labels, PodIdentity, SandboxState},
     scenario::Scenario,
 };
@@ -240,7 +241,7 @@ fn a_poll_reads_what_differs_and_the_longest_unread_of_the_rest() {
         Effect::All,
     );
     let now = listing(&[("c", ContainerState::Exited), ("d", ContainerState::Running)]);
-    assert_eq!(ids(&tape, &now, 0), ["c"], "what an event has changed may change again");
+    assert_eq!(ids(&tape, &now, 0), ["s", "c"], "what an event shows may change again");
 }
 
 #[test]
