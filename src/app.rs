@@ -363,6 +363,7 @@ struct Settler {
     requests: Arc<Notify>,
     /// What the order of events shows to be left out, where the supervisor wants it looked at.
     order: EventOrder,
+    /// Since when, if it does.
     judge: watch::Receiver<Option<Mono>>,
     left_out: mpsc::UnboundedSender<(ObjectId, SignalType)>,
     clock: Clock,
@@ -385,7 +386,7 @@ impl Settler {
     }
 
     fn look_at_order(&mut self, event: &Observation) {
-        let since = *self.judge.borrow();
+        let Some(since) = *self.judge.borrow() else { return };
         let complete = match self.arbiter.quirks().has(Quirk::SilentSandboxes) {
             true => Complete::Containers,
             false => Complete::All,

@@ -132,7 +132,7 @@ pub struct Wires {
     pub changes: mpsc::UnboundedReceiver<StreamChange>,
     /// Events that the stream has left out, as the order of those that came shows.
     pub left_out: mpsc::UnboundedReceiver<(ObjectId, SignalType)>,
-    /// Since when the stream is up, if that order is to be looked at.
+    /// Since when that order is looked at, if it is.
     pub judged: watch::Sender<Option<Mono>>,
     /// Opens and closes the stream.
     pub wanted: watch::Sender<Wanted>,
@@ -454,7 +454,7 @@ impl Supervisor {
                 self.stream_up = Some(since);
                 self.wires.arbiter.set_stream_up(Some(since));
                 self.sharing.up(self.wires.clock.now());
-                self.judge_order();
+                self.judge_order(since);
                 self.show_stream("up", true);
                 self.last_stream_trouble = None;
                 self.step(Input::StreamUp);
@@ -478,7 +478,7 @@ impl Supervisor {
                 }
                 self.backlog = None;
                 self.wires.arbiter.set_stream_up(None);
-                self.judge_order();
+                self.judge_order(at);
                 self.show_stream(&why, false);
                 self.last_stream_trouble = Some(why);
                 self.step(Input::StreamLost);

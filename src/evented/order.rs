@@ -25,8 +25,8 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug)]
 pub struct EventOrder {
     clock: Clock,
-    /// Since when the stream is up, if its order is judged.
-    since: Option<Mono>,
+    /// Since when its order is judged: since the stream is up, or later.
+    since: Mono,
     /// Only objects created after this moment are judged.
     from: Mono,
     /// Objects of which an event came.
@@ -58,22 +58,23 @@ pub enum Complete {
 impl EventOrder {
     /// An order that is judged by the times that this clock maps.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, since: None, from: Mono::ZERO, objects: HashMap::new(), stopped: VecDeque::new() }
+        Self { clock, since: Mono::ZERO, from: Mono::ZERO, objects: HashMap::new(), stopped: VecDeque::new() }
     }
 
-    /// Takes the next event of a stream that is up, and judged, `since` a moment. Says which events it shows to be left out.
+    /// Takes the next event of a stream whose order is judged `since` a moment, which is another one for another stream. Says
+    /// which events it shows to be left out.
     pub fn take(
         &mut self,
-        since: Option<Mono>,
+        since: Mono,
         complete: Complete,
         event: &Observation,
         now: Mono,
     ) -> Vec<(ObjectId, SignalType)> {
         if self.since != since {
             self.since = since;
-            self.begin(since.unwrap_or_default() + MARGIN);
+            self.begin(since + MARGIN);
         }
-        let (Some(_), Origin::Event(signal)) = (since, &event.origin) else { return Vec::new() };
+        let Origin::Event(signal) = &event.origin else { return Vec::new() };
         let mut left_out = self.overdue(now);
         let created = self.clock.place(created_at(event, &signal.id, complete).unwrap_or_default(), now);
         if !matches!(created, Stamped::At(at) if at > self.from) {
@@ -203,7 +204,7 @@ mod tests {
         }
 
         fn take(&mut self, event: Observation) -> Vec<(ObjectId, SignalType)> {
-            self.order.take(Some(self.since), self.complete, &event, self.clock.now())
+            self.order.take(self.since, self.complete, &event, self.clock.now())
         }
     }
 
@@ -272,13 +273,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_stream_begins_anew_and_one_that_is_not_judged_says_nothing() {
+    async fn another_stream_begins_anew() {
         let mut it = Stream::up().await;
         it.event(Created, "a", 59).await;
         it.since = it.clock.now();
         assert_eq!(it.event(Started, "a", 59).await, [], "its CREATED came over the stream before");
-        let event = observation(Started, "b", vec![], vec![]);
-        assert_eq!(it.order.take(None, Complete::All, &event, it.clock.now()), []);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Input, Supervisor, Yielded, sharing::Yield};
 use crate::{
-    clock::Wall,
+    clock::{Mono, Wall},
     config::SharedStream,
     evented::Wanted,
     metrics::RelistCause,
@@ -51,7 +51,7 @@ impl Supervisor {
         self.backlog = None;
         self.last_stream_trouble = None;
         self.wires.arbiter.set_stream_up(None);
-        self.judge_order();
+        self.judge_order(self.wires.clock.now());
         let retry_at = self.signs.situation.borrow().yielded.map(|it| it.retry_at);
         let next = retry_at.map(|at| format!("; next try at {at}")).unwrap_or_default();
         let how = format!("yielded the shared event stream to another subscriber; polling{next}");
@@ -80,12 +80,16 @@ impl Supervisor {
                 SharedStream::Yield => "each subscriber of this runtime has a channel of its own",
             });
         }
-        self.judge_order();
+        // What came before was not looked at.
+        self.judge_order(self.wires.clock.now());
     }
 
-    /// Has the order of events looked at as long as it matters.
-    pub(super) fn judge_order(&self) {
-        let since = self.stream_up.filter(|_| self.sharing.may_yield());
-        self.wires.judged.send_if_modified(|judged| std::mem::replace(judged, since) != since);
+    /// Has the order of events looked at for as long as it matters: from this moment on, unless it is looked at already.
+    pub(super) fn judge_order(&self, from: Mono) {
+        let matters = self.stream_up.is_some() && self.sharing.may_yield();
+        self.wires.judged.send_if_modified(|judged| {
+            let next = matters.then(|| judged.unwrap_or(from));
+            std::mem::replace(judged, next) != next
+        });
     }
 }
