@@ -74,7 +74,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
             format!("containerd's CPU of reading a pod whole, {pods} pods"),
             statuses + lists,
         )
-        .note("the same after both full lists, which readers who wait at the same time share".into()),
+        .note("the same after both full lists, which readers who wait at the same time share"),
     ])
 }
 

@@ -284,7 +284,7 @@ impl PodState {
     /// Settles what a source says.
     pub fn settle(&mut self, observation: &Observation, context: &Context<'_>) -> Outcome {
         let out = Step::of(self, observation, context).through();
-        if out.changed {
+        if out.changed || !out.added.is_empty() {
             self.keep_of_sandbox();
         }
         out
@@ -316,7 +316,7 @@ impl PodState {
     /// The newest sandbox says which labels the pod has and, unless it has ended and lost them, which addresses (kubelet
     /// `getPodIPs`).
     fn keep_of_sandbox(&mut self) {
-        let Some(sandbox) = self.newest_served_sandbox().cloned() else { return };
+        let Some(sandbox) = self.newest_sandbox().cloned() else { return };
         if !sandbox.labels.is_empty() && sandbox.labels != self.labels {
             self.labels = sandbox.labels.clone();
         }
@@ -325,13 +325,16 @@ impl PodState {
         }
     }
 
-    fn newest_served_sandbox(&self) -> Option<&Arc<SandboxStatus>> {
+    /// The newest sandbox that is served; while none is, the newest of which only the history is published.
+    fn newest_sandbox(&self) -> Option<&Arc<SandboxStatus>> {
         let sandboxes = self.records.values().filter_map(|record| match &record.status {
-            Status::Sandbox(sandbox) if record.shown == Shown::Served => Some((record.first_seen, sandbox)),
-            _ => None,
+            Status::Sandbox(sandbox) => {
+                let history = record.shown == Shown::AsHistory;
+                Some(((history, sandbox_key(sandbox, record.first_seen)), sandbox))
+            }
+            Status::Container(_) => None,
         });
-        let newest = sandboxes.min_by_key(|(first_seen, sandbox)| sandbox_key(sandbox, *first_seen));
-        newest.map(|(_, sandbox)| sandbox)
+        sandboxes.min_by_key(|(key, _)| *key).map(|(_, sandbox)| sandbox)
     }
 }
 

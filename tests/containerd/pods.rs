@@ -44,9 +44,10 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
         let stays = client.run_pod(&format!("stays-{n}")).await?;
         client.run(&stays, ContainerSpec::living("main", 3600.0, 0)).await?;
     }
+    let clock = plegd.app.clock().clone();
     let late = futures::stream::iter(0..24)
         .map(|n| {
-            let client = &client;
+            let (client, clock) = (&client, &clock);
             async move {
                 let pod = client.run_pod(&format!("job-{n}")).await?;
                 let id = client.run(&pod, ContainerSpec::living("main", 0.3, 0)).await?;
@@ -54,7 +55,7 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
                 client.exited(&id).await?;
                 client.stop_pod(&pod).await?;
                 client.remove_pod(&pod).await?;
-                Ok::<_, anyhow::Error>((pod.sandbox_id, std::time::SystemTime::now()))
+                Ok::<_, anyhow::Error>((pod.sandbox_id, clock.wall()))
             }
         })
         .buffer_unordered(4)
@@ -66,9 +67,7 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
     for removed in late {
         let (sandbox, returned) = removed?;
         let removal = plegd.events_of(&sandbox).find(|event| event.kind == EventType::ContainerRemoved);
-        let observed = removal.context("the removal")?.observed_at.as_nanos() as f64 / 1e6;
-        let returned = returned.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64() * 1e3;
-        latencies.push(observed - returned);
+        latencies.push(1e3 * removal.context("the removal")?.observed_at.seconds_since(returned));
     }
     latencies.sort_by(f64::total_cmp);
     let log = containerd.log();
