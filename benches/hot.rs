@@ -302,6 +302,7 @@ fn told(clock: &Clock) -> Event {
         stamped_at: Some(now),
         exit_code: Some(1),
         reason: "Error".into(),
+        initial: false,
         inferred: false,
     }
 }
