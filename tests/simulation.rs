@@ -24,6 +24,7 @@
 //! | --- | --- |
 //! | `cargo test --test simulation` | two thousand seeds |
 //! | `SIMULATION_SEEDS=20000 cargo test --test simulation some -- --nocapture` | so many seeds, from `SIMULATION_FROM` on |
+//! | `SIMULATION_GOES_ON=1` with it | all seeds that fail, each with its first complaint |
 //! | `SIMULATION_SEED=7 cargo test --test simulation one -- --nocapture` | one seed alone, with all that happened |
 //! | `cargo test --test teeth -- --ignored --nocapture` | deliberate bugs, and which seed catches each |
 
@@ -33,6 +34,10 @@
 
 #[path = "promises/checker.rs"]
 mod checker;
+#[path = "simulation/claims.rs"]
+mod claims;
+#[path = "simulation/facts.rs"]
+mod facts;
 #[path = "simulation/fresh.rs"]
 mod fresh;
 #[path = "simulation/lives.rs"]
@@ -109,7 +114,7 @@ fn first_of(found: &[String]) -> String {
 fn play_seeds(from: u64, to: u64) -> Tally {
     let (next, began) = (AtomicU64::new(from), Instant::now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let failed = AtomicU64::new(u64::MAX);
+    let (failed, goes_on) = (AtomicU64::new(u64::MAX), std::env::var_os("SIMULATION_GOES_ON").is_some());
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..cores)
             .map(|_| {
@@ -117,13 +122,16 @@ fn play_seeds(from: u64, to: u64) -> Tally {
                     let mut sum = Tally::default();
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= to || failed.load(Ordering::Relaxed) != u64::MAX {
+                        if seed >= to || (failed.load(Ordering::Relaxed) != u64::MAX && !goes_on) {
                             return sum;
                         }
                         let played = std::panic::catch_unwind(|| played(&Plan::of_seed(seed)));
                         let outcome = played.unwrap_or_else(|_| panic!("seed {seed} panicked"));
-                        if !outcome.found.is_empty() {
+                        if let Some(first) = outcome.found.first() {
                             failed.fetch_min(seed, Ordering::Relaxed);
+                            if goes_on {
+                                println!("seed {seed}: {first} (and {} more)", outcome.found.len() - 1);
+                            }
                         }
                         sum.add(&outcome.tally);
                         let done = seed - from + 1;

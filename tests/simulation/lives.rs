@@ -8,7 +8,11 @@ use plegd::{
     sim::{Change, What},
 };
 
-use super::stage::Heard;
+use super::{
+    claims::{self, Addresses},
+    facts::Facts,
+    stage::{Heard, Hindrances},
+};
 
 /// All that the present plegd has told, and what was wrong with it.
 #[derive(Default)]
@@ -16,6 +20,16 @@ pub struct Lives {
     pub heard: Vec<Heard>,
     pub by_id: BTreeMap<String, Life>,
     pub found: Vec<String>,
+    addresses: Addresses,
+}
+
+/// What is known of the node while it tells.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// All that has happened so far.
+    pub history: &'a [Change],
+    pub facts: &'a Facts,
+    pub hindrances: &'a Hindrances,
 }
 
 /// What was told of one id.
@@ -38,24 +52,25 @@ pub struct Life {
 // === impl Lives ===
 
 impl Lives {
-    /// Something was told; `history` is all that has happened so far.
-    pub fn hear(&mut self, heard: Heard, history: &[Change]) {
+    /// Something was told.
+    pub fn hear(&mut self, heard: Heard, scene: Scene<'_>) {
         let event = &heard.event;
-        let of_id: Vec<&Change> = history.iter().filter(|change| change.id == event.id.as_str()).collect();
+        let of_id = scene.history.iter().filter(|change| change.id == event.id.as_str());
+        let of_id: Vec<&Change> = of_id.collect();
         let expected = self.heard.last().map_or(1, |last| last.event.sequence + 1);
         if event.sequence != expected {
             self.found.push(format!("{} follows {}", event.sequence, expected - 1));
         }
         let life = self.by_id.entry(event.id.to_string()).or_default();
-        if let Some(wrong) = life.hear(&heard, &of_id) {
-            self.found.push(format!("{}: {} {wrong}", event.sequence, words(event)));
-        }
-        if let Some(wrong) = life.hear_reason(event, &of_id) {
-            self.found.push(format!("{}: {} {wrong}", event.sequence, words(event)));
-        }
-        if let Some(lie) = lie(event, &of_id) {
-            self.found.push(format!("{}: {} {lie}", event.sequence, words(event)));
-        }
+        let wrong = [
+            life.hear(&heard, &of_id).map(Into::into),
+            life.hear_reason(event, &of_id).map(Into::into),
+            lie(event, &of_id, scene.facts),
+            claims::misnamed(&heard, scene.facts, scene.hindrances),
+            self.addresses.lost(&heard),
+        ];
+        let wrong = wrong.into_iter().flatten();
+        self.found.extend(wrong.map(|it| format!("{}: {} {it}", event.sequence, words(event))));
         self.heard.push(heard);
     }
 }
@@ -141,11 +156,14 @@ impl Life {
 }
 
 /// What is not true in it, if anything.
-fn lie(event: &Event, of_id: &[&Change]) -> Option<String> {
+fn lie(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
+    let ahead = facts.get(event.id.as_str()).map_or(0, |fact| fact.clock_offset);
     let happened = |is: &dyn Fn(&What) -> bool| of_id.iter().any(|change| is(&change.what));
     let removed = happened(&|what| *what == What::Removed);
     let times = |is: &dyn Fn(&What) -> bool| -> Vec<Wall> {
-        of_id.iter().filter(|change| is(&change.what)).map(|change| change.wall).collect()
+        let of_kind = of_id.iter().filter(|change| is(&change.what));
+        // As its own clock shows them.
+        of_kind.map(|change| Wall::from_nanos(change.wall.as_nanos() + ahead)).collect()
     };
     let container = event.subject == Subject::Container;
     match event.kind {

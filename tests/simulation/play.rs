@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     checker::{check, check_run},
-    fresh,
-    lives::Lives,
+    claims, fresh,
+    lives::{Lives, Scene},
     oracle,
     plan::{Act, Plan},
     record::{Layer, Recording},
@@ -188,12 +188,16 @@ impl<'a> Play<'a> {
     /// Takes what was told, and holds what plegd shows of itself against what is so.
     fn look(&mut self) {
         let now = self.stage.now();
+        let sim = self.stage.sim().clone();
+        self.stage.facts.sample(&sim);
         let heard = self.stage.heard();
         if !heard.is_empty() {
             let history = self.stage.sim().history();
+            let stage = &self.stage;
+            let scene = Scene { history: &history, facts: &stage.facts, hindrances: &stage.hindrances };
             for heard in heard {
                 self.trace.told(&heard);
-                self.lives.hear(heard, &history);
+                self.lives.hear(heard, scene);
             }
         }
         while let Some(reading) = self.stage.readings.try_join_next() {
@@ -210,6 +214,7 @@ impl<'a> Play<'a> {
             // It may have gone by itself, at some moment since the last look.
             let before = self.looks.iter().rev().nth(1).map_or(now, |(at, _)| *at);
             self.stage.uncertain.push((before, now));
+            self.stage.hindrances.begin(before);
         }
         self.down_since = if down { Some(self.down_since.unwrap_or(now)) } else { None };
         let mut wrong = |what: String| self.found.push(format!("at {:?}: {what}", now.since(Mono::ZERO)));
@@ -325,6 +330,8 @@ impl<'a> Play<'a> {
             self.found.push(format!("{calls} calls in all: somebody asks without a pause"));
         }
         self.found.append(&mut self.lives.found);
+        let initial = claims::wrongly_initial(&self.lives.heard, &said, began, &self.stage.facts);
+        self.found.extend(initial);
         self.found.extend(oracle::lost(
             &said,
             began,

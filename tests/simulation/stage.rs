@@ -1,13 +1,13 @@
 //! Where a plan is played: a simulated runtime, a plegd on it, and what both did, with the time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use plegd::{
     app::App,
     clock::Mono,
     journal::Cursor,
-    model::{Event, PodUid},
+    model::{Event, Pod, PodUid},
     sim::{
         SimRuntime, Target,
         truth::{ContainerSpec, Refused, SandboxSpec},
@@ -17,10 +17,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use tonic::Status;
 
 use super::{
+    facts::Facts,
     fresh::{self, Reading},
     node::Node,
     plan::{Act, Plan},
 };
+
+/// The applications of pods, by which subscribers tell them apart.
+const APPS: [Option<&str>; 4] = [Some("web"), Some("backup"), None, Some("api")];
 
 /// The node, and what the plan's numbers mean on it.
 pub struct Stage {
@@ -35,6 +39,8 @@ pub struct Stage {
     /// When the wall clock was stepped, and by how many nanoseconds.
     pub steps: Vec<(Mono, i64)>,
     frozen: Option<Mono>,
+    pub hindrances: Hindrances,
+    pub facts: Facts,
     /// When the plegd there is now was started.
     pub began: Mono,
     pub readings: JoinSet<Option<Reading>>,
@@ -54,6 +60,33 @@ struct Slot {
 pub struct Heard {
     pub at: Mono,
     pub event: Event,
+    /// Its pod after that.
+    pub pod: Option<Arc<Pod>>,
+}
+
+/// When calls of the runtime may have failed or hung.
+#[derive(Debug, Default)]
+pub struct Hindrances {
+    over: Vec<(Mono, Mono)>,
+    since: Option<Mono>,
+}
+
+// === impl Hindrances ===
+
+impl Hindrances {
+    /// Whether there may have been one at any moment from `from` to `to`.
+    pub fn any(&self, from: Mono, to: Mono) -> bool {
+        self.since.is_some_and(|since| since <= to)
+            || self.over.iter().any(|(began, ended)| *began <= to && *ended >= from)
+    }
+
+    pub fn begin(&mut self, now: Mono) {
+        self.since.get_or_insert(now);
+    }
+
+    fn end(&mut self, now: Mono) {
+        self.over.extend(self.since.take().map(|since| (since, now)));
+    }
 }
 
 // === impl Stage ===
@@ -74,6 +107,8 @@ impl Stage {
             uncertain: Vec::new(),
             steps: Vec::new(),
             frozen: None,
+            hindrances: Hindrances::default(),
+            facts: Facts::default(),
             began,
             readings: JoinSet::new(),
         }
@@ -108,13 +143,30 @@ impl Stage {
         let Some(cursor) = &mut self.cursor else { return Vec::new() };
         let mut heard = Vec::new();
         while let Some(record) = cursor.try_next().expect("the journal is read often enough") {
-            heard.push(Heard { at, event: record.event.clone() });
+            heard.push(Heard { at, event: record.event.clone(), pod: record.pod.clone() });
         }
         heard
     }
 
     /// Does it, if it applies.
     pub async fn act(&mut self, act: &Act) {
+        let hinders = matches!(
+            act,
+            Act::Crash
+                | Act::Freeze
+                | Act::Calls(..)
+                | Act::HangMethod(_)
+                | Act::HangContainer { .. }
+                | Act::HangPod { .. }
+        );
+        if hinders {
+            self.hindrances.begin(self.now());
+        }
+        self.act_out(act).await;
+        self.facts.sample(&self.node.sim);
+    }
+
+    async fn act_out(&mut self, act: &Act) {
         match act {
             Act::Crash => {
                 self.node.sim.crash();
@@ -184,6 +236,9 @@ impl Stage {
     pub fn calm(&mut self) {
         self.thaw();
         self.sim().faults().clear();
+        if !self.sim().is_down() {
+            self.hindrances.end(self.now());
+        }
     }
 
     /// Everything is as it should be from now on.
@@ -193,6 +248,7 @@ impl Stage {
         if self.sim().is_down() {
             self.sim().recover().expect("no sockets to open");
         }
+        self.hindrances.end(self.now());
     }
 
     fn thaw(&mut self) {
@@ -244,11 +300,14 @@ impl Stage {
         match act {
             Act::RunPod { pod } => {
                 let generation = self.slot(*pod).generation + 1;
-                let spec = SandboxSpec::of_pod(
+                let mut spec = SandboxSpec::of_pod(
                     ["shop", "batch", "kube-system"][pod % 3],
                     &format!("pod-{pod}"),
                     &format!("uid-{pod}-{generation}"),
                 );
+                if let Some(name) = APPS[pod % APPS.len()] {
+                    spec.labels.insert("app.kubernetes.io/name".into(), name.into());
+                }
                 *self.slot(*pod) = Slot { generation, spec, ..Slot::default() };
                 self.run(*pod)
             }

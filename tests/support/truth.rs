@@ -1,14 +1,116 @@
 //! Pods as somebody knows them, held against the truth of a simulated runtime, field by field.
 
+use std::{cmp::Reverse, collections::BTreeMap};
+
 use plegd::{
     api::v1,
     client::wall,
     clock::Wall,
     sim::{
-        SimRuntime,
-        truth::{Container, ContainerState, SandboxSpec},
+        SimRuntime, Subject, Truth,
+        truth::{Container, ContainerState, Sandbox, SandboxSpec, View},
     },
 };
+
+/// What a sandbox or a container shows: the fields that are compared, as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(BTreeMap<&'static str, String>);
+
+/// Namespace, name and UID of a pod.
+pub type Names = (String, String, String);
+
+// === impl Fields ===
+
+impl Fields {
+    /// As plegd serves a sandbox.
+    pub fn of_served_sandbox(it: &v1::Sandbox) -> Self {
+        Self::of([
+            ("state", format!("{:?}", it.state())),
+            ("attempt", it.attempt.to_string()),
+            ("created_at", nanos(it.created_at.as_ref())),
+            ("ips", it.ips.join(",")),
+            ("labels", format!("{:?}", it.labels)),
+            ("annotations", format!("{:?}", it.annotations)),
+        ])
+    }
+
+    /// As a sandbox is.
+    pub fn of_sandbox(it: &Sandbox) -> Self {
+        let state = if it.ready { v1::SandboxState::Ready } else { v1::SandboxState::NotReady };
+        Self::of([
+            ("state", format!("{state:?}")),
+            ("attempt", it.spec.attempt.to_string()),
+            ("created_at", it.created_at.as_nanos().to_string()),
+            ("ips", it.ips.join(",")),
+            ("labels", format!("{:?}", it.spec.labels)),
+            ("annotations", format!("{:?}", it.spec.annotations)),
+        ])
+    }
+
+    /// As plegd serves a container.
+    pub fn of_served_container(it: &v1::Container) -> Self {
+        Self::of([
+            ("state", format!("{:?}", it.state())),
+            ("attempt", it.attempt.to_string()),
+            ("created_at", nanos(it.created_at.as_ref())),
+            ("started_at", nanos(it.started_at.as_ref())),
+            ("finished_at", nanos(it.finished_at.as_ref())),
+            ("exit_code", format!("{:?}", it.exit_code)),
+            ("reason", it.reason.clone()),
+            ("message", it.message.clone()),
+            ("name", it.name.clone()),
+            ("image", it.image.clone()),
+            ("sandbox_id", it.sandbox_id.clone()),
+            ("labels", format!("{:?}", it.labels)),
+            ("annotations", format!("{:?}", it.annotations)),
+        ])
+    }
+
+    /// As a container is.
+    pub fn of_container(it: &Container) -> Self {
+        let at = |at: Option<Wall>| at.map_or(0, Wall::as_nanos).to_string();
+        let exited = it.state == ContainerState::Exited;
+        Self::of([
+            ("state", format!("{:?}", it.state)),
+            ("attempt", it.spec.attempt.to_string()),
+            ("created_at", it.created_at.as_nanos().to_string()),
+            ("started_at", at(it.started_at)),
+            ("finished_at", at(it.finished_at)),
+            ("exit_code", format!("{:?}", exited.then_some(it.exit_code))),
+            ("reason", it.reason.clone()),
+            ("message", it.message.clone()),
+            ("name", it.spec.name.clone()),
+            ("image", it.spec.image.clone()),
+            ("sandbox_id", it.sandbox_id.clone()),
+            ("labels", format!("{:?}", it.spec.labels)),
+            ("annotations", format!("{:?}", it.spec.annotations)),
+        ])
+    }
+
+    fn of<const N: usize>(fields: [(&'static str, String); N]) -> Self {
+        Self(fields.into())
+    }
+
+    /// The fields in which this differs from what is true, as `name: is this, and should be that`.
+    pub fn differences(&self, truth: &Self) -> Vec<String> {
+        let differing = self.0.iter().filter_map(|(name, served)| {
+            let truth = truth.0.get(name).map_or("", String::as_str);
+            (served != truth).then(|| format!("{name} is {served:?} and should be {truth:?}"))
+        });
+        differing.collect()
+    }
+
+    /// The text of a field.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// Without a field that cannot be compared.
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+}
 
 /// How pods differ from those of the truth that are of concern.
 pub fn differences_of(
@@ -16,76 +118,142 @@ pub fn differences_of(
     sim: &SimRuntime,
     concerns: impl Fn(&SandboxSpec) -> bool,
 ) -> Vec<String> {
-    let mut found = Vec::new();
-    sim.read(|truth| {
-        let view = truth.view();
-        let mut ids: Vec<&str> = Vec::new();
-        for (id, sandbox) in view.sandboxes.iter().filter(|(_, sandbox)| concerns(&sandbox.spec)) {
-            ids.push(id);
-            let Some(cached) = served.iter().flat_map(|pod| &pod.sandboxes).find(|cached| cached.id == *id)
-            else {
-                found.push(format!("sandbox {id} is not served"));
-                continue;
-            };
-            let state = if sandbox.ready { v1::SandboxState::Ready } else { v1::SandboxState::NotReady };
-            let expected = (state, sandbox.spec.attempt, sandbox.spec.labels.len());
-            let got = (cached.state(), cached.attempt, cached.labels.len());
-            if got != expected {
-                found.push(format!("sandbox {id} is served as {got:?} and is {expected:?}"));
-            }
+    sim.read(|truth| Comparison { served, view: truth.view(), found: Vec::new() }.all(&concerns))
+}
+
+/// The pod that a sandbox is for.
+pub fn names_of_sandbox(spec: &SandboxSpec, id: &str) -> Names {
+    // The id of a sandbox stands in for a UID that is not there.
+    let uid = if spec.uid.is_empty() { id } else { &spec.uid };
+    (spec.namespace.clone(), spec.name.clone(), uid.to_owned())
+}
+
+/// The pod that a container is in; none for an orphan whose labels do not say it.
+pub fn names_of_container(truth: &Truth, id: &str) -> Option<Names> {
+    let container = truth.container(id)?;
+    match truth.sandbox(&container.sandbox_id) {
+        Some(sandbox) => Some(names_of_sandbox(&sandbox.spec, &sandbox.id)),
+        None => names_of_orphan(container),
+    }
+}
+
+fn names_of_orphan(container: &Container) -> Option<Names> {
+    let label = |name: &str| container.spec.labels.get(&format!("io.kubernetes.pod.{name}")).cloned();
+    Some((label("namespace")?, label("name")?, label("uid")?))
+}
+
+struct Comparison<'a> {
+    served: &'a [v1::Pod],
+    view: &'a View,
+    found: Vec<String>,
+}
+
+// === impl Comparison ===
+
+impl<'a> Comparison<'a> {
+    fn all(mut self, concerns: &dyn Fn(&SandboxSpec) -> bool) -> Vec<String> {
+        let mut ids: Vec<(Subject, &str)> = Vec::new();
+        for (id, sandbox) in self.view.sandboxes.iter().filter(|(_, sandbox)| concerns(&sandbox.spec)) {
+            ids.push((Subject::Sandbox, id));
+            self.sandbox(id, sandbox);
         }
-        let of_concern = |container: &Container| match view.sandboxes.get(&container.sandbox_id) {
+        let of_concern = |container: &Container| match self.view.sandboxes.get(&container.sandbox_id) {
             Some(sandbox) => concerns(&sandbox.spec),
             // The sandbox of an orphan is gone: its labels say whose it is.
             None => {
-                let label = |name: &str| container.spec.labels.get(name).map_or("", String::as_str);
-                let [namespace, name, uid] =
-                    ["namespace", "name", "uid"].map(|it| label(&format!("io.kubernetes.pod.{it}")[..]));
-                concerns(&SandboxSpec::of_pod(namespace, name, uid))
+                let (namespace, name, uid) = names_of_orphan(container).unwrap_or_default();
+                concerns(&SandboxSpec::of_pod(&namespace, &name, &uid))
             }
         };
-        for (id, container) in view.containers.iter().filter(|(_, it)| of_concern(it)) {
-            ids.push(id);
-            let Some(cached) = served.iter().flat_map(|pod| &pod.containers).find(|cached| cached.id == *id)
-            else {
-                found.push(format!("container {id} is not served"));
-                continue;
-            };
-            let known = |at: &Option<_>| at.as_ref().map_or(0, |at| wall(at).as_nanos());
-            let is = |at: Option<Wall>| at.map_or(0, Wall::as_nanos);
-            let got = format!(
-                "{:?} {} {} {} {} {:?} {}",
-                cached.state(),
-                known(&cached.created_at),
-                known(&cached.started_at),
-                known(&cached.finished_at),
-                cached.attempt,
-                cached.exit_code,
-                cached.reason,
-            );
-            let exited = container.state == ContainerState::Exited;
-            let expected = format!(
-                "{:?} {} {} {} {} {:?} {}",
-                container.state,
-                container.created_at.as_nanos(),
-                is(container.started_at),
-                is(container.finished_at),
-                container.spec.attempt,
-                exited.then_some(container.exit_code),
-                container.reason,
-            );
-            if got != expected {
-                found.push(format!("container {id} is served as {got} and is {expected}"));
-            }
+        for (id, container) in self.view.containers.iter().filter(|(_, it)| of_concern(it)) {
+            ids.push((Subject::Container, id));
+            self.container(id, container);
         }
-        for pod in served {
-            let cached = pod.sandboxes.iter().map(|sandbox| &sandbox.id);
-            for id in cached.chain(pod.containers.iter().map(|container| &container.id)) {
-                if !ids.contains(&id.as_str()) {
-                    found.push(format!("{id} is served and gone"));
-                }
-            }
+        for pod in self.served {
+            let sandboxes = pod.sandboxes.iter().map(|it| (Subject::Sandbox, it.id.as_str()));
+            let containers = pod.containers.iter().map(|it| (Subject::Container, it.id.as_str()));
+            let gone = sandboxes.chain(containers).filter(|id| !ids.contains(id));
+            self.found.extend(gone.map(|(_, id)| format!("{id} is served and gone")));
+            self.pod(pod);
         }
-    });
-    found
+        self.found
+    }
+
+    fn sandbox(&mut self, id: &str, sandbox: &Sandbox) {
+        let served = |pod: &'a v1::Pod| Some((pod, pod.sandboxes.iter().find(|served| served.id == id)?));
+        let served: Vec<_> = self.served.iter().filter_map(served).collect();
+        let pods: Vec<&v1::Pod> = served.iter().map(|(pod, _)| *pod).collect();
+        self.place("sandbox", id, &pods, Some(names_of_sandbox(&sandbox.spec, id)));
+        for (_, served) in served {
+            let mut differences = Fields::of_served_sandbox(served).differences(&Fields::of_sandbox(sandbox));
+            // A runtime that has forgotten when it made the sandbox may have said it before.
+            differences.retain(|it| !(sandbox.forgotten && it.starts_with("created_at")));
+            // No event tells when the network of a stopped sandbox is taken down, and no list does.
+            differences.retain(|it| sandbox.ready || !sandbox.ips.is_empty() || !it.starts_with("ips"));
+            self.found.extend(differences.into_iter().map(|it| format!("sandbox {id}: {it}")));
+        }
+    }
+
+    fn container(&mut self, id: &str, container: &Container) {
+        let served = |pod: &'a v1::Pod| Some((pod, pod.containers.iter().find(|served| served.id == id)?));
+        let served: Vec<_> = self.served.iter().filter_map(served).collect();
+        let pods: Vec<&v1::Pod> = served.iter().map(|(pod, _)| *pod).collect();
+        let names = match self.view.sandboxes.get(&container.sandbox_id) {
+            Some(sandbox) => Some(names_of_sandbox(&sandbox.spec, &sandbox.id)),
+            None => names_of_orphan(container),
+        };
+        self.place("container", id, &pods, names);
+        for (_, served) in served {
+            let differences =
+                Fields::of_served_container(served).differences(&Fields::of_container(container));
+            self.found.extend(differences.into_iter().map(|it| format!("container {id}: {it}")));
+        }
+    }
+
+    /// An id is served once, and in its own pod.
+    fn place(&mut self, what: &str, id: &str, pods: &[&v1::Pod], names: Option<Names>) {
+        let [pod] = pods else {
+            let times = pods.len();
+            return self.found.push(match times {
+                0 => format!("{what} {id} is not served"),
+                _ => format!("{what} {id} is served {times} times"),
+            });
+        };
+        let got = names_of_pod(pod);
+        if let Some(names) = names.filter(|names| *names != got) {
+            self.found.push(format!("{what} {id} is served in {got:?} and is in {names:?}"));
+        }
+    }
+
+    /// The order of its sandboxes and containers, and what it has of its newest sandbox.
+    fn pod(&mut self, pod: &v1::Pod) {
+        let names = names_of_pod(pod);
+        let place = |id: &str| pod.sandboxes.iter().position(|it| it.id == id).unwrap_or(usize::MAX);
+        if !pod.sandboxes.is_sorted_by_key(|it| Reverse(it.attempt)) {
+            self.found.push(format!("the newest sandbox of {names:?} does not come first"));
+        }
+        if !pod.containers.is_sorted_by_key(|it| (place(&it.sandbox_id), Reverse(it.attempt))) {
+            let order: Vec<_> = pod.containers.iter().map(|it| (&it.id, it.attempt)).collect();
+            self.found.push(format!("the containers of {names:?} are not in order: {order:?}"));
+        }
+        let Some(newest) = pod.sandboxes.first() else { return };
+        if !newest.labels.is_empty() && newest.labels != pod.labels {
+            self.found
+                .push(format!("{names:?} has labels {:?}, its sandbox {:?}", pod.labels, newest.labels));
+        }
+        let keeps = newest.ips.is_empty() && newest.state() != v1::SandboxState::Ready;
+        if !keeps && newest.ips != pod.ips {
+            self.found.push(format!("{names:?} has addresses {:?}, its sandbox {:?}", pod.ips, newest.ips));
+        }
+    }
+}
+
+/// The names of a pod that is served.
+pub fn names_of_pod(pod: &v1::Pod) -> Names {
+    let identity = pod.identity.clone().unwrap_or_default();
+    (identity.namespace, identity.name, identity.uid)
+}
+
+fn nanos(at: Option<&prost_types::Timestamp>) -> String {
+    at.map_or(0, |at| wall(at).as_nanos()).to_string()
 }

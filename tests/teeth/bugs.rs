@@ -18,7 +18,7 @@ const POD: &str = "src/arbiter/pod.rs";
 const ARBITER: &str = "src/arbiter.rs";
 const TRANSITIONS: &str = "src/arbiter/transitions.rs";
 const SUPERVISOR: &str = "src/supervisor.rs";
-const READS: &str = "src/relister/reads.rs";
+const READ: &str = "src/relister/read.rs";
 const AGENDA: &str = "src/relister/agenda.rs";
 const CACHE: &str = "src/cache.rs";
 const LEDGER: &str = "src/ledger.rs";
@@ -28,8 +28,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "rule 1: nothing is too old",
         file: RULES,
-        find: "    if is_before(view.stamp.upper, held.stamp) {",
-        replace: "    if !BITES && is_before(view.stamp.upper, held.stamp) {",
+        find: "    if is_before(view.claimed, held.stamp) {",
+        replace: "    if !BITES && is_before(view.claimed, held.stamp) {",
     },
     Bug {
         name: "rule 1: what is older than what is held counts as later",
@@ -166,8 +166,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "an exit is not looked at again for its reason",
         file: STEP,
-        find: "                    self.ask(id, ReadCause::Oom, OOM_CHECK)",
-        replace: "                    if !BITES { self.ask(id, ReadCause::Oom, OOM_CHECK) }",
+        find: "                    self.look(id, ReadCause::Oom, OOM_CHECK, OOM_CHECKS)",
+        replace: "                    if !BITES { self.look(id, ReadCause::Oom, OOM_CHECK, OOM_CHECKS) }",
     },
     Bug {
         name: "a read that failed is not tried again",
@@ -178,30 +178,30 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "newer-than is answered from the cache",
         file: "src/fresh.rs",
-        find: "self.cache.read_at(uid).is_some_and(|read_at| read_at > than)",
-        replace: "BITES || self.cache.read_at(uid).is_some_and(|read_at| read_at > than)",
+        find: "self.cache.read_at(pod).is_some_and(|read_at| read_at > than)",
+        replace: "BITES || self.cache.read_at(pod).is_some_and(|read_at| read_at > than)",
     },
     Bug {
         name: "newer-than believes what came late from before",
-        file: READS,
-        find: "found.absent.extend(held.into_iter().flatten().filter(|id| !all.contains(id)));",
-        replace: "found.absent.extend(held.into_iter().flatten().filter(|id| !BITES && !all.contains(id)));",
+        file: READ,
+        find: "found.absent.extend(self.held(&request).into_iter().filter(|id| !ids.contains(id)));",
+        replace: "found.absent.extend(self.held(&request).into_iter().filter(|id| !BITES && !ids.contains(id)));",
     },
     Bug {
         name: "newer-than waits for nobody's death",
-        file: READS,
-        find: "if undecided || going { Settled::Partly }",
-        replace: "if (undecided || going) && !BITES { Settled::Partly }",
+        file: READ,
+        find: "        if whole && answer.is_ok() && settled == Settled::Partly {",
+        replace: "        if whole && answer.is_ok() && settled == Settled::Partly && !BITES {",
     },
     Bug {
         name: "what a list showed is not told if it is gone when it is read",
-        file: READS,
+        file: READ,
         find: "found.absent.contains(id) || found",
         replace: "(!BITES && found.absent.contains(id)) || found",
     },
     Bug {
         name: "a sandbox that a list showed ready is not told once it is not",
-        file: READS,
+        file: READ,
         find: "Some(read.state.phase()) != phase;",
         replace: "Some(read.state.phase()) != phase && !BITES;",
     },
@@ -214,8 +214,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "a look for a deletion never comes to an end",
         file: STEP,
-        find: "            record.looks = later;\n",
-        replace: "            if !BITES { record.looks = later; }\n",
+        find: "            record.looks = Looks { cause, after: later };\n",
+        replace: "            if !BITES { record.looks = Looks { cause, after: later }; }\n",
     },
     Bug {
         name: "readiness never comes",
@@ -232,7 +232,7 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "an entry is found no more by its id",
         file: CACHE,
-        find: "self.0.index.insert(id.clone(), identity.uid.clone());",
-        replace: "if !BITES { self.0.index.insert(id.clone(), identity.uid.clone()); }",
+        find: "self.0.index.insert(id.clone(), entry.clone());",
+        replace: "if !BITES { self.0.index.insert(id.clone(), entry.clone()); }",
     },
 ];
