@@ -74,10 +74,17 @@ impl Fresh {
     pub async fn pod(&self, uid: &PodUid, than: Mono) -> Result<Option<Arc<Pod>>, ReadError> {
         if !self.is_newer(uid, than) {
             let _counted = Awaiting::new(&self.metrics.reads.awaited);
-            match &self.cache.identities_of(uid.as_str())[..] {
-                [pod] => self.reads.fresh(pod).await?,
-                _ => self.reads.fresh_of_uid(uid).await?,
+            let known = match &self.cache.identities_of(uid.as_str())[..] {
+                [pod] => {
+                    self.reads.fresh(pod).await?;
+                    self.cache.get_pod(pod).is_some()
+                }
+                _ => false,
             };
+            // Another pod may have the UID of one that is gone.
+            if !known {
+                self.reads.fresh_of_uid(uid).await?;
+            }
         }
         Ok(self.cache.get(uid))
     }

@@ -41,6 +41,8 @@ pub struct PodState {
     read_at: Option<Mono>,
     /// Whether a sandbox of the pod was ever observed, so that its labels are known.
     sandbox_known: bool,
+    /// Ids of which nothing is held but that they are said to be deleted, early as the runtime does it: a list decides.
+    said_deleted: BTreeMap<ObjectId, (Subject, Option<Wall>)>,
     /// Number of the next id that is observed for the first time.
     next: u64,
 }
@@ -170,12 +172,13 @@ impl PodState {
     /// A pod of which nothing is held yet.
     pub fn new(identity: PodIdentity) -> Self {
         let (records, ips, labels) = (BTreeMap::new(), Vec::new(), Labels::new());
-        Self { identity, records, ips, labels, read_at: None, sandbox_known: false, next: 0 }
+        let (read_at, said_deleted) = (None, BTreeMap::new());
+        Self { identity, records, ips, labels, read_at, sandbox_known: false, said_deleted, next: 0 }
     }
 
     /// Whether nothing is held of it (any more).
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.is_empty() && self.said_deleted.is_empty()
     }
 
     /// Which pod.
