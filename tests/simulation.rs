@@ -67,6 +67,8 @@ mod support;
 mod trace;
 #[path = "promises/walk.rs"]
 mod walk;
+#[path = "simulation/world.rs"]
+mod world;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -87,7 +89,7 @@ fn report(plan: &Plan, outcome: &Outcome) -> String {
     let smallest = shrink::shrunk(plan, 400);
     let again = played(&smallest);
     format!(
-        "seed {} is not as it must be:\n{}\n\ncut down to {} of {} acts on {} ({:?}, {:?}):\n{}\n{}\n\nplay it again: \
+        "seed {} is not as it must be:\n{}\n\ncut down to {} of {} acts on {} ({:?}, {:?}, {:?}):\n{}\n{}\n\nplay it again: \
          SIMULATION_SEED={} cargo test --test simulation one -- --nocapture",
         plan.seed,
         first_of(&outcome.found),
@@ -96,6 +98,7 @@ fn report(plan: &Plan, outcome: &Outcome) -> String {
         plan.profile.name,
         plan.max_period,
         plan.request_timeout,
+        smallest.world,
         first_of(&again.found),
         again.trace,
         plan.seed,

@@ -6,7 +6,7 @@ use plegd::{api::v1, model::PodIdentity, sim::SimRuntime, watch::Filter};
 
 use super::{
     record::{Item, Recording},
-    support::truth::differences_of,
+    support::truth::{Names, differences_of, names_of_pod},
 };
 
 /// The pods as the subscriber knows them; none if it never had a whole snapshot, or is not told of all changes.
@@ -14,23 +14,23 @@ pub fn known(recording: &Recording) -> Option<Vec<v1::Pod>> {
     if recording.filter.splits_pods() || !recording.pods {
         return None;
     }
-    let mut known: Option<BTreeMap<String, Arc<v1::Pod>>> = None;
+    let mut known: Option<BTreeMap<Names, Arc<v1::Pod>>> = None;
     for connection in &recording.connections {
         // What came of a snapshot that was broken off is forgotten.
         let mut snapshot = BTreeMap::new();
         for item in &connection.items {
             match item {
                 Item::Pod(pod) => {
-                    let uid = pod.identity.as_ref().expect("an identity").uid.clone();
-                    snapshot.insert(uid, pod.clone());
+                    snapshot.insert(names_of_pod(pod), pod.clone());
                 }
                 Item::SnapshotEnd { .. } => known = Some(std::mem::take(&mut snapshot)),
                 Item::Event { event, pod, .. } => {
                     let Some(known) = known.as_mut() else { continue };
-                    let uid = event.pod.uid.to_string();
+                    let PodIdentity { uid, namespace, name } = &event.pod;
+                    let names = (namespace.to_string(), name.to_string(), uid.to_string());
                     match pod {
-                        Some(pod) => known.insert(uid, pod.clone()),
-                        None => known.remove(&uid),
+                        Some(pod) => known.insert(names, pod.clone()),
+                        None => known.remove(&names),
                     };
                 }
                 _ => {}

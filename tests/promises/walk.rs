@@ -84,8 +84,8 @@ impl<'a> Walk<'a> {
             let what = format!("it read until nothing came, and was told up to {told} of {}", run.head());
             self.object(Promise::Reliable, &[told], what);
         }
-        for (uid, (_, sequence)) in std::mem::take(&mut self.owed) {
-            self.object(Promise::Reliable, &[sequence], format!("no newer event of {uid} has come"));
+        for (pod, (_, sequence)) in std::mem::take(&mut self.owed) {
+            self.object(Promise::Reliable, &[sequence], format!("no newer event of {pod} has come"));
         }
         self.found
     }
@@ -188,9 +188,9 @@ impl<'a> Walk<'a> {
             return self.object(Promise::GapsMarked, &[pod.sequence], "a snapshot that no gap has announced");
         };
         *count += 1;
-        let uid = identity(pod).uid.to_string();
-        if pods.insert(uid.clone(), pod.clone()).is_some() {
-            self.object(Promise::SnapshotExact, &[pod.sequence], format!("{uid} is in it twice"));
+        let key = key(&identity(pod));
+        if pods.insert(key.clone(), pod.clone()).is_some() {
+            self.object(Promise::SnapshotExact, &[pod.sequence], format!("{key} is in it twice"));
         }
     }
 
@@ -210,33 +210,33 @@ impl<'a> Walk<'a> {
         if to.is_some_and(|to| to != at) {
             self.object(Promise::GapsMarked, &[at], format!("the gap was to end at {to:?}"));
         }
-        let mut states: BTreeMap<&str, &Told> = BTreeMap::new();
+        let mut states: BTreeMap<String, &Told> = BTreeMap::new();
         run.between(0, at).iter().for_each(|told| {
-            states.insert(told.event.pod.uid.as_str(), told);
+            states.insert(key(&told.event.pod), told);
         });
-        for (uid, told) in states {
+        for (key, told) in states {
             let there = told.pod.as_deref().filter(|pod| {
                 self.recording.filter.passes_pod(&identity(pod), &pod.labels.clone().into_iter().collect())
             });
-            match (there, pods.remove(uid)) {
+            match (there, pods.remove(&key)) {
                 (None, None) => {}
-                (Some(_), None) => self.object(Promise::SnapshotExact, &[at], format!("{uid} is not in it")),
+                (Some(_), None) => self.object(Promise::SnapshotExact, &[at], format!("{key} is not in it")),
                 (None, Some(_)) => {
                     let promise = if told.pod.is_some() { Promise::Filtered } else { Promise::SnapshotExact };
-                    self.object(promise, &[at], format!("{uid} is in it"));
+                    self.object(promise, &[at], format!("{key} is in it"));
                 }
                 (Some(there), Some(sent)) => {
                     // Its number may be later: something was looked at since, and nothing was found.
                     let as_of_then = v1::Pod { sequence: there.sequence, ..sent.as_ref().clone() };
                     if *there != as_of_then || sent.sequence < there.sequence || sent.sequence > at {
-                        let what = format!("{uid} is in it as it was at another time");
+                        let what = format!("{key} is in it as it was at another time");
                         self.object(Promise::SnapshotExact, &[at, sent.sequence, there.sequence], what);
                     }
                 }
             }
         }
-        for uid in pods.keys() {
-            self.object(Promise::SnapshotExact, &[at], format!("{uid} is in it, and never was there"));
+        for key in pods.keys() {
+            self.object(Promise::SnapshotExact, &[at], format!("{key} is in it, and never was there"));
         }
         (here.told, here.began, here.resumed) = (at, at, false);
         here.last.clear();
@@ -298,30 +298,30 @@ impl<'a> Walk<'a> {
 
     /// Whether as many events of its pod were left out before an event as it says.
     fn skipped(&mut self, here: &mut Here<'a>, run: &'a Run, event: &Event, skipped: u64) {
-        let uid = event.pod.uid.as_str();
-        let before = here.last.insert(uid.to_owned(), event.sequence).unwrap_or(here.began);
+        let key = key(&event.pod);
+        let before = here.last.insert(key.clone(), event.sequence).unwrap_or(here.began);
         let missing = run.between(before, event.sequence - 1).iter();
-        let missing = missing
-            .filter(|told| told.event.pod.uid.as_str() == uid && self.recording.filter.passes(&told.event));
+        let missing =
+            missing.filter(|told| told.event.pod == event.pod && self.recording.filter.passes(&told.event));
         let missing = if self.recording.policy == SlowPolicy::LatestPerPod { missing.count() } else { 0 };
         if skipped != missing as u64 {
-            let what = format!("{missing} events of {uid} are left out, said are {skipped}");
+            let what = format!("{missing} events of {key} are left out, said are {skipped}");
             self.object(Promise::Reliable, &[event.sequence], what);
         }
-        if self.owed.get(uid).is_some_and(|(epoch, owed)| *epoch != run.epoch || *owed < event.sequence) {
-            self.owed.remove(uid);
+        if self.owed.get(&key).is_some_and(|(epoch, owed)| *epoch != run.epoch || *owed < event.sequence) {
+            self.owed.remove(&key);
         }
     }
 
     /// All that passes the filter up to `to` must have been told by now.
     fn passed(&mut self, here: &mut Here<'a>, run: &'a Run, to: u64, promise: Promise) {
         for told in run.between(here.told, to) {
-            let (at, uid) = (told.event.sequence, told.event.pod.uid.to_string());
+            let (at, key) = (told.event.sequence, key(&told.event.pod));
             if !self.recording.filter.passes(&told.event) {
                 continue;
             }
             if self.recording.policy == SlowPolicy::LatestPerPod {
-                self.owed.insert(uid, (run.epoch, at));
+                self.owed.insert(key, (run.epoch, at));
                 continue;
             }
             let promise = match promise {
@@ -329,7 +329,7 @@ impl<'a> Walk<'a> {
                 Promise::Reliable if here.resumed => Promise::Resumable,
                 promise => promise,
             };
-            self.object(promise, &[at, to], format!("{} of {uid} is left out", told.event.kind.as_str()));
+            self.object(promise, &[at, to], format!("{} of {key} is left out", told.event.kind.as_str()));
         }
         here.resumed = false;
     }
@@ -404,4 +404,9 @@ impl<'a> Walk<'a> {
 fn identity(pod: &v1::Pod) -> PodIdentity {
     let v1::PodIdentity { uid, namespace, name } = pod.identity.clone().unwrap_or_default();
     PodIdentity { uid: uid.into(), namespace: namespace.into(), name: name.into() }
+}
+
+/// What pods are told apart by: two may have one UID.
+fn key(pod: &PodIdentity) -> String {
+    format!("{}/{}/{}", pod.namespace, pod.name, pod.uid)
 }

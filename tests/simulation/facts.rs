@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plegd::{
     api::v1,
-    clock::Mono,
+    clock::{Mono, Wall},
     sim::{
-        SimRuntime, Subject, Truth,
-        truth::{Container, Sandbox},
+        Change, SimRuntime, Subject, Truth, What,
+        truth::{Container, ContainerState, Sandbox},
     },
 };
 
@@ -18,6 +18,8 @@ use crate::support::truth::{Fields, Names, names_of_container, names_of_sandbox}
 pub struct Facts {
     by_id: BTreeMap<String, Fact>,
     sampled: Mono,
+    /// How many changes of the history were looked at.
+    seen: usize,
 }
 
 /// What is true of one id.
@@ -59,6 +61,11 @@ impl Facts {
         self.sampled = from.1;
         sim.read(|truth| {
             let view = truth.view();
+            for change in &truth.history()[self.seen..] {
+                let fact = self.by_id.get_mut(&change.id);
+                fact.into_iter().for_each(|fact| fact.pass_through(change, from));
+            }
+            self.seen = truth.history().len();
             for (id, fact) in &mut self.by_id {
                 let is_there = view.sandboxes.contains_key(id) || view.containers.contains_key(id);
                 if !is_there && fact.versions.last().is_some_and(|last| last.object.is_some()) {
@@ -143,6 +150,23 @@ impl Fact {
         };
         let versions = vec![absent, Version { from, object: Some(object) }];
         Self { subject, pod, name, sandbox_id, clock_offset, versions }
+    }
+
+    /// It ends, and may be gone before anybody samples it: then this is what an event showed of it in between.
+    fn pass_through(&mut self, change: &Change, from: (Mono, Mono)) {
+        let What::Died { exit_code, reason } = &change.what else { return };
+        let object = match self.versions.last().and_then(|last| last.object.clone()) {
+            Some(Object::Sandbox(sandbox)) => Object::Sandbox(Sandbox { ready: false, ..sandbox }),
+            Some(Object::Container(container)) => Object::Container(Container {
+                state: ContainerState::Exited,
+                finished_at: Some(Wall::from_nanos(change.wall.as_nanos() + self.clock_offset)),
+                exit_code: *exit_code,
+                reason: reason.clone(),
+                ..container
+            }),
+            None => return,
+        };
+        self.versions.push(Version { from, object: Some(object) });
     }
 
     /// All that may have been true of it at some moment from `from` to `to`.

@@ -1,71 +1,130 @@
-//! `newer than T` is held against the truth from T on.
+//! `newer than T` is held against the truth from T on, field by field.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use plegd::{
+    api::v1,
     app::App,
-    model::{Phase, Pod, PodUid, Status},
-    sim::{Change, SimRuntime, What},
+    clock::Mono,
+    model::{ObjectId, Pod, PodUid},
+    relister::ReadError,
+    sim::SimRuntime,
 };
 
-/// A read that wanted nothing older than the moment at which it began.
+use super::facts::{Fact, Facts, Version, served};
+use crate::support::truth::{Names, names_of_pod};
+
+/// How long a reader waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a reader names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    Uid(PodUid),
+    /// Namespace and name. What is read is newer than the call.
+    Name(String, String),
+    /// A container or sandbox. What is read is newer than the call.
+    Id(ObjectId),
+}
+
+/// A read that wanted nothing older than a moment.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    uid: PodUid,
-    /// How much had happened when it began, and when it was answered.
-    from: usize,
-    to: usize,
-    pod: Option<std::sync::Arc<Pod>>,
+    wanted: Wanted,
+    /// The moment, and when it was answered.
+    from: Mono,
+    to: Mono,
+    pod: Option<Arc<Pod>>,
 }
 
-/// Reads a pod that is newer than now. None if the runtime could not be asked.
-pub fn read(app: &App, sim: &SimRuntime, uid: PodUid) -> impl Future<Output = Option<Reading>> + use<> {
-    let (fresh, sim, now) = (app.fresh().clone(), sim.clone(), app.clock().now());
-    let from = sim.history().len();
-    async move {
-        let answer = tokio::time::timeout(Duration::from_secs(20), fresh.pod(&uid, now)).await;
-        let pod = answer.ok()?.ok()?;
-        Some(Reading { from, to: sim.history().len(), uid, pod })
-    }
-}
-
-/// What was read and is older than the moment at which it was asked for.
-pub fn older(reading: &Reading, history: &[Change]) -> Vec<String> {
-    let mut possible: BTreeMap<&str, Vec<Option<Phase>>> = BTreeMap::new();
-    let mut unknown = Vec::new();
-    for (n, change) in history[..reading.to].iter().enumerate() {
-        if change.pod_uid != reading.uid.as_str() {
-            continue;
-        }
-        let after = match &change.what {
-            What::Created => Some(Phase::Created),
-            What::Started | What::ReadyAgain | What::Relapsed => Some(Phase::Running),
-            What::Died { .. } => Some(Phase::Exited),
-            What::Removed => None,
-            What::ReasonChanged { .. } => continue,
-            What::Lost => {
-                unknown.push(change.id.as_str());
-                continue;
+/// Reads a pod that is newer than some time ago. None if the runtime could not be asked.
+pub fn read(
+    app: &App,
+    sim: &SimRuntime,
+    wanted: Wanted,
+    ago: Duration,
+) -> impl Future<Output = Option<Reading>> + use<> {
+    let (fresh, cache, sim) = (app.fresh().clone(), app.cache().clone(), sim.clone());
+    let ago = if matches!(wanted, Wanted::Uid(_)) { ago } else { Duration::ZERO };
+    let (than, from) = (app.clock().now() - ago, sim.clock().now() - ago);
+    let asked = wanted.clone();
+    let answer = async move {
+        let pod = match &asked {
+            Wanted::Uid(uid) => fresh.pod(uid, than).await?,
+            Wanted::Name(namespace, name) => fresh.named(namespace, name).await?,
+            Wanted::Id(id) => {
+                fresh.read_of_id(id.as_str()).await?;
+                cache.pod_of(id.as_str()).and_then(|pod| cache.get_pod(&pod))
             }
         };
-        let phases = possible.entry(&change.id).or_insert_with(|| vec![None]);
-        if n < reading.from {
-            phases.clear();
-        }
-        phases.push(after);
+        Ok::<_, ReadError>(pod)
+    };
+    async move {
+        let pod = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
+        Some(Reading { wanted, from, to: sim.clock().now(), pod })
     }
+}
+
+/// What was read and is older than the moment than which it was to be newer.
+pub fn older(reading: &Reading, facts: &Facts) -> Vec<String> {
+    let pod: Option<v1::Pod> = reading.pod.as_deref().map(Into::into);
+    let names = pod.as_ref().map(names_of_pod);
     let mut found = Vec::new();
-    for (id, phases) in possible.iter().filter(|(id, _)| !unknown.contains(*id)) {
-        let read = reading.pod.as_deref().and_then(|pod| phase_in(pod, id));
-        if !phases.contains(&read) {
-            found.push(format!("{id} was read as {read:?}, and was {phases:?} from then on"));
+    for (id, fact) in facts.all().filter(|(id, fact)| reading.is_about(id, fact, names.as_ref())) {
+        let mut differing = Vec::new();
+        let read = served(pod.as_ref(), id);
+        let fits = fact.between(reading.from, reading.to).any(|version| match (&read, version.fields()) {
+            (None, None) => true,
+            (Some(read), Some(truth)) => {
+                let mut differences = read.differences(&truth);
+                differences.retain(|it| !is_unknowable(version, it));
+                let fits = differences.is_empty();
+                differing.extend(differences);
+                fits
+            }
+            (Some(_), None) => {
+                differing.push("it was gone".into());
+                false
+            }
+            (None, Some(_)) => {
+                differing.push("it was there".into());
+                false
+            }
+        });
+        if !fits {
+            let (from, to) = (reading.from.since(Mono::ZERO), reading.to.since(Mono::ZERO));
+            found.push(format!(
+                "{id} was read, by {:?} from {from:?} to {to:?}, as it was not from then on: {}",
+                reading.wanted,
+                differing.join("; ")
+            ));
         }
     }
     found
 }
 
-fn phase_in(pod: &Pod, id: &str) -> Option<Phase> {
-    let sandboxes = pod.sandboxes.iter().cloned().map(Status::Sandbox);
-    let mut all = sandboxes.chain(pod.containers.iter().cloned().map(Status::Container));
-    all.find(|status| status.id().as_str() == id)?.phase()
+/// Whether a field may differ that a runtime does not show, or shows no more.
+fn is_unknowable(version: &Version, difference: &str) -> bool {
+    version.sandbox().is_some_and(|sandbox| {
+        let forgotten = sandbox.forgotten && difference.starts_with("created_at");
+        // No event tells when the network of a stopped sandbox is taken down, and its status may have been read before.
+        forgotten || (!sandbox.ready && sandbox.ips.is_empty() && difference.starts_with("ips"))
+    })
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// Whether an id must be in the answer as it was: it is of the pod that was given, or of each that was meant.
+    fn is_about(&self, id: &str, fact: &Fact, given: Option<&Names>) -> bool {
+        let Some(names) = &fact.pod else { return false };
+        if let Some(given) = given {
+            return names == given;
+        }
+        match &self.wanted {
+            Wanted::Uid(uid) => names.2 == uid.as_str(),
+            Wanted::Name(namespace, name) => names.0 == *namespace && names.1 == *name,
+            Wanted::Id(wanted) => id == wanted.as_str(),
+        }
+    }
 }

@@ -39,7 +39,8 @@ pub struct Life {
     reached: u8,
     pub started: bool,
     pub died: bool,
-    /// Its death was told with its exit code.
+    pub died_at: Option<Mono>,
+    /// Its death was told with its exit code, or that after it.
     pub code: bool,
     pub removed: Option<Mono>,
     /// How often it was corrected.
@@ -111,7 +112,11 @@ impl Life {
             return Some("after its removal: resurrected");
         }
         let step = match kind {
-            EventType::ContainerChanged => return None,
+            EventType::ContainerChanged => {
+                // Where its status could not be read, the code comes later.
+                self.code |= heard.event.exit_code.is_some();
+                return None;
+            }
             EventType::PodSync => {
                 let relapses = of_id.iter().filter(|change| change.what == What::Relapsed).count();
                 self.corrected += 1;
@@ -134,7 +139,7 @@ impl Life {
         match kind {
             EventType::ContainerStarted => self.started = true,
             EventType::ContainerDied => {
-                self.died = true;
+                (self.died, self.died_at) = (true, Some(heard.at));
                 self.code = heard.event.exit_code.is_some();
             }
             _ => self.removed = Some(heard.at),

@@ -19,8 +19,10 @@ use plegd::{
 };
 
 use super::{
+    facts::{Facts, Version},
     lives::{Life, Lives},
     play::LOOKS_APART,
+    stage::Hindrances,
 };
 
 /// How exact a stamp must be to be believed.
@@ -29,6 +31,9 @@ const EXACT: i64 = 40_000_000;
 const READ_WITHIN: Duration = Duration::from_millis(600);
 /// The stream may tell so much later what a relist has found.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// What is missing of a death that was told as a list showed it, while its status could not be read: it may be gone before it can be.
+const CODE: &str = "dead with its exit code";
 
 /// A sandbox or container, as somebody was told of it.
 struct Seen {
@@ -46,6 +51,8 @@ struct Seen {
 /// Who asks waits for so much.
 pub fn lost(
     said: &[Said],
+    facts: &Facts,
+    hindrances: &Hindrances,
     began: Mono,
     uncertain: &[(Mono, Mono)],
     steps: &[(Mono, i64)],
@@ -110,16 +117,35 @@ pub fn lost(
         };
         for seen in seen {
             let life = lives.by_id.get(&seen.id);
+            if life.is_none() && is_of_no_pod(&seen.id, facts, said, began..=it.at) {
+                continue;
+            }
             // Whose removal has been told is told no more of.
             if life.is_some_and(|life| life.removed.is_some_and(|at| at <= it.at + LOOKS_APART)) {
                 continue;
             }
-            found.extend(
-                seen.untold(life).map(|what| format!("{} was seen {what}, which is not told", seen.id)),
-            );
+            let read_late = life.and_then(|life| life.died_at).is_some_and(|at| hindrances.any(at, at));
+            let untold = seen.untold(life).filter(|what| !(read_late && *what == CODE));
+            found.extend(untold.map(|what| format!("{} was seen {what}, which is not told", seen.id)));
         }
     }
     found.into_iter().collect()
+}
+
+/// Whether nothing that was said until then says in which pod a container is: it has no labels, and its sandbox is gone.
+fn is_of_no_pod(id: &str, facts: &Facts, said: &[Said], within: RangeInclusive<Mono>) -> bool {
+    let Some(fact) = facts.get(id) else { return false };
+    let labelled = fact.versions.iter().filter_map(Version::container);
+    let labelled = labelled.into_iter().any(|it| it.spec.labels.contains_key("io.kubernetes.pod.uid"));
+    let shows_sandbox = |it: &&Said| match &it.what {
+        Saying::Sandboxes(all) => all.iter().any(|it| it.id == fact.sandbox_id),
+        Saying::Sandbox(status) => status.id == fact.sandbox_id,
+        Saying::Event(event) => {
+            event.pod_sandbox_status.as_ref().is_some_and(|status| status.id == fact.sandbox_id)
+        }
+        Saying::Containers(_) | Saying::Container(_) | Saying::Garbage => false,
+    };
+    !labelled && !said.iter().filter(|it| within.contains(&it.at)).any(|it| shows_sandbox(&it))
 }
 
 /// Whether an event of this time shows that a sandbox has ended.
@@ -225,7 +251,7 @@ impl Seen {
         let running = (self.running && life.is_some_and(|life| !life.started)).then_some("running");
         // What came back from the dead moves on by a read only, and that may come too late for the code.
         let code = self.code && life.is_some_and(|life| life.died && !life.code && life.corrected == 0);
-        let code = code.then_some("dead with its exit code");
+        let code = code.then_some(CODE);
         [never, start, death, running, code].into_iter().flatten()
     }
 }

@@ -5,16 +5,20 @@
 
 use std::time::Duration;
 
-use plegd::sim::{CallFault, Dose, EventFault, Method, Profile, Stamp};
+use plegd::{
+    cri::quirks::{Quirk, Quirks},
+    sim::{CallFault, Dose, EventFault, Method, Profile, Stamp},
+};
 use tonic::Code;
 
-use super::sketch::Sketch;
+use super::{sketch::Sketch, world::World};
 
 /// All that is going to happen.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
     pub profile: Profile,
+    pub world: World,
     /// The longest relist period.
     pub max_period: Duration,
     pub request_timeout: Duration,
@@ -62,6 +66,10 @@ pub enum Act {
     RemovePod {
         pod: usize,
     },
+    /// The same, and no event tells of the containers.
+    RemovePodSilently {
+        pod: usize,
+    },
     // What processes do.
     Exit {
         pod: usize,
@@ -71,6 +79,26 @@ pub enum Act {
     Oom {
         pod: usize,
         container: usize,
+        code: i32,
+    },
+    /// The reason becomes another one: of an exit that is over, or of a container that runs.
+    SetReason {
+        pod: usize,
+        container: usize,
+        reason: &'static str,
+    },
+    /// An annotation of a running container, or of the ready sandbox without one.
+    Annotate {
+        pod: usize,
+        container: Option<usize>,
+    },
+    /// A label of the ready sandbox.
+    Label {
+        pod: usize,
+    },
+    /// One more address of the ready sandbox.
+    Address {
+        pod: usize,
     },
     SandboxDies {
         pod: usize,
@@ -131,7 +159,7 @@ pub enum Act {
     /// All faults are over.
     Calm,
     StepClock {
-        seconds: i64,
+        millis: i64,
     },
     ThiefComes,
     ThiefGoes,
@@ -139,11 +167,23 @@ pub enum Act {
         after_ms: u64,
     },
     // What readers do.
+    /// Reads a pod, by what it is named by, that is newer than some time ago.
     Fresh {
         pod: usize,
+        by: By,
+        ago_ms: u64,
     },
     /// Nothing.
     Rest,
+}
+
+/// What a reader names a pod by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Uid,
+    Name,
+    /// A container, or the sandbox if there is no such container.
+    Id(usize),
 }
 
 /// Kinds of trouble; a plan has some of them.
@@ -162,9 +202,12 @@ enum Trouble {
     Straddles,
     Stragglers,
     Glimpses,
+    Stamps,
+    Silence,
+    LateReasons,
 }
 
-const TROUBLES: [Trouble; 13] = [
+const TROUBLES: [Trouble; 16] = [
     Trouble::Stream,
     Trouble::Calls,
     Trouble::Hangs,
@@ -178,6 +221,9 @@ const TROUBLES: [Trouble; 13] = [
     Trouble::Straddles,
     Trouble::Stragglers,
     Trouble::Glimpses,
+    Trouble::Stamps,
+    Trouble::Silence,
+    Trouble::LateReasons,
 ];
 
 const READS: [Method; 5] = [
@@ -188,7 +234,8 @@ const READS: [Method; 5] = [
     Method::Version,
 ];
 
-const DAY: i64 = 86_400;
+/// In milliseconds.
+const DAY: i64 = 86_400_000;
 
 // === impl Plan ===
 
@@ -201,6 +248,7 @@ impl Plan {
         let mut plan = Self {
             seed,
             profile,
+            world: World::any(&mut rng),
             max_period: Duration::from_secs([2, 4, 10][rng.usize(..3)]),
             request_timeout: Duration::from_millis([700, 1900][rng.usize(..2)]),
             journal: if rng.u32(..4) == 0 { 128 } else { 4096 },
@@ -213,8 +261,8 @@ impl Plan {
             if !troubles.is_empty() && rng.u32(..7) == 0 {
                 plan.trouble(troubles[rng.usize(..troubles.len())], &mut sketch, &mut rng);
             } else if rng.u32(..12) == 0 {
-                let pod = rng.usize(..sketch.slots());
-                plan.push(Act::Fresh { pod }, &mut rng);
+                let act = Act::fresh(rng.usize(..sketch.slots()), &mut rng);
+                plan.push(act, &mut rng);
             } else {
                 let act = sketch.next(&mut rng);
                 plan.push(act, &mut rng);
@@ -273,8 +321,11 @@ impl Plan {
                 self.push(Act::Thaw, rng);
             }
             Trouble::Clock => {
-                let by = [1, 40, 3600, DAY, 400 * DAY, 3650 * DAY][rng.usize(..6)];
-                self.push(Act::StepClock { seconds: if rng.bool() { by } else { -by } }, rng);
+                let by = match rng.u32(..3) {
+                    0 => [1_000, 40_000, 3_600_000, DAY, 400 * DAY, 3650 * DAY][rng.usize(..6)],
+                    _ => rng.i64(1..=100),
+                };
+                self.push(Act::StepClock { millis: if rng.bool() { by } else { -by } }, rng);
             }
             Trouble::Thief => {
                 self.push(if rng.bool() { Act::ThiefComes } else { Act::ThiefGoes }, rng);
@@ -284,6 +335,16 @@ impl Plan {
             Trouble::Straddles => self.straddles(sketch, rng),
             Trouble::Stragglers => self.straggles(sketch, rng),
             Trouble::Glimpses => self.glimpses(sketch, rng),
+            Trouble::Stamps => {
+                let off = EventFault::Stamp(Stamp::Off(rng.i64(-100..=100) * 1_000_000));
+                let dose = if rng.bool() { Dose::Always } else { Dose::Chance(0.5) };
+                self.push(Act::Events(off, dose), rng);
+            }
+            Trouble::Silence => {
+                let act = sketch.silence(rng);
+                self.push(act, rng);
+            }
+            Trouble::LateReasons => self.late_reason(sketch, rng),
         }
         if rng.u32(..3) == 0 {
             self.push(Act::Calm, rng);
@@ -295,7 +356,7 @@ impl Plan {
     fn echoes(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
         let Some((pod, container)) = sketch.any_running(rng) else { return };
         let (told, undone) = match rng.u32(..4) {
-            0 | 1 => (Act::Oom { pod, container }, None),
+            0 | 1 => (Act::Oom { pod, container, code: 137 }, None),
             2 => (Act::SandboxDies { pod }, Some(Act::LoadPod { pod })),
             _ => (Act::Exit { pod, container, code: 1 }, Some(Act::Relapse { pod, container })),
         };
@@ -322,10 +383,10 @@ impl Plan {
             0 => Act::Exit { pod, container, code: 137 },
             _ => Act::Start { pod, container },
         };
-        let by = [40, 3600, DAY, 400 * DAY][rng.usize(..4)];
+        let by = [40_000, 3_600_000, DAY, 400 * DAY][rng.usize(..4)];
         self.acts.push((soon(rng.u64(0..3000)), Act::Events(EventFault::Delay(soon(30)), Dose::Next(1))));
         self.acts.push((Duration::ZERO, happens));
-        self.acts.push((soon(rng.u64(1..20)), Act::StepClock { seconds: by }));
+        self.acts.push((soon(rng.u64(1..20)), Act::StepClock { millis: by }));
         self.acts.push((soon(rng.u64(30..500)), Act::Events(EventFault::Drop, Dose::Next(2))));
         self.acts.push((Duration::ZERO, Act::Remove { pod, container }));
     }
@@ -342,7 +403,7 @@ impl Plan {
         let slow = [Method::PodSandboxStatus, Method::ContainerStatus][rng.usize(..2)];
         let slowness = CallFault::Late(soon(rng.u64(100..600)));
         self.acts.push((soon(late - rng.u64(1..100)), Act::Calls(slow, slowness, Dose::Next(2))));
-        self.acts.push((Duration::ZERO, Act::Fresh { pod }));
+        self.acts.push((Duration::ZERO, Act::Fresh { pod, by: By::Uid, ago_ms: 0 }));
     }
 
     /// A pod of which only lists can know is over when what they showed is read.
@@ -357,9 +418,35 @@ impl Plan {
         self.acts.push((soon(rng.u64(100..4000)), Act::SandboxDies { pod }));
     }
 
+    /// A container ends, and a while later the runtime says that it was for want of memory.
+    fn late_reason(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
+        // Of other runtimes it is not known, and so not looked for.
+        let quirks = Quirks::of(self.profile.runtime_name, self.profile.runtime_version);
+        let exits = if quirks.has(Quirk::LateOomReason) { sketch.exits(rng) } else { None };
+        let Some((pod, container)) = exits else { return };
+        let code = [0, 1, 137, 143][rng.usize(..4)];
+        self.push(Act::Exit { pod, container, code }, rng);
+        let later = Duration::from_millis(rng.u64(100..4000));
+        self.acts.push((later, Act::SetReason { pod, container, reason: "OOMKilled" }));
+    }
+
     /// Whether anything in it is like that.
     pub fn has(&self, is: impl Fn(&Act) -> bool) -> bool {
         self.acts.iter().any(|(_, act)| is(act))
+    }
+}
+
+// === impl Act ===
+
+impl Act {
+    fn fresh(pod: usize, rng: &mut fastrand::Rng) -> Self {
+        let by = match rng.u32(..6) {
+            0 => By::Name,
+            1 => By::Id(rng.usize(..4)),
+            _ => By::Uid,
+        };
+        let ago_ms = if rng.u32(..3) == 0 { rng.u64(1..1500) } else { 0 };
+        Self::Fresh { pod, by, ago_ms }
     }
 }
 

@@ -175,6 +175,7 @@ impl<'a> Play<'a> {
         let until = self.stage.now() + time;
         while self.stage.now() < until {
             sleep(until.since(self.stage.now()).min(LOOKS_APART)).await;
+            self.stage.drift();
             self.look();
         }
     }
@@ -203,7 +204,7 @@ impl<'a> Play<'a> {
         while let Some(reading) = self.stage.readings.try_join_next() {
             if let Ok(Some(reading)) = reading {
                 self.tally.readings += 1;
-                self.found.extend(fresh::older(&reading, &self.stage.sim().history()));
+                self.found.extend(fresh::older(&reading, &self.stage.facts));
             }
         }
         let situation = self.stage.app().situation();
@@ -271,6 +272,15 @@ impl<'a> Play<'a> {
         let relist = self.plan.max_period.mul_f64(1.1);
         let longest = if retries { relist.max(RETRY_LONGEST) } else { relist };
         self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
+        let silent = self.plan.has(|act| {
+            matches!(
+                act,
+                Act::SetReason { .. } | Act::Annotate { .. } | Act::Label { .. } | Act::Address { .. }
+            )
+        });
+        if silent {
+            self.pass(self.content_round()).await;
+        }
         let served: Vec<_> = self.stage.app().cache().list().iter().map(|pod| pod.as_ref().into()).collect();
         let differences = differences_of(&served, self.stage.sim(), |_| true);
         self.found.extend(differences.into_iter().map(|it| format!("in the end: {it}")));
@@ -314,6 +324,16 @@ impl<'a> Play<'a> {
         }
     }
 
+    /// How long it takes at most until all content has been read again, a few ids at a time.
+    fn content_round(&self) -> Duration {
+        let pods = self.stage.app().cache().list();
+        let ids: usize = pods.iter().map(|pod| pod.sandboxes.len() + pod.containers.len()).sum();
+        // What is left of a pod when its turn is over waits for the next round.
+        let turns = 2 * (ids.div_ceil(CONTENT_READS) + pods.len());
+        let apart = Duration::from_secs(10) + self.plan.max_period.mul_f64(1.1);
+        apart * u32::try_from(turns).unwrap_or(u32::MAX)
+    }
+
     fn calls(&self) -> u64 {
         let calls = self.stage.sim().calls();
         let all = calls.iter().filter(|(method, _)| **method != Method::GetContainerEvents);
@@ -334,6 +354,8 @@ impl<'a> Play<'a> {
         self.found.extend(initial);
         self.found.extend(oracle::lost(
             &said,
+            &self.stage.facts,
+            &self.stage.hindrances,
             began,
             &self.stage.uncertain,
             &self.stage.steps,
@@ -354,6 +376,7 @@ impl<'a> Play<'a> {
         };
         let sure = |from, to| up(from, to) && placed(from, to);
         let (least, most) = oracle::misses(&said, &history, began, &self.stage.uncertain, &self.lives, sure);
+        let most = most + self.stage.silenced;
         let text = self.stage.app().metrics().scrape().expect("metrics");
         let sum = |is: &dyn Fn(&str) -> bool| -> f64 {
             let samples = text.lines().filter(|line| is(line));

@@ -17,6 +17,15 @@ pub fn shrunk(plan: &Plan, mut plays: usize) -> Plan {
     if fails(&alone) {
         smallest = alone;
     }
+    let mut at = 0;
+    while let Some(world) = smallest.world.simpler().into_iter().nth(at) {
+        let simpler = Plan { world, ..smallest.clone() };
+        if fails(&simpler) {
+            (smallest, at) = (simpler, 0);
+        } else {
+            at += 1;
+        }
+    }
     let mut size = smallest.acts.len().div_ceil(2);
     while size > 0 {
         let mut from = 0;

@@ -51,6 +51,30 @@ impl Sketch {
         self.containers(rng, |state| state == State::Running)
     }
 
+    /// A container that runs, and ends.
+    pub fn exits(&mut self, rng: &mut fastrand::Rng) -> Option<(usize, usize)> {
+        let (pod, container) = self.any_running(rng)?;
+        self.0[pod].containers[container] = State::Exited;
+        Some((pod, container))
+    }
+
+    /// Something that changes without an event.
+    pub fn silence(&mut self, rng: &mut fastrand::Rng) -> Act {
+        let running = self.any_running(rng);
+        match (rng.u32(..6), running, self.any_pod(Sandbox::Ready, rng)) {
+            (0, Some((pod, container)), _) => Act::SetReason { pod, container, reason: "OOMKilled" },
+            (1, Some((pod, container)), _) => Act::Annotate { pod, container: Some(container) },
+            (2, _, Some(pod)) => Act::Annotate { pod, container: None },
+            (3, _, Some(pod)) => Act::Label { pod },
+            (4, _, Some(pod)) => Act::Address { pod },
+            (5, _, Some(pod)) => {
+                self.0[pod].sandbox = Sandbox::None;
+                Act::RemovePodSilently { pod }
+            }
+            _ => Act::Rest,
+        }
+    }
+
     /// A container that is made in a pod that runs, and is gone at once.
     pub fn creates(&mut self, rng: &mut fastrand::Rng) -> Option<(usize, usize)> {
         let pod = self.any_pod(Sandbox::Ready, rng)?;
@@ -144,7 +168,7 @@ impl Sketch {
             (State::Running, 0..4) => {
                 (State::Exited, Act::Exit { pod, container, code: CODES[rng.usize(..4)] })
             }
-            (State::Running, 4) => (State::Exited, Act::Oom { pod, container }),
+            (State::Running, 4) => (State::Exited, Act::Oom { pod, container, code: CODES[rng.usize(..4)] }),
             (State::Running, 5..7) => (State::Exited, Act::Stop { pod, container }),
             _ => (State::Gone, Act::Remove { pod, container }),
         };

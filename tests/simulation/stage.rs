@@ -7,10 +7,11 @@ use plegd::{
     app::App,
     clock::Mono,
     journal::Cursor,
-    model::{Event, Pod, PodUid},
+    model::{Event, Pod},
     sim::{
         SimRuntime, Target,
-        truth::{ContainerSpec, Refused, SandboxSpec},
+        profile::RemovedWithPod,
+        truth::{ContainerSpec, ContainerState, Refused, SandboxSpec},
     },
 };
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,9 +19,10 @@ use tonic::Status;
 
 use super::{
     facts::Facts,
-    fresh::{self, Reading},
+    fresh::{self, Reading, Wanted},
     node::Node,
-    plan::{Act, Plan},
+    plan::{Act, By, Plan},
+    world::World,
 };
 
 /// The applications of pods, by which subscribers tell them apart.
@@ -30,6 +32,11 @@ const APPS: [Option<&str>; 4] = [Some("web"), Some("backup"), None, Some("api")]
 pub struct Stage {
     pub node: Node,
     slots: Vec<Slot>,
+    world: World,
+    values: u64,
+    /// Containers that were removed without the event that the runtime sends for this as a rule.
+    pub silenced: usize,
+    drifted: Mono,
     /// Short names of ids.
     pub names: BTreeMap<String, String>,
     thief: Option<AbortHandle>,
@@ -101,6 +108,10 @@ impl Stage {
         Self {
             node,
             slots: Vec::new(),
+            world: plan.world.clone(),
+            values: 0,
+            silenced: 0,
+            drifted: began,
             names: BTreeMap::new(),
             thief: None,
             cursor: None,
@@ -201,8 +212,8 @@ impl Stage {
                 }
             }
             Act::Calm => self.calm(),
-            Act::StepClock { seconds } => {
-                let by = seconds * 1_000_000_000;
+            Act::StepClock { millis } => {
+                let by = millis * 1_000_000;
                 self.steps.push((self.node.sim.clock().now(), by));
                 self.node.step_clock(by);
             }
@@ -220,9 +231,10 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(*after_ms)).await;
                 self.start();
             }
-            Act::Fresh { pod } => {
-                let uid = PodUid::from(self.slot(*pod).spec.uid.as_str());
-                self.readings.spawn(fresh::read(self.app(), self.sim(), uid));
+            Act::Fresh { pod, by, ago_ms } => {
+                let wanted = self.wanted(*pod, *by);
+                let ago = Duration::from_millis(*ago_ms);
+                self.readings.spawn(fresh::read(self.app(), self.sim(), wanted, ago));
             }
             Act::Rest => {}
             pods => {
@@ -279,6 +291,18 @@ impl Stage {
         self.slot(pod).containers.get(container).cloned().flatten()
     }
 
+    /// What a reader names.
+    fn wanted(&mut self, pod: usize, by: By) -> Wanted {
+        let container = if let By::Id(container) = by { self.container(pod, container) } else { None };
+        let slot = self.slot(pod);
+        let id = container.or_else(|| slot.sandboxes.last().cloned());
+        match (by, id) {
+            (By::Name, _) => Wanted::Name(slot.spec.namespace.clone(), slot.spec.name.clone()),
+            (By::Id(_), Some(id)) => Wanted::Id(id.into()),
+            _ => Wanted::Uid(slot.spec.uid.as_str().into()),
+        }
+    }
+
     /// What happens to pods.
     fn change(&mut self, act: &Act) -> Result<(), Refused> {
         let sim = self.node.sim.clone();
@@ -300,14 +324,7 @@ impl Stage {
         match act {
             Act::RunPod { pod } => {
                 let generation = self.slot(*pod).generation + 1;
-                let mut spec = SandboxSpec::of_pod(
-                    ["shop", "batch", "kube-system"][pod % 3],
-                    &format!("pod-{pod}"),
-                    &format!("uid-{pod}-{generation}"),
-                );
-                if let Some(name) = APPS[pod % APPS.len()] {
-                    spec.labels.insert("app.kubernetes.io/name".into(), name.into());
-                }
+                let spec = self.pod_of(*pod, generation);
                 *self.slot(*pod) = Slot { generation, spec, ..Slot::default() };
                 self.run(*pod)
             }
@@ -324,19 +341,36 @@ impl Stage {
                 let mut all = self.slot(*pod).sandboxes.clone().into_iter();
                 all.try_for_each(|id| sim.change(|truth| truth.remove_sandbox(&id)))
             }
+            Act::RemovePodSilently { pod } => {
+                let mut all = self.slot(*pod).sandboxes.clone().into_iter();
+                if sim.profile().removed_with_pod == RemovedWithPod::Told {
+                    let containers = |id: &String| sim.read(|truth| truth.view().containers_of(id).count());
+                    self.silenced += all.clone().map(|id| containers(&id)).sum::<usize>();
+                }
+                all.try_for_each(|id| sim.change(|truth| truth.remove_sandbox_silently(&id)))
+            }
             Act::SandboxDies { pod } => self.with_sandbox(*pod, |truth, id| truth.sandbox_died(id)),
             Act::VanishPod { pod } => self.with_sandbox(*pod, |truth, id| truth.vanish_sandbox(id)),
             Act::Orphan { pod } => self.with_sandbox(*pod, |truth, id| truth.orphan_containers(id)),
             Act::FailLoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.fail_sandbox_load(id)),
             Act::LoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.load_sandbox(id)),
             Act::Create { pod, name } => {
+                let World { by_hand, guest_hours, .. } = self.world;
                 let slot = self.slot(*pod);
                 let sandbox = slot.sandboxes.last().cloned().unwrap_or_default();
                 let attempt = u32::try_from(slot.containers.len()).unwrap_or(0);
-                let spec = ContainerSpec::of_pod(&slot.spec, name, attempt, "registry.example/it:1");
+                let image = "registry.example/it:1";
+                let mut spec = if *pod < by_hand {
+                    ContainerSpec::by_crictl(name, attempt, image)
+                } else {
+                    ContainerSpec::of_pod(&slot.spec, name, attempt, image)
+                };
+                if pod % 2 == 1 {
+                    spec.clock_offset = guest_hours * 3_600_000_000_000;
+                }
                 let made = sim.change(|truth| truth.create_container(&sandbox, spec));
                 if let Ok(id) = &made {
-                    let short = format!("{}/{name}.{attempt}", self.slot(*pod).spec.uid);
+                    let short = self.short(*pod, format_args!("{name}.{attempt}"));
                     self.names.insert(id.clone(), short);
                 }
                 self.slot(*pod).containers.push(made.clone().ok());
@@ -357,7 +391,33 @@ impl Stage {
             Act::Exit { pod, container, code } => {
                 self.with(*pod, *container, |truth, id| truth.exit(id, *code))
             }
-            Act::Oom { pod, container } => self.with(*pod, *container, |truth, id| truth.oom(id)),
+            Act::Oom { pod, container, code } => {
+                self.with(*pod, *container, |truth, id| truth.oom_with(id, *code))
+            }
+            Act::SetReason { pod, container, reason } => {
+                self.with(*pod, *container, |truth, id| truth.set_reason(id, reason))
+            }
+            Act::Annotate { pod, container: Some(container) } => {
+                let value = self.next_value();
+                self.with(*pod, *container, |truth, id| {
+                    if truth.container(id).is_some_and(|it| it.state == ContainerState::Running) {
+                        truth.set_annotation(id, "plegd.test/note", &value);
+                    }
+                    Ok(())
+                })
+            }
+            Act::Annotate { pod, container: None } => {
+                let value = self.next_value();
+                self.with_ready(*pod, |truth, id| truth.set_annotation(id, "plegd.test/note", &value))
+            }
+            Act::Label { pod } => {
+                let value = self.next_value();
+                self.with_ready(*pod, |truth, id| truth.set_label(id, "tier", &value))
+            }
+            Act::Address { pod } => {
+                let address = format!("fd00::{}", self.next_value());
+                self.with_ready(*pod, |truth, id| truth.give_address(id, &address))
+            }
             Act::LoseTask { pod, container } => self.with(*pod, *container, |truth, id| truth.lose_task(id)),
             Act::FailLoad { pod, container } => self.with(*pod, *container, |truth, id| truth.fail_load(id)),
             Act::Load { pod, container } => self.with(*pod, *container, |truth, id| truth.load_container(id)),
@@ -370,9 +430,51 @@ impl Stage {
         }
     }
 
+    /// The pod of a slot, in this world.
+    fn pod_of(&self, pod: usize, generation: u32) -> SandboxSpec {
+        let world = &self.world;
+        let namespace = ["shop", "batch", "kube-system"][pod % 3];
+        let uid = match pod {
+            0 | 1 if world.same_uid => "uid-0".to_owned(),
+            _ => format!("uid-{pod}-{generation}"),
+        };
+        let name = format!("pod-{pod}");
+        let mut spec = if pod < world.by_hand {
+            SandboxSpec::by_crictl(namespace, &name, &uid)
+        } else {
+            SandboxSpec::of_pod(namespace, &name, &uid)
+        };
+        if let Some(name) = APPS[pod % APPS.len()] {
+            spec.labels.insert("app.kubernetes.io/name".into(), name.into());
+        }
+        spec.network_setup = world.network_setup;
+        spec
+    }
+
+    /// A short name of something in the pod that a slot has now.
+    fn short(&mut self, pod: usize, what: std::fmt::Arguments<'_>) -> String {
+        format!("pod-{pod}.{}/{what}", self.slot(pod).generation)
+    }
+
+    /// Some text that was not there before.
+    fn next_value(&mut self) -> String {
+        self.values += 1;
+        self.values.to_string()
+    }
+
+    /// Lets the wall clock drift for as long as it was not looked at.
+    pub fn drift(&mut self) {
+        let now = self.now();
+        let passed = now.since(std::mem::replace(&mut self.drifted, now));
+        let by = passed.as_nanos() as i64 * self.world.drift_ppm / 1_000_000;
+        if by != 0 {
+            self.node.step_clock(by);
+        }
+    }
+
     fn run(&mut self, pod: usize) -> Result<(), Refused> {
         let spec = self.slot(pod).spec.clone();
-        let short = format!("{}/sandbox.{}", spec.uid, spec.attempt);
+        let short = self.short(pod, format_args!("sandbox.{}", spec.attempt));
         let id = self.sim().change(|truth| truth.run_sandbox(spec))?;
         self.names.insert(id.clone(), short);
         self.slot(pod).sandboxes.push(id);
@@ -389,6 +491,19 @@ impl Stage {
             Some(id) => self.sim().change(|truth| change(truth, &id)),
             None => Ok(()),
         }
+    }
+
+    /// Something that happens to a sandbox only while it is ready.
+    fn with_ready(
+        &mut self,
+        pod: usize,
+        change: impl FnOnce(&mut plegd::sim::Truth, &str),
+    ) -> Result<(), Refused> {
+        self.with_sandbox(pod, |truth, id| {
+            if truth.sandbox(id).is_some_and(|sandbox| sandbox.ready) {
+                change(truth, id);
+            }
+        })
     }
 
     fn with_sandbox(

@@ -214,6 +214,10 @@ impl<'a> Comparison<'a> {
     fn place(&mut self, what: &str, id: &str, pods: &[&v1::Pod], names: Option<Names>) {
         let [pod] = pods else {
             let times = pods.len();
+            // A container whose sandbox is gone, and whose labels do not say it, belongs to no pod that anybody knows.
+            if times == 0 && names.is_none() {
+                return;
+            }
             return self.found.push(match times {
                 0 => format!("{what} {id} is not served"),
                 _ => format!("{what} {id} is served {times} times"),

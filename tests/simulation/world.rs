@@ -1,0 +1,50 @@
+//! What a node is like from the beginning to the end of a plan.
+
+use std::time::Duration;
+
+/// What differs from a node as it should be; by default nothing does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct World {
+    /// By how many parts of a million the wall clock is fast, for it is slewed.
+    pub drift_ppm: i64,
+    /// How long the network of a sandbox takes before that is ready.
+    pub network_setup: Duration,
+    /// How many hours the clocks of containers in pods of an odd number are ahead: they run in virtual machines.
+    pub guest_hours: i64,
+    /// How many pods, from the first one on, are made by hand: without the kubelet's labels.
+    pub by_hand: usize,
+    /// Whether the first two pods have one UID, which they keep when they are made again.
+    pub same_uid: bool,
+}
+
+// === impl World ===
+
+impl World {
+    /// The world of a seed: mostly nothing differs.
+    pub fn any(rng: &mut fastrand::Rng) -> Self {
+        let mut seldom = |one_in: u32| rng.u32(..one_in) == 0;
+        let (drifts, slow, guests, by_hand, same_uid) =
+            (seldom(5), seldom(6), seldom(6), seldom(6), seldom(8));
+        Self {
+            drift_ppm: if drifts { [500, -500, 300][rng.usize(..3)] } else { 0 },
+            network_setup: if slow { Duration::from_secs(2) } else { Duration::ZERO },
+            guest_hours: if guests { [5, -3][rng.usize(..2)] } else { 0 },
+            by_hand: if by_hand { rng.usize(1..4) } else { 0 },
+            same_uid,
+        }
+    }
+
+    /// Worlds that differ less, to be tried in turn.
+    pub fn simpler(&self) -> Vec<Self> {
+        let plain = Self::default();
+        let simpler = vec![
+            plain.clone(),
+            Self { drift_ppm: 0, ..self.clone() },
+            Self { network_setup: Duration::ZERO, ..self.clone() },
+            Self { guest_hours: 0, ..self.clone() },
+            Self { by_hand: 0, ..self.clone() },
+            Self { same_uid: false, ..self.clone() },
+        ];
+        simpler.into_iter().filter(|it| it != self).collect()
+    }
+}
