@@ -99,8 +99,9 @@ impl Fresh {
         let _counted = Awaiting::new(&self.metrics.reads.awaited);
         let listing = self.list().await?;
         let listed = listing.sandboxes.iter().filter(|it| it.namespace == namespace && it.pod_name == name);
-        let held = self.cache.named(namespace, name);
-        let pods = listed.map(|it| it.pod()).chain(held.map(|pod| pod.identity.clone()));
+        // One that is not listed any more may still be served.
+        let held = self.cache.identities_named(namespace, name);
+        let pods = listed.map(|it| it.pod()).chain(held);
         self.read_all(pods.collect()).await?;
         Ok(self.cache.named(namespace, name))
     }

@@ -162,7 +162,7 @@ impl Inner {
 }
 
 /// The event of the stream that tells a transition which both paths can see.
-fn signal_of(kind: EventType) -> Option<SignalType> {
+pub(crate) fn signal_of(kind: EventType) -> Option<SignalType> {
     match kind {
         EventType::ContainerStarted => Some(SignalType::Started),
         EventType::ContainerDied => Some(SignalType::Stopped),

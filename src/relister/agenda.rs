@@ -188,6 +188,21 @@ impl Request {
         self.cause == ReadCause::Fresh && self.waiters.iter().all(oneshot::Sender::is_closed)
     }
 
+    /// Whether a list lacks what is to be read again, or shows it in a phase in which no list has shown it.
+    fn brings_news_to(&self, retry: &Request) -> bool {
+        let is_retried = |id: &ObjectId| match &retry.scope {
+            Scope::Ids(ids) => ids.contains(id),
+            Scope::Whole => true,
+        };
+        let shown = self.seen.iter().flat_map(|seen| {
+            let sandboxes = seen.sandboxes.iter().map(|it| (&it.id, Some(it.state.phase())));
+            sandboxes.chain(seen.containers.iter().map(|it| (&it.id, it.state.phase())))
+        });
+        let mut shown = shown.filter(|(id, _)| is_retried(id));
+        shown.any(|(id, phase)| !retry.has_seen(id, phase))
+            || self.absent.iter().any(|id| is_retried(id) && !retry.absent.contains(id))
+    }
+
     fn has_seen(&self, id: &ObjectId, phase: Option<Phase>) -> bool {
         self.seen.iter().any(|seen| {
             seen.containers.iter().any(|it| it.id == *id && it.state.phase() == phase)
@@ -230,6 +245,14 @@ impl Agenda {
             let after = request.after;
             self.delayed.insert(Due::Request(Box::new(Request { after: NOW, ..request })), after);
             return;
+        }
+        // What a list shows anew of an id whose status fails does not wait for the turn of the retry, which may be far off.
+        let waiting = self.failures.get_mut(&request.key).map(|failures| &mut failures.retry);
+        if let Some(retry) = waiting
+            && let Some(mut again) = retry.take_if(|retry| request.brings_news_to(retry))
+        {
+            again.join(request);
+            return self.put_now(again);
         }
         let retry = self.failures.get_mut(&request.key).and_then(|failures| failures.retry.as_mut());
         // The turn of what has failed comes with the retry. Only a reader who waits gets a try of its own.

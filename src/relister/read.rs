@@ -409,6 +409,14 @@ impl PodRead {
     }
 
     fn settle(&self, request: &mut Request, found: Found, began: Mono) -> Settled {
+        // A list shows no labels; a status that was read since does.
+        for listed in request.seen.iter_mut().flat_map(|seen| &mut seen.sandboxes) {
+            if let Some(read) = found.sandboxes.iter().find(|read| read.id == listed.id) {
+                let listed = Arc::make_mut(listed);
+                (listed.labels, listed.annotations) = (read.labels.clone(), read.annotations.clone());
+                listed.runtime_handler.clone_from(&read.runtime_handler);
+            }
+        }
         // What a list showed and is gone already: published as the list saw it, then removed. And a sandbox that was ready: its
         // status does not show that any more. A list that is ahead of the status is wrong.
         self.settle_as_listed(request, |id, phase| {
