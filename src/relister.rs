@@ -188,7 +188,7 @@ impl Relister {
             self.reads.read_listed(identity, Listed { changed, absent, doubted, seen }, done.clone());
         }
         for (sandbox_id, containers) in orphans {
-            self.reads.read_orphans(&sandbox_id.into(), containers, done.clone());
+            self.reads.read_orphans(&sandbox_id.into(), containers, first, done.clone());
         }
         self.metrics.relists.changed_pods.observe(changed_pods as f64);
         drop(done);

@@ -36,10 +36,14 @@ pub(super) struct Request {
     pub(super) seen: Vec<Observation>,
     /// Ids that a list lacked, or that are said to be deleted: absent if a list of the id alone lacks it, too.
     pub(super) absent: BTreeSet<ObjectId>,
+    /// Those of them of which nothing is wanted but whether they are there: a list that shows one as it is held suffices.
+    pub(super) listed_suffices: BTreeSet<ObjectId>,
     /// Whether that list lacked so much that their status decides.
     pub(super) doubted: bool,
     /// Events that wait until the sandbox was read.
     pub(super) deferred: Vec<Observation>,
+    /// Ids that the first relist found.
+    pub(super) initial: BTreeSet<ObjectId>,
     /// What could not be read the last time: read last, so that it holds nothing up.
     pub(super) suspects: BTreeSet<ObjectId>,
     /// How often in a row an id could not be read while a list showed it.
@@ -142,9 +146,11 @@ impl Request {
             cause: ask.cause,
             after: ask.after,
             seen: Vec::new(),
+            listed_suffices: absent.clone(),
             absent,
             doubted: false,
             deferred: Vec::new(),
+            initial: BTreeSet::new(),
             suspects: BTreeSet::new(),
             attempts: BTreeMap::new(),
             sandboxes: HashMap::new(),
@@ -156,6 +162,16 @@ impl Request {
     /// Both, in one read.
     fn join(&mut self, other: Request) {
         self.pod = self.pod.take().or(other.pod);
+        let needs_status = |scope: &Scope, suffices: &BTreeSet<ObjectId>, id: &ObjectId| match scope {
+            Scope::Ids(ids) => ids.contains(id) && !suffices.contains(id),
+            Scope::Whole => true,
+        };
+        let mut suffices = std::mem::take(&mut self.listed_suffices);
+        suffices.retain(|id| !needs_status(&other.scope, &other.listed_suffices, id));
+        let others = other.listed_suffices.into_iter();
+        let others: Vec<ObjectId> = others.filter(|id| !needs_status(&self.scope, &suffices, id)).collect();
+        suffices.extend(others);
+        self.listed_suffices = suffices;
         self.scope.join(other.scope);
         // What a relist has found is put down to the relist, whatever else it was to be read for.
         self.cause = self.cause.min(other.cause);
@@ -169,6 +185,7 @@ impl Request {
         self.absent.extend(other.absent);
         self.doubted |= other.doubted;
         self.deferred.extend(other.deferred);
+        self.initial.extend(other.initial);
         self.suspects.extend(other.suspects);
         for (id, attempts) in other.attempts {
             let known = self.attempts.entry(id).or_default();
@@ -224,8 +241,10 @@ impl Request {
             after: self.after,
             seen: self.seen.clone(),
             absent: self.absent.clone(),
+            listed_suffices: self.listed_suffices.clone(),
             doubted: self.doubted,
             deferred: Vec::new(),
+            initial: self.initial.clone(),
             suspects: self.suspects.clone(),
             attempts: self.attempts.clone(),
             sandboxes: self.sandboxes.clone(),

@@ -255,8 +255,9 @@ impl PodRead {
             id: id.clone(),
             place,
             list_first: request.absent.contains(id),
+            listed_suffices: request.listed_suffices.contains(id),
             held: self.phase_of(id),
-            doubted: request.doubted,
+            doubted: request.doubted && request.absent.contains(id),
         };
         let asked = self.clock.now();
         let mut looking = Box::pin(call.look());
@@ -403,7 +404,7 @@ impl PodRead {
     fn observation(&self, request: &Request, pod: &PodIdentity, began: Mono) -> Observation {
         let (upper, observed_at) = self.clock.now_both();
         let stamp = Stamp { lower: Some(began), upper };
-        let initial = request.seen.iter().flat_map(|seen| &seen.initial).cloned().collect();
+        let initial = request.initial.iter().cloned().collect();
         let read = Observation::read(request.cause.source(), stamp, observed_at, pod.clone());
         Observation { initial, ..read }
     }
@@ -558,6 +559,8 @@ struct Call {
     place: Option<(Subject, ObjectId)>,
     /// It is most likely gone: a list is asked first, since a status that is not found is an error in the runtime's log.
     list_first: bool,
+    /// Nothing is wanted but whether it is there.
+    listed_suffices: bool,
     /// Its phase as it is served.
     held: Option<Phase>,
     /// A full list lacked so much that only its status can show that it is gone.
@@ -586,9 +589,7 @@ impl Call {
         if self.list_first && !self.doubted {
             match self.listed_container(sandbox_id).await? {
                 None => return Ok(Look::Absent),
-                Some(listed) if self.held.is_some() && listed.phase() == self.held => {
-                    return Ok(Look::Listed(listed));
-                }
+                Some(listed) if self.is_as_held(&listed) => return Ok(Look::Listed(listed)),
                 Some(_) => {}
             }
         }
@@ -605,9 +606,7 @@ impl Call {
         if self.list_first && !self.doubted {
             match self.listed_sandbox().await? {
                 None => return Ok(Look::Absent),
-                Some(listed) if self.held.is_some() && listed.phase() == self.held => {
-                    return Ok(Look::Listed(listed));
-                }
+                Some(listed) if self.is_as_held(&listed) => return Ok(Look::Listed(listed)),
                 Some(_) => {}
             }
         }
@@ -618,6 +617,11 @@ impl Call {
             Err(error) => Some(error),
         };
         Ok(self.disagreement(self.listed_sandbox().await?, error))
+    }
+
+    /// Whether a list says all that is wanted.
+    fn is_as_held(&self, listed: &Status) -> bool {
+        self.listed_suffices && self.held.is_some() && listed.phase() == self.held
     }
 
     async fn listed_sandbox(&self) -> Result<Option<Status>, CriError> {
@@ -647,6 +651,7 @@ impl Call {
 impl Progress {
     fn fails(&mut self, request: &mut Request, id: ObjectId, error: CriError) {
         self.unread.insert(id.clone());
+        request.listed_suffices.remove(&id);
         request.suspects.insert(id);
         self.last_error = Some(error);
     }

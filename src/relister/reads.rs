@@ -5,7 +5,7 @@
 //! deadline, and a pod whose reads hang is from then on read in a lane of its own: it delays no other. What failed is tried
 //! again, for ever, ever more rarely. Never writes the cache.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::StreamExt;
 use tokio::{
@@ -111,11 +111,14 @@ impl Reads {
             seen.containers.iter().map(|listed| (listed.id.clone(), listed.sandbox_id.clone())).collect();
         let mut request = Request::of(pod, ask);
         request.done.push(done);
+        let initial = seen.initial.clone();
         if !seen.containers.is_empty() || !seen.sandboxes.is_empty() {
             request.seen.push(seen);
         }
         (request.sandboxes, request.doubted) = (sandboxes, doubted);
+        request.listed_suffices.extend(absent.iter().cloned());
         request.absent.extend(absent);
+        request.initial.extend(initial);
         self.send(request);
     }
 
@@ -124,12 +127,15 @@ impl Reads {
         &self,
         sandbox_id: &ObjectId,
         containers: Vec<&ListedContainer>,
+        first: bool,
         done: mpsc::Sender<()>,
     ) {
         let ids = containers.iter().map(|container| ObjectId::from(container.id.as_str()));
-        let scope = Scope::Ids(ids.chain([sandbox_id.clone()]).collect());
+        let ids: BTreeSet<ObjectId> = ids.chain([sandbox_id.clone()]).collect();
+        let initial = if first { ids.clone() } else { BTreeSet::new() };
+        let scope = Scope::Ids(ids);
         let ask = Ask { scope, cause: ReadCause::Relist, after: NOW };
-        let mut request = Request::unnamed(sandbox_id.as_str().into(), ask);
+        let mut request = Request { initial, ..Request::unnamed(sandbox_id.as_str().into(), ask) };
         request.sandboxes =
             containers.iter().map(|container| (container.id.as_str().into(), sandbox_id.clone())).collect();
         request.done.push(done);
