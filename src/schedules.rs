@@ -218,15 +218,11 @@ fn read(uid: &str, ms: u64, id: &str, state: Option<ContainerState>) -> Observat
         labels: Labels::new(),
         annotations: Labels::new(),
     };
+    let stamp = Stamp { lower: Some(at(ms)), upper: at(ms + 1) };
     Observation {
-        origin: Origin::Read(Source::Read),
-        stamp: Stamp { lower: Some(at(ms)), upper: at(ms + 1) },
-        observed_at: wall(ms),
-        pod: identity(uid),
-        sandboxes: Vec::new(),
         containers: state.map(container).map(Arc::new).into_iter().collect(),
         absent: if state.is_none() { vec![id.into()] } else { Vec::new() },
-        detail: Detail::Full,
+        ..Observation::read(Source::Read, stamp, wall(ms), identity(uid))
     }
 }
 
@@ -321,7 +317,7 @@ fn what_both_paths_say_of_a_pod_is_told_once_and_in_order() {
             "{told:?}"
         );
         assert_eq!(told.last(), Some(&EventType::ContainerRemoved));
-        assert_eq!((node.cache.uids().len(), node.cache.pod_of("a")), (0, None));
+        assert_eq!((node.cache.identities().len(), node.cache.pod_of("a")), (0, None));
         assert_eq!(node.cache.tombstones(Mono::ZERO), 1);
     });
 }
@@ -344,7 +340,7 @@ fn a_pod_that_goes_and_comes_back_is_one_pod() {
         assert_eq!(subscriber.join().expect("watches").pods, served);
         let containers: Vec<&str> = served["one"].containers.iter().map(|it| it.id.as_str()).collect();
         assert_eq!(containers, ["b"]);
-        assert_eq!(node.cache.pod_of("b"), Some("one".into()));
+        assert_eq!(node.cache.pod_of("b"), Some(identity("one")));
         assert_eq!((of(&node.told(), "a"), of(&node.told(), "b")), (LIFE.to_vec(), LIFE[..2].to_vec()));
     });
 }

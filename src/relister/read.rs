@@ -162,11 +162,12 @@ impl PodRead {
                 break;
             }
         }
-        let Progress { mut found, mut settled, mut unread, last_error } = progress;
+        let Progress { found, mut settled, mut unread, last_error } = progress;
         unread.extend(todo);
         if request.scope == Scope::Whole {
-            // What has been heard of meanwhile was not there when this read began, unless it came later.
-            found.absent.extend(self.held(&request).into_iter().filter(|id| !ids.contains(id)));
+            // What an event has shown meanwhile came later, or is gone: another read decides, which begins now.
+            let meanwhile = self.held(&request).iter().any(|id| !ids.contains(id));
+            settled = settled.and(if meanwhile { Settled::Partly } else { Settled::All });
         }
         settled = settled.and(self.settle(&mut request, found, began));
         self.settle_deferred(&mut request, last_error.is_none());

@@ -1,6 +1,6 @@
 //! Records what a real runtime shows and sends, as a scenario file.
 //!
-//! Reads only: Version, lists, statuses and the event stream. Owns the tasks that read; [`tape`] owns what is known and
+//! Reads only: Version, lists, statuses and the event stream. Owns the tasks that read; `tape` owns what is known and
 //! what is written. The stream has a task of its own that does nothing else, since a subscriber that does not read can hold
 //! up the runtime.
 

@@ -72,7 +72,10 @@ async fn a_sandbox_whose_deleted_comes_before_its_deletion_is_removed_within_a_m
         assert!(world.sim.read(|truth| truth.sandbox(&pod.sandbox).is_some()), "it is in the store yet");
         assert!(world.story(&pod.sandbox).last().is_some_and(|word| word != "Removed"));
         world.pass(SECOND / 2).await;
-        assert_eq!(world.story(&pod.sandbox), ["Started", "Died", "Removed"]);
+        // A read in between may also have seen its address go.
+        let story: Vec<String> =
+            world.story(&pod.sandbox).into_iter().filter(|word| word != "Changed").collect();
+        assert_eq!(story, ["Started", "Died", "Removed"]);
         assert_eq!(world.served(&pod), None);
     }
     assert_eq!((world.misses(), world.absurdities()), (0.0, vec![]));

@@ -184,8 +184,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "newer-than believes what came late from before",
         file: READ,
-        find: "found.absent.extend(self.held(&request).into_iter().filter(|id| !ids.contains(id)));",
-        replace: "found.absent.extend(self.held(&request).into_iter().filter(|id| !BITES && !ids.contains(id)));",
+        find: "if meanwhile { Settled::Partly } else { Settled::All }",
+        replace: "if meanwhile && !BITES { Settled::Partly } else { Settled::All }",
     },
     Bug {
         name: "newer-than waits for nobody's death",
