@@ -29,7 +29,7 @@ use plegd::{
     journal::{Capacity, Journal},
     ledger::Ledger,
     metrics::Metrics,
-    model::{Event, EventType, Labels, PodIdentity, PodUid, Source, Subject},
+    model::{Event, EventType, Labels, PodIdentity, Source, Subject},
     sim::v1::{self, ContainerEventType as Kind, ContainerState},
 };
 use prost::Message as _;
@@ -114,8 +114,9 @@ fn lists(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node, raw: &R
     group.bench_function("compare, unchanged", |b| {
         b.iter(|| {
             let now = clock.now();
-            let differing = pods.iter().filter(|(uid, listed)| {
-                let difference = arbiter.compare(uid.as_str(), now, listed);
+            let differing = pods.iter().filter(|(pod, listed)| {
+                let names = (pod.uid.as_str(), &*pod.namespace, &*pod.name);
+                let difference = arbiter.compare(names, now, listed);
                 !difference.changed.is_empty() || !difference.absent.is_empty()
             });
             assert_eq!(differing.count(), 0, "nothing has changed");
@@ -193,15 +194,19 @@ fn settle(arbiter: &Arbiter, clock: &Clock, message: &[u8]) {
     arbiter.settle(&observation);
 }
 
-fn by_pod(listing: &Listing) -> Vec<(PodUid, Vec<ListedObject<'_>>)> {
-    let mut pods: BTreeMap<&str, (PodUid, Vec<ListedObject<'_>>)> = BTreeMap::new();
+fn by_pod(listing: &Listing) -> Vec<(PodIdentity, Vec<ListedObject<'_>>)> {
+    let mut pods: BTreeMap<&str, (PodIdentity, Vec<ListedObject<'_>>)> = BTreeMap::new();
     for sandbox in &listing.sandboxes {
-        let listed = ListedObject { id: &sandbox.id, phase: Some(sandbox.state.phase()) };
-        pods.insert(&sandbox.id, (sandbox.pod_uid.as_str().into(), vec![listed]));
+        let listed = ListedObject { id: &sandbox.id, phase: Some(sandbox.state.phase()), sandbox_id: None };
+        pods.insert(&sandbox.id, (sandbox.pod(), vec![listed]));
     }
     for container in &listing.containers {
         if let Some((_, listed)) = pods.get_mut(container.sandbox_id.as_str()) {
-            listed.push(ListedObject { id: &container.id, phase: container.state.phase() });
+            listed.push(ListedObject {
+                id: &container.id,
+                phase: container.state.phase(),
+                sandbox_id: Some(&container.sandbox_id),
+            });
         }
     }
     pods.into_values().collect()
@@ -297,6 +302,7 @@ fn told(clock: &Clock) -> Event {
         stamped_at: Some(now),
         exit_code: Some(1),
         reason: "Error".into(),
+        initial: false,
         inferred: false,
     }
 }

@@ -12,6 +12,7 @@ pub mod introspection;
 pub mod lifecycle;
 pub mod listen;
 pub mod page;
+pub(crate) mod pod_summary;
 pub mod standard;
 pub mod subscribers;
 pub mod wire;

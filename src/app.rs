@@ -21,17 +21,17 @@ pub use self::builder::Builder;
 use crate::{
     arbiter::Arbiter,
     cache::Cache,
-    clock::Clock,
+    clock::{Clock, Mono},
     config::{Config, InForce, Loaded},
-    cri::{Client, Link},
-    evented::{self, Limits, Queue, Receiver},
+    cri::{Client, Link, quirks::Quirk},
+    evented::{self, Complete, EventOrder, Limits, Queue, Receiver, Wanted},
     fresh::Fresh,
     health::Health,
     journal::{Capacity, Journal},
     ledger::Ledger,
     metrics::{Metrics, PodState, StreamState, raise_to},
-    model::{ContainerState, Mode, PodUid, SandboxState},
-    relister::{Lister, ReadError, Reader, Reads, Relister, UnreadableIds},
+    model::{ContainerState, Mode, ObjectId, Observation, PodUid, ResumeGap, SandboxState, SignalType},
+    relister::{Lister, ReadError, Reader, ReaderDependencies, Reads, Relister, UnreadableIds},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
 };
@@ -137,20 +137,24 @@ impl App {
             metrics.clone(),
         );
         let lister = Lister::new(relister.clone());
-        let reader = Reader::new(
-            client.clone(),
-            lister.clone(),
-            cache.clone(),
-            arbiter.clone(),
-            clock.clone(),
-            metrics.clone(),
-            in_force.live(|config| config.relist.parallelism),
-            (reads.clone(), requested),
-        );
+        let reader = Reader::new(ReaderDependencies {
+            client: client.clone(),
+            lister: lister.clone(),
+            cache: cache.clone(),
+            arbiter: arbiter.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            parallelism: in_force.live(|config| config.relist.parallelism),
+            reads: reads.clone(),
+            requests: requested,
+        });
         let limits = Limits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
         let (sender, queue) = evented::queue(limits, metrics.clone());
         let (changed, changes) = mpsc::unbounded_channel();
         let (requests, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (judged, judge) = watch::channel(None);
+        let (leaves_out, left_out) = mpsc::unbounded_channel();
+        let (wants, wanted) = watch::channel(Wanted::Open);
         let period = config.relist.period;
         let began = clock.now_both().1;
         let (situation, situations) = watch::channel(Situation {
@@ -162,6 +166,8 @@ impl App {
             stream_up: None,
             stream_since: began,
             stream: "not yet tried".into(),
+            failures: None,
+            yielded: None,
         });
         scrape(&metrics, &cache, &journal, &ledger, &clock, queue.load());
 
@@ -175,22 +181,24 @@ impl App {
             situation,
         };
         let spawn = |runtime: &Handle, task| spawn(&tasks, runtime, &stop, on_failure, task);
-        let rhythms = in_force.live(|Config { relist, .. }| Rhythm {
+        let rhythms = in_force.live(|Config { relist, stream, .. }| Rhythm {
             period: relist.period,
             max_period: relist.max_period,
             jitter: relist.jitter,
+            shared: stream.shared,
         });
         if config.stream.enabled {
             let heartbeat = health.heartbeat("receiver", STUCK_AFTER);
-            let receiver = Receiver::new(
+            let receiver = Receiver {
                 client,
                 sender,
-                changed,
-                hurry.clone(),
+                changes: changed,
+                wanted,
+                hurry: hurry.clone(),
                 heartbeat,
-                clock.clone(),
-                metrics.clone(),
-            );
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+            };
             spawn(receiver_runtime, receiver.run(stop.clone()).boxed());
         } else {
             let off = "switched off by stream.enabled = false";
@@ -198,8 +206,16 @@ impl App {
             metrics.stream.state.set_only(StreamState::Off);
             signs.situation.send_modify(|it| it.stream = off.into());
         }
-        let settler = Settler { arbiter: arbiter.clone(), reads: reads.clone(), requests: requests.clone() };
         let unreadable = reader.unreadable().clone();
+        let settler = Settler {
+            arbiter: arbiter.clone(),
+            reads: reads.clone(),
+            requests: requests.clone(),
+            order: EventOrder::new(clock.clone()),
+            judge,
+            left_out: leaves_out,
+            clock: clock.clone(),
+        };
         let here = &Handle::current();
         spawn(here, settler.run(queue).boxed());
         spawn(here, reader.run(stop.clone()).boxed());
@@ -208,6 +224,9 @@ impl App {
             arbiter,
             ledger,
             changes,
+            left_out,
+            judged,
+            wanted: wants,
             requests,
             hurry,
             clock: clock.clone(),
@@ -342,18 +361,39 @@ struct Settler {
     arbiter: Arc<Arbiter>,
     reads: Reads,
     requests: Arc<Notify>,
+    /// What the order of events shows to be left out, where the supervisor wants it looked at.
+    order: EventOrder,
+    /// Since when, if it does.
+    judge: watch::Receiver<Option<Mono>>,
+    left_out: mpsc::UnboundedSender<(ObjectId, SignalType)>,
+    clock: Clock,
 }
 
 // === impl Settler ===
 
 impl Settler {
     /// Runs until the receiver is gone.
-    async fn run(self, mut queue: Queue) {
+    async fn run(mut self, mut queue: Queue) {
         while let Some(event) = queue.next().await {
             match self.arbiter.place(event) {
-                Ok(observation) => self.reads.ask_all(self.arbiter.settle(&observation)),
+                Ok(observation) => {
+                    self.look_at_order(&observation);
+                    self.reads.ask_all(self.arbiter.settle(&observation));
+                }
                 Err(signal) => self.unplaced(&signal),
             }
+        }
+    }
+
+    fn look_at_order(&mut self, event: &Observation) {
+        let Some(since) = *self.judge.borrow() else { return };
+        let complete = match self.arbiter.quirks().has(Quirk::SilentSandboxes) {
+            true => Complete::Containers,
+            false => Complete::All,
+        };
+        for left_out in self.order.take(since, complete, event, self.clock.now()) {
+            // Without a supervisor plegd ends.
+            let _ = self.left_out.send(left_out);
         }
     }
 
@@ -421,6 +461,9 @@ fn scrape(
         raise_to(&metrics.journal.evicted, extent.evicted);
         metrics.journal.subscribers.set(extent.subscribers as i64);
         raise_to(&metrics.journal.gaps, extent.gaps);
+        for cause in ResumeGap::ALL {
+            raise_to(metrics.journal.resume_gaps.with(cause), extent.resume_gaps[cause as usize]);
+        }
         let (messages, bytes) = queued();
         metrics.stream.queue_messages.set(messages as i64);
         metrics.stream.queue_bytes.set(bytes as i64);

@@ -88,7 +88,7 @@ use crate::{
         quirks::{Quirk, Quirks},
     },
     journal::Journal,
-    ledger::Ledger,
+    ledger::{Ledger, signal_of},
     metrics::{Channel, Metrics},
     model::{
         ContainerStatus, Event, EventType, ObjectId, Observation, Origin, PodIdentity, ReadCause, Signal,
@@ -266,7 +266,12 @@ impl Arbiter {
             let Some(out) = out else { return };
             self.tell(observation, state, out, &context, serve);
             if let Origin::Event(signal) = &observation.origin {
-                let published = out.transitions.iter().any(|it| it.id == signal.id);
+                // CREATED has no transition of its own; of the others, another transition of the same id leaves theirs to come.
+                let is_told = |it: &Transition| {
+                    it.id == signal.id
+                        && (signal.kind == SignalType::Created || signal_of(it.kind) == Some(signal.kind))
+                };
+                let published = out.transitions.iter().any(is_told);
                 self.ledger.heard(&signal.id, signal.kind, published, now);
             }
         });

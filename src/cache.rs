@@ -98,9 +98,13 @@ impl Cache {
 
     /// The pod with this namespace and name.
     pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let named =
-            |entry: &Arc<PodEntry>| *entry.identity.namespace == *namespace && *entry.identity.name == *name;
-        meant(self.entries().into_iter().filter(named))?.served.load_full()
+        meant(self.entries().into_iter().filter(|entry| entry.is(namespace, name)))?.served.load_full()
+    }
+
+    /// All pods with this namespace and name of which anything is held.
+    pub fn identities_named(&self, namespace: &str, name: &str) -> Vec<PodIdentity> {
+        let named = self.entries().into_iter().filter(|entry| entry.is(namespace, name));
+        named.map(|entry| entry.identity.clone()).collect()
     }
 
     /// All pods, in no order.

@@ -16,12 +16,16 @@ pub mod connection;
 mod daemon;
 pub mod demo;
 pub mod get;
+mod inline;
 mod introspect;
 mod log;
 pub mod log_level;
 pub mod man;
 pub mod print;
+pub mod record;
+pub mod replay;
 pub mod run;
+pub mod scenario;
 pub mod status;
 pub mod subscribers;
 mod target;
@@ -32,6 +36,7 @@ pub mod wait;
 pub mod watch;
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
     future::Future,
     io::{self, Write as _},
@@ -44,6 +49,7 @@ use tokio::runtime::Builder;
 use self::daemon::Threads;
 use crate::{
     config::{ConfigError, load},
+    printable::{visible, visible_lines},
     reload::FileWatch,
 };
 
@@ -86,6 +92,10 @@ pub enum Command {
     Run(run::Args),
     /// See it at work: a simulated runtime in this process, pods that come and go, and the real daemon on it.
     Demo(demo::Args),
+    /// Record what the runtime of this node shows and sends, as a scenario file for a bug report. Only reads.
+    Record(record::Args),
+    /// Play a scenario file on a simulated runtime and print the events that plegd publishes.
+    Replay(replay::Args),
     /// Find the runtime and say its version, whether it has events, and what to expect.
     Check(check::Args),
     /// Check a configuration, and show every key there is, or what comes out of file, environment and flags.
@@ -137,10 +147,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 drive(|threads| run::run(inputs, file, loaded, threads, log))
             })
         }
-        Some(Command::Demo(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
-            let log = log::begin(&loaded.config.log);
-            drive(|threads| demo::run(args, loaded, threads, log))
+        Some(Command::Demo(args)) => args.load().and_then(|prepared| {
+            let log = log::begin(&prepared.loaded.config.log);
+            drive(|threads| demo::run(args, prepared, threads, log))
         }),
+        Some(Command::Record(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
+            log::begin(&loaded.config.log);
+            ask(record::run(args, loaded))
+        }),
+        Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
             ask(check::run(loaded))
@@ -159,7 +174,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// What clap has to say: help and version on stdout, errors on stderr.
 fn explain(error: &clap::Error) -> ExitCode {
     // Whoever has closed the pipe does not want to know.
-    let _ = error.print();
+    let _ = match visible_lines(&error.render().to_string()) {
+        Cow::Borrowed(_) => error.print(),
+        // An argument with unsafe characters is repeated with them escaped, and then without colours.
+        Cow::Owned(text) => io::stderr().write_all(text.as_bytes()),
+    };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ => ExitCode::from(USAGE),
@@ -173,7 +192,7 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
         let what = if count == 1 { "a problem".into() } else { format!("{count} problems") };
         let _ = writeln!(stderr, "plegd: the configuration has {what}, so plegd does not start with it:");
         for problem in problems {
-            let _ = writeln!(stderr, "  {problem}");
+            let _ = writeln!(stderr, "  {}", visible(&problem.to_string()));
         }
         return ExitCode::from(USAGE);
     }
@@ -183,8 +202,13 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
     if pipe {
         return ExitCode::SUCCESS;
     }
-    let _ = writeln!(stderr, "plegd: {error:#}");
+    let _ = writeln!(stderr, "{}", error_line(error));
     ExitCode::FAILURE
+}
+
+/// An error on one line: it may repeat what the runtime or a pod has written.
+fn error_line(error: &anyhow::Error) -> String {
+    format!("plegd: {}", visible(&format!("{error:#}")))
 }
 
 /// Runs a daemon to its end.
@@ -229,6 +253,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_safe_line() {
+        let error = anyhow::anyhow!("NotFound\nplegd: forged \u{1b}[2J\u{202e}").context("the read failed");
+        let line = "plegd: the read failed: NotFound\\nplegd: forged \\u{1b}[2J\\u{202e}";
+        assert_eq!(error_line(&error), line);
     }
 
     fn parse(line: &str) -> Command {
@@ -285,7 +316,7 @@ mod tests {
         else {
             panic!()
         };
-        let config = args.load().unwrap().config;
+        let config = args.load().unwrap().loaded.config;
         assert_eq!((args.seed, args.pods), (Some(7), 3));
         assert_eq!(args.duration, Some(std::time::Duration::from_secs(10)));
         assert_eq!(config.print.format, crate::config::PrintFormat::Table);

@@ -17,7 +17,10 @@ pub use self::{
     in_force::{Difference, InForce, Live},
     key::{Change, Form, Key, Section},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
-    value::{Bytes, EventTypes, FileMode, Filter, LogFormat, PageAccess, PrintFormat, SocketGroup, Value},
+    value::{
+        Bytes, EventTypes, FileMode, Filter, LogFormat, PageAccess, PrintFormat, SharedStream, SocketGroup,
+        Value,
+    },
 };
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -42,7 +45,8 @@ key::config! {
     /// The container runtime that is followed.
     runtime: Runtime {
         /// Socket of the runtime: `unix:///run/containerd/containerd.sock`, or just its path. Empty: the first of the
-        /// well-known sockets (containerd, k3s and RKE2, CRI-O) that answers.
+        /// well-known sockets (containerd, k3s and RKE2, CRI-O) that answers as a CRI runtime. Until one does, all are
+        /// tried again; then plegd stays with that one until it is restarted.
         restart endpoint: Option<Endpoint> = None;
         /// How long one unary CRI call may take before it is given up and tried again.
         live request_timeout: Duration = Duration::from_secs(5), in Duration::from_millis(100)..=5 * MINUTE;
@@ -67,6 +71,11 @@ key::config! {
         /// Whether to subscribe at all. `false` leaves the relist alone, which then sees nothing that comes and goes
         /// between two of its runs.
         restart enabled: bool = true;
+        /// What to do on runtimes that deliver each event to one subscriber only (containerd 1.7, CRI-O 1.26 and 1.27, unknown
+        /// ones) once missed events show another subscriber, such as a kubelet with EventedPLEG. yield: close the stream, so
+        /// that the other one receives all events, poll, and try again after 10 minutes to 1 hour. compete: keep the stream,
+        /// so that both miss events.
+        live shared: SharedStream = SharedStream::Yield;
         /// Messages that may wait between the stream and the arbiter. Past it they are cut down to what tells the life of the
         /// one container they are about and, past twice as many, the stream is dropped and everything is listed.
         restart queue_messages: usize = 65_536, in 64..=4_194_304;

@@ -6,7 +6,7 @@
 mod client;
 mod codec;
 pub(crate) mod convert;
-mod endpoint;
+pub(crate) mod endpoint;
 mod error;
 mod link;
 mod lists;
@@ -22,7 +22,7 @@ pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
     client::{Client, EventStream, RuntimeInfo},
     convert::RawEvent,
-    endpoint::{Endpoint, NoneFound, WELL_KNOWN},
+    endpoint::{Endpoint, WELL_KNOWN, discovery::NoneAnswers},
     error::CriError,
     link::{Connecting, Connection, Link},
     lists::{ListedContainer, ListedSandbox, Listing},

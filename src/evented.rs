@@ -6,16 +6,18 @@
 //! cuts down what is in it and then drops the stream, never the pace. Whoever needs something done on the way does it behind the queue.
 
 mod backoff;
+mod order;
 mod queue;
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::queue::{Full, Sender};
 pub use self::{
     backoff::Backoff,
+    order::{Complete, EventOrder},
     queue::{Limits, Queue, queue},
 };
 use crate::{
@@ -50,56 +52,62 @@ pub enum StreamChange {
     },
 }
 
+/// Whether the stream is to be open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is opened, and opened again whenever it is lost.
+    #[default]
+    Open,
+    /// It is closed, for another subscriber of the same channel, until it is wanted again.
+    Yielded,
+}
+
 /// The receiver: connects, receives, and connects again, for ever.
 pub struct Receiver {
-    client: Client,
-    sender: Sender,
-    changes: mpsc::UnboundedSender<StreamChange>,
+    /// The way to the runtime.
+    pub client: Client,
+    /// Takes what is received.
+    pub sender: Sender,
+    /// Reports what becomes of the stream.
+    pub changes: mpsc::UnboundedSender<StreamChange>,
+    /// Whether the stream is to be open.
+    pub wanted: watch::Receiver<Wanted>,
     /// The runtime is back: no need to wait any longer.
-    hurry: Arc<Notify>,
-    heartbeat: Heartbeat,
-    clock: Clock,
-    metrics: Arc<Metrics>,
+    pub hurry: Arc<Notify>,
+    /// It is alive.
+    pub heartbeat: Heartbeat,
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
 }
 
 // === impl Receiver ===
 
 impl Receiver {
-    /// A receiver that hands over to `sender` and reports to `changes`.
-    pub fn new(
-        client: Client,
-        sender: Sender,
-        changes: mpsc::UnboundedSender<StreamChange>,
-        hurry: Arc<Notify>,
-        heartbeat: Heartbeat,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { client, sender, changes, hurry, heartbeat, clock, metrics }
-    }
-
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::default();
-        loop {
+        let mut wanted = self.wanted.clone();
+        while self.until_wanted(&mut wanted, &stop).await.is_continue() {
             let began = self.clock.now();
             let ended = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = is(&mut wanted, Wanted::Yielded) => Ended::yielded(),
                 ended = self.hold() => ended,
             };
             let at = self.clock.now();
             // A try is progress: where each is over before a beat is due, none would ever come.
             self.heartbeat.beat();
             self.metrics.stream.disconnects.inc(ended.reason);
-            let unsupported = ended.reason == DisconnectReason::Unsupported;
-            self.metrics.stream.state.set_only(if unsupported {
-                StreamState::Unsupported
-            } else {
-                StreamState::Down
-            });
+            let (state, wait) = match ended.reason {
+                DisconnectReason::Yielded => (StreamState::Yielded, Duration::ZERO),
+                DisconnectReason::Unsupported => (StreamState::Unsupported, backoff.longest()),
+                _ => (StreamState::Down, backoff.after(at.since(began))),
+            };
+            self.metrics.stream.state.set_only(state);
             let _ = self.changes.send(StreamChange::Lost { at, why: ended.why, reason: ended.reason });
-            let wait = if unsupported { backoff.longest() } else { backoff.after(at.since(began)) };
             if self.pause(wait, &stop).await.is_break() {
                 break;
             }
@@ -118,6 +126,22 @@ impl Receiver {
                 () = stop.cancelled() => return ControlFlow::Break(()),
                 () = &mut until => return ControlFlow::Continue(()),
                 () = self.hurry.notified() => return ControlFlow::Continue(()),
+                () = tokio::time::sleep(HEARTBEAT) => self.heartbeat.beat(),
+            }
+        }
+    }
+
+    /// Waits, alive, until the stream is to be open.
+    async fn until_wanted(
+        &self,
+        wanted: &mut watch::Receiver<Wanted>,
+        stop: &CancellationToken,
+    ) -> ControlFlow<()> {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return ControlFlow::Break(()),
+                () = is(wanted, Wanted::Open) => return ControlFlow::Continue(()),
                 () = tokio::time::sleep(HEARTBEAT) => self.heartbeat.beat(),
             }
         }
@@ -209,6 +233,13 @@ impl Receiver {
     }
 }
 
+/// Waits until this is wanted; for ever, if it is not and nobody is there any more to want anything.
+async fn is(wanted: &mut watch::Receiver<Wanted>, state: Wanted) {
+    if wanted.wait_for(|wanted| *wanted == state).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// How a stream came to an end.
 struct Ended {
     reason: DisconnectReason,
@@ -218,6 +249,10 @@ struct Ended {
 // === impl Ended ===
 
 impl Ended {
+    fn yielded() -> Self {
+        Self { reason: DisconnectReason::Yielded, why: "closed for another subscriber".into() }
+    }
+
     fn unsupported(why: &str) -> Self {
         Self { reason: DisconnectReason::Unsupported, why: why.into() }
     }

@@ -74,10 +74,17 @@ impl Fresh {
     pub async fn pod(&self, uid: &PodUid, than: Mono) -> Result<Option<Arc<Pod>>, ReadError> {
         if !self.is_newer(uid, than) {
             let _counted = Awaiting::new(&self.metrics.reads.awaited);
-            match &self.cache.identities_of(uid.as_str())[..] {
-                [pod] => self.reads.fresh(pod).await?,
-                _ => self.reads.fresh_of_uid(uid).await?,
+            let known = match &self.cache.identities_of(uid.as_str())[..] {
+                [pod] => {
+                    self.reads.fresh(pod).await?;
+                    self.cache.get_pod(pod).is_some()
+                }
+                _ => false,
             };
+            // Another pod may have the UID of one that is gone.
+            if !known {
+                self.reads.fresh_of_uid(uid).await?;
+            }
         }
         Ok(self.cache.get(uid))
     }
@@ -92,8 +99,9 @@ impl Fresh {
         let _counted = Awaiting::new(&self.metrics.reads.awaited);
         let listing = self.list().await?;
         let listed = listing.sandboxes.iter().filter(|it| it.namespace == namespace && it.pod_name == name);
-        let held = self.cache.named(namespace, name);
-        let pods = listed.map(|it| it.pod()).chain(held.map(|pod| pod.identity.clone()));
+        // One that is not listed any more may still be served.
+        let held = self.cache.identities_named(namespace, name);
+        let pods = listed.map(|it| it.pod()).chain(held);
         self.read_all(pods.collect()).await?;
         Ok(self.cache.named(namespace, name))
     }

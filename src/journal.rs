@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     cache::Serve,
-    model::{Event, Pod, PodIdentity, Position},
+    model::{Event, Pod, PodIdentity, Position, ResumeGap},
 };
 
 /// How many of the newest events keep what they were encoded as.
@@ -62,8 +62,10 @@ pub struct Extent {
     pub evicted: u64,
     /// Cursors.
     pub subscribers: usize,
-    /// Gaps told to subscribers so far.
+    /// Gaps so far of subscribers that fell behind.
     pub gaps: u64,
+    /// Gaps so far of subscribers that resumed, by [`ResumeGap`].
+    pub resume_gaps: [u64; ResumeGap::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -74,6 +76,7 @@ struct Inner {
     head: watch::Sender<u64>,
     subscribers: AtomicUsize,
     gaps: AtomicU64,
+    resume_gaps: [AtomicU64; ResumeGap::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -98,6 +101,7 @@ impl Journal {
             head: watch::Sender::new(0),
             subscribers: AtomicUsize::new(0),
             gaps: AtomicU64::new(0),
+            resume_gaps: Default::default(),
         }))
     }
 
@@ -178,7 +182,14 @@ impl Journal {
             evicted: ring.oldest() - 1,
             subscribers: self.0.subscribers.load(Ordering::Relaxed),
             gaps: self.0.gaps.load(Ordering::Relaxed),
+            resume_gaps: ResumeGap::ALL
+                .map(|cause| self.0.resume_gaps[cause as usize].load(Ordering::Relaxed)),
         }
+    }
+
+    /// Counts a gap of a subscriber that resumes after a position that this journal cannot continue.
+    pub(crate) fn count_resume_gap(&self, cause: ResumeGap) {
+        self.0.resume_gaps[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The newest events up to this number, oldest first: what has been told lately, for whoever only now begins to look.

@@ -115,20 +115,20 @@ impl Ledger {
         });
     }
 
-    /// What the stream has missed: found by a relist, and not told by the stream within the grace.
-    pub fn overdue(&self, now: Mono) -> Vec<SignalType> {
+    /// What the stream has missed, by id: found by a relist, and not reported by the stream within the grace.
+    pub fn overdue(&self, now: Mono) -> Vec<(ObjectId, SignalType)> {
         let mut missed = Vec::new();
         let mut book = self.0.book.lock();
         book.said.retain(|_, at| now < *at + REMEMBERED);
-        book.waiting.retain(|(_, kind), sighting| {
+        book.waiting.retain(|(id, kind), sighting| {
             let overdue = sighting.first != Source::Event && now >= sighting.at + GRACE;
             if overdue {
-                missed.push(*kind);
+                missed.push((id.clone(), *kind));
             }
             !overdue
         });
         drop(book);
-        for kind in &missed {
+        for (_, kind) in &missed {
             self.0.metrics.transitions.seen.inc(SeenBy::RelistOnly);
             self.0.metrics.transitions.missed.inc(*kind);
         }
@@ -162,7 +162,7 @@ impl Inner {
 }
 
 /// The event of the stream that tells a transition which both paths can see.
-fn signal_of(kind: EventType) -> Option<SignalType> {
+pub(crate) fn signal_of(kind: EventType) -> Option<SignalType> {
     match kind {
         EventType::ContainerStarted => Some(SignalType::Started),
         EventType::ContainerDied => Some(SignalType::Stopped),

@@ -22,6 +22,7 @@
 //! | --- | --- | --- |
 //! | [`app`] | builds and joins the parts, takes them apart again | hold rules |
 //! | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
+//! | `printable` | text from outside, made safe for terminals, JSON and YAML | know where it is printed |
 //! | [`clock`] | monotonic and wall time, steps of the wall clock | be bypassed |
 //! | [`cri`] | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
 //! | [`evented`] | holds the stream and hands over what comes | await anything but the stream |
@@ -42,6 +43,7 @@
 //! | [`reload`] | reads the configuration again, and notices when to | stop anything |
 //! | [`client`] | the client of the API, for node agents: calls, and a watch that resumes by itself | know the daemon's parts |
 //! | [`cli`] | parses the command line, calls [`app`] | hold logic |
+//! | [`scenario`] | scenario files: their format, a player on the simulated runtime, checks, and a recorder of real ones | start a plegd |
 //! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
 //!
 //! # Embedding
@@ -79,8 +81,10 @@ pub mod journal;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
+mod printable;
 pub mod relister;
 pub mod reload;
+pub mod scenario;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
 pub mod sim;

@@ -17,7 +17,7 @@ pub use self::{
     observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
     position::{NoPosition, Position},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
-    words::{Method, Mode, ReadCause, Ruling},
+    words::{Method, Mode, ReadCause, ResumeGap, Ruling},
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};

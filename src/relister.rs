@@ -21,21 +21,21 @@ use std::{
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-pub(crate) use self::lister::Lister;
+pub(crate) use self::{lister::Lister, reads::Dependencies as ReaderDependencies};
 pub use self::{
     reads::{ReadError, Reader, Reads, Requests},
     unreadable::{Unreadable, UnreadableIds},
 };
 use crate::{
-    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, PodAsk, Scope},
+    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, PodAsk, Scope, pod::PodState},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
     ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, PodIdentity, PodUid, ReadCause,
-        SandboxStatus, Source, Stamp,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Source, Stamp, Subject,
     },
 };
 
@@ -46,7 +46,7 @@ pub const CONTENT_READS: usize = 4;
 const CONTENT_READS_APART: Duration = Duration::from_secs(10);
 /// Content that is younger is not read again.
 const CONTENT_AGE: Duration = Duration::from_secs(5);
-/// With more ids absent from a list than this, or with more than half of all that are held, the list itself is doubted.
+/// With more ids absent from a list that had not ended than this, or than it shows, the list itself is doubted.
 const MASS_ABSENCE: usize = 64;
 
 /// Relists.
@@ -144,7 +144,9 @@ impl Relister {
     ///
     /// [`CriError`] if one of the lists failed; then nothing was compared.
     pub async fn relist(&self) -> Result<Relisted, CriError> {
-        Ok(self.list().await?.1)
+        let (_, relisted) = self.list().await?;
+        self.read_content(relisted.began);
+        Ok(relisted)
     }
 
     /// The same, and what the lists show.
@@ -179,31 +181,40 @@ impl Relister {
             }
         }
         let changed_pods = differing.len();
-        let absent: usize = differing.iter().map(|(_, difference)| difference.absent.len()).sum();
-        let doubted = self.is_doubted(absent);
+        let doubted = self.is_doubted(listing, &differing);
         for (pod, Difference { changed, absent }) in differing {
             let identity = pod.pod.identity();
             let seen = pod.as_listed(&identity, &changed, stamp, at, first);
             self.reads.read_listed(identity, Listed { changed, absent, doubted, seen }, done.clone());
         }
         for (sandbox_id, containers) in orphans {
-            self.reads.read_orphans(&sandbox_id.into(), containers, done.clone());
+            self.reads.read_orphans(&sandbox_id.into(), containers, first, done.clone());
         }
-        self.read_content(began);
         self.metrics.relists.changed_pods.observe(changed_pods as f64);
         drop(done);
         let reads = Box::pin(async move { while all_done.recv().await.is_some() {} });
         Relisted { began, changed_pods, reads }
     }
 
-    /// Whether a list that lacks so many ids may be wrong as a whole.
-    fn is_doubted(&self, absent: usize) -> bool {
-        let held = self.cache.ids();
-        let doubted = absent > 0 && (absent > MASS_ABSENCE || 2 * absent > held);
-        if doubted && held > MASS_ABSENCE {
+    /// Whether lists lack so much that they may be wrong as a whole. What had ended is expected to go.
+    fn is_doubted(&self, listing: &Listing, differing: &[(&PodListing<'_>, Difference)]) -> bool {
+        let absent = differing.iter().flat_map(|(_, difference)| &difference.absent);
+        let alive = absent.filter_map(|id| {
+            let pod = self.cache.pod_of(id.as_str())?;
+            let look = |state: &mut PodState| (state.served_phase(id.as_str()), state.locate(id.as_str()));
+            let (phase, place) = self.cache.inspect(&pod, look)?;
+            (phase != Some(Phase::Exited)).then_some(place?.0)
+        });
+        let (sandboxes, containers): (Vec<_>, Vec<_>) =
+            alive.partition(|subject| *subject == Subject::Sandbox);
+        let doubted = |absent: usize, listed: usize| absent > MASS_ABSENCE || absent > listed;
+        let doubted = doubted(sandboxes.len(), listing.sandboxes.len())
+            || doubted(containers.len(), listing.containers.len());
+        let absent = sandboxes.len() + containers.len();
+        if doubted && absent > MASS_ABSENCE {
             tracing::warn!(
                 absent,
-                held,
+                held = self.cache.ids(),
                 "The runtime's list lacks many containers and sandboxes at once: reading the status of each before any is \
                  published as removed."
             );

@@ -82,6 +82,8 @@ impl Node {
             stream_up: None,
             stream_since: wall(0),
             stream: String::new(),
+            failures: None,
+            yielded: None,
         });
         let stop = CancellationToken::new();
         let feed = Feed::new(journal.clone(), cache.clone(), situations, clock, stop.clone());

@@ -7,6 +7,8 @@
 mod machine;
 mod outage;
 mod share;
+mod sharing;
+mod yielding;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,23 +20,26 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::machine::{Input, Machine};
+pub use self::outage::RelistFailures;
 use self::{
     outage::{Loudness, Outage},
     share::Share,
+    sharing::Sharing,
 };
 pub use crate::model::Mode;
 use crate::{
     arbiter::Arbiter,
     clock::{Clock, Mono, Wall},
-    config::Live,
+    config::{Live, SharedStream},
     cri::{
         CriError, RuntimeInfo,
         quirks::{Quirk, Quirks},
     },
-    evented::StreamChange,
+    evented::{StreamChange, Wanted},
     health::{Heartbeat, Latch, Note},
     ledger::{GRACE, Ledger},
     metrics::{DisconnectReason, Label, Metrics, Outcome, RelistCause},
+    model::{ObjectId, SignalType},
     relister::{Relisted, Relister},
     traces,
 };
@@ -59,6 +64,8 @@ pub struct Rhythm {
     pub max_period: Duration,
     /// By which part of itself a period varies.
     pub jitter: f64,
+    /// What to do with the stream where subscribers take events from each other.
+    pub shared: SharedStream,
 }
 
 /// What the supervisor knows, for whoever looks.
@@ -80,6 +87,19 @@ pub struct Situation {
     pub stream_since: Wall,
     /// How it is.
     pub stream: String,
+    /// Relists that have failed since the last one that succeeded. Changes here wake no one who follows the situation.
+    pub failures: Option<RelistFailures>,
+    /// The stream is closed for another subscriber of the same channel.
+    pub yielded: Option<Yielded>,
+}
+
+/// The stream is closed for another subscriber of the same channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Yielded {
+    /// Since when.
+    pub since: Wall,
+    /// When it is tried again.
+    pub retry_at: Wall,
 }
 
 /// What the supervisor shows of itself.
@@ -110,6 +130,12 @@ pub struct Wires {
     pub ledger: Ledger,
     /// What becomes of the stream.
     pub changes: mpsc::UnboundedReceiver<StreamChange>,
+    /// Events that the stream has left out, as the order of those that came shows.
+    pub left_out: mpsc::UnboundedReceiver<(ObjectId, SignalType)>,
+    /// Since when that order is looked at, if it is.
+    pub judged: watch::Sender<Option<Mono>>,
+    /// Opens and closes the stream.
+    pub wanted: watch::Sender<Wanted>,
     /// Relists that somebody asks for.
     pub requests: Arc<Notify>,
     /// Wakes the receiver when the runtime is back.
@@ -132,6 +158,8 @@ pub struct Supervisor {
     unidentified: bool,
     stream_up: Option<Mono>,
     stream_lost: Option<Mono>,
+    /// When a stream that was yielded is tried again.
+    retry: Option<Instant>,
     last_stream_trouble: Option<String>,
     /// The relist that is next, and why; none while the lists of one are under way.
     next: Option<(Instant, RelistCause)>,
@@ -140,7 +168,10 @@ pub struct Supervisor {
     backlog: Option<Instant>,
     last_began: Option<Mono>,
     outage: Outage,
+    /// Whether the runtime was away in this outage.
+    away: bool,
     share: Share,
+    sharing: Sharing,
 }
 
 /// What a relist has come to.
@@ -154,6 +185,7 @@ enum Progress {
 struct Listed {
     cause: RelistCause,
     began: Mono,
+    began_at: Wall,
     result: Result<(Option<RuntimeInfo>, Relisted), CriError>,
 }
 
@@ -182,12 +214,15 @@ impl Supervisor {
             unidentified: true,
             stream_up: None,
             stream_lost: None,
+            retry: None,
             last_stream_trouble: None,
             again: None,
             backlog: None,
             last_began: None,
             outage: Outage::default(),
+            away: false,
             share: Share::default(),
+            sharing: Sharing::new(rhythm.shared),
         }
     }
 
@@ -202,6 +237,7 @@ impl Supervisor {
                 biased;
                 () = stop.cancelled() => break,
                 Some(change) = self.wires.changes.recv() => self.follow(change),
+                Some((id, kind)) = self.wires.left_out.recv() => self.left_out(id, kind),
                 Some(progress) = under_way.join_next(), if !under_way.is_empty() => match progress {
                     Ok(Progress::Listed(listed)) => {
                         if let Some(reads) = self.listed(listed) {
@@ -227,6 +263,9 @@ impl Supervisor {
                     self.relist_soon(RelistCause::Backlog, Duration::ZERO);
                 }
                 () = self.rhythms.changed() => self.keep_time(),
+                () = tokio::time::sleep_until(self.retry.unwrap_or(far)), if self.retry.is_some() => {
+                    self.open_again("the wait is over");
+                }
                 () = self.wires.requests.notified() => self.relist_soon(RelistCause::Request, REQUESTS_APART),
                 () = tokio::time::sleep_until(next), if self.next.is_some() => match self.rest(cause) {
                     Some(rest) => self.next = Some((self.wires.clock.timer(rest), cause)),
@@ -260,7 +299,7 @@ impl Supervisor {
                 let runtime = if identify { Some(relister.identify().await?) } else { None };
                 Ok((runtime, relister.relist().await?))
             });
-            Progress::Listed(Listed { cause, began, result: result.await })
+            Progress::Listed(Listed { cause, began, began_at: at, result: result.await })
         }
     }
 
@@ -275,7 +314,7 @@ impl Supervisor {
 
     /// The lists have come, or not; sets when the next ones are due. What is still to be read does not hold them up.
     fn listed(&mut self, listed: Listed) -> Option<impl Future<Output = Progress> + Send + use<>> {
-        let Listed { cause, began, result } = listed;
+        let Listed { cause, began, began_at, result } = listed;
         match result {
             Ok((runtime, relisted)) => {
                 if let Some(runtime) = runtime {
@@ -296,7 +335,7 @@ impl Supervisor {
             Err(error) => {
                 let (now, at) = self.wires.clock.now_both();
                 self.wires.metrics.relists.ended(cause, Outcome::Error, now.since(began), at);
-                let wait = self.fail(&error);
+                let wait = self.fail(&error, began_at);
                 self.again = None;
                 self.next = Some((self.wires.clock.timer(wait), RelistCause::Retry));
                 None
@@ -323,8 +362,12 @@ impl Supervisor {
     }
 
     fn answers(&mut self) {
-        if let Some(failures) = self.outage.end() {
-            tracing::info!(after_failures = failures, "The runtime answers again.");
+        if let Some((failures, lasted)) = self.outage.end(self.wires.clock.now()) {
+            tracing::info!(after_failures = failures, ?lasted, "The runtime answers again.");
+            self.show_failures(None);
+            if std::mem::take(&mut self.away) && self.sharing.restarted() {
+                self.open_again("the runtime was restarted");
+            }
             // Whoever waits to subscribe again, or to read a pod, need not wait any longer.
             self.wires.hurry.notify_one();
             self.wires.relister.runtime_is_back();
@@ -332,9 +375,22 @@ impl Supervisor {
     }
 
     /// Says it once, and once more if it lasts; tries again soon, and then less often.
-    fn fail(&mut self, error: &CriError) -> Duration {
+    fn fail(&mut self, error: &CriError, began_at: Wall) -> Duration {
         let (loudness, wait) =
             self.outage.failed(self.wires.clock.now(), error.runtime_is_away(), self.rhythm.period);
+        let since = self.signs.situation.borrow().failures.as_ref().map_or(began_at, |it| it.since);
+        let (count, last_error) = (self.outage.failures(), error.to_string());
+        let failures = RelistFailures { count, since, last_error };
+        self.away |= error.runtime_is_away();
+        if failures.persist() {
+            self.signs.runtime.bad(format!(
+                "cannot be listed since {since}: {count} relists in a row failed, the last with: {error}"
+            ));
+        }
+        if failures.begin_to_persist() {
+            self.step(Input::Unchecked);
+        }
+        self.show_failures(Some(failures));
         match loudness {
             Loudness::Silent => {}
             Loudness::News => {
@@ -348,8 +404,10 @@ impl Supervisor {
             }
             Loudness::CallForHelp => tracing::error!(
                 %error,
-                "The runtime cannot be listed, and that for a minute now: what is served is as old. Look at the runtime and its \
-                 log; `plegd check` says what it answers."
+                failures = count,
+                %since,
+                "Listing the runtime has failed for a minute: what is served is stale by as much. Look at the runtime and its \
+                 log; `plegd check` shows what it answers."
             ),
         }
         self.unidentified = true;
@@ -364,7 +422,9 @@ impl Supervisor {
             tracing::info!(%runtime, cri = runtime.api_version, ?known, "Following the runtime.");
             self.step(self.bounds(Some(&quirks)));
         }
-        self.wires.metrics.stream.shared.set(quirks.has(Quirk::SharedChannel).into());
+        let shared = quirks.has(Quirk::SharedChannel);
+        self.wires.metrics.stream.shared.set(shared.into());
+        self.share_channel(shared);
         self.signs.runtime.good(runtime.to_string());
         self.unidentified = false;
         self.runtime = Some(runtime);
@@ -384,6 +444,7 @@ impl Supervisor {
             let quirks = self.runtime.as_ref().map(|it| Quirks::of(&it.name, &it.version));
             self.step(self.bounds(quirks.as_ref()));
             self.relist_within(self.machine.period());
+            self.share_channel(quirks.is_some_and(|quirks| quirks.has(Quirk::SharedChannel)));
         }
     }
 
@@ -392,13 +453,17 @@ impl Supervisor {
             StreamChange::Up { since } => {
                 self.stream_up = Some(since);
                 self.wires.arbiter.set_stream_up(Some(since));
+                self.sharing.up(self.wires.clock.now());
+                self.judge_order(since);
                 self.show_stream("up", true);
                 self.last_stream_trouble = None;
                 self.step(Input::StreamUp);
                 self.backlog = Some(self.wires.clock.timer(BACKLOG_PASSED));
                 self.relist_soon(RelistCause::StreamUp, Duration::ZERO);
             }
+            StreamChange::Lost { .. } if self.sharing.retry_at().is_some() => self.yielded(),
             StreamChange::Lost { at, why, reason } => {
+                self.sharing.lost(at);
                 if self.stream_up.take().is_some() {
                     tracing::warn!(%why, "The event stream is lost: polling until it is back.");
                     self.stream_lost = Some(at);
@@ -413,6 +478,7 @@ impl Supervisor {
                 }
                 self.backlog = None;
                 self.wires.arbiter.set_stream_up(None);
+                self.judge_order(at);
                 self.show_stream(&why, false);
                 self.last_stream_trouble = Some(why);
                 self.step(Input::StreamLost);
@@ -422,17 +488,22 @@ impl Supervisor {
 
     fn count_misses(&mut self) {
         let missed = self.wires.ledger.overdue(self.wires.clock.now());
-        if !missed.is_empty() {
-            let first = missed.first().map(|kind| kind.as_str()).unwrap_or_default();
-            tracing::warn!(
-                count = missed.len(),
-                first,
-                "The event stream has missed changes that a relist found: relisting more often. Does somebody else \
-                 subscribe to a runtime whose subscribers share one stream?"
-            );
-            self.step(Input::Missed);
-            self.relist_within(self.machine.period());
+        self.missed(&missed);
+    }
+
+    fn missed(&mut self, missed: &[(ObjectId, SignalType)]) {
+        let Some((_, first)) = missed.first() else { return };
+        if let Some(given_way) = self.sharing.missed(self.wires.clock.now(), missed) {
+            return self.give_way(given_way);
         }
+        tracing::warn!(
+            count = missed.len(),
+            first = first.as_str(),
+            "The event stream has missed changes: relisting more often. If the runtime delivers each event to one subscriber only, \
+             another one may have received them."
+        );
+        self.step(Input::Missed);
+        self.relist_within(self.machine.period());
     }
 
     fn step(&mut self, input: Input) {
@@ -458,6 +529,16 @@ impl Supervisor {
             it.period = period;
             it.runtime.clone_from(&self.runtime);
             changed
+        });
+    }
+
+    fn show_failures(&self, failures: Option<RelistFailures>) {
+        let count = failures.as_ref().map_or(0, |failures| failures.count);
+        self.wires.metrics.relists.consecutive_failures.set(count.into());
+        // A runtime that is away fails ten times a second: that is no reason to wake every subscriber as often.
+        self.signs.situation.send_if_modified(|it| {
+            it.failures = failures;
+            false
         });
     }
 

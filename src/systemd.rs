@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cache::Census,
     health::{Check, Health, Report},
+    printable::visible,
     supervisor::Situation,
 };
 
@@ -137,7 +138,7 @@ impl Manager {
                     hungry = !report.ok;
                 }
                 _ = looking.tick() => {
-                    let status = status().replace('\n', " ");
+                    let status = visible(&status().replace('\n', " ")).into_owned();
                     if status != shown {
                         self.say(&format!("STATUS={status}"));
                         shown = status;
@@ -164,9 +165,15 @@ pub fn status(ready: &Report, situation: &Situation, census: &Census, subscriber
     let (mode, period) = (situation.mode, humantime::format_duration(situation.period));
     let pods = census.ready_pods + census.not_ready_pods;
     let containers: usize = census.containers.iter().sum();
-    let mut status = format!(
-        "{mode}, a relist every {period}: {pods} pods, {containers} containers, {subscribers} subscribers"
-    );
+    let held = format!("{pods} pods, {containers} containers, {subscribers} subscribers");
+    if let Some(it) = situation.failures.as_ref().filter(|failures| failures.persist()) {
+        let (count, since, error) = (it.count, it.since, &it.last_error);
+        return format!(
+            "{mode}, but the runtime cannot be listed since {since}: {count} relists in a row failed, the last with: {error}. \
+             {held} as of then"
+        );
+    }
+    let mut status = format!("{mode}, a relist every {period}: {held}");
     if let Some(runtime) = wrong("runtime") {
         status = format!("{status}. The runtime does not answer: {}", runtime.text);
     } else if situation.stream_up.is_none() {
@@ -189,6 +196,7 @@ mod tests {
     use crate::{
         clock::{Clock, Wall},
         model::Mode,
+        supervisor::RelistFailures,
     };
 
     /// A service manager, and the way to it.
@@ -230,6 +238,8 @@ mod tests {
             stream_up: None,
             stream_since: clock.now_both().1,
             stream: "the runtime ended it at once".into(),
+            failures: None,
+            yielded: None,
         };
         let census = Census { ready_pods: 40, not_ready_pods: 2, ..Census::default() };
         let said = |situation: &Situation| status(&health.ready(), situation, &census, 3);
@@ -248,6 +258,19 @@ mod tests {
         assert_eq!(said(&situation), "evented, a relist every 1m: 42 pods, 0 containers, 3 subscribers");
         runtime.bad("connection refused");
         assert!(said(&situation).ends_with("3 subscribers. The runtime does not answer: connection refused"));
+        let failures = |count| RelistFailures {
+            count,
+            since: Wall::from_nanos(1_800_000_000_000_000_000),
+            last_error: "connection refused".into(),
+        };
+        situation.failures = Some(failures(1));
+        assert!(said(&situation).contains("a relist every 1m"), "one failure may be a passing error");
+        situation.failures = Some(failures(8));
+        assert_eq!(
+            said(&situation),
+            "evented, but the runtime cannot be listed since 2027-01-15T08:00:00.000000000Z: 8 relists in a row failed, the last \
+             with: connection refused. 42 pods, 0 containers, 3 subscribers as of then"
+        );
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::{
     clock::Clock,
     cri::RuntimeInfo,
     journal::{Journal, Record},
-    model::{Mode, Pod, Position},
+    model::{Mode, Pod, Position, ResumeGap},
     supervisor::Situation,
 };
 
@@ -152,6 +152,23 @@ pub enum GapReason {
     ForeignEpoch,
     /// The position is past the head.
     InFuture,
+}
+
+// === impl GapReason ===
+
+impl GapReason {
+    /// The cause of such a gap where a watcher resumes.
+    fn of_resume(self) -> ResumeGap {
+        match self {
+            Self::Compacted => ResumeGap::CameLate,
+            Self::ForeignEpoch | Self::InFuture => ResumeGap::OtherEpoch,
+        }
+    }
+
+    /// Whether the watcher is the cause: it was too slow, or disconnected for too long.
+    pub fn is_of_the_watcher(self) -> bool {
+        self.of_resume() == ResumeGap::CameLate
+    }
 }
 
 /// Why a watch ends.

@@ -76,6 +76,20 @@ fn every_verb_explains_itself_with_examples() {
 }
 
 #[test]
+fn verbs_of_scenario_files_explain_themselves_and_want_a_file() {
+    for (verb, example, missing) in [
+        ("record", "record --output node.json --duration 5m", "--output <FILE>"),
+        ("replay", "replay node.json", "<FILE>"),
+    ] {
+        let answer = plegd(&[verb, "--help"], &[]);
+        assert_eq!(answer.code, Some(0));
+        assert!(answer.stdout.contains(&format!("Examples:\n  plegd {example}\n")), "{}", answer.stdout);
+        assert_refused(&plegd(&[verb], &[]), &[missing]);
+    }
+    assert_refused(&plegd(&["demo", "--scenario", "x.json", "--seed", "1"], &[]), &["--seed"]);
+}
+
+#[test]
 fn verbs_that_talk_to_plegd_explain_themselves_and_say_where_they_look() {
     for (verb, example) in [
         ("watch", ""),
@@ -108,7 +122,7 @@ fn where_no_plegd_is_one_is_told_so() {
     for verb in [
         &["watch"][..],
         &["get", "pods"],
-        &["wait", "--for", "ready", "web"],
+        &["wait", "--for", "sandbox-ready", "web"],
         &["status"],
         &["status", "-o", "json"],
         &["top"],
@@ -130,7 +144,19 @@ fn where_no_plegd_is_one_is_told_so() {
 
 #[test]
 fn a_shell_is_told_all_verbs_and_the_manual_has_a_page_for_each() {
-    let verbs = ["run", "status", "top", "subscribers", "log-level", "watch", "config", "completions", "man"];
+    let verbs = [
+        "run",
+        "status",
+        "top",
+        "subscribers",
+        "log-level",
+        "watch",
+        "record",
+        "replay",
+        "config",
+        "completions",
+        "man",
+    ];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let answer = plegd(&["completions", shell], &[]);
         assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{shell}");

@@ -11,6 +11,7 @@
 //! | `pods` | failed starts, late reasons, several sandboxes, fresh reads |
 //! | `faults` | the runtime at its worst, in the middle of pods that come and go |
 //! | `clients` | the binary itself: a daemon, and clients that are frozen, killed, or outlive it |
+//! | `recordings` | a pod's life, recorded and replayed |
 //! | `ordeals` | the binary again: killed in the middle of churn, stopped, starved |
 //!
 //! These tests need root, and Debian's archive the first time. They run in parallel as they are:
@@ -28,6 +29,8 @@ mod lives;
 mod ordeals;
 #[path = "containerd/pods.rs"]
 mod pods;
+#[path = "containerd/recordings.rs"]
+mod recordings;
 #[path = "containerd/trouble.rs"]
 mod trouble;
 
@@ -39,7 +42,7 @@ use lab::{
     Version::{V1_6, V1_7, V2_1},
 };
 use lives::Company::{Alone, Subscriber};
-use plegd::config::Config;
+use plegd::config::{Config, SharedStream};
 
 /// One test of each scenario and version, so that each can be run and fails on its own.
 macro_rules! on_versions {
@@ -60,6 +63,7 @@ on_versions! {
     what_came_and_went_before_is_not_told_on_2_1 = lives::what_came_and_went_before_is_not_told(V2_1);
     what_came_and_went_before_is_not_told_on_1_7 = lives::what_came_and_went_before_is_not_told(V1_7);
     stolen_events_of_1_7_are_missed_counted_and_made_good = lives::stolen_events_are_made_good();
+    another_subscriber_of_1_7_receives_all_events_once_plegd_has_yielded = lives::another_subscriber_receives_all_events();
     a_killed_containerd_2_1_is_followed_again_and_what_died_meanwhile_is_told = trouble::a_killed_containerd_is_followed_again(V2_1);
     a_killed_containerd_1_7_is_followed_again_and_what_died_meanwhile_is_told = trouble::a_killed_containerd_is_followed_again(V1_7);
     a_killed_containerd_1_6_is_followed_again_and_what_died_meanwhile_is_told = trouble::a_killed_containerd_is_followed_again(V1_6);
@@ -67,6 +71,8 @@ on_versions! {
     a_stopped_containerd_1_7_costs_nothing_once_it_goes_on = trouble::a_stopped_containerd_costs_nothing(V1_7);
     a_stopped_containerd_1_6_costs_nothing_once_it_goes_on = trouble::a_stopped_containerd_costs_nothing(V1_6);
     a_failed_start_is_told_although_no_event_tells_it = pods::a_failed_start_is_told();
+    a_job_of_24_leaves_no_error_lines_in_the_log_of_2_1 = pods::a_job_leaves_no_error_lines(V2_1);
+    a_job_of_24_leaves_no_error_lines_in_the_log_of_1_7 = pods::a_job_leaves_no_error_lines(V1_7);
     an_oom_kill_is_told_as_one_on_2_1 = pods::an_oom_kill_is_told_as_one(V2_1);
     an_oom_kill_is_told_as_one_on_1_6 = pods::an_oom_kill_is_told_as_one(V1_6);
     both_sandboxes_of_a_pod_are_seen_on_2_1 = pods::both_sandboxes_of_a_pod_are_seen(V2_1);
@@ -95,12 +101,18 @@ on_versions! {
     a_stopped_daemon_catches_up_once_it_goes_on_2_1 = ordeals::a_stopped_daemon_catches_up(V2_1);
     a_stopped_daemon_catches_up_once_it_goes_on_1_7 = ordeals::a_stopped_daemon_catches_up(V1_7);
     the_end_of_a_stopped_daemon_frees_containerd_2_1_at_once = ordeals::the_end_of_a_stopped_daemon_frees_the_runtime(V2_1);
+    a_recorded_life_is_published_again_on_2_1 = recordings::a_recorded_life_is_published_again(V2_1);
     a_starved_daemon_delays_no_call_and_loses_nothing_on_2_1 = ordeals::a_starved_daemon_delays_nobody_and_loses_nothing(V2_1);
 }
 
 /// What the stream tells it should tell by itself: but for those that a new stream calls for, relists stay out of it.
 fn without_relists(config: &mut Config) {
     (config.relist.period, config.relist.max_period) = (Duration::from_secs(600), Duration::from_secs(600));
+}
+
+/// Keeps the stream of a shared channel, although another client subscribes.
+fn compete(config: &mut Config) {
+    config.stream.shared = SharedStream::Compete;
 }
 
 /// Ends both as a test should, and sees that nothing is left.

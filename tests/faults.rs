@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use plegd::{
-    config::Config,
+    config::{Config, SharedStream},
     sim::{Dose, EventFault, Only, Profile, Stamp, v1::ContainerEventType},
     supervisor::Mode,
 };
@@ -22,7 +22,12 @@ fn roomy(config: &mut Config) {
 async fn survives(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
     let mut missed = 0.0;
     for seed in 1..=2 {
-        let mut world = World::after(profile, seed, roomy, |_| ()).await;
+        // An event that is lost on a shared channel looks as if another subscriber had received it.
+        let compete = |config: &mut Config| {
+            roomy(config);
+            config.stream.shared = SharedStream::Compete;
+        };
+        let mut world = World::after(profile, seed, compete, |_| ()).await;
         world.until_evented().await;
         faults.iter().for_each(|(fault, dose)| world.sim.faults().events(*fault, *dose));
         world.churn(seed, 150).await;

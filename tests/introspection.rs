@@ -11,6 +11,7 @@ use plegd::{
     api::{grpc::Grpc, listen::Listening, v1},
     client::{Address, Client, Since, Update, WatchOptions},
     config::{Config, Filter, InForce, Value as _},
+    model::Position,
     sim::Profile,
 };
 use support::{World, pipes::loaded};
@@ -96,6 +97,28 @@ async fn subscribers_are_listed_with_who_they_are_and_how_far_they_are() {
     drop(second);
     let alone = async { while it.subscribers().await.subscribers.len() > 1 {} };
     timeout(DEADLINE, alone).await.expect("in time");
+}
+
+#[tokio::test]
+async fn a_gap_after_a_restart_of_plegd_is_not_counted_against_the_subscriber() {
+    let it = Served::start().await;
+    let foreign = Position { epoch: 1, sequence: 9 };
+    let options = WatchOptions { since: Since::After(foreign), ..WatchOptions::named("agent") };
+    let mut watch = it.client.watch(options);
+    let gap = async {
+        loop {
+            if let Update::Gap(gap) = watch.next().await.expect("an update").expect("it continues") {
+                return gap.reason();
+            }
+        }
+    };
+    assert_eq!(timeout(DEADLINE, gap).await.expect("in time"), v1::GapReason::ForeignEpoch);
+    let subscribers = it.subscribers().await.subscribers;
+    assert_eq!((subscribers[0].gaps, subscribers[0].gaps_of_epoch), (1, 1), "{subscribers:?}");
+    let request = v1::GetStatusRequest {};
+    let status = it.client.call(it.client.introspection().get_status(request)).await.expect("a status");
+    let journal = status.journal.expect("a journal");
+    assert_eq!((journal.gaps, journal.gaps_came_late, journal.gaps_of_epoch), (0, 0, 1));
 }
 
 #[tokio::test]

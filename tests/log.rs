@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use plegd::sim::{CallFault, Dose, Method, Profile};
+use futures::StreamExt as _;
+use plegd::sim::{CallFault, Dose, Method, Profile, Target};
 use support::World;
 use tonic::Code;
 use tracing_subscriber::fmt::MakeWriter;
@@ -79,6 +80,72 @@ async fn a_runtime_that_restarts_is_a_warning_and_one_that_stays_away_is_for_som
     world.sim.crash();
     world.pass(Duration::from_secs(90)).await;
     assert_eq!(written.take("ERROR").len(), 1, "another outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_hangs_is_a_warning_and_after_a_minute_of_failed_relists_an_error() {
+    let written = Written::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    world.until_evented().await;
+    written.take("");
+    world.sim.faults().hang(Target::Process);
+    let failures = |world: &World| world.metric("plegd_relist_consecutive_failures");
+    world.until("two failures", |world| failures(world) >= 2.0).await;
+    let lines = written.take("");
+    assert!(
+        lines.iter().any(|line| line.contains("WARN") && line.contains("The relist failed")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains("The mode has changed") && line.contains("probing")),
+        "{lines:?}"
+    );
+    world.pass(Duration::from_secs(75)).await;
+    let errors = written.take("ERROR");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("Listing the runtime has failed for a minute"), "{errors:?}");
+    assert!(errors[0].contains("failures=1") && errors[0].contains("since="), "{errors:?}");
+    world.sim.faults().release(&Target::Process);
+    world.pass(Duration::from_secs(10)).await;
+    let back = written.take("The runtime answers again");
+    assert!(
+        back.len() == 1 && back[0].contains("after_failures=") && back[0].contains("lasted="),
+        "{back:?}"
+    );
+    assert_eq!(failures(&world), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_yielded_is_a_warning_with_what_it_means_what_to_do_and_when_the_next_try_is() {
+    let written = Written::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let mut world = World::new(Profile::CONTAINERD_1_7);
+    world.until_evented().await;
+    let mut other = world.sim.queue().subscribe();
+    let task = tokio::spawn(async move { while other.next().await.is_some() {} });
+    written.take("");
+    world.churn(1, 100).await;
+    let warnings = written.take("WARN");
+    let yielded: Vec<_> = warnings.iter().filter(|line| line.contains("Yielding the shared")).collect();
+    assert_eq!(yielded.len(), 1, "{warnings:?}");
+    for part in [
+        "another subscriber; polling.",
+        "EventedPLEG",
+        "next_try_in=10m",
+        "next_try_at=2027-",
+        "relist_every=1s",
+        "missed=",
+    ] {
+        assert!(yielded[0].contains(part), "{part}: {yielded:?}");
+    }
+    assert!(!warnings.iter().any(|line| line.contains("stream is lost")), "{warnings:?}");
+    world.pass(Duration::from_secs(600)).await;
+    let tried = written.take("Opening the shared event stream again");
+    assert!(tried.len() == 1 && tried[0].contains("INFO"), "{tried:?}");
+    task.abort();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use plegd::{
-    config::Config,
+    config::{Config, SharedStream},
     model::ContainerState,
     sim::{CallFault, Dose, Method, Profile, v1::ContainerEventResponse},
     supervisor::Mode,
@@ -62,8 +62,12 @@ async fn every_runtime_comes_to_its_mode_and_period_and_churn_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_thief_on_a_shared_channel_is_noticed_and_nothing_stays_wrong_for_long() {
+    let compete = |config: &mut Config| {
+        roomy(config);
+        config.stream.shared = SharedStream::Compete;
+    };
     for profile in [Profile::CONTAINERD_1_7, Profile::CRI_O_1_26] {
-        let mut world = World::after(profile, 5, roomy, |_| ()).await;
+        let mut world = World::after(profile, 5, compete, |_| ()).await;
         world.until_evented().await;
         let mut stolen = world.sim.queue().subscribe();
         let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
@@ -75,6 +79,7 @@ async fn a_thief_on_a_shared_channel_is_noticed_and_nothing_stays_wrong_for_long
             assert_eq!(world.differences(), NONE, "{}", profile.name);
         }
         assert!(world.misses() > 0.0, "{}", profile.name);
+        assert_eq!(world.metric("plegd_stream_connects_total"), 1.0, "{}: the stream is kept", profile.name);
         thief.abort();
         world.pass(2 * MINUTE).await;
         assert_eq!(world.absurdities(), NONE, "{}: {:#?}", profile.name, world.lines());

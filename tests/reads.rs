@@ -370,7 +370,7 @@ async fn a_quiet_runtime_is_called_as_rarely_as_the_mode_allows() {
         let lists = calls - read;
         assert!((fair * 95 / 100..=fair * 105 / 100 + 4).contains(&lists), "{}: {lists}", profile.name);
         // The content of four ids with a relist, and at most every 10 s.
-        let content = 4 * (relists as u64 + 1).min(u64::from(minutes) * 6 + 1);
+        let content = 4 * (relists + 1).min(u64::from(minutes) * 6 + 1);
         assert!((1..=content).contains(&read), "{}: {read} statuses", profile.name);
         let tries = if mode == Mode::Polling { 4..=8 } else { 0..=0 };
         assert!(tries.contains(&streams), "{}: {streams} subscriptions", profile.name);

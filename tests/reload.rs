@@ -7,6 +7,8 @@
 //! | `file` | SIGHUP, symbolic links, renames, bad files: what becomes of them, in the log and in the metrics |
 //! | `api` | keys of the API, of a binary that serves real sockets |
 //! | `relist` | keys of the relist and of CRI calls, in paused time |
+//!
+//! `stream.shared` is in `shared_channel.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,12 +27,13 @@ mod relist;
 use plegd::config::{Change, KEYS};
 
 /// Each key that can change while plegd runs, and the test that shows that it does.
-const SHOWN: [(&str, &str); 11] = [
+const SHOWN: [(&str, &str); 12] = [
     ("runtime.request_timeout", "another_timeout_holds_for_the_next_call"),
     ("relist.period", "another_period_holds_before_the_old_one_is_over"),
     ("relist.max_period", "another_longest_period_holds_while_the_stream_is_trusted"),
     ("relist.jitter", "another_jitter_spreads_the_relists"),
     ("relist.parallelism", "more_lanes_are_used_at_once"),
+    ("stream.shared", "the_policy_can_change_while_plegd_runs"),
     ("api.allow_watch", "whoever_is_no_longer_admitted_is_cut_off_and_refused"),
     ("api.allow_introspection", "introspection_has_its_own_list"),
     ("api.subscribers", "fewer_subscribers_are_allowed_and_those_there_stay"),
@@ -48,8 +51,12 @@ fn each_key_that_can_change_is_shown_to_change() {
     shown.sort_unstable();
     expected.sort_unstable();
     assert_eq!(shown.as_slice(), expected);
-    let sources =
-        [include_str!("reload/api.rs"), include_str!("reload/file.rs"), include_str!("reload/relist.rs")];
+    let sources = [
+        include_str!("reload/api.rs"),
+        include_str!("reload/file.rs"),
+        include_str!("reload/relist.rs"),
+        include_str!("shared_channel.rs"),
+    ];
     for (key, test) in SHOWN {
         let defined = format!("async fn {test}()");
         assert!(sources.iter().any(|source| source.contains(&defined)), "{key}: there is no test {test}");

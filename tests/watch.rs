@@ -193,6 +193,10 @@ async fn a_position_that_cannot_be_gone_on_from_is_a_gap_or_an_error_as_was_aske
             }
         }
     }
+    // Two of three subscribers got a gap for each position. None of them was too slow.
+    let resumed = |cause| world.metric(&format!(r#"plegd_subscriber_resume_gaps_total{{cause="{cause}"}}"#));
+    assert_eq!((resumed("other_epoch"), resumed("came_late")), (4.0, 2.0));
+    assert_eq!(world.metric("plegd_subscriber_gaps_total"), 0.0);
     // The oldest that is held can be gone on to.
     let mut watch = watch(&world, from(Start::After(journal.position(17))));
     assert_eq!(at_hand(&mut watch).len(), 65);
@@ -216,6 +220,8 @@ async fn a_watcher_that_is_too_slow_is_told_or_refused_as_it_asked() {
     assert!(matches!(lost, Err(WatchError::OutOfRange { reason: GapReason::Compacted, .. })), "{lost:?}");
     // Who would read on all the same is not led to believe that nothing is missing.
     assert!(fails.try_next().is_err());
+    assert_eq!(world.metric("plegd_subscriber_gaps_total"), 2.0);
+    assert_eq!(world.metric(r#"plegd_subscriber_resume_gaps_total{cause="came_late"}"#), 0.0);
     world.create(&pod, "late");
     world.pass(SECOND).await;
     assert_eq!(at_hand(resyncs), ["82 Changed"]);

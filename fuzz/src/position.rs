@@ -103,6 +103,8 @@ fn situation(clock: &Clock) -> Situation {
         stream_up: Some(at),
         stream_since: wall,
         stream: String::new(),
+        failures: None,
+        yielded: None,
     }
 }
 

@@ -38,6 +38,7 @@ use super::{
 use crate::{
     health::{Health, Report},
     metrics::Metrics,
+    printable::visible_lines,
     version,
 };
 
@@ -280,7 +281,8 @@ async fn wrong_method() -> Response {
 }
 
 pub(super) fn plain(status: StatusCode, text: String) -> Response {
-    (status, [(header::CONTENT_TYPE, PLAIN)], text).into_response()
+    // Read with curl in a terminal, and a check's text may repeat an error of the runtime's.
+    (status, [(header::CONTENT_TYPE, PLAIN)], visible_lines(&text).into_owned()).into_response()
 }
 
 /// What is served is true now only, and is never anything but what its content type says.

@@ -153,6 +153,7 @@ fn describe(subscriber: &Subscriber, epoch: u64, head: u64) -> v1::Subscriber {
         events: subscriber.events.load(Ordering::Relaxed),
         bytes: subscriber.bytes.load(Ordering::Relaxed),
         gaps: subscriber.gaps.load(Ordering::Relaxed),
+        gaps_of_epoch: subscriber.gaps_of_epoch.load(Ordering::Relaxed),
         filter: about.filter.clone(),
         detail: match about.detail {
             Detail::Event => v1::Detail::Event,

@@ -20,7 +20,7 @@ use crate::{
     clock::Wall,
     config::Live,
     journal::Journal,
-    watch::{Detail, Progress, SlowPolicy},
+    watch::{Detail, GapReason, Progress, SlowPolicy},
 };
 
 /// How often it is looked who takes nothing.
@@ -57,6 +57,8 @@ pub struct Subscriber {
     pub bytes: AtomicU64,
     /// Gaps that it was told of.
     pub gaps: AtomicU64,
+    /// Of these, those of which it is not the cause: its position was of another epoch.
+    pub gaps_of_epoch: AtomicU64,
     /// Ends its stream.
     pub disconnect: CancellationToken,
 }
@@ -119,6 +121,7 @@ impl Subscribers {
             events: 0.into(),
             bytes: 0.into(),
             gaps: 0.into(),
+            gaps_of_epoch: 0.into(),
             disconnect: CancellationToken::new(),
         });
         list.there.insert(subscriber.id, subscriber.clone());
@@ -198,6 +201,14 @@ impl Subscriber {
     fn cut(&self) {
         if let Some(cut) = &self.about.cut {
             cut.cut();
+        }
+    }
+
+    /// A gap was reported to it.
+    pub(super) fn gap(&self, reason: GapReason) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+        if !reason.is_of_the_watcher() {
+            self.gaps_of_epoch.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -55,7 +55,8 @@ pub struct Builder {
 // === impl Builder ===
 
 impl Builder {
-    /// The runtime's socket. By default the first of the well-known ones (containerd, k3s and RKE2, CRI-O) that answers.
+    /// The runtime's socket. By default the first of the well-known ones (containerd, k3s and RKE2, CRI-O) that answers
+    /// as a CRI runtime.
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.config.runtime.endpoint = Some(endpoint);
         self

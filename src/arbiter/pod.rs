@@ -41,6 +41,8 @@ pub struct PodState {
     read_at: Option<Mono>,
     /// Whether a sandbox of the pod was ever observed, so that its labels are known.
     sandbox_known: bool,
+    /// Ids of which nothing is held but that they are said to be deleted, early as the runtime does it: a list decides.
+    said_deleted: BTreeMap<ObjectId, (Subject, Option<Wall>)>,
     /// Number of the next id that is observed for the first time.
     next: u64,
 }
@@ -155,18 +157,28 @@ pub struct Difference {
     pub absent: Vec<ObjectId>,
 }
 
+// === impl Context ===
+
+impl Context<'_> {
+    /// Whether an event about an unknown id is neither from before the journal began nor from before the oldest tombstone.
+    pub(super) fn may_be_new(&self, event: &Observation) -> bool {
+        event.claimed >= self.began && event.is_newer_than(self.horizon)
+    }
+}
+
 // === impl PodState ===
 
 impl PodState {
     /// A pod of which nothing is held yet.
     pub fn new(identity: PodIdentity) -> Self {
         let (records, ips, labels) = (BTreeMap::new(), Vec::new(), Labels::new());
-        Self { identity, records, ips, labels, read_at: None, sandbox_known: false, next: 0 }
+        let (read_at, said_deleted) = (None, BTreeMap::new());
+        Self { identity, records, ips, labels, read_at, sandbox_known: false, said_deleted, next: 0 }
     }
 
     /// Whether nothing is held of it (any more).
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.is_empty() && self.said_deleted.is_empty()
     }
 
     /// Which pod.
@@ -240,7 +252,7 @@ impl PodState {
             && !observation.unreadable
             && observation.sandboxes.is_empty()
             && !self.records.contains_key(&signal.id)
-            && observation.claimed >= context.began.max(context.horizon)
+            && context.may_be_new(observation)
             && (context.removed_at)(&signal.id).is_none()
     }
 
@@ -275,7 +287,7 @@ impl PodState {
     /// Settles what a source says.
     pub fn settle(&mut self, observation: &Observation, context: &Context<'_>) -> Outcome {
         let out = Step::of(self, observation, context).through();
-        if out.changed {
+        if out.changed || !out.added.is_empty() {
             self.keep_of_sandbox();
         }
         out
@@ -307,7 +319,7 @@ impl PodState {
     /// The newest sandbox says which labels the pod has and, unless it has ended and lost them, which addresses (kubelet
     /// `getPodIPs`).
     fn keep_of_sandbox(&mut self) {
-        let Some(sandbox) = self.newest_served_sandbox().cloned() else { return };
+        let Some(sandbox) = self.newest_sandbox().cloned() else { return };
         if !sandbox.labels.is_empty() && sandbox.labels != self.labels {
             self.labels = sandbox.labels.clone();
         }
@@ -316,13 +328,16 @@ impl PodState {
         }
     }
 
-    fn newest_served_sandbox(&self) -> Option<&Arc<SandboxStatus>> {
+    /// The newest sandbox that is served; while none is, the newest of which only the history is published.
+    fn newest_sandbox(&self) -> Option<&Arc<SandboxStatus>> {
         let sandboxes = self.records.values().filter_map(|record| match &record.status {
-            Status::Sandbox(sandbox) if record.shown == Shown::Served => Some((record.first_seen, sandbox)),
-            _ => None,
+            Status::Sandbox(sandbox) => {
+                let history = record.shown == Shown::AsHistory;
+                Some(((history, sandbox_key(sandbox, record.first_seen)), sandbox))
+            }
+            Status::Container(_) => None,
         });
-        let newest = sandboxes.min_by_key(|(first_seen, sandbox)| sandbox_key(sandbox, *first_seen));
-        newest.map(|(_, sandbox)| sandbox)
+        sandboxes.min_by_key(|(key, _)| *key).map(|(_, sandbox)| sandbox)
     }
 }
 

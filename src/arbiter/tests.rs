@@ -81,7 +81,7 @@ impl Node {
     /// What it says that the stream has missed, when the stream has had its time.
     async fn blames(self) -> Vec<SignalType> {
         tokio::time::advance(GRACE).await;
-        self.ledger.overdue(self.clock.now())
+        self.ledger.overdue(self.clock.now()).into_iter().map(|(_, kind)| kind).collect()
     }
 }
 

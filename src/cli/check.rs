@@ -12,9 +12,11 @@ use crate::{
     config::{self, ConfigError, Inputs, Loaded},
     cri::{
         Client, CriError, Endpoint, Link,
+        endpoint::discovery::{ADVICE, Probed, probe_well_known},
         quirks::{Quirk, Quirks},
     },
     metrics::Metrics,
+    printable::visible,
     supervisor::longest_period,
 };
 
@@ -42,11 +44,11 @@ pub struct Args {
 /// If none is found or it does not answer.
 pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let config = loaded.config;
+    let mut report = Report::default();
     let endpoint = match config.runtime.endpoint {
         Some(endpoint) => endpoint,
-        None => Endpoint::find()?,
+        None => find(&mut report, probe_well_known().await)?,
     };
-    let mut report = Report::default();
     report.line("endpoint", endpoint.to_string());
     let deadline = config.runtime.request_timeout;
     let client = Client::new(Link::unix(endpoint), deadline, Clock::system(), Arc::new(Metrics::new()));
@@ -75,6 +77,30 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     }
     print!("{report}");
     Ok(())
+}
+
+/// Reports what each socket has answered. The first one with a runtime is the one that `plegd run` would follow.
+fn find(report: &mut Report, probed: Vec<Probed>) -> anyhow::Result<Endpoint> {
+    let widest = probed.iter().map(|probed| probed.endpoint.to_string().len()).max().unwrap_or(0);
+    for (n, Probed { endpoint, answer }) in probed.iter().enumerate() {
+        let answer = match answer {
+            Ok(runtime) => format!("{runtime}, CRI {}", runtime.api_version),
+            Err(unfit) => unfit.to_string(),
+        };
+        let endpoint = endpoint.to_string();
+        report.line(if n == 0 { "sockets" } else { "" }, format!("{endpoint:widest$}  {answer}"));
+    }
+    let mut answering = probed.into_iter().filter(|probed| probed.answer.is_ok());
+    let Some(first) = answering.next() else {
+        print!("{report}");
+        anyhow::bail!("no container runtime answers at a well-known socket. {ADVICE}");
+    };
+    if answering.next().is_some() {
+        let several =
+            "several runtimes answer. If the kubelet does not use the first one, set runtime.endpoint";
+        report.line("advice", several.into());
+    }
+    Ok(first.endpoint)
 }
 
 fn expected_mode(events: bool, period: Duration, longest: Duration) -> String {
@@ -114,7 +140,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(name, text)| writeln!(f, "{name:<10}{text}"))
+        self.0.iter().try_for_each(|(name, text)| writeln!(f, "{name:<10}{}", visible(text)))
     }
 }
 
@@ -129,5 +155,47 @@ impl Args {
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let flags = flags([("--runtime-endpoint", "runtime.endpoint", &self.runtime_endpoint)]);
         config::load(&Inputs::of_process(self.config.clone(), flags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cri::{RuntimeInfo, endpoint::discovery::Unfit};
+
+    fn probed(path: &str, answer: Result<&str, Unfit>) -> Probed {
+        let runtime = |name: &str| RuntimeInfo {
+            name: name.into(),
+            version: "2.1\u{1b}[2J".into(),
+            api_version: "v1".into(),
+        };
+        Probed { endpoint: path.parse().unwrap(), answer: answer.map(runtime) }
+    }
+
+    #[test]
+    fn each_socket_is_reported_and_the_first_that_answers_is_checked() {
+        let mut report = Report::default();
+        let all = vec![
+            probed("/run/a.sock", Err(Unfit::NoCri)),
+            probed("/run/k3s/b.sock", Ok("containerd")),
+            probed("/run/c.sock", Err(Unfit::Missing)),
+        ];
+        assert_eq!(find(&mut report, all).unwrap().to_string(), "unix:///run/k3s/b.sock");
+        assert_eq!(
+            report.to_string(),
+            "\
+sockets   unix:///run/a.sock      no CRI v1: is \"cri\" in disabled_plugins of /etc/containerd/config.toml, or is it no runtime?
+          unix:///run/k3s/b.sock  containerd 2.1\\u{1b}[2J, CRI v1
+          unix:///run/c.sock      no socket
+"
+        );
+        let none = find(&mut Report::default(), vec![probed("/run/a.sock", Err(Unfit::Refused))]);
+        assert!(
+            none.unwrap_err().to_string().starts_with("no container runtime answers at a well-known socket.")
+        );
+        let two = vec![probed("/run/a.sock", Ok("containerd")), probed("/run/b.sock", Ok("cri-o"))];
+        let mut report = Report::default();
+        assert_eq!(find(&mut report, two).unwrap().to_string(), "unix:///run/a.sock");
+        assert!(report.to_string().contains("several runtimes answer"), "{report}");
     }
 }

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use super::print::plain;
+use super::print::text::padded;
+use crate::printable::{visible, width};
 
 const GAP: usize = 3;
 
@@ -30,9 +31,10 @@ impl<const N: usize> Columns<N> {
         Self { headers: None, ..self }
     }
 
-    /// Adds a row. What steers a terminal is made harmless, and an empty cell is shown as `-`.
+    /// Adds a row. Unsafe characters are escaped, and an empty cell is shown as `-`.
     pub(super) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| if cell.is_empty() { "-".into() } else { plain(&cell) }));
+        self.rows
+            .push(cells.map(|cell| if cell.is_empty() { "-".into() } else { visible(&cell).into_owned() }));
     }
 
     /// Writes all of it.
@@ -40,14 +42,12 @@ impl<const N: usize> Columns<N> {
         let headers = self.headers.map(|headers| headers.map(str::to_owned));
         let lines: Vec<&[String]> =
             headers.iter().chain(&self.rows).map(|cells| &cells[..self.shown.min(N)]).collect();
-        let widest =
-            |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+        let widest = |column: usize| lines.iter().map(|cells| width(&cells[column])).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.shown.min(N)).map(widest).collect();
         for cells in lines {
             let mut line = String::new();
             for (cell, width) in cells.iter().zip(&widths) {
-                line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
+                line.push_str(&padded(cell, width + GAP));
             }
             writeln!(out, "{}", line.trim_end())?;
         }
@@ -108,12 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up_and_hold_no_control_characters() {
+    fn columns_line_up_and_hold_no_unsafe_characters() {
         let mut columns = Columns::new(["NAME", "X", "HIDDEN"], 2);
         columns.row(["a\u{1b}[31m".into(), String::new(), "h".into()]);
         columns.row(["ünï".into(), "12".into(), "h".into()]);
+        columns.row(["漢字🦀".into(), "3".into(), "h".into()]);
         let mut out = Vec::new();
         columns.write(&mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "NAME     X\na\u{fffd}[31m   -\nünï      12\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "NAME          X\na\\u{1b}[31m   -\nünï           12\n漢字🦀        3\n"
+        );
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     clock::Clock,
     config::{InForce, Inputs, Loaded},
     cri::Link,
+    journal::Journal,
     model::EventType,
     reload::{Cause, FileWatch, Reloader},
     systemd::{Manager, status},
@@ -119,6 +120,11 @@ impl Daemon {
         };
         let manager = Manager::of_process();
         Ok(Self { app, serving, printing, stop, set_log_level, manager, traces })
+    }
+
+    /// The published events.
+    pub(super) fn journal(&self) -> Journal {
+        self.app.journal().clone()
     }
 
     /// From now on reads the configuration again at SIGHUP, and when its file has become another one than `file` knows.

@@ -1,4 +1,4 @@
-//! `plegd demo`: the real daemon on a simulated runtime, in one process.
+//! `plegd demo`: the real daemon on a simulated runtime, in one process: pods that come and go, or a scenario file.
 
 use std::{
     fs::DirBuilder,
@@ -10,13 +10,18 @@ use std::{
 
 use super::{
     daemon::{Daemon, Threads},
+    inline::Inline,
     log::LogControl,
     run::flags,
+    scenario,
 };
 use crate::{
-    clock::Clock,
-    config::{self, Config, ConfigError, Inputs, Loaded, PageAccess, Value},
+    client::{Address, Client},
+    clock::{Clock, Wall},
+    config::{self, Config, Loaded, PageAccess, Value},
     cri::{Endpoint, Link},
+    printable::visible,
+    scenario::{Failure, Player, Scenario, check},
     sim::{Churn, Profile, SimRuntime},
 };
 use anyhow::Context as _;
@@ -25,7 +30,16 @@ const EXAMPLES: &str = "\
 Examples:
   plegd demo
   plegd demo --seed 7 --pods 40 --duration 30s
-  plegd demo --print json | jq -r .type | sort | uniq -c";
+  plegd demo --print json | jq -r .type | sort | uniq -c
+  plegd demo --scenario oom.json            play a file, and exit with 1 if a check fails
+
+tests/scenarios/README.md describes scenario files. plegd record writes one from a
+real runtime, and plegd replay plays it without waiting.";
+
+/// How long after the last step of a scenario events are still awaited.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How much of a step is shown, in characters.
+const SHOWN: usize = 150;
 
 /// Flags of `plegd demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,6 +66,18 @@ pub struct Args {
     /// Level of the log on stderr [default: warn]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// Play the steps of a scenario file instead, and check what it says
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "pods", "duration", "pace"])]
+    pub scenario: Option<PathBuf>,
+}
+
+/// What a demo is made from.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// plegd's configuration.
+    pub(super) loaded: Loaded,
+    /// The scenario, if one is played.
+    scenario: Option<Scenario>,
 }
 
 /// Runs the demo until its time is over or it is told to end.
@@ -61,10 +87,14 @@ pub struct Args {
 /// If it cannot start.
 pub(super) async fn run(
     args: Args,
-    mut loaded: Loaded,
+    prepared: Prepared,
     threads: Threads,
     log: LogControl,
 ) -> anyhow::Result<()> {
+    let Prepared { mut loaded, scenario } = prepared;
+    if let Some(scenario) = scenario {
+        return play(scenario, loaded, threads, log).await;
+    }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..100_000));
     let folder = Folder::new()?;
     let socket = folder.0.join("runtime.sock");
@@ -88,9 +118,75 @@ pub(super) async fn run(
     ended
 }
 
+/// Plays a scenario in real time: steps are printed on stderr, events on stdout.
+async fn play(
+    scenario: Scenario,
+    mut loaded: Loaded,
+    threads: Threads,
+    log: LogControl,
+) -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let socket = folder.0.join("runtime.sock");
+    // A clock that a step can set, but for which it is the machine's time.
+    let now = Clock::system().wall();
+    let starts_at = scenario.starts_at.map_or(now, |time| Wall::from_nanos(time.nanos(now)));
+    let (clock, hand) = Clock::simulated(starts_at);
+    let mut on_step = {
+        let (clock, start) = (clock.clone(), clock.now());
+        move |step: &crate::scenario::Step| {
+            let text: String = step.text.chars().take(SHOWN).collect();
+            eprintln!("{:>8.3}s {text}", clock.now().since(start).as_secs_f64());
+        }
+    };
+    let mut player = Player::new(scenario.clone(), (clock, hand));
+    eprintln!("plegd demo: {}\n  right: {}", visible(&scenario.source), visible(&scenario.right));
+    player.prepare(&mut on_step).await;
+    let sim = player.runtime().clone();
+    let serving = sim.serve_uds(&socket).with_context(|| format!("{} cannot be served", socket.display()))?;
+    let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
+    let api = folder.0.join("plegd.sock");
+    loaded.config.api.socket = Some(api.clone());
+    let clock = player.second_clock();
+    let daemon = Daemon::start(&loaded, Link::unix(endpoint), clock.clone(), &threads, log).await?;
+    addresses(&loaded.config);
+    let journal = daemon.journal();
+    let mut failures: Option<Vec<Failure>> = None;
+    let over = async {
+        let plegd = Inline { client: Client::lazy(&Address::Unix(api)), clock };
+        let mut found = player.play(&plegd, &mut on_step).await;
+        tokio::time::sleep(SETTLE).await;
+        found.extend(check::published(&scenario, &scenario::published(&journal)));
+        failures = Some(found);
+    };
+    let ended = daemon.run_until(over).await;
+    drop(serving);
+    ended?;
+    report(&scenario, failures.as_deref())
+}
+
+/// Prints what did not hold.
+///
+/// # Errors
+///
+/// If something did not, or the scenario was not played to its end.
+pub(super) fn report(scenario: &Scenario, failures: Option<&[Failure]>) -> anyhow::Result<()> {
+    let Some(failures) = failures else { anyhow::bail!("interrupted before the last step") };
+    for failure in failures {
+        eprintln!("plegd: {failure}");
+    }
+    anyhow::ensure!(failures.is_empty(), "{} of {} checks failed", failures.len(), scenario.checks());
+    eprintln!("plegd: all {} checks hold", scenario.checks());
+    Ok(())
+}
+
 /// Where to look, on stderr: stdout has the events.
 fn introduce(config: &Config, seed: u64, socket: &Path) {
     eprintln!("plegd demo: a simulated containerd 2.1 at unix://{}, seed {seed}", socket.display());
+    addresses(config);
+    eprintln!("  Ctrl-C ends it; --seed {seed} shows the same pods again\n");
+}
+
+fn addresses(config: &Config) {
     if let Some(address) = config.http.address {
         if config.http.page != PageAccess::Off {
             eprintln!("  page     {}", linked(&format!("http://{address}/")));
@@ -101,7 +197,6 @@ fn introduce(config: &Config, seed: u64, socket: &Path) {
     if let Some(api) = &config.api.socket {
         eprintln!("  watch    plegd watch --socket {}", api.display());
     }
-    eprintln!("  Ctrl-C ends it; --seed {seed} shows the same pods again\n");
 }
 
 /// An address that a terminal opens when it is clicked on; as it is where nobody can click.
@@ -140,12 +235,15 @@ impl Drop for Folder {
 // === impl Args ===
 
 impl Args {
-    /// The defaults with these flags. File and environment are this node's and say nothing of a simulation.
+    /// The defaults with the scenario's arguments and these flags. File and environment are this node's and say nothing of
+    /// a simulation.
     ///
     /// # Errors
     ///
-    /// All that is wrong with the flags.
-    pub fn load(&self) -> Result<Loaded, ConfigError> {
+    /// All that is wrong with the flags, or what is wrong with the scenario.
+    pub(super) fn load(&self) -> anyhow::Result<Prepared> {
+        let scenario = self.scenario.as_deref().map(scenario::read).transpose()?;
+        let mut inputs = scenario.as_ref().map(scenario::inputs).transpose()?.unwrap_or_default();
         let or =
             |given: &Option<String>, default: &str| Some(given.clone().unwrap_or_else(|| default.into()));
         let flags = flags([
@@ -153,6 +251,7 @@ impl Args {
             ("--print", "print.format", &or(&self.print, "table")),
             ("--log-level", "log.level", &or(&self.log_level, "warn")),
         ]);
-        config::load(&Inputs { flags, ..Inputs::default() })
+        inputs.flags.extend(flags);
+        Ok(Prepared { loaded: config::load(&inputs)?, scenario })
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     client::{CallError, Client, Freshness},
     clock::Clock,
     model::Position,
+    printable::visible,
 };
 
 const EXAMPLES: &str = "\
@@ -26,10 +27,13 @@ Examples:
   plegd get pod 4537 --fresh                the pod of the container whose id begins so
   plegd get containers -o json | jq -r '.containers[] | select(.state == \"exited\") | .name'
 
-READY is how many containers run, of those of the newest sandbox. STATUS is what
-the runtime knows: NoSandbox, Unknown, a failed container's reason (Error,
-OOMKilled, StartError), NotReady, Running, Created, Completed or Pending. Probes,
-back-off and deletion are the kubelet's, and not seen here.";
+RUNNING is how many containers run, of those that are expected to. Finished ones
+(exit code 0) are not expected any more while a sibling runs. STATUS is what the
+runtime knows: NoSandbox, Unknown, a failed container's reason (Error, OOMKilled,
+StartError), Running, Created, Pending, Waiting, NotReady, Terminated or Completed.
+Waiting: all containers so far have finished, and the sandbox is ready for another.
+A runtime does not know which containers are init containers, which are still to
+come, nor probes, back-off and deletion. So nothing here says that a pod is ready.";
 
 /// Flags of `plegd get`.
 #[derive(Clone, Debug, clap::Args)]
@@ -104,7 +108,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-async fn show(client: &Client, args: &Args, clock: &Clock, out: &mut impl io::Write) -> anyhow::Result<()> {
+pub(super) async fn show(
+    client: &Client,
+    args: &Args,
+    clock: &Clock,
+    out: &mut impl io::Write,
+) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     let listed = match args.resource {
         Resource::Pods => pods(client, args, &mut missing).await?,
@@ -115,7 +124,10 @@ async fn show(client: &Client, args: &Args, clock: &Clock, out: &mut impl io::Wr
         listed.write(args.output, !args.no_headers, clock.wall(), out)?;
         out.flush()?;
         if listed.is_empty() && matches!(args.output, Output::Table | Output::Wide) {
-            eprintln!("plegd: nothing is there{}", target::within(&args.namespaces));
+            eprintln!(
+                "plegd: {}",
+                visible(&format!("no resources found{}", target::within(&args.namespaces)))
+            );
         }
     }
     if missing.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(missing.join("; "))) }

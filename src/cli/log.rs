@@ -1,5 +1,6 @@
 //! plegd's own log: to stderr, so that stdout is for events alone.
 
+mod fields;
 mod journal;
 mod repeats;
 
@@ -32,8 +33,10 @@ pub(super) struct LogControl {
 pub(super) fn begin(log: &Log) -> LogControl {
     let (filter, handle) = reload::Layer::new(log.level.to_targets());
     let registry = tracing_subscriber::registry().with(filter).with(Repeats::new(Clock::system()));
-    let lines =
-        fmt::layer().with_writer(io::stderr as fn() -> _).with_ansi(coloured(io::stderr().is_terminal()));
+    let lines = fmt::layer()
+        .fmt_fields(fields::safe())
+        .with_writer(io::stderr as fn() -> _)
+        .with_ansi(coloured(io::stderr().is_terminal()));
     // It fails only where there is a log already, which is then as good.
     let _ = match log.format {
         LogFormat::Journald => registry.with(lines.event_format(Journal::new())).try_init(),
@@ -41,7 +44,10 @@ pub(super) fn begin(log: &Log) -> LogControl {
             registry.with(lines.event_format(Journal::new())).try_init()
         }
         LogFormat::Auto | LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).map_event_format(fields::SafeJson);
+            registry.with(lines).try_init()
+        }
     };
     let reload: Reload =
         Arc::new(move |level| handle.reload(level.to_targets()).map_err(|error| error.to_string()));

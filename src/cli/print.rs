@@ -9,7 +9,6 @@ mod table;
 pub(in crate::cli) mod text;
 
 pub use self::table::{Table, terminal_width};
-pub(super) use self::text::plain;
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 
@@ -21,6 +20,7 @@ use crate::{
     clock::Wall,
     config::{EventTypes, Print, PrintFormat},
     model::{Event, Position},
+    printable,
 };
 
 /// Prints events.
@@ -124,8 +124,7 @@ impl<W: Write> Printer<W> {
 
     /// One JSON line of whatever else there is to say.
     pub(super) fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, line)?;
-        self.out.write_all(b"\n")
+        writeln!(self.out, "{}", printable::json(line)?)
     }
 
     /// Whether it prints a table.

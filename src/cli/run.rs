@@ -52,6 +52,9 @@ pub struct Args {
     /// Time between relists while the event stream is trusted, from 100ms to 1h [default: 1m]
     #[arg(long, value_name = "DURATION")]
     pub relist_max_period: Option<String>,
+    /// Where subscribers take events from each other: yield the stream to another one, or compete [default: yield]
+    #[arg(long, value_name = "POLICY")]
+    pub stream_shared: Option<String>,
     /// Level of the log on stderr, for all or by module: info,plegd::relister=debug [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -95,6 +98,7 @@ impl Args {
             ("--print-types", "print.types", &self.print_types),
             ("--relist-period", "relist.period", &self.relist_period),
             ("--relist-max-period", "relist.max_period", &self.relist_max_period),
+            ("--stream-shared", "stream.shared", &self.stream_shared),
             ("--log-level", "log.level", &self.log_level),
             ("--log-format", "log.format", &self.log_format),
         ])

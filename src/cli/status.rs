@@ -6,10 +6,16 @@ pub(in crate::cli) mod screen;
 #[cfg(test)]
 pub(in crate::cli) mod tests;
 
+use std::io;
+
 use super::{connection::Connection, introspect::Introspect};
 use crate::{
     api::v1::{GetStatusResponse, Subscriber},
-    cli::print::answer::{Output, page, show, show_json},
+    cli::print::{
+        answer::{Output, json, page},
+        text::Paint,
+    },
+    client::Client,
     clock::{Clock, Wall},
 };
 
@@ -60,22 +66,30 @@ impl View<'_> {
 ///
 /// If it cannot be reached, does not answer, or is not ready.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    let introspect = Introspect::over(&args.connection.client().await?);
+    let client = args.connection.client().await?;
+    show(&client, args.output, &Clock::system(), page(), &mut io::stdout().lock()).await
+}
+
+/// Prints the status of that plegd on a page of this width, with colours or without.
+pub(super) async fn show(
+    client: &Client,
+    output: Output,
+    clock: &Clock,
+    (width, paint): (usize, Paint),
+    out: &mut impl io::Write,
+) -> anyhow::Result<()> {
+    let introspect = Introspect::over(client);
     let status = introspect.status().await?;
     // How plegd does is worth showing also where the list cannot be had.
     let subscribers = introspect.subscribers().await.unwrap_or_default().subscribers;
-    let view = View { status: &status, subscribers: &subscribers, now: Clock::system().wall() };
-    print(&view, args.output)?;
+    let view = View { status: &status, subscribers: &subscribers, now: clock.wall() };
+    let text = match output {
+        Output::Json => json(&json::Status::from(view.status))?,
+        Output::Table => screen::screen(&view, screen::Quirks::Names, width, paint),
+        Output::Wide => screen::screen(&view, screen::Quirks::Meaning, width, paint),
+    };
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
     anyhow::ensure!(status.ready, "{} is not ready: the first relist is not complete", status.node_name);
     Ok(())
-}
-
-/// Prints it in the form that is wanted.
-fn print(view: &View<'_>, output: Output) -> std::io::Result<()> {
-    let (width, paint) = page();
-    match output {
-        Output::Json => show_json(&json::Status::from(view.status)),
-        Output::Table => show(&screen::screen(view, screen::Quirks::Names, width, paint)),
-        Output::Wide => show(&screen::screen(view, screen::Quirks::Meaning, width, paint)),
-    }
 }

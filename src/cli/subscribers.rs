@@ -69,6 +69,11 @@ pub(in crate::cli) fn called(subscriber: &Subscriber) -> &str {
     if subscriber.client_name.is_empty() { "-" } else { &subscriber.client_name }
 }
 
+/// Gaps since the subscriber fell behind or was disconnected for too long; without those of a restart of plegd.
+pub(in crate::cli) fn own_gaps(subscriber: &Subscriber) -> u64 {
+    subscriber.gaps.saturating_sub(subscriber.gaps_of_epoch)
+}
+
 /// Prints it in the form that is wanted.
 fn print(list: &ListSubscribersResponse, now: Wall, output: Output) -> std::io::Result<()> {
     let (width, paint) = page();

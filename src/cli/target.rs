@@ -1,5 +1,7 @@
 //! Which pod a person means: a name, with its namespace or without, a UID, or the beginning of a container's id.
 
+use std::collections::BTreeMap;
+
 use crate::{
     api::v1,
     client::{CallError, Client, Freshness, PodRef},
@@ -60,20 +62,39 @@ pub(super) async fn find(
             Meaning::One(pod) => found.extend(get(client, &pod, freshness).await?),
             Meaning::AnyNamespace(name) => {
                 let filter = v1::Filter { pod_names: vec![name], ..Default::default() };
-                for pod in client.list_pods(filter).await?.pods {
-                    match freshness {
-                        Freshness::Held => found.push(pod),
-                        freshness => {
-                            let uid = pod.identity.unwrap_or_default().uid;
-                            found.extend(get(client, &PodRef::Uid(uid), freshness).await?);
-                        }
-                    }
-                }
+                found
+                    .extend(one_of_each_name(client, client.list_pods(filter).await?.pods, freshness).await?);
             }
         }
         // With namespaces each word means a pod in each of them; else it means one thing.
         if !found.is_empty() && namespaces.is_empty() {
             break;
+        }
+    }
+    Ok(found)
+}
+
+/// These pods; of several with one namespace and name, the one that plegd means by that name.
+async fn one_of_each_name(
+    client: &Client,
+    pods: Vec<v1::Pod>,
+    freshness: Freshness,
+) -> Result<Vec<v1::Pod>, CallError> {
+    let mut by_name: BTreeMap<String, Vec<v1::Pod>> = BTreeMap::new();
+    for pod in pods {
+        by_name.entry(name(&pod)).or_default().push(pod);
+    }
+    let mut found = Vec::new();
+    for mut pods in by_name.into_values() {
+        let identity = pods.first().and_then(|pod| pod.identity.clone()).unwrap_or_default();
+        match (pods.len(), freshness) {
+            (1, Freshness::Held) => found.append(&mut pods),
+            (1, freshness) => found.extend(get(client, &PodRef::Uid(identity.uid), freshness).await?),
+            // The same rule as for each other request by name: the daemon decides.
+            _ => {
+                let named = PodRef::name(identity.namespace, identity.name);
+                found.extend(get(client, &named, freshness).await?);
+            }
         }
     }
     Ok(found)

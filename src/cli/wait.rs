@@ -5,34 +5,39 @@ use std::{io, io::Write as _, time::Duration};
 use clap::ValueEnum;
 use humantime::format_duration;
 
-use super::{connection::Connection, get::summary::current, print::plain, target, view};
+use super::{connection::Connection, get::summary::current, target, view};
 use crate::{
     api::v1,
     client::{CallError, Client, Freshness, PodRef, WaitCondition},
     config::Value,
+    printable::visible,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   plegd wait --for running shop/web -c app
   plegd wait --for exited batch/backup-29000001 --timeout 10m
-  plegd wait --for ready web -n shop        the pod need not be there yet
+  plegd wait --for sandbox-ready web -n shop    the pod need not be there yet
   plegd wait --for pod-gone shop/web
 
 Conditions:
-  running    the container runs
-  exited     the container has ended
-  gone       the container is gone from the runtime
-  ready      the pod's newest sandbox is ready
-  pod-gone   the pod is gone from the runtime, with all that it had
+  running        the container runs: the newest one of its name
+  exited         the container has ended: the newest one of its name
+  gone           the container is gone from the runtime
+  sandbox-ready  the pod's newest sandbox is ready; its containers may not run yet
+  pod-gone       the pod is gone from the runtime, with all that it had
+
+Of two pods with one name, the one with a ready sandbox is meant.
 
 Exit codes: 0 it holds, 1 it does not hold in time, 64 wrong usage.";
+
+const DEPRECATED: &str = "warning: --for ready is deprecated, because a ready sandbox is not a ready pod. Use --for sandbox-ready.";
 
 /// Flags of `plegd wait`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to wait for: running, exited, gone, ready or pod-gone
+    /// What to wait for: running, exited, gone, sandbox-ready or pod-gone
     #[arg(long = "for", value_enum, value_name = "CONDITION", hide_possible_values = true)]
     pub condition: Condition,
     /// The pod: namespace/name, a name, a UID, or the beginning of a container's id
@@ -61,6 +66,9 @@ pub enum Condition {
     /// The container is gone from the runtime
     Gone,
     /// The pod's newest sandbox is ready
+    SandboxReady,
+    /// Deprecated name of `sandbox-ready`: a pod with a ready sandbox is not a ready pod
+    #[value(hide = true)]
     Ready,
     /// The pod is gone from the runtime, with all that it had
     PodGone,
@@ -80,17 +88,21 @@ struct Wanted {
 ///
 /// If it does not hold in time, or plegd cannot be asked.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if args.condition == Condition::Ready {
+        eprintln!("plegd: {DEPRECATED}");
+    }
     let client = args.connection.client().await?;
     let told = wait(&client, &args).await?;
-    Ok(writeln!(io::stdout(), "{told}")?)
+    Ok(writeln!(io::stdout(), "{}", visible(&told))?)
 }
 
-async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
+/// Waits; says what holds.
+pub(super) async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
     let Some(wanted) = wanted(client, args).await? else {
-        return Ok(plain(&format!("{}: gone", args.pod)));
+        return Ok(format!("{}: gone", args.pod));
     };
     match client.wait_for(&wanted.pod, &wanted.condition, args.timeout).await {
-        Ok((pod, _)) => Ok(plain(&format!("{}: {}", wanted.name, holds(&wanted.condition, pod.as_ref())))),
+        Ok((pod, _)) => Ok(format!("{}: {}", wanted.name, holds(&wanted.condition, pod.as_ref()))),
         Err(CallError::Deadline { .. }) => {
             let now = match client.get_pod(&wanted.pod, Freshness::Held).await {
                 Ok((pod, _)) => state(&wanted.condition, Some(&pod)),
@@ -98,7 +110,7 @@ async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
                 Err(error) => error.to_string(),
             };
             let (name, time) = (&wanted.name, format_duration(args.timeout));
-            Err(anyhow::anyhow!("{}", plain(&format!("{name}: timed out after {time}: {now}"))))
+            Err(anyhow::anyhow!("{name}: timed out after {time}: {now}"))
         }
         Err(error) => Err(error.into()),
     }
@@ -119,7 +131,8 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         [pod] => {
             let identity = pod.identity.clone().unwrap_or_default();
             // Any pod of this name will do for what is to come; what is to go is this one, and not its successor.
-            let comes = matches!(args.condition, Condition::Running | Condition::Ready);
+            let comes =
+                matches!(args.condition, Condition::Running | Condition::SandboxReady | Condition::Ready);
             let reference = if comes && args.pod.ends_with(&identity.name) {
                 PodRef::name(identity.namespace, identity.name)
             } else {
@@ -137,7 +150,7 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         Condition::Running => WaitCondition::ContainerRunning(container()?),
         Condition::Exited => WaitCondition::ContainerExited(container()?),
         Condition::Gone => WaitCondition::ContainerGone(container()?),
-        Condition::Ready => WaitCondition::SandboxReady,
+        Condition::SandboxReady | Condition::Ready => WaitCondition::SandboxReady,
         Condition::PodGone => WaitCondition::PodGone,
     };
     Ok(Some(Wanted { pod, name, condition }))

@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     config::{EventTypes, Value},
     model::Position,
+    printable::visible,
 };
 
 const EXAMPLES: &str = "\
@@ -108,7 +109,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let printer = Printer::new(io::BufWriter::new(io::stdout()), style, args.types.clone());
     let watching = tokio::spawn(async move {
         let client = args.connection.client().await?;
-        follow(&client, &args, printer, Clock::system(), |line| eprintln!("plegd: {line}")).await
+        follow(&client, &args, printer, Clock::system(), |line| eprintln!("plegd: {}", visible(&line))).await
     });
     tokio::select! {
         ended = watching => ended?,
@@ -118,7 +119,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Shows what a watch tells until it ends. What is to be known beside it is given to `say`, a line at a time.
-async fn follow<W: io::Write>(
+pub(super) async fn follow<W: io::Write>(
     client: &Client,
     args: &Args,
     printer: Printer<W>,

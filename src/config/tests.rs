@@ -65,6 +65,19 @@ fn nothing_given_is_the_default() {
 }
 
 #[test]
+fn the_policy_for_a_shared_stream_is_set_in_every_layer_and_a_misspelt_one_is_refused() {
+    let file = || given().file("[stream]\nshared = \"compete\"\n");
+    assert_eq!(given().loads().config.stream.shared, SharedStream::Yield);
+    assert_eq!(file().loads().config.stream.shared, SharedStream::Compete);
+    let layered = file().variable("PLEGD_STREAM_SHARED", "yield");
+    assert_eq!(layered.loads().config.stream.shared, SharedStream::Yield);
+    let layered = layered.flag("--stream-shared", "stream.shared", "compete");
+    assert_eq!(layered.loads().config.stream.shared, SharedStream::Compete);
+    let refused = given().flag("--stream-shared", "stream.shared", "yeild").fails();
+    assert!(refused.contains("did you mean \"yield\"") && refused.contains("yield or compete"), "{refused}");
+}
+
+#[test]
 fn a_later_layer_wins_and_leaves_the_rest() {
     let file = "[relist]\nperiod = \"2s\"\njitter = 0.2\nparallelism = 8\n";
     let given = given()
@@ -96,6 +109,7 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         parallelism = 64
         [stream]
         enabled = false
+        shared = "compete"
         queue_messages = 1_000
         queue_bytes = "1GiB"
         [journal]
@@ -478,6 +492,7 @@ relist.max_period = "1m" # a duration with its unit, such as "500ms" or "30s", f
 relist.jitter = 0.1 # a number, from 0 to 0.5
 relist.parallelism = 16 # a whole number, from 1 to 64
 stream.enabled = true # true or false
+stream.shared = "yield" # yield or compete
 stream.queue_messages = 65536 # a whole number, from 64 to 4194304
 stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
 journal.events = 65536 # a whole number, from 64 to 4194304

@@ -103,6 +103,16 @@ choice! {
     }
 }
 
+choice! {
+    /// What to do with the event stream where subscribers take events from each other.
+    SharedStream, "yield or compete" {
+        /// Close it and poll once another subscriber shows.
+        Yield = "yield",
+        /// Keep it.
+        Compete = "compete",
+    }
+}
+
 fn unknown(text: &str, known: &[&str]) -> String {
     match nearest(text, known.iter().copied()) {
         Some(near) => format!("there is no such choice; did you mean {near:?}"),

@@ -1,14 +1,15 @@
 //! Where the runtime listens.
 
+pub(crate) mod discovery;
+
 use std::{
     fmt, io,
-    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
 use crate::socket_path;
 
-/// Sockets that are looked for, in this order, when no endpoint is given.
+/// Sockets that are tried when no endpoint is given. The first one in this order that answers as a runtime is followed.
 pub const WELL_KNOWN: [&str; 3] =
     ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
 
@@ -16,27 +17,9 @@ pub const WELL_KNOWN: [&str; 3] =
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint(PathBuf);
 
-/// None of the well-known sockets is there.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "no container runtime was found at {}: is containerd or CRI-O running? Name its socket with --runtime-endpoint",
-    WELL_KNOWN.join(", ")
-)]
-pub struct NoneFound;
-
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// The first of the well-known sockets that exists.
-    ///
-    /// # Errors
-    ///
-    /// [`NoneFound`] if none does.
-    pub fn find() -> Result<Self, NoneFound> {
-        let is_socket = |path: &&&str| std::fs::metadata(path).is_ok_and(|at| at.file_type().is_socket());
-        WELL_KNOWN.iter().find(is_socket).map(|path| Self(path.into())).ok_or(NoneFound)
-    }
-
     /// The socket's path.
     pub fn path(&self) -> &Path {
         &self.0

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tonic::transport::{Channel, Uri};
 
-use super::Endpoint;
+use super::{Endpoint, endpoint::discovery::Discovery};
 
 /// A connection to a runtime.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -55,13 +55,20 @@ impl Link {
         Self::new(&name, move || Box::pin(connect(endpoint.clone())))
     }
 
-    /// Connects to the first of the well-known sockets that is there, whenever a connection is made.
+    /// Connects to the first of the well-known sockets that answers as a container runtime. Until one has answered, each
+    /// connection tries all of them; afterwards it is always that one.
     pub fn well_known() -> Self {
-        Self::new("the node's container runtime", || {
-            Box::pin(async {
-                let endpoint =
-                    Endpoint::find().map_err(|none| io::Error::new(io::ErrorKind::NotFound, none))?;
-                connect(endpoint).await
+        Self::to_first_of(Discovery::well_known())
+    }
+
+    /// Connects to the runtime that is discovered.
+    pub(super) fn to_first_of(discovery: Discovery) -> Self {
+        let discovery = Arc::new(discovery);
+        Self::new("the node's container runtime", move || {
+            let discovery = discovery.clone();
+            Box::pin(async move {
+                let found = discovery.endpoint().await;
+                connect(found.map_err(|none| io::Error::new(io::ErrorKind::NotFound, none))?).await
             })
         })
     }

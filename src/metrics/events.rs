@@ -5,7 +5,9 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{Family, LATENCY, Path, PodState, SeenBy, family::Maker};
-use crate::model::{ContainerState, Event, EventType, Ruling, SandboxState, SignalType, Source, Subject};
+use crate::model::{
+    ContainerState, Event, EventType, ResumeGap, Ruling, SandboxState, SignalType, Source, Subject,
+};
 
 /// Lifecycle events that were told, and how both paths compare.
 pub struct Transitions {
@@ -57,8 +59,10 @@ pub struct Journal {
     pub evicted: IntCounter,
     /// `plegd_subscribers`
     pub subscribers: IntGauge,
-    /// `plegd_subscriber_gaps_total`
+    /// `plegd_subscriber_gaps_total`: subscribers that fell behind.
     pub gaps: IntCounter,
+    /// `plegd_subscriber_resume_gaps_total`: subscribers that resumed after a position that does not continue.
+    pub resume_gaps: Family<ResumeGap, IntCounter>,
     /// `plegd_subscriber_max_lag_events`
     pub max_lag: IntGauge,
 }
@@ -179,6 +183,12 @@ impl Journal {
             gaps: make.counter(
                 "plegd_subscriber_gaps_total",
                 "Times that a subscriber was so slow that events had left the journal before it read them; it was told.",
+            ),
+            resume_gaps: make.counters(
+                "plegd_subscriber_resume_gaps_total",
+                "Times that a subscriber resumed after a position that the journal cannot continue: came_late if the next events \
+                 had left the journal, other_epoch if plegd had restarted since. It got a gap and a snapshot.",
+                &["cause"],
             ),
         }
     }

@@ -2,7 +2,8 @@
 
 use super::family::{Label, label};
 use crate::model::{
-    ContainerState, EventType, Method, Mode, ReadCause, Ruling, SandboxState, SignalType, Source, Subject,
+    ContainerState, EventType, Method, Mode, ReadCause, ResumeGap, Ruling, SandboxState, SignalType, Source,
+    Subject,
 };
 
 macro_rules! label_of_the_model {
@@ -21,7 +22,7 @@ macro_rules! label_of_the_model {
     };
 }
 
-label_of_the_model!(Source EventType Subject SignalType ContainerState SandboxState Ruling ReadCause Method Mode);
+label_of_the_model!(Source EventType Subject SignalType ContainerState SandboxState Ruling ReadCause Method Mode ResumeGap);
 
 label! {
     /// Which of the two paths: the stream or the relist with its reads.
@@ -128,6 +129,8 @@ label! {
         Unsupported = "unsupported",
         /// The configuration does not want it.
         Off = "off",
+        /// plegd has closed it for another subscriber of the same channel.
+        Yielded = "yielded",
     }
 }
 
@@ -146,6 +149,8 @@ label! {
         Malformed = "malformed",
         /// plegd ends.
         Shutdown = "shutdown",
+        /// plegd closed it, so that another subscriber of the same channel receives all events.
+        Yielded = "yielded",
     }
 }
 
@@ -212,6 +217,7 @@ mod tests {
         assert_each_is_at_its_place::<(Method, Code)>();
         assert_each_is_at_its_place::<(Call, CallCode)>();
         assert_each_is_at_its_place::<Refusal>();
+        assert_each_is_at_its_place::<ResumeGap>();
         assert_each_is_at_its_place::<(Source, EventType, Subject)>();
     }
 }

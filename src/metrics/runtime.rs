@@ -24,6 +24,8 @@ pub struct Relists {
     pub interval: Histogram,
     /// `plegd_relist_last_success_timestamp_seconds`
     pub last_success: Gauge,
+    /// `plegd_relist_consecutive_failures`
+    pub consecutive_failures: IntGauge,
     /// `plegd_relist_in_progress`; see [`Relists::began`].
     pub in_progress: IntGauge,
     /// `plegd_relist_in_progress_since_timestamp_seconds`
@@ -100,6 +102,8 @@ pub struct Stream {
     pub messages: Family<SignalType, IntCounter>,
     /// `plegd_stream_replayed_messages_total`
     pub replayed: IntCounter,
+    /// `plegd_stream_skipped_events_total`
+    pub skipped: Family<SignalType, IntCounter>,
     /// `plegd_stream_nil_payloads_total`
     pub nil_payloads: IntCounter,
     /// `plegd_stream_queue_messages`
@@ -159,6 +163,10 @@ impl Relists {
                 "plegd_relist_last_success_timestamp_seconds",
                 "When the last complete relist ended, in seconds since 1970; 0 before the first. \
                  The kubelet's counterpart is kubelet_pleg_last_seen_seconds.",
+            ),
+            consecutive_failures: make.gauge(
+                "plegd_relist_consecutive_failures",
+                "Relists that have failed since the last one that succeeded; from 2 on the runtime cannot be listed.",
             ),
             in_progress: make.gauge("plegd_relist_in_progress", "1 while a relist is under way."),
             in_progress_since: make.seconds_gauge(
@@ -307,6 +315,12 @@ impl Stream {
             replayed: make.counter(
                 "plegd_stream_replayed_messages_total",
                 "Messages of the event stream that were stamped before it was opened.",
+            ),
+            skipped: make.counters(
+                "plegd_stream_skipped_events_total",
+                "Events that did not come, as the order of those that came shows, by type. Counted only where subscribers take \
+                 events from each other and plegd would yield the stream.",
+                &["type"],
             ),
             nil_payloads: make.counter(
                 "plegd_stream_nil_payloads_total",

@@ -24,8 +24,8 @@ pub struct Event {
     pub container_name: Arc<str>,
     /// Which path saw it first.
     pub source: Source,
-    /// When it happened, by the runtime's clock: `started_at` of a start, `finished_at` of a death, the event's stamp of
-    /// a removal. None where the runtime does not say.
+    /// When it happened, by the runtime's clock: `started_at` of a start, `finished_at` of a death, the event's timestamp of a removal
+    /// and of the start of a sandbox. None where the runtime does not say.
     pub occurred_at: Option<Wall>,
     /// When plegd saw it.
     pub observed_at: Wall,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ContainerStatus, ObjectId, PodIdentity, SandboxStatus, Source};
-use crate::clock::{Mono, Wall};
+use crate::clock::{Mono, Wall, slewed_in};
 
 /// When a view was true: at some moment in `[lower, upper]` of plegd's monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,13 @@ impl Observation {
     /// What an event shows of a pod that it was received about at `received`; nothing yet.
     pub fn event(signal: Signal, received: Mono, observed_at: Wall, pod: PodIdentity) -> Self {
         Self::new(Origin::Event(signal), Stamp { lower: None, upper: received }, observed_at, pod)
+    }
+
+    /// Whether an event claims for certain to be no older than a moment, however its clock was slewed since.
+    pub fn is_newer_than(&self, moment: Mono) -> bool {
+        let slewed = slewed_in(self.stamp.upper.since(self.claimed));
+        // The claim is as late as slewing allows, which works in both directions; a tenth more, since the age is measured from it.
+        self.claimed - slewed.mul_f64(2.1) >= moment
     }
 
     fn new(origin: Origin, stamp: Stamp, observed_at: Wall, pod: PodIdentity) -> Self {

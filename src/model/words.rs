@@ -88,6 +88,15 @@ pub enum Method {
     GetContainerEvents,
 }
 
+/// Why a subscriber that resumes after a position has a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResumeGap {
+    /// The events that follow its position have left the journal: it was disconnected for too long.
+    CameLate,
+    /// Its position is of another epoch, as after a restart of plegd, or past the head. The subscriber is not the cause.
+    OtherEpoch,
+}
+
 // === impl Mode ===
 
 impl Mode {
@@ -221,5 +230,20 @@ impl Method {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+// === impl ResumeGap ===
+
+impl ResumeGap {
+    /// All causes.
+    pub const ALL: [ResumeGap; 2] = [ResumeGap::CameLate, ResumeGap::OtherEpoch];
+
+    /// The cause as a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResumeGap::CameLate => "came_late",
+            ResumeGap::OtherEpoch => "other_epoch",
+        }
     }
 }

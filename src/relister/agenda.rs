@@ -34,12 +34,16 @@ pub(super) struct Request {
     pub(super) after: Duration,
     /// What lists showed, in order, for what has moved on or is gone when it is read; each id in each phase once.
     pub(super) seen: Vec<Observation>,
-    /// Ids that a list lacked: absent if a list of the id alone lacks it, too.
+    /// Ids that a list lacked, or that are said to be deleted: absent if a list of the id alone lacks it, too.
     pub(super) absent: BTreeSet<ObjectId>,
+    /// Those of them of which nothing is wanted but whether they are there: a list that shows one as it is held suffices.
+    pub(super) listed_suffices: BTreeSet<ObjectId>,
     /// Whether that list lacked so much that their status decides.
     pub(super) doubted: bool,
     /// Events that wait until the sandbox was read.
     pub(super) deferred: Vec<Observation>,
+    /// Ids that the first relist found.
+    pub(super) initial: BTreeSet<ObjectId>,
     /// What could not be read the last time: read last, so that it holds nothing up.
     pub(super) suspects: BTreeSet<ObjectId>,
     /// How often in a row an id could not be read while a list showed it.
@@ -131,6 +135,10 @@ impl Request {
     }
 
     fn new(key: PodIdentity, pod: Option<PodIdentity>, ask: Ask) -> Self {
+        let absent = match &ask.scope {
+            Scope::Ids(ids) if ask.cause == ReadCause::Deletion => ids.clone(),
+            _ => BTreeSet::new(),
+        };
         Self {
             key,
             pod,
@@ -138,9 +146,11 @@ impl Request {
             cause: ask.cause,
             after: ask.after,
             seen: Vec::new(),
-            absent: BTreeSet::new(),
+            listed_suffices: absent.clone(),
+            absent,
             doubted: false,
             deferred: Vec::new(),
+            initial: BTreeSet::new(),
             suspects: BTreeSet::new(),
             attempts: BTreeMap::new(),
             sandboxes: HashMap::new(),
@@ -152,6 +162,16 @@ impl Request {
     /// Both, in one read.
     fn join(&mut self, other: Request) {
         self.pod = self.pod.take().or(other.pod);
+        let needs_status = |scope: &Scope, suffices: &BTreeSet<ObjectId>, id: &ObjectId| match scope {
+            Scope::Ids(ids) => ids.contains(id) && !suffices.contains(id),
+            Scope::Whole => true,
+        };
+        let mut suffices = std::mem::take(&mut self.listed_suffices);
+        suffices.retain(|id| !needs_status(&other.scope, &other.listed_suffices, id));
+        let others = other.listed_suffices.into_iter();
+        let others: Vec<ObjectId> = others.filter(|id| !needs_status(&self.scope, &suffices, id)).collect();
+        suffices.extend(others);
+        self.listed_suffices = suffices;
         self.scope.join(other.scope);
         // What a relist has found is put down to the relist, whatever else it was to be read for.
         self.cause = self.cause.min(other.cause);
@@ -165,6 +185,7 @@ impl Request {
         self.absent.extend(other.absent);
         self.doubted |= other.doubted;
         self.deferred.extend(other.deferred);
+        self.initial.extend(other.initial);
         self.suspects.extend(other.suspects);
         for (id, attempts) in other.attempts {
             let known = self.attempts.entry(id).or_default();
@@ -182,6 +203,21 @@ impl Request {
     /// as the runtime hangs.
     fn is_given_up(&self) -> bool {
         self.cause == ReadCause::Fresh && self.waiters.iter().all(oneshot::Sender::is_closed)
+    }
+
+    /// Whether a list lacks what is to be read again, or shows it in a phase in which no list has shown it.
+    fn brings_news_to(&self, retry: &Request) -> bool {
+        let is_retried = |id: &ObjectId| match &retry.scope {
+            Scope::Ids(ids) => ids.contains(id),
+            Scope::Whole => true,
+        };
+        let shown = self.seen.iter().flat_map(|seen| {
+            let sandboxes = seen.sandboxes.iter().map(|it| (&it.id, Some(it.state.phase())));
+            sandboxes.chain(seen.containers.iter().map(|it| (&it.id, it.state.phase())))
+        });
+        let mut shown = shown.filter(|(id, _)| is_retried(id));
+        shown.any(|(id, phase)| !retry.has_seen(id, phase))
+            || self.absent.iter().any(|id| is_retried(id) && !retry.absent.contains(id))
     }
 
     fn has_seen(&self, id: &ObjectId, phase: Option<Phase>) -> bool {
@@ -205,8 +241,10 @@ impl Request {
             after: self.after,
             seen: self.seen.clone(),
             absent: self.absent.clone(),
+            listed_suffices: self.listed_suffices.clone(),
             doubted: self.doubted,
             deferred: Vec::new(),
+            initial: self.initial.clone(),
             suspects: self.suspects.clone(),
             attempts: self.attempts.clone(),
             sandboxes: self.sandboxes.clone(),
@@ -226,6 +264,14 @@ impl Agenda {
             let after = request.after;
             self.delayed.insert(Due::Request(Box::new(Request { after: NOW, ..request })), after);
             return;
+        }
+        // What a list shows anew of an id whose status fails does not wait for the turn of the retry, which may be far off.
+        let waiting = self.failures.get_mut(&request.key).map(|failures| &mut failures.retry);
+        if let Some(retry) = waiting
+            && let Some(mut again) = retry.take_if(|retry| request.brings_news_to(retry))
+        {
+            again.join(request);
+            return self.put_now(again);
         }
         let retry = self.failures.get_mut(&request.key).and_then(|failures| failures.retry.as_mut());
         // The turn of what has failed comes with the retry. Only a reader who waits gets a try of its own.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     sync::Arc,
     time::Duration,
 };
@@ -84,9 +85,21 @@ struct Found {
     absent: Vec<ObjectId>,
 }
 
+/// How far a read has come.
+#[derive(Default)]
+struct Progress {
+    /// What is still to be settled.
+    found: Found,
+    settled: Settled,
+    /// What could not be read.
+    unread: BTreeSet<ObjectId>,
+    last_error: Option<CriError>,
+}
+
 /// Whether the cache has all that a read has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Settled {
+    #[default]
     All,
     /// Another read must decide on something, or what is gone is still served until its death has been published.
     Partly,
@@ -130,56 +143,26 @@ impl PodRead {
                 Err(error) => return (Settled::Partly, Some((request, Arc::new(error)))),
             },
         };
-        let mut found = Found::default();
-        let mut settled = Settled::All;
-        let mut unread = BTreeSet::new();
-        let mut last_error = None;
+        let mut progress = Progress::default();
         let mut todo = self.in_order(&request, &ids).into_iter();
-        while let Some(id) = todo.next() {
-            let looked = self.look_in_time(&mut request, &id, &mut found, &mut settled, began).await;
-            match looked {
-                Ok(Look::Container(status)) => {
-                    // Nothing of a container before its sandbox, where that can be read.
-                    if unread.contains(&status.sandbox_id) && !self.is_held(&status.sandbox_id) {
-                        unread.insert(id);
-                        continue;
-                    }
-                    self.is_read(&mut request, &id);
-                    found.containers.push(status);
-                }
-                Ok(Look::Sandbox(status)) => {
-                    self.is_read(&mut request, &id);
-                    found.sandboxes.push(status);
-                }
-                Ok(Look::Listed(status)) => found.listed.push(status),
-                Ok(Look::Absent) => {
-                    self.is_read(&mut request, &id);
-                    found.absent.push(id);
-                }
-                Ok(Look::Unreadable(status, error)) => {
-                    settled =
-                        settled.and(self.not_read(&mut request, status, error.as_ref(), &mut found, began));
-                    unread.insert(id.clone());
-                    request.suspects.insert(id.clone());
-                    // A hang need not be hung through again.
-                    let hung = matches!(error, Some(CriError::Deadline { .. }));
-                    last_error = Some(error.unwrap_or(CriError::ListedNotFound { id: id.to_string() }));
-                    if hung {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    unread.insert(id.clone());
-                    request.suspects.insert(id);
-                    // A runtime that is away will not answer the next one either.
-                    let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
-                    last_error = Some(error);
-                    if hopeless {
-                        break;
-                    }
-                }
+        for id in todo.by_ref() {
+            let looked = self.look_in_time(&mut request, &id, &mut progress, began).await;
+            let mut ends = false;
+            // Nothing of a container before its sandbox, if that was found only by the list of the container.
+            if let Some(sandbox) = looked.as_ref().ok().and_then(Look::sandbox_of_container)
+                && !self.is_held(&sandbox)
+                && !ids.contains(&sandbox)
+                && !progress.has_sandbox(&sandbox)
+            {
+                request.sandboxes.insert(id.clone(), sandbox.clone());
+                let of_sandbox = self.look_in_time(&mut request, &sandbox, &mut progress, began).await;
+                ends = self.take_in(&mut request, sandbox, of_sandbox, &mut progress, began).is_break();
+            }
+            if self.take_in(&mut request, id, looked, &mut progress, began).is_break() || ends {
+                break;
             }
         }
+        let Progress { mut found, mut settled, mut unread, last_error } = progress;
         unread.extend(todo);
         if request.scope == Scope::Whole {
             // What has been heard of meanwhile was not there when this read began, unless it came later.
@@ -192,6 +175,59 @@ impl PodRead {
             request.scope = Scope::Ids(unread);
         }
         (settled, Some((request, Arc::new(error))))
+    }
+
+    /// Takes in what became of one id; breaks off where the next one would fail in the same way.
+    fn take_in(
+        &mut self,
+        request: &mut Request,
+        id: ObjectId,
+        looked: Result<Look, CriError>,
+        progress: &mut Progress,
+        began: Mono,
+    ) -> ControlFlow<()> {
+        match looked {
+            Ok(Look::Container(status)) => {
+                // It is read again with its sandbox.
+                if progress.unread.contains(&status.sandbox_id) && !self.is_held(&status.sandbox_id) {
+                    progress.unread.insert(id);
+                    return ControlFlow::Continue(());
+                }
+                self.is_read(request, &id);
+                progress.found.containers.push(status);
+            }
+            Ok(Look::Sandbox(status)) => {
+                self.is_read(request, &id);
+                progress.found.sandboxes.push(status);
+            }
+            Ok(Look::Listed(status)) => progress.found.listed.push(status),
+            Ok(Look::Absent) => {
+                self.is_read(request, &id);
+                progress.found.absent.push(id);
+            }
+            // It was removed, and is listed all the same: nothing brings it back but its status.
+            Ok(Look::Unreadable(..)) if self.arbiter.is_removed(&id) => {}
+            Ok(Look::Unreadable(status, error)) => {
+                let settled = self.not_read(request, status, error.as_ref(), &mut progress.found, began);
+                progress.settled = progress.settled.and(settled);
+                // A hang need not be hung through again.
+                let hung = matches!(error, Some(CriError::Deadline { .. }));
+                let error = error.unwrap_or(CriError::ListedNotFound { id: id.to_string() });
+                progress.fails(request, id, error);
+                if hung {
+                    return ControlFlow::Break(());
+                }
+            }
+            Err(error) => {
+                // A runtime that is away will not answer the next one either.
+                let hopeless = error.runtime_is_away() || matches!(error, CriError::Deadline { .. });
+                progress.fails(request, id, error);
+                if hopeless {
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     /// Sandboxes first. What could not be read the last time comes last, but for a sandbox that is not held yet.
@@ -210,25 +246,25 @@ impl PodRead {
         &mut self,
         request: &mut Request,
         id: &ObjectId,
-        found: &mut Found,
-        settled: &mut Settled,
+        progress: &mut Progress,
         began: Mono,
     ) -> Result<Look, CriError> {
         let (client, place) = (self.client.clone(), self.locate(request, id));
-        let expects_absence = request.cause == ReadCause::Deletion || request.absent.contains(id);
         let call = Call {
             client,
             id: id.clone(),
             place,
-            list_first: expects_absence,
+            list_first: request.absent.contains(id),
+            listed_suffices: request.listed_suffices.contains(id),
             held: self.phase_of(id),
-            doubted: request.doubted,
+            doubted: request.doubted && request.absent.contains(id),
         };
         let asked = self.clock.now();
         let mut looking = Box::pin(call.look());
         let mut looked = tokio::time::timeout(SOON, &mut looking).await;
         if looked.is_err() {
-            *settled = settled.and(self.settle(request, std::mem::take(found), began));
+            let settled = self.settle(request, std::mem::take(&mut progress.found), began);
+            progress.settled = progress.settled.and(settled);
             looked = tokio::time::timeout(AS_LISTED_AFTER, &mut looking).await;
         }
         let looked = match looked {
@@ -368,16 +404,24 @@ impl PodRead {
     fn observation(&self, request: &Request, pod: &PodIdentity, began: Mono) -> Observation {
         let (upper, observed_at) = self.clock.now_both();
         let stamp = Stamp { lower: Some(began), upper };
-        let initial = request.seen.iter().flat_map(|seen| &seen.initial).cloned().collect();
+        let initial = request.initial.iter().cloned().collect();
         let read = Observation::read(request.cause.source(), stamp, observed_at, pod.clone());
         Observation { initial, ..read }
     }
 
     fn settle(&self, request: &mut Request, found: Found, began: Mono) -> Settled {
+        // A list shows no labels; a status that was read since does.
+        for listed in request.seen.iter_mut().flat_map(|seen| &mut seen.sandboxes) {
+            if let Some(read) = found.sandboxes.iter().find(|read| read.id == listed.id) {
+                let listed = Arc::make_mut(listed);
+                (listed.labels, listed.annotations) = (read.labels.clone(), read.annotations.clone());
+                listed.runtime_handler.clone_from(&read.runtime_handler);
+            }
+        }
         // What a list showed and is gone already: published as the list saw it, then removed. And a sandbox that was ready: its
-        // status does not show that any more.
+        // status does not show that any more. A list that is ahead of the status is wrong.
         self.settle_as_listed(request, |id, phase| {
-            let moved_on = |read: &SandboxStatus| read.id == *id && Some(read.state.phase()) != phase;
+            let moved_on = |read: &SandboxStatus| read.id == *id && Some(read.state.phase()) > phase;
             found.absent.contains(id) || found.sandboxes.iter().any(moved_on)
         });
         let mut settled = Settled::All;
@@ -447,8 +491,8 @@ impl PodRead {
             pods.entry(self.pod_of_sandbox(&sandbox)).or_default().sandboxes.push(sandbox);
         }
         for id in found.absent {
-            // An absent id that is not held changes nothing.
-            if let Some(pod) = self.cache.pod_of(id.as_str()) {
+            // An absent id that is not held changes nothing, unless it was said to be deleted.
+            if let Some(pod) = self.cache.pod_of(id.as_str()).or_else(|| request.pod.clone()) {
                 pods.entry(pod).or_default().absent.push(id);
             }
         }
@@ -515,6 +559,8 @@ struct Call {
     place: Option<(Subject, ObjectId)>,
     /// It is most likely gone: a list is asked first, since a status that is not found is an error in the runtime's log.
     list_first: bool,
+    /// Nothing is wanted but whether it is there.
+    listed_suffices: bool,
     /// Its phase as it is served.
     held: Option<Phase>,
     /// A full list lacked so much that only its status can show that it is gone.
@@ -543,9 +589,7 @@ impl Call {
         if self.list_first && !self.doubted {
             match self.listed_container(sandbox_id).await? {
                 None => return Ok(Look::Absent),
-                Some(listed) if self.held.is_some() && listed.phase() == self.held => {
-                    return Ok(Look::Listed(listed));
-                }
+                Some(listed) if self.is_as_held(&listed) => return Ok(Look::Listed(listed)),
                 Some(_) => {}
             }
         }
@@ -562,9 +606,7 @@ impl Call {
         if self.list_first && !self.doubted {
             match self.listed_sandbox().await? {
                 None => return Ok(Look::Absent),
-                Some(listed) if self.held.is_some() && listed.phase() == self.held => {
-                    return Ok(Look::Listed(listed));
-                }
+                Some(listed) if self.is_as_held(&listed) => return Ok(Look::Listed(listed)),
                 Some(_) => {}
             }
         }
@@ -575,6 +617,11 @@ impl Call {
             Err(error) => Some(error),
         };
         Ok(self.disagreement(self.listed_sandbox().await?, error))
+    }
+
+    /// Whether a list says all that is wanted.
+    fn is_as_held(&self, listed: &Status) -> bool {
+        self.listed_suffices && self.held.is_some() && listed.phase() == self.held
     }
 
     async fn listed_sandbox(&self) -> Result<Option<Status>, CriError> {
@@ -596,6 +643,39 @@ impl Call {
             Some(listed) => Look::Unreadable(listed, error),
             None => Look::Absent,
         }
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    fn fails(&mut self, request: &mut Request, id: ObjectId, error: CriError) {
+        self.unread.insert(id.clone());
+        request.listed_suffices.remove(&id);
+        request.suspects.insert(id);
+        self.last_error = Some(error);
+    }
+
+    /// Whether a sandbox was looked at in this read.
+    fn has_sandbox(&self, id: &ObjectId) -> bool {
+        self.unread.contains(id)
+            || self.found.sandboxes.iter().any(|sandbox| sandbox.id == *id)
+            || self.found.absent.contains(id)
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    /// The sandbox of what is a container.
+    fn sandbox_of_container(&self) -> Option<ObjectId> {
+        let sandbox_id = match self {
+            Self::Container(container) => &container.sandbox_id,
+            Self::Listed(Status::Container(container))
+            | Self::Unreadable(Status::Container(container), _) => &container.sandbox_id,
+            _ => return None,
+        };
+        Some(sandbox_id.clone()).filter(|id| !id.as_str().is_empty())
     }
 }
 

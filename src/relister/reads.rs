@@ -5,7 +5,7 @@
 //! deadline, and a pod whose reads hang is from then on read in a lane of its own: it delays no other. What failed is tried
 //! again, for ever, ever more rarely. Never writes the cache.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::StreamExt;
 use tokio::{
@@ -66,6 +66,22 @@ pub struct Reader {
 /// A reader wants all of a pod.
 const WHOLE: Ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
 
+/// What a [`Reader`] needs.
+pub(crate) struct Dependencies {
+    pub(crate) client: Client,
+    pub(crate) lister: Lister,
+    pub(crate) cache: Cache,
+    pub(crate) arbiter: Arc<Arbiter>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    /// How many pods are read at a time at most.
+    pub(crate) parallelism: Live<usize>,
+    /// The way to ask the reader for more.
+    pub(crate) reads: Reads,
+    /// What it takes requests from.
+    pub(crate) requests: Requests,
+}
+
 /// The receiving end of [`Reads`], for the [`Reader`].
 pub struct Requests(mpsc::UnboundedReceiver<Request>);
 
@@ -95,11 +111,14 @@ impl Reads {
             seen.containers.iter().map(|listed| (listed.id.clone(), listed.sandbox_id.clone())).collect();
         let mut request = Request::of(pod, ask);
         request.done.push(done);
+        let initial = seen.initial.clone();
         if !seen.containers.is_empty() || !seen.sandboxes.is_empty() {
             request.seen.push(seen);
         }
         (request.sandboxes, request.doubted) = (sandboxes, doubted);
-        request.absent = absent.into_iter().collect();
+        request.listed_suffices.extend(absent.iter().cloned());
+        request.absent.extend(absent);
+        request.initial.extend(initial);
         self.send(request);
     }
 
@@ -108,12 +127,15 @@ impl Reads {
         &self,
         sandbox_id: &ObjectId,
         containers: Vec<&ListedContainer>,
+        first: bool,
         done: mpsc::Sender<()>,
     ) {
         let ids = containers.iter().map(|container| ObjectId::from(container.id.as_str()));
-        let scope = Scope::Ids(ids.chain([sandbox_id.clone()]).collect());
+        let ids: BTreeSet<ObjectId> = ids.chain([sandbox_id.clone()]).collect();
+        let initial = if first { ids.clone() } else { BTreeSet::new() };
+        let scope = Scope::Ids(ids);
         let ask = Ask { scope, cause: ReadCause::Relist, after: NOW };
-        let mut request = Request::unnamed(sandbox_id.as_str().into(), ask);
+        let mut request = Request { initial, ..Request::unnamed(sandbox_id.as_str().into(), ask) };
         request.sandboxes =
             containers.iter().map(|container| (container.id.as_str().into(), sandbox_id.clone())).collect();
         request.done.push(done);
@@ -178,17 +200,10 @@ impl Reads {
 // === impl Reader ===
 
 impl Reader {
-    /// A reader of up to `parallelism` pods at a time, of those that `reads` are asked for.
-    pub(crate) fn new(
-        client: Client,
-        lister: Lister,
-        cache: Cache,
-        arbiter: Arc<Arbiter>,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-        parallelism: impl Into<Live<usize>>,
-        (reads, Requests(requests)): (Reads, Requests),
-    ) -> Self {
+    /// A reader.
+    pub(crate) fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { client, lister, cache, arbiter, clock, metrics, parallelism, reads, requests } =
+            dependencies;
         Self {
             client,
             lister,
@@ -197,9 +212,9 @@ impl Reader {
             arbiter,
             clock,
             metrics,
-            parallelism: parallelism.into(),
+            parallelism,
             pace: Pace::default(),
-            requests,
+            requests: requests.0,
             reads,
         }
     }

@@ -68,6 +68,17 @@ struct State {
     /// None while nobody wants to know.
     said: Option<Vec<Said>>,
     starting_until: Mono,
+    identity: Identity,
+    /// Events that each new subscriber is sent first.
+    backlog: Vec<ContainerEventResponse>,
+}
+
+/// What the runtime says that it is.
+struct Identity {
+    name: String,
+    version: String,
+    /// Whether it serves CRI at all.
+    has_cri: bool,
 }
 
 /// The process that serves: a crash ends it, a recovery starts the next.
@@ -101,6 +112,12 @@ impl SimRuntime {
                 spun: false,
                 said: None,
                 starting_until: Mono::ZERO,
+                identity: Identity {
+                    name: profile.runtime_name.to_owned(),
+                    version: profile.runtime_version.to_owned(),
+                    has_cri: true,
+                },
+                backlog: Vec::new(),
             }),
             process: Mutex::new(Process { alive: CancellationToken::new(), sockets: BTreeMap::new() }),
             clock,
@@ -195,6 +212,30 @@ impl SimRuntime {
     /// Lists answer the truth again.
     pub fn thaw_lists(&self) {
         self.0.state.lock().frozen = None;
+    }
+
+    /// Answers Version with this name and version from now on; nothing else changes.
+    pub fn set_version(&self, name: &str, version: &str) {
+        let identity = &mut self.0.state.lock().identity;
+        (identity.name, identity.version) = (name.to_owned(), version.to_owned());
+    }
+
+    /// Serves CRI from now on, or answers every call that the service is unknown, as a socket of something else does.
+    pub fn set_has_cri(&self, has_cri: bool) {
+        self.0.state.lock().identity.has_cri = has_cri;
+    }
+
+    /// Sends each new subscriber these events first.
+    pub fn set_backlog(&self, events: Vec<ContainerEventResponse>) {
+        self.0.state.lock().backlog = events;
+    }
+
+    /// Sends an event as it is, without faults. Nothing is sent while the runtime is down.
+    pub fn emit(&self, event: ContainerEventResponse) {
+        let mut state = self.0.state.lock();
+        if !state.truth.is_down() {
+            self.0.send(&mut state, [event], &mut Vec::new());
+        }
     }
 
     /// Ends every event stream, with that status or cleanly. The runtime lives on.
@@ -335,6 +376,22 @@ impl Core {
             let what = what();
             said.push(Said { at, wall, what: if what.is_garbage() { Saying::Garbage } else { what } });
         }
+    }
+
+    pub(super) fn version(&self) -> (String, String) {
+        let identity = &self.state.lock().identity;
+        (identity.name.clone(), identity.version.clone())
+    }
+
+    pub(super) fn check_cri(&self) -> Result<(), Status> {
+        if self.state.lock().identity.has_cri {
+            return Ok(());
+        }
+        Err(Status::unimplemented("unknown service runtime.v1.RuntimeService"))
+    }
+
+    pub(super) fn backlog(&self) -> Vec<ContainerEventResponse> {
+        self.state.lock().backlog.clone()
     }
 
     pub(super) fn count(&self, method: Method) {

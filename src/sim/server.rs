@@ -58,6 +58,7 @@ impl RuntimeService {
         let core = self.runtime.core();
         core.count(method);
         core.check_spin()?;
+        core.check_cri()?;
         core.check_initialized()?;
         let faults = core.faults.of_call(method, ids);
         for fault in &faults {
@@ -359,7 +360,8 @@ impl runtime_service_server::RuntimeService for RuntimeService {
                     return Err(Status::unimplemented("method GetContainerEvents not implemented"));
                 }
                 Events::EndAtOnce => return Ok(EventStream::default()),
-                _ => self.runtime.queue().subscribe(),
+                _ => stream::iter(self.runtime.core().backlog().into_iter().map(Ok))
+                    .chain(self.runtime.queue().subscribe()),
             };
             // A Go server sends its headers with the first message, so a client waits until then for the answer to its
             // call (grpc-rust#2302). tonic sends them when this function returns: so it returns no earlier.

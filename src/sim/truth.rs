@@ -6,6 +6,7 @@
 
 pub(super) mod lifecycle;
 mod outage;
+mod put;
 mod silent;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 
 use thiserror::Error;
 
+pub use self::put::Listed;
 use super::{profile::Profile, v1, wire};
 use crate::clock::{Clock, Mono, Wall};
 
@@ -42,6 +44,10 @@ pub struct View {
     pub containers: BTreeMap<String, Container>,
     /// By sandbox id, the ids of its containers: a node of thousands of pods is not looked through for one pod's.
     of_sandbox: BTreeMap<String, BTreeSet<String>>,
+    /// What lists show in place of a sandbox; `None` leaves it out.
+    sandboxes_listed_as: BTreeMap<String, Option<Sandbox>>,
+    /// What lists show in place of a container; `None` leaves it out.
+    containers_listed_as: BTreeMap<String, Option<Container>>,
 }
 
 /// What a pod sandbox is made from.

@@ -112,7 +112,10 @@ pub(super) fn container_status(container: &Container) -> v1::ContainerStatus {
         exit_code: container.exit_code,
         image: Some(v1::ImageSpec { image: container.spec.image.clone() }),
         // containerd: the repository's digest here, the configuration's digest in the list; not to be compared.
-        image_ref: [container.spec.image.as_str(), "@", &digest].concat(),
+        image_ref: match container.spec.image.as_str() {
+            "" => String::new(),
+            image => [image, "@", &digest].concat(),
+        },
         reason: container.reason.clone(),
         message: container.message.clone(),
         labels: container.spec.labels.clone(),

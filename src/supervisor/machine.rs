@@ -3,7 +3,7 @@
 //! | mode | when | relist period |
 //! | --- | --- | --- |
 //! | polling | the stream is down, or there is none | the shortest |
-//! | probing | the stream is up and not yet trusted | doubles with every relist that finds nothing the stream missed |
+//! | probing | the stream is up and not yet trusted, or relists fail and nothing checks it | doubles with every relist that finds nothing the stream missed |
 //! | evented | it has been right up to the longest period | the longest |
 
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub enum Input {
     },
     /// The stream has missed something.
     Missed,
+    /// Relists fail, one after the other: nothing checks the stream.
+    Unchecked,
     /// The periods are others now: the runtime is another one, or the configuration is.
     Bounds {
         /// The shortest.
@@ -67,7 +69,7 @@ impl Machine {
         match (input, self.mode) {
             (Input::StreamLost, _) => Self { mode: Mode::Polling, ..probe },
             (Input::StreamUp, _) => probe.settled(),
-            (Input::Missed, Mode::Probing | Mode::Evented) => probe.settled(),
+            (Input::Missed | Input::Unchecked, Mode::Probing | Mode::Evented) => probe.settled(),
             (Input::Relisted { suspects: false }, Mode::Probing) => {
                 Self { period: (self.period * 2).min(self.longest), ..self }.settled()
             }
@@ -78,7 +80,7 @@ impl Machine {
                 let mode = if mode == Mode::Evented { Mode::Probing } else { mode };
                 Self { mode, period, shortest, longest }.settled()
             }
-            (Input::Missed | Input::Relisted { .. }, _) => self,
+            (Input::Missed | Input::Unchecked | Input::Relisted { .. }, _) => self,
         }
     }
 
@@ -145,12 +147,22 @@ mod tests {
             [machine(), std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step)]
         {
             let mut it = before.step(Input::StreamLost);
-            for input in [CLEAN, SUSPECT, Input::Missed, Input::StreamLost] {
+            for input in [CLEAN, SUSPECT, Input::Missed, Input::Unchecked, Input::StreamLost] {
                 it = it.step(input);
                 assert_eq!((it.mode(), seconds(&it)), (Mode::Polling, 1));
             }
             assert_eq!(it.step(Input::StreamUp).mode(), Mode::Probing);
         }
+    }
+
+    #[test]
+    fn a_stream_that_no_relist_checks_is_not_trusted() {
+        let mut it = std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step);
+        assert_eq!(it.mode(), Mode::Evented);
+        it = it.step(Input::Unchecked);
+        assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 1));
+        it = std::iter::repeat_n(CLEAN, 10).fold(it, Machine::step);
+        assert_eq!(it.mode(), Mode::Evented, "trusted again once relists have checked it");
     }
 
     #[test]

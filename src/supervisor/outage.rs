@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Mono;
+use crate::clock::{Mono, Wall};
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// A runtime that is away, or still starting, refuses at once, so that a try costs next to nothing: while it is being
@@ -10,6 +10,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_AWAY: Duration = Duration::from_millis(100);
 /// A runtime that cannot be listed for so long is not just being restarted: somebody should look.
 const HELP_AFTER: Duration = Duration::from_secs(60);
+/// So many failures in a row are no passing error: nothing checks the stream, and what is served may be stale.
+const PERSISTENT: u32 = 2;
 
 /// The failures since the last relist that went well.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +19,17 @@ pub(super) struct Outage {
     failures: u32,
     since: Option<Mono>,
     called_for_help: bool,
+}
+
+/// Relists that have failed one after the other, until one succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelistFailures {
+    /// How many.
+    pub count: u32,
+    /// When the first of them began: since then the runtime gives no lists.
+    pub since: Wall,
+    /// Why the last one failed.
+    pub last_error: String,
 }
 
 /// How loudly a failure is told of.
@@ -28,6 +41,20 @@ pub(super) enum Loudness {
     News,
     /// It has lasted for too long.
     CallForHelp,
+}
+
+// === impl RelistFailures ===
+
+impl RelistFailures {
+    /// Whether the runtime counts as one that cannot be listed. One failure alone may be a passing error.
+    pub fn persist(&self) -> bool {
+        self.count >= PERSISTENT
+    }
+
+    /// Whether this failure is the one that makes the difference.
+    pub(super) fn begin_to_persist(&self) -> bool {
+        self.count == PERSISTENT
+    }
 }
 
 // === impl Outage ===
@@ -52,10 +79,15 @@ impl Outage {
         (loudness, wait)
     }
 
-    /// It is over. Says after how many failures; none if there was no outage.
-    pub(super) fn end(&mut self) -> Option<u32> {
-        let failures = std::mem::take(self).failures;
-        (failures > 0).then_some(failures)
+    /// How many relists have failed, one after the other.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// It is over. Says after how many failures, and how long after the first; none if there was no outage.
+    pub(super) fn end(&mut self, now: Mono) -> Option<(u32, Duration)> {
+        let Self { failures, since, .. } = std::mem::take(self);
+        since.map(|since| (failures, now.since(since)))
     }
 }
 
@@ -66,7 +98,7 @@ mod tests {
     #[test]
     fn it_is_news_once_calls_for_help_once_and_is_retried_ever_more_seldom() {
         let mut outage = Outage::default();
-        assert_eq!(outage.end(), None);
+        assert_eq!(outage.end(Mono::ZERO), None);
         let second = Duration::from_secs(1);
         let start = Mono::ZERO + 100 * second;
         let mut told = Vec::new();
@@ -78,7 +110,9 @@ mod tests {
             }
         }
         assert_eq!(told, [(0, Loudness::News), (60, Loudness::CallForHelp)]);
-        assert_eq!(outage.end(), Some(200));
+        assert_eq!(outage.failures(), 200);
+        assert_eq!(outage.end(start + 200 * second), Some((200, 200 * second)));
+        assert_eq!(outage.failures(), 0);
         assert_eq!(outage.failed(start, false, second).0, Loudness::News);
     }
 

@@ -162,7 +162,9 @@ impl Watch {
             }
             Stage::Greeted(Some((reason, asked))) => {
                 let (reason, asked) = (*reason, *asked);
-                self.resync(reason, asked)
+                let update = self.resync(reason, asked)?;
+                self.feed.journal.count_resume_gap(reason.of_resume());
+                Ok(update)
             }
             Stage::Greeted(None) => {
                 self.take_snapshot();

@@ -9,7 +9,7 @@ use plegd::{cache::Census, supervisor::Mode};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    finish,
+    compete, finish,
     lab::{
         Churn, Client, ContainerSpec, Containerd, Follower, PATIENCE,
         Version::{self, V1_7},
@@ -74,7 +74,7 @@ pub(super) async fn a_thief_in_the_middle_of_churn_leaves_nothing_wrong() -> Res
     let containerd = Containerd::start(V1_7).await?;
     let (churn, director) = Churn::new(containerd.client()?);
     let thief = answered_subscriber(churn.client()).await?;
-    let mut plegd = Follower::start(&containerd)?;
+    let mut plegd = Follower::start_with(&containerd, compete)?;
     plegd.settled(true).await?;
     let stolen = thief.received();
     let pods = churn.many(40, 6, 3);
@@ -216,6 +216,8 @@ async fn ended_well(
     plegd.until("the end of the churn", 5 * PATIENCE, |_| pods.is_finished()).await?;
     pods.await??;
     let client = churn.client();
+    let yielded = plegd.app.situation().yielded;
+    ensure!(yielded.is_none(), "nobody else subscribes, and the stream is yielded: {yielded:?}");
     // What failed calls have left.
     client.remove_all_pods().await?;
     plegd.until_told_of(client.history(), PATIENCE, |id| churn.is_certain(id)).await?;

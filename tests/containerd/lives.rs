@@ -11,7 +11,7 @@ use plegd::{
 };
 
 use super::{
-    finish,
+    compete, finish,
     lab::{
         Client, ContainerSpec, Containerd, EventStream, Follower, PATIENCE,
         Version::{self, V1_6, V1_7},
@@ -181,7 +181,7 @@ pub(super) async fn stolen_events_are_made_good() -> Result<()> {
     let containerd = Containerd::start(V1_7).await?;
     let client = containerd.client()?;
     let thief = answered_subscriber(&client).await?;
-    let mut plegd = Follower::start(&containerd)?;
+    let mut plegd = Follower::start_with(&containerd, compete)?;
     plegd.settled(true).await?;
     let stolen_before = thief.received();
     plegd.modes();
@@ -229,6 +229,77 @@ pub(super) async fn stolen_events_are_made_good() -> Result<()> {
         assert!(late < 12.0, "{late} s: {event:?}");
     }
     finish(plegd, containerd).await
+}
+
+/// Pods of a Job, and how many run at a time: what a kubelet with EventedPLEG lost to plegd.
+const JOB: (usize, usize) = (24, 6);
+/// Pods after plegd has yielded the stream.
+const AFTER: usize = 12;
+
+/// On containerd 1.7, where subscribers share one channel, plegd takes few events; then the other subscriber gets all.
+pub(super) async fn another_subscriber_receives_all_events() -> Result<()> {
+    let containerd = Containerd::start(V1_7).await?;
+    let client = containerd.client()?;
+    let mut other = answered_subscriber(&client).await?;
+    let mut plegd = Follower::start(&containerd)?;
+    plegd.settled(true).await?;
+    let (taken, received) = (plegd.metric(MESSAGES), other.received());
+    run_pods(&mut plegd, &client, "job", JOB).await?;
+    plegd.until("the yield", PATIENCE, |it| it.app.situation().yielded.is_some()).await?;
+    plegd.until("the end of the stream", PATIENCE, |it| it.metric(CLOSED) == 1.0).await?;
+    let (taken, received) = (plegd.metric(MESSAGES) - taken, other.received() - received);
+    eprintln!(
+        "plegd took {taken} events before it yielded, the other subscriber received {received} of {} pods",
+        JOB.0
+    );
+    ensure!((1.0..=30.0).contains(&taken), "{taken} events are not few");
+    // The closed stream takes one event more.
+    let probe = client.run_pod("probe").await?;
+    client.stop_pod(&probe).await?;
+    client.remove_pod(&probe).await?;
+    plegd.until_truth(&client, PATIENCE).await?;
+    other.drain();
+    client.history().forget();
+
+    run_pods(&mut plegd, &client, "after", (AFTER, 4)).await?;
+    let whole = || 8 * AFTER;
+    let mut events = Vec::new();
+    while events.len() < whole() {
+        events.push(other.next(PATIENCE).await.with_context(|| format!("after {} events", events.len()))?);
+    }
+    for id in client.history().by_id().keys() {
+        let kinds: BTreeSet<i32> = (events.iter().filter(|event| event.container_id == *id))
+            .map(|event| event.container_event_type)
+            .collect();
+        ensure!(kinds.len() == 4, "{id}: only events of types {kinds:?}");
+    }
+    plegd.until_truth(&client, PATIENCE).await?;
+    ensure!(plegd.mode() == Mode::Polling && plegd.metric(CLOSED) == 1.0, "the stream stays closed");
+    finish(plegd, containerd).await
+}
+
+const MESSAGES: &str = "plegd_stream_messages_total";
+const CLOSED: &str = r#"plegd_stream_state{state="yielded"}"#;
+
+/// Runs so many pods, each with one container that ends after a second, so many at a time, and removes them.
+async fn run_pods(
+    plegd: &mut Follower,
+    client: &Client,
+    name: &'static str,
+    (pods, at_a_time): (usize, usize),
+) -> Result<()> {
+    let lives = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let lives = stream::iter(0..pods).map(|number| {
+                let client = client.clone();
+                async move { live_and_go(&client, &format!("{name}-{number}"), 1, 1.0).await }
+            });
+            lives.buffer_unordered(at_a_time).try_collect::<()>().await
+        }
+    });
+    plegd.until("the pods", 3 * PATIENCE, |_| lives.is_finished()).await?;
+    lives.await?
 }
 
 /// How many pods of two containers, and how many of them before plegd comes.

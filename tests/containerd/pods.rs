@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::StreamExt as _;
 use plegd::model::{ContainerState, EventType, SandboxState};
 
 use super::{
@@ -24,8 +25,65 @@ pub(super) async fn a_failed_start_is_told() -> Result<()> {
     ensure!(client.start(&id).await.is_err(), "a missing binary was started");
     plegd.until_told(client.history(), Duration::from_secs(7)).await?;
     assert_eq!(plegd.story(&id), ["Changed", "Died(128 StartError)"]);
+    let death = plegd.events_of(&id).find(|event| event.kind == EventType::ContainerDied).context("died")?;
+    let late = death.occurred_at.map(|at| death.observed_at.seconds_since(at)).context("when it failed")?;
+    println!("a failed start was published {late:.3} s after it failed");
     plegd.until_truth(&client, PATIENCE).await?;
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
+    finish(plegd, containerd).await
+}
+
+/// 24 pods of one container that ends after a moment, four at a time, as of a Job: containerd logs a NotFound to each status call
+/// for what is gone, and none of them must come from plegd.
+pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
+    let client = containerd.client()?;
+    let mut plegd = Follower::start(&containerd)?;
+    plegd.settled(true).await?;
+    for n in 0..6 {
+        let stays = client.run_pod(&format!("stays-{n}")).await?;
+        client.run(&stays, ContainerSpec::living("main", 3600.0, 0)).await?;
+    }
+    let clock = plegd.app.clock().clone();
+    let late = futures::stream::iter(0..24)
+        .map(|n| {
+            let (client, clock) = (&client, &clock);
+            async move {
+                let pod = client.run_pod(&format!("job-{n}")).await?;
+                let id = client.run(&pod, ContainerSpec::living("main", 0.3, 0)).await?;
+                // The lab's own reads are for what is there.
+                client.exited(&id).await?;
+                client.stop_pod(&pod).await?;
+                client.remove_pod(&pod).await?;
+                Ok::<_, anyhow::Error>((pod.sandbox_id, clock.wall()))
+            }
+        })
+        .buffer_unordered(4)
+        .collect::<Vec<_>>()
+        .await;
+    plegd.until_told(client.history(), PATIENCE).await?;
+    plegd.until_truth(&client, PATIENCE).await?;
+    let mut latencies = Vec::new();
+    for removed in late {
+        let (sandbox, returned) = removed?;
+        let removal = plegd.events_of(&sandbox).find(|event| event.kind == EventType::ContainerRemoved);
+        latencies.push(1e3 * removal.context("the removal")?.observed_at.seconds_since(returned));
+    }
+    latencies.sort_by(f64::total_cmp);
+    let log = containerd.log();
+    let is_error = |line: &&str| {
+        line.contains("level=error")
+            && (line.contains("PodSandboxStatus") || line.contains("ContainerStatus"))
+    };
+    let errors: Vec<&str> = log.lines().filter(is_error).collect();
+    let at = |place: usize| latencies.get(place).copied().unwrap_or(f64::NAN);
+    println!(
+        "{version:?}: the removal of {} sandboxes was published after the call returned by a median of {:.2} ms, at most {:.2} ms",
+        latencies.len(),
+        at(latencies.len() / 2),
+        at(latencies.len().saturating_sub(1)),
+    );
+    ensure!(errors.is_empty(), "containerd logged {errors:#?}");
     finish(plegd, containerd).await
 }
 

@@ -12,7 +12,15 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ("The event stream: the evented path", &["plegd_stream", "plegd_malformed"]),
     (
         "Arbitration and reads",
-        &["plegd_observations", "plegd_tombstones", "plegd_clock", "plegd_read", "plegd_pods_failing"],
+        &[
+            "plegd_observations",
+            "plegd_tombstones",
+            "plegd_clock",
+            "plegd_read",
+            "plegd_pods_failing",
+            "plegd_unreadable",
+            "plegd_contradictions",
+        ],
     ),
     ("The node", &["plegd_pods", "plegd_sandboxes", "plegd_containers"]),
     ("Journal and subscribers", &["plegd_journal", "plegd_subscriber"]),

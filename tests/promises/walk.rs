@@ -275,7 +275,10 @@ impl<'a> Walk<'a> {
         }
         let labelled = match self.recording.layer {
             Layer::Embedded => event.clone(),
-            Layer::Wire => Event { labels: told.event.labels.clone(), ..event.clone() },
+            // The message has neither.
+            Layer::Wire => {
+                Event { labels: told.event.labels.clone(), initial: told.event.initial, ..event.clone() }
+            }
         };
         if labelled != told.event {
             self.object(Promise::Faithful, &[at], "it differs from the journal's");

@@ -202,8 +202,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "a sandbox that a list showed ready is not told once it is not",
         file: READ,
-        find: "Some(read.state.phase()) != phase;",
-        replace: "Some(read.state.phase()) != phase && !BITES;",
+        find: "Some(read.state.phase()) > phase;",
+        replace: "Some(read.state.phase()) > phase && !BITES;",
     },
     Bug {
         name: "what lists showed last is forgotten at the removal",

@@ -9,7 +9,7 @@ use crate::{
     clock::Wall,
     cri::quirks::{Quirk, Quirks},
     metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
-    model::{ContainerState, EventType, Ruling, SignalType, Source, Subject},
+    model::{ContainerState, EventType, ResumeGap, Ruling, SignalType, Source, Subject},
     version,
 };
 
@@ -34,6 +34,8 @@ impl Inner {
             first: first(metrics, Source::Event),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Event)]))),
             missed: missed(metrics),
+            yielded_since: situation.yielded.map(|it| timestamp(it.since)),
+            retry_at: situation.yielded.map(|it| timestamp(it.retry_at)),
         };
         let relists = |outcome| {
             let count = |&cause: &RelistCause| metrics.relists.done.with((cause, outcome)).get();
@@ -48,6 +50,10 @@ impl Inner {
             first: first(metrics, Source::Relist),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Relist)]))),
             first_by_read: first(metrics, Source::Read),
+            consecutive_failures: situation.failures.as_ref().map_or(0, |it| it.count),
+            failing_since: situation.failures.as_ref().map(|it| timestamp(it.since)),
+            unreadable: u32::try_from(metrics.reads.unreadable.get()).unwrap_or(0),
+            last_error: situation.failures.as_ref().map(|it| it.last_error.clone()).unwrap_or_default(),
         };
         v1::GetStatusResponse {
             version: version::VERSION.into(),
@@ -70,6 +76,8 @@ impl Inner {
                 bytes: extent.bytes as u64,
                 subscribers: count(self.subscribers.count()),
                 gaps: extent.gaps,
+                gaps_came_late: extent.resume_gaps[ResumeGap::CameLate as usize],
+                gaps_of_epoch: extent.resume_gaps[ResumeGap::OtherEpoch as usize],
             }),
             census: Some(v1::Census {
                 pods: count(census.ready_pods + census.not_ready_pods),

@@ -55,10 +55,12 @@ impl Messages {
         let inner = &self.service.0;
         let message = Encoded::of(update, self.subscriber.about.detail, inner.feed.journal(), &inner.node);
         match update {
-            Update::Event { .. } => self.subscriber.events.fetch_add(1, Ordering::Relaxed),
-            Update::Gap(_) => self.subscriber.gaps.fetch_add(1, Ordering::Relaxed),
-            _ => 0,
-        };
+            Update::Event { .. } => {
+                self.subscriber.events.fetch_add(1, Ordering::Relaxed);
+            }
+            Update::Gap(gap) => self.subscriber.gap(gap.reason),
+            _ => {}
+        }
         self.subscriber.sent(message.0.len());
         message
     }

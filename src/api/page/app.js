@@ -63,6 +63,7 @@ function link() {
     lost: `plegd is not reachable since ${clock(since)}, trying again. What is shown is as of then.`,
     refused: `plegd answers, but has no place for this page since ${clock(since)}: as many are open as there may be. Trying again.`,
     ended: `This page is no longer told anything: ${why}. Load it again to go on.`,
+    live: source.figures?.trouble,
   }[state];
   get("trouble").hidden = !trouble;
   put("trouble", trouble ?? "");

@@ -1,7 +1,7 @@
 // Mode, figures, and the two paths side by side.
 
 import { Chart, WINDOW, columns, marks, scatter } from "./charts.js";
-import { age, bytes, clock, latency, number, plural, put, quantile, seconds } from "./words.js";
+import { activities, age, bytes, clock, latency, number, plural, put, quantile, seconds } from "./words.js";
 
 const KINDS = ["event", "relist", "read"];
 const NAMES = { event: "event stream", relist: "relist", read: "targeted read" };
@@ -35,7 +35,9 @@ export class Paths {
   figures() {
     const it = this.source.figures;
     if (!it) return;
-    put("t-pods", `${number(it.ready_pods)} / ${number(it.pods)}`);
+    const doing = activities(this.source.pods.values());
+    put("t-pods", `${number(doing.running)} / ${number(this.source.pods.size)}`);
+    document.getElementById("t-pods").parentElement.classList.toggle("bad", doing.failing > 0);
     put("t-containers", `${number(it.running)} / ${number(it.containers)}`);
     put("t-missed", number(it.missed));
     document.getElementById("t-missed").parentElement.classList.toggle("bad", it.missed > 0);
@@ -65,7 +67,16 @@ export class Paths {
   why(it) {
     if (!it.ready) return `plegd has not yet listed the runtime completely; the event stream is ${it.stream}.`;
     const since = age(this.source.now() - it.mode_since);
+    // The line above the page says since when, and why.
+    if (it.trouble) {
+      const stream = it.stream_up ? "up, and no relist checks it" : `not up (${it.stream})`;
+      return `For ${since}: the event stream is ${stream}. The runtime cannot be listed: ${plural(it.failures, "relist")} in a row failed.`;
+    }
     const every = seconds(it.period);
+    if (it.yielded) {
+      const retry = age(it.yielded.retry - this.source.now());
+      return `For ${since}: yielded the shared event stream to another subscriber; polling. Everything is listed every ${every}, and the stream is tried again in ${retry}.`;
+    }
     if (it.mode === "polling") return `For ${since}: the event stream is not up (${it.stream}), so everything is listed every ${every}.`;
     const up = age(this.source.now() - it.stream_since);
     if (it.mode === "probing") {

@@ -1,6 +1,6 @@
 // The table of pods: searched, sorted, opened. A row is made once for each pod and changed when its pod does.
 
-import { TYPES, age, clock, el, plural, put } from "./words.js";
+import { TYPES, activities, age, clock, el, number, plural, put } from "./words.js";
 
 /** Rows at most: past that, a search finds what a person cannot. */
 const ROWS = 250;
@@ -55,7 +55,7 @@ export class Pods {
   }
 
   passes(pod, words) {
-    const parts = [pod.ns, pod.name, pod.uid];
+    const parts = [pod.ns, pod.name, pod.uid, pod.activity, pod.status];
     for (const it of pod.containers) parts.push(it.name, it.image, it.state, it.reason, it.id);
     for (const it of pod.sandboxes) parts.push(it.id, it.state);
     const text = parts.join(" ").toLowerCase();
@@ -73,7 +73,7 @@ export class Pods {
       last: (a, b) => (last.get(a.uid)?.seq ?? 0) - (last.get(b.uid)?.seq ?? 0),
     };
     found.sort((a, b) => (this.by.up ? 1 : -1) * keys[this.by.key](a, b) || a.uid.localeCompare(b.uid));
-    put("pods-count", words.length ? `${found.length} of ${pods.size}` : String(pods.size));
+    put("pods-count", words.length ? `${found.length} of ${pods.size}` : headline(pods));
     const shown = found.slice(0, ROWS);
     const focused = document.activeElement?.closest?.("tr.pod");
     const wanted = [];
@@ -123,12 +123,12 @@ export class Pods {
     const fresh = row && row.pod !== pod;
     const main = row?.main ?? el("tr", { class: "pod", tabindex: "0", "data-uid": pod.uid });
     main.setAttribute("aria-expanded", String(open));
-    const [health, words] = healthOf(pod);
+    const words = activity(pod);
     main.replaceChildren(
       el("td", { class: "name" },
-        el("i", { class: `dot ${health}`, title: words }), el("span", { class: "hidden" }, `${words}: `),
+        el("i", { class: `dot ${pod.activity}`, title: words }), el("span", { class: "hidden" }, `${words}: `),
         el("span", { class: "ns" }, pod.ns), el("b", {}, pod.name)),
-      el("td", { class: "boxes" }, ...newest(pod).map(chip)),
+      el("td", { class: "boxes" }, ...current(pod).map(chip)),
       el("td", { class: "num age" }),
       el("td", { class: "last" }, ...(last ? said(last) : [el("span", { class: "faint" }, "–")])),
     );
@@ -138,6 +138,12 @@ export class Pods {
     this.rows.set(pod.uid, row);
     return row;
   }
+}
+
+/** `7 · 5 running · 2 failing`. */
+function headline(pods) {
+  const doing = Object.entries(activities(pods.values())).filter(([, count]) => count > 0);
+  return [number(pods.size), ...doing.map(([activity, count]) => `${number(count)} ${activity}`)].join(" · ");
 }
 
 function set(it, text) {
@@ -158,11 +164,9 @@ function flash(row) {
   requestAnimationFrame(() => row.classList.add("flash"));
 }
 
-/** The newest container of each name. */
-function newest(pod) {
-  const named = new Map();
-  for (const it of pod.containers) if (!named.has(it.name)) named.set(it.name, it);
-  return [...named.values()].reverse();
+/** The newest container of each name in the newest sandbox, the first one first. */
+function current(pod) {
+  return pod.containers.filter((it) => it.current).reverse();
 }
 
 function stateOf(it) {
@@ -172,13 +176,9 @@ function stateOf(it) {
   return it.exit == null || it.exit === 143 ? "exited" : "failed";
 }
 
-function healthOf(pod) {
-  const states = newest(pod).map(stateOf);
-  if (states.includes("failed")) return ["failed", "a container has failed"];
-  if (pod.sandboxes[0]?.state === "ready") {
-    return states.includes("running") ? ["running", "running"] : ["created", "sandbox ready, nothing runs"];
-  }
-  return ["exited", pod.sandboxes.length ? "sandbox not ready" : "no sandbox"];
+/** What a pod does, in a word of plegd's and in the status that `plegd get pods` shows. */
+function activity(pod) {
+  return pod.status.toLowerCase() === pod.activity ? pod.activity : `${pod.activity}: ${pod.status}`;
 }
 
 function chip(it) {
@@ -188,14 +188,12 @@ function chip(it) {
   return el("span", { class: `box ${state}`, title: words }, el("i"), `${it.name}${again}`, el("span", { class: "hidden" }, ` ${it.state} `));
 }
 
-/** What a pod of which no event is known of late has last done, as its containers say. */
+/** What the newest container of a pod has last done, where no event of the pod is known. Times do not decide which it is. */
 function implied(pod) {
-  const told = [];
-  for (const it of pod.containers) {
-    if (it.started) told.push({ type: "ContainerStarted", container: it.name, at: it.started });
-    if (it.finished) told.push({ type: "ContainerDied", container: it.name, at: it.finished, exit: it.exit });
-  }
-  return told.sort((a, b) => b.at - a.at)[0];
+  const it = pod.containers.find((container) => container.current);
+  if (it?.finished) return { type: "ContainerDied", container: it.name, at: it.finished, exit: it.exit };
+  if (it?.started) return { type: "ContainerStarted", container: it.name, at: it.started };
+  return undefined;
 }
 
 function said(event) {

@@ -149,7 +149,7 @@ impl Telling {
                     GapReason::InFuture => "in_future",
                 };
                 self.say(None, "gap", &json!({ "reason": reason, "from": gap.from, "to": gap.to }));
-                self.subscriber.gaps.fetch_add(1, Ordering::Relaxed);
+                self.subscriber.gap(gap.reason);
             }
             Update::Mode { mode, previous } => {
                 let mode = json!({ "mode": mode.as_str(), "previous": previous.as_str() });

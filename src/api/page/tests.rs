@@ -15,7 +15,7 @@ use crate::{
     api::http::{self, PATIENCE, Served},
     cri::{Connection, Link},
     sim::{
-        Profile, SimRuntime,
+        Profile, SimRuntime, Target,
         truth::{ContainerSpec, SandboxSpec},
     },
 };
@@ -235,6 +235,42 @@ async fn a_page_is_told_what_there_is_and_then_what_happens() {
 }
 
 #[tokio::test]
+async fn a_pod_says_what_it_does_and_which_of_its_containers_are_current() {
+    let node = Node::start().await;
+    let id = node.pod("web");
+    let mut browser = node.open().await;
+    browser.until("synced").await;
+    node.exit(&id, 0);
+    let finished = browser.until_change(|it| it["pod"]["containers"][0]["state"] == "exited").await;
+    let pod = &finished.data["pod"];
+    assert_eq!((&pod["activity"], &pod["status"]), (&"waiting".into(), &"Waiting".into()));
+    node.sim.change(|truth| {
+        let sandbox = truth.container(&id).unwrap().sandbox_id.clone();
+        let spec = SandboxSpec::of_pod("default", "web", "uid-web");
+        let again =
+            truth.create_container(&sandbox, ContainerSpec::of_pod(&spec, "main", 1, "app:1")).unwrap();
+        truth.start_container(&again).unwrap();
+    });
+    let running = |it: &Value| it["pod"]["containers"].as_array().is_some_and(|all| all.len() == 2);
+    let restarted = browser.until_change(|it| running(it) && it["pod"]["activity"] == "running").await;
+    let containers = restarted.data["pod"]["containers"].as_array().unwrap();
+    let current: Vec<_> =
+        containers.iter().map(|it| (it["attempt"].as_u64(), it["current"].as_bool())).collect();
+    assert_eq!(current, [(Some(1), Some(true)), (Some(0), Some(false))]);
+}
+
+#[tokio::test]
+async fn no_name_turns_the_page_around() {
+    let node = Node::start().await;
+    let mut browser = node.open().await;
+    browser.until("synced").await;
+    node.pod("a\u{202e}b\u{1b}[2J\u{2066}");
+    let change = browser.until_change(|it| it["pod"]["containers"][0]["state"] == "running").await;
+    let shown = "a\\u{202e}b\\u{1b}[2J\\u{2066}";
+    assert_eq!((&change.data["name"], &change.data["pod"]["name"]), (&shown.into(), &shown.into()));
+}
+
+#[tokio::test]
 async fn a_pod_that_is_gone_is_told_so() {
     let node = Node::start().await;
     let id = node.pod("web");
@@ -423,6 +459,34 @@ async fn a_page_ends_when_an_operator_says_so_or_plegd_ends() {
     node.app.stop().await;
     while second.next().await.is_some() {}
     timeout(SOON, node.serving).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_page_shows_that_the_runtime_cannot_be_listed_and_that_it_can_again() {
+    let hasty = |config: &mut Config| config.runtime.request_timeout = Duration::from_millis(100);
+    let node = Node::with(hasty, PATIENCE, |_| ()).await;
+    let mut browser = node.open().await;
+    browser.until("synced").await;
+    let (figures, _) = browser.until("figures").await;
+    assert!(figures.data["trouble"].is_null(), "{figures:?}");
+    node.sim.faults().hang(Target::Process);
+    let trouble = async |browser: &mut Browser, there: bool| loop {
+        let (figures, _) = browser.until("figures").await;
+        if figures.data["trouble"].is_string() == there {
+            return figures;
+        }
+    };
+    let hung = timeout(SOON, trouble(&mut browser, true)).await.expect("it shows");
+    let text = hung.data["trouble"].as_str().unwrap();
+    assert!(text.starts_with("The runtime cannot be listed since "), "{text}");
+    assert!(
+        text.contains(" UTC: ") && text.contains(" was not answered within 100ms. What is shown is as of "),
+        "{text}"
+    );
+    assert!(hung.data["failures"].as_u64().unwrap() >= 2, "{hung:?}");
+    assert_ne!(hung.data["mode"], "evented");
+    node.sim.faults().release(&Target::Process);
+    timeout(SOON, trouble(&mut browser, false)).await.expect("it is over");
 }
 
 #[tokio::test]

@@ -69,6 +69,13 @@ export const number = (n) => Number(n).toLocaleString("en", { useGrouping: true 
 
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
+/** How many pods do what. */
+export function activities(pods) {
+  const doing = { running: 0, failing: 0, waiting: 0, completed: 0 };
+  for (const pod of pods) doing[pod.activity] += 1;
+  return doing;
+}
+
 /** The value below which that part of the sorted values lies. */
 export function quantile(sorted, part) {
   return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] : null;

@@ -9,7 +9,7 @@ use crate::{
         rules::{self, Content, Eye, Held, Verdict, View},
         transitions::{self, Transition},
     },
-    clock::Mono,
+    clock::{Mono, Wall},
     cri::quirks::Quirk,
     model::{
         ContainerStatus, Detail, ObjectId, Observation, Origin, Phase, ReadCause, Ruling, Signal, SignalType,
@@ -17,6 +17,8 @@ use crate::{
     },
 };
 
+/// How many ids of one pod are remembered that are said to be deleted and of which nothing is held: a read of each is under way.
+const SAID_DELETED_AT_MOST: usize = 1024;
 /// How long a removal whose death was not told waits for the death: STOPPED may come just after DELETED.
 pub const DEATH_GRACE: Duration = Duration::from_millis(150);
 /// How long after its creation a container that was not started is read, and how long after each such read again: a start that
@@ -133,6 +135,9 @@ impl<'a> Step<'a> {
     /// Something was seen.
     fn see(&mut self, status: Status) {
         let id = status.id().clone();
+        if self.eye() == Eye::Read {
+            self.pod.said_deleted.remove(&id);
+        }
         match self.pod.records.get(&id) {
             Some(_) => self.see_known(&id, status),
             None => self.see_unknown(&id, status),
@@ -149,7 +154,7 @@ impl<'a> Step<'a> {
         let (mut shown, mut unknown_at) = (Shown::Served, None);
         if self.eye() == Eye::Event {
             let claimed = self.observation.claimed;
-            if claimed < self.context.began.max(self.context.horizon) {
+            if !self.context.may_be_new(self.observation) {
                 return self.rule(Ruling::Old);
             }
             // A list or a read of the whole pod that began later did not have it: it came and went before that, and only its
@@ -199,7 +204,12 @@ impl<'a> Step<'a> {
             claimed: self.observation.claimed,
             content: if status == record.status { Content::Same } else { Content::Other },
         };
-        match rules::judge(&held, &view) {
+        let verdict = match rules::judge(&held, &view) {
+            // It contradicts nothing that is held.
+            Verdict::Undecided if adds_exit_code(&record.status, &status) => Verdict::Refreshed,
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Stale { ahead } => {
                 self.rule(Ruling::Stale);
                 if ahead {
@@ -220,8 +230,9 @@ impl<'a> Step<'a> {
             }
             Verdict::Forward => {
                 self.rule(Ruling::Forward);
+                let reached = self.tell_listed_start(id, held.reached, not_before, &status);
                 self.take(id, status.clone());
-                self.tell_move(id, held.reached, not_before, &status);
+                self.tell_move(id, reached, not_before, &status);
                 if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {
                     // The phases of a list would never show what the event had to leave out, such as an exit's message.
                     self.ask(id, ReadCause::Hint, Duration::ZERO);
@@ -318,6 +329,26 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// A list showed it running, and what shows it ended does not prove that it ran. Gives the phase that it has reached then.
+    fn tell_listed_start(
+        &mut self,
+        id: &ObjectId,
+        reached: Option<Phase>,
+        not_before: Option<Mono>,
+        status: &Status,
+    ) -> Option<Phase> {
+        let running = Some(Phase::Running);
+        let proven = status.phase() != Some(Phase::Exited) || status.started_at().is_some();
+        match self.pod.records.get(id) {
+            Some(record) if reached < running && !proven && record.listed.contains(&Phase::Running) => {
+                let listed = record.status.listed_in(running);
+                self.out.transitions.extend(transitions::moved(reached, not_before, &listed, None));
+                running
+            }
+            _ => reached,
+        }
+    }
+
     /// It has come to a later phase: tell it, and look again where it may change in silence.
     fn tell_move(&mut self, id: &ObjectId, from: Option<Phase>, not_before: Option<Mono>, status: &Status) {
         let moves = transitions::moved(from, not_before, status, self.signal_of(id));
@@ -369,8 +400,15 @@ impl<'a> Step<'a> {
 
     /// A read did not find it.
     fn miss(&mut self, id: &ObjectId) {
-        let Some(record) = self.pod.records.get(id) else { return };
         let stamp = self.observation.stamp;
+        let Some(record) = self.pod.records.get(id) else {
+            if let Some((subject, at)) = self.pod.said_deleted.remove(id)
+                && self.removed_at(id).is_none()
+            {
+                self.remove_unseen(id, subject, at, stamp.upper);
+            }
+            return;
+        };
         if !rules::absence_proves_removal(record.stamp, stamp) {
             self.rule(Ruling::Undecided);
             return self.ask(id, ReadCause::Deletion, Duration::ZERO);
@@ -400,27 +438,24 @@ impl<'a> Step<'a> {
             Some(record) if record.reached < Some(expected) && !rules::is_before(claimed, record.stamp) => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
-            None if self.removed_at(&signal.id).is_none() && self.may_be_new() => {
+            None if self.removed_at(&signal.id).is_none() && self.context.may_be_new(self.observation) => {
                 self.ask(&signal.id, ReadCause::Hint, Duration::ZERO);
             }
             _ => {}
         }
     }
 
-    /// Whether an event about an unknown id is not from before the journal began, nor from before the oldest tombstone.
-    fn may_be_new(&self) -> bool {
-        self.observation.claimed >= self.context.began.max(self.context.horizon)
-    }
-
     fn hear_deleted(&mut self, signal: &Signal) {
         let id = &signal.id;
         let stamp = self.observation.stamp;
         let Some(record) = self.pod.records.get(id) else {
-            if self.removed_at(id).is_none() && self.may_be_new() {
-                self.rule(Ruling::History);
+            if self.removed_at(id).is_none() && self.context.may_be_new(self.observation) {
                 let subject = self.subject_of_unseen(id);
-                self.out.transitions.extend(transitions::removed_unseen(id, subject, signal.stamped_at));
-                self.out.removed.push((id.clone(), stamp.upper));
+                if self.is_deleted_early(subject) && self.pod.said_deleted.len() < SAID_DELETED_AT_MOST {
+                    self.pod.said_deleted.insert(id.clone(), (subject, signal.stamped_at));
+                    return self.ask(id, ReadCause::Deletion, Duration::ZERO);
+                }
+                self.remove_unseen(id, subject, signal.stamped_at, stamp.upper);
             }
             return;
         };
@@ -429,11 +464,7 @@ impl<'a> Step<'a> {
             self.rule(Ruling::Stale);
             return self.ask(id, ReadCause::Deletion, Duration::ZERO);
         }
-        let early = match record.status.subject() {
-            Subject::Sandbox => Quirk::SandboxDeletedEarly,
-            Subject::Container => Quirk::ContainerDeletedEarly,
-        };
-        let (early, death_untold) = (self.context.quirks.has(early), record.death_untold());
+        let (early, death_untold) = (self.is_deleted_early(record.status.subject()), record.death_untold());
         if let Some(record) = self.pod.records.get_mut(id) {
             record.announced = Some(signal.stamped_at);
         }
@@ -444,6 +475,21 @@ impl<'a> Step<'a> {
         } else {
             self.remove(id, stamp.upper);
         }
+    }
+
+    /// Whether the runtime sends DELETED before it deletes.
+    fn is_deleted_early(&self, subject: Subject) -> bool {
+        self.context.quirks.has(match subject {
+            Subject::Sandbox => Quirk::SandboxDeletedEarly,
+            Subject::Container => Quirk::ContainerDeletedEarly,
+        })
+    }
+
+    /// Nothing was observed of it but that it is gone.
+    fn remove_unseen(&mut self, id: &ObjectId, subject: Subject, at: Option<Wall>, removed_at: Mono) {
+        self.rule(Ruling::History);
+        self.out.transitions.extend(transitions::removed_unseen(id, subject, at));
+        self.out.removed.push((id.clone(), removed_at));
     }
 
     /// An event about a sandbox carries its own id in the payload, if it carries any.
@@ -527,6 +573,13 @@ impl<'a> Step<'a> {
             None => self.out.asks.push(Ask::id(id, cause, after)),
         }
     }
+}
+
+/// Whether a view only adds the exit code of a death that was published without one.
+fn adds_exit_code(held: &Status, seen: &Status) -> bool {
+    let (Status::Container(held), Status::Container(seen)) = (held, seen) else { return false };
+    let ended = |container: &ContainerStatus| container.state.phase() == Some(Phase::Exited);
+    ended(held) && ended(seen) && held.exit_code.is_none() && seen.exit_code.is_some()
 }
 
 /// What a view says, completed with what it cannot say but is held.

@@ -7,17 +7,20 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Output, summary::summary};
+use super::{
+    Output,
+    summary::{Summary, summary},
+};
 use crate::{
     api::v1,
     cli::{
         columns::{Columns, age},
-        print::plain,
         target, view,
     },
     client::wall,
     clock::Wall,
     model::Position,
+    printable::{self, visible},
 };
 
 /// What is to be shown.
@@ -83,10 +86,10 @@ impl Listed {
     fn names(&self, out: &mut impl Write) -> io::Result<()> {
         match &self.found {
             Found::Pods(pods) => {
-                pods.iter().try_for_each(|pod| writeln!(out, "{}", plain(&target::name(pod))))
+                pods.iter().try_for_each(|pod| writeln!(out, "{}", visible(&target::name(pod))))
             }
             Found::Containers(containers) => {
-                containers.iter().try_for_each(|(container, _)| writeln!(out, "{}", plain(&container.id)))
+                containers.iter().try_for_each(|(container, _)| writeln!(out, "{}", visible(&container.id)))
             }
         }
     }
@@ -106,8 +109,8 @@ impl Listed {
 
 fn serialize(value: &impl Serialize, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
     let mut text = match output {
-        Output::Yaml => serde_saphyr::to_string(value)?,
-        _ => serde_json::to_string_pretty(value)?,
+        Output::Yaml => printable::yaml(value)?,
+        _ => printable::json_pretty(value)?,
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -117,19 +120,19 @@ fn serialize(value: &impl Serialize, output: Output, out: &mut impl Write) -> an
 
 /// The table of pods; the last three columns only if it is to be wide.
 pub(in crate::cli) fn pod_table(pods: &[v1::Pod], wide: bool, headers: bool, now: Wall) -> Columns<9> {
-    let names = ["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "UID", "SANDBOX"];
+    let names = ["NAMESPACE", "NAME", "RUNNING", "STATUS", "RESTARTS", "AGE", "IP", "UID", "SANDBOX"];
     let mut columns = begin(names, if wide { 9 } else { 6 }, headers);
     for pod in pods {
         let identity = pod.identity.clone().unwrap_or_default();
-        let summary = summary(pod);
+        let Summary { state, since } = summary(pod);
         let sandbox = pod.sandboxes.first().map(|sandbox| short(&sandbox.id)).unwrap_or_default();
         columns.row([
             identity.namespace,
             identity.name,
-            format!("{}/{}", summary.running, summary.total),
-            summary.status,
-            summary.restarts.to_string(),
-            since(summary.since, now),
+            format!("{}/{}", state.running, state.expected),
+            state.status.into_owned(),
+            state.restarts.to_string(),
+            age_since(since, now),
             pod.ips.first().cloned().unwrap_or_default(),
             identity.uid,
             sandbox,
@@ -154,7 +157,7 @@ fn container_table(
             view::container_state(container).into(),
             container.exit_code.map(|code| code.to_string()).unwrap_or_default(),
             container.attempt.to_string(),
-            since(container.created_at.as_ref().map(wall), now),
+            age_since(container.created_at.as_ref().map(wall), now),
             target::identity_name(pod),
             container.reason.clone(),
             short(&container.sandbox_id),
@@ -173,7 +176,7 @@ fn short(id: &str) -> String {
     id.chars().take(ID).collect()
 }
 
-fn since(time: Option<Wall>, now: Wall) -> String {
+fn age_since(time: Option<Wall>, now: Wall) -> String {
     let passed = |time| Duration::try_from_secs_f64(now.seconds_since(time)).unwrap_or_default();
     time.map(|time| age(passed(time))).unwrap_or_default()
 }

@@ -1,12 +1,18 @@
 //! Exact output: programs read the one and people the other.
 
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
+use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, view},
     client::mock::Mock,
     clock::Wall,
+    printable::{
+        char_width,
+        tests::{assert_safe, hostile},
+        width,
+    },
 };
 
 const NOON: i64 = 1_800_000_000;
@@ -80,11 +86,11 @@ async fn pods_are_a_table_that_fits_80_columns() {
     assert_eq!(
         text,
         "\
-NAMESPACE   NAME                    READY   STATUS      RESTARTS   AGE
-batch       backup-29000001-vftkb   0/1     OOMKilled   2          3d
-evil        a\u{fffd}[31mb                 0/0     Pending     0          3d
-shop        web                     1/2     Running     4          3d
-test        web                     0/0     Pending     0          3d
+NAMESPACE   NAME                    RUNNING   STATUS      RESTARTS   AGE
+batch       backup-29000001-vftkb   0/1       OOMKilled   2          3d
+evil        a\\u{1b}[31mb            0/0       Pending     0          3d
+shop        web                     1/1       Running     4          3d
+test        web                     0/0       Pending     0          3d
 "
     );
 }
@@ -92,7 +98,7 @@ test        web                     0/0     Pending     0          3d
 #[tokio::test(start_paused = true)]
 async fn wide_says_more() {
     let (text, _) = plegd(&node(), &["po", "-o", "wide", "--no-headers", "-n", "shop"]).await;
-    assert_eq!(text, "shop   web   1/2   Running   4   3d   10.88.0.7   uid-3   5a00000000000\n");
+    assert_eq!(text, "shop   web   1/1   Running   4   3d   10.88.0.7   uid-3   5a00000000000\n");
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,5 +215,125 @@ fn contradictions_are_wrong_usage() {
     for line in ["pods -A -n a", "pods web -l a=b", "pods --fresh", "nodes", "pods -o xml"] {
         let words = ["plegd", "get"].into_iter().chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_container_runs_although_its_clock_says_an_hour_less() {
+    // kubernetes#141754: the clock was set back between the attempts.
+    let old = v1::Container {
+        attempt: 0,
+        created_at: at(-3_600),
+        started_at: at(-3_600),
+        finished_at: at(-3_601),
+        ..container("c0", "app", v1::ContainerState::Exited, Some(1))
+    };
+    let new = v1::Container {
+        attempt: 1,
+        created_at: at(5),
+        started_at: at(5),
+        ..container("c1", "app", v1::ContainerState::Running, None)
+    };
+    let mock = Mock::with(vec![pod("uid-1", "shop", "web-0", vec![new, old])]);
+    let (text, _) = plegd(&mock, &["pods", "--no-headers"]).await;
+    assert_eq!(text, "shop   web-0   1/1   Running   1   3d\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_init_container_does_not_complete_the_pod() {
+    let init = container("1a", "init", v1::ContainerState::Exited, Some(0));
+    let mock = Mock::with(vec![pod("uid-1", "shop", "web", vec![init])]);
+    let (text, _) = plegd(&mock, &["pods", "--no-headers"]).await;
+    assert_eq!(text, "shop   web   0/1   Waiting   2   3d\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_pods_with_one_name_the_daemon_says_which_is_meant() {
+    let mock = Mock::with(vec![
+        pod("uid-a", "shop", "web", vec![]),
+        pod("uid-b", "shop", "web", vec![]),
+        pod("uid-c", "test", "web", vec![]),
+    ]);
+    let (text, _) = plegd(&mock, &["pod", "web", "-o", "wide", "--no-headers"]).await;
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let asked: Vec<_> = mock.gets().into_iter().map(|get| get.pod.unwrap().pod.unwrap()).collect();
+    let name = v1::NamespacedName { namespace: "shop".into(), name: "web".into() };
+    assert_eq!(asked, [v1::pod_reference::Pod::Name(name)]);
+    // All of them are still listed.
+    assert_eq!(plegd(&mock, &["pods", "--no-headers"]).await.0.lines().count(), 3);
+}
+
+/// A pod with hostile texts in all its fields.
+fn hostile_pod() -> impl Strategy<Value = v1::Pod> {
+    let labels = || prop::collection::btree_map(hostile(), hostile(), 0..3);
+    let container =
+        ([(); 8].map(|()| hostile()), labels(), labels()).prop_map(|(texts, labels, annotations)| {
+            let [id, sandbox_id, name, reason, message, image, image_ref, _] = texts;
+            v1::Container {
+                id,
+                sandbox_id,
+                name,
+                reason,
+                message,
+                image,
+                image_ref,
+                labels,
+                annotations,
+                ..Default::default()
+            }
+        });
+    let sandbox =
+        ([(); 3].map(|()| hostile()), labels(), labels()).prop_map(|(texts, labels, annotations)| {
+            let [id, ip, runtime_handler] = texts;
+            v1::Sandbox { id, ips: vec![ip], labels, annotations, runtime_handler, ..Default::default() }
+        });
+    let lists = (prop::collection::vec(sandbox, 0..2), prop::collection::vec(container, 0..3));
+    ([(); 4].map(|()| hostile()), lists, labels()).prop_map(|(texts, (sandboxes, containers), labels)| {
+        let [uid, namespace, name, ip] = texts;
+        let identity = Some(v1::PodIdentity { uid, namespace, name });
+        v1::Pod { identity, sandboxes, containers, ips: vec![ip], labels, ..Default::default() }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn whatever_the_names_no_format_steers_a_terminal_and_no_text_is_lost(pods in prop::collection::vec(hostile_pod(), 1..3)) {
+        let containers: Vec<_> = (pods.iter())
+            .flat_map(|pod| pod.containers.iter().map(|it| (it.clone(), pod.identity.clone().unwrap())))
+            .collect();
+        let (count, single) = (containers.len(), pods.len() == 1);
+        let written = |found: Found, single: bool, output: Output| {
+            let mut out = Vec::new();
+            let listed = Listed { found, position: None, single };
+            listed.write(output, true, Wall::from_nanos(NOON * 1_000_000_000), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        for &output in Output::value_variants() {
+            let of_pods = written(Found::Pods(pods.clone()), single, output);
+            let of_containers = written(Found::Containers(containers.clone()), false, output);
+            assert_safe(&of_pods);
+            assert_safe(&of_containers);
+            let lines = [of_pods.lines().count(), of_containers.lines().count()];
+            match output {
+                Output::Table | Output::Wide => prop_assert_eq!(lines, [pods.len() + 1, count + 1]),
+                Output::Name => prop_assert_eq!(lines, [pods.len(), count]),
+                Output::Json | Output::Yaml => {
+                    let parsed: serde_json::Value = match output {
+                        Output::Json => serde_json::from_str(&of_pods).unwrap(),
+                        _ => serde_saphyr::from_str(&of_pods).unwrap(),
+                    };
+                    let first = if single { &parsed } else { &parsed["pods"][0] };
+                    prop_assert_eq!(first, &serde_json::to_value(view::Pod::from(&pods[0])).unwrap());
+                }
+            }
+        }
+        // The second column begins where its heading does.
+        let table = written(Found::Pods(pods.clone()), single, Output::Table);
+        let heading = table.find("NAME ").unwrap();
+        let row = table.lines().nth(1).unwrap();
+        let namespace = crate::printable::prefix(row, heading);
+        prop_assert!(width(namespace) == heading && namespace.trim_end_matches(|c| char_width(c) == 0).ends_with("   "), "{}", table);
     }
 }

@@ -11,12 +11,15 @@ use super::{
     coloured, terminal_width,
     text::{Paint, duration, wall},
 };
-use crate::{api::v1, model::Position};
+use crate::{api::v1, model::Position, printable::json_pretty};
 
 /// A screen is at least so wide, in characters.
 const NARROW: usize = 80;
 /// Wider ones are hard to follow with the eye.
 const WIDE: usize = 160;
+
+/// A page that is no terminal.
+pub(in crate::cli) const PLAIN: (usize, Paint) = (WIDE, Paint(false));
 
 /// Who is to read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -45,7 +48,12 @@ pub(in crate::cli) fn show(text: &str) -> io::Result<()> {
 
 /// Writes it to stdout as an indented JSON object.
 pub(in crate::cli) fn show_json(answer: &impl Serialize) -> io::Result<()> {
-    show(&(serde_json::to_string_pretty(answer)? + "\n"))
+    show(&json(answer)?)
+}
+
+/// An indented JSON object.
+pub(in crate::cli) fn json(answer: &impl Serialize) -> io::Result<String> {
+    Ok(json_pretty(answer)? + "\n")
 }
 
 /// A time, as programs read it.

@@ -2,7 +2,8 @@
 //!
 //! Pure: it is a text until somebody writes it. What is shown of names is made harmless here, once for all.
 
-use super::text::{Paint, Tone, plain, shorten_end, wrap};
+use super::text::{Paint, Tone, shorten_end, wrap};
+use crate::printable::{self, visible};
 
 /// Where the texts begin, after their labels.
 const INDENT: usize = 10;
@@ -45,19 +46,19 @@ pub(in crate::cli) struct Column {
 // === impl Piece ===
 
 impl Piece {
-    /// A text in its tone. Control characters in it are replaced.
+    /// A text in its tone. Unsafe characters in it are escaped.
     pub(in crate::cli) fn new(tone: Tone, text: impl AsRef<str>) -> Self {
-        Self { tone, text: plain(text.as_ref()) }
+        Self { tone, text: visible(text.as_ref()).into_owned() }
     }
 
-    /// Its first so many characters.
+    /// As much of its beginning as fits into so many columns.
     pub(in crate::cli) fn cut(&self, width: usize) -> Self {
         Self { tone: self.tone, text: shorten_end(&self.text, width) }
     }
 
-    /// How many characters it has.
+    /// How many columns it takes.
     pub(in crate::cli) fn width(&self) -> usize {
-        self.text.chars().count()
+        printable::width(&self.text)
     }
 }
 
@@ -94,7 +95,7 @@ impl Sheet {
                 break;
             }
             let text = shorten_end(&piece.text, left);
-            left -= text.chars().count();
+            left -= printable::width(&text);
             line.push_str(&self.paint.paint(piece.tone, &text));
         }
         self.text.push_str(line.trim_end());
@@ -110,15 +111,15 @@ impl Sheet {
 
     /// A text on as many lines as it needs, beside its label.
     pub(in crate::cli) fn paragraph(&mut self, label: &str, tone: Tone, text: &str) {
-        for (n, line) in wrap(&plain(text), self.width.saturating_sub(INDENT)).iter().enumerate() {
+        for (n, line) in wrap(&visible(text), self.width.saturating_sub(INDENT)).iter().enumerate() {
             self.labelled(if n == 0 { label } else { "" }, &[Piece::new(tone, line)]);
         }
     }
 
     /// A text on as many lines as it needs, after a mark in the margin.
     pub(in crate::cli) fn marked(&mut self, mark: &str, tone: Tone, text: &str) {
-        let margin = mark.chars().count() + 1;
-        for (n, line) in wrap(&plain(text), self.width.saturating_sub(margin)).iter().enumerate() {
+        let margin = printable::width(mark) + 1;
+        for (n, line) in wrap(&visible(text), self.width.saturating_sub(margin)).iter().enumerate() {
             let mark = if n == 0 { mark } else { "" };
             self.line(&[Piece::new(tone, format!("{mark:margin$}{line}"))]);
         }
@@ -133,7 +134,7 @@ impl Sheet {
             let mut line = Vec::with_capacity(2 * N);
             for ((column, cell), width) in columns.iter().zip(row).zip(widths) {
                 let text = shorten_end(&cell.text, width);
-                let padding = Piece::from(" ".repeat(width - text.chars().count()));
+                let padding = Piece::from(" ".repeat(width - printable::width(&text)));
                 let cell = Piece { tone: cell.tone, text };
                 let space = Piece::from(if line.is_empty() { "" } else { " " });
                 line.push(space);
@@ -169,7 +170,10 @@ impl Sheet {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::printable::tests::{assert_safe, hostile};
 
     const COLUMNS: [Column; 3] = [
         Column { heading: "ID", side: Side::Right, least: None },
@@ -179,8 +183,7 @@ mod tests {
 
     fn table(width: usize, paint: Paint) -> String {
         let mut sheet = Sheet::new(width, paint);
-        let long =
-            ["1234".into(), "a-name-\u{1b}[2J".into(), Piece::new(Tone::Bad, "namespaces=kube-system")];
+        let long = ["1234".into(), "a-名-\u{1b}[2J".into(), Piece::new(Tone::Bad, "namespaces=kube-system")];
         sheet.table(&COLUMNS, &[["7".into(), "short".into(), "".into()], long]);
         sheet.into_text()
     }
@@ -189,26 +192,26 @@ mod tests {
     fn a_table_is_as_wide_as_it_must_be_and_no_wider_than_the_sheet() {
         assert_eq!(
             table(80, Paint(false)),
-            "  ID NAME        FILTER
+            "  ID NAME           FILTER
    7 short
-1234 a-name-�[2J namespaces=kube-system
+1234 a-名-\\u{1b}[2J namespaces=kube-system
 "
         );
         assert_eq!(
             table(30, Paint(false)),
             "  ID NAME        FILTER
    7 short
-1234 a-name-�[2J namespaces=k…
+1234 a-名-\\u{1b… namespaces=k…
 "
         );
-        assert_eq!(table(16, Paint(false)).lines().map(|line| line.chars().count()).max(), Some(16));
+        assert_eq!(table(16, Paint(false)).lines().map(printable::width).max(), Some(16));
         // One that is narrower than it may be cut down to is left as it is.
         let mut sheet = Sheet::new(12, Paint(false));
         let columns = [Column { least: Some(15), ..COLUMNS[1] }, Column { least: Some(6), ..COLUMNS[2] }];
         sheet.table(&columns, &[["short".into(), "namespaces".into()]]);
         assert_eq!(sheet.into_text(), "NAME  FILTER\nshort names…\n");
         // What may not be cut by its column is cut by the sheet.
-        assert_eq!(table(9, Paint(false)).lines().map(|line| line.chars().count()).max(), Some(9));
+        assert_eq!(table(9, Paint(false)).lines().map(printable::width).max(), Some(9));
     }
 
     #[test]
@@ -234,5 +237,25 @@ QUIRKS    one two three four
 NODE      12345678901234567890
 "
         );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_texts_a_sheet_is_safe_and_no_wider_than_the_screen(
+            cells in prop::collection::vec([hostile(), hostile(), hostile()], 1..4), wide in 24_usize..100,
+        ) {
+            let mut sheet = Sheet::new(wide, Paint(false));
+            let rows: Vec<[Piece; 3]> = cells.iter().map(|row| row.each_ref().map(Piece::from)).collect();
+            sheet.table(&COLUMNS, &rows);
+            for [label, text, more] in &cells {
+                sheet.paragraph("LABEL", Tone::Plain, text);
+                sheet.marked("!!", Tone::Bad, more);
+                sheet.labelled("LABEL", &[label.into(), text.into()]);
+            }
+            let text = sheet.into_text();
+            assert_safe(&text);
+            prop_assert!(text.lines().all(|line| printable::width(line) <= wide), "{}", text);
+            prop_assert!(text.lines().count() > cells.len());
+        }
     }
 }

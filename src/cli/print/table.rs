@@ -5,8 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::text::{plain, shorten_end, shorten_middle};
-use crate::model::{Event, EventType, Subject};
+use super::text::{padded, shorten_end, shorten_middle};
+use crate::{
+    model::{Event, EventType, Subject},
+    printable::{visible, width},
+};
 
 /// What a table is at least, and what it is where nobody says how wide the terminal is.
 const NARROW: usize = 80;
@@ -64,8 +67,8 @@ impl Table {
             // The time of the day is all that fits; the same for everybody, as logs have it.
             event.observed_at.to_string().get(11..11 + TIME).unwrap_or_default().to_owned(),
             kind.to_owned(),
-            shorten_middle(&plain(&format!("{}/{}", event.pod.namespace, event.pod.name)), self.pod),
-            shorten_middle(&plain(container), self.container),
+            shorten_middle(&visible(&format!("{}/{}", event.pod.namespace, event.pod.name)), self.pod),
+            shorten_middle(&visible(container), self.container),
             fit(details(event), self.detail),
             event.source.as_str().to_owned(),
         ];
@@ -78,9 +81,10 @@ impl Table {
             if place > 0 {
                 out.write_all(b" ")?;
             }
+            let column = padded(column, width);
             match colour.filter(|_| self.colour && place == 1) {
-                Some(colour) => write!(out, "\x1b[{colour}m{column:width$}\x1b[0m")?,
-                None => write!(out, "{column:width$}")?,
+                Some(colour) => write!(out, "\x1b[{colour}m{column}\x1b[0m")?,
+                None => out.write_all(column.as_bytes())?,
             }
         }
         out.write_all(b"\n")
@@ -106,7 +110,7 @@ fn details(event: &Event) -> Vec<String> {
     // With an exit code these two say nothing that it does not.
     let told = event.exit_code.is_some() && ["Completed", "Error"].contains(&event.reason.as_str());
     if !told && !event.reason.is_empty() {
-        details.push(plain(&event.reason));
+        details.push(visible(&event.reason).into_owned());
     }
     if event.inferred {
         details.push("inferred".into());
@@ -129,12 +133,12 @@ fn lateness(seconds: f64) -> Option<String> {
 }
 
 /// As many of the parts as fit, each whole; a first one that is too long is cut.
-fn fit(parts: Vec<String>, width: usize) -> String {
+fn fit(parts: Vec<String>, columns: usize) -> String {
     let mut text = String::new();
     for part in parts {
         if text.is_empty() {
-            text = shorten_end(&part, width);
-        } else if text.chars().count() + 1 + part.chars().count() <= width {
+            text = shorten_end(&part, columns);
+        } else if width(&text) + 1 + width(&part) <= columns {
             text.push(' ');
             text.push_str(&part);
         }

@@ -1,7 +1,15 @@
 //! Exact output: programs read the one and people the other.
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::model::{EventType, PodIdentity, Source, Subject};
+use crate::{
+    model::{EventType, PodIdentity, Source, Subject},
+    printable::{
+        tests::{assert_safe, hostile},
+        width,
+    },
+};
 
 const NOON: i64 = 1_800_000_000_123_456_789;
 
@@ -164,5 +172,28 @@ fn a_closed_pipe_is_told_to_the_caller() {
     for style in [Style::Json, Style::Table(Table::new(80, false))] {
         let mut printer = Printer::new(Closed, style, EventTypes::all());
         assert_eq!(printer.print(&died()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_names_an_event_is_one_safe_line_and_its_columns_line_up(
+        namespace in hostile(), name in hostile(), container in hostile(), reason in hostile(), columns in 80_usize..160,
+    ) {
+        let pod = PodIdentity { uid: reason.as_str().into(), namespace: namespace.into(), name: name.into() };
+        let container_name = container.as_str().into();
+        let event = Event { pod, container_name, reason: reason.clone(), id: container.as_str().into(), ..died() };
+        let line = printed(Style::Json, EventTypes::all(), std::slice::from_ref(&event));
+        assert_safe(&line);
+        prop_assert_eq!(line.matches('\n').count(), 1);
+        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let read = ["pod_name", "container_name", "container_id", "reason", "pod_uid"].map(|field| parsed[field].as_str());
+        let written = [&*event.pod.name, &container, &container, &reason, &reason];
+        prop_assert_eq!(read, written.map(Some));
+
+        let table = printed(Style::Table(Table::new(columns, false)), EventTypes::all(), &[event]);
+        assert_safe(&table);
+        let widths: Vec<usize> = table.lines().map(width).collect();
+        prop_assert_eq!(widths, [columns, columns - "SOURCE".len() + "event".len()]);
     }
 }

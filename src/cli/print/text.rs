@@ -7,7 +7,10 @@ use std::time::Duration;
 use prost_types::{Duration as WireDuration, Timestamp};
 
 pub(in crate::cli) use crate::client::wall;
-use crate::clock::Wall;
+use crate::{
+    clock::Wall,
+    printable::{prefix, suffix, width},
+};
 
 /// Writes colours, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,37 +63,36 @@ impl Tone {
     }
 }
 
-/// Names come from whoever made the pod: none may steer the terminal.
-pub(in crate::cli) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// Keeps the beginning.
-pub(in crate::cli) fn shorten_end(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+/// Keeps the beginning, in so many columns.
+pub(in crate::cli) fn shorten_end(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
         return text.to_owned();
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    format!("{}…", prefix(text, columns.saturating_sub(1)))
 }
 
 /// Keeps both ends: the beginning of a pod's name says what it is, the end which one.
-pub(in crate::cli) fn shorten_middle(text: &str, width: usize) -> String {
-    let length = text.chars().count();
-    if length <= width {
+pub(in crate::cli) fn shorten_middle(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
         return text.to_owned();
     }
-    let kept = width.saturating_sub(1);
-    let (head, tail) = (kept - kept / 2, kept / 2);
-    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+    let kept = columns.saturating_sub(1);
+    format!("{}…{}", prefix(text, kept - kept / 2), suffix(text, kept / 2))
 }
 
-/// Lines of words, each no longer than `width`; a word that is longer is cut.
-pub(in crate::cli) fn wrap(text: &str, width: usize) -> Vec<String> {
+/// The text and as many spaces as it takes to fill so many columns.
+pub(in crate::cli) fn padded(text: &str, columns: usize) -> String {
+    let padding = columns.saturating_sub(width(text));
+    format!("{text}{:padding$}", "")
+}
+
+/// Lines of words, each in so many columns at most; a word that is longer is cut.
+pub(in crate::cli) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        let word = shorten_end(word, width);
+        let word = shorten_end(word, columns);
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if width(line) + 1 + width(&word) <= columns => {
                 line.push(' ');
                 line.push_str(&word);
             }
@@ -108,6 +110,11 @@ pub(in crate::cli) fn duration(wire: Option<&WireDuration>) -> Duration {
 /// How long ago it was; zero if that is yet to come, as for a clock that was stepped back.
 pub(in crate::cli) fn age(now: Wall, at: &Timestamp) -> Duration {
     Duration::try_from_secs_f64(now.seconds_since(wall(at))).unwrap_or_default()
+}
+
+/// How long it is until then; zero if that is past.
+pub(in crate::cli) fn until(now: Wall, at: &Timestamp) -> Duration {
+    Duration::try_from_secs_f64(wall(at).seconds_since(now)).unwrap_or_default()
 }
 
 /// `2027-01-15 08:00:00Z`.
@@ -186,6 +193,18 @@ mod tests {
         assert_eq!(shorten_middle("kube-system/coredns-7db6d8ff4d-x2x9z", 18), "kube-syst…4d-x2x9z");
         assert_eq!(shorten_middle("ünïcödé/pöd", 6), "ünï…öd");
         assert_eq!(shorten_middle("abc", 1), "…");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_combining_ones_none() {
+        assert_eq!(
+            (shorten_end("漢字漢字", 8), shorten_end("漢字漢字", 6)),
+            ("漢字漢字".into(), "漢字…".into())
+        );
+        assert_eq!(shorten_middle("漢字漢字漢字", 7), "漢…字");
+        assert_eq!(shorten_end("e\u{301}e\u{301}", 2), "e\u{301}e\u{301}");
+        assert_eq!((padded("漢", 4), padded("漢字", 2)), ("漢  ".into(), "漢字".into()));
+        assert_eq!(wrap("漢字 漢字 x", 9), ["漢字 漢字", "x"]);
     }
 
     #[test]

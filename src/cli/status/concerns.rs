@@ -4,13 +4,16 @@
 
 use std::time::Duration;
 
+use prost_types::Timestamp;
+
 use super::View;
 use crate::{
     api::v1::{EventedPath, Mode},
     cli::{
-        print::text::{Tone, age, count, counted, duration, latency, span},
-        subscribers::called,
+        print::text::{Tone, age, count, counted, date_and_time, duration, latency, span, until, wall},
+        subscribers::{called, own_gaps},
     },
+    clock::Wall,
     cri::quirks::Quirk,
 };
 
@@ -23,6 +26,22 @@ const SLOW: Duration = Duration::from_secs(1);
 /// From how few events on a percentile says something.
 const ENOUGH: u64 = 100;
 
+/// From so many failed relists in a row on the runtime counts as one that cannot be listed.
+const PERSISTENT: u32 = 2;
+
+/// The runtime cannot be listed.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Unlisted<'a> {
+    /// Relists that failed in a row.
+    pub(in crate::cli) failures: u32,
+    /// Since when.
+    pub(in crate::cli) since: Wall,
+    /// For how long.
+    pub(in crate::cli) lasting: Duration,
+    /// Why the last one failed.
+    error: &'a str,
+}
+
 /// Something to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Concern {
@@ -34,8 +53,20 @@ pub(in crate::cli) struct Concern {
 
 /// All there is to look at, the worst first.
 pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
-    let rules =
-        [not_ready, config_rejected, stream_down, relist_late, misses, late_events, lag, gaps, config_waits];
+    let rules = [
+        not_ready,
+        config_rejected,
+        unlisted,
+        yielded,
+        stream_down,
+        relist_late,
+        unreadable,
+        misses,
+        late_events,
+        lag,
+        gaps,
+        config_waits,
+    ];
     let mut found: Vec<Concern> = rules.iter().filter_map(|rule| rule(view)).collect();
     found.sort_by_key(|concern| concern.tone != Tone::Bad);
     found
@@ -79,6 +110,19 @@ fn log_of(view: &View<'_>) -> String {
     format!("`journalctl -u {unit}`")
 }
 
+/// Whether the runtime cannot be listed. Nothing may then be said of relists that come instead of the stream, or check it.
+pub(in crate::cli) fn cannot_list<'a>(view: &View<'a>) -> Option<Unlisted<'a>> {
+    let generic =
+        view.status.generic.as_ref().filter(|generic| generic.consecutive_failures >= PERSISTENT)?;
+    let since = generic.failing_since.as_ref()?;
+    Some(Unlisted {
+        failures: generic.consecutive_failures,
+        since: wall(since),
+        lasting: age(view.now, since),
+        error: &generic.last_error,
+    })
+}
+
 fn bad(text: String) -> Option<Concern> {
     Some(Concern { tone: Tone::Bad, text })
 }
@@ -91,23 +135,74 @@ fn not_ready(view: &View<'_>) -> Option<Concern> {
     if view.status.ready {
         return None;
     }
+    let failed = cannot_list(view).map(|it| {
+        format!(" {} in a row failed, the last with: {}.", counted(it.failures, "relist"), it.error)
+    });
+    let failed = failed.unwrap_or_default();
     bad(match &view.status.runtime {
-        None => {
-            "Not ready: the runtime has not answered yet. Is it running? `plegd check` tries it; the key \
-                 runtime.endpoint says where it is looked for."
+        None => format!(
+            "Not ready: the runtime has not answered yet.{failed} Is it running? `plegd check` tries it; the key \
+             runtime.endpoint says where it is looked for."
+        ),
+        Some(_) => format!(
+            "Not ready: the first relist is not complete.{failed} If this lasts longer than a minute, look whether the \
+             runtime still answers: `plegd check`."
+        ),
+    })
+}
+
+fn unlisted(view: &View<'_>) -> Option<Concern> {
+    let it = cannot_list(view).filter(|_| view.status.ready)?;
+    let last = view.status.generic.as_ref().and_then(|generic| generic.last_success_at.as_ref());
+    let as_of = last.map_or("then".into(), |last| date_and_time(wall(last)));
+    let served = match &view.status.evented {
+        Some(evented) if evented.up => format!(
+            "What is served is as of {as_of}, plus what events report; nothing checks the event stream"
+        ),
+        Some(evented) if !has(view, Quirk::NoEvents) => {
+            format!("The event stream is down, too ({}). What is served is as of {as_of}", evented.state)
         }
-        Some(_) => {
-            "Not ready: the first relist is not complete. If this lasts longer than a minute, look whether the runtime \
-             still answers: `plegd check`."
-        }
-    }
-    .into())
+        _ => format!("What is served is as of {as_of}"),
+    };
+    let text = format!(
+        "The runtime cannot be listed since {} ({}): {} in a row failed, the last with: {}. {served}. Is the runtime running, \
+         and does `crictl ps` hang? {} may say why. plegd tries again by itself.",
+        date_and_time(it.since),
+        span(it.lasting),
+        counted(it.failures, "relist"),
+        it.error,
+        log_of(view),
+    );
+    if it.lasting < HICCUP { warn(text) } else { bad(text) }
+}
+
+/// Whether the stream is closed for another subscriber: since when, and when it is tried again.
+pub(in crate::cli) fn gave_way<'a>(view: &View<'a>) -> Option<(&'a Timestamp, &'a Timestamp)> {
+    let evented = view.status.evented.as_ref()?;
+    Some((evented.yielded_since.as_ref()?, evented.retry_at.as_ref()?))
+}
+
+fn yielded(view: &View<'_>) -> Option<Concern> {
+    let (since, retry_at) = gave_way(view)?;
+    // Where nothing can be listed, nobody polls.
+    let polling = if cannot_list(view).is_some() { "" } else { "; polling" };
+    warn(format!(
+        "plegd yielded the shared event stream to another subscriber{polling}. This runtime delivers each event to one subscriber \
+         only; since {} the other one receives them all. Is the kubelet's EventedPLEG on, or `crictl events` running? End it, \
+         or upgrade to containerd 2.x. plegd tries the stream again in {}; stream.shared = \"compete\" would keep it.",
+        date_and_time(wall(since)),
+        span(until(view.now, retry_at)),
+    ))
 }
 
 fn stream_down(view: &View<'_>) -> Option<Concern> {
     let evented = view.status.evented.as_ref().filter(|evented| !evented.up)?;
+    if gave_way(view).is_some() {
+        return None;
+    }
     // What can never be up is no concern: the mode says what follows from it. Nor is it one where nothing answers at all.
-    if has(view, Quirk::NoEvents) || !view.status.ready || overdue(view).is_some() {
+    let unanswered = overdue(view).is_some() || cannot_list(view).is_some();
+    if has(view, Quirk::NoEvents) || !view.status.ready || unanswered {
         return None;
     }
     if evented.state.contains("stream.enabled") {
@@ -132,7 +227,7 @@ fn stream_down(view: &View<'_>) -> Option<Concern> {
 }
 
 fn relist_late(view: &View<'_>) -> Option<Concern> {
-    let (last, period) = overdue(view)?;
+    let (last, period) = overdue(view).filter(|_| cannot_list(view).is_none())?;
     let (last, period, log) = (span(last), span(period), log_of(view));
     let evented = view.status.evented.as_ref();
     match evented.filter(|evented| !evented.up && !has(view, Quirk::NoEvents)) {
@@ -157,14 +252,27 @@ fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
 }
 
 /// Misses matter while the stream is not trusted; once it is, they are history.
+fn unreadable(view: &View<'_>) -> Option<Concern> {
+    let unreadable = view.status.generic.as_ref()?.unreadable;
+    if unreadable == 0 || cannot_list(view).is_some() {
+        return None;
+    }
+    warn(format!(
+        "{} (containers or sandboxes) cannot be read: the runtime lists them and does not give their status. Their state is served \
+         as listed, a death without exit code. plegd's log names each with the error; `crictl inspect` or `crictl inspectp` shows \
+         the same. Removing the pod or restarting the runtime may help.",
+        counted(unreadable, "object"),
+    ))
+}
+
 fn misses(view: &View<'_>) -> Option<Concern> {
     let evented = view.status.evented.as_ref().filter(|evented| missed(evented) > 0)?;
-    if view.status.mode() != Mode::Probing {
+    if view.status.mode() != Mode::Probing || cannot_list(view).is_some() {
         return None;
     }
     let why = if has(view, Quirk::SharedChannel) {
         "Subscribers take events from each other on this runtime: is the kubelet's EventedPLEG on, or `crictl events` \
-         running?"
+         running? More misses make plegd yield the stream, unless stream.shared is compete."
     } else {
         "Relists have told them, and stay frequent until the stream has been right for a while."
     };
@@ -222,16 +330,18 @@ fn config_waits(view: &View<'_>) -> Option<Concern> {
     })
 }
 
+/// Gaps of which a subscriber is the cause. Those of a restart of plegd need no action: the subscriber got a snapshot.
 fn gaps(view: &View<'_>) -> Option<Concern> {
-    let worst = view.subscribers.iter().max_by_key(|subscriber| subscriber.gaps)?;
-    (worst.gaps > 0).then(|| Concern {
+    let worst = view.subscribers.iter().max_by_key(|subscriber| own_gaps(subscriber))?;
+    let times = own_gaps(worst);
+    (times > 0).then(|| Concern {
         tone: Tone::Warn,
         text: format!(
-            "Subscriber {} ({}) lost events {}: it reads too slowly, or the journal is too small for it (journal.events, \
-             journal.bytes).",
+            "Subscriber {} ({}) lost events {}: it reads too slowly, was disconnected for too long, or the journal is too \
+             small for it (journal.events, journal.bytes).",
             worst.id,
             called(worst),
-            if worst.gaps == 1 { "once".into() } else { format!("{} times", count(worst.gaps)) },
+            if times == 1 { "once".into() } else { format!("{} times", count(times)) },
         ),
     })
 }

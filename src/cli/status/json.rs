@@ -19,7 +19,7 @@ pub(super) struct Status<'a> {
     runtime: Option<Runtime<'a>>,
     quirks: Vec<Quirk<'a>>,
     evented: Option<Evented<'a>>,
-    generic: Option<Generic>,
+    generic: Option<Generic<'a>>,
     arbitration: Option<Arbitration>,
     journal: Option<Journal>,
     census: Option<Census>,
@@ -54,10 +54,12 @@ struct Evented<'a> {
     first: u64,
     detection: Option<Latency>,
     missed: Vec<Missed<'a>>,
+    yielded_since: Option<String>,
+    retry_at: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Generic {
+struct Generic<'a> {
     period_seconds: Option<f64>,
     relists: u64,
     failures: u64,
@@ -66,6 +68,10 @@ struct Generic {
     first: u64,
     detection: Option<Latency>,
     first_by_read: u64,
+    consecutive_failures: u32,
+    failing_since: Option<String>,
+    last_error: &'a str,
+    unreadable: u32,
 }
 
 #[derive(Serialize)]
@@ -99,6 +105,8 @@ struct Journal {
     bytes: u64,
     subscribers: u32,
     gaps: u64,
+    gaps_came_late: u64,
+    gaps_of_epoch: u64,
 }
 
 #[derive(Serialize)]
@@ -144,6 +152,8 @@ impl<'a> From<&'a GetStatusResponse> for Status<'a> {
                 bytes: journal.bytes,
                 subscribers: journal.subscribers,
                 gaps: journal.gaps,
+                gaps_came_late: journal.gaps_came_late,
+                gaps_of_epoch: journal.gaps_of_epoch,
             }),
             census: status.census.as_ref().map(|census| Census {
                 pods: census.pods,
@@ -175,10 +185,12 @@ fn evented(path: &v1::EventedPath) -> Evented<'_> {
             .iter()
             .map(|missed| Missed { r#type: &missed.r#type, count: missed.count })
             .collect(),
+        yielded_since: time(path.yielded_since.as_ref()),
+        retry_at: time(path.retry_at.as_ref()),
     }
 }
 
-fn generic(path: &v1::GenericPath) -> Generic {
+fn generic(path: &v1::GenericPath) -> Generic<'_> {
     Generic {
         period_seconds: seconds(path.period.as_ref()),
         relists: path.relists,
@@ -188,6 +200,10 @@ fn generic(path: &v1::GenericPath) -> Generic {
         first: path.first,
         detection: path.detection.as_ref().map(latency),
         first_by_read: path.first_by_read,
+        consecutive_failures: path.consecutive_failures,
+        failing_since: time(path.failing_since.as_ref()),
+        last_error: &path.last_error,
+        unreadable: path.unreadable,
     }
 }
 

@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 
 use super::{
     View,
-    concerns::{concerns, has, held, missed, missed_by_type},
+    concerns::{cannot_list, concerns, gave_way, has, held, missed, missed_by_type},
 };
 use crate::{
     api::v1::{EventedPath, GenericPath, Latency, Mode},
@@ -14,7 +14,9 @@ use crate::{
         print::{
             answer::position,
             sheet::{Piece, Sheet},
-            text::{Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, wall},
+            text::{
+                Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, until, wall,
+            },
         },
         subscribers::called,
     },
@@ -65,7 +67,9 @@ pub(in crate::cli) fn mode_name(view: &View<'_>) -> Piece {
     match view.status.mode() {
         Mode::Evented => Piece::new(Tone::Good, "evented"),
         Mode::Probing => Piece::new(Tone::Warn, "probing"),
-        Mode::Polling if has(view, Quirk::NoEvents) => Piece::new(Tone::Warn, "polling"),
+        Mode::Polling if has(view, Quirk::NoEvents) || gave_way(view).is_some() => {
+            Piece::new(Tone::Warn, "polling")
+        }
         Mode::Polling => Piece::new(Tone::Bad, "polling"),
         Mode::Unspecified => "unknown".into(),
     }
@@ -73,8 +77,11 @@ pub(in crate::cli) fn mode_name(view: &View<'_>) -> Piece {
 
 fn node(view: &View<'_>, sheet: &mut Sheet) {
     let status = view.status;
-    let ready =
-        if status.ready { Piece::new(Tone::Good, "READY") } else { Piece::new(Tone::Bad, "NOT READY") };
+    let ready = match (status.ready, cannot_list(view)) {
+        (false, _) => Piece::new(Tone::Bad, "NOT READY"),
+        (true, Some(_)) => Piece::new(Tone::Bad, "STALE"),
+        (true, None) => Piece::new(Tone::Good, "READY"),
+    };
     let up = status
         .started_at
         .as_ref()
@@ -87,15 +94,23 @@ fn mode(view: &View<'_>, sheet: &mut Sheet) {
     let status = view.status;
     let up = status.evented.as_ref().is_some_and(|evented| evented.up);
     let period = period(status.generic.as_ref());
-    let why = match status.mode() {
-        Mode::Unspecified => String::new(),
-        Mode::Evented => format!("the stream is trusted, a relist every {period} checks it"),
-        Mode::Probing => format!("the stream is up, a relist every {period} tests it"),
-        Mode::Polling if up => format!("a relist every {period}"),
-        Mode::Polling if has(view, Quirk::NoEvents) => {
+    let unlisted = cannot_list(view).map(|it| format!("no list for {}", span(it.lasting)));
+    let why = match (status.mode(), unlisted) {
+        (Mode::Unspecified, _) => String::new(),
+        (_, Some(unlisted)) if up => format!("{unlisted}, so nothing checks the stream"),
+        (_, Some(unlisted)) if has(view, Quirk::NoEvents) => unlisted,
+        (_, Some(unlisted)) if gave_way(view).is_some() => format!("{unlisted}, and the stream is yielded"),
+        (_, Some(unlisted)) => format!("{unlisted}, and the stream is down"),
+        (Mode::Evented, None) => format!("the stream is trusted, a relist every {period} checks it"),
+        (Mode::Probing, None) => format!("the stream is up, a relist every {period} tests it"),
+        (Mode::Polling, None) if up => format!("a relist every {period}"),
+        (Mode::Polling, None) if has(view, Quirk::NoEvents) => {
             format!("this runtime has no events, only a relist every {period}")
         }
-        Mode::Polling => format!("the stream is down, a relist every {period} instead"),
+        (Mode::Polling, None) if gave_way(view).is_some() => {
+            format!("the stream is yielded, a relist every {period} instead")
+        }
+        (Mode::Polling, None) => format!("the stream is down, a relist every {period} instead"),
     };
     let since = status.mode_since.as_ref().map(|at| format!(" for {}", span(age(view.now, at))));
     let why = if why.is_empty() { why } else { format!(": {why}") };
@@ -141,7 +156,7 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
         |at: Option<&Timestamp>| at.map_or("never".into(), |at| format!("{} ago", span(age(view.now, at))));
 
     row("PATHS", Piece::new(Tone::Heading, "EVENTED"), Piece::new(Tone::Heading, "GENERIC"));
-    row("state", stream_state(view, evented), relist_state(generic));
+    row("state", stream_state(view, evented), relist_state(view, generic));
     row("last activity", ago(evented.last_message_at.as_ref()).into(), {
         let tone = if generic.last_success_at.is_some() { Tone::Plain } else { Tone::Bad };
         Piece::new(tone, ago(generic.last_success_at.as_ref()))
@@ -179,10 +194,13 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
     row("missed", Piece::new(Tone::warn_if(missed(evented) > 0), by_type), "".into());
 }
 
-fn relist_state(generic: &GenericPath) -> Piece {
-    match generic.period {
-        None => "not begun".into(),
-        Some(_) => format!("a relist every {}", period(Some(generic))).into(),
+fn relist_state(view: &View<'_>, generic: &GenericPath) -> Piece {
+    match (generic.period, cannot_list(view)) {
+        (_, Some(it)) => {
+            Piece::new(Tone::Bad, format!("failing {}, {} in a row", span(it.lasting), count(it.failures)))
+        }
+        (None, None) => "not begun".into(),
+        (Some(_), None) => format!("a relist every {}", period(Some(generic))).into(),
     }
 }
 
@@ -191,6 +209,10 @@ fn stream_state(view: &View<'_>, evented: &EventedPath) -> Piece {
         evented.since.as_ref().map(|at| format!(" {}", span(age(view.now, at)))).unwrap_or_default();
     if evented.up {
         return Piece::new(Tone::Good, format!("up{for_so_long}"));
+    }
+    if let Some((since, retry_at)) = gave_way(view) {
+        let (since, retry) = (span(age(view.now, since)), span(until(view.now, retry_at)));
+        return Piece::new(Tone::Warn, format!("yielded {since}, retry in {retry}"));
     }
     let tone = if has(view, Quirk::NoEvents) { Tone::Warn } else { Tone::Bad };
     let state = if evented.state.is_empty() { String::new() } else { format!(": {}", evented.state) };
@@ -237,11 +259,15 @@ fn outcome(view: &View<'_>, sheet: &mut Sheet) {
     let slowest = view.slowest().filter(|slowest| slowest.lag > 0).map(|slowest| {
         format!(", the slowest {} behind ({}: {})", count(slowest.lag), slowest.id, called(slowest))
     });
+    let gaps = journal.gaps + journal.gaps_came_late;
+    let restarts = (journal.gaps_of_epoch > 0)
+        .then(|| format!(", {} after a restart of plegd", counted(journal.gaps_of_epoch, "gap")));
     sheet.labelled(
         "WATCHERS",
         &[
             counted(journal.subscribers, "subscriber").into(),
-            Piece::new(Tone::warn_if(journal.gaps > 0), format!(", {}", counted(journal.gaps, "gap"))),
+            Piece::new(Tone::warn_if(gaps > 0), format!(", {}", counted(gaps, "gap"))),
+            restarts.unwrap_or_default().into(),
             slowest.unwrap_or_default().into(),
         ],
     );

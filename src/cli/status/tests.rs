@@ -1,5 +1,7 @@
 //! Exact screens: what an operator sees in good times and in bad ones.
 
+mod simulated;
+
 use super::{
     concerns::concerns,
     json,
@@ -67,6 +69,8 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
             first: 12_345,
             detection: latency(12_000, 440, 1_500),
             missed: vec![],
+            yielded_since: None,
+            retry_at: None,
         }),
         generic: Some(GenericPath {
             period: micros(60_000_000),
@@ -77,6 +81,10 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
             first: 12,
             detection: latency(20, 480_000, 980_000),
             first_by_read: 8,
+            consecutive_failures: 0,
+            failing_since: None,
+            last_error: String::new(),
+            unreadable: 0,
         }),
         arbitration: Some(Arbitration {
             seen_by_both: 12_000,
@@ -93,6 +101,8 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
             bytes: 3_355_443,
             subscribers: 2,
             gaps: 0,
+            gaps_came_late: 0,
+            gaps_of_epoch: 0,
         }),
         census: Some(Census { pods: 44, ready_pods: 43, containers: 132, running_containers: 120 }),
         resident_bytes: 11_534_336,
@@ -122,6 +132,9 @@ fn ill() -> GetStatusResponse {
         generic.period = micros(1_000_000);
         generic.failures = 170;
         generic.last_success_at = ago(182);
+        generic.consecutive_failures = 170;
+        generic.failing_since = ago(180);
+        generic.last_error = "the runtime cannot be reached: connection refused".into();
     }
     if let Some(journal) = &mut status.journal {
         journal.oldest = 2_366;
@@ -142,6 +155,7 @@ pub(in crate::cli) fn subscriber(id: u64, name: &str, lag: u64) -> Subscriber {
         events: 12_000,
         bytes: 2_411_724,
         gaps: 0,
+        gaps_of_epoch: 0,
         filter: String::new(),
         detail: v1::Detail::Event.into(),
         slow_policy: v1::SlowPolicy::Resync.into(),
@@ -193,14 +207,14 @@ fn a_node_in_trouble_says_what_and_what_to_do() {
     assert_eq!(
         text,
         "\
-NODE      READY  node-7, plegd 0.1.0, up 3d 4h since 2027-01-12 04:00:00Z
-MODE      polling for 3m: the stream is down, a relist every 1s instead
+NODE      STALE  node-7, plegd 0.1.0, up 3d 4h since 2027-01-12 04:00:00Z
+MODE      polling for 3m: no list for 3m, and the stream is down
 RUNTIME   containerd v2.1.9, CRI v1
 QUIRKS    ReplaysBacklog, SlowSubscriberBlocksRuntime, SandboxDeletedEarly,
           LateOomReason
 
 PATHS           EVENTED                         GENERIC
-state           down 3m: the runtime cannot be… a relist every 1s
+state           down 3m: the runtime cannot be… failing 3m, 170 in a row
 last activity   3m 10s ago                      3m 2s ago
 in all          48,211 messages                 4,130 relists, 170 failed
                 2 connects, 2 lost              each took p50 12ms, p99 30ms
@@ -212,17 +226,111 @@ ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
           refused 34 stale, 5 dead, 2 backward; 0 corrected
 PODS      44 pods (43 ready), 132 containers (120 running)
 JOURNAL   head 0000123456789abc:12365, holds 10,000 events, 3.2 MiB
-WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger�)
+WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger\\u{7})
 PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
 
-!! The runtime does not answer: no relist was complete for 3m 2s, and the event
-   stream is down (the runtime cannot be reached: connection refused�[2J). Is it
-   running? `journalctl -u containerd` may say why; plegd comes back by itself
-   once the runtime does.
-! Subscriber 3 (logger�) is 9,000 events behind; at 10,000 it loses some. `plegd
-  subscribers` shows all, `plegd subscribers disconnect 3` ends it.
+!! The runtime cannot be listed since 2027-01-15 07:57:00Z (3m): 170 relists in
+   a row failed, the last with: the runtime cannot be reached: connection
+   refused. The event stream is down, too (the runtime cannot be reached:
+   connection refused\\u{1b}[2J). What is served is as of 2027-01-15 07:56:58Z.
+   Is the runtime running, and does `crictl ps` hang? `journalctl -u containerd`
+   may say why. plegd tries again by itself.
+! Subscriber 3 (logger\\u{7}) is 9,000 events behind; at 10,000 it loses some.
+  `plegd subscribers` shows all, `plegd subscribers disconnect 3` ends it.
 "
     );
+}
+
+#[test]
+fn a_runtime_that_hangs_while_its_stream_is_up_is_in_every_part_of_the_screen() {
+    let mut status = well();
+    status.mode = Mode::Probing.into();
+    status.mode_since = ago(65);
+    let generic = status.generic.as_mut().unwrap();
+    generic.failures = 8;
+    generic.last_success_at = ago(75);
+    generic.consecutive_failures = 8;
+    generic.failing_since = ago(70);
+    generic.last_error = "ListContainers was not answered within 5s".into();
+    let text = shown(&status, &[], false);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("NODE      STALE  node-7"), "{text}");
+    assert_eq!(lines[1], "MODE      probing for 1m 5s: no list for 1m 10s, so nothing checks the stream");
+    assert!(
+        text.contains("\nstate           up 2h 14m                       failing 1m 10s, 8 in a row\n"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with(
+            "\
+!! The runtime cannot be listed since 2027-01-15 07:58:50Z (1m 10s): 8 relists
+   in a row failed, the last with: ListContainers was not answered within 5s.
+   What is served is as of 2027-01-15 07:58:45Z, plus what events report;
+   nothing checks the event stream. Is the runtime running, and does `crictl ps`
+   hang? `journalctl -u containerd` may say why. plegd tries again by itself.
+"
+        ),
+        "{text}"
+    );
+    for claim in ["trusted", "a relist every", "relists instead", "Nothing needs attention"] {
+        assert!(!text.contains(claim), "{claim}: {text}");
+    }
+}
+
+#[test]
+fn a_stream_that_is_yielded_says_to_whom_what_follows_and_until_when() {
+    let mut status = well();
+    status.mode = Mode::Polling.into();
+    status.mode_since = ago(185);
+    status.generic.as_mut().unwrap().period = micros(1_000_000);
+    status.generic.as_mut().unwrap().last_success_at = ago(1);
+    status.quirks.push(quirk(crate::cri::quirks::Quirk::SharedChannel));
+    let evented = status.evented.as_mut().unwrap();
+    evented.up = false;
+    evented.since = ago(185);
+    evented.state = "yielded the shared event stream to another subscriber; polling".into();
+    evented.missed = vec![Missed { r#type: "started".into(), count: 2 }];
+    (evented.yielded_since, evented.retry_at) = (ago(185), ago(-415));
+    let text = shown(&status, &[], false);
+    assert!(
+        text.contains("\nMODE      polling for 3m 5s: the stream is yielded, a relist every 1s instead\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nstate           yielded 3m 5s, retry in 6m 55s  a relist every 1s\n"), "{text}");
+    assert!(
+        text.ends_with(
+            "\
+! plegd yielded the shared event stream to another subscriber; polling. This
+  runtime delivers each event to one subscriber only; since 2027-01-15 07:56:55Z
+  the other one receives them all. Is the kubelet's EventedPLEG on, or `crictl
+  events` running? End it, or upgrade to containerd 2.x. plegd tries the stream
+  again in 6m 55s; stream.shared = \"compete\" would keep it.
+"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("!!") && shown(&status, &[], true).contains("\x1b[33mpolling\x1b[0m"), "{text}");
+}
+
+#[test]
+fn gaps_after_a_restart_of_plegd_are_named_as_such() {
+    let mut status = well();
+    let journal = status.journal.as_mut().unwrap();
+    (journal.gaps, journal.gaps_came_late, journal.gaps_of_epoch) = (0, 0, 3);
+    let mut restarted = subscriber(3, "logger", 0);
+    (restarted.gaps, restarted.gaps_of_epoch) = (3, 3);
+    let text = shown(&status, &[restarted], false);
+    assert!(text.contains("\nWATCHERS  2 subscribers, 0 gaps, 3 gaps after a restart of plegd\n"), "{text}");
+    assert!(text.ends_with("Nothing needs attention.\n"), "{text}");
+}
+
+#[test]
+fn objects_whose_status_is_not_given_are_a_concern() {
+    let mut status = well();
+    status.generic.as_mut().unwrap().unreadable = 2;
+    let text = shown(&status, &[], false);
+    assert!(text.contains("\n! 2 objects (containers or sandboxes) cannot be read: "), "{text}");
+    assert!(!text.contains("Nothing needs attention"), "{text}");
 }
 
 #[test]
@@ -268,7 +376,7 @@ fn colours_mark_what_is_good_and_what_is_bad() {
     let text = shown(&ill(), &[], true);
     assert!(text.contains("\x1b[1;31mpolling\x1b[0m"), "{text:?}");
     assert!(text.contains("\x1b[33m4,130 relists, 170 failed\x1b[0m"), "{text:?}");
-    assert!(text.contains("\x1b[1;31m!! The runtime does not answer"), "{text:?}");
+    assert!(text.contains("\x1b[1;31m!! The runtime cannot be listed"), "{text:?}");
 }
 
 /// What is of concern about `well()`, changed so.
@@ -341,6 +449,25 @@ fn a_concern_is_told_when_it_is_one() {
     let late = |last| about(|status, _| status.generic.as_mut().unwrap().last_success_at = ago(last));
     assert_eq!(late(179), []);
     assert_told(&late(180), Tone::Bad, "No relist was complete for 3m, though one is due every 1m");
+    let hung = |failures, up: bool, seconds| {
+        about(move |status, _| {
+            evented(status).up = up;
+            let generic = status.generic.as_mut().unwrap();
+            generic.consecutive_failures = failures;
+            generic.failing_since = ago(seconds);
+            generic.last_error = "ListContainers was not answered within 5s".into();
+        })
+    };
+    assert_eq!(hung(1, true, 10), [], "one failure may be a passing error");
+    assert_told(&hung(2, true, 10), Tone::Bad, "nothing checks the event stream");
+    assert_told(
+        &hung(2, true, 9),
+        Tone::Warn,
+        "2 relists in a row failed, the last with: ListContainers was not",
+    );
+    let down = hung(8, false, 70);
+    assert_told(&down, Tone::Bad, "cannot be listed since 2027-01-15 07:58:50Z (1m 10s): 8 relists");
+    assert!(!down[0].1.contains("relists instead"), "{down:?}");
     let slow = |p99| about(|status, _| evented(status).detection = latency(100, 1_000, p99));
     assert_eq!(slow(999_999), []);
     assert_told(&slow(1_400_000), Tone::Warn, "1.4s late");
@@ -358,8 +485,15 @@ fn a_concern_is_told_when_it_is_one() {
     assert_told(
         &about(|_, subscribers| subscribers[0].gaps = 2),
         Tone::Warn,
-        "Subscriber 3 (logger) lost events 2 times",
+        "Subscriber 3 (logger) lost events 2 times: it reads too slowly",
     );
+    let restarted = |gaps, gaps_of_epoch| {
+        about(move |_, subscribers| {
+            (subscribers[0].gaps, subscribers[0].gaps_of_epoch) = (gaps, gaps_of_epoch);
+        })
+    };
+    assert_eq!(restarted(2, 2), [], "a restart of plegd is not the subscriber's fault");
+    assert_told(&restarted(3, 2), Tone::Warn, "lost events once");
 
     let unready = |runtime: bool| {
         about(move |status, _| {

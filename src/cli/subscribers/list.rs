@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::called;
+use super::{called, own_gaps};
 use crate::{
     api::v1::{Detail, ListSubscribersResponse, SlowPolicy, Subscriber, peer},
     cli::print::{
@@ -59,7 +59,7 @@ const COLUMNS: [Column; 10] = [
     left("FILTER", Some(6)),
 ];
 
-const WIDE_COLUMNS: [Column; 12] = [
+const WIDE_COLUMNS: [Column; 13] = [
     right("ID"),
     left("NAME", None),
     left("PEER", None),
@@ -69,6 +69,7 @@ const WIDE_COLUMNS: [Column; 12] = [
     right("EVENTS"),
     right("BYTES"),
     right("GAPS"),
+    right("RESTARTS"),
     left("DETAIL", None),
     left("IF SLOW", None),
     left("FILTER", None),
@@ -89,7 +90,7 @@ fn row(subscriber: &Subscriber, now: Wall) -> [Piece; 10] {
     ]
 }
 
-fn wide_row(subscriber: &Subscriber) -> [Piece; 12] {
+fn wide_row(subscriber: &Subscriber) -> [Piece; 13] {
     [
         subscriber.id.to_string().into(),
         called(subscriber).into(),
@@ -100,6 +101,7 @@ fn wide_row(subscriber: &Subscriber) -> [Piece; 12] {
         count(subscriber.events).into(),
         bytes(subscriber.bytes).into(),
         gaps(subscriber),
+        count(subscriber.gaps_of_epoch).into(),
         detail(subscriber).into(),
         slow_policy(subscriber).into(),
         filter(subscriber).into(),
@@ -110,8 +112,10 @@ fn lag(subscriber: &Subscriber) -> Piece {
     count(subscriber.lag).into()
 }
 
-fn gaps(subscriber: &Subscriber) -> Piece {
-    Piece::new(Tone::warn_if(subscriber.gaps > 0), count(subscriber.gaps))
+/// The gaps of which the subscriber itself is the cause. Those of a restart of plegd are in a column of their own.
+pub(in crate::cli) fn gaps(subscriber: &Subscriber) -> Piece {
+    let own = own_gaps(subscriber);
+    Piece::new(Tone::warn_if(own > 0), count(own))
 }
 
 fn filter(subscriber: &Subscriber) -> &str {
@@ -176,6 +180,7 @@ struct Entry<'a> {
     events: u64,
     bytes: u64,
     gaps: u64,
+    gaps_of_epoch: u64,
     filter: &'a str,
     detail: &'static str,
     slow_policy: &'static str,
@@ -214,6 +219,7 @@ fn entry(subscriber: &Subscriber) -> Entry<'_> {
         events: subscriber.events,
         bytes: subscriber.bytes,
         gaps: subscriber.gaps,
+        gaps_of_epoch: subscriber.gaps_of_epoch,
         filter: &subscriber.filter,
         detail: detail(subscriber),
         slow_policy: slow_policy(subscriber),

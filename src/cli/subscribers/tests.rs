@@ -21,7 +21,7 @@ fn three() -> ListSubscribersResponse {
             certificate_names: names,
         })),
     });
-    remote.gaps = 2;
+    (remote.gaps, remote.gaps_of_epoch) = (5, 3);
     remote.filter = "namespaces=kube-system,default labels=app=web,tier!=test types=died".into();
     remote.detail = Detail::Pod.into();
     remote.slow_policy = SlowPolicy::LatestPerPod.into();
@@ -42,7 +42,7 @@ fn the_table_fits_on_80_columns() {
 ID NAME       PEER            SINCE  POSITION   LAG EVENTS   BYTES GAPS FILTER
  3 kubelet    0/4242          2h 13m    12365     0 12,000 2.3 MiB    0 -
  4 -          0/4242          2h 13m    12353    12 12,000 2.3 MiB    0 -
-12 shipper�[… 10.0.3.17:51234 2h 13m     3365 9,000 12,000 2.3 MiB    2 namespa…
+12 shipper\\u… 10.0.3.17:51234 2h 13m     3365 9,000 12,000 2.3 MiB    2 namespa…
 "
     );
     assert_eq!(table(&ListSubscribersResponse::default(), now(), 80, Paint(false)), "Nobody watches.\n");
@@ -53,10 +53,10 @@ fn the_wide_table_leaves_nothing_out() {
     assert_eq!(
         wide(&three(), Paint(false)),
         "\
-ID NAME                PEER                           SINCE                POSITION                 LAG EVENTS   BYTES GAPS DETAIL IF SLOW        FILTER
- 3 kubelet             uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12365     0 12,000 2.3 MiB    0 event  resync         -
- 4 -                   uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12353    12 12,000 2.3 MiB    0 event  resync         -
-12 shipper�[2J-of-logs 10.0.3.17:51234 (shipper.logs) 2027-01-15 05:47:00Z 0000123456789abc:3365  9,000 12,000 2.3 MiB    2 pod    latest_per_pod namespaces=kube-system,default labels=app=web,tier!=test types=died
+ID NAME                     PEER                           SINCE                POSITION                 LAG EVENTS   BYTES GAPS RESTARTS DETAIL IF SLOW        FILTER
+ 3 kubelet                  uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12365     0 12,000 2.3 MiB    0        0 event  resync         -
+ 4 -                        uid=0,gid=0,pid=4242           2027-01-15 05:47:00Z 0000123456789abc:12353    12 12,000 2.3 MiB    0        0 event  resync         -
+12 shipper\\u{1b}[2J-of-logs 10.0.3.17:51234 (shipper.logs) 2027-01-15 05:47:00Z 0000123456789abc:3365  9,000 12,000 2.3 MiB    2        3 pod    latest_per_pod namespaces=kube-system,default labels=app=web,tier!=test types=died
 "
     );
 }
@@ -70,6 +70,7 @@ fn programs_read_the_fields_of_the_api() {
     assert_eq!(remote["peer"]["network"]["certificate_names"][0], "shipper.logs");
     assert_eq!(remote["slow_policy"], "latest_per_pod");
     assert_eq!(remote["lag"], 9_000);
+    assert_eq!((&remote["gaps"], &remote["gaps_of_epoch"]), (&5.into(), &3.into()));
 }
 
 #[test]

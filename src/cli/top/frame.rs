@@ -9,10 +9,13 @@ use crate::{
         },
         status::{
             View,
-            concerns::held,
+            concerns::{cannot_list, gave_way, held},
             screen::{attention, census, mode_name},
         },
-        subscribers::{called, list::peer_text},
+        subscribers::{
+            called,
+            list::{gaps, peer_text},
+        },
     },
     clock::Mono,
 };
@@ -85,16 +88,28 @@ fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
     let generic = status.generic.as_ref();
     let relist = generic.and_then(|generic| generic.last_success_at.as_ref());
     let ago = |at| span(age(view.now, at));
+    let stream = match gave_way(view) {
+        _ if up => "up",
+        Some(_) => "yielded",
+        None => "down",
+    };
+    let last = relist.map_or(", none yet".into(), |at| format!(", last {} ago", ago(at)));
+    let relists = match cannot_list(view) {
+        Some(it) => Piece::new(
+            Tone::Bad,
+            format!("relists fail for {}, {} in a row{last}", span(it.lasting), count(it.failures)),
+        ),
+        None => {
+            let period = span(duration(generic.and_then(|generic| generic.period.as_ref())));
+            format!("relist every {period}{last}").into()
+        }
+    };
     sheet.line(&[
         "stream ".into(),
-        Piece::new(if up { Tone::Good } else { Tone::Warn }, if up { "up" } else { "down" }),
+        Piece::new(if up { Tone::Good } else { Tone::Warn }, stream),
         message.map_or(String::new(), |at| format!(", message {} ago", ago(at))).into(),
-        format!(
-            "  relist every {}{}",
-            span(duration(generic.and_then(|generic| generic.period.as_ref()))),
-            relist.map_or(", none yet".into(), |at| format!(", last {} ago", ago(at))),
-        )
-        .into(),
+        "  ".into(),
+        relists,
     ]);
     let journal = status.journal.unwrap_or_default();
     sheet.line(&[format!(
@@ -185,7 +200,7 @@ fn subscribers(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
                 peer_text(subscriber).into(),
                 count(subscriber.lag).into(),
                 count(subscriber.events).into(),
-                Piece::new(Tone::warn_if(subscriber.gaps > 0), count(subscriber.gaps)),
+                gaps(subscriber),
             ]
         })
         .collect();
@@ -199,7 +214,7 @@ mod tests {
     use super::*;
     use crate::{
         api::v1::{Event, EventType, PodIdentity, Subscriber},
-        cli::status::tests::{now, subscriber, well},
+        cli::status::tests::{ago, now, subscriber, well},
     };
 
     fn at(seconds: u64) -> Mono {
@@ -250,18 +265,33 @@ sync          0.0     0.0        0
 all           1.0     1.0       60  ██████████████████████████████
 
 BUSIEST PODS OF THE LAST MINUTE EVENTS STARTED DIED OOM
-shop/cart-4-�[2J                     5       0    5   1
-shop/cart-0-�[2J                     5       5    0   0
-shop/cart-1-�[2J                     5       0    5   0
-shop/cart-10-�[2J                    5       0    5   0
-shop/cart-11-�[2J                    5       0    0   0
-shop/cart-2-�[2J                     5       0    0   0
+shop/cart-4-\\u{1b}[2J                5       0    5   1
+shop/cart-0-\\u{1b}[2J                5       5    0   0
+shop/cart-1-\\u{1b}[2J                5       0    5   0
+shop/cart-10-\\u{1b}[2J               5       0    5   0
+shop/cart-11-\\u{1b}[2J               5       0    0   0
+shop/cart-2-\\u{1b}[2J                5       0    0   0
 
 ID SUBSCRIBER PEER   LAG EVENTS GAPS
  4 logger     0/4242  40 12,000    0
  3 kubelet    0/4242   0 12,000    0
 "
         );
+    }
+
+    #[test]
+    fn a_frame_says_that_the_runtime_cannot_be_listed() {
+        let mut status = well();
+        let generic = status.generic.as_mut().unwrap();
+        generic.last_success_at = ago(75);
+        generic.consecutive_failures = 8;
+        generic.failing_since = ago(70);
+        let view = View { status: &status, subscribers: &[], now: now() };
+        let scene = Scene { view, activity: &Activity::new(at(0)), now: at(1), trouble: None };
+        let text = frame(&scene, Format { width: 80, height: 24, paint: Paint(false) });
+        let second = "stream up, message 1s ago  relists fail for 1m 10s, 8 in a row, last 1m 15s ago";
+        assert_eq!(text.lines().nth(1), Some(second), "{text}");
+        assert!(text.contains("!! The runtime cannot be listed since"), "{text}");
     }
 
     #[test]

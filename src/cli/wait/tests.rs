@@ -49,11 +49,12 @@ async fn what_holds_is_said() {
         ("running web", Some(web(vec![])), "shop/web: app is running"),
         ("gone web -n shop -c app", None, "shop/web: app is gone"),
         (
-            "ready uid-1",
+            "sandbox-ready uid-1",
             Some(web(vec![])),
             "error: there is no pod \"uid-1\"; to wait for one that is not there yet, say \
                                            its namespace: default/uid-1",
         ),
+        ("sandbox-ready web", Some(web(vec![])), "shop/web: its sandbox is ready"),
         ("ready web", Some(web(vec![])), "shop/web: its sandbox is ready"),
         ("pod-gone shop/web", None, "shop/web: gone"),
         ("pod-gone nobody", None, "nobody: gone"),
@@ -67,6 +68,7 @@ async fn the_next_pod_of_a_name_may_come_but_not_stand_in_for_the_one_that_goes(
     use v1::pod_reference::Pod;
     for (line, by_uid) in [
         ("running shop/web", false),
+        ("sandbox-ready web", false),
         ("ready web", false),
         ("exited web", true),
         ("gone web", true),

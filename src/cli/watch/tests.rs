@@ -1,13 +1,16 @@
 //! What is seen of a watch, on stdout and beside it.
 
 use clap::Parser as _;
+use proptest::prelude::*;
 use tonic::Status;
 
 use super::*;
 use crate::{
     cli::{Cli, Command, print::Table},
+    client::Update,
     client::mock::{EPOCH, Mock, Step, gap, hello, pod, snapshot_end, told},
     clock::Wall,
+    printable::tests::{assert_safe, hostile},
 };
 
 fn args(line: &str) -> Args {
@@ -64,8 +67,8 @@ async fn a_table_goes_on_over_a_lost_connection() {
         out,
         "\
 TIME         EVENT   NAMESPACE/POD      CONTAINER DETAIL                  SOURCE
-08:00:00.123 Died    shop/web\u{fffd}          app       exit 137 OOMKilled      event
-08:00:00.123 Died    shop/web\u{fffd}          app       exit 137 OOMKilled      event
+08:00:00.123 Died    shop/web\\u{7}      app       exit 137 OOMKilled      event
+08:00:00.123 Died    shop/web\\u{7}      app       exit 137 OOMKilled      event
 "
     );
     assert_eq!(said.len(), 3, "{said:?}");
@@ -108,12 +111,12 @@ async fn a_snapshot_comes_first_and_whole() {
     assert_eq!(
         out,
         "\
-NAMESPACE   NAME   READY   STATUS      RESTARTS   AGE
-default     a      0/0     NoSandbox   0          -
-default     b      0/0     NoSandbox   0          -
+NAMESPACE   NAME   RUNNING   STATUS      RESTARTS   AGE
+default     a      0/0       NoSandbox   0          -
+default     b      0/0       NoSandbox   0          -
 
 TIME         EVENT   NAMESPACE/POD      CONTAINER DETAIL                  SOURCE
-08:00:00.123 Died    shop/web\u{fffd}          app       exit 137 OOMKilled      event
+08:00:00.123 Died    shop/web\\u{7}      app       exit 137 OOMKilled      event
 "
     );
     assert_eq!(mock.watches()[0].start(), v1::Start::Snapshot);
@@ -165,4 +168,40 @@ fn wrong_flags_say_what_is_right() {
     );
     assert!(refused("--since oldest --snapshot").contains("cannot be used with"));
     assert!(refused("-s tcp://x").contains("an address is unix:///run/plegd/plegd.sock"));
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_names_a_watch_prints_safe_lines(name in hostile(), label in hostile()) {
+        let identity = v1::PodIdentity { uid: label.clone(), namespace: name.clone(), name: name.clone() };
+        let labels = [(label.clone(), name.clone())].into();
+        let pod = v1::Pod { identity: Some(identity.clone()), labels, ..Default::default() };
+        let event = v1::Event {
+            sequence: 1,
+            r#type: v1::EventType::ContainerDied.into(),
+            subject: v1::Subject::Container.into(),
+            pod: Some(identity),
+            container_id: label.clone(),
+            container_name: name.clone(),
+            source: v1::Source::Event.into(),
+            observed_at: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+            reason: label.clone(),
+            pod_status: Some(pod.clone()),
+            ..Default::default()
+        };
+        let position = Position { epoch: EPOCH, sequence: 1 };
+        for style in [table(), Style::Json] {
+            let mut out = Vec::new();
+            let printer = Printer::new(&mut out, style, EventTypes::all());
+            let mut show = Show::new(printer, true, Clock::simulated(Wall::from_nanos(1)).0);
+            show.update(Update::Pod(pod.clone())).unwrap();
+            show.update(Update::SnapshotEnd { position, pods: 1 }).unwrap();
+            show.update(Update::Event { event: event.clone(), position, skipped: 0 }).unwrap();
+            show.flush().unwrap();
+            drop(show);
+            let text = String::from_utf8(out).unwrap();
+            assert_safe(&text);
+            prop_assert!(text.lines().count() >= 3, "{}", text);
+        }
+    }
 }

@@ -12,11 +12,11 @@ use crate::sim::{
 
 impl RuntimeService {
     pub(super) fn read_version(&self) -> v1::VersionResponse {
-        let profile = self.runtime.profile();
+        let (runtime_name, runtime_version) = self.runtime.core().version();
         v1::VersionResponse {
             version: "0.1.0".to_owned(),
-            runtime_name: profile.runtime_name.to_owned(),
-            runtime_version: profile.runtime_version.to_owned(),
+            runtime_name,
+            runtime_version,
             runtime_api_version: "v1".to_owned(),
         }
     }
@@ -69,8 +69,7 @@ impl RuntimeService {
     pub(super) fn list_sandboxes(&self, filter: &v1::PodSandboxFilter) -> Vec<v1::PodSandbox> {
         self.runtime.core().list(|view| {
             let id = wanted(&view.sandboxes, &filter.id);
-            view.sandboxes
-                .values()
+            view.listed_sandboxes()
                 .filter(|sandbox| {
                     id.as_ref().is_none_or(|id| *id == sandbox.id)
                         && filter
@@ -88,8 +87,7 @@ impl RuntimeService {
         self.runtime.core().list(|view| {
             let id = wanted(&view.containers, &filter.id);
             let sandbox_id = wanted(&view.sandboxes, &filter.pod_sandbox_id);
-            view.containers
-                .values()
+            view.listed_containers()
                 .filter(|container| {
                     id.as_ref().is_none_or(|id| *id == container.id)
                         && sandbox_id.as_ref().is_none_or(|id| *id == container.sandbox_id)

@@ -27,8 +27,15 @@ pub const SUBSCRIBERS: &[Panel] = &[
         Lines,
         "Gaps",
         "short",
-        "Times that a subscriber was told that events had left the journal before it read them.",
-        &[("sum(increase(plegd_subscriber_gaps_total{CHOSEN}[$__rate_interval]))", "gaps")],
+        "Times that a subscriber got a gap: it fell behind, resumed after its events had left the journal (came_late), or resumed \
+         with a position of another epoch, as after a restart of plegd (other_epoch).",
+        &[
+            ("sum(increase(plegd_subscriber_gaps_total{CHOSEN}[$__rate_interval]))", "fell behind"),
+            (
+                "sum by (cause) (increase(plegd_subscriber_resume_gaps_total{CHOSEN}[$__rate_interval]))",
+                "{{cause}}",
+            ),
+        ],
     ),
     panel(
         Lines,

@@ -54,7 +54,7 @@ pub const HEALTH: &[Panel] = &[
         Stacked,
         "Nodes by state of the stream",
         "short",
-        "Where the stream is down or connecting for long, see the alert PlegdEventStreamDown.",
+        "Alerts: PlegdEventStreamDown where the stream is down or connecting for long, PlegdStreamYielded where it is yielded.",
         &[("sum by (state) (plegd_stream_state{CHOSEN})", "{{state}}")],
     ),
     panel(
@@ -70,6 +70,16 @@ pub const HEALTH: &[Panel] = &[
         "short",
         "Each change to polling or probing is a stream that was lost or that missed something.",
         &[("sum by (mode) (increase(plegd_mode_changes_total{CHOSEN}[$__rate_interval]))", "to {{mode}}")],
+    ),
+    panel(
+        Lines,
+        "Relists that fail in a row",
+        "short",
+        "On the worst nodes. From 2 on the runtime cannot be listed; the alert is PlegdRelistsFail.",
+        &[(
+            "topk(5, max by (node, instance) (plegd_relist_consecutive_failures{CHOSEN}))",
+            "{{node}} {{instance}}",
+        )],
     ),
     panel(
         Stacked,

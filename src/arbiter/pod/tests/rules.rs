@@ -468,3 +468,38 @@ fn containers_come_after_a_sandbox_that_begins_and_before_one_that_ends() {
     bench.settle(&read(300, 310).misses("s").misses("a"));
     assert_eq!(bench.told, ["s Started", "a Started", "a Died(3 Error)", "s Died", "a Removed", "s Removed"]);
 }
+
+/// CRI-O 1.26 sends DELETED when it stops a container, which it still has.
+#[test]
+fn an_early_deletion_of_an_unknown_id_is_published_only_if_it_is_gone() {
+    let mut bench = Bench::on("cri-o", "1.26.0");
+    let out = bench.settle(&event(SignalType::Deleted, "a", 100));
+    assert_eq!((bench.told.len(), asks(&out, "a")), (0, vec![(ReadCause::Deletion, 0)]));
+    bench.settle(&read(110, 120).sees(container("a", Created)));
+    assert_eq!(bench.told, ["a Changed"], "it is there");
+    bench.settle(&event(SignalType::Deleted, "b", 200));
+    bench.settle(&read(210, 220).misses("b"));
+    assert_eq!(bench.told, ["a Changed", "b Died!", "b Removed"]);
+}
+
+#[test]
+fn a_death_as_listed_does_not_hide_the_start_that_a_list_showed() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Created)));
+    let listed = [ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: None }];
+    bench.pod.set_against(at(200), &listed);
+    let ended = ContainerStatus { started_at: None, exit_code: None, ..container("a", Exited) };
+    bench.settle(&read(300, 310).sees(ended).lean());
+    assert_eq!(bench.told, ["a Changed", "a Started", "a Died"]);
+}
+
+#[test]
+fn an_event_adds_the_exit_code_to_a_death_that_was_published_as_listed() {
+    let mut bench = Bench::new();
+    bench.settle(&read(100, 110).sees(container("a", Running)));
+    let ended = ContainerStatus { exit_code: None, reason: String::new(), ..container("a", Exited) };
+    bench.settle(&read(300, 310).sees(ended).lean());
+    bench.settle(&event(SignalType::Stopped, "a", 400).sees(container("a", Exited)));
+    assert_eq!(bench.told, ["a Started", "a Died", "a Changed"]);
+    assert_eq!(bench.container("a").unwrap().exit_code, Some(3));
+}

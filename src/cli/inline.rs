@@ -1,0 +1,91 @@
+//! Verbs run within this process over a given client, with their output kept: for scenarios.
+
+use std::io::Write as _;
+
+use clap::Parser as _;
+
+use super::{
+    Cli, Command, USAGE, get,
+    introspect::Introspect,
+    print::{Printer, Style, Table, answer::PLAIN},
+    status, wait, watch,
+};
+use crate::{
+    client::Client,
+    clock::Clock,
+    printable::visible_lines,
+    scenario::{Plegd, Printed, Verb},
+};
+use futures::{FutureExt as _, future::BoxFuture};
+
+/// How wide a table is, in characters.
+const WIDTH: usize = 160;
+
+/// A plegd for scenarios: its verbs run here.
+pub(super) struct Inline {
+    /// How to reach it.
+    pub(super) client: Client,
+    /// What its verbs take for now.
+    pub(super) clock: Clock,
+}
+
+// === impl Inline ===
+
+impl Plegd for Inline {
+    fn is_ready(&self) -> BoxFuture<'_, bool> {
+        let introspect = Introspect::over(&self.client);
+        async move { introspect.status().await.is_ok_and(|status| status.ready) }.boxed()
+    }
+
+    fn start(&self, args: &[String]) -> Verb {
+        let printed = Printed::default();
+        let arguments: Vec<String> = ["plegd".to_owned()].into_iter().chain(args.iter().cloned()).collect();
+        let (client, clock, mut out) = (self.client.clone(), self.clock.clone(), printed.clone());
+        let task = tokio::spawn(async move {
+            let command = match Cli::try_parse_from(arguments) {
+                Ok(cli) => cli.command,
+                Err(error) => {
+                    let _ = write!(out, "{error}");
+                    return USAGE;
+                }
+            };
+            match run(command, &client, &clock, &mut out).await {
+                Ok(()) => 0,
+                Err(error) => {
+                    let _ = writeln!(out, "plegd: {}", visible_lines(&format!("{error:#}")));
+                    1
+                }
+            }
+        });
+        Verb { printed, task }
+    }
+}
+
+async fn run(
+    command: Option<Command>,
+    client: &Client,
+    clock: &Clock,
+    out: &mut Printed,
+) -> anyhow::Result<()> {
+    match command {
+        Some(Command::Get(args)) => get::show(client, &args, clock, out).await,
+        Some(Command::Status(args)) => status::show(client, args.output, clock, PLAIN, out).await,
+        Some(Command::Wait(args)) => {
+            let holds = wait::wait(client, &args).await?;
+            Ok(writeln!(out, "{}", visible_lines(&holds))?)
+        }
+        Some(Command::Watch(args)) => {
+            let style = match args.output {
+                Some(watch::Output::Table) => Style::Table(Table::new(WIDTH, false)),
+                Some(watch::Output::Json) | None => Style::Json,
+            };
+            let printer = Printer::new(out.clone(), style, args.types.clone());
+            let mut notices = out.clone();
+            let notice = move |line: String| {
+                let _ = writeln!(notices, "plegd: {line}");
+            };
+            watch::follow(client, &args, printer, clock.clone(), notice).await
+        }
+        _ => anyhow::bail!("only get, wait, watch and status can be run here"),
+    }
+}

@@ -1,0 +1,203 @@
+//! Lists that show an id twice, in another state, in another sandbox, or that lack what is there.
+
+use plegd::{
+    model::EventType,
+    sim::{
+        CallFault, Dose, ListFault, Lists, Method, Profile, ResetReason, Subject,
+        truth::{ContainerSpec, ContainerState, SandboxSpec},
+    },
+    watch::{Filter, Request, Start, Update},
+};
+
+use crate::{MINUTE, MS, SECOND, polled_pod, support::World};
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_listed_twice_hides_no_other_that_is_gone() {
+    let (mut world, pod, one) = polled_pod().await;
+    let other = world.start(&pod, "side");
+    world.pass(3 * SECOND).await;
+    world.sim.faults().lists(Subject::Container, ListFault::Twice(one.clone()), Dose::Always);
+    world.change(|truth| truth.remove_container(&other).expect("remove"));
+    world.pass(3 * SECOND).await;
+    assert_eq!(world.story(&other), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.story(&one), ["Started"]);
+}
+
+/// What a full list lacks is there all the same: nothing is published, and the pods are served on.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_lacks_what_is_there_removes_nothing() {
+    for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_4] {
+        for fault in
+            [ListFault::Nothing, ListFault::Truncated(0), ListFault::Truncated(1), ListFault::Truncated(7)]
+        {
+            for lists in [Lists::Full, Lists::All] {
+                for subject in [Subject::Sandbox, Subject::Container] {
+                    let mut world = World::new(profile);
+                    for _ in 0..5 {
+                        let pod = world.pod();
+                        world.start(&pod, "one");
+                        world.start(&pod, "two");
+                    }
+                    world.pass(10 * SECOND).await;
+                    let published = world.told.len();
+                    // A list of one id is the last proof where only few are missing: it is not doubted.
+                    if lists == Lists::All && matches!(fault, ListFault::Truncated(7)) {
+                        continue;
+                    }
+                    world.sim.faults().lists_only(subject, lists, fault.clone(), Dose::Always);
+                    world.pass(2 * MINUTE).await;
+                    assert_eq!(
+                        world.told.len(),
+                        published,
+                        "{fault:?}, {lists:?}, {subject:?}: {:#?}",
+                        world.lines()
+                    );
+                    assert_eq!(world.differences(), [""; 0]);
+                }
+            }
+        }
+    }
+}
+
+/// A streamed list that is reset is an error, whatever the reset says, or it is confirmed like every other absence.
+#[tokio::test(start_paused = true)]
+async fn a_streamed_list_that_ends_early_removes_nothing() {
+    for reason in [ResetReason::InternalError, ResetReason::Cancel, ResetReason::NoError] {
+        for after in [0, 1, 4] {
+            let mut world = World::new(Profile { stream_batch: Some(2), ..Profile::CONTAINERD_2_4 });
+            for _ in 0..5 {
+                let pod = world.pod();
+                world.start(&pod, "one");
+            }
+            world.pass(10 * SECOND).await;
+            let published = world.told.len();
+            for subject in [Subject::Sandbox, Subject::Container] {
+                world.sim.faults().lists(subject, ListFault::Reset { after, reason }, Dose::Always);
+            }
+            world.pass(2 * MINUTE).await;
+            assert_eq!(world.told.len(), published, "{reason:?} after {after}: {:#?}", world.lines());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_shows_another_state_than_the_status_changes_nothing() {
+    let (mut world, pod, id) = polled_pod().await;
+    let exited = ListFault::ContainerState { id: id.clone(), state: ContainerState::Exited };
+    world.sim.faults().lists(Subject::Container, exited, Dose::Always);
+    let not_ready = ListFault::SandboxReady { id: pod.sandbox.clone(), ready: false };
+    world.sim.faults().lists(Subject::Sandbox, not_ready, Dose::Always);
+    world.pass(MINUTE).await;
+    assert_eq!(
+        (world.story(&id), world.story(&pod.sandbox)),
+        (vec!["Started".into()], vec!["Started".into()])
+    );
+}
+
+/// CRI-O shows the containers of all sandboxes of a pod in an event; one comes before the first list.
+#[tokio::test(start_paused = true)]
+async fn a_container_of_an_older_sandbox_is_served_in_that_sandbox() {
+    let mut made = None;
+    let mut world = World::after(
+        Profile::CRI_O_1_34,
+        1,
+        |_| (),
+        |sim| {
+            let mut spec = SandboxSpec::of_pod("default", "pod", "uid");
+            let first = sim.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
+            let container = |spec: &SandboxSpec, name| ContainerSpec::of_pod(spec, name, 0, "busybox");
+            let old =
+                sim.change(|truth| truth.create_container(&first, container(&spec, "old"))).expect("create");
+            sim.change(|truth| {
+                truth.start_container(&old).expect("start");
+                truth.exit(&old, 0).expect("exit");
+                truth.sandbox_died(&first);
+            });
+            spec.attempt = 1;
+            let second = sim.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
+            let new =
+                sim.change(|truth| truth.create_container(&second, container(&spec, "new"))).expect("create");
+            sim.faults().calls(Method::ListPodSandbox, CallFault::Late(300 * MS), Dose::Next(1));
+            made = Some((old, first, new));
+        },
+    )
+    .await;
+    let (old, first, new) = made.expect("made");
+    world.pass(100 * MS).await;
+    world.change(|truth| truth.start_container(&new).expect("start"));
+    world.pass(MINUTE).await;
+    let pod = world.app.cache().get(&"uid".into()).expect("the pod");
+    assert_eq!(pod.container(&old).expect("it").sandbox_id.to_string(), first);
+}
+
+/// rke2#8199, #3415: a copied manifest of a static pod copies its UID.
+#[tokio::test(start_paused = true)]
+async fn two_pods_with_one_uid_are_served_and_published_under_their_own_names() {
+    for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
+        for (namespace, name) in [("b", "pod-b"), ("a", "pod-b"), ("b", "pod-a")] {
+            let mut world = World::new(profile);
+            world.pass(3 * SECOND).await;
+            let one = SandboxSpec::of_pod("a", "pod-a", "one-uid");
+            let other = SandboxSpec::of_pod(namespace, name, "one-uid");
+            world.change(|truth| truth.run_sandbox(one)).expect("run");
+            let sandbox = world.change(|truth| truth.run_sandbox(other.clone())).expect("run");
+            world.pass(3 * SECOND).await;
+            let container = ContainerSpec::of_pod(&other, "c", 0, "busybox");
+            let id = world.change(|truth| truth.create_container(&sandbox, container)).expect("create");
+            world.change(|truth| truth.start_container(&id).expect("start"));
+            world.pass(MINUTE).await;
+            let filter = Filter {
+                namespaces: vec![namespace.into()],
+                pod_names: vec![name.into()],
+                ..Filter::default()
+            };
+            let (_, pods) = world.app.feed().snapshot(&filter);
+            assert_eq!(pods.len(), 1, "{}", profile.name);
+            assert!(pods[0].container(&id).is_some(), "{}: in its own pod", profile.name);
+            let of_it = world.told.iter().filter(|record| record.event.id.as_str() == id);
+            let names: Vec<_> = of_it.map(|it| (&*it.event.pod.namespace, &*it.event.pod.name)).collect();
+            assert!(names.len() >= 2 || profile == Profile::CONTAINERD_1_6, "{}: {names:?}", profile.name);
+            assert!(names.iter().all(|it| *it == (namespace, name)), "{}: {names:?}", profile.name);
+            assert_eq!(world.app.cache().list().len(), 2, "{}", profile.name);
+        }
+    }
+}
+
+/// Statuses take 60 ms each; the subscriber wants the pods that are labelled app=web.
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_by_label_gets_all_starts_however_slow_the_runtime_is() {
+    let mut world = World::new(Profile::CONTAINERD_1_6);
+    world.pass(3 * SECOND).await;
+    let filter = Filter {
+        selector: "app=web".parse().expect("a selector"),
+        types: vec![EventType::ContainerStarted, EventType::ContainerDied, EventType::ContainerRemoved],
+        containers_only: true,
+        ..Filter::default()
+    };
+    let request = Request { start: Start::Now, filter, ..Request::default() };
+    let mut watch = world.app.watch(request).expect("a watch");
+    assert!(matches!(watch.try_next(), Ok(Some(Update::Hello(_)))));
+    for method in [Method::PodSandboxStatus, Method::ContainerStatus] {
+        world.sim.faults().calls(method, CallFault::Late(60 * MS), Dose::Always);
+    }
+    let mut ids = Vec::new();
+    for n in 0..10 {
+        let mut spec = SandboxSpec::of_pod("default", &format!("web-{n}"), &format!("uid-web-{n}"));
+        spec.labels.insert("app".into(), "web".into());
+        let sandbox = world.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
+        let container = ContainerSpec::of_pod(&spec, "c", 0, "busybox");
+        let id = world.change(|truth| truth.create_container(&sandbox, container)).expect("create");
+        world.change(|truth| truth.start_container(&id).expect("start"));
+        ids.push(id);
+    }
+    world.pass(10 * SECOND).await;
+    let mut started = Vec::new();
+    while let Some(update) = watch.try_next().expect("goes on") {
+        if let Update::Event { record, .. } = update {
+            started.push(record.event.id.to_string());
+        }
+    }
+    started.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(started, ids);
+}

@@ -1,0 +1,94 @@
+//! Pods that go in silence, and removals that are confirmed without an error in the runtime's log.
+
+use plegd::sim::{CallFault, Dose, ListFault, Lists, Method, Profile, Subject};
+use tonic::Code;
+
+use crate::{MINUTE, SECOND, support::World};
+
+/// `crictl rmp -f` on CRI-O: the sandbox's removal is found by a look, and its containers have no event at all.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_pod_outlives_its_sandbox_by_more_than_two_seconds() {
+    for profile in [Profile::CRI_O_1_34, Profile::CONTAINERD_2_1, Profile::CONTAINERD_1_7] {
+        let mut world = World::new(profile);
+        world.until_evented().await;
+        let pod = world.pod();
+        let ids = [world.start(&pod, "one"), world.start(&pod, "two")];
+        world.pass(5 * SECOND).await;
+        world.change(|truth| truth.remove_sandbox_silently(&pod.sandbox).expect("remove"));
+        let gone = |world: &World, id: &str| world.story(id).last().map(String::as_str) == Some("Removed");
+        world.until("the sandbox's removal", |world| gone(world, &pod.sandbox)).await;
+        world.pass(2 * SECOND).await;
+        assert!(ids.iter().all(|id| gone(&world, id)), "{}: {:#?}", profile.name, world.lines());
+    }
+}
+
+/// Each NotFound to a status call is an error line in containerd's log.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_removed_is_never_looked_up_by_a_status_that_is_not_found() {
+    // CRI-O removes containers without an event, so that a read for a late reason may find none.
+    for profile in [Profile::CONTAINERD_2_1, Profile::CONTAINERD_1_7, Profile::CONTAINERD_1_6] {
+        let mut world = World::new(profile);
+        for _ in 0..5 {
+            let pod = world.pod();
+            world.start(&pod, "stays");
+        }
+        world.pass(MINUTE).await;
+        for _ in 0..24 {
+            let pod = world.pod();
+            let id = world.start(&pod, "job");
+            world.pass(SECOND).await;
+            world.change(|truth| truth.exit(&id, 0).expect("exit"));
+            world.pass(SECOND).await;
+            world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
+            world.pass(SECOND / 2).await;
+        }
+        world.pass(MINUTE).await;
+        let not_found: f64 = ["ContainerStatus", "PodSandboxStatus"]
+            .iter()
+            .map(|method| {
+                world.metric(&format!(r#"plegd_cri_requests_total{{code="NotFound",method="{method}"}}"#))
+            })
+            .sum();
+        assert_eq!(not_found, 0.0, "{}", profile.name);
+        assert_eq!(world.differences(), [""; 0], "{}", profile.name);
+    }
+}
+
+/// A runtime that lists what it has removed: the removal is published once, and the list never brings the id back.
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_listed_after_its_removal_is_not_published_again() {
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    let pod = world.pod();
+    let id = world.start(&pod, "app");
+    world.pass(5 * SECOND).await;
+    world.sim.freeze_lists();
+    world.change(|truth| truth.remove_container(&id).expect("remove"));
+    world.pass(10 * MINUTE).await;
+    assert_eq!(
+        world.story(&id),
+        ["Changed", "Started", "Died(137 Error)", "Removed"],
+        "{:#?}",
+        world.lines()
+    );
+    // One read each half a minute at most.
+    let read = world.metric(r#"plegd_cri_requests_total{code="NotFound",method="ContainerStatus"}"#);
+    assert!(read <= 21.0, "{read}");
+}
+
+/// A sandbox that a full list lacks for once, and whose status fails at the same time, is there.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_lacks_an_id_once_removes_nothing() {
+    let mut world = World::new(Profile::CONTAINERD_1_6);
+    let pods: Vec<_> = (0..5).map(|_| world.pod()).collect();
+    world.pass(5 * SECOND).await;
+    let left_out = ListFault::LeftOut(pods[0].sandbox.clone());
+    world.sim.faults().lists_only(Subject::Sandbox, Lists::Full, left_out, Dose::Always);
+    world.sim.faults().calls_about(
+        Method::PodSandboxStatus,
+        &pods[0].sandbox,
+        CallFault::fail(Code::Internal),
+        Dose::Always,
+    );
+    world.pass(MINUTE).await;
+    assert_eq!(world.story(&pods[0].sandbox), ["Started"]);
+}

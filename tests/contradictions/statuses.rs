@@ -1,0 +1,150 @@
+//! Statuses that are not given, or that change without an event.
+
+use plegd::sim::{CallFault, Dose, Method, Profile};
+use tonic::Code;
+
+use crate::{MINUTE, SECOND, polled_pod, support::World};
+
+/// containerd#7535, #8367, #10461: PodSandboxStatus answers NotFound of a sandbox that is listed.
+#[tokio::test(start_paused = true)]
+async fn a_listed_sandbox_whose_status_is_not_found_is_published_once_and_served() {
+    let (mut world, pod, id) = polled_pod().await;
+    let not_found = CallFault::fail(Code::NotFound);
+    world.sim.faults().calls_about(Method::PodSandboxStatus, &pod.sandbox, not_found, Dose::Always);
+    world.change(|truth| truth.sandbox_died(&pod.sandbox));
+    world.pass(5 * MINUTE).await;
+    assert_eq!(world.story(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
+    assert_eq!(world.story(&id), ["Started"]);
+    assert_eq!(world.served(&pod).expect("served").sandboxes.len(), 1);
+    assert_eq!((world.misses(), world.metric("plegd_contradictions_total")), (0.0, 1.0));
+}
+
+/// kubernetes#134855: an answer without a status is an error.
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_status_is_no_absence() {
+    let (mut world, pod, id) = polled_pod().await;
+    world.sim.faults().calls_about(Method::ContainerStatus, &id, CallFault::Empty, Dose::Always);
+    world.sim.faults().calls_about(Method::PodSandboxStatus, &pod.sandbox, CallFault::Empty, Dose::Always);
+    let uid = pod.spec.uid.as_str().into();
+    let fresh = world.app.pod_newer_than(&uid, world.app.clock().now(), SECOND).await;
+    assert!(fresh.is_err(), "{fresh:?}");
+    world.pass(MINUTE).await;
+    assert_eq!(
+        (world.story(&pod.sandbox), world.story(&id)),
+        (vec!["Started".into()], vec!["Started".into()])
+    );
+}
+
+/// kubernetes#24361, #75065, #84214; kata#12957: a status that fails for good, with any code.
+#[tokio::test(start_paused = true)]
+async fn a_death_whose_status_is_never_given_is_published_as_listed_and_completed_later() {
+    for code in [Code::Internal, Code::Unknown, Code::NotFound, Code::Unavailable, Code::PermissionDenied] {
+        let (mut world, _, id) = polled_pod().await;
+        world.sim.faults().calls_about(Method::ContainerStatus, &id, CallFault::fail(code), Dose::Always);
+        world.change(|truth| truth.exit(&id, 3).expect("exit"));
+        world.pass(10 * SECOND).await;
+        assert_eq!(world.story(&id), ["Started", "Died"], "{code:?}: {:#?}", world.lines());
+        assert_eq!(world.app.unreadable().all().len(), 1, "{code:?}");
+        world.pass(5 * MINUTE).await;
+        assert_eq!(world.story(&id), ["Started", "Died"], "{code:?}: once");
+        world.sim.faults().clear();
+        world.pass(MINUTE).await;
+        assert_eq!(world.story(&id), ["Started", "Died", "Changed(Error)"], "{code:?}: when it can be read");
+        assert_eq!((world.differences(), world.app.unreadable().all().len()), (vec![], 0), "{code:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_fails_for_a_while_costs_no_exit_code() {
+    for failures in 1..=4 {
+        let (mut world, _, id) = polled_pod().await;
+        let internal = CallFault::fail(Code::Internal);
+        world.sim.faults().calls_about(Method::ContainerStatus, &id, internal, Dose::Next(failures));
+        world.change(|truth| truth.exit(&id, 3).expect("exit"));
+        world.pass(10 * SECOND).await;
+        assert_eq!(world.story(&id), ["Started", "Died(3 Error)"], "{failures} failures");
+    }
+}
+
+/// A runtime that is down contradicts nothing: the exit code is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_is_away_costs_no_exit_code() {
+    let (mut world, _, id) = polled_pod().await;
+    world.sim.faults().calls(Method::ContainerStatus, CallFault::fail(Code::Unavailable), Dose::Always);
+    world.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Unavailable), Dose::Always);
+    world.change(|truth| truth.exit(&id, 3).expect("exit"));
+    world.pass(MINUTE).await;
+    assert_eq!(world.story(&id), ["Started"]);
+    world.sim.faults().clear();
+    world.pass(MINUTE).await;
+    assert_eq!(world.story(&id), ["Started", "Died(3 Error)"]);
+}
+
+/// kata#12957: the sandbox cannot be read from its first moment; its labels come from the list.
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_can_never_be_read_is_served_as_listed_with_its_labels() {
+    let mut world = World::new(Profile::CONTAINERD_1_6);
+    world.sim.faults().calls(Method::PodSandboxStatus, CallFault::fail(Code::Unknown), Dose::Always);
+    let pod = world.pod();
+    let id = world.start(&pod, "app");
+    world.pass(8 * SECOND).await;
+    assert_eq!(
+        (world.story(&pod.sandbox), world.story(&id)),
+        (vec!["Started".into()], vec!["Started".into()])
+    );
+    let served = world.served(&pod).expect("served");
+    assert_eq!(served.labels.get("io.kubernetes.pod.uid"), Some(pod.spec.uid.as_str()));
+    let started = world.told.iter().find(|record| record.event.id.as_str() == id).expect("published");
+    assert!(!started.event.labels.is_empty(), "a subscriber by label gets it");
+}
+
+/// kubernetes#104454; containerd#12260, #12372: OOMKilled is set after the exit, whatever the exit code.
+#[tokio::test(start_paused = true)]
+async fn a_late_oom_reason_is_published_whatever_the_exit_code() {
+    for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1] {
+        for code in [0, 1, 137, 143] {
+            let mut world = World::new(profile);
+            let pod = world.pod();
+            let id = world.start(&pod, "app");
+            world.pass(5 * SECOND).await;
+            world.change(|truth| truth.oom_with(&id, code).expect("oom"));
+            world.pass(8 * SECOND).await;
+            let story = world.story(&id);
+            assert_eq!(story.last().map(String::as_str), Some("Changed(OOMKilled)"), "{code}: {story:?}");
+            let changed = world.told.last().expect("published");
+            assert_eq!(changed.event.exit_code, Some(code));
+        }
+    }
+}
+
+/// kubernetes#78973: the kernel kills a child, and the main process goes on.
+#[tokio::test(start_paused = true)]
+async fn a_reason_on_a_running_container_is_served_after_the_next_relist() {
+    let (mut world, pod, id) = polled_pod().await;
+    world.pass(10 * SECOND).await;
+    world.change(|truth| truth.set_reason(&id, "OOMKilled").expect("reason"));
+    world.pass(12 * SECOND).await;
+    let served = world.served(&pod).expect("served");
+    assert_eq!(served.container(&id).expect("it").reason, "OOMKilled");
+    assert_eq!(world.story(&id), ["Started", "Changed"]);
+}
+
+/// A command that is not there: no event, exit code 128, reason StartError.
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_is_published_within_a_second_with_code_and_reason() {
+    for after_ms in [10, 400, 900, 1700, 2900, 4500] {
+        let mut world = World::new(Profile::CONTAINERD_2_1);
+        world.until_evented().await;
+        let pod = world.pod();
+        let id = world.create(&pod, "app");
+        world.pass(std::time::Duration::from_millis(after_ms)).await;
+        world.change(|truth| truth.fail_start(&id, "no such file").expect("fail"));
+        world.pass(SECOND + SECOND / 10).await;
+        assert_eq!(world.story(&id), ["Changed", "Died(128 StartError)"], "after {after_ms} ms");
+        world.change(|truth| truth.remove_container(&id).expect("remove"));
+        world.pass(SECOND).await;
+        let removed = world.told.last().expect("published");
+        assert_eq!((removed.event.exit_code, removed.event.reason.as_str()), (Some(128), "StartError"));
+        assert_eq!(world.misses(), 0.0, "the stream is not blamed");
+    }
+}

@@ -1,0 +1,232 @@
+//! Timestamps that are wrong by the clock's error or by more.
+
+use plegd::{
+    model::PodUid,
+    sim::{CallFault, Dose, EventFault, Method, Profile, Stamp, truth::SandboxSpec},
+};
+
+use crate::{MINUTE, MS, SECOND, answer_under_way, create_attempt, support::World};
+
+const MINUS_40_MS: i64 = -40_000_000;
+
+/// The wall clock is put back by 40 ms, less than the step margin. A sandbox is run while an older list is on its way.
+#[tokio::test(start_paused = true)]
+async fn a_ready_sandbox_is_not_published_dead_after_a_small_clock_step() {
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    world.pod();
+    world.pass(3 * SECOND).await;
+    world.step_clock(MINUS_40_MS);
+    world.pass(SECOND).await;
+    answer_under_way(&mut world, Method::ListPodSandbox, 30 * MS).await;
+    world.pass(10 * MS).await;
+    let pod = world.pod();
+    world.pass(90 * SECOND).await;
+    assert_eq!(world.story(&pod.sandbox), ["Started"], "{:#?}", world.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ready_sandbox_is_not_published_dead_for_an_early_timestamp() {
+    for early in [10, 100, 300, 5_000] {
+        let mut world = World::new(Profile::CONTAINERD_2_1);
+        world.pod();
+        world.pass(10 * SECOND).await;
+        answer_under_way(&mut world, Method::ListPodSandbox, 30 * MS).await;
+        world.pass(10 * MS).await;
+        world.sim.faults().events(EventFault::Stamp(Stamp::Off(-early * 1_000_000)), Dose::Next(2));
+        let pod = world.pod();
+        world.pass(90 * SECOND).await;
+        // One that seems older than a whole list is history first, and a change says that it is there after all.
+        let story = world.story(&pod.sandbox);
+        assert!(
+            story == ["Started"] || early > 1000 && story == ["Started", "Changed"],
+            "{early} ms early: {story:?}"
+        );
+        assert_eq!(world.differences(), [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_container_is_not_published_twice_after_a_small_clock_step() {
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    let pod = world.pod();
+    let id = world.start(&pod, "c");
+    world.pass(3 * SECOND).await;
+    world.change(|truth| truth.exit(&id, 0).expect("exit"));
+    world.step_clock(MINUS_40_MS);
+    world.pass(SECOND).await;
+    answer_under_way(&mut world, Method::ListContainers, 30 * MS).await;
+    world.pass(10 * MS).await;
+    world.change(|truth| truth.remove_container(&id).expect("remove"));
+    world.pass(90 * SECOND).await;
+    assert_eq!(
+        world.story(&id),
+        ["Changed", "Started", "Died(0 Completed)", "Removed"],
+        "{:#?}",
+        world.lines()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_sandbox_is_not_published_started_again_after_a_small_clock_step() {
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    let pod = world.pod();
+    world.pass(3 * SECOND).await;
+    world.step_clock(MINUS_40_MS);
+    world.pass(SECOND).await;
+    let (fresh, now) = (world.app.fresh().clone(), world.app.clock().now());
+    let uid: PodUid = pod.spec.uid.as_str().into();
+    world.sim.faults().calls(Method::PodSandboxStatus, CallFault::Overtaken(30 * MS), Dose::Next(1));
+    let read = tokio::spawn(async move { fresh.pod(&uid, now).await });
+    world.pass(10 * MS).await;
+    world.change(|truth| truth.sandbox_died(&pod.sandbox));
+    world.pass(90 * SECOND).await;
+    let _ = read.await;
+    assert_eq!(world.story(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
+}
+
+/// 500 ppm for three hours, while pods come and go.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_slewed_for_hours_changes_nothing() {
+    for ppm in [-500, 500] {
+        let mut world = World::new(Profile::CONTAINERD_2_1);
+        world.until_evented().await;
+        for minute in 0..180 {
+            world.step_clock(60 * 1_000_000_000 * ppm / 1_000_000);
+            world.pass(MINUTE).await;
+            if minute % 20 == 0 {
+                world.churn(minute, 5).await;
+            }
+        }
+        world.pass(2 * MINUTE).await;
+        assert_eq!(world.differences(), [""; 0], "{ppm} ppm");
+        assert_eq!(world.absurdities(), [""; 0], "{ppm} ppm: {:#?}", world.lines());
+        assert_eq!((world.app.clock().steps(), world.misses()), (0, 0.0), "{ppm} ppm");
+    }
+}
+
+/// kubernetes#141754, #135762: the clock said an hour more when the first attempt was created.
+#[tokio::test(start_paused = true)]
+async fn the_newest_container_is_the_one_of_the_last_attempt_whatever_its_times() {
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    let pod = world.pod();
+    world.step_clock(3_600_000_000_000);
+    let first = world.start(&pod, "app");
+    world.change(|truth| truth.exit(&first, 1).expect("exit"));
+    world.step_clock(-3_600_000_000_000);
+    let second = create_attempt(&world, &pod, "app", 1);
+    world.change(|truth| truth.start_container(&second).expect("start"));
+    world.pass(3 * SECOND).await;
+    let served = world.served(&pod).expect("served");
+    assert!(served.containers[0].created_at < served.containers[1].created_at);
+    let ids: Vec<&str> = served.containers.iter().map(|container| container.id.as_str()).collect();
+    assert_eq!(ids, [second, first]);
+}
+
+/// containerd 1.7 keeps events for the next subscriber for as long as it takes, hours if need be.
+#[tokio::test(start_paused = true)]
+async fn events_that_a_shared_channel_kept_for_hours_are_not_published_again() {
+    for hours in [1, 7] {
+        let mut world = World::new(Profile::CONTAINERD_1_7);
+        world.pass(3 * SECOND).await;
+        world.sim.faults().calls(
+            Method::GetContainerEvents,
+            CallFault::fail(tonic::Code::Unavailable),
+            Dose::Always,
+        );
+        world.sim.cut_streams(None);
+        world.pass(5 * SECOND).await;
+        let pod = world.pod();
+        let id = world.start(&pod, "c");
+        world.pass(5 * SECOND).await;
+        world.change(|truth| truth.exit(&id, 0).expect("exit"));
+        world.pass(5 * SECOND).await;
+        world.change(|truth| truth.remove_container(&id).expect("remove"));
+        world.pass(hours * 60 * MINUTE).await;
+        // Another removal, so that tombstones that are too old are forgotten.
+        let other = world.start(&pod, "other");
+        world.pass(5 * SECOND).await;
+        world.change(|truth| truth.exit(&other, 0).expect("exit"));
+        world.change(|truth| truth.remove_container(&other).expect("remove"));
+        world.pass(5 * SECOND).await;
+        let before = world.story(&id);
+        world.sim.faults().clear();
+        world.pass(180 * SECOND).await;
+        assert_eq!(world.story(&id), before, "after {hours} h: {:#?}", world.lines());
+    }
+}
+
+/// containerd sets `created_at` before the network is set up.
+#[tokio::test(start_paused = true)]
+async fn a_network_that_takes_seconds_to_set_up_is_no_detection_latency() {
+    let mut world = World::new(Profile::CONTAINERD_2_1);
+    world.until_evented().await;
+    let spec =
+        SandboxSpec { network_setup: 2 * SECOND, ..SandboxSpec::of_pod("default", "slow", "uid-slow") };
+    let sandbox = world.change(|truth| truth.run_sandbox(spec)).expect("run");
+    world.pass(5 * SECOND).await;
+    assert_eq!(world.story(&sandbox), ["Started"]);
+    let [count, sum] = ["count", "sum"]
+        .map(|part| world.metric(&format!(r#"plegd_detection_latency_seconds_{part}{{source="event"}}"#)));
+    assert!(count >= 1.0 && sum < 0.1, "{count} with {sum} s in all");
+}
+
+/// Kata: the times of a container come from a guest whose clock is hours off.
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_a_guest_counts_as_no_detection_latency() {
+    for hours in [-3, 3] {
+        let mut world = World::new(Profile::CONTAINERD_2_1);
+        world.until_evented().await;
+        let pod = world.pod();
+        let spec = plegd::sim::truth::ContainerSpec {
+            clock_offset: hours * 3_600_000_000_000,
+            ..plegd::sim::truth::ContainerSpec::of_pod(&pod.spec, "guest", 0, "busybox")
+        };
+        let id = world.change(|truth| truth.create_container(&pod.sandbox, spec)).expect("create");
+        world.change(|truth| truth.start_container(&id).expect("start"));
+        world.pass(SECOND).await;
+        world.change(|truth| truth.exit(&id, 0).expect("exit"));
+        world.pass(5 * SECOND).await;
+        assert_eq!(world.story(&id), ["Changed", "Started", "Died(0 Completed)"]);
+        let sums = ["event", "read", "relist"].map(|source| {
+            world.metric(&format!(r#"plegd_detection_latency_seconds_sum{{source="{source}"}}"#))
+        });
+        assert!(sums.iter().sum::<f64>() < 10.0, "{hours} h: {sums:?}");
+    }
+}
+
+/// What is there at the start may have happened days ago.
+#[tokio::test(start_paused = true)]
+async fn what_the_first_relist_finds_counts_as_no_latency_and_in_no_comparison() {
+    for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1] {
+        let mut world = World::after(
+            profile,
+            1,
+            |_| (),
+            |sim| {
+                let spec = SandboxSpec::of_pod("default", "pod", "uid");
+                sim.change(|truth| {
+                    let sandbox = truth.run_sandbox(spec.clone()).expect("run");
+                    let container = plegd::sim::truth::ContainerSpec::of_pod(&spec, "c", 0, "busybox");
+                    let id = truth.create_container(&sandbox, container).expect("create");
+                    truth.start_container(&id).expect("start");
+                });
+            },
+        )
+        .await;
+        world.pass(10 * SECOND).await;
+        assert_eq!(world.told.len(), 2, "{}", profile.name);
+        assert!(world.told.iter().all(|record| record.event.initial), "{}", profile.name);
+        for source in ["event", "read", "relist"] {
+            let count = format!(r#"plegd_detection_latency_seconds_count{{source="{source}"}}"#);
+            assert_eq!(world.metric(&count), 0.0, "{}, {source}", profile.name);
+        }
+        for by in ["both", "event_only", "relist_only"] {
+            let seen = format!(r#"plegd_transitions_seen_total{{by="{by}"}}"#);
+            assert_eq!(world.metric(&seen), 0.0, "{}, {by}", profile.name);
+        }
+        let pod = world.pod();
+        world.pass(5 * SECOND).await;
+        let of_it = world.told.iter().filter(|record| record.event.id.as_str() == pod.sandbox);
+        assert!(of_it.clone().count() == 1 && of_it.clone().all(|record| !record.event.initial));
+    }
+}
