@@ -38,8 +38,8 @@ pub(super) struct Request {
     pub(super) absent: BTreeSet<ObjectId>,
     /// Those of them of which nothing is wanted but whether they are there: a list that shows one as it is held suffices.
     pub(super) listed_suffices: BTreeSet<ObjectId>,
-    /// Whether that list lacked so much that their status decides.
-    pub(super) doubted: bool,
+    /// Those of them whose list lacked so much that their status decides.
+    pub(super) doubted: BTreeSet<ObjectId>,
     /// Events that wait until the sandbox was read.
     pub(super) deferred: Vec<Observation>,
     /// Ids that the first relist found.
@@ -148,7 +148,7 @@ impl Request {
             seen: Vec::new(),
             listed_suffices: absent.clone(),
             absent,
-            doubted: false,
+            doubted: BTreeSet::new(),
             deferred: Vec::new(),
             initial: BTreeSet::new(),
             suspects: BTreeSet::new(),
@@ -183,7 +183,7 @@ impl Request {
             }
         }
         self.absent.extend(other.absent);
-        self.doubted |= other.doubted;
+        self.doubted.extend(other.doubted);
         self.deferred.extend(other.deferred);
         self.initial.extend(other.initial);
         self.suspects.extend(other.suspects);
@@ -242,7 +242,7 @@ impl Request {
             seen: self.seen.clone(),
             absent: self.absent.clone(),
             listed_suffices: self.listed_suffices.clone(),
-            doubted: self.doubted,
+            doubted: self.doubted.clone(),
             deferred: Vec::new(),
             initial: self.initial.clone(),
             suspects: self.suspects.clone(),

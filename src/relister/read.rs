@@ -258,7 +258,7 @@ impl PodRead {
             list_first: request.absent.contains(id),
             listed_suffices: request.listed_suffices.contains(id),
             held: self.phase_of(id),
-            doubted: request.doubted && request.absent.contains(id),
+            doubted: request.doubted.contains(id),
         };
         let asked = self.clock.now();
         let mut looking = Box::pin(call.look());

@@ -115,7 +115,10 @@ impl Reads {
         if !seen.containers.is_empty() || !seen.sandboxes.is_empty() {
             request.seen.push(seen);
         }
-        (request.sandboxes, request.doubted) = (sandboxes, doubted);
+        request.sandboxes = sandboxes;
+        if doubted {
+            request.doubted = absent.iter().cloned().collect();
+        }
         request.listed_suffices.extend(absent.iter().cloned());
         request.absent.extend(absent);
         request.initial.extend(initial);
