@@ -104,7 +104,7 @@ impl Addresses {
             self.0.remove(&key);
             return None;
         };
-        let Some(newest) = pod.sandboxes.first() else { return None };
+        let newest = pod.sandboxes.first()?;
         let id = newest.id.to_string();
         let lost = newest.state == SandboxState::NotReady
             && newest.ips.is_empty()

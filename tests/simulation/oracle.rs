@@ -49,6 +49,7 @@ struct Seen {
 /// What was said to the plegd that began at `began`, for certain, and has not been told.
 ///
 /// Who asks waits for so much.
+#[allow(clippy::too_many_arguments, reason = "one place calls it, and each is a part of the play")]
 pub fn lost(
     said: &[Said],
     facts: &Facts,

@@ -1,5 +1,7 @@
 //! Pods as somebody knows them, held against the truth of a simulated runtime, field by field.
 
+#![allow(dead_code, reason = "each test and bench uses what it needs")]
+
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use plegd::{
