@@ -36,6 +36,8 @@
 mod checker;
 #[path = "simulation/claims.rs"]
 mod claims;
+#[path = "simulation/contradictions.rs"]
+mod contradictions;
 #[path = "simulation/facts.rs"]
 mod facts;
 #[path = "simulation/fresh.rs"]
@@ -65,8 +67,12 @@ mod subscriber;
 mod support;
 #[path = "simulation/trace.rs"]
 mod trace;
+#[path = "simulation/troubles.rs"]
+mod troubles;
 #[path = "promises/walk.rs"]
 mod walk;
+#[path = "simulation/witness.rs"]
+mod witness;
 #[path = "simulation/world.rs"]
 mod world;
 

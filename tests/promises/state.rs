@@ -51,6 +51,15 @@ pub fn differences(recording: &Recording, sim: &SimRuntime) -> Vec<String> {
         };
         filter.passes_pod(&identity, &sandbox.labels.iter().collect())
     };
-    let found = differences_of(&known, sim, |sandbox| passes(&recording.filter, sandbox));
+    let mut found = differences_of(&known, sim, |sandbox| passes(&recording.filter, sandbox));
+    if !recording.filter.selector.is_empty() {
+        // What labels the pod of an orphan had is not known any more.
+        let orphans = sim.read(|truth| {
+            let view = truth.view();
+            let orphans = view.containers.values().filter(|it| !view.sandboxes.contains_key(&it.sandbox_id));
+            orphans.map(|it| it.id.clone()).collect::<Vec<_>>()
+        });
+        found.retain(|difference| !orphans.iter().any(|id| difference.contains(id.as_str())));
+    }
     found.into_iter().map(|difference| format!("{}: {difference}", recording.name)).collect()
 }

@@ -61,9 +61,16 @@ fn of_labels(labels: &Labels) -> BTreeMap<String, String> {
 }
 
 /// Events that count as initial inventory and are none, or do not and are.
-pub fn wrongly_initial(heard: &[Heard], said: &[Said], began: Mono, facts: &Facts) -> Vec<String> {
+pub fn wrongly_initial(
+    heard: &[Heard],
+    said: &[Said],
+    began: Mono,
+    facts: &Facts,
+    wrong_lists: &Hindrances,
+) -> Vec<String> {
     let mut lists = said.iter().filter(|it| it.at >= began && matches!(it.what, Saying::Containers(_)));
     let (Some(first), second) = (lists.next(), lists.next()) else { return Vec::new() };
+    let misled = wrong_lists.any(began, first.at);
     let mut found = Vec::new();
     for Heard { at, event, .. } in heard {
         let Some(fact) = facts.get(event.id.as_str()) else { continue };
@@ -76,7 +83,7 @@ pub fn wrongly_initial(heard: &[Heard], said: &[Said], began: Mono, facts: &Fact
         }
         let by_first_list = event.source == Source::Relist && second.is_none_or(|second| *at < second.at);
         let is_move = matches!(event.kind, EventType::ContainerStarted | EventType::ContainerDied);
-        if by_first_list && is_move && !event.initial && was_so(fact, began) {
+        if by_first_list && is_move && !event.initial && !misled && was_so(fact, began) {
             found.push(format!("{}: {} is not initial, and was so before", event.sequence, words(event)));
         }
     }

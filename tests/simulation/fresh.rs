@@ -11,7 +11,10 @@ use plegd::{
     sim::SimRuntime,
 };
 
-use super::facts::{Fact, Facts, Version, served};
+use super::{
+    facts::{Fact, Facts, Version, served},
+    stage::Hindrances,
+};
 use crate::support::truth::{Names, names_of_pod};
 
 /// How long a reader waits for an answer.
@@ -66,9 +69,11 @@ pub fn read(
 }
 
 /// What was read and is older than the moment than which it was to be newer.
-pub fn older(reading: &Reading, facts: &Facts) -> Vec<String> {
+pub fn older(reading: &Reading, facts: &Facts, wrong_lists: &Hindrances) -> Vec<String> {
     let pod: Option<v1::Pod> = reading.pod.as_deref().map(Into::into);
     let names = pod.as_ref().map(names_of_pod);
+    // What a list does not show, or shows in another sandbox, nothing else would.
+    let misled = wrong_lists.any(reading.from, reading.to);
     let mut found = Vec::new();
     for (id, fact) in facts.all().filter(|(id, fact)| reading.is_about(id, fact, names.as_ref())) {
         let mut differing = Vec::new();
@@ -91,7 +96,8 @@ pub fn older(reading: &Reading, facts: &Facts) -> Vec<String> {
                 false
             }
         });
-        if !fits {
+        let misled = misled && (read.is_none() || differing.iter().any(|it| it.starts_with("sandbox_id")));
+        if !fits && !misled {
             let (from, to) = (reading.from.since(Mono::ZERO), reading.to.since(Mono::ZERO));
             found.push(format!(
                 "{id} was read, by {:?} from {from:?} to {to:?}, as it was not from then on: {}",

@@ -12,6 +12,7 @@ use super::{
     claims::{self, Addresses},
     facts::Facts,
     stage::{Heard, Hindrances},
+    witness::Lie,
 };
 
 /// All that the present plegd has told, and what was wrong with it.
@@ -20,6 +21,10 @@ pub struct Lives {
     pub heard: Vec<Heard>,
     pub by_id: BTreeMap<String, Life>,
     pub found: Vec<String>,
+    /// What is not true, for all that is known without what the runtime has said.
+    pub lies: Vec<Lie>,
+    /// What was corrected, and when.
+    pub corrections: Vec<(String, Mono)>,
     addresses: Addresses,
 }
 
@@ -66,12 +71,18 @@ impl Lives {
         let wrong = [
             life.hear(&heard, &of_id).map(Into::into),
             life.hear_reason(event, &of_id).map(Into::into),
-            lie(event, &of_id, scene.facts),
             claims::misnamed(&heard, scene.facts, scene.hindrances),
             self.addresses.lost(&heard),
         ];
         let wrong = wrong.into_iter().flatten();
         self.found.extend(wrong.map(|it| format!("{}: {} {it}", event.sequence, words(event))));
+        if let Some(lie) = lie(event, &of_id, scene.facts) {
+            let text = format!("{}: {} {lie}", event.sequence, words(event));
+            self.lies.push(Lie { id: event.id.to_string(), kind: event.kind, at: heard.at, text });
+        }
+        if event.kind == EventType::PodSync {
+            self.corrections.push((event.id.to_string(), heard.at));
+        }
         self.heard.push(heard);
     }
 }
@@ -118,17 +129,19 @@ impl Life {
                 return None;
             }
             EventType::PodSync => {
-                let relapses = of_id.iter().filter(|change| change.what == What::Relapsed).count();
                 self.corrected += 1;
                 // What was shown to have ended was running, and may end again.
                 self.reached = 1;
-                return (relapses == 0).then_some("without having been wrong");
+                return None;
             }
             EventType::ContainerStarted => 1,
             EventType::ContainerDied => 2,
             EventType::ContainerRemoved => 3,
         };
         let may_return = of_id.iter().filter(|change| change.what == What::ReadyAgain).count();
+        // What a list showed to have ended and has not comes back, too.
+        let deaths = of_id.iter().filter(|change| matches!(change.what, What::Died { .. })).count();
+        let may_return = may_return + usize::from(self.died && deaths == 0);
         if step == 1 && self.reached == 2 && self.returned < may_return {
             self.returned += 1;
         } else if step <= self.reached {

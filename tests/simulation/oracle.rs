@@ -23,6 +23,7 @@ use super::{
     lives::{Life, Lives},
     play::LOOKS_APART,
     stage::Hindrances,
+    witness::{self, is_listed_as_it_was},
 };
 
 /// How exact a stamp must be to be believed.
@@ -88,12 +89,22 @@ pub fn lost(
                 let of_sandboxes = sandboxes.iter().filter(|it| {
                     !is_ended(said, &it.id, &soon) && !is_read_as_ended(said, &it.id, &meanwhile)
                 });
+                // Nor is plegd to believe what a list shows and never was so.
+                let is_true = |id: &str, phase| is_listed_as_it_was(facts, id, phase, it.at);
+                let of_sandboxes =
+                    of_sandboxes.filter(|it| is_true(&it.id, witness::phase_of_sandbox(it.state())));
+                let containers =
+                    containers.iter().filter(|it| is_true(&it.id, witness::phase_of(it.state())));
                 let of_sandboxes = of_sandboxes.map(seen_listed_sandbox);
-                of_sandboxes.chain(containers.iter().map(seen_listed)).collect()
+                of_sandboxes.chain(containers.map(seen_listed)).collect()
             }
             (Saying::Event(event), before) => {
                 sandboxes = before;
                 let mut seen = seen_in(event, it, steps);
+                // CRI-O shows the containers of another pod, too, that has the same UID.
+                let pod = event.pod_sandbox_status.as_ref().and_then(|status| facts.get(&status.id));
+                let pod = pod.and_then(|sandbox| sandbox.pod.as_ref());
+                seen.retain(|seen| facts.get(&seen.id).is_none_or(|fact| fact.pod.as_ref() == pod));
                 // The same if it came first, and then whoever said it.
                 let before = began..=it.at;
                 seen.retain(|seen| {
@@ -176,6 +187,7 @@ pub fn misses(
     history: &[Change],
     began: Mono,
     uncertain: &[(Mono, Mono)],
+    facts: &Facts,
     lives: &Lives,
     up: impl Fn(Mono, Mono) -> bool,
 ) -> (usize, usize) {
@@ -199,6 +211,10 @@ pub fn misses(
         signalled.filter_map(|change| Some((change, kind_of(&change.what)?))).collect();
     let lost = signalled.iter().filter(|(change, kind)| !is_said(change, *kind, change.at + GRACE));
     let first_by_relist = |change: &Change, kind: v1::ContainerEventType| {
+        // Where its own clock is off, nobody knows when it happened.
+        if facts.get(&change.id).is_some_and(|fact| fact.clock_offset != 0) {
+            return false;
+        }
         lives.heard.iter().any(|heard| {
             let event = &heard.event;
             event.id.as_str() == change.id

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use plegd::{
-    cri::quirks::{Quirk, Quirks},
-    sim::{CallFault, Dose, EventFault, Method, Profile, Stamp},
-};
-use tonic::Code;
+use plegd::sim::{CallFault, Dose, EventFault, Method, Profile};
 
-use super::{sketch::Sketch, world::World};
+use super::{
+    contradictions::Listed,
+    sketch::Sketch,
+    troubles::{TROUBLES, Trouble},
+    world::World,
+};
 
 /// All that is going to happen.
 #[derive(Clone, Debug)]
@@ -148,6 +149,21 @@ pub enum Act {
     Thaw,
     Events(EventFault, Dose),
     Calls(Method, CallFault, Dose),
+    /// Calls fail that are about a container, or about the sandbox without one: those for its status, or lists of it alone.
+    About {
+        pod: usize,
+        container: Option<usize>,
+        list: bool,
+        fault: CallFault,
+        dose: Dose,
+    },
+    /// Full lists of containers, or of sandboxes, are wrong.
+    List {
+        pod: usize,
+        container: Option<usize>,
+        fault: Listed,
+        dose: Dose,
+    },
     HangMethod(Method),
     HangContainer {
         pod: usize,
@@ -186,57 +202,6 @@ pub enum By {
     Id(usize),
 }
 
-/// Kinds of trouble; a plan has some of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    Stream,
-    Calls,
-    Hangs,
-    Outages,
-    Cuts,
-    Freezes,
-    Clock,
-    Thief,
-    Plegd,
-    Echoes,
-    Straddles,
-    Stragglers,
-    Glimpses,
-    Stamps,
-    Silence,
-    LateReasons,
-}
-
-const TROUBLES: [Trouble; 16] = [
-    Trouble::Stream,
-    Trouble::Calls,
-    Trouble::Hangs,
-    Trouble::Outages,
-    Trouble::Cuts,
-    Trouble::Freezes,
-    Trouble::Clock,
-    Trouble::Thief,
-    Trouble::Plegd,
-    Trouble::Echoes,
-    Trouble::Straddles,
-    Trouble::Stragglers,
-    Trouble::Glimpses,
-    Trouble::Stamps,
-    Trouble::Silence,
-    Trouble::LateReasons,
-];
-
-const READS: [Method; 5] = [
-    Method::ListPodSandbox,
-    Method::ListContainers,
-    Method::PodSandboxStatus,
-    Method::ContainerStatus,
-    Method::Version,
-];
-
-/// In milliseconds.
-const DAY: i64 = 86_400_000;
-
 // === impl Plan ===
 
 impl Plan {
@@ -244,7 +209,7 @@ impl Plan {
     pub fn of_seed(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let profile = Profile::ALL[rng.usize(..Profile::ALL.len())];
-        let troubles: Vec<Trouble> = TROUBLES.into_iter().filter(|_| rng.u32(..10) < 3).collect();
+        let troubles: Vec<Trouble> = TROUBLES.into_iter().filter(|_| rng.u32(..10) < 2).collect();
         let mut plan = Self {
             seed,
             profile,
@@ -271,7 +236,7 @@ impl Plan {
         plan
     }
 
-    fn push(&mut self, act: Act, rng: &mut fastrand::Rng) {
+    pub fn push(&mut self, act: Act, rng: &mut fastrand::Rng) {
         let after = match rng.u32(..20) {
             0..4 => 0,
             4..11 => rng.u64(1..50),
@@ -279,155 +244,6 @@ impl Plan {
             _ => rng.u64(1000..6000),
         };
         self.acts.push((Duration::from_millis(after), act));
-    }
-
-    /// Something goes wrong from now on, or just now; what does not pass by itself ends at some later time.
-    fn trouble(&mut self, trouble: Trouble, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
-        match trouble {
-            Trouble::Stream => {
-                for _ in 0..rng.u32(1..4) {
-                    let (fault, dose) = (any_event_fault(rng), any_dose(rng));
-                    self.push(Act::Events(fault, dose), rng);
-                }
-            }
-            Trouble::Calls => {
-                let (fault, dose) = (any_call_fault(rng), any_dose(rng));
-                self.push(Act::Calls(READS[rng.usize(..READS.len())], fault, dose), rng);
-            }
-            Trouble::Hangs => {
-                let act = match (rng.u32(..3), sketch.any_container(rng)) {
-                    (0, Some((pod, container))) => Act::HangContainer { pod, container },
-                    (1, _) => Act::HangPod { pod: rng.usize(..sketch.slots()) },
-                    _ => Act::HangMethod(READS[rng.usize(..READS.len())]),
-                };
-                self.push(act, rng);
-            }
-            Trouble::Outages => {
-                self.push(Act::Crash, rng);
-                for _ in 0..rng.u32(..4) {
-                    let act = sketch.misfortune(rng);
-                    self.push(act, rng);
-                }
-                let in_ms = if rng.bool() { 0 } else { rng.u64(..3000) };
-                self.push(Act::Recover { in_ms }, rng);
-            }
-            Trouble::Cuts => self.push(Act::Cut { cleanly: rng.bool() }, rng),
-            Trouble::Freezes => {
-                self.push(Act::Freeze, rng);
-                for _ in 0..rng.u32(..5) {
-                    let act = sketch.next(rng);
-                    self.push(act, rng);
-                }
-                self.push(Act::Thaw, rng);
-            }
-            Trouble::Clock => {
-                let by = match rng.u32(..3) {
-                    0 => [1_000, 40_000, 3_600_000, DAY, 400 * DAY, 3650 * DAY][rng.usize(..6)],
-                    _ => rng.i64(1..=100),
-                };
-                self.push(Act::StepClock { millis: if rng.bool() { by } else { -by } }, rng);
-            }
-            Trouble::Thief => {
-                self.push(if rng.bool() { Act::ThiefComes } else { Act::ThiefGoes }, rng);
-            }
-            Trouble::Plegd => self.push(Act::RestartPlegd { after_ms: rng.u64(1..3000) }, rng),
-            Trouble::Echoes => self.echoes(sketch, rng),
-            Trouble::Straddles => self.straddles(sketch, rng),
-            Trouble::Stragglers => self.straggles(sketch, rng),
-            Trouble::Glimpses => self.glimpses(sketch, rng),
-            Trouble::Stamps => {
-                let off = EventFault::Stamp(Stamp::Off(rng.i64(-100..=100) * 1_000_000));
-                let dose = if rng.bool() { Dose::Always } else { Dose::Chance(0.5) };
-                self.push(Act::Events(off, dose), rng);
-            }
-            Trouble::Silence => {
-                let act = sketch.silence(rng);
-                self.push(act, rng);
-            }
-            Trouble::LateReasons => self.late_reason(sketch, rng),
-        }
-        if rng.u32(..3) == 0 {
-            self.push(Act::Calm, rng);
-        }
-    }
-
-    /// Something is told, then it changes in silence, or turns out not to be so; when plegd has found that out, what was told
-    /// first is told again. Some of it under stamps that do not say that it is old.
-    fn echoes(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
-        let Some((pod, container)) = sketch.any_running(rng) else { return };
-        let (told, undone) = match rng.u32(..4) {
-            0 | 1 => (Act::Oom { pod, container, code: 137 }, None),
-            2 => (Act::SandboxDies { pod }, Some(Act::LoadPod { pod })),
-            _ => (Act::Exit { pod, container, code: 1 }, Some(Act::Relapse { pod, container })),
-        };
-        if rng.u32(..4) > 0 {
-            self.push(Act::Events(EventFault::Stamp(Stamp::Zero), Dose::Next(rng.u32(1..4))), rng);
-        }
-        self.push(told, rng);
-        if let Some(undone) = undone {
-            [Act::Crash, undone, Act::Recover { in_ms: 0 }].into_iter().for_each(|act| self.push(act, rng));
-        }
-        let found_out = Duration::from_millis(rng.u64(3_000..12_000));
-        self.acts.push((found_out, Act::Events(EventFault::Replay, Dose::Next(rng.u32(16..64)))));
-        for _ in 0..rng.u32(6..20) {
-            let act = sketch.next(rng);
-            self.push(act, rng);
-        }
-    }
-
-    /// What happens is stamped just before a step of the wall clock and told just after it; no relist will find a trace of it.
-    fn straddles(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
-        let Some((pod, container)) = sketch.any_container(rng) else { return };
-        let soon = |ms: u64| Duration::from_millis(ms);
-        let happens = match rng.u32(..3) {
-            0 => Act::Exit { pod, container, code: 137 },
-            _ => Act::Start { pod, container },
-        };
-        let by = [40_000, 3_600_000, DAY, 400 * DAY][rng.usize(..4)];
-        self.acts.push((soon(rng.u64(0..3000)), Act::Events(EventFault::Delay(soon(30)), Dose::Next(1))));
-        self.acts.push((Duration::ZERO, happens));
-        self.acts.push((soon(rng.u64(1..20)), Act::StepClock { millis: by }));
-        self.acts.push((soon(rng.u64(30..500)), Act::Events(EventFault::Drop, Dose::Next(2))));
-        self.acts.push((Duration::ZERO, Act::Remove { pod, container }));
-    }
-
-    /// What has come and gone unseen is told of by an event that arrives while somebody reads what is newer.
-    fn straggles(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
-        let Some((pod, container)) = sketch.creates(rng) else { return };
-        let soon = |ms: u64| Duration::from_millis(ms);
-        let late = rng.u64(200..900);
-        self.acts.push((soon(rng.u64(0..3000)), Act::Events(EventFault::Delay(soon(late)), Dose::Next(1))));
-        self.acts.push((Duration::ZERO, Act::Create { pod, name: "job" }));
-        self.acts.push((Duration::ZERO, Act::Events(EventFault::Drop, Dose::Next(1))));
-        self.acts.push((Duration::ZERO, Act::Remove { pod, container }));
-        let slow = [Method::PodSandboxStatus, Method::ContainerStatus][rng.usize(..2)];
-        let slowness = CallFault::Late(soon(rng.u64(100..600)));
-        self.acts.push((soon(late - rng.u64(1..100)), Act::Calls(slow, slowness, Dose::Next(2))));
-        self.acts.push((Duration::ZERO, Act::Fresh { pod, by: By::Uid, ago_ms: 0 }));
-    }
-
-    /// A pod of which only lists can know is over when what they showed is read.
-    fn glimpses(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
-        let Some(pod) = sketch.runs(rng) else { return };
-        let soon = |ms: u64| Duration::from_millis(ms);
-        self.acts.push((soon(rng.u64(0..1000)), Act::Events(EventFault::Drop, Dose::Next(3))));
-        let slow = [Method::PodSandboxStatus, Method::ListContainers][rng.usize(..2)];
-        let slowness = CallFault::Late(soon(rng.u64(400..650)));
-        self.acts.push((Duration::ZERO, Act::Calls(slow, slowness, Dose::Next(rng.u32(1..5)))));
-        self.acts.push((Duration::ZERO, Act::RunPod { pod }));
-        self.acts.push((soon(rng.u64(100..4000)), Act::SandboxDies { pod }));
-    }
-
-    /// A container ends, and a while later the runtime says that it was for want of memory.
-    fn late_reason(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
-        // Of other runtimes it is not known, and so not looked for.
-        let quirks = Quirks::of(self.profile.runtime_name, self.profile.runtime_version);
-        let exits = if quirks.has(Quirk::LateOomReason) { sketch.exits(rng) } else { None };
-        let Some((pod, container)) = exits else { return };
-        let code = [0, 1, 137, 143][rng.usize(..4)];
-        self.push(Act::Exit { pod, container, code }, rng);
-        let later = Duration::from_millis(rng.u64(100..4000));
-        self.acts.push((later, Act::SetReason { pod, container, reason: "OOMKilled" }));
     }
 
     /// Whether anything in it is like that.
@@ -447,50 +263,5 @@ impl Act {
         };
         let ago_ms = if rng.u32(..3) == 0 { rng.u64(1..1500) } else { 0 };
         Self::Fresh { pod, by, ago_ms }
-    }
-}
-
-fn any_dose(rng: &mut fastrand::Rng) -> Dose {
-    match rng.u32(..6) {
-        0 => Dose::Always,
-        1..4 => Dose::Chance(0.05 + 0.5 * rng.f64()),
-        _ => Dose::Next(rng.u32(1..4)),
-    }
-}
-
-fn any_event_fault(rng: &mut fastrand::Rng) -> EventFault {
-    let some = Duration::from_millis(rng.u64(1..400));
-    match rng.u32(..14) {
-        0..3 => EventFault::Drop,
-        3 => EventFault::Duplicate,
-        4 => EventFault::Delay(some),
-        5 => EventFault::Delay(some * 20),
-        6 => EventFault::Reorder,
-        7 => EventFault::Replay,
-        8 => EventFault::NilStatus,
-        9 => EventFault::NoStatuses,
-        10 => EventFault::OlderView,
-        11 => EventFault::Stall(some),
-        12 => EventFault::Garbage,
-        _ => EventFault::Stamp(match rng.u32(..6) {
-            0 => Stamp::Zero,
-            1 => Stamp::Negative,
-            2 => Stamp::Seconds,
-            3 => Stamp::FarFuture,
-            4 => Stamp::Off(-(some.as_nanos() as i64) * 100),
-            _ => Stamp::Off(some.as_nanos() as i64 * 100),
-        }),
-    }
-}
-
-fn any_call_fault(rng: &mut fastrand::Rng) -> CallFault {
-    // Never the deadline itself: which of both is first would be nobody's to say.
-    let some = Duration::from_millis(rng.u64(1..650));
-    match rng.u32(..6) {
-        0 => CallFault::fail(Code::Unknown),
-        1 => CallFault::fail(Code::Unavailable),
-        2 => CallFault::Late(some),
-        3 | 4 => CallFault::Overtaken(some),
-        _ => CallFault::Garbage,
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use plegd::{
+    api::v1,
     clock::Mono,
     relister::CONTENT_READS,
     sim::{
-        EventFault, Method, SimRuntime,
+        EventFault, Method, Said, SimRuntime,
         profile::{Events, RemovedWithPod},
     },
     supervisor::Mode,
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     checker::{check, check_run},
-    claims, fresh,
+    claims,
+    contradictions::unlike_listed,
+    fresh,
     lives::{Lives, Scene},
     oracle,
     plan::{Act, Plan},
@@ -24,6 +27,7 @@ use super::{
     stage::Stage,
     state, subscriber,
     trace::Trace,
+    witness,
 };
 use crate::support::truth::differences_of;
 
@@ -182,8 +186,19 @@ impl<'a> Play<'a> {
 
     /// What one plegd has told is complete.
     fn close_book(&mut self) {
-        self.found.append(&mut self.lives.found);
+        let (said, began) = (self.stage.sim().said(), self.stage.began);
+        self.hold_against(&said, began);
         self.lives = Lives::default();
+    }
+
+    /// Holds what this plegd has told against what the runtime has said.
+    fn hold_against(&mut self, said: &[Said], began: Mono) {
+        self.found.append(&mut self.lives.found);
+        self.found.extend(witness::own_lies(&self.lives.lies, said, began).map(str::to_owned));
+        self.found.extend(witness::hasty(&self.lives.corrections, said, began));
+        let Stage { facts, wrong_lists, .. } = &self.stage;
+        let initial = claims::wrongly_initial(&self.lives.heard, said, began, facts, wrong_lists);
+        self.found.extend(initial);
     }
 
     /// Takes what was told, and holds what plegd shows of itself against what is so.
@@ -204,7 +219,7 @@ impl<'a> Play<'a> {
         while let Some(reading) = self.stage.readings.try_join_next() {
             if let Ok(Some(reading)) = reading {
                 self.tally.readings += 1;
-                self.found.extend(fresh::older(&reading, &self.stage.facts));
+                self.found.extend(fresh::older(&reading, &self.stage.facts, &self.stage.wrong_lists));
             }
         }
         let situation = self.stage.app().situation();
@@ -252,17 +267,19 @@ impl<'a> Play<'a> {
     /// Faults end, and one relist later the cache is the truth.
     async fn converge(&mut self) {
         self.trace.note(self.stage.now(), "== nothing is wrong from now on");
-        self.stage.mend();
+        self.stage.mend_all_but_contradictions();
         // What is under way arrives, however late.
         let late =
             self.plan.has(|act| matches!(act, Act::Events(EventFault::Delay(_) | EventFault::Stall(_), _)));
         self.pass(Duration::from_secs(if late { 9 } else { 1 })).await;
         // CRI-O may fall over the departure of a client even then.
-        self.stage.mend();
+        self.stage.mend_all_but_contradictions();
         let retries = self.plan.has(|act| {
             matches!(
                 act,
                 Act::Calls(..)
+                    | Act::About { .. }
+                    | Act::List { .. }
                     | Act::HangMethod(_)
                     | Act::HangContainer { .. }
                     | Act::HangPod { .. }
@@ -272,6 +289,13 @@ impl<'a> Play<'a> {
         let relist = self.plan.max_period.mul_f64(1.1);
         let longest = if retries { relist.max(RETRY_LONGEST) } else { relist };
         self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
+        if !self.stage.contradictions.is_empty() {
+            let unlike = unlike_listed(&self.served(), self.stage.sim(), &self.stage.contradictions);
+            self.found.extend(unlike.into_iter().map(|it| format!("while it contradicts itself: {it}")));
+            self.trace.note(self.stage.now(), "== nothing contradicts itself from now on");
+            self.stage.mend();
+            self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
+        }
         let silent = self.plan.has(|act| {
             matches!(
                 act,
@@ -281,8 +305,7 @@ impl<'a> Play<'a> {
         if silent {
             self.pass(self.content_round()).await;
         }
-        let served: Vec<_> = self.stage.app().cache().list().iter().map(|pod| pod.as_ref().into()).collect();
-        let differences = differences_of(&served, self.stage.sim(), |_| true);
+        let differences = differences_of(&self.served(), self.stage.sim(), |_| true);
         self.found.extend(differences.into_iter().map(|it| format!("in the end: {it}")));
     }
 
@@ -324,6 +347,10 @@ impl<'a> Play<'a> {
         }
     }
 
+    fn served(&self) -> Vec<v1::Pod> {
+        self.stage.app().cache().list().iter().map(|pod| pod.as_ref().into()).collect()
+    }
+
     /// How long it takes at most until all content has been read again, a few ids at a time.
     fn content_round(&self) -> Duration {
         let pods = self.stage.app().cache().list();
@@ -349,9 +376,7 @@ impl<'a> Play<'a> {
         if calls > MOST_CALLS {
             self.found.push(format!("{calls} calls in all: somebody asks without a pause"));
         }
-        self.found.append(&mut self.lives.found);
-        let initial = claims::wrongly_initial(&self.lives.heard, &said, began, &self.stage.facts);
-        self.found.extend(initial);
+        self.hold_against(&said, began);
         self.found.extend(oracle::lost(
             &said,
             &self.stage.facts,
@@ -375,7 +400,15 @@ impl<'a> Play<'a> {
             !self.stage.steps.iter().any(|(at, _)| from <= *at + unnoticed && *at <= to)
         };
         let sure = |from, to| up(from, to) && placed(from, to);
-        let (least, most) = oracle::misses(&said, &history, began, &self.stage.uncertain, &self.lives, sure);
+        let (least, most) = oracle::misses(
+            &said,
+            &history,
+            began,
+            &self.stage.uncertain,
+            &self.stage.facts,
+            &self.lives,
+            sure,
+        );
         let most = most + self.stage.silenced;
         let text = self.stage.app().metrics().scrape().expect("metrics");
         let sum = |is: &dyn Fn(&str) -> bool| -> f64 {

@@ -9,7 +9,7 @@ use plegd::{
     journal::Cursor,
     model::{Event, Pod},
     sim::{
-        SimRuntime, Target,
+        Dose, Method, SimRuntime, Subject, Target,
         profile::RemovedWithPod,
         truth::{ContainerSpec, ContainerState, Refused, SandboxSpec},
     },
@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tonic::Status;
 
 use super::{
+    contradictions::Contradiction,
     facts::Facts,
     fresh::{self, Reading, Wanted},
     node::Node,
@@ -47,6 +48,10 @@ pub struct Stage {
     pub steps: Vec<(Mono, i64)>,
     frozen: Option<Mono>,
     pub hindrances: Hindrances,
+    /// When lists may have been wrong.
+    pub wrong_lists: Hindrances,
+    /// In what the runtime contradicts itself for good.
+    pub contradictions: Vec<Contradiction>,
     pub facts: Facts,
     /// When the plegd there is now was started.
     pub began: Mono,
@@ -119,6 +124,8 @@ impl Stage {
             steps: Vec::new(),
             frozen: None,
             hindrances: Hindrances::default(),
+            wrong_lists: Hindrances::default(),
+            contradictions: Vec::new(),
             facts: Facts::default(),
             began,
             readings: JoinSet::new(),
@@ -200,6 +207,20 @@ impl Stage {
             Act::Thaw => self.thaw(),
             Act::Events(fault, dose) => self.sim().faults().events(*fault, *dose),
             Act::Calls(method, fault, dose) => self.sim().faults().calls(*method, fault.clone(), *dose),
+            Act::About { pod, container, list, fault, dose } => {
+                let (of, Some(id)) = self.object(*pod, *container) else { return };
+                let method = match (of, list) {
+                    (Subject::Container, false) => Method::ContainerStatus,
+                    (Subject::Sandbox, false) => Method::PodSandboxStatus,
+                    (Subject::Container, true) => Method::ListContainers,
+                    (Subject::Sandbox, true) => Method::ListPodSandbox,
+                };
+                self.contradict(Contradiction::Call(method, id, fault.clone()), *dose);
+            }
+            Act::List { pod, container, fault, dose } => {
+                let (of, Some(id)) = self.object(*pod, *container) else { return };
+                self.contradict(Contradiction::List(of, fault.fault(of, id)), *dose);
+            }
             Act::HangMethod(method) => self.sim().faults().hang(Target::Method(*method)),
             Act::HangContainer { pod, container } => {
                 if let Some(id) = self.container(*pod, *container) {
@@ -244,13 +265,41 @@ impl Stage {
         }
     }
 
+    /// A container, or without one the sandbox of a pod.
+    fn object(&mut self, pod: usize, container: Option<usize>) -> (Subject, Option<String>) {
+        match container {
+            Some(container) => (Subject::Container, self.container(pod, container)),
+            None => (Subject::Sandbox, self.slot(pod).sandboxes.last().cloned()),
+        }
+    }
+
+    fn contradict(&mut self, contradiction: Contradiction, dose: Dose) {
+        contradiction.order(self.sim().faults(), dose);
+        self.hindrances.begin(self.now());
+        if matches!(contradiction, Contradiction::List(..)) {
+            self.wrong_lists.begin(self.now());
+        }
+        if dose == Dose::Always {
+            self.contradictions.push(contradiction);
+        }
+    }
+
     /// All that can end by itself has ended.
     pub fn calm(&mut self) {
         self.thaw();
         self.sim().faults().clear();
+        self.contradictions.clear();
+        self.wrong_lists.end(self.now());
         if !self.sim().is_down() {
             self.hindrances.end(self.now());
         }
+    }
+
+    /// Only what contradicts itself for good goes on doing so.
+    pub fn mend_all_but_contradictions(&mut self) {
+        let contradictions = std::mem::take(&mut self.contradictions);
+        self.mend();
+        contradictions.into_iter().for_each(|it| self.contradict(it, Dose::Always));
     }
 
     /// Everything is as it should be from now on.
