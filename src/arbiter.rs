@@ -63,6 +63,7 @@ pub mod rules;
 pub mod transitions;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -71,13 +72,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 pub use self::{
     ask::{Ask, Scope},
     pod::{Difference, ListedObject},
 };
 use self::{
-    pod::{Context, Outcome, PodState},
+    pod::{Context, Outcome, PodState, Unread},
     transitions::Transition,
 };
 use crate::{
@@ -106,6 +108,8 @@ pub struct Arbiter {
     began: Mono,
     quirks: ArcSwap<Quirks>,
     sight: Sight,
+    /// Ids that a list shows and that are not held: their first read is pending.
+    unread: Mutex<HashMap<ObjectId, Unread>>,
 }
 
 /// What is known of both paths as a whole; each is a moment of [`Mono`], or 0 for none.
@@ -137,7 +141,8 @@ impl Arbiter {
     pub fn new(cache: Cache, journal: Journal, ledger: Ledger, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let began = clock.now();
         let quirks = ArcSwap::from_pointee(Quirks::careful());
-        Self { cache, journal, ledger, clock, metrics, began, quirks, sight: Sight::default() }
+        let (sight, unread) = (Sight::default(), Mutex::default());
+        Self { cache, journal, ledger, clock, metrics, began, quirks, sight, unread }
     }
 
     /// The runtime's quirks in force.
@@ -165,6 +170,9 @@ impl Arbiter {
         if before < lower {
             set(&self.sight.listed_before, Some(before));
             set(&self.sight.listed, Some(lower));
+            let mut unread = self.unread.lock();
+            unread.retain(|_, it| it.shown >= before);
+            unread.shrink_to(UNREAD_CAPACITY);
         }
     }
 
@@ -236,6 +244,10 @@ impl Arbiter {
         let difference = held.unwrap_or_else(|| Difference::all_new(listed));
         let mut difference = difference.since(lower, &|id| self.cache.removed_at(id));
         difference.changed.retain(|id| self.cache.may_reread(id, lower, CONTRADICTIONS_APART));
+        for id in difference.changed.iter().filter(|id| self.cache.pod_of(id.as_str()).is_none()) {
+            let new = Unread { absent: get(&self.sight.listed_before), shown: lower };
+            self.unread.lock().entry(id.clone()).or_insert(new).shown = lower;
+        }
         difference
     }
 
@@ -253,6 +265,7 @@ impl Arbiter {
             stream_up: stream_up.is_some(),
             quirks: &quirks,
             removed_at: &|id| self.cache.removed_at(id),
+            unread: &|id| self.unread.lock().get(id).copied(),
         };
         let change = |state: &mut PodState| {
             if state.defers(observation, &context) {
@@ -260,6 +273,10 @@ impl Arbiter {
             }
             let mut out = state.settle(observation, &context);
             let (added, removed) = (std::mem::take(&mut out.added), std::mem::take(&mut out.removed));
+            if !added.is_empty() || !removed.is_empty() {
+                let mut unread = self.unread.lock();
+                added.iter().chain(removed.iter().map(|(id, _)| id)).for_each(|id| drop(unread.remove(id)));
+            }
             Update { added, removed, result: Some(out) }
         };
         let out = self.cache.update(&observation.pod, now, change, |state, out, serve| {
@@ -372,7 +389,7 @@ impl Arbiter {
             return false;
         }
         // It happened after the stream was up: it had not when that was, or its time says so.
-        if transition.not_before.is_some_and(|before| before > up) {
+        if transition.not_before.or(transition.after).is_some_and(|before| before > up) {
             return true;
         }
         self.occurred(transition, now).is_some_and(|at| at > up)
@@ -387,6 +404,8 @@ impl Arbiter {
 /// How often a removed id that lists still show is read again: such a runtime contradicts itself, and each read is an error line in
 /// its log.
 const CONTRADICTIONS_APART: Duration = Duration::from_secs(30);
+/// For how many unread ids room is kept: the first relist shows all there are, and so many never come again.
+const UNREAD_CAPACITY: usize = 64;
 
 /// How long after it was asked for a read may begin: at once.
 pub const NOW: Duration = Duration::ZERO;

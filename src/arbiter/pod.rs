@@ -41,7 +41,8 @@ pub struct PodState {
     read_at: Option<Mono>,
     /// Whether a sandbox of the pod was ever observed, so that its labels are known.
     sandbox_known: bool,
-    /// Ids of which nothing is held but that they are said to be deleted, early as the runtime does it: a list decides.
+    /// Ids of which nothing is held but that an event says that they are deleted, where the runtime sends it early or a list shows the
+    /// id: a read decides.
     said_deleted: BTreeMap<ObjectId, (Subject, Option<Wall>)>,
     /// Number of the next id that is observed for the first time.
     next: u64,
@@ -118,6 +119,17 @@ pub struct Context<'a> {
     pub quirks: &'a Quirks,
     /// When an id was removed, if it was.
     pub removed_at: &'a dyn Fn(&ObjectId) -> Option<Mono>,
+    /// Of an id that is not held, what lists say while its first read is pending.
+    pub unread: &'a dyn Fn(&ObjectId) -> Option<Unread>,
+}
+
+/// An id that a list shows and that is not held yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// When the last complete list began that did not have it.
+    pub absent: Option<Mono>,
+    /// When the last one began that does.
+    pub shown: Mono,
 }
 
 /// What an observation led to.

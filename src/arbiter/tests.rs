@@ -177,3 +177,20 @@ async fn a_time_that_cannot_be_right_blames_nobody() {
     node.sees_after(1000, Source::Relist, exited_at(3_600_000)).await;
     assert_eq!(node.blames().await, []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_two_lists_lacked_since_the_stream_is_up_is_blamed_whatever_the_clock_of_a_guest_says() {
+    let node = Node::with_stream_up_after(None).await;
+    for lists in 0..3 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let now = node.clock.now();
+        node.arbiter.list_begins(now);
+        if lists == 2 {
+            let shown = ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: Some("s") };
+            assert_eq!(node.arbiter.compare(("uid", "ns", "pod"), now, &[shown]).changed.len(), 1);
+        }
+    }
+    let hours_ahead = container(ContainerState::Running, Some(9_000_000), None);
+    node.sees_after(10, Source::Relist, Some(hours_ahead)).await;
+    assert_eq!(node.blames().await, [SignalType::Started]);
+}

@@ -33,8 +33,11 @@ const READ_WITHIN: Duration = Duration::from_millis(600);
 /// The stream may tell so much later what a relist has found.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What is missing of a death that was told as a list showed it, while its status could not be read: it may be gone before it can be.
+/// What may be missing of a death that was published as a list showed it, while its status could not be read: the exit code, if the
+/// container is gone before the status can be read, and a start that only the status proves.
+const BY_STATUS_ALONE: [&str; 2] = [CODE, STARTED];
 const CODE: &str = "dead with its exit code";
+const STARTED: &str = "started";
 
 /// A sandbox or container, as somebody was told of it.
 struct Seen {
@@ -137,7 +140,7 @@ pub fn lost(
                 continue;
             }
             let read_late = life.and_then(|life| life.died_at).is_some_and(|at| hindrances.any(at, at));
-            let untold = seen.untold(life).filter(|what| !(read_late && *what == CODE));
+            let untold = seen.untold(life).filter(|what| !(read_late && BY_STATUS_ALONE.contains(what)));
             found.extend(untold.map(|what| format!("{} was seen {what}, which is not told", seen.id)));
         }
     }
@@ -263,7 +266,7 @@ impl Seen {
     /// What must have been told of it and has not.
     fn untold(&self, life: Option<&Life>) -> impl Iterator<Item = &'static str> {
         let never = life.is_none().then_some("at all");
-        let start = (self.started && life.is_some_and(|life| !life.started)).then_some("started");
+        let start = (self.started && life.is_some_and(|life| !life.started)).then_some(STARTED);
         let death = (self.exited && life.is_some_and(|life| !life.died)).then_some("dead");
         let running = (self.running && life.is_some_and(|life| !life.started)).then_some("running");
         // What came back from the dead moves on by a read only, and that may come too late for the code.

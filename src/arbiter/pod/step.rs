@@ -135,9 +135,6 @@ impl<'a> Step<'a> {
     /// Something was seen.
     fn see(&mut self, status: Status) {
         let id = status.id().clone();
-        if self.eye() == Eye::Read {
-            self.pod.said_deleted.remove(&id);
-        }
         match self.pod.records.get(&id) {
             Some(_) => self.see_known(&id, status),
             None => self.see_unknown(&id, status),
@@ -152,6 +149,7 @@ impl<'a> Step<'a> {
             return self.rule(Ruling::Dead);
         }
         let (mut shown, mut unknown_at) = (Shown::Served, None);
+        let unread = (self.context.unread)(id);
         if self.eye() == Eye::Event {
             let claimed = self.observation.claimed;
             if !self.context.may_be_new(self.observation) {
@@ -159,7 +157,10 @@ impl<'a> Step<'a> {
             }
             // A list or a read of the whole pod that began later did not have it: it came and went before that, and only its
             // story is left to tell.
-            let listed = self.context.listed.max(self.pod.read_at);
+            let listed = match unread {
+                Some(unread) if self.pod.read_at < Some(unread.shown) => unread.absent,
+                _ => self.context.listed.max(self.pod.read_at),
+            };
             if rules::is_before(claimed, Stamp { lower: listed, upper: self.context.now }) {
                 shown = Shown::AsHistory;
                 self.ask(id, ReadCause::Undecided, Duration::ZERO);
@@ -180,10 +181,16 @@ impl<'a> Step<'a> {
         let first_seen = self.pod.next;
         self.pod.next += 1;
         let new = Record::new(status.clone(), stamp, self.whole(), shown, first_seen);
-        self.pod.records.insert(id.clone(), Box::new(Record { unknown_at, ..new }));
+        let said_deleted = self.pod.said_deleted.remove(id);
+        let announced = said_deleted.map(|(_, at)| at);
+        self.pod.records.insert(id.clone(), Box::new(Record { unknown_at, announced, ..new }));
         let before = self.out.transitions.len();
         self.tell_move(id, None, None, &status);
-        let (initial, after) = (self.is_initial(id), unknown_at.or(self.context.listed_before));
+        if announced.is_some() {
+            self.look(id, ReadCause::Deletion, AFTER_DELETED[0], &AFTER_DELETED[1..]);
+        }
+        let absent_at = unread.map_or(self.context.listed_before, |unread| unread.absent);
+        let (initial, after) = (self.is_initial(id), unknown_at.or(absent_at));
         for transition in &mut self.out.transitions[before..] {
             transition.initial = initial;
             transition.after = transition.after.or(after);
@@ -451,7 +458,9 @@ impl<'a> Step<'a> {
         let Some(record) = self.pod.records.get(id) else {
             if self.removed_at(id).is_none() && self.context.may_be_new(self.observation) {
                 let subject = self.subject_of_unseen(id);
-                if self.is_deleted_early(subject) && self.pod.said_deleted.len() < SAID_DELETED_AT_MOST {
+                // Where a list shows it, that is published first; a read decides.
+                let waits = self.is_deleted_early(subject) || (self.context.unread)(id).is_some();
+                if waits && self.pod.said_deleted.len() < SAID_DELETED_AT_MOST {
                     self.pod.said_deleted.insert(id.clone(), (subject, signal.stamped_at));
                     return self.ask(id, ReadCause::Deletion, Duration::ZERO);
                 }

@@ -104,6 +104,8 @@ pub(super) struct Bench {
     pub(super) listed: Option<Mono>,
     pub(super) stream_up: bool,
     pub(super) graves: HashMap<ObjectId, Mono>,
+    /// Ids that a list shows and that were not read yet.
+    pub(super) unread: HashMap<ObjectId, Unread>,
     /// All that was told, as `a Started!`.
     pub(super) told: Vec<String>,
 }
@@ -122,6 +124,7 @@ impl Bench {
             listed: None,
             stream_up: true,
             graves: HashMap::new(),
+            unread: HashMap::new(),
             told: Vec::new(),
         }
     }
@@ -132,7 +135,7 @@ impl Bench {
     }
 
     pub(super) fn settle_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
-        let graves = &self.graves;
+        let (graves, unread) = (&self.graves, &self.unread);
         let context = Context {
             now,
             began: self.began,
@@ -142,10 +145,12 @@ impl Bench {
             stream_up: self.stream_up,
             quirks: &self.quirks,
             removed_at: &|id| graves.get(id).copied(),
+            unread: &|id| unread.get(id).copied(),
         };
         let out = self.pod.settle(observation, &context);
         for id in &out.added {
             self.graves.remove(id);
+            self.unread.remove(id);
         }
         self.graves.extend(out.removed.iter().cloned());
         self.told.extend(out.transitions.iter().map(word));

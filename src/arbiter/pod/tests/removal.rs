@@ -34,6 +34,35 @@ fn asks_of(out: &Outcome) -> Vec<(ReadCause, u64)> {
     asks(out, "a")
 }
 
+/// A list shows it running, and DELETED comes before its status is read: what the list showed is published first.
+#[test]
+fn deleted_does_not_discard_what_a_list_showed_and_a_read_is_pending_for() {
+    let mut bench = Bench::new();
+    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100) });
+    let out = bench.settle(&event(SignalType::Deleted, "a", 200));
+    assert_eq!((bench.told.len(), asks_of(&out)), (0, vec![(ReadCause::Deletion, 0)]));
+    bench.settle_at(&read(100, 110).sees(container("a", Running)).lean(), at(210));
+    assert_eq!(bench.told, ["a Started"]);
+    bench.settle(&read(210, 220).misses("a"));
+    assert_eq!(bench.told, ["a Started"], "the death may still come");
+    let out = bench.settle(&read(380, 390).misses("a"));
+    assert_eq!(bench.told, ["a Started", "a Died!", "a Removed"]);
+    assert!(out.transitions.iter().all(|it| it.announced));
+    assert_eq!(out.transitions[1].occurred_at, Some(wall(200)), "as the event says");
+    assert!(bench.pod.is_empty());
+}
+
+/// It is gone before it is read, and no list shows anything that is not published: only the removal is left.
+#[test]
+fn deleted_of_an_unread_id_that_a_read_does_not_find_is_published() {
+    let mut bench = Bench::new();
+    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100) });
+    bench.settle(&event(SignalType::Deleted, "a", 200));
+    bench.settle(&read(210, 220).misses("a"));
+    assert_eq!(bench.told, ["a Died!", "a Removed"]);
+    assert!(bench.pod.is_empty());
+}
+
 #[test]
 fn an_event_that_does_not_show_it_removes_nothing() {
     let mut bench = running();

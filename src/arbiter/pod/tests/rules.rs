@@ -58,6 +58,19 @@ fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
     assert!(bench.pod.is_empty());
 }
 
+/// The last list shows it, so that an event of before the list is no history, although the read of it is still pending.
+#[test]
+fn rule_1_an_id_that_the_last_list_shows_is_served_from_an_older_event() {
+    let mut bench = Bench::new();
+    bench.listed = Some(at(1000));
+    bench.unread.insert("a".into(), Unread { absent: Some(at(0)), shown: at(1000) });
+    let out = bench.settle_at(&event(SignalType::Started, "a", 900).sees(container("a", Running)), at(1100));
+    assert_eq!((out.verdicts, out.transitions[0].after), (vec![Ruling::New], Some(at(0))));
+    assert_eq!(bench.state("a"), Some(Running));
+    bench.settle(&read(1100, 1110).sees(container("a", Running)));
+    assert_eq!(bench.told, ["a Started"], "and the read has nothing to add");
+}
+
 #[test]
 fn rule_1_history_that_a_read_finds_after_all_is_served() {
     let mut bench = Bench::new();
