@@ -27,7 +27,7 @@ use plegd::{
     cri::{Listing, quirks::Quirks},
     fuzzing,
     journal::{Capacity, Journal},
-    ledger::Ledger,
+    path_comparison::PathComparison,
     metrics::Metrics,
     model::{Event, EventType, Labels, PodIdentity, Source, Subject},
     sim::v1::{self, ContainerEventType as Kind, ContainerState},
@@ -181,7 +181,7 @@ fn journal(criterion: &mut Criterion<CpuTime>, clock: &Clock) {
 fn arbiter(clock: &Clock) -> (Arbiter, Journal) {
     let metrics = Arc::new(Metrics::new());
     let journal = Journal::new(Capacity { events: 65_536, bytes: 32 << 20 }, 1);
-    let ledger = Ledger::new(metrics.clone());
+    let ledger = PathComparison::new(metrics.clone());
     let arbiter = Arbiter::new(Cache::default(), journal.clone(), ledger, clock.clone(), metrics);
     arbiter.set_quirks(Quirks::of("containerd", "v2.1.9"));
     (arbiter, journal)

@@ -28,9 +28,9 @@ use crate::{
     fresh::Fresh,
     health::Health,
     journal::{Capacity, Journal},
-    ledger::Ledger,
+    path_comparison::PathComparison,
     metrics::{Metrics, PodState, StreamState, raise_to},
-    model::{ContainerState, Mode, ObjectId, Observation, PodUid, ResumeGap, SandboxState, SignalType},
+    model::{ContainerState, Mode, ObjectId, Observation, PodUid, ResumeGap, SandboxState, StreamEventType},
     relister::{Lister, ReadError, Reader, ReaderDependencies, Reads, Relister, UnreadableIds},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
@@ -115,7 +115,7 @@ impl App {
         let cache = Cache::default();
         let capacity = Capacity { events: config.journal.events, bytes: config.journal.bytes.0 };
         let journal = Journal::new(capacity, fastrand::u64(1..));
-        let ledger = Ledger::new(metrics.clone());
+        let ledger = PathComparison::new(metrics.clone());
         metrics.config.started(clock.wall());
         let request_timeout = in_force.live(|config| config.runtime.request_timeout);
         let client = Client::new(link, request_timeout, clock.clone(), metrics.clone());
@@ -365,7 +365,7 @@ struct Settler {
     order: EventOrder,
     /// Since when, if it does.
     judge: watch::Receiver<Option<Mono>>,
-    left_out: mpsc::UnboundedSender<(ObjectId, SignalType)>,
+    left_out: mpsc::UnboundedSender<(ObjectId, StreamEventType)>,
     clock: Clock,
 }
 
@@ -378,7 +378,7 @@ impl Settler {
             match self.arbiter.place(event) {
                 Ok(observation) => {
                     self.look_at_order(&observation);
-                    self.reads.ask_all(self.arbiter.settle(&observation));
+                    self.reads.request_all(self.arbiter.settle(&observation));
                 }
                 Err(signal) => self.unplaced(&signal),
             }
@@ -398,7 +398,7 @@ impl Settler {
     }
 
     /// An event that names no pod, about an id that belongs to none that is known.
-    fn unplaced(&self, signal: &crate::model::Signal) {
+    fn unplaced(&self, signal: &crate::model::StreamEvent) {
         self.arbiter.heard_of_removed(&signal.id, signal.kind);
         if !self.arbiter.is_removed(&signal.id) {
             self.requests.notify_one();
@@ -437,7 +437,7 @@ fn scrape(
     metrics: &Metrics,
     cache: &Cache,
     journal: &Journal,
-    ledger: &Ledger,
+    ledger: &PathComparison,
     clock: &Clock,
     queued: impl Fn() -> (usize, usize) + Send + Sync + 'static,
 ) {

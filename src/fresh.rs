@@ -63,7 +63,7 @@ impl Fresh {
     }
 
     fn is_pod_newer(&self, pod: &PodIdentity, than: Mono) -> bool {
-        self.cache.read_at(pod).is_some_and(|read_at| read_at > than)
+        self.arbiter.read_at(pod).is_some_and(|read_at| read_at > than)
     }
 
     /// The pod as it was at some moment after `than`, none if it was not there. Drop the future to cancel.

@@ -78,7 +78,7 @@ pub mod fresh;
 pub mod fuzzing;
 pub mod health;
 pub mod journal;
-pub mod ledger;
+pub mod path_comparison;
 pub mod metrics;
 pub mod model;
 mod printable;

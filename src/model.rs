@@ -14,10 +14,10 @@ mod words;
 pub use self::{
     event::{Event, EventType, Source},
     labels::Labels,
-    observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
+    observation::{Detail, Observation, Origin, StreamEvent, StreamEventType, Interval},
     position::{NoPosition, Position},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
-    words::{Method, Mode, ReadCause, ResumeGap, Ruling},
+    words::{Method, Mode, ReadCause, ResumeGap, Verdict},
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};

@@ -28,7 +28,7 @@ use crate::{
     clock::{Clock, Mono, Wall},
     cri::quirks::Quirks,
     journal::{Capacity, Journal},
-    ledger::Ledger,
+    path_comparison::PathComparison,
     metrics::Metrics,
     model::*,
     supervisor::Situation,
@@ -70,7 +70,7 @@ impl Node {
         let (clock, _) = Clock::simulated(wall(0));
         let metrics = Arc::new(Metrics::new());
         let (cache, journal) = (Cache::default(), Journal::new(Capacity { events, bytes: usize::MAX }, 7));
-        let ledger = Ledger::new(metrics.clone());
+        let ledger = PathComparison::new(metrics.clone());
         let arbiter = Arbiter::new(cache.clone(), journal.clone(), ledger, clock.clone(), metrics);
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
         let (situation, situations) = channel::channel(Situation {

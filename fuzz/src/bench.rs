@@ -7,7 +7,7 @@ use plegd::{
     cache::Cache,
     clock::{Clock, Wall, WallHand},
     journal::{Capacity, Journal},
-    ledger::Ledger,
+    path_comparison::PathComparison,
     metrics::Metrics,
     model::Observation,
 };
@@ -58,7 +58,7 @@ impl Bench {
         let (clock, hand) = Clock::simulated(NOON);
         let (cache, journal) = (Cache::default(), Journal::new(capacity, EPOCH));
         let metrics = Arc::new(Metrics::new());
-        let ledger = Ledger::new(metrics.clone());
+        let ledger = PathComparison::new(metrics.clone());
         let arbiter = Arbiter::new(cache.clone(), journal.clone(), ledger, clock.clone(), metrics);
         let witness = Witness::new(cache.clone(), journal.clone());
         Self { clock, hand, cache, journal, arbiter, witness }

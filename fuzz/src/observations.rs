@@ -8,7 +8,7 @@ use plegd::{
     cri::quirks::Quirks,
     model::{
         ContainerState, ContainerStatus, Detail, EventType, Labels, ObjectId, Observation, Origin, Phase,
-        PodIdentity, SandboxState, SandboxStatus, Signal, SignalType, Source, Stamp,
+        PodIdentity, SandboxState, SandboxStatus, StreamEvent, StreamEventType, Source, Stamp,
     },
 };
 
@@ -110,9 +110,9 @@ fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
     let about = made::id(input);
     let pod = uid_of(about);
     let mut seen = if input.chance(150) {
-        let signal = Signal {
+        let signal = StreamEvent {
             id: about.into(),
-            kind: input.pick(&SignalType::ALL),
+            kind: input.pick(&StreamEventType::ALL),
             stamped_at: input.chance(200).then_some(observed_at),
         };
         // A timestamp may be early by any amount, and the receipt is now.
@@ -141,7 +141,7 @@ fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
         }
     }
     if input.chance(24) {
-        seen.detail = Detail::Lean;
+        seen.detail = Detail::Minimal;
     }
     seen
 }

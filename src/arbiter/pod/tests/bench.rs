@@ -62,15 +62,15 @@ pub(super) fn sandbox(id: &str, state: SandboxState) -> SandboxStatus {
 }
 
 /// An event that was stamped and received at `ms`.
-pub(super) fn event(kind: SignalType, id: &str, ms: u64) -> Observation {
-    let signal = Signal { id: id.into(), kind, stamped_at: Some(wall(ms)) };
+pub(super) fn event(kind: StreamEventType, id: &str, ms: u64) -> Observation {
+    let signal = StreamEvent { id: id.into(), kind, stamped_at: Some(wall(ms)) };
     Observation::event(signal, at(ms), wall(ms), identity())
 }
 
 /// A read from `lower` to `upper`.
 pub(super) fn read(lower: u64, upper: u64) -> Observation {
-    let stamp = Stamp { lower: Some(at(lower)), upper: at(upper) };
-    Observation::read(Source::Read, stamp, wall(upper), identity())
+    let interval = Interval { lower: Some(at(lower)), upper: at(upper) };
+    Observation::read(Source::Read, interval, wall(upper), identity())
 }
 
 impl Observation {
@@ -90,7 +90,7 @@ impl Observation {
     }
 
     pub(super) fn lean(mut self) -> Self {
-        self.detail = Detail::Lean;
+        self.detail = Detail::Minimal;
         self
     }
 }
@@ -103,11 +103,11 @@ pub(super) struct Bench {
     pub(super) began: Mono,
     pub(super) listed: Option<Mono>,
     pub(super) stream_up: bool,
-    pub(super) graves: HashMap<ObjectId, Mono>,
+    pub(super) tombstones: HashMap<ObjectId, Mono>,
     /// Ids that a list shows and that were not read yet.
     pub(super) unread: HashMap<ObjectId, Unread>,
-    /// All that was told, as `a Started!`.
-    pub(super) told: Vec<String>,
+    /// All that was published, as `a Started!`.
+    pub(super) published: Vec<String>,
 }
 
 impl Bench {
@@ -123,19 +123,19 @@ impl Bench {
             began: at(BEGAN),
             listed: None,
             stream_up: true,
-            graves: HashMap::new(),
+            tombstones: HashMap::new(),
             unread: HashMap::new(),
-            told: Vec::new(),
+            published: Vec::new(),
         }
     }
 
     /// Settles it as soon as it has come.
-    pub(super) fn settle(&mut self, observation: &Observation) -> Outcome {
-        self.settle_at(observation, observation.stamp.upper)
+    pub(super) fn apply(&mut self, observation: &Observation) -> Outcome {
+        self.apply_at(observation, observation.interval.upper)
     }
 
-    pub(super) fn settle_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
-        let (graves, unread) = (&self.graves, &self.unread);
+    pub(super) fn apply_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
+        let (tombstones, unread) = (&self.tombstones, &self.unread);
         let context = Context {
             now,
             began: self.began,
@@ -144,22 +144,22 @@ impl Bench {
             listed_before: None,
             stream_up: self.stream_up,
             quirks: &self.quirks,
-            removed_at: &|id| graves.get(id).copied(),
+            removed_at: &|id| tombstones.get(id).copied(),
             unread: &|id| unread.get(id).copied(),
         };
-        let out = self.pod.settle(observation, &context);
+        let out = self.pod.apply(observation, &context);
         for id in &out.added {
-            self.graves.remove(id);
+            self.tombstones.remove(id);
             self.unread.remove(id);
         }
-        self.graves.extend(out.removed.iter().cloned());
-        self.told.extend(out.transitions.iter().map(word));
+        self.tombstones.extend(out.removed.iter().cloned());
+        self.published.extend(out.transitions.iter().map(word));
         out
     }
 
-    /// What this observation alone had told.
-    pub(super) fn told_by(&mut self, observation: &Observation) -> Vec<String> {
-        self.settle(observation).transitions.iter().map(word).collect()
+    /// What this observation alone had published.
+    pub(super) fn published_by(&mut self, observation: &Observation) -> Vec<String> {
+        self.apply(observation).transitions.iter().map(word).collect()
     }
 
     /// A list that began then shows everything as it is held.
@@ -195,11 +195,11 @@ pub(super) fn word(transition: &Transition) -> String {
     format!("{} {kind}{}", transition.id, if transition.inferred { "!" } else { "" })
 }
 
-/// The causes for which an outcome asks to read `id`, each with its delay in milliseconds.
-pub(super) fn asks(out: &Outcome, id: &str) -> Vec<(ReadCause, u64)> {
+/// The causes for which an outcome reads to read `id`, each with its delay in milliseconds.
+pub(super) fn reads(out: &Outcome, id: &str) -> Vec<(ReadCause, u64)> {
     let of_id = |scope: &Scope| matches!(scope, Scope::Ids(ids) if ids.contains(id));
     let mut found: BTreeSet<(ReadCause, u64)> = BTreeSet::new();
-    for ask in out.asks.iter().filter(|ask| of_id(&ask.scope)) {
+    for ask in out.reads.iter().filter(|ask| of_id(&ask.scope)) {
         found.insert((ask.cause, ask.after.as_millis() as u64));
     }
     found.into_iter().collect()
