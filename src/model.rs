@@ -15,7 +15,7 @@ pub use self::{
     event::{Event, EventType, Source},
     labels::Labels,
     observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
-    position::{NoPosition, Position},
+    position::{GapReason, NoPosition, Position},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
     words::{Method, Mode, ReadCause, ResumeGap, Ruling},
 };

@@ -19,15 +19,15 @@ use self::{allowance::Allowance, request::Wanted};
 use super::{
     access::{Cut, Peer},
     brief,
-    error_info::PositionLost,
     server::pod_lifecycle_service_server::PodLifecycleService,
     subscribers::{About, Subscribers},
-    v1,
     wire::{Encoded, Node},
 };
+use crate::v1;
 use crate::{
     clock::{Mono, STEP_MARGIN, Stamped, Wall},
     config::Live,
+    error_info::PositionLost,
     fresh::Fresh,
     metrics::Metrics,
     model::{ObjectId, PodIdentity, PodUid},

@@ -2,15 +2,13 @@
 
 use super::Inner;
 use crate::{
-    api::{
-        v1,
-        wire::{duration, timestamp},
-    },
+    api::wire::duration,
+    client::timestamp,
     clock::Wall,
     cri::quirks::{Quirk, Quirks},
     metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
     model::{ContainerState, EventType, ResumeGap, Ruling, SignalType, Source, Subject},
-    version,
+    v1, version,
 };
 
 impl Inner {
