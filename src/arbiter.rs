@@ -51,9 +51,9 @@
 //! That a sandbox was ready is lost if an event ends the sandbox before the list that showed it ready can be read, or before the event
 //! that says so arrives.
 
-mod read_request;
 pub mod pod;
 mod queries;
+mod read_request;
 pub mod rules;
 mod store;
 mod tombstones;
@@ -69,14 +69,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use self::{
-    read_request::{PodReadRequest, ReadRequest, Scope},
-    pod::{Difference, ListedObject},
-};
 use self::{
     pod::{Context, Outcome, PodState},
     store::{PodSlot, Store},
     transitions::Transition,
+};
+pub use self::{
+    pod::{Difference, ListedObject},
+    read_request::{NOW, PodReadRequest, ReadRequest, Scope},
 };
 use crate::{
     cache::Cache,
@@ -88,7 +88,7 @@ use crate::{
     journal::Journal,
     metrics::{Channel, Metrics},
     model::{
-        ContainerStatus, Event, EventType, ObjectId, Observation, PodIdentity, ReadCause, Source, StreamEvent,
+        ContainerStatus, Event, EventType, ObjectId, Observation, PodIdentity, Source, StreamEvent,
         StreamEventType, Subject,
     },
     path_comparison::{PathComparison, stream_event_of},
@@ -163,7 +163,8 @@ impl Arbiter {
     /// The event without its payload.
     pub fn to_observation(&self, event: RawEvent) -> Result<Observation, StreamEvent> {
         let (received, observed_at) = (event.received, event.received_at);
-        let EventParts { event, created_at, pod, sandboxes, containers, detail, malformed } = event.into_parts();
+        let EventParts { event, created_at, pod, sandboxes, containers, detail, malformed } =
+            event.into_parts();
         let claimed = self.claimed(created_at, received);
         if claimed < self.began {
             self.metrics.stream.replayed.inc();

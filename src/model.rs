@@ -14,8 +14,8 @@ mod words;
 pub use self::{
     event::{Event, EventType, Source},
     labels::Labels,
-    observation::{Detail, Observation, Origin, StreamEvent, StreamEventType, Interval},
-    position::{NoPosition, Position},
+    observation::{Detail, Interval, Observation, Origin, StreamEvent, StreamEventType},
+    position::{GapReason, NoPosition, Position},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
     words::{Method, Mode, ReadCause, ResumeGap, Verdict},
 };

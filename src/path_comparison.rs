@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::{
     clock::Mono,
     metrics::{Metrics, Path, SeenBy},
-    model::{EventType, ObjectId, Phase, StreamEventType, Source},
+    model::{EventType, ObjectId, Phase, Source, StreamEventType},
 };
 
 /// How long the stream may take to report a transition that a relist has found.
@@ -89,7 +89,12 @@ impl PathComparison {
     }
 
     /// A list was read from `began` to `ended`, and shows these ids in these phases.
-    pub fn record_list<'a>(&self, began: Mono, ended: Mono, ids: impl Iterator<Item = (&'a str, Option<Phase>)>) {
+    pub fn record_list<'a>(
+        &self,
+        began: Mono,
+        ended: Mono,
+        ids: impl Iterator<Item = (&'a str, Option<Phase>)>,
+    ) {
         let unmatched = &mut self.0.pending.lock().unmatched;
         if !unmatched.values().any(|pending| pending.first == Source::Event && pending.at < began) {
             return;

@@ -27,16 +27,16 @@ pub use self::{
     unreadable::{Unreadable, UnreadableIds},
 };
 use crate::{
-    arbiter::{Arbiter, ReadRequest, Difference, ListedObject, NOW, PodReadRequest, Scope, pod::PodState},
+    arbiter::{Arbiter, Difference, ListedObject, NOW, PodReadRequest, ReadRequest, Scope},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
-    path_comparison::PathComparison,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause,
-        SandboxStatus, Source, Interval, Subject,
+        ContainerStatus, Interval, Labels, ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Source, Subject,
     },
+    path_comparison::PathComparison,
 };
 
 /// How many containers and sandboxes a relist has read because their content was read longest ago. Reasons, addresses and

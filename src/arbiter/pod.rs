@@ -247,7 +247,8 @@ impl PodState {
                 record.phases_seen_in_lists.extend(object.phase);
             }
         }
-        let absent = |record: &Record| record.visibility == Visibility::Served && record.listed_at != Some(lower);
+        let absent =
+            |record: &Record| record.visibility == Visibility::Served && record.listed_at != Some(lower);
         let absent = self.records.iter().filter(|(_, record)| absent(record)).map(|(id, _)| id.clone());
         difference.absent.extend(absent);
         difference
@@ -256,7 +257,11 @@ impl PodState {
     /// The phase of an id that is served and not known to be gone.
     pub fn served_phase(&self, id: &str) -> Option<Phase> {
         let record = self.records.get(id)?;
-        if record.visibility == Visibility::Served && record.awaited_death.is_none() { record.status.phase() } else { None }
+        if record.visibility == Visibility::Served && record.awaited_death.is_none() {
+            record.status.phase()
+        } else {
+            None
+        }
     }
 
     /// Whether the content of an id was read at or after a moment.
@@ -265,7 +270,7 @@ impl PodState {
     }
 
     /// Whether a sandbox of the pod was ever observed.
-    pub fn sandbox_known(&self) -> bool {
+    pub fn is_sandbox_known(&self) -> bool {
         self.sandbox_known
     }
 
@@ -283,9 +288,13 @@ impl PodState {
 
     /// The containers and sandboxes whose content was read longest ago, before `before`: at most `at_most`.
     pub fn unread_since(&self, before: Mono, at_most: usize) -> Vec<ObjectId> {
-        let alive =
-            |record: &Record| record.visibility == Visibility::Served && record.status.phase() == Some(Phase::Running);
-        let alive = self.records.iter().filter(|(_, record)| alive(record) && record.content_confirmed_at < Some(before));
+        let alive = |record: &Record| {
+            record.visibility == Visibility::Served && record.status.phase() == Some(Phase::Running)
+        };
+        let alive = self
+            .records
+            .iter()
+            .filter(|(_, record)| alive(record) && record.content_confirmed_at < Some(before));
         let mut ids: Vec<_> = alive.map(|(id, record)| (record.content_confirmed_at, id)).collect();
         ids.sort_unstable();
         ids.into_iter().take(at_most).map(|(_, id)| id.clone()).collect()
@@ -293,7 +302,9 @@ impl PodState {
 
     /// Whether an id is served that is known to be gone, since its death may yet be published.
     pub fn awaits_deaths(&self) -> bool {
-        self.records.values().any(|record| record.awaited_death.is_some() && record.visibility == Visibility::Served)
+        self.records
+            .values()
+            .any(|record| record.awaited_death.is_some() && record.visibility == Visibility::Served)
     }
 
     /// The ids that readers are served.
@@ -374,7 +385,11 @@ impl Difference {
     }
 
     /// Without the ids that were removed while the list, begun at `lower`, was under way.
-    pub fn without_removed_during(mut self, lower: Mono, removed_at: &dyn Fn(&ObjectId) -> Option<Mono>) -> Self {
+    pub fn without_removed_during(
+        mut self,
+        lower: Mono,
+        removed_at: &dyn Fn(&ObjectId) -> Option<Mono>,
+    ) -> Self {
         self.changed.retain(|id| removed_at(id).is_none_or(|at| at < lower));
         self
     }

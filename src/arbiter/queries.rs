@@ -1,6 +1,11 @@
 //! The questions that the relister reads about the records, and the notes that it leaves: what a list and a read of a whole pod prove.
 
-use super::{Arbiter, Difference, ListedObject, TOMBSTONED_REREAD_INTERVAL, get, pod::PodState, set, store::names};
+use super::{
+    Arbiter, Difference, ListedObject, TOMBSTONED_REREAD_INTERVAL, get,
+    pod::{KnownIds, PodState},
+    set,
+    store::names,
+};
 use crate::{
     clock::Mono,
     model::{ObjectId, Phase, PodIdentity, Subject},
@@ -33,7 +38,8 @@ impl Arbiter {
         listed: &[ListedObject<'_>],
     ) -> Difference {
         let slot = self.store.slot(pod);
-        let difference = slot.as_ref().and_then(|slot| Some(slot.lock()?.state.reconcile_list(lower, listed)));
+        let difference =
+            slot.as_ref().and_then(|slot| Some(slot.lock()?.state.reconcile_list(lower, listed)));
         let difference = difference.unwrap_or_else(|| Difference::all_new(listed));
         let mut difference = difference.without_removed_during(lower, &|id| self.store.removed_at(id));
         difference.changed.retain(|id| self.store.may_reread(id, lower, TOMBSTONED_REREAD_INTERVAL));

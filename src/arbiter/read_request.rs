@@ -4,6 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::model::{ObjectId, Observation, PodIdentity, ReadCause};
 
+/// The delay of a read that may begin at once.
+pub const NOW: Duration = Duration::ZERO;
+
 /// A requested read of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadRequest {

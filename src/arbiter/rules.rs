@@ -208,7 +208,13 @@ mod tests {
     }
 
     fn held(published_phase: Option<Phase>, interval: Interval) -> Held {
-        Held { published_phase, interval, content_confirmed_at: interval.lower, was_corrected: false, pending_correction: None }
+        Held {
+            published_phase,
+            interval,
+            content_confirmed_at: interval.lower,
+            was_corrected: false,
+            pending_correction: None,
+        }
     }
 
     fn view(origin: Origin, phase: Option<Phase>, interval: Interval, content: Content) -> View {
@@ -240,10 +246,18 @@ mod tests {
             for phase in PHASES {
                 for (origin, interval, relation) in view_stamps {
                     for content in CONTENTS {
-                        let verdict =
-                            judge(&held(published_phase, read(1000, 1010)), &view(origin, phase, interval, content));
+                        let verdict = judge(
+                            &held(published_phase, read(1000, 1010)),
+                            &view(origin, phase, interval, content),
+                        );
                         let expected = match relation {
-                            "before" => if phase > published_phase { STALE_AHEAD } else { STALE },
+                            "before" => {
+                                if phase > published_phase {
+                                    STALE_AHEAD
+                                } else {
+                                    STALE
+                                }
+                            }
                             _ if phase.is_some() && phase > published_phase => FORWARD,
                             _ if phase.is_some() && phase < published_phase => match (origin, relation) {
                                 (Origin::Event, _) => BACKWARD,

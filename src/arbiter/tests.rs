@@ -1,7 +1,7 @@
 //! What the stream is blamed for: it costs the trust that the relist's period hangs on, so never for what it could not tell.
 
 use super::*;
-use crate::{clock::Wall, path_comparison::GRACE, model::*};
+use crate::{clock::Wall, model::*, path_comparison::STREAM_GRACE_PERIOD};
 
 /// When the wall clock was at 0 ms.
 const EPOCH: i64 = 1_800_000_000_000_000_000;
@@ -9,7 +9,7 @@ const EPOCH: i64 = 1_800_000_000_000_000_000;
 /// An arbiter in paused time, whose stream may be up, and a pod with one container `a`.
 struct Node {
     arbiter: Arbiter,
-    ledger: PathComparison,
+    paths: PathComparison,
     clock: Clock,
 }
 
@@ -54,11 +54,11 @@ impl Node {
     async fn with_stream_up_after(first: Option<Arc<ContainerStatus>>) -> Self {
         let (clock, _) = Clock::simulated(wall(0));
         let metrics = Arc::new(Metrics::new());
-        let (cache, ledger) = (Cache::default(), PathComparison::new(metrics.clone()));
+        let paths = PathComparison::new(metrics.clone());
         let journal = Journal::new(crate::journal::Capacity { events: 100, bytes: usize::MAX }, 7);
-        let arbiter = Arbiter::new(cache, journal, ledger.clone(), clock.clone(), metrics);
+        let arbiter = Arbiter::new(journal, paths.clone(), clock.clone(), metrics);
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
-        let node = Self { arbiter, ledger, clock };
+        let node = Self { arbiter, paths, clock };
         node.sees_after(1000, Source::Relist, first).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         node.arbiter.set_stream_up(Some(node.clock.now()));
@@ -80,8 +80,8 @@ impl Node {
 
     /// What it says that the stream has missed, when the stream has had its time.
     async fn blames(self) -> Vec<StreamEventType> {
-        tokio::time::advance(GRACE).await;
-        self.ledger.overdue(self.clock.now()).into_iter().map(|(_, kind)| kind).collect()
+        tokio::time::advance(STREAM_GRACE_PERIOD).await;
+        self.paths.overdue(self.clock.now()).into_iter().map(|(_, kind)| kind).collect()
     }
 }
 
@@ -153,7 +153,7 @@ async fn a_start_that_failed_is_silent_and_blamed_on_nobody() {
 async fn a_read_that_is_ahead_of_the_stream_leaves_it_its_time() {
     let node = Node::with_stream_up_after(runs()).await;
     node.sees_after(1000, Source::Read, exited_at(2500)).await;
-    node.ledger.heard(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
+    node.paths.record_stream_event(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
     assert_eq!(node.blames().await, [], "the event came");
 
     let node = Node::with_stream_up_after(runs()).await;
@@ -165,7 +165,7 @@ async fn a_read_that_is_ahead_of_the_stream_leaves_it_its_time() {
 async fn a_read_that_follows_an_event_blames_nobody() {
     let node = Node::with_stream_up_after(runs()).await;
     // An event without payload, which a read then shows.
-    node.ledger.heard(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
+    node.paths.record_stream_event(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
     node.sees_after(1000, Source::Read, exited_at(2500)).await;
     assert_eq!(node.blames().await, []);
 }
@@ -184,10 +184,10 @@ async fn what_two_lists_lacked_since_the_stream_is_up_is_blamed_whatever_the_clo
     for lists in 0..3 {
         tokio::time::advance(Duration::from_secs(1)).await;
         let now = node.clock.now();
-        node.arbiter.list_begins(now);
+        node.arbiter.begin_list(now);
         if lists == 2 {
             let shown = ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: Some("s") };
-            assert_eq!(node.arbiter.compare(("uid", "ns", "pod"), now, &[shown]).changed.len(), 1);
+            assert_eq!(node.arbiter.reconcile_list(("uid", "ns", "pod"), now, &[shown]).changed.len(), 1);
         }
     }
     let hours_ahead = container(ContainerState::Running, Some(9_000_000), None);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::pod::DeletionEvent;
 use crate::{
     clock::{Mono, Wall},
-    model::{EventType, ObjectId, Phase, StreamEvent, StreamEventType, Status, Subject},
+    model::{EventType, ObjectId, Phase, Status, StreamEvent, StreamEventType, Subject},
 };
 
 /// A lifecycle event without the fields that come from the journal and the observation.
@@ -57,7 +57,8 @@ pub(super) fn moved(
     event: Option<&StreamEvent>,
 ) -> Vec<Transition> {
     // CRI does not say when a sandbox became ready; the event that says so is stamped right after.
-    let ready = event.filter(|event| matches!(event.kind, StreamEventType::Created | StreamEventType::Started));
+    let ready =
+        event.filter(|event| matches!(event.kind, StreamEventType::Created | StreamEventType::Started));
     let ready = ready.filter(|_| status.subject() == Subject::Sandbox).and_then(|event| event.stamped_at);
     let started = |inferred| Transition {
         occurred_at: status.started_at().or(ready),

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     clock::{Mono, Wall},
     model::{
-        ContainerState, ContainerStatus, Detail, PodIdentity, SandboxState, SandboxStatus, StreamEvent, StreamEventType,
+        ContainerState, ContainerStatus, Detail, PodIdentity, SandboxState, SandboxStatus, StreamEvent,
+        StreamEventType,
     },
 };
 
@@ -120,8 +121,11 @@ impl RawEvent {
         let kind = self.kind();
         let message = self.message;
         let created_at = Wall::from_nanos(message.created_at);
-        let event =
-            StreamEvent { id: message.container_id.into(), kind, stamped_at: Wall::from_cri(message.created_at) };
+        let event = StreamEvent {
+            id: message.container_id.into(),
+            kind,
+            stamped_at: Wall::from_cri(message.created_at),
+        };
         let mut malformed = 0;
         let sandbox = message.pod_sandbox_status.map(|bytes| status::sandbox_status(&bytes));
         let sandbox = sandbox.and_then(|status| count_malformed(status, &mut malformed));

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     clock::{Clock, Mono, Stamped, Wall},
-    model::{ObjectId, Observation, Origin, StreamEventType},
+    model::{ObjectId, Observation, StreamEventType},
 };
 
 /// Objects that were created so soon after the stream was up are not judged: stamps and subscription are not that exact.
@@ -74,9 +74,10 @@ impl EventOrder {
             self.since = since;
             self.begin(since + MARGIN);
         }
-        let Origin::Event(signal) = &event.origin else { return Vec::new() };
+        let Some(signal) = &event.stream_event else { return Vec::new() };
         let mut left_out = self.overdue(now);
-        let created = self.clock.place(created_at(event, &signal.id, complete).unwrap_or_default(), now);
+        let created =
+            self.clock.to_monotonic(created_at(event, &signal.id, complete).unwrap_or_default(), now);
         if !matches!(created, Stamped::At(at) if at > self.from) {
             return left_out;
         }
@@ -163,7 +164,12 @@ mod tests {
         }
 
         /// After 10 ms, an event about a container that was created so many seconds after the stream was up.
-        async fn event(&mut self, kind: StreamEventType, id: &str, created: i64) -> Vec<(ObjectId, StreamEventType)> {
+        async fn event(
+            &mut self,
+            kind: StreamEventType,
+            id: &str,
+            created: i64,
+        ) -> Vec<(ObjectId, StreamEventType)> {
             tokio::time::advance(Duration::from_millis(10)).await;
             let up = 1_800_000_000_i64;
             let container = ContainerStatus {

@@ -155,7 +155,7 @@ mod tests {
         let mut cut = event();
         cut.trim();
         let parts = cut.into_parts();
-        assert_eq!(parts.signal.id.as_str(), "a");
+        assert_eq!(parts.event.id.as_str(), "a");
         let [container] = &parts.containers[..] else { panic!("only its own: {:?}", parts.containers) };
         assert_eq!((container.state, container.exit_code), (ContainerState::Exited, Some(3)));
         assert_eq!((container.reason.as_str(), &*container.name, container.attempt), ("Error", "c", 2));

@@ -6,7 +6,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{Family, LATENCY, Path, PodState, SeenBy, family::Maker};
 use crate::model::{
-    ContainerState, Event, EventType, ResumeGap, Verdict, SandboxState, StreamEventType, Source, Subject,
+    ContainerState, Event, EventType, ResumeGap, SandboxState, Source, StreamEventType, Subject, Verdict,
 };
 
 /// Lifecycle events that were told, and how both paths compare.

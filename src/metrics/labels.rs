@@ -2,8 +2,8 @@
 
 use super::family::{Label, label};
 use crate::model::{
-    ContainerState, EventType, Method, Mode, ReadCause, ResumeGap, Verdict, SandboxState, StreamEventType, Source,
-    Subject,
+    ContainerState, EventType, Method, Mode, ReadCause, ResumeGap, SandboxState, Source, StreamEventType,
+    Subject, Verdict,
 };
 
 macro_rules! label_of_the_model {

@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     clock::Wall,
     model::{
-        ContainerState, Event, EventType, Method, Mode, PodIdentity, Verdict, StreamEventType, Source, Subject,
+        ContainerState, Event, EventType, Method, Mode, PodIdentity, Source, StreamEventType, Subject,
+        Verdict,
     },
 };
 

@@ -74,13 +74,7 @@ impl Observation {
         self.claimed - slewed.mul_f64(2.1) >= moment
     }
 
-    fn new(
-        origin: Origin,
-        source: Source,
-        interval: Interval,
-        observed_at: Wall,
-        pod: PodIdentity,
-    ) -> Self {
+    fn new(origin: Origin, source: Source, interval: Interval, observed_at: Wall, pod: PodIdentity) -> Self {
         Self {
             origin,
             source,
@@ -147,8 +141,12 @@ pub enum StreamEventType {
 
 impl StreamEventType {
     /// All types.
-    pub const ALL: [StreamEventType; 4] =
-        [StreamEventType::Created, StreamEventType::Started, StreamEventType::Stopped, StreamEventType::Deleted];
+    pub const ALL: [StreamEventType; 4] = [
+        StreamEventType::Created,
+        StreamEventType::Started,
+        StreamEventType::Stopped,
+        StreamEventType::Deleted,
+    ];
 
     /// `created`, `started`, `stopped` or `deleted`.
     pub fn as_str(self) -> &'static str {

@@ -10,7 +10,7 @@ use tokio_util::time::DelayQueue;
 
 use super::ReadError;
 use crate::{
-    arbiter::{ReadRequest, NOW, Scope},
+    arbiter::{NOW, ReadRequest, Scope},
     clock::Mono,
     cri::CriError,
     model::{ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause},

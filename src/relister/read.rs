@@ -24,8 +24,8 @@ use crate::{
     clock::{Clock, Mono},
     cri::{Client, CriError, pod_of_container},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, Phase, PodIdentity, ReadCause, SandboxStatus, Interval,
-        Status, Subject,
+        ContainerStatus, Detail, Interval, ObjectId, Observation, Origin, Phase, PodIdentity, ReadCause,
+        SandboxStatus, Status, Subject,
     },
 };
 

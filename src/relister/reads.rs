@@ -21,7 +21,7 @@ use super::{
     read::{Finished, PodRead},
 };
 use crate::{
-    arbiter::{Arbiter, ReadRequest, NOW, PodReadRequest, Scope, pod::DEATH_GRACE_PERIOD},
+    arbiter::{Arbiter, NOW, PodReadRequest, ReadRequest, Scope, pod::DEATH_GRACE_PERIOD},
     cache::Cache,
     clock::{Clock, Mono},
     config::Live,

@@ -190,7 +190,10 @@ mod tests {
         let mut it = up();
         assert_eq!(it.missed(at(110), &events(&["a"])), None);
         assert_eq!(it.missed(at(111), &events(&["a"])), None, "the same event");
-        assert!(it.knows(&"a".into(), StreamEventType::Stopped) && !it.knows(&"a".into(), StreamEventType::Started));
+        assert!(
+            it.knows(&"a".into(), StreamEventType::Stopped)
+                && !it.knows(&"a".into(), StreamEventType::Started)
+        );
         assert_eq!(minutes(it.missed(at(112), &events(&["b"]))), Some(10));
         assert_eq!(it.retry_at(), Some(at(112) + 10 * MINUTE));
         assert_eq!(it.evidence(), "stopped a, stopped b");

@@ -2,15 +2,13 @@
 
 use super::Inner;
 use crate::{
-    api::{
-        v1,
-        wire::{duration, timestamp},
-    },
+    api::wire::duration,
+    client::timestamp,
     clock::Wall,
     cri::quirks::{Quirk, Quirks},
     metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
-    model::{ContainerState, EventType, ResumeGap, Verdict, StreamEventType, Source, Subject},
-    version,
+    model::{ContainerState, EventType, ResumeGap, Source, StreamEventType, Subject, Verdict},
+    v1, version,
 };
 
 impl Inner {

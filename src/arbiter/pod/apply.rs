@@ -100,9 +100,8 @@ impl<'a> Application<'a> {
     /// Whether the first event of an id is initial inventory: the first relist found it, or an event shows it before the first list
     /// and is not about it.
     fn is_initial(&self, id: &ObjectId) -> bool {
-        let is_beside = || {
-            self.origin() == Origin::Event && self.context.listed.is_none() && self.event_of(id).is_none()
-        };
+        let is_beside =
+            || self.origin() == Origin::Event && self.context.listed.is_none() && self.event_of(id).is_none();
         self.observation.initial.contains(id) || is_beside()
     }
 
@@ -421,8 +420,7 @@ impl<'a> Application<'a> {
         match pod.records.get(&event.id) {
             // The payload was read before that happened, or has no status for this id.
             Some(record)
-                if record.published_phase < Some(expected)
-                    && !rules::is_before(claimed, record.interval) =>
+                if record.published_phase < Some(expected) && !rules::is_before(claimed, record.interval) =>
             {
                 self.request_read(&event.id, ReadCause::Hint, Duration::ZERO);
             }

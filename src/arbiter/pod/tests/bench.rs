@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::super::*;
-use crate::{arbiter::ask::Scope, model::*};
+use crate::{arbiter::read_request::Scope, model::*};
 
 /// When the journal began.
 pub(super) const BEGAN: u64 = 0;
@@ -89,8 +89,12 @@ impl Observation {
         self
     }
 
-    pub(super) fn lean(mut self) -> Self {
+    /// As a list shows it, or an event that was stripped.
+    pub(super) fn minimal(mut self) -> Self {
         self.detail = Detail::Minimal;
+        if self.origin == Origin::Status {
+            self.origin = Origin::List;
+        }
         self
     }
 }
@@ -108,6 +112,22 @@ pub(super) struct Bench {
     pub(super) unread: HashMap<ObjectId, Unread>,
     /// All that was published, as `a Started!`.
     pub(super) published: Vec<String>,
+}
+
+/// The ids without a record of which something is known.
+struct Known<'a> {
+    tombstones: &'a HashMap<ObjectId, Mono>,
+    unread: &'a HashMap<ObjectId, Unread>,
+}
+
+impl KnownIds for Known<'_> {
+    fn removed_at(&self, id: &ObjectId) -> Option<Mono> {
+        self.tombstones.get(id).copied()
+    }
+
+    fn unread(&self, id: &ObjectId) -> Option<Unread> {
+        self.unread.get(id).copied()
+    }
 }
 
 impl Bench {
@@ -135,7 +155,7 @@ impl Bench {
     }
 
     pub(super) fn apply_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
-        let (tombstones, unread) = (&self.tombstones, &self.unread);
+        let known = Known { tombstones: &self.tombstones, unread: &self.unread };
         let context = Context {
             now,
             began: self.began,
@@ -144,8 +164,7 @@ impl Bench {
             listed_before: None,
             stream_up: self.stream_up,
             quirks: &self.quirks,
-            removed_at: &|id| tombstones.get(id).copied(),
-            unread: &|id| unread.get(id).copied(),
+            known: &known,
         };
         let out = self.pod.apply(observation, &context);
         for id in &out.added {
@@ -199,8 +218,8 @@ pub(super) fn word(transition: &Transition) -> String {
 pub(super) fn reads(out: &Outcome, id: &str) -> Vec<(ReadCause, u64)> {
     let of_id = |scope: &Scope| matches!(scope, Scope::Ids(ids) if ids.contains(id));
     let mut found: BTreeSet<(ReadCause, u64)> = BTreeSet::new();
-    for ask in out.reads.iter().filter(|ask| of_id(&ask.scope)) {
-        found.insert((ask.cause, ask.after.as_millis() as u64));
+    for read in out.reads.iter().filter(|it| of_id(&it.scope)) {
+        found.insert((read.cause, read.after.as_millis() as u64));
     }
     found.into_iter().collect()
 }

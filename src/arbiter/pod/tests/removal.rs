@@ -2,7 +2,7 @@
 
 use super::{
     super::*,
-    bench::{Bench, reads, at, container, event, read, sandbox, wall},
+    bench::{Bench, at, container, event, read, reads, sandbox, wall},
 };
 use crate::model::{ContainerState::*, SandboxState::*, *};
 
@@ -41,7 +41,7 @@ fn deleted_does_not_discard_what_a_list_showed_and_a_read_is_pending_for() {
     bench.unread.insert("a".into(), Unread { absent: None, shown: at(100) });
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 200));
     assert_eq!((bench.published.len(), asks_of(&out)), (0, vec![(ReadCause::Deletion, 0)]));
-    bench.apply_at(&read(100, 110).sees(container("a", Running)).lean(), at(210));
+    bench.apply_at(&read(100, 110).sees(container("a", Running)).minimal(), at(210));
     assert_eq!(bench.published, ["a Started"]);
     bench.apply(&read(210, 220).misses("a"));
     assert_eq!(bench.published, ["a Started"], "the death may still come");
@@ -76,7 +76,11 @@ fn the_exit_code_is_told_although_stopped_comes_after_deleted() {
     let mut bench = running();
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 200));
     assert_eq!(asks_of(&out), [(ReadCause::Deletion, 150)]);
-    assert_eq!((bench.published.len(), bench.state("a")), (0, Some(Running)), "published together or not at all");
+    assert_eq!(
+        (bench.published.len(), bench.state("a")),
+        (0, Some(Running)),
+        "published together or not at all"
+    );
     let out = bench.apply(&event(StreamEventType::Stopped, "a", 201).sees(container("a", Exited)));
     assert_eq!(bench.published, ["a Died(3 Error)", "a Removed"]);
     assert_eq!(out.removed, [("a".into(), at(200))]);
@@ -90,7 +94,8 @@ fn the_exit_code_is_told_although_stopped_comes_after_deleted() {
 fn a_second_deleted_that_shows_the_exit_tells_the_removal_once() {
     let mut bench = running();
     bench.apply(&event(StreamEventType::Deleted, "a", 1000));
-    let published = bench.published_by(&event(StreamEventType::Deleted, "a", 1001).sees(container("a", Exited)));
+    let published =
+        bench.published_by(&event(StreamEventType::Deleted, "a", 1001).sees(container("a", Exited)));
     assert_eq!(published, ["a Died(3 Error)", "a Removed"]);
 }
 
@@ -191,7 +196,8 @@ fn an_early_deleted_says_when_and_who_saw_the_removal_first() {
 fn a_stopped_sandbox_is_looked_for_where_it_goes_without_a_word() {
     let mut bench = Bench::on("cri-o", "1.31.0");
     bench.apply(&read(100, 110).sees_sandbox(sandbox("s", Ready)));
-    let mut out = bench.apply(&event(StreamEventType::Stopped, "s", 200).sees_sandbox(sandbox("s", NotReady)));
+    let mut out =
+        bench.apply(&event(StreamEventType::Stopped, "s", 200).sees_sandbox(sandbox("s", NotReady)));
     let mut from = 200;
     let mut waits = Vec::new();
     while let Some((_, wait)) = reads(&out, "s").pop() {

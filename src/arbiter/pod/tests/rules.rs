@@ -2,7 +2,7 @@
 
 use super::{
     super::*,
-    bench::{Bench, reads, at, container, event, read, sandbox, wall},
+    bench::{Bench, at, container, event, read, reads, sandbox, wall},
 };
 use crate::model::{ContainerState::*, SandboxState::*, *};
 
@@ -64,7 +64,8 @@ fn rule_1_an_id_that_the_last_list_shows_is_served_from_an_older_event() {
     let mut bench = Bench::new();
     bench.listed = Some(at(1000));
     bench.unread.insert("a".into(), Unread { absent: Some(at(0)), shown: at(1000) });
-    let out = bench.apply_at(&event(StreamEventType::Started, "a", 900).sees(container("a", Running)), at(1100));
+    let out =
+        bench.apply_at(&event(StreamEventType::Started, "a", 900).sees(container("a", Running)), at(1100));
     assert_eq!((out.verdicts, out.transitions[0].after), (vec![Verdict::New], Some(at(0))));
     assert_eq!(bench.state("a"), Some(Running));
     bench.apply(&read(1100, 1110).sees(container("a", Running)));
@@ -91,8 +92,8 @@ fn rule_1_what_happened_before_the_journal_began_is_nobody_s_news() {
     old.claimed = Mono::ZERO;
     let out = bench.apply_at(&old, at(10));
     assert_eq!((out.verdicts, bench.pod.is_empty()), (vec![Verdict::BeforeStart], true));
-    old.origin =
-        Origin::Event(StreamEvent { id: "a".into(), kind: StreamEventType::Deleted, stamped_at: Some(wall(0)) });
+    old.stream_event =
+        Some(StreamEvent { id: "a".into(), kind: StreamEventType::Deleted, stamped_at: Some(wall(0)) });
     old.containers.clear();
     let out = bench.apply_at(&old, at(10));
     assert!(out.transitions.is_empty() && out.reads.is_empty() && out.removed.is_empty());
@@ -190,7 +191,11 @@ fn rule_5_a_view_that_agrees_in_between_makes_the_first_dissent_nothing() {
         }
         bench.published.clear();
         bench.apply(&pending_correction(1200));
-        assert_eq!((bench.published.as_slice(), bench.state("a")), (&[][..], Some(Exited)), "by_list: {by_list}");
+        assert_eq!(
+            (bench.published.as_slice(), bench.state("a")),
+            (&[][..], Some(Exited)),
+            "by_list: {by_list}"
+        );
         bench.apply(&pending_correction(1300));
         assert_eq!(bench.published, ["a Sync"]);
     }
@@ -343,7 +348,7 @@ fn a_list_never_brings_back_what_was_removed() {
     let mut bench = Bench::new();
     bench.apply(&read(100, 110).sees(container("a", Exited)));
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
-    let out = bench.apply(&read(5000, 5010).sees(container("a", Exited)).lean());
+    let out = bench.apply(&read(5000, 5010).sees(container("a", Exited)).minimal());
     assert_eq!(out.verdicts, [Verdict::Tombstoned]);
     let out = bench.apply(&read(6000, 6010).sees(container("a", Exited)));
     assert_eq!(out.verdicts, [Verdict::New], "a read of the id itself does");
@@ -435,21 +440,21 @@ fn a_lean_view_takes_nothing_away_from_what_is_held() {
     bench.apply(&event(StreamEventType::Stopped, "a", 100).sees(full.clone()));
     bench.published.clear();
     // What a list shows of it, in a list that was made later: all that it says is held already.
-    let out = bench.apply(&read(200, 210).sees(bare).lean());
+    let out = bench.apply(&read(200, 210).sees(bare).minimal());
     assert_eq!(out.verdicts, [Verdict::Same]);
     assert_eq!((bench.container("a"), bench.published.len()), (Some(full), 0));
     let bare = SandboxStatus { ips: Vec::new(), ..sandbox("s", NotReady) };
     bench.apply(&read(300, 310).sees_sandbox(sandbox("s", Ready)));
-    bench.apply(&event(StreamEventType::Stopped, "s", 320).sees_sandbox(bare).lean());
+    bench.apply(&event(StreamEventType::Stopped, "s", 320).sees_sandbox(bare).minimal());
     assert_eq!(bench.ips(), ["10.0.0.1"]);
 }
 
 #[test]
 fn what_a_trimmed_event_could_not_say_is_read_up_on() {
     let mut bench = Bench::new();
-    let out = bench.apply(&event(StreamEventType::Started, "a", 30).sees(container("a", Running)).lean());
+    let out = bench.apply(&event(StreamEventType::Started, "a", 30).sees(container("a", Running)).minimal());
     assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "a new one");
-    let out = bench.apply(&event(StreamEventType::Stopped, "a", 40).sees(container("a", Exited)).lean());
+    let out = bench.apply(&event(StreamEventType::Stopped, "a", 40).sees(container("a", Exited)).minimal());
     assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "its exit may have a message");
     let said = ContainerStatus { message: "why".into(), ..container("a", Exited) };
     bench.apply(&read(50, 60).sees(said));
@@ -461,7 +466,8 @@ fn a_list_that_shows_what_is_held_makes_it_younger() {
     let mut bench = Bench::new();
     bench.apply(&event(StreamEventType::Started, "a", 100).sees(container("a", Running)));
     bench.confirm(at(5000));
-    let out = bench.apply_at(&event(StreamEventType::Stopped, "a", 4000).sees(container("a", Exited)), at(6000));
+    let out =
+        bench.apply_at(&event(StreamEventType::Stopped, "a", 4000).sees(container("a", Exited)), at(6000));
     assert_eq!(out.verdicts, [Verdict::Stale]);
     assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)], "ahead of a younger view: somebody is wrong");
     let mut differs = |id, phase| {
@@ -479,7 +485,10 @@ fn containers_come_after_a_sandbox_that_begins_and_before_one_that_ends() {
     bench.apply(&read(100, 110).sees(container("a", Running)).sees_sandbox(sandbox("s", Ready)));
     bench.apply(&read(200, 210).sees(container("a", Exited)).sees_sandbox(sandbox("s", NotReady)));
     bench.apply(&read(300, 310).misses("s").misses("a"));
-    assert_eq!(bench.published, ["s Started", "a Started", "a Died(3 Error)", "s Died", "a Removed", "s Removed"]);
+    assert_eq!(
+        bench.published,
+        ["s Started", "a Started", "a Died(3 Error)", "s Died", "a Removed", "s Removed"]
+    );
 }
 
 /// CRI-O 1.26 sends DELETED when it stops a container, which it still has.
@@ -502,7 +511,7 @@ fn a_death_as_listed_does_not_hide_the_start_that_a_list_showed() {
     let listed = [ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: None }];
     bench.pod.reconcile_list(at(200), &listed);
     let ended = ContainerStatus { started_at: None, exit_code: None, ..container("a", Exited) };
-    bench.apply(&read(300, 310).sees(ended).lean());
+    bench.apply(&read(300, 310).sees(ended).minimal());
     assert_eq!(bench.published, ["a Changed", "a Started", "a Died"]);
 }
 
@@ -511,7 +520,7 @@ fn an_event_adds_the_exit_code_to_a_death_that_was_published_as_listed() {
     let mut bench = Bench::new();
     bench.apply(&read(100, 110).sees(container("a", Running)));
     let ended = ContainerStatus { exit_code: None, reason: String::new(), ..container("a", Exited) };
-    bench.apply(&read(300, 310).sees(ended).lean());
+    bench.apply(&read(300, 310).sees(ended).minimal());
     bench.apply(&event(StreamEventType::Stopped, "a", 400).sees(container("a", Exited)));
     assert_eq!(bench.published, ["a Started", "a Died", "a Changed"]);
     assert_eq!(bench.container("a").unwrap().exit_code, Some(3));

@@ -176,7 +176,7 @@ fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> O
         Stamped::Unknown => (received, None),
     };
     let mut it = event(kind, id, 0);
-    it.origin = Origin::Event(StreamEvent { id: id.into(), kind, stamped_at });
+    it.stream_event = Some(StreamEvent { id: id.into(), kind, stamped_at });
     (it.interval, it.claimed) = (Interval { lower: None, upper: received }, claimed);
     it.observed_at = play.wall(now, 9);
     match saw {

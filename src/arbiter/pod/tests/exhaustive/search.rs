@@ -250,26 +250,29 @@ impl Search {
             key.extend([maybe(world.bench.tombstones.get(id).copied()), maybe(world.asked.get(id).copied())]);
             let Some(record) = world.bench.pod.records.get(id) else { continue };
             #[rustfmt::skip]
-            let Record { status, published_phase, listed, interval, whole, was_corrected, last_absent_at, pending_correction, gone, announced, looks, shown, listed_at: _, first_seen: _ } = &**record;
+            let Record {
+                status, published_phase, phases_seen_in_lists, interval, content_confirmed_at, was_corrected, last_absent_at,
+                pending_correction, awaited_death, deletion_event, recheck_schedule, visibility, listed_at: _, first_seen: _,
+            } = &**record;
             key.extend([
                 maybe(interval.lower),
                 at(interval.upper),
                 phase(*published_phase),
-                listed.iter().fold(0, |bits, phase| bits | 1 << *phase as u64),
-                maybe(*whole),
+                phases_seen_in_lists.iter().fold(0, |bits, phase| bits | 1 << *phase as u64),
+                maybe(*content_confirmed_at),
                 maybe(*last_absent_at),
                 u64::from(*was_corrected),
-                *shown as u64,
+                *visibility as u64,
                 self.number(status),
             ]);
+            let rechecks = recheck_schedule.after;
             key.push(
-                looks.after.len() as u64
-                    + looks.after.iter().map(|look| look.as_millis() as u64 * 100).sum::<u64>(),
+                rechecks.len() as u64 + rechecks.iter().map(|it| it.as_millis() as u64 * 100).sum::<u64>(),
             );
-            let pending_correction = pending_correction.map(|it| [it.phase as u64 + 1, at(it.upper)]);
-            let gone = gone.map(|it| [at(it.since), at(it.removed_at)]);
-            let announced = announced.map(|it| [1, it.map_or(0, |it| it.as_nanos() as u64)]);
-            key.extend([pending_correction, gone, announced].into_iter().flat_map(Option::unwrap_or_default));
+            let pending = pending_correction.map(|it| [it.phase as u64 + 1, at(it.read_ended)]);
+            let awaited = awaited_death.map(|it| [at(it.since), at(it.removed_at)]);
+            let deletion = deletion_event.map(|it| [1, it.stamped_at.map_or(0, |it| it.as_nanos() as u64)]);
+            key.extend([pending, awaited, deletion].into_iter().flat_map(Option::unwrap_or_default));
         }
         key.push(world.bench.pod.ips.len() as u64);
         key.extend(

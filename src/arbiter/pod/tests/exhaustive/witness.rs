@@ -54,7 +54,7 @@ impl Witness {
         self.remember(play, observation, before);
         for transition in &out.transitions {
             let at = place(play, &transition.id)?;
-            let is_read = matches!(observation.origin, Origin::Read(_));
+            let is_read = observation.origin != Origin::Event;
             let held = before.records.get(&transition.id).and_then(|record| record.interval.lower);
             if held.is_some_and(|lower| observation.claimed + STEP_MARGIN < lower) {
                 return Err(format!("{}: what is held is younger", word(transition)));
@@ -76,7 +76,7 @@ impl Witness {
     }
 
     fn remember(&mut self, play: &Play, observation: &Observation, before: &PodState) {
-        let is_event = matches!(observation.origin, Origin::Event(_));
+        let is_event = observation.origin == Origin::Event;
         let is_old = is_event && observation.claimed < play.began();
         let containers =
             observation.containers.iter().map(|it| (&it.id, it.state.phase(), it.exit_code.is_some()));
@@ -96,7 +96,7 @@ impl Witness {
                 story.last_read = Some((lower, observation.interval.upper, phase));
             }
         }
-        let Origin::Event(signal) = &observation.origin else { return };
+        let Some(signal) = &observation.stream_event else { return };
         let Ok(at) = place(play, &signal.id) else { return };
         if is_old && !before.records.contains_key(&signal.id) {
             return;
@@ -154,7 +154,9 @@ impl Witness {
                 return Err(format!("{id}: was seen, and nobody was published"));
             }
             if story.heard_deleted {
-                return Err(format!("{id}: its deletion was heard, is not published, and no read is asked for"));
+                return Err(format!(
+                    "{id}: its deletion was heard, is not published, and no read is asked for"
+                ));
             }
         }
         Ok(())
@@ -162,7 +164,7 @@ impl Witness {
 
     /// What is served of each id is what it was at some moment up to this one, field by field.
     pub(super) fn nothing_is_invented(&self, play: &Play, pod: &PodState) -> Result<(), Objection> {
-        for (id, record) in pod.records.iter().filter(|(_, record)| record.shown == Visibility::Served) {
+        for (id, record) in pod.records.iter().filter(|(_, record)| record.visibility == Visibility::Served) {
             let history = play.history.get(id).ok_or(format!("{id} never was"))?;
             let may_lie = play.lie.is_some_and(|(liar, _)| liar == id.as_str());
             let was = |status: &Status| *status == record.status || is_cut_down(&record.status, status);
@@ -190,7 +192,7 @@ impl Story {
         match published.kind {
             EventType::ContainerChanged => {
                 let same = |(before, after): (&Record, &Record)| {
-                    before.status == after.status && before.shown == after.shown
+                    before.status == after.status && before.visibility == after.visibility
                 };
                 if self.told_at_all && before.zip(after).is_some_and(same) {
                     return Err("nothing has changed".into());
@@ -252,7 +254,7 @@ impl Story {
                     return Err("it never was, or at another time".into());
                 }
                 let shown = observation.containers.iter().find(|shown| shown.id == published.id);
-                let says_so = matches!(&observation.origin, Origin::Event(signal)
+                let says_so = matches!(&observation.stream_event, Some(signal)
                     if signal.id == published.id && signal.kind == StreamEventType::Started);
                 let dead = shown.is_some_and(|shown| shown.state.phase() == Some(Phase::Exited));
                 if published.subject == Subject::Container && published.inferred != (dead && !says_so) {
@@ -270,7 +272,9 @@ impl Story {
                 let mut ends = ends.filter(|it| it.phase() == Some(Phase::Exited));
                 let unknown = observation.detail == Detail::Minimal && published.exit_code.is_none();
                 let same = |end: Status| match end {
-                    Status::Container(_) if unknown => published.reason.is_empty() && published.occurred_at.is_none(),
+                    Status::Container(_) if unknown => {
+                        published.reason.is_empty() && published.occurred_at.is_none()
+                    }
                     Status::Container(end) => {
                         end.exit_code == published.exit_code
                             && end.reason == published.reason
@@ -327,7 +331,9 @@ fn is_agreed_on(
         observation.containers.iter().find(|shown| shown.id == published.id).and_then(|it| it.state.phase());
     match earlier.last_read {
         Some((lower, upper, phase))
-            if phase == shown && lower >= held.interval.upper && observation.interval.lower >= Some(upper) =>
+            if phase == shown
+                && lower >= held.interval.upper
+                && observation.interval.lower >= Some(upper) =>
         {
             Ok(())
         }

@@ -11,7 +11,7 @@ use super::{
     play::Play,
     witness::{Objection, Witness},
 };
-use crate::{arbiter::ask::Scope, model::*};
+use crate::{arbiter::read_request::Scope, model::*};
 
 /// How long after the play a read begins that nobody has asked for a certain time.
 const LATER: Duration = Duration::from_secs(10);
@@ -45,12 +45,12 @@ impl World {
 
     /// Whether this can happen here.
     pub(super) fn allows(&self, act: Act, seen: &Observation) -> bool {
-        match (act, &seen.origin) {
+        match (act, &seen.stream_event) {
             (Act::List { began, .. }, _) => self.listed_in.is_none_or(|ended| began > ended),
             // An event that shows nothing says which pod it is about by an id that is held; else it never comes here.
-            (Act::Event { .. }, Origin::Event(signal)) => {
+            (Act::Event { .. }, Some(event)) => {
                 let shows = !seen.sandboxes.is_empty() || !seen.containers.is_empty();
-                shows || self.bench.pod.records.contains_key(&signal.id)
+                shows || self.bench.pod.records.contains_key(&event.id)
             }
             _ => true,
         }
@@ -67,7 +67,8 @@ impl World {
             Act::List { .. } => {
                 self.listed_in = Some(self.moment);
                 let ended = play.time(self.moment, 7);
-                let listed = Observation { interval: Interval { upper: ended, ..seen.interval }, ..seen.clone() };
+                let listed =
+                    Observation { interval: Interval { upper: ended, ..seen.interval }, ..seen.clone() };
                 self.list(play, &listed, play.time(self.moment, 8), play.time(self.moment, 9))?;
             }
         }
@@ -140,10 +141,11 @@ impl World {
         let tombstones = self.bench.tombstones.clone();
         let held = (!self.bench.pod.is_empty()).then(|| self.bench.pod.reconcile_list(lower, &objects));
         let difference = held.unwrap_or_else(|| Difference::all_new(&objects));
-        let difference = difference.since(lower, &|id| tombstones.get(id).copied());
+        let difference = difference.without_removed_during(lower, &|id| tombstones.get(id).copied());
         if !difference.absent.is_empty() {
             let (interval, absent) = (listed.interval, difference.absent);
-            let gone = Observation { absent, interval, ..empty_read(play, self.moment, lower, interval.upper) };
+            let gone =
+                Observation { absent, interval, ..empty_read(play, self.moment, lower, interval.upper) };
             self.apply(play, &gone, listed.interval.upper)?;
         }
         if difference.changed.is_empty() {
@@ -151,7 +153,12 @@ impl World {
         }
         let truth = &play.moments[self.moment.min(play.end())];
         let mut seen = empty_read(play, self.moment, from, to);
-        let mut cut_down = Observation { detail: Detail::Minimal, interval: listed.interval, ..seen.clone() };
+        let mut cut_down = Observation {
+            origin: Origin::List,
+            detail: Detail::Minimal,
+            interval: listed.interval,
+            ..seen.clone()
+        };
         for id in difference.changed {
             match truth.find(&id) {
                 Some(status) => seen.show(status),

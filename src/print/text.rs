@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prost_types::{Duration as WireDuration, Timestamp};
 
-pub(in crate::cli) use crate::client::wall;
+pub(crate) use crate::client::wall;
 use crate::{
     clock::Wall,
     printable::{prefix, suffix, width},
@@ -14,11 +14,11 @@ use crate::{
 
 /// Writes colours, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Paint(pub(in crate::cli) bool);
+pub(crate) struct Paint(pub(crate) bool);
 
 /// What a text says about itself by its colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::cli) enum Tone {
+pub(crate) enum Tone {
     /// Nothing.
     #[default]
     Plain,
@@ -38,7 +38,7 @@ pub(in crate::cli) enum Tone {
 
 impl Paint {
     /// The text in the colour of its tone.
-    pub(in crate::cli) fn paint(self, tone: Tone, text: &str) -> String {
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Plain => "",
             Tone::Heading => "1",
@@ -58,13 +58,13 @@ impl Paint {
 
 impl Tone {
     /// `Warn` if there is any, else `Plain`.
-    pub(in crate::cli) fn warn_if(any: bool) -> Self {
+    pub(crate) fn warn_if(any: bool) -> Self {
         if any { Tone::Warn } else { Tone::Plain }
     }
 }
 
 /// Keeps the beginning, in so many columns.
-pub(in crate::cli) fn shorten_end(text: &str, columns: usize) -> String {
+pub(crate) fn shorten_end(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -72,7 +72,7 @@ pub(in crate::cli) fn shorten_end(text: &str, columns: usize) -> String {
 }
 
 /// Keeps both ends: the beginning of a pod's name says what it is, the end which one.
-pub(in crate::cli) fn shorten_middle(text: &str, columns: usize) -> String {
+pub(crate) fn shorten_middle(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -81,13 +81,13 @@ pub(in crate::cli) fn shorten_middle(text: &str, columns: usize) -> String {
 }
 
 /// The text and as many spaces as it takes to fill so many columns.
-pub(in crate::cli) fn padded(text: &str, columns: usize) -> String {
+pub(crate) fn padded(text: &str, columns: usize) -> String {
     let padding = columns.saturating_sub(width(text));
     format!("{text}{:padding$}", "")
 }
 
 /// Lines of words, each in so many columns at most; a word that is longer is cut.
-pub(in crate::cli) fn wrap(text: &str, columns: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         let word = shorten_end(word, columns);
@@ -103,28 +103,28 @@ pub(in crate::cli) fn wrap(text: &str, columns: usize) -> Vec<String> {
 }
 
 /// A duration that came over the wire; zero if it is negative or not set.
-pub(in crate::cli) fn duration(wire: Option<&WireDuration>) -> Duration {
+pub(crate) fn duration(wire: Option<&WireDuration>) -> Duration {
     wire.and_then(|wire| Duration::try_from(*wire).ok()).unwrap_or_default()
 }
 
 /// How long ago it was; zero if that is yet to come, as for a clock that was stepped back.
-pub(in crate::cli) fn age(now: Wall, at: &Timestamp) -> Duration {
+pub(crate) fn age(now: Wall, at: &Timestamp) -> Duration {
     Duration::try_from_secs_f64(now.seconds_since(wall(at))).unwrap_or_default()
 }
 
 /// How long it is until then; zero if that is past.
-pub(in crate::cli) fn until(now: Wall, at: &Timestamp) -> Duration {
+pub(crate) fn until(now: Wall, at: &Timestamp) -> Duration {
     Duration::try_from_secs_f64(wall(at).seconds_since(now)).unwrap_or_default()
 }
 
 /// `2027-01-15 08:00:00Z`.
-pub(in crate::cli) fn date_and_time(at: Wall) -> String {
+pub(crate) fn date_and_time(at: Wall) -> String {
     let text = at.to_string();
     format!("{} {}Z", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
 }
 
 /// A span of time by its two largest units: `0.3s`, `23s`, `3m 5s`, `2h 13m`, `3d 4h`.
-pub(in crate::cli) fn span(time: Duration) -> String {
+pub(crate) fn span(time: Duration) -> String {
     let two = |large: u64, unit: &str, small: u64, part: &str| match small {
         0 => format!("{large}{unit}"),
         small => format!("{large}{unit} {small}{part}"),
@@ -140,7 +140,7 @@ pub(in crate::cli) fn span(time: Duration) -> String {
 }
 
 /// A short time, to two places or so: `0.44ms`, `1.5ms`, `12ms`, `1.3s`.
-pub(in crate::cli) fn latency(time: Duration) -> String {
+pub(crate) fn latency(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
     match millis {
         ..0.995 => format!("{millis:.2}ms"),
@@ -151,7 +151,7 @@ pub(in crate::cli) fn latency(time: Duration) -> String {
 }
 
 /// `1,234,567`.
-pub(in crate::cli) fn count(number: impl Into<u64>) -> String {
+pub(crate) fn count(number: impl Into<u64>) -> String {
     let digits = number.into().to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -164,13 +164,13 @@ pub(in crate::cli) fn count(number: impl Into<u64>) -> String {
 }
 
 /// `1 pod`, `2 pods`.
-pub(in crate::cli) fn counted(number: impl Into<u64>, one: &str) -> String {
+pub(crate) fn counted(number: impl Into<u64>, one: &str) -> String {
     let number = number.into();
     format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// `812 B`, `3.2 MiB`.
-pub(in crate::cli) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     let mut value = number as f64;
     let mut unit = "B";
     for larger in ["KiB", "MiB", "GiB", "TiB"] {

@@ -11,7 +11,7 @@ use super::{
     coloured, terminal_width,
     text::{Paint, duration, wall},
 };
-use crate::{api::v1, model::Position, printable::json_pretty};
+use crate::{model::Position, printable::json_pretty, v1};
 
 /// A screen is at least so wide, in characters.
 const NARROW: usize = 80;
@@ -19,7 +19,7 @@ const NARROW: usize = 80;
 const WIDE: usize = 160;
 
 /// A page that is no terminal.
-pub(in crate::cli) const PLAIN: (usize, Paint) = (WIDE, Paint(false));
+pub(crate) const PLAIN: (usize, Paint) = (WIDE, Paint(false));
 
 /// Who is to read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,39 +34,39 @@ pub enum Output {
 }
 
 /// How wide stdout is and whether it has colours.
-pub(in crate::cli) fn page() -> (usize, Paint) {
+pub(crate) fn page() -> (usize, Paint) {
     let out = io::stdout();
     (terminal_width(&out).clamp(NARROW, WIDE), Paint(coloured(out.is_terminal())))
 }
 
 /// Writes it all to stdout.
-pub(in crate::cli) fn show(text: &str) -> io::Result<()> {
+pub(crate) fn show(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
 /// Writes it to stdout as an indented JSON object.
-pub(in crate::cli) fn show_json(answer: &impl Serialize) -> io::Result<()> {
+pub(crate) fn show_json(answer: &impl Serialize) -> io::Result<()> {
     show(&json(answer)?)
 }
 
 /// An indented JSON object.
-pub(in crate::cli) fn json(answer: &impl Serialize) -> io::Result<String> {
+pub(crate) fn json(answer: &impl Serialize) -> io::Result<String> {
     Ok(json_pretty(answer)? + "\n")
 }
 
 /// A time, as programs read it.
-pub(in crate::cli) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
+pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
     at.map(|at| wall(at).to_string())
 }
 
 /// A duration in seconds.
-pub(in crate::cli) fn seconds(time: Option<&prost_types::Duration>) -> Option<f64> {
+pub(crate) fn seconds(time: Option<&prost_types::Duration>) -> Option<f64> {
     time.map(|time| duration(Some(time)).as_secs_f64())
 }
 
 /// A position: the epoch as 16 hexadecimal digits, a colon, the sequence number.
-pub(in crate::cli) fn position(position: Option<&v1::Position>) -> Option<String> {
+pub(crate) fn position(position: Option<&v1::Position>) -> Option<String> {
     position.map(|position| Position::from(*position).to_string())
 }

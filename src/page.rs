@@ -30,18 +30,17 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 
-pub(super) use self::guard::is_browser;
 use self::{guard::Refusal, stream::Telling};
-use super::{
-    access::Peer,
-    http::{Remote, plain},
-    node_name,
-    subscribers::{About, Subscribers},
-};
 use crate::{
+    api::{
+        access::Peer,
+        node_name,
+        subscribers::{About, Subscribers},
+    },
     app::App,
     clock::{Clock, Wall},
     config::{Config, PageAccess},
+    http::{Remote, list_of_paths, plain},
     metrics::{self, Metrics},
     model::Position,
     watch::{Detail, Feed, Request as WatchRequest, SlowPolicy, Start},
@@ -98,13 +97,8 @@ impl Page {
     }
 
     /// Whether whoever asks from there, with these headers, may see it.
-    pub(super) fn admits(&self, from: Option<SocketAddr>, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn admits(&self, from: Option<SocketAddr>, headers: &HeaderMap) -> Result<(), Refusal> {
         guard::admits(self.0.access, from, headers)
-    }
-
-    /// The page itself.
-    pub(super) fn document(&self) -> Response {
-        guarded(files::DOCUMENT.into_response())
     }
 
     /// There is no place for another one.
@@ -115,21 +109,33 @@ impl Page {
         response
     }
 
-    /// What belongs to it.
-    pub(super) fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+    /// The page at `/`, and what belongs to it.
+    pub fn router(self) -> Router {
         let files = files::ALL.iter().fold(Router::new(), |router, &file| {
             router.route(file.path, get(move || async move { file.into_response() }))
         });
         files
             .route("/page/events", get(events))
             .layer(middleware::from_fn_with_state(self.clone(), only_for_whom_it_may_concern))
-            .with_state(self.clone())
+            .route("/", get(index))
+            .with_state(self)
     }
 }
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Page").field("access", &self.0.access).finish_non_exhaustive()
+    }
+}
+
+/// For a browser the page, if it may see it; for all others the list of paths.
+async fn index(State(page): State<Page>, from: Option<Extension<Remote>>, headers: HeaderMap) -> Response {
+    if !guard::is_browser(&headers) {
+        return plain(StatusCode::OK, list_of_paths());
+    }
+    match page.admits(from.map(|Extension(Remote(from))| from), &headers) {
+        Ok(()) => guarded(files::DOCUMENT.into_response()),
+        Err(refusal) => plain(StatusCode::FORBIDDEN, format!("{refusal}\n\n{}", list_of_paths())),
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::{
 
 use super::*;
 use crate::{
-    api::http::{self, PATIENCE, Served},
     cri::{Connection, Link},
+    http::{self, PATIENCE, Served},
     sim::{
         Profile, SimRuntime, Target,
         truth::{ContainerSpec, SandboxSpec},
@@ -69,8 +69,11 @@ impl Node {
         let app = App::start(&config, link, Clock::system());
         let subscribers = Subscribers::new(config.api.subscribers);
         let page = Page::new(&app, &config, subscribers.clone());
-        let served =
-            Served { metrics: app.metrics().clone(), health: app.health().clone(), page: page.clone() };
+        let served = Served {
+            metrics: app.metrics().clone(),
+            health: app.health().clone(),
+            page: page.clone().map(Page::router),
+        };
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let open = app.metrics().api.http_connections.clone();

@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use super::print::text::padded;
+use super::text::padded;
 use crate::printable::{visible, width};
 
 const GAP: usize = 3;
 
 /// Rows under headers.
-pub(super) struct Columns<const N: usize> {
+pub(crate) struct Columns<const N: usize> {
     headers: Option<[&'static str; N]>,
     rows: Vec<[String; N]>,
     /// How many of the columns are shown.
@@ -22,23 +22,23 @@ pub(super) struct Columns<const N: usize> {
 
 impl<const N: usize> Columns<N> {
     /// With these headers; the first `shown` columns are shown.
-    pub(super) fn new(headers: [&'static str; N], shown: usize) -> Self {
+    pub(crate) fn new(headers: [&'static str; N], shown: usize) -> Self {
         Self { headers: Some(headers), rows: Vec::new(), shown }
     }
 
     /// Without the headers.
-    pub(super) fn without_headers(self) -> Self {
+    pub(crate) fn without_headers(self) -> Self {
         Self { headers: None, ..self }
     }
 
     /// Adds a row. Unsafe characters are escaped, and an empty cell is shown as `-`.
-    pub(super) fn row(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: [String; N]) {
         self.rows
             .push(cells.map(|cell| if cell.is_empty() { "-".into() } else { visible(&cell).into_owned() }));
     }
 
     /// Writes all of it.
-    pub(super) fn write(self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(self, out: &mut impl Write) -> io::Result<()> {
         let headers = self.headers.map(|headers| headers.map(str::to_owned));
         let lines: Vec<&[String]> =
             headers.iter().chain(&self.rows).map(|cells| &cells[..self.shown.min(N)]).collect();
@@ -56,7 +56,7 @@ impl<const N: usize> Columns<N> {
 }
 
 /// A time span as kubectl writes ages: two units where the first says little, one where it says enough.
-pub(super) fn age(time: Duration) -> String {
+pub(crate) fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |first: u64, unit: &str, second: u64, small: &str| match second {

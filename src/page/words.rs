@@ -9,10 +9,10 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::{
-    api::pod_summary::{PodSummary, current},
     clock::Wall,
     journal::Record,
     model::{ContainerStatus, Pod, SandboxStatus},
+    pod_summary::{PodSummary, current},
     printable::visible,
 };
 

@@ -10,7 +10,7 @@ const INDENT: usize = 10;
 
 /// Lines, as they are added.
 #[derive(Debug)]
-pub(in crate::cli) struct Sheet {
+pub(crate) struct Sheet {
     text: String,
     width: usize,
     paint: Paint,
@@ -18,14 +18,14 @@ pub(in crate::cli) struct Sheet {
 
 /// A piece of a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::cli) struct Piece {
+pub(crate) struct Piece {
     tone: Tone,
     text: String,
 }
 
 /// To which side of its column a cell keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Side {
+pub(crate) enum Side {
     /// Names.
     Left,
     /// Numbers.
@@ -34,30 +34,30 @@ pub(in crate::cli) enum Side {
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::cli) struct Column {
+pub(crate) struct Column {
     /// What stands over it.
-    pub(in crate::cli) heading: &'static str,
+    pub(crate) heading: &'static str,
     /// To which side it keeps.
-    pub(in crate::cli) side: Side,
+    pub(crate) side: Side,
     /// What it may be cut down to where the table is too wide; its whole width where it may not.
-    pub(in crate::cli) least: Option<usize>,
+    pub(crate) least: Option<usize>,
 }
 
 // === impl Piece ===
 
 impl Piece {
     /// A text in its tone. Unsafe characters in it are escaped.
-    pub(in crate::cli) fn new(tone: Tone, text: impl AsRef<str>) -> Self {
+    pub(crate) fn new(tone: Tone, text: impl AsRef<str>) -> Self {
         Self { tone, text: visible(text.as_ref()).into_owned() }
     }
 
     /// As much of its beginning as fits into so many columns.
-    pub(in crate::cli) fn cut(&self, width: usize) -> Self {
+    pub(crate) fn cut(&self, width: usize) -> Self {
         Self { tone: self.tone, text: shorten_end(&self.text, width) }
     }
 
     /// How many columns it takes.
-    pub(in crate::cli) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         printable::width(&self.text)
     }
 }
@@ -72,22 +72,22 @@ impl<T: AsRef<str>> From<T> for Piece {
 
 impl Sheet {
     /// An empty one.
-    pub(in crate::cli) fn new(width: usize, paint: Paint) -> Self {
+    pub(crate) fn new(width: usize, paint: Paint) -> Self {
         Self { text: String::new(), width, paint }
     }
 
     /// Its text.
-    pub(in crate::cli) fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         self.text
     }
 
     /// An empty line.
-    pub(in crate::cli) fn blank(&mut self) {
+    pub(crate) fn blank(&mut self) {
         self.text.push('\n');
     }
 
     /// A line of pieces, cut where the sheet ends.
-    pub(in crate::cli) fn line(&mut self, pieces: &[Piece]) {
+    pub(crate) fn line(&mut self, pieces: &[Piece]) {
         let mut left = self.width;
         let mut line = String::new();
         for piece in pieces {
@@ -103,21 +103,21 @@ impl Sheet {
     }
 
     /// A line with a label before it.
-    pub(in crate::cli) fn labelled(&mut self, label: &str, pieces: &[Piece]) {
+    pub(crate) fn labelled(&mut self, label: &str, pieces: &[Piece]) {
         let mut line = vec![Piece::new(Tone::Heading, format!("{label:INDENT$}"))];
         line.extend_from_slice(pieces);
         self.line(&line);
     }
 
     /// A text on as many lines as it needs, beside its label.
-    pub(in crate::cli) fn paragraph(&mut self, label: &str, tone: Tone, text: &str) {
+    pub(crate) fn paragraph(&mut self, label: &str, tone: Tone, text: &str) {
         for (n, line) in wrap(&visible(text), self.width.saturating_sub(INDENT)).iter().enumerate() {
             self.labelled(if n == 0 { label } else { "" }, &[Piece::new(tone, line)]);
         }
     }
 
     /// A text on as many lines as it needs, after a mark in the margin.
-    pub(in crate::cli) fn marked(&mut self, mark: &str, tone: Tone, text: &str) {
+    pub(crate) fn marked(&mut self, mark: &str, tone: Tone, text: &str) {
         let margin = printable::width(mark) + 1;
         for (n, line) in wrap(&visible(text), self.width.saturating_sub(margin)).iter().enumerate() {
             let mark = if n == 0 { mark } else { "" };
@@ -127,7 +127,7 @@ impl Sheet {
 
     /// A table under its headings. Columns are as wide as what is in them; where that is too much, those that may be cut
     /// give way, the widest first.
-    pub(in crate::cli) fn table<const N: usize>(&mut self, columns: &[Column; N], rows: &[[Piece; N]]) {
+    pub(crate) fn table<const N: usize>(&mut self, columns: &[Column; N], rows: &[[Piece; N]]) {
         let widths = self.widths(columns, rows);
         let headings = columns.each_ref().map(|column| Piece::new(Tone::Heading, column.heading));
         for row in std::iter::once(&headings).chain(rows) {

@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::log::journal::Journal,
+        daemon::log::journal::Journal,
         printable::tests::{assert_safe, hostile},
     };
 

@@ -28,8 +28,10 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use super::v1;
-use crate::model::{ContainerState, ContainerStatus, Pod, SandboxState};
+use crate::{
+    model::{ContainerState, ContainerStatus, Pod, SandboxState},
+    v1,
+};
 
 /// Exit code of a process that SIGTERM has ended.
 const SIGTERM: i32 = 143;

@@ -1,53 +1,68 @@
-//! A daemon in this process, with all that is around it: gRPC, HTTP, printing, and the signals that end it.
+//! The running daemon: an [`App`] with gRPC, HTTP, the page and printing, its log and traces, systemd, the signals that end
+//! it and the configuration that is read again.
+//!
+//! It wires and decides nothing. It alone may end the process: an [`App`] in another program never does.
+
+pub mod log;
+pub mod reload;
+pub mod systemd;
+pub mod traces;
 
 use std::{io, net::SocketAddr, thread, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    runtime::Handle,
+    net::TcpListener,
+    runtime::{Builder, Handle},
     signal::unix::{SignalKind, signal},
     sync::oneshot,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{log::LogControl, print::Printer};
+use self::{
+    log::LogControl,
+    reload::{Cause, FileWatch, Reloader},
+    systemd::{Manager, status},
+    traces::Traces,
+};
 use crate::{
     api::{
         grpc::Grpc,
-        http::{self, Served},
         introspection::SetLogLevel,
         listen::{Listening, raise_open_files},
         node_name,
-        page::Page,
         subscribers::Subscribers,
     },
     app::App,
     clock::Clock,
-    config::{InForce, Inputs, Loaded},
+    config::{Config, InForce, Inputs, Loaded},
     cri::Link,
+    http::{self, Served},
     journal::Journal,
     model::EventType,
-    reload::{Cause, FileWatch, Reloader},
-    systemd::{Manager, status},
-    traces::Traces,
+    page::Page,
+    print::Printer,
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
+
+/// Threads that serve gRPC, at most: more would take more from the node than any subscriber needs.
+const API_THREADS: usize = 4;
 
 /// How long the parts may take to end: a service manager, and a person at Ctrl-C, wait for a second.
 const GRACE: Duration = Duration::from_millis(800);
 
 /// The runtimes that the work is shared out to.
 #[derive(Clone, Debug)]
-pub(super) struct Threads {
+pub(crate) struct Threads {
     /// Holds the runtime's event stream and does nothing else.
-    pub(super) receiver: Handle,
+    receiver: Handle,
     /// Serves gRPC and HTTP: however many watch, what is told to them delays nothing.
-    pub(super) api: Handle,
+    api: Handle,
 }
 
 /// The daemon and what is around it.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     app: App,
     serving: JoinSet<()>,
     printing: Option<oneshot::Receiver<io::Result<()>>>,
@@ -57,11 +72,40 @@ pub(super) struct Daemon {
     traces: Traces,
 }
 
+/// The addresses that are bound, before anything is served at them.
+struct Bound {
+    http: Option<TcpListener>,
+    grpc: Listening,
+}
+
+/// Runs a daemon to its end.
+///
+/// The thread that holds the runtime's event stream does nothing else and so drains it always; those that serve gRPC hold up
+/// nobody but those who are served; all the rest is little, and on one thread needs no waking of others.
+pub(crate) fn drive<V: Future<Output = anyhow::Result<()>>>(
+    verb: impl FnOnce(Threads) -> V,
+) -> anyhow::Result<()> {
+    let several = |name: &str, threads: usize| {
+        Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
+    };
+    let receiver = several("plegd-receiver", 1)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let api = several("plegd-api", cores.min(API_THREADS))?;
+    let rest = Builder::new_current_thread().enable_all().build()?;
+    let threads = Threads { receiver: receiver.handle().clone(), api: api.handle().clone() };
+    let ended = rest.block_on(verb(threads));
+    // A thread that still writes to a reader who does not read must not keep plegd from ending.
+    rest.shutdown_background();
+    api.shutdown_background();
+    receiver.shutdown_background();
+    ended
+}
+
 // === impl Daemon ===
 
 impl Daemon {
     /// Starts it. What can fail is tried before the runtime is touched.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         loaded: &Loaded,
         link: Link,
         clock: Clock,
@@ -70,48 +114,17 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let config = &loaded.config;
         raise_open_files();
-        let listener = match config.http.address {
-            Some(address) => {
-                let _there = threads.api.enter();
-                Some(http::bind(address).await?)
-            }
-            None => None,
-        };
-        // Connections belong to the threads that serve them.
-        let listening = {
-            let _there = threads.api.enter();
-            Listening::bind(&config.api).await?
-        };
+        let bound = Bound::new(config, &threads.api).await?;
         let in_force = InForce::new(loaded.clone());
         let set_log_level = log.setter();
         let traces = {
             let _there = threads.api.enter();
             Traces::begin(&node_name(&config.api))
         };
-        let app = App::start_with_receiver_on(&threads.receiver, &in_force, link, clock);
+        let app = App::of_daemon(&threads.receiver, &in_force, link, clock);
         let stop = app.stop_token();
-        let mut subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
-        let mut serving = JoinSet::new();
-        if listening.socket().is_some() || listening.tcp_address().is_some() {
-            if let Some(socket) = listening.socket() {
-                tracing::info!(socket = %socket.display(), "Serving the pod lifecycle API over gRPC.");
-            }
-            if let Some(address) = listening.tcp_address() {
-                tracing::info!(%address, "Serving the pod lifecycle API over gRPC.");
-            }
-            let grpc = Grpc::new(&app, &in_force, set_log_level.clone());
-            subscribers = grpc.subscribers().clone();
-            serving.spawn_on(grpc.serve(listening.following(&in_force)), &threads.api);
-        }
-        if let Some(listener) = listener {
-            let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-            tracing::info!(%address, "Serving metrics and health over HTTP.");
-            let page = Page::new(&app, config, subscribers);
-            let served = Served { metrics: app.metrics().clone(), health: app.health().clone(), page };
-            serving.spawn_on(http::serve(listener, served, stop.clone()), &threads.api);
-        }
-        let printer = Printer::to_stdout(&config.print);
-        let printing = match printer {
+        let serving = bound.serve(&app, &set_log_level, &threads.api);
+        let printing = match Printer::to_stdout(&config.print) {
             Some(printer) => {
                 let types = config.print.types.iter().collect();
                 Some(print(printer, app.watch(everything_of(types))?)?)
@@ -123,12 +136,12 @@ impl Daemon {
     }
 
     /// The published events.
-    pub(super) fn journal(&self) -> Journal {
+    pub(crate) fn journal(&self) -> Journal {
         self.app.journal().clone()
     }
 
     /// From now on reads the configuration again at SIGHUP, and when its file has become another one than `file` knows.
-    pub(super) fn follow_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
+    pub(crate) fn follow_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let (in_force, clock) = (self.app.in_force().clone(), self.app.clock().clone());
         let (metrics, health) = (self.app.metrics().clone(), self.app.health());
@@ -151,7 +164,7 @@ impl Daemon {
     }
 
     /// Runs until SIGINT, SIGTERM, until nobody reads what is printed, or until `over`.
-    pub(super) async fn run_until(mut self, over: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub(crate) async fn run_until(mut self, over: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let manager = self.manager.clone();
@@ -188,6 +201,45 @@ impl Daemon {
         }
         self.traces.end();
         printed.unwrap_or(Ok(())).map_err(anyhow::Error::from)
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// Binds all of them. Connections belong to the threads that serve them.
+    async fn new(config: &Config, api: &Handle) -> anyhow::Result<Self> {
+        let _there = api.enter();
+        let http = match config.http.address {
+            Some(address) => Some(http::bind(address).await?),
+            None => None,
+        };
+        Ok(Self { http, grpc: Listening::bind(&config.api).await? })
+    }
+
+    /// Serves them until `app` stops.
+    fn serve(self, app: &App, set_log_level: &SetLogLevel, api: &Handle) -> JoinSet<()> {
+        let (in_force, mut serving) = (app.in_force(), JoinSet::new());
+        let mut subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
+        if self.grpc.socket().is_some() || self.grpc.tcp_address().is_some() {
+            if let Some(socket) = self.grpc.socket() {
+                tracing::info!(socket = %socket.display(), "Serving the pod lifecycle API over gRPC.");
+            }
+            if let Some(address) = self.grpc.tcp_address() {
+                tracing::info!(%address, "Serving the pod lifecycle API over gRPC.");
+            }
+            let grpc = Grpc::new(app, in_force, set_log_level.clone());
+            subscribers = grpc.subscribers().clone();
+            serving.spawn_on(grpc.serve(self.grpc.following(in_force)), api);
+        }
+        if let Some(listener) = self.http {
+            let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+            tracing::info!(%address, "Serving metrics and health over HTTP.");
+            let page = Page::new(app, app.config(), subscribers).map(Page::router);
+            let served = Served { metrics: app.metrics().clone(), health: app.health().clone(), page };
+            serving.spawn_on(http::serve(listener, served, app.stop_token()), api);
+        }
+        serving
     }
 }
 

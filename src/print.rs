@@ -3,10 +3,12 @@
 //! Every call returns what the writer says, so that the caller may take a closed pipe for a wish to end. Writing blocks as
 //! long as the reader does: not for a task that others wait for.
 
-pub(in crate::cli) mod answer;
-pub(in crate::cli) mod sheet;
+pub(crate) mod answer;
+pub(crate) mod columns;
+pub(crate) mod sheet;
 mod table;
-pub(in crate::cli) mod text;
+pub(crate) mod text;
+pub(crate) mod view;
 
 pub use self::table::{Table, terminal_width};
 
@@ -14,13 +16,11 @@ use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 
 use serde::Serialize;
 
-use super::view;
 use crate::{
-    api::v1,
     clock::Wall,
     config::{EventTypes, Print, PrintFormat},
     model::{Event, Position},
-    printable,
+    printable, v1,
 };
 
 /// Prints events.
@@ -123,17 +123,17 @@ impl<W: Write> Printer<W> {
     }
 
     /// One JSON line of whatever else there is to say.
-    pub(super) fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
         writeln!(self.out, "{}", printable::json(line)?)
     }
 
     /// Whether it prints a table.
-    pub(super) fn is_table(&self) -> bool {
+    pub(crate) fn is_table(&self) -> bool {
         matches!(self.style, Style::Table(_))
     }
 
     /// Where it prints to.
-    pub(super) fn out(&mut self) -> &mut W {
+    pub(crate) fn out(&mut self) -> &mut W {
         &mut self.out
     }
 

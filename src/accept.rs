@@ -7,26 +7,26 @@ use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long connections may take to finish once plegd ends.
-pub(super) const FAREWELL: Duration = Duration::from_millis(500);
+pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of a server.
 #[derive(Debug, Default)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     tasks: TaskTracker,
     hurry: CancellationToken,
 }
 
 /// Counts a connection as long as it is there.
-pub(super) struct Counted(IntGauge);
+pub(crate) struct Counted(IntGauge);
 
 // === impl Connections ===
 
 impl Connections {
     /// Serves a connection until it ends by itself or time is up.
-    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
         let hurry = self.hurry.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -37,7 +37,7 @@ impl Connections {
     }
 
     /// Lets them end, for [`FAREWELL`] at most. They must have been told to.
-    pub(super) async fn farewell(self) {
+    pub(crate) async fn farewell(self) {
         self.tasks.close();
         if timeout(FAREWELL, self.tasks.wait()).await.is_err() {
             self.hurry.cancel();
@@ -49,7 +49,7 @@ impl Connections {
 // === impl Counted ===
 
 impl Counted {
-    pub(super) fn new(open: &IntGauge) -> Self {
+    pub(crate) fn new(open: &IntGauge) -> Self {
         open.inc();
         Self(open.clone())
     }

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use prost_types::Timestamp;
 use serde::Serialize;
 
-use crate::{api::v1, client::wall};
+use crate::{client::wall, v1};
 
 /// Which pod.
 #[derive(Debug, Serialize)]
-pub(super) struct Identity<'a> {
+pub(crate) struct Identity<'a> {
     uid: &'a str,
     namespace: &'a str,
     name: &'a str,
@@ -18,7 +18,7 @@ pub(super) struct Identity<'a> {
 
 /// A pod.
 #[derive(Debug, Serialize)]
-pub(super) struct Pod<'a> {
+pub(crate) struct Pod<'a> {
     identity: Identity<'a>,
     sandboxes: Vec<Sandbox<'a>>,
     containers: Vec<Container<'a>>,
@@ -29,7 +29,7 @@ pub(super) struct Pod<'a> {
 
 /// A pod sandbox.
 #[derive(Debug, Serialize)]
-pub(super) struct Sandbox<'a> {
+pub(crate) struct Sandbox<'a> {
     id: &'a str,
     attempt: u32,
     state: &'static str,
@@ -42,7 +42,7 @@ pub(super) struct Sandbox<'a> {
 
 /// A container.
 #[derive(Debug, Serialize)]
-pub(super) struct Container<'a> {
+pub(crate) struct Container<'a> {
     id: &'a str,
     sandbox_id: &'a str,
     name: &'a str,
@@ -62,14 +62,14 @@ pub(super) struct Container<'a> {
 
 /// A container, and the pod that it belongs to.
 #[derive(Debug, Serialize)]
-pub(super) struct Contained<'a> {
+pub(crate) struct Contained<'a> {
     #[serde(flatten)]
     container: Container<'a>,
     pod: Identity<'a>,
 }
 
 /// The word for a container's state.
-pub(super) fn container_state(container: &v1::Container) -> &'static str {
+pub(crate) fn container_state(container: &v1::Container) -> &'static str {
     match container.state() {
         v1::ContainerState::Unspecified => "unspecified",
         v1::ContainerState::Created => "created",
@@ -154,7 +154,7 @@ impl<'a> From<&'a v1::Container> for Container<'a> {
 }
 
 impl<'a> Contained<'a> {
-    pub(super) fn new(container: &'a v1::Container, pod: &'a v1::PodIdentity) -> Self {
+    pub(crate) fn new(container: &'a v1::Container, pod: &'a v1::PodIdentity) -> Self {
         Self { container: container.into(), pod: pod.into() }
     }
 }

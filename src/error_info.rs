@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::{model::Position, watch::GapReason};
+use crate::model::{GapReason, Position};
 
 /// The domain of plegd's own reasons.
 pub const DOMAIN: &str = "plegd";

@@ -1,4 +1,5 @@
-//! Metrics, health and the page over HTTP/1.1: for Prometheus, the kubelet's probes, and a person with curl or a browser.
+//! Metrics and health over HTTP/1.1: for Prometheus, the kubelet's probes, and a person with curl. What serves a browser is
+//! given to it as a [`Router`].
 //!
 //! A client can cost plegd a bounded number of connections and seconds, whatever it does: past [`MAX_CONNECTIONS`] the next
 //! one waits in the kernel, and whoever sends no request or reads no answer for [`PATIENCE`] is dropped. There is no
@@ -9,9 +10,9 @@ mod patience;
 use std::{convert::Infallible, fmt::Write as _, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
+    Router,
     extract::{RawQuery, State},
-    http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header},
+    http::{HeaderValue, Request, StatusCode, Uri, header},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
@@ -31,11 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use self::patience::Patient;
-use super::{
-    accept::{ACCEPT_PAUSE, Connections, Counted},
-    page::{self, Page},
-};
 use crate::{
+    accept::{ACCEPT_PAUSE, Connections, Counted},
     health::{Health, Report},
     metrics::Metrics,
     printable::visible_lines,
@@ -90,13 +88,13 @@ pub struct Served {
     pub metrics: Arc<Metrics>,
     /// For `/livez`, `/readyz` and `/healthz`.
     pub health: Health,
-    /// For a browser at `/`; none if it is switched off.
-    pub page: Option<Page>,
+    /// What serves a browser at `/`; none if it is switched off.
+    pub page: Option<Router>,
 }
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Remote(pub(super) SocketAddr);
+pub(crate) struct Remote(pub(crate) SocketAddr);
 
 /// Listens on `address`. Port 0 takes any free one.
 ///
@@ -118,22 +116,21 @@ pub async fn serve(listener: TcpListener, served: Served, shutdown: Cancellation
 }
 
 /// The paths and what they answer.
-pub fn router(served: Served) -> Router {
-    let page = served.page.as_ref().map(Page::router).unwrap_or_default();
+pub fn router(mut served: Served) -> Router {
+    let root = served.page.take().unwrap_or_else(|| Router::new().route("/", get(index)));
     Router::new()
-        .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/healthz", get(livez))
         .route("/readyz", get(readyz))
-        .merge(page)
+        .with_state(served)
+        .merge(root)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(map_response(never_stored))
-        .with_state(served)
 }
 
-pub(super) async fn serve_router(
+pub(crate) async fn serve_router(
     listener: TcpListener,
     router: Router,
     open: IntGauge,
@@ -207,22 +204,12 @@ fn note<B>(from: Remote) -> impl FnMut(Request<B>) -> Request<B> + Clone {
     }
 }
 
-/// For a browser the page, if it may see it; for all others what there is.
-async fn index(
-    State(served): State<Served>,
-    from: Option<Extension<Remote>>,
-    headers: HeaderMap,
-) -> Response {
-    let Some(page) = served.page.filter(|_| page::is_browser(&headers)) else {
-        return plain(StatusCode::OK, list_of_paths());
-    };
-    match page.admits(from.map(|Extension(Remote(from))| from), &headers) {
-        Ok(()) => page.document(),
-        Err(refusal) => plain(StatusCode::FORBIDDEN, format!("{refusal}\n\n{}", list_of_paths())),
-    }
+async fn index() -> Response {
+    plain(StatusCode::OK, list_of_paths())
 }
 
-fn list_of_paths() -> String {
+/// What a program at `/` is answered, and a browser that may not see the page.
+pub(crate) fn list_of_paths() -> String {
     format!(
         "plegd {}: the pod lifecycle events of this node.\n\n\
          /metrics  figures for Prometheus\n\
@@ -280,7 +267,7 @@ async fn wrong_method() -> Response {
     plain(StatusCode::METHOD_NOT_ALLOWED, "This can only be read: use GET.\n".into())
 }
 
-pub(super) fn plain(status: StatusCode, text: String) -> Response {
+pub(crate) fn plain(status: StatusCode, text: String) -> Response {
     // Read with curl in a terminal, and a check's text may repeat an error of the runtime's.
     (status, [(header::CONTENT_TYPE, PLAIN)], visible_lines(&text).into_owned()).into_response()
 }

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Principal {
     /// A process of uid 0, or of the user that plegd itself runs as: who could do as it likes with plegd anyway.
     Root,
-    /// A process that the socket's group and mode let in; see [`crate::api::access`].
+    /// A process that the socket's group and mode let in; see `api.allow_watch`.
     Group,
     /// A process of this user.
     Uid(u32),

@@ -13,24 +13,24 @@ use parking_lot::Mutex;
 use tracing_subscriber::{fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use self::{journal::Journal, repeats::Repeats};
-use super::print::coloured;
 use crate::{
     api::introspection::SetLogLevel,
     clock::Clock,
     config::{Filter, Log, LogFormat},
+    print::coloured,
 };
 
 type Reload = Arc<dyn Fn(&Filter) -> Result<(), String> + Send + Sync>;
 
 /// Changes what is logged.
 #[derive(Clone)]
-pub(super) struct LogControl {
+pub(crate) struct LogControl {
     in_force: Arc<Mutex<Filter>>,
     reload: Reload,
 }
 
 /// Sends all that is logged from now on to stderr. Later calls change nothing.
-pub(super) fn begin(log: &Log) -> LogControl {
+pub(crate) fn begin(log: &Log) -> LogControl {
     let (filter, handle) = reload::Layer::new(log.level.to_targets());
     let registry = tracing_subscriber::registry().with(filter).with(Repeats::new(Clock::system()));
     let lines = fmt::layer()
@@ -58,7 +58,7 @@ pub(super) fn begin(log: &Log) -> LogControl {
 
 impl LogControl {
     /// Changes the level; gives the one that was in force.
-    pub(super) fn setter(self) -> SetLogLevel {
+    pub(crate) fn setter(self) -> SetLogLevel {
         Arc::new(move |level| {
             let mut in_force = self.in_force.lock();
             (self.reload)(level)?;

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{api::accept::FAREWELL, clock::Clock, health::Heartbeat};
+use crate::{accept::FAREWELL, clock::Clock, health::Heartbeat};
 
 const SOON: Duration = Duration::from_secs(20);
 
