@@ -273,15 +273,20 @@ impl Seen {
     }
 }
 
-/// What an event shows, if it says which pod it is about and when.
-fn seen_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Seen> {
-    let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
+/// Whether the stamp of an event can be believed.
+pub fn is_exact(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> bool {
     let age = said.wall.as_nanos().saturating_sub(event.created_at);
     // Between its stamp and its arrival the clock may have been put forward.
     let since =
         |step: &&(Mono, i64)| step.0 <= said.at && said.at <= step.0 + Duration::from_nanos(EXACT as u64);
     let put_forward = steps.iter().filter(since).map(|(_, by)| *by).filter(|by| *by > 0);
-    if !put_forward.chain([0]).any(|by| (-EXACT..=EXACT).contains(&(age - by))) {
+    put_forward.chain([0]).any(|by| (-EXACT..=EXACT).contains(&(age - by)))
+}
+
+/// What an event shows, if it says which pod it is about and when.
+fn seen_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Seen> {
+    let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
+    if !is_exact(event, said, steps) {
         return Vec::new();
     }
     let containers = event.containers_statuses.iter().map(seen_container);
