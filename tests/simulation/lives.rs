@@ -93,6 +93,22 @@ impl Lives {
 }
 
 impl Lives {
+    /// Ids that were published as changed more often than they changed.
+    pub fn restless(&self, facts: &Facts) -> Vec<String> {
+        let mut found = Vec::new();
+        for (id, life) in &self.by_id {
+            let Some(fact) = facts.get(id) else { continue };
+            let most = fact.changes() + life.corrected as usize + 1;
+            if life.changed > most {
+                found.push(format!(
+                    "{id} was published as changed {} times, and at most {most} make sense",
+                    life.changed
+                ));
+            }
+        }
+        found
+    }
+
     /// What is served otherwise than it was told.
     pub fn unlike(&self, served: &[Arc<Pod>]) -> Vec<String> {
         let mut found = Vec::new();
@@ -135,7 +151,8 @@ impl Life {
     fn hear(&mut self, heard: &Heard, of_id: &[&Change]) -> Option<&'static str> {
         let kind = heard.event.kind;
         // Where that was not true, it comes back.
-        if self.removed.is_some() && !of_id.iter().any(|change| change.what == What::Removed) {
+        let was_removed = |until| of_id.iter().any(|it| it.what == What::Removed && it.at <= until);
+        if self.removed.is_some_and(|removed| !was_removed(removed)) {
             let Self { first, started, started_at, died, died_at, code, corrected, changed, .. } = *self;
             let told = Self {
                 first,

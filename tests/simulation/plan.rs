@@ -297,6 +297,20 @@ impl Plan {
         others.fold(self.period.max(self.max_period), Duration::max)
     }
 
+    /// Whether the runtime contradicts itself in it.
+    pub fn contradicts(&self) -> bool {
+        self.has(|act| {
+            matches!(
+                act,
+                Act::About { .. }
+                    | Act::List { .. }
+                    | Act::FreezeLists
+                    | Act::EmptyLists
+                    | Act::AnnounceDeleted { .. }
+            )
+        })
+    }
+
     /// Whether anything in it is like that.
     pub fn has(&self, is: impl Fn(&Act) -> bool) -> bool {
         self.acts.iter().any(|(_, act)| is(act))

@@ -136,7 +136,10 @@ impl<'a> Play<'a> {
         let finding = self.stage.node.find();
         for n in 0..self.plan.subscribers {
             let serving = finding.borrow().clone().expect("it is there");
-            let one = subscriber::Plan::any(format!("subscriber-{n}"), &mut rng, &serving);
+            let mut one = subscriber::Plan::any(format!("subscriber-{n}"), &mut rng, &serving);
+            if let Some(selector) = self.plan.world.selector {
+                one.filter.selector = selector.parse().expect("a selector");
+            }
             subscribers.spawn(one.follow(Layer::Embedded, finding.clone(), calm.clone()));
         }
         for (after, act) in &self.plan.acts {
@@ -160,7 +163,9 @@ impl<'a> Play<'a> {
         drop((self.stage, finding));
         for recording in subscribers.join_all().await {
             self.tally.connections += recording.connections.len() as u64;
-            let wrong = of_subscriber(&runs, &recording, &sim);
+            // A pod that no longer has the labels is not published as gone.
+            let labels_change = self.plan.world.selector.is_some();
+            let wrong = of_subscriber(&runs, &recording, &sim, labels_change);
             if !wrong.is_empty() {
                 self.found.extend(wrong);
                 self.found.extend(recording.trace());
@@ -482,6 +487,13 @@ impl<'a> Play<'a> {
             !self.stage.steps.iter().any(|(at, _)| from <= *at + unnoticed && *at <= to)
         };
         let sure = |from, to| up(from, to) && placed(from, to);
+        // Whether the stream was lost, for certain, between two moments.
+        let lost = |from: Mono, to: Mono| {
+            let pairs = self.looks.windows(2).filter(|pair| from <= pair[0].0 && pair[1].0 <= to);
+            pairs
+                .map(|pair| (pair[0].1, pair[1].1))
+                .any(|(before, after)| before.is_some() && before != after)
+        };
         let (least, most) = oracle::misses(
             &said,
             &history,
@@ -490,6 +502,7 @@ impl<'a> Play<'a> {
             &self.stage.facts,
             &self.lives,
             sure,
+            lost,
         );
         let most = most + self.stage.silenced;
         let text = self.stage.app().metrics().scrape().expect("metrics");
@@ -498,8 +511,13 @@ impl<'a> Play<'a> {
             samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
         };
         let misses = sum(&|line| line.starts_with("plegd_missed_events_total{")) as usize;
+        // What an event has said of before counts as said.
+        let least = if self.stage.announced.is_empty() { least } else { 0 };
         if !(least..=most).contains(&misses) {
             self.found.push(format!("{misses} misses were counted, and there were {least} to {most}"));
+        }
+        if !self.plan.contradicts() {
+            self.found.extend(self.lives.restless(&self.stage.facts));
         }
         let told: u32 = self.lives.by_id.values().map(|life| life.corrected).sum();
         let counted =
@@ -513,8 +531,14 @@ impl<'a> Play<'a> {
 }
 
 /// What one subscriber was not given as promised.
-fn of_subscriber(runs: &[super::record::Run], recording: &Recording, sim: &SimRuntime) -> Vec<String> {
+fn of_subscriber(
+    runs: &[super::record::Run],
+    recording: &Recording,
+    sim: &SimRuntime,
+    labels_change: bool,
+) -> Vec<String> {
     let violations = check(runs, recording).into_iter().map(|violation| violation.to_string());
-    let differences = if recording.drained { state::differences(recording, sim) } else { Vec::new() };
+    let differences =
+        if recording.drained && !labels_change { state::differences(recording, sim) } else { Vec::new() };
     violations.chain(differences).take(12).collect()
 }

@@ -23,7 +23,19 @@ pub struct World {
     pub slow_status: Duration,
     /// How many events plegd lets wait before it cuts them down.
     pub queue: Option<usize>,
+    /// By which labels subscribers choose pods, if by other ones than usual.
+    pub selector: Option<&'static str>,
 }
+
+/// Some of the labels are changed while a pod runs.
+const SELECTORS: [&str; 6] = [
+    "tier",
+    "!tier",
+    "tier in (1,2,3)",
+    "tier!=2",
+    "tier notin (1,4),app.kubernetes.io/name",
+    "io.kubernetes.pod.name=pod-0",
+];
 
 // === impl World ===
 
@@ -54,6 +66,9 @@ impl World {
         if rng.u32(..16) == 0 && !matches!(profile.events, Events::Shared { .. }) {
             self.queue = Some(rng.usize(1..6));
         }
+        if rng.u32(..12) == 0 {
+            self.selector = Some(SELECTORS[rng.usize(..SELECTORS.len())]);
+        }
     }
 
     /// Worlds that differ less, to be tried in turn.
@@ -69,6 +84,7 @@ impl World {
             Self { unknown_version: None, ..self.clone() },
             Self { slow_status: Duration::ZERO, ..self.clone() },
             Self { queue: None, ..self.clone() },
+            Self { selector: None, ..self.clone() },
         ];
         simpler.into_iter().filter(|it| it != self).collect()
     }
