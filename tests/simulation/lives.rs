@@ -50,6 +50,8 @@ pub struct Life {
     /// How often its content was told to have changed.
     pub changed: usize,
     pub died_at: Option<Mono>,
+    /// Nobody has seen its death.
+    pub inferred: bool,
     /// Its death was told with its exit code, or that after it.
     pub code: bool,
     pub removed: Option<Mono>,
@@ -205,7 +207,7 @@ impl Life {
                 self.started_at.get_or_insert(heard.at);
             }
             EventType::ContainerDied => {
-                self.died = true;
+                (self.died, self.inferred) = (true, heard.event.inferred);
                 self.died_at.get_or_insert(heard.at);
                 self.code = heard.event.exit_code.is_some();
             }

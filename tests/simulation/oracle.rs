@@ -143,7 +143,7 @@ pub fn lost(
             let untold = seen.untold(life).filter(|what| match *what {
                 CODE => !read_late,
                 // Where the death was published as it was listed, no start is published after it.
-                START => !(read_late && after_death),
+                START => !(read_late && after_death && life.is_some_and(|life| !life.inferred)),
                 _ => true,
             });
             found.extend(untold.map(|what| format!("{} was seen {what}, which is not told", seen.id)));
@@ -285,7 +285,9 @@ impl Seen {
         let never = life.is_none().then_some("at all");
         let start = (self.started && life.is_some_and(|life| !life.started)).then_some(START);
         let death = (self.exited && life.is_some_and(|life| !life.died)).then_some("dead");
-        let running = (self.running && life.is_some_and(|life| !life.started)).then_some("running");
+        // A correction says that it runs, too.
+        let runs = |life: &Life| life.started || life.corrected > 0;
+        let running = (self.running && life.is_some_and(|life| !runs(life))).then_some("running");
         // What came back from the dead moves on by a read only, and that may come too late for the code.
         let code = self.code && life.is_some_and(|life| life.died && !life.code && life.corrected == 0);
         let code = code.then_some(CODE);

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     checker::{check, check_run},
     claims,
-    contradictions::unlike_listed,
+    contradictions::{Listed, unlike_listed},
     fresh,
     late::{self, Times},
     lives::{Lives, Scene},
@@ -164,7 +164,10 @@ impl<'a> Play<'a> {
         for recording in subscribers.join_all().await {
             self.tally.connections += recording.connections.len() as u64;
             // A pod that no longer has the labels is not published as gone.
-            let labels_change = self.plan.world.selector.is_some();
+            let elsewhere = |act: &Act| matches!(act, Act::List { fault: Listed::Elsewhere, .. });
+            // Nor is one whose labels were not known, since a list showed its container in another sandbox.
+            let labels_change = !recording.filter.selector.is_empty()
+                && (self.plan.world.selector.is_some() || self.plan.has(elsewhere));
             let wrong = of_subscriber(&runs, &recording, &sim, labels_change);
             if !wrong.is_empty() {
                 self.found.extend(wrong);
