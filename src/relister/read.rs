@@ -400,6 +400,9 @@ impl PodRead {
                 listed.runtime_handler.clone_from(&read.runtime_handler);
             }
         }
+        if !found.absent.is_empty() {
+            self.settle_new_sandboxes(request, &found.sandboxes, began);
+        }
         // What a list showed and is gone already: published as the list saw it, then removed. And a sandbox that was ready: its
         // status does not show that any more. A list that is ahead of the status is wrong.
         self.settle_as_listed(request, |id, phase| {
@@ -433,6 +436,23 @@ impl PodRead {
             }
         }
         settled
+    }
+
+    /// Settles sandboxes of which nothing is held yet before what is gone is published as it was listed: its event has their labels
+    /// then. One that a list showed ready and that has ended is published as it was listed, too, and with its labels.
+    fn settle_new_sandboxes(&self, request: &Request, sandboxes: &[SandboxStatus], began: Mono) {
+        let listed_ready = |id: &ObjectId| {
+            let listed = request.seen.iter().flat_map(|seen| &seen.sandboxes);
+            listed.filter(|listed| listed.id == *id).any(|listed| listed.state.phase() != Phase::Exited)
+        };
+        for sandbox in sandboxes.iter().filter(|sandbox| !self.is_held(&sandbox.id)) {
+            if sandbox.state.phase() != Phase::Exited || !listed_ready(&sandbox.id) {
+                let pod = self.pod_of_sandbox(sandbox);
+                let sandboxes = vec![Arc::new(sandbox.clone())];
+                let read = Observation { sandboxes, ..self.observation(request, &pod, began) };
+                self.reads.request_all(self.arbiter.apply(&read));
+            }
+        }
     }
 
     /// Settles events that waited for a sandbox: those whose sandbox is held now; at the end, and if nothing is to be read again, all.
