@@ -157,14 +157,47 @@ impl Writer<'_> {
         format!("`{}`", full.trim_start_matches('.'))
     }
 
+    /// A comment, with names of codes and values as code.
     fn comment(&self, path: &[i32]) -> String {
-        self.comments.get(path).cloned().unwrap_or_default().replace('<', "&lt;")
+        let text = self.comments.get(path).cloned().unwrap_or_default().replace('<', "&lt;");
+        let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
+        let is_code = |word: &str| {
+            word.contains('_')
+                && word.chars().all(|c| c == '_' || c.is_ascii_uppercase() || c.is_ascii_digit())
+        };
+        let mut result = String::new();
+        for (index, part) in text.split('`').enumerate() {
+            if index % 2 == 1 {
+                let _ = write!(result, "`{part}`");
+                continue;
+            }
+            let mut rest = part;
+            while let Some(at) = rest.find(is_part) {
+                let (before, from) = rest.split_at(at);
+                let (word, after) = from.split_at(from.find(|c| !is_part(c)).unwrap_or(from.len()));
+                result.push_str(before);
+                result.push_str(&if is_code(word) { format!("`{word}`") } else { word.to_owned() });
+                rest = after;
+            }
+            result.push_str(rest);
+        }
+        result
     }
 
+    /// A comment as paragraphs. A line that begins with the name of an error is an item of a list.
     fn paragraphs(&self, path: &[i32]) -> String {
         let text = self.comment(path);
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        lines.join("\n").trim().to_owned()
+        let mut result = String::new();
+        for line in text.lines().map(str::trim) {
+            let rest = line
+                .trim_start_matches('`')
+                .trim_start_matches(|c: char| c == '_' || c.is_ascii_uppercase())
+                .trim_start_matches('`');
+            let is_error =
+                line.len() - rest.len() > 4 && (rest.starts_with(": ") || rest.starts_with(", if "));
+            let _ = writeln!(result, "{}{line}", if is_error { "- " } else { "" });
+        }
+        result.trim().to_owned()
     }
 
     fn line(&self, path: &[i32]) -> String {
