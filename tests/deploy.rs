@@ -344,7 +344,7 @@ fn versions_are_the_programs() {
 fn the_container_file_copies_what_is_there_and_ends_as_nobody() {
     let file = fleet::text("deploy/Containerfile");
     let line = |word: &str| file.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
-    for (source, _) in tree::of_the_image() {
+    for (source, _) in tree::image_files() {
         assert!(tree::root().join(&source).exists(), "{} is copied, and not there", source.display());
     }
     assert_eq!(line("FROM "), ["${BUILDER} AS build", "${BASE}"], "both can be given by digest");
