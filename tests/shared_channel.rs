@@ -172,7 +172,10 @@ async fn a_yielded_stream_shows_in_status_metrics_and_readiness() {
     assert_eq!(it.world.metric(r#"plegd_stream_disconnects_total{reason="error"}"#), 0.0);
     let skipped = it.world.metric(r#"plegd_stream_skipped_events_total{type="created"}"#)
         + it.world.metric(r#"plegd_stream_skipped_events_total{type="started"}"#);
-    assert!(skipped + it.world.misses() >= 2.0, "events that the other subscriber received count as skipped or missed");
+    assert!(
+        skipped + it.world.misses() >= 2.0,
+        "events that the other subscriber received count as skipped or missed"
+    );
     let report = it.world.app.health().ready();
     let note = report.checks.iter().find(|check| check.name == "event-stream").expect("a note");
     assert!(report.ok && !note.ok && note.text.contains("yielded the shared event stream"), "{report:?}");
@@ -223,7 +226,11 @@ async fn on_an_idle_node_another_subscriber_is_detected_with_the_first_pods() {
         let mut it = Shared::alone(Profile::CONTAINERD_1_7, seed, roomy).await;
         it.join();
         it.world.pass(10 * MINUTE).await;
-        assert_eq!(it.world.app.situation().mode, Mode::Evented, "without events the other subscriber cannot be detected");
+        assert_eq!(
+            it.world.app.situation().mode,
+            Mode::Evented,
+            "without events the other subscriber cannot be detected"
+        );
         let taken = it.until_yielded().await;
         assert!((1..=FEW).contains(&taken), "seed {seed}: {taken}");
     }

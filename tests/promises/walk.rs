@@ -214,7 +214,11 @@ impl<'a> Walk<'a> {
         };
         let at = position.sequence;
         if count != stated || position.epoch != run.epoch || at > run.head() {
-            self.report(Guarantee::SnapshotExact, &[at], format!("{count} pods were delivered, {stated} are stated"));
+            self.report(
+                Guarantee::SnapshotExact,
+                &[at],
+                format!("{count} pods were delivered, {stated} are stated"),
+            );
         }
         if run.is_within_a_change(at) {
             self.report(Guarantee::Atomic, &[at], "the snapshot contains only a part of a change");
