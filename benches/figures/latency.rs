@@ -61,7 +61,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
 pub(crate) async fn run_gently(client: &lab::Client, pod: &lab::Pod) -> Result<()> {
     let lives = async {
         for attempt in 0..LIVES as u32 {
-            let spec = ContainerSpec { attempt, ..ContainerSpec::living("short", LIFE_SECONDS, 0) };
+            let spec = ContainerSpec { attempt, ..ContainerSpec::sleeping("short", LIFE_SECONDS, 0) };
             let id = client.run(pod, spec).await?;
             sleep(PACE).await;
             // On a busy machine it may still live.
