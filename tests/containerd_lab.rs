@@ -211,8 +211,8 @@ async fn leaves_nothing_behind(version: Version) -> Result<()> {
         assert_eq!(number, containerd.runtime_version());
         let pod = client.run_pod("last").await?;
         client.run(&pod, ContainerSpec::sleeping("long", 3600.0, 0)).await?;
-        let watcher = containerd.leftover_scanner();
-        let before = watcher.leftovers();
+        let scanner = containerd.leftover_scanner();
+        let before = scanner.leftovers();
         ensure!(!before.processes.is_empty() && !before.mounts.is_empty(), "nothing to clean up: {before}");
         ensure!(
             !before.cgroups.is_empty() && !before.shim_sockets.is_empty(),
@@ -223,7 +223,7 @@ async fn leaves_nothing_behind(version: Version) -> Result<()> {
         } else {
             shut_down(containerd).await?;
         }
-        assert_eq!(watcher.leftovers(), lab::Leftovers::default());
+        assert_eq!(scanner.leftovers(), lab::Leftovers::default());
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(crate) async fn come_and_go(
         }
         let (churn, story, dice) = (churn.clone(), PodScenario::drawn(&mut dice), dice.fork());
         lives.spawn(async move {
-            let life = churn.live(&format!("pod-{number}"), story, dice).await;
+            let life = churn.run_scenario(&format!("pod-{number}"), story, dice).await;
             (story, life)
         });
     }

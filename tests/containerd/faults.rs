@@ -15,7 +15,7 @@ use super::{
         Version::{self, V1_7},
         eventually, report,
     },
-    lives::reading_subscriber,
+    histories::reading_subscriber,
 };
 
 const CONNECTS: &str = "plegd_stream_connects_total ";

@@ -133,7 +133,7 @@ impl Containerd {
     }
 
     /// A scanner for what is left after the removal.
-    pub fn watcher(&self) -> LeftoverScanner {
+    pub fn leftover_scanner(&self) -> LeftoverScanner {
         self.directory.leftover_scanner()
     }
 

@@ -82,7 +82,7 @@ impl LabDirectory {
     }
 
     /// A scanner for everything under this name, also after the removal.
-    pub fn watcher(&self) -> LeftoverScanner {
+    pub fn leftover_scanner(&self) -> LeftoverScanner {
         LeftoverScanner { name: self.name.clone() }
     }
 
