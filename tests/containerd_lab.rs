@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::{
-    CallError, Change, Client, ContainerSpec, Containerd, PATIENCE, Pod, Version,
+    CallError, Change, Client, ContainerSpec, Containerd, Pod, TIMEOUT, Version,
     cri::{ContainerEventResponse, ContainerEventType, ContainerState, PodSandboxState},
     eventually,
 };
@@ -55,7 +55,7 @@ async fn sends_eight_events_for_a_short_pod(version: Version) -> Result<()> {
     client.stop_pod(&pod).await?;
     client.remove_pod(&pod).await?;
 
-    let received = events.take(8, PATIENCE).await?;
+    let received = events.take(8, TIMEOUT).await?;
     use ContainerEventType::{
         ContainerCreatedEvent as Created, ContainerDeletedEvent as Deleted, ContainerStartedEvent as Started,
         ContainerStoppedEvent as Stopped,
@@ -75,7 +75,7 @@ async fn sends_eight_events_for_a_short_pod(version: Version) -> Result<()> {
 async fn has_no_events(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let mut events = containerd.client()?.events()?;
-    let end = events.ended(PATIENCE).await?;
+    let end = events.ended(TIMEOUT).await?;
     assert_eq!(end.map_err(|status| status.code()), Err(Code::Unimplemented));
     shut_down(containerd).await
 }
@@ -118,7 +118,7 @@ async fn gives_each_event_to_one_subscriber(version: Version) -> Result<()> {
     // containerd sends one event for each entry of the history.
     let sent = client.history().entries().len() as u64;
     let received = || one.received() + other.received();
-    eventually("every event to be read", PATIENCE, || async { Ok((received() >= sent).then_some(())) })
+    eventually("every event to be read", TIMEOUT, || async { Ok((received() >= sent).then_some(())) })
         .await?;
     assert_eq!(received(), sent, "an event came twice");
     ensure!(one.drain().len() > 1 && other.drain().len() > 1, "one subscriber got nothing");
@@ -141,7 +141,7 @@ async fn gives_each_event_to_every_subscriber(version: Version) -> Result<()> {
     for subscriber in [&mut one, &mut other] {
         let mut since = Vec::new();
         loop {
-            let event = subscriber.next(PATIENCE).await?;
+            let event = subscriber.next(TIMEOUT).await?;
             let kind = event.container_event_type();
             let is_last = event.container_id == last;
             if is_last || !since.is_empty() {

@@ -287,7 +287,7 @@ fn written(directory: &Path, text: &str) -> String {
 /// A scenario with one pod before the start, one after it, and a check of `running` pods.
 fn short(running: &str) -> String {
     format!(
-        r#"{{"source": "made up", "right": "both run", "events": "unimplemented", "plegd": ["--relist-period", "100ms"],
+        r#"{{"source": "an example", "right": "both run", "events": "unimplemented", "plegd": ["--relist-period", "100ms"],
         "published": {{"s1": ["Started"], "s2": ["Started"]}}, "steps": [
         {{"do": "sandbox", "before": true, "status": {{"id": "s1", "metadata": {{"name": "one", "uid": "u1", "namespace": "n"}}}}}},
         {{"do": "ready"}},
@@ -306,7 +306,7 @@ fn the_demo_runs_a_file_in_real_time_and_reports_failed_checks() {
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(events.matches("ContainerStarted").count(), 2, "{events}");
     for text in
-        ["made up", "right: both run", "sandbox {\"status\"", "wait {\"seconds\":1}", "all 5 checks hold"]
+        ["an example", "right: both run", "sandbox {\"status\"", "wait {\"seconds\":1}", "all 5 checks hold"]
     {
         assert!(log.contains(text), "no {text} in:\n{log}");
     }

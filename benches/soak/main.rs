@@ -43,7 +43,7 @@ use tokio::{
 
 use self::{
     binary::Daemon,
-    lab::{Churn, Containerd, PATIENCE, PublishedHistories, Relay, eventually},
+    lab::{Churn, Containerd, PublishedHistories, Relay, TIMEOUT, eventually},
     report::{Lives, Report},
     usage::Usage,
     witness::{Seen, Witness},
@@ -161,7 +161,7 @@ async fn soak(args: &Args) -> Result<Report> {
     };
     let due = |stories: &PublishedHistories, id: &str| certain(id) && !half_seen(stories, id);
     // Not all is a result too.
-    let _ = eventually("all to be told", PATIENCE, || async {
+    let _ = eventually("all to be told", TIMEOUT, || async {
         sleep(Duration::from_millis(500)).await;
         let stories = &witness.seen().stories;
         let incomplete = stories.incomplete(&done, |id| due(stories, id));

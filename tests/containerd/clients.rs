@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     binary::{Daemon, Line, Watcher, killed_and_resumed},
-    lab::{self, Change, Client, ContainerSpec, Containerd, Entry, PATIENCE, Pod, Version::V2_1, eventually},
+    lab::{self, Change, Client, ContainerSpec, Containerd, Entry, Pod, TIMEOUT, Version::V2_1, eventually},
 };
 
 const HEALTHY: usize = 50;
@@ -227,7 +227,7 @@ async fn caught_up<'a>(
         })
         .await?;
     // Events of the remaining ids are complete once the head does not move for 100 ms.
-    let head = eventually("a head that does not move", PATIENCE, || async {
+    let head = eventually("a head that does not move", TIMEOUT, || async {
         let before = daemon.head().await?;
         sleep(Duration::from_millis(100)).await;
         Ok((daemon.head().await? == before).then_some(before))

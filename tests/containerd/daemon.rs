@@ -17,7 +17,7 @@ use super::{
     binary::Daemon,
     clients::finish,
     lab::{
-        Churn, Client, ContainerSpec, Containerd, Mirror, PATIENCE,
+        Churn, Client, ContainerSpec, Containerd, Mirror, TIMEOUT,
         Version::{self, V2_1},
         eventually, report, state_differences, states_of,
     },
@@ -37,21 +37,19 @@ pub(super) async fn a_daemon_killed_during_churn_recovers() -> Result<()> {
     let pods = churn.many(40, 6, 5);
     for kill in 1..=KILLS {
         let gone = churn.pods() + 4;
-        eventually("pods to come and go", 2 * PATIENCE, || async {
-            Ok((churn.pods() >= gone).then_some(()))
-        })
-        .await?;
+        eventually("pods to come and go", 2 * TIMEOUT, || async { Ok((churn.pods() >= gone).then_some(())) })
+            .await?;
         eprintln!("plegd is killed, time {kill} of {KILLS}; {} pods have come and gone", churn.pods());
         ensure!(!pods.is_finished(), "the churn had ended before kill {kill}");
         daemon.kill9().await?;
         sleep(Duration::from_millis(u64::from(kill) * 400)).await;
         daemon.start_again().await?;
-        eventually("the gap and a snapshot", PATIENCE, || async {
+        eventually("the gap and a snapshot", TIMEOUT, || async {
             let state = mirror.state()?;
             Ok((state.gaps.len() == kill as usize && state.snapshots == kill + 1).then_some(()))
         })
         .await?;
-        let wrong = state_differences(&client, async || mirror.states(), PATIENCE).await?;
+        let wrong = state_differences(&client, async || mirror.states(), TIMEOUT).await?;
         ensure!(wrong.is_empty(), "after kill {kill}:\n{}", wrong.join("\n"));
     }
     director.end();
@@ -92,7 +90,7 @@ pub(super) async fn a_paused_daemon_catches_up(version: Version) -> Result<()> {
     );
     ensure!(whole.done == 2 * PODS, "only {} calls", whole.done);
     until_consistent(&client, &daemon, &mirror).await?;
-    ensure!(daemon.get("/livez", PATIENCE).await?.starts_with("HTTP/1.1 200"), "not alive after the pause");
+    ensure!(daemon.get("/livez", TIMEOUT).await?.starts_with("HTTP/1.1 200"), "not alive after the pause");
     finish(daemon, containerd).await
 }
 
@@ -121,7 +119,7 @@ pub(super) async fn the_kill_of_a_paused_daemon_unblocks_the_runtime(version: Ve
     ensure!(daemon.get("/livez", Duration::from_secs(1)).await.is_err(), "a paused process answers");
     daemon.kill9().await?;
     let killed = clock.now();
-    let unblocked = eventually("a completed call after the kill of plegd", PATIENCE, || async {
+    let unblocked = eventually("a completed call after the kill of plegd", TIMEOUT, || async {
         Ok((load.calls().done > hung.done).then_some(clock.now()))
     });
     let unblocked = unblocked.await?.since(killed);
@@ -188,7 +186,7 @@ pub(super) async fn a_starved_daemon_delays_nobody_and_loses_nothing(version: Ve
 /// Waits until plegd publishes events of a probe pod from the stream.
 async fn subscribed(client: &Client, mirror: &Mirror) -> Result<()> {
     let pod = client.run_pod("probe").await?;
-    eventually("the probe pod", PATIENCE, || async {
+    eventually("the probe pod", TIMEOUT, || async {
         Ok(mirror.states()?.contains_key(&pod.sandbox_id).then_some(()))
     })
     .await?;
@@ -200,14 +198,14 @@ async fn subscribed(client: &Client, mirror: &Mirror) -> Result<()> {
 /// Waits until daemon and mirror have the runtime's state.
 async fn until_consistent(client: &Client, daemon: &Daemon, mirror: &Mirror) -> Result<()> {
     let served = async || Ok(states_of(&daemon.client().list_pods(v1::Filter::default()).await?.pods));
-    let wrong = state_differences(client, served, 2 * PATIENCE).await?;
+    let wrong = state_differences(client, served, 2 * TIMEOUT).await?;
     ensure!(
         wrong.is_empty(),
         "the served state differs from the runtime:\n{}\n{}",
         wrong.join("\n"),
         daemon.said()
     );
-    let wrong = state_differences(client, async || mirror.states(), PATIENCE).await?;
+    let wrong = state_differences(client, async || mirror.states(), TIMEOUT).await?;
     ensure!(wrong.is_empty(), "the watched state differs from the runtime:\n{}", wrong.join("\n"));
     Ok(())
 }
@@ -238,7 +236,7 @@ struct Calls {
 impl Load {
     fn start(client: &Client, pods: u32, name: &'static str) -> Self {
         // A call may hang while plegd is paused.
-        let client = client.clone().with_deadline(3 * PATIENCE);
+        let client = client.clone().with_deadline(3 * TIMEOUT);
         let calls = Arc::new(Mutex::new(Calls::default()));
         let counted = calls.clone();
         let task = tokio::spawn(async move {
@@ -260,7 +258,7 @@ impl Load {
     async fn ended(&self) -> Result<()> {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         let task = task.context("the load was awaited before")?;
-        timeout(5 * PATIENCE, task).await.context("the load does not end")??
+        timeout(5 * TIMEOUT, task).await.context("the load does not end")??
     }
 }
 

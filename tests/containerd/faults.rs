@@ -10,12 +10,12 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
     compete, finish,
+    histories::reading_subscriber,
     lab::{
-        Churn, Client, ContainerSpec, Containerd, Follower, PATIENCE,
+        Churn, Client, ContainerSpec, Containerd, Follower, TIMEOUT,
         Version::{self, V1_7},
         eventually, report,
     },
-    histories::reading_subscriber,
 };
 
 const CONNECTS: &str = "plegd_stream_connects_total ";
@@ -33,7 +33,7 @@ pub(super) async fn kills_during_churn_lose_nothing(version: Version) -> Result<
     for kill in 1..=KILLS {
         let gone = churn.pods() + 2;
         let some = |_: &Follower| churn.pods() >= gone || pods.is_finished();
-        plegd.until("pods to come and go", PATIENCE, some).await?;
+        plegd.until("pods to come and go", TIMEOUT, some).await?;
         eprintln!("containerd is killed, time {kill} of {KILLS}; {} pods have come and gone", churn.pods());
         ensure!(!pods.is_finished(), "the churn had ended before kill {kill}");
         director.disturb();
@@ -41,10 +41,10 @@ pub(super) async fn kills_during_churn_lose_nothing(version: Version) -> Result<
         containerd.kill9()?;
         sleep(Duration::from_millis(u64::from(kill % 4) * 300)).await;
         containerd.restart().await?;
-        plegd.until("another subscription", 2 * PATIENCE, |it| it.metric(CONNECTS) > connects).await?;
+        plegd.until("another subscription", 2 * TIMEOUT, |it| it.metric(CONNECTS) > connects).await?;
         // The second relist from now begins after the resubscription.
         let relists = plegd.relists() + 2.0;
-        plegd.until("two relists", PATIENCE, |it| it.relists() >= relists).await?;
+        plegd.until("two relists", TIMEOUT, |it| it.relists() >= relists).await?;
         director.calm();
     }
     director.end();
@@ -57,7 +57,7 @@ pub(super) async fn a_pause_during_churn_loses_nothing(version: Version) -> Resu
     let mut plegd = Follower::start(&containerd)?;
     plegd.until_following(true).await?;
     let pods = churn.many(30, 6, 2);
-    plegd.until("pods to come and go", PATIENCE, |_| churn.pods() >= 5).await?;
+    plegd.until("pods to come and go", TIMEOUT, |_| churn.pods() >= 5).await?;
     containerd.sigstop().await?;
     report("containerd is paused for 30 s", sleep(Duration::from_secs(30))).await;
     ensure!(!pods.is_finished(), "the churn had ended");
@@ -78,13 +78,13 @@ pub(super) async fn a_competing_subscriber_during_churn_leaves_the_cache_correct
     plegd.until_following(true).await?;
     let taken = other.received();
     let pods = churn.many(40, 6, 3);
-    plegd.until("pods to come and go", 3 * PATIENCE, |_| churn.pods() >= 30).await?;
+    plegd.until("pods to come and go", 3 * TIMEOUT, |_| churn.pods() >= 30).await?;
     director.end();
-    plegd.until("the end of the churn", 3 * PATIENCE, |_| pods.is_finished()).await?;
+    plegd.until("the end of the churn", 3 * TIMEOUT, |_| pods.is_finished()).await?;
     pods.await??;
     ensure!(other.received() > taken + 20, "the other subscriber took no event");
-    plegd.until_truth(churn.client(), PATIENCE).await?;
-    plegd.until("a removal of every id", PATIENCE, |it| it.without_removal().is_empty()).await?;
+    plegd.until_truth(churn.client(), TIMEOUT).await?;
+    plegd.until("a removal of every id", TIMEOUT, |it| it.without_removal().is_empty()).await?;
     ensure!(plegd.metric("plegd_missed_events_total") > 0.0, "no missed event was counted");
     ensure!(plegd.mode() != Mode::Polling, "the stream was lost");
     assert_eq!(plegd.app.cache().census(), Census::default());
@@ -113,7 +113,7 @@ pub(super) async fn a_flood_is_published_completely(version: Version) -> Result<
                 client.exited(&id).await?;
                 // As the kubelet does it, once the exit is published.
                 let exited = || cache.get(&pod.uid.as_str().into())?.container(&id)?.exit_code;
-                eventually("the exit in the cache", PATIENCE, async || Ok(exited())).await?;
+                eventually("the exit in the cache", TIMEOUT, async || Ok(exited())).await?;
                 client.remove(&id).await?;
                 anyhow::Ok(id)
             }
@@ -125,15 +125,15 @@ pub(super) async fn a_flood_is_published_completely(version: Version) -> Result<
         }
         anyhow::Ok(ids)
     });
-    plegd.until("the end of the flood", 5 * PATIENCE, |_| flood.is_finished()).await?;
+    plegd.until("the end of the flood", 5 * TIMEOUT, |_| flood.is_finished()).await?;
     let ids = flood.await??;
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     assert_eq!(ids.len(), FLOOD as usize);
     for id in &ids {
-        let story = plegd.history_of(id);
-        let steps: Vec<&str> = story.iter().map(|word| word.trim_end_matches('!')).collect();
-        assert!(steps.ends_with(&["Started", "Died(3 Error)", "Removed"]), "{story:?}");
+        let history = plegd.history_of(id);
+        let steps: Vec<&str> = history.iter().map(|word| word.trim_end_matches('!')).collect();
+        assert!(steps.ends_with(&["Started", "Died(3 Error)", "Removed"]), "{history:?}");
     }
     let from_stream =
         plegd.published.iter().filter(|event| event.source == plegd::model::Source::Event).count();
@@ -153,16 +153,16 @@ pub(super) async fn plegd_recovers_from_a_full_disk(version: Version) -> Result<
     let kept = client.run_pod("kept").await?;
     let dies = client.run(&kept, ContainerSpec::sleeping("dies", 3600.0, 0)).await?;
     let stays = client.run(&kept, ContainerSpec::sleeping("stays", 3600.0, 0)).await?;
-    plegd.until_published(client.history(), PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
     let pods = churn.many(12, 4, 4);
-    plegd.until("pods to come and go", PATIENCE, |_| churn.pods() >= 2).await?;
+    plegd.until("pods to come and go", TIMEOUT, |_| churn.pods() >= 2).await?;
 
     director.disturb();
     containerd.fill_disks()?;
     containerd.kill_processes_of(&dies)?;
     // The churn may make no call at this time, so this task makes some.
     let refused = tokio::spawn(until_some_are_refused(client.clone()));
-    plegd.until("calls that fail", PATIENCE, |_| refused.is_finished()).await?;
+    plegd.until("calls that fail", TIMEOUT, |_| refused.is_finished()).await?;
     let (live, ready) = (plegd.app.health().live(), plegd.app.health().ready());
     ensure!(live.ok && ready.ok, "{live:?} {ready:?}");
     containerd.free_disks()?;
@@ -171,13 +171,13 @@ pub(super) async fn plegd_recovers_from_a_full_disk(version: Version) -> Result<
         containerd.restart().await?;
     }
     let relists = plegd.relists() + 2.0;
-    plegd.until("two relists", 2 * PATIENCE, |it| it.relists() >= relists).await?;
+    plegd.until("two relists", 2 * TIMEOUT, |it| it.relists() >= relists).await?;
     director.calm();
     director.end();
-    plegd.until("the end of the churn", 5 * PATIENCE, |_| pods.is_finished()).await?;
+    plegd.until("the end of the churn", 5 * TIMEOUT, |_| pods.is_finished()).await?;
     pods.await??;
     eprintln!("{} calls failed, {} containers are uncertain", churn.failed_calls(), churn.uncertain());
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     ensure!(
         plegd.history_of(&stays) == ["Changed", "Started"] || plegd.history_of(&stays) == ["Started"],
         "{:?}",
@@ -189,9 +189,9 @@ pub(super) async fn plegd_recovers_from_a_full_disk(version: Version) -> Result<
     client.stop_pod(&kept).await?;
     client.remove_pod(&kept).await?;
     client.remove_all_pods().await?;
-    plegd.until_truth(&client, PATIENCE).await?;
-    plegd.until_published_for(client.history(), PATIENCE, |id| churn.is_certain(id)).await?;
-    plegd.until("a removal of every id", PATIENCE, |it| it.without_removal().is_empty()).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
+    plegd.until_published_for(client.history(), TIMEOUT, |id| churn.is_certain(id)).await?;
+    plegd.until("a removal of every id", TIMEOUT, |it| it.without_removal().is_empty()).await?;
     finish(plegd, containerd).await
 }
 
@@ -214,16 +214,16 @@ async fn check_end(
     churn: Churn,
     pods: JoinHandle<Result<()>>,
 ) -> Result<()> {
-    plegd.until("the end of the churn", 5 * PATIENCE, |_| pods.is_finished()).await?;
+    plegd.until("the end of the churn", 5 * TIMEOUT, |_| pods.is_finished()).await?;
     pods.await??;
     let client = churn.client();
     let yielded = plegd.app.situation().yielded;
     ensure!(yielded.is_none(), "the stream is yielded without another subscriber: {yielded:?}");
     // Remains of failed calls.
     client.remove_all_pods().await?;
-    plegd.until_published_for(client.history(), PATIENCE, |id| churn.is_certain(id)).await?;
-    plegd.until_truth(client, PATIENCE).await?;
-    plegd.until("a removal of every id", PATIENCE, |it| it.without_removal().is_empty()).await?;
+    plegd.until_published_for(client.history(), TIMEOUT, |id| churn.is_certain(id)).await?;
+    plegd.until_truth(client, TIMEOUT).await?;
+    plegd.until("a removal of every id", TIMEOUT, |it| it.without_removal().is_empty()).await?;
     assert_eq!(plegd.app.cache().census(), Census::default());
     for id in plegd.returned() {
         ensure!(

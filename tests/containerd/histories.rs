@@ -13,7 +13,7 @@ use plegd::{
 use super::{
     compete, finish,
     lab::{
-        Change, Client, ContainerSpec, Containerd, EventStream, Follower, PATIENCE,
+        Change, Client, ContainerSpec, Containerd, EventStream, Follower, TIMEOUT,
         Version::{self, V1_6, V1_7},
         cri, eventually, run_short_containers,
     },
@@ -58,7 +58,7 @@ pub(super) async fn every_history_is_published_from_the_stream(
         client.exited(&id).await?;
         if waits {
             let exited = || cache.get(&uid)?.container(&id)?.exit_code;
-            eventually("the exit in the cache", PATIENCE, async || Ok(exited())).await?;
+            eventually("the exit in the cache", TIMEOUT, async || Ok(exited())).await?;
         }
         client.remove(&id).await?;
         anyhow::Ok((id, waits))
@@ -84,8 +84,8 @@ pub(super) async fn every_history_is_published_from_the_stream(
         client.remove_pod(pod).await?;
     }
 
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     let unknown: Vec<&str> = plegd.unknown_exits().iter().map(|event| event.id.as_str()).collect();
     for (id, waits) in &removed_ids {
         assert!(!(*waits && unknown.contains(&id.as_str())), "{:?}", plegd.history_of(id));
@@ -124,8 +124,8 @@ pub(super) async fn longer_histories_are_published_by_polling() -> Result<()> {
     }
     // The exit code of a container that is removed before a relist is unknown, so wait for the deaths.
     let died = |it: &Follower| ids.iter().all(|id| it.has_published(id, EventType::ContainerDied));
-    plegd.until("the deaths", PATIENCE, died).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until("the deaths", TIMEOUT, died).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     for id in &ids {
         client.remove(id).await?;
     }
@@ -134,12 +134,12 @@ pub(super) async fn longer_histories_are_published_by_polling() -> Result<()> {
     }
     let stopped =
         |it: &Follower| pods.iter().all(|pod| it.has_published(&pod.sandbox_id, EventType::ContainerDied));
-    plegd.until("the sandboxes' deaths", PATIENCE, stopped).await?;
+    plegd.until("the sandboxes' deaths", TIMEOUT, stopped).await?;
     for pod in &pods {
         client.remove_pod(pod).await?;
     }
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     assert!(plegd.published.iter().all(|event| event.source != Source::Event));
     assert!(plegd.published.iter().all(|event| !event.inferred), "{}", plegd.lines().join("\n"));
     assert_eq!(plegd.modes(), BTreeSet::from(["polling"]));
@@ -164,15 +164,15 @@ pub(super) async fn pods_removed_before_the_start_are_not_published(version: Ver
 
     let mut plegd = Follower::start(&containerd)?;
     plegd.until_following(true).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     ensure!(
         plegd.metric("plegd_stream_replayed_messages_total") >= past.len() as f64,
         "no backlog was received"
     );
     // A later event proves that the backlog was received.
     run_short_containers(&client, &kept, 3, 0.05).await?;
-    plegd.until_published_for(client.history(), PATIENCE, |id| !past.contains(id)).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published_for(client.history(), TIMEOUT, |id| !past.contains(id)).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     let resurrected: Vec<_> =
         plegd.published.iter().filter(|event| past.contains(event.id.as_str())).collect();
     assert_eq!(resurrected.len(), 1, "{}", plegd.lines().join("\n"));
@@ -211,10 +211,10 @@ pub(super) async fn events_taken_by_another_subscriber_are_recovered() -> Result
             run.buffer_unordered(4).try_collect::<Vec<_>>().await
         }
     });
-    plegd.until("the runs", 2 * PATIENCE, |_| runs.is_finished()).await?;
+    plegd.until("the runs", 2 * TIMEOUT, |_| runs.is_finished()).await?;
     let runs = runs.await??;
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     for (pod, id) in &runs {
         client.remove(id).await?;
         client.stop_pod(pod).await?;
@@ -222,15 +222,15 @@ pub(super) async fn events_taken_by_another_subscriber_are_recovered() -> Result
     let stopped = |it: &Follower| {
         runs.iter().all(|(pod, _)| it.has_published(&pod.sandbox_id, EventType::ContainerDied))
     };
-    plegd.until("the sandboxes' deaths", PATIENCE, stopped).await?;
+    plegd.until("the sandboxes' deaths", TIMEOUT, stopped).await?;
     for (pod, _) in &runs {
         client.remove_pod(pod).await?;
     }
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
 
     ensure!(other.received() > taken_before + 10, "the other subscriber took no event");
-    plegd.until("missed events", PATIENCE, |it| it.metric("plegd_missed_events_total") > 0.0).await?;
+    plegd.until("missed events", TIMEOUT, |it| it.metric("plegd_missed_events_total") > 0.0).await?;
     ensure!(!plegd.modes().contains("polling"), "the stream was lost");
     // The longest relist period of 1.7 with its jitter, and the duration of the relist.
     for event in &plegd.published {
@@ -254,8 +254,8 @@ pub(super) async fn another_subscriber_receives_all_events() -> Result<()> {
     plegd.until_following(true).await?;
     let (taken, received) = (plegd.metric(MESSAGES), other.received());
     run_pods(&mut plegd, &client, "job", JOB).await?;
-    plegd.until("the yield", PATIENCE, |it| it.app.situation().yielded.is_some()).await?;
-    plegd.until("the end of the stream", PATIENCE, |it| it.metric(CLOSED) == 1.0).await?;
+    plegd.until("the yield", TIMEOUT, |it| it.app.situation().yielded.is_some()).await?;
+    plegd.until("the end of the stream", TIMEOUT, |it| it.metric(CLOSED) == 1.0).await?;
     let (taken, received) = (plegd.metric(MESSAGES) - taken, other.received() - received);
     eprintln!(
         "plegd took {taken} events before it yielded, the other subscriber received {received} of {} pods",
@@ -266,7 +266,7 @@ pub(super) async fn another_subscriber_receives_all_events() -> Result<()> {
     let probe = client.run_pod("probe").await?;
     client.stop_pod(&probe).await?;
     client.remove_pod(&probe).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     other.drain();
     client.history().forget();
 
@@ -274,7 +274,7 @@ pub(super) async fn another_subscriber_receives_all_events() -> Result<()> {
     let whole = || 8 * AFTER;
     let mut events = Vec::new();
     while events.len() < whole() {
-        events.push(other.next(PATIENCE).await.with_context(|| format!("after {} events", events.len()))?);
+        events.push(other.next(TIMEOUT).await.with_context(|| format!("after {} events", events.len()))?);
     }
     for id in client.history().by_id().keys() {
         let kinds: BTreeSet<i32> = (events.iter().filter(|event| event.container_id == *id))
@@ -282,7 +282,7 @@ pub(super) async fn another_subscriber_receives_all_events() -> Result<()> {
             .collect();
         ensure!(kinds.len() == 4, "{id}: only events of types {kinds:?}");
     }
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     ensure!(plegd.mode() == Mode::Polling && plegd.metric(CLOSED) == 1.0, "the stream was opened again");
     finish(plegd, containerd).await
 }
@@ -307,7 +307,7 @@ async fn run_pods(
             runs.buffer_unordered(at_a_time).try_collect::<()>().await
         }
     });
-    plegd.until("the pods", 3 * PATIENCE, |_| runs.is_finished()).await?;
+    plegd.until("the pods", 3 * TIMEOUT, |_| runs.is_finished()).await?;
     runs.await?
 }
 
@@ -340,15 +340,15 @@ pub(super) async fn a_churn_is_published_completely(version: Version) -> Result<
         .map(|(id, _)| id)
         .collect();
     let mut plegd = Follower::start(&containerd)?;
-    plegd.until("the first relist", PATIENCE, |it| it.app.health().ready().ok).await?;
+    plegd.until("the first relist", TIMEOUT, |it| it.app.health().ready().ok).await?;
     // plegd may have missed the beginning of these histories.
     let begun: BTreeSet<String> = client.history().by_id().into_keys().collect();
-    plegd.until("the end of the churn", 3 * PATIENCE, |_| churn.is_finished()).await?;
+    plegd.until("the end of the churn", 3 * TIMEOUT, |_| churn.is_finished()).await?;
     churn.await??;
     if version != V1_6 {
-        plegd.until_published_for(client.history(), PATIENCE, |id| !begun.contains(id)).await?;
+        plegd.until_published_for(client.history(), TIMEOUT, |id| !begun.contains(id)).await?;
     }
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     for id in &removed {
         assert_eq!(plegd.history_of(id), [""; 0], "removed before plegd started");
     }

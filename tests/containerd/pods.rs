@@ -9,7 +9,7 @@ use plegd::model::{ContainerState, EventType, SandboxState};
 use super::{
     finish,
     lab::{
-        ContainerSpec, Containerd, Follower, PATIENCE,
+        ContainerSpec, Containerd, Follower, TIMEOUT,
         Version::{self, V1_6, V2_1},
     },
     without_relists,
@@ -28,7 +28,7 @@ pub(super) async fn a_failed_start_is_published() -> Result<()> {
     let death = plegd.events_of(&id).find(|event| event.kind == EventType::ContainerDied).context("died")?;
     let late = death.occurred_at.map(|at| death.observed_at.seconds_since(at)).context("when it failed")?;
     println!("a failed start was published {late:.3} s after it failed");
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
     finish(plegd, containerd).await
 }
@@ -61,8 +61,8 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
         .buffer_unordered(4)
         .collect::<Vec<_>>()
         .await;
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     let mut latencies = Vec::new();
     for removed in late {
         let (sandbox, returned) = removed?;
@@ -102,7 +102,7 @@ pub(super) async fn an_oom_kill_is_published_with_its_reason(version: Version) -
     plegd
         .until("OOMKilled: can this machine limit memory by cgroup?", Duration::from_secs(5), has_reason)
         .await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     finish(plegd, containerd).await
 }
 
@@ -113,14 +113,14 @@ pub(super) async fn both_sandboxes_of_a_pod_are_served(version: Version) -> Resu
     plegd.until_following(version != V1_6).await?;
     let first = client.run_pod("again").await?;
     let old = client.run(&first, ContainerSpec::sleeping("main", 3600.0, 0)).await?;
-    plegd.until_published(client.history(), PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
     client.stop_pod(&first).await?;
     let second = client.run_pod_again(&first).await?;
     let new = client
         .run(&second, ContainerSpec { attempt: 1, ..ContainerSpec::sleeping("main", 3600.0, 0) })
         .await?;
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
 
     let pod = plegd.pod(&first).context("the pod is not served")?;
     let sandboxes: Vec<_> =
@@ -143,8 +143,8 @@ pub(super) async fn both_sandboxes_of_a_pod_are_served(version: Version) -> Resu
     );
 
     client.remove_pod(&first).await?;
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     let pod = plegd.pod(&second).context("the pod is not served")?;
     assert_eq!(pod.sandboxes.len(), 1);
     assert_eq!(pod.sandbox().map(|sandbox| sandbox.attempt), Some(1));
@@ -182,6 +182,6 @@ pub(super) async fn a_newer_read_shows_the_effect_of_a_call(version: Version) ->
     client.stop_pod(&pod).await?;
     client.remove_pod(&pod).await?;
     assert_eq!(read("").await?, None);
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     finish(plegd, containerd).await
 }

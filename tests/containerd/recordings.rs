@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     finish,
-    lab::{ContainerSpec, Containerd, Follower, PATIENCE, Version},
+    lab::{ContainerSpec, Containerd, Follower, TIMEOUT, Version},
 };
 
 /// How long the replay waits for events after the last step, in paused time.
@@ -53,8 +53,8 @@ pub(super) async fn a_recorded_history_is_published_again(version: Version) -> R
     client.stop_pod(&pod).await?;
     client.remove_pod(&pod).await?;
     client.stop(&old, Duration::ZERO).await?;
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     stop.cancel();
     let recording = recording.await??;
     ensure!(recording.notes.is_empty(), "{:?}", recording.notes);

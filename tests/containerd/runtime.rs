@@ -11,7 +11,7 @@ use plegd::{
 use super::{
     finish,
     lab::{
-        ContainerSpec, Containerd, Follower, PATIENCE,
+        ContainerSpec, Containerd, Follower, TIMEOUT,
         Version::{self, V1_6},
         run_short_containers,
     },
@@ -31,7 +31,7 @@ pub(super) async fn a_killed_containerd_is_followed_again(version: Version) -> R
         let ends = client.run(&kept, ContainerSpec::sleeping("ends", 3.0, 9)).await?;
         let ids = [&kept.sandbox_id, &lost.sandbox_id, &dies, &stays, &inside, &ends];
         let started = |it: &Follower| ids.iter().all(|id| it.has_published(id, EventType::ContainerStarted));
-        plegd.until("the starts", PATIENCE, started).await?;
+        plegd.until("the starts", TIMEOUT, started).await?;
 
         containerd.kill9()?;
         for id in [&dies, &lost.sandbox_id] {
@@ -40,7 +40,7 @@ pub(super) async fn a_killed_containerd_is_followed_again(version: Version) -> R
         for id in [&dies, &lost.sandbox_id, &ends] {
             containerd.until_ended(id).await?;
         }
-        plegd.until("polling", PATIENCE, |it| it.mode() == Mode::Polling).await?;
+        plegd.until("polling", TIMEOUT, |it| it.mode() == Mode::Polling).await?;
         containerd.restart().await?;
         if round == 1 {
             // A second restart, before plegd follows the runtime again.
@@ -74,14 +74,14 @@ pub(super) async fn a_killed_containerd_is_followed_again(version: Version) -> R
         let pod = client.run_pod("after").await?;
         let ids = run_short_containers(&client, &pod, 10, 0.05).await?;
         let of_these = |id: &str| ids.iter().any(|short| short == id);
-        plegd.until_published_for(client.history(), PATIENCE, of_these).await?;
+        plegd.until_published_for(client.history(), TIMEOUT, of_these).await?;
         let events = plegd.published.iter().filter(|event| of_these(event.id.as_str()));
         let from_stream = events.clone().filter(|event| event.source == Source::Event).count();
         // A relist may report some changes first, but not all of these short containers.
         assert!(from_stream * 10 >= events.count() * 9, "{}", plegd.lines().join("\n"));
     }
     client.remove_all_pods().await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     finish(plegd, containerd).await
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn a_paused_containerd_loses_nothing(version: Version) -> Resul
     let pod = client.run_pod("stopped").await?;
     let dies = client.run(&pod, ContainerSpec::sleeping("dies", 3600.0, 0)).await?;
     let stays = client.run(&pod, ContainerSpec::sleeping("stays", 3600.0, 0)).await?;
-    plegd.until_published(client.history(), PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
 
     containerd.sigstop().await?;
     containerd.kill_processes_of(&dies)?;
@@ -110,7 +110,7 @@ pub(super) async fn a_paused_containerd_loses_nothing(version: Version) -> Resul
         assert!(it.app.health().live().ok, "{:?}", it.app.health().live());
         it.metric(r#"plegd_cri_requests_total{code="DeadlineExceeded""#) >= 3.0
     };
-    plegd.until("relists that fail", PATIENCE, failed).await?;
+    plegd.until("relists that fail", TIMEOUT, failed).await?;
     assert!(plegd.app.health().ready().ok, "plegd stays ready with the last known state");
     containerd.sigcont()?;
     let late = calls.await??;
@@ -135,18 +135,18 @@ pub(super) async fn a_crashed_shim_is_published(version: Version) -> Result<()> 
         client.run(&pod, ContainerSpec::sleeping("one", 3600.0, 0)).await?,
         client.run(&pod, ContainerSpec::sleeping("two", 3600.0, 0)).await?,
     ];
-    plegd.until_published(client.history(), PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
     containerd.kill_shim_of(&pod.sandbox_id)?;
     for id in &ids {
         client.exited(id).await?;
     }
-    plegd.until_published_for(client.history(), PATIENCE, |id| id != pod.sandbox_id).await?;
+    plegd.until_published_for(client.history(), TIMEOUT, |id| id != pod.sandbox_id).await?;
     let died = |it: &Follower| it.has_published(&pod.sandbox_id, EventType::ContainerDied);
-    plegd.until("the sandbox's death", PATIENCE, died).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until("the sandbox's death", TIMEOUT, died).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     client.stop_pod(&pod).await?;
     client.remove_pod(&pod).await?;
-    plegd.until_published(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     finish(plegd, containerd).await
 }

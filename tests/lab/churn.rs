@@ -26,7 +26,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use self::scenario::short_container;
-use super::{Change, Client, ContainerSpec, PATIENCE, Pod, cri, eventually};
+use super::{Change, Client, ContainerSpec, Pod, TIMEOUT, cri, eventually};
 
 /// How often one step is tried, and the pause between two tries.
 const TRIES: u32 = 40;
@@ -345,7 +345,7 @@ impl Churn {
         }
         sleep(PAUSE).await;
         let client = self.client.clone().with_deadline(Duration::from_secs(2));
-        let ready = eventually("the runtime to be back", 2 * PATIENCE, || async {
+        let ready = eventually("the runtime to be back", 2 * TIMEOUT, || async {
             sleep(Duration::from_millis(90)).await;
             Ok(client.runtime_is_ready().await.unwrap_or(false).then_some(()))
         });

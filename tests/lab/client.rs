@@ -20,7 +20,7 @@ use tonic::{
 };
 
 use super::{
-    Change, ContainerSpec, EventStream, History, PATIENCE, Pod,
+    Change, ContainerSpec, EventStream, History, Pod, TIMEOUT,
     cri::{self, runtime_service_client::RuntimeServiceClient},
     eventually,
 };
@@ -87,7 +87,7 @@ impl Client {
             RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT_BYTES);
         let history = History::default();
         let cgroup_parent = cgroup_parent.into();
-        Ok(Self { runtime, channel, socket: socket.into(), cgroup_parent, deadline: PATIENCE, history })
+        Ok(Self { runtime, channel, socket: socket.into(), cgroup_parent, deadline: TIMEOUT, history })
     }
 
     /// Sets the deadline of each call of this clone.
@@ -251,7 +251,7 @@ impl Client {
     /// Waits until the runtime shows the container as exited.
     pub async fn exited(&self, id: &str) -> Result<cri::ContainerStatus> {
         let exited = cri::ContainerState::ContainerExited;
-        let status = eventually("a container's exit", PATIENCE, || async {
+        let status = eventually("a container's exit", TIMEOUT, || async {
             Ok(Some(self.status(id).await?).filter(|status| status.state() == exited))
         });
         let status = status.await.with_context(|| format!("of {id}"))?;

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 
 use super::{
-    Client, Leftovers, PATIENCE,
+    Client, Leftovers, TIMEOUT,
     directory::{self, LOG, LabDirectory, LeftoverScanner, SOCKET},
     disk, eventually,
     fetch::{self, Tools},
@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Limit from a start or restart of containerd to its first response.
-const READY_DEADLINE: Duration = PATIENCE;
+const READY_DEADLINE: Duration = TIMEOUT;
 
 /// The directories of persistent and of run-time state.
 const DISKS: [&str; 2] = ["root", "state"];
@@ -251,7 +251,7 @@ impl Containerd {
 
     /// Waits until no process is left in one container or sandbox. Works also while containerd is down.
     pub async fn until_ended(&self, id: &str) -> Result<()> {
-        eventually("the end of a container's processes", PATIENCE, || async {
+        eventually("the end of a container's processes", TIMEOUT, || async {
             Ok(self.directory.processes_of(id).is_empty().then_some(()))
         })
         .await
@@ -262,7 +262,7 @@ impl Containerd {
     pub async fn sigstop(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let tasks = format!("/proc/{}/task", self.pid()?);
-        eventually("every thread of containerd to stop", PATIENCE, || async {
+        eventually("every thread of containerd to stop", TIMEOUT, || async {
             let mut tasks = fs::read_dir(&tasks)?.flatten();
             Ok(tasks
                 .all(|task| directory::state(&task.path()).is_none_or(|state| state == 'T'))
@@ -306,10 +306,10 @@ impl Containerd {
         let mut ctr = tokio::process::Command::new(self.tools.containerd_bin.join("ctr"));
         ctr.env_clear().env("PATH", self.path_variable()).arg("--address").arg(self.socket());
         ctr.args(["--namespace", "k8s.io", "images", "import"]).arg(&archive);
-        fetch::run(&mut ctr, "importing the lab's images with ctr", PATIENCE).await?;
+        fetch::run(&mut ctr, "importing the lab's images with ctr", TIMEOUT).await?;
         fs::remove_file(&archive)?;
         for name in [image::PAUSE, image::BUSYBOX] {
-            eventually("CRI to know an imported image", PATIENCE, || async {
+            eventually("CRI to know an imported image", TIMEOUT, || async {
                 Ok(self.client.has_image(name).await?.then_some(()))
             })
             .await?;

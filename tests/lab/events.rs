@@ -21,7 +21,7 @@ use tokio::{
 use tonic::{Status, transport::Endpoint};
 
 use super::{
-    Client, ContainerSpec, PATIENCE, Pod,
+    Client, ContainerSpec, Pod, TIMEOUT,
     client::connection,
     cri::{self, ContainerEventResponse, runtime_service_client::RuntimeServiceClient},
     eventually,
@@ -84,7 +84,7 @@ impl EventStream {
     /// containers in `pod`. A frozen stream is answered too, and reads no event.
     pub async fn answered(&self, client: &Client, pod: &Pod) -> Result<()> {
         let attempts = AtomicU32::new(0);
-        eventually("the answer to a subscription", PATIENCE, || async {
+        eventually("the answer to a subscription", TIMEOUT, || async {
             if self.answered.load(Ordering::Relaxed) {
                 return Ok(Some(()));
             }

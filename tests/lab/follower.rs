@@ -63,10 +63,10 @@ impl Follower {
     /// Waits until the first relist is complete and, on a runtime that has events, the relists after a new stream too. After
     /// that, changes come from the stream and from periodic relists.
     pub async fn until_following(&mut self, has_events: bool) -> Result<()> {
-        self.until("the first relist", super::PATIENCE, |it| it.app.health().ready().ok).await?;
+        self.until("the first relist", super::TIMEOUT, |it| it.app.health().ready().ok).await?;
         if has_events {
             let backlog = r#"plegd_relists_total{cause="backlog",result="ok"}"#;
-            self.until("the relist after the stream's backlog", super::PATIENCE, |it| {
+            self.until("the relist after the stream's backlog", super::TIMEOUT, |it| {
                 it.metric(backlog) > 0.0
             })
             .await?;

@@ -77,7 +77,7 @@ use std::{future::Future, time::Duration};
 use anyhow::bail;
 
 /// Limit for anything that a healthy runtime does at once. Long, because the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Polls `condition` until it returns a value. The error at the deadline names `what`.
 pub async fn eventually<T, Fut>(
