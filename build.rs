@@ -63,7 +63,7 @@ fn compile_api() -> io::Result<()> {
     tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)
-        .extern_path(".plegd.v1", "crate::api::v1")
+        .extern_path(".plegd.v1", "crate::v1")
         // What is sent to many is encoded once: the server's stream is of messages that are bytes already.
         .extern_path(".plegd.v1.WatchResponse", "crate::api::wire::Encoded")
         .codec_path("crate::api::codec::SmallCodec")

@@ -1,27 +1,18 @@
-//! What plegd serves: the pod lifecycle API over gRPC; metrics, health and a page over HTTP.
+//! The pod lifecycle API over gRPC: its services, the sockets they are served on, and who may call them.
 //!
 //! Reads what others keep and changes nothing. It never reaches past cache and journal.
 
-mod accept;
 pub mod access;
 mod codec;
-pub mod error_info;
 pub mod grpc;
-pub mod http;
 pub mod introspection;
 pub mod lifecycle;
 pub mod listen;
-pub mod page;
-pub(crate) mod pod_summary;
 pub mod standard;
 pub mod subscribers;
 pub mod wire;
 
-/// Messages and clients of the package `plegd.v1`, generated from `proto/plegd/v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all)]
-pub mod v1 {
-    include!(concat!(env!("OUT_DIR"), "/api/plegd.v1.rs"));
-}
+pub use crate::v1;
 
 /// Servers of the same.
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]

@@ -1,12 +1,13 @@
-//! Builds the parts, joins them, and takes them apart again. The only room that knows all others.
+//! Builds the parts, joins them, and stops them. It has no rules of its own.
 //!
 //! ```text
-//! receiver ─▶ queue ─▶ settler ─┐
+//! receiver ─▶ queue ─▶ applier ─┐
 //!                               ├─▶ arbiter ─▶ cache, journal
 //! supervisor ─▶ relister ─▶ reader ┘
 //! ```
 
 mod builder;
+mod scrape;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,15 +23,15 @@ use crate::{
     arbiter::Arbiter,
     cache::Cache,
     clock::{Clock, Mono},
-    config::{Config, InForce, Loaded},
-    cri::{Client, Link, quirks::Quirk},
-    evented::{self, Complete, EventOrder, Limits, Queue, Receiver, Wanted},
+    config::{Config, InForce, Live, Loaded},
+    cri::{Client, Link},
+    evented::{self, EventApplier, EventOrder, Limits, Receiver, StreamChange, Wanted},
     fresh::Fresh,
     health::Health,
     journal::{Capacity, Journal},
-    ledger::Ledger,
-    metrics::{Metrics, PodState, StreamState, raise_to},
-    model::{ContainerState, Mode, ObjectId, Observation, PodUid, ResumeGap, SandboxState, SignalType},
+    metrics::{Metrics, StreamState},
+    model::{Mode, ObjectId, PodUid, StreamEventType},
+    path_comparison::PathComparison,
     relister::{Lister, ReadError, Reader, ReaderDependencies, Reads, Relister, UnreadableIds},
     supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
@@ -51,8 +52,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     situation: watch::Receiver<Situation>,
     clock: Clock,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 /// Why a pod newer than some moment could not be had.
@@ -96,6 +96,11 @@ impl App {
         link: Link,
         clock: Clock,
     ) -> Self {
+        Self::assemble(receiver_runtime, in_force, link, clock, OnFailure::StopApp)
+    }
+
+    /// That of the daemon: a part that fails ends the process.
+    pub(crate) fn of_daemon(receiver_runtime: &Handle, in_force: &InForce, link: Link, clock: Clock) -> Self {
         Self::assemble(receiver_runtime, in_force, link, clock, OnFailure::EndProcess)
     }
 
@@ -108,136 +113,61 @@ impl App {
     ) -> Self {
         let began_with = in_force.get();
         let config = &began_with.config;
-        let metrics = Arc::new(Metrics::new());
-        let health = Health::new(clock.clone());
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        let cache = Cache::default();
-        let capacity = Capacity { events: config.journal.events, bytes: config.journal.bytes.0 };
-        let journal = Journal::new(capacity, fastrand::u64(1..));
-        let ledger = Ledger::new(metrics.clone());
-        metrics.config.started(clock.wall());
         let request_timeout = in_force.live(|config| config.runtime.request_timeout);
-        let client = Client::new(link, request_timeout, clock.clone(), metrics.clone());
-        let arbiter = Arc::new(Arbiter::new(
-            cache.clone(),
-            journal.clone(),
-            ledger.clone(),
-            clock.clone(),
-            metrics.clone(),
-        ));
-        let (reads, requested) = Reads::new();
-        let relister = Relister::new(
-            client.clone(),
-            cache.clone(),
-            arbiter.clone(),
-            ledger.clone(),
-            reads.clone(),
-            clock.clone(),
-            metrics.clone(),
-        );
-        let lister = Lister::new(relister.clone());
-        let reader = Reader::new(ReaderDependencies {
-            client: client.clone(),
-            lister: lister.clone(),
-            cache: cache.clone(),
-            arbiter: arbiter.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            parallelism: in_force.live(|config| config.relist.parallelism),
-            reads: reads.clone(),
-            requests: requested,
-        });
+        let core = Core::new(config, link, request_timeout, clock);
+        let generic = GenericPath::new(&core, in_force.live(|config| config.relist.parallelism));
+        let (stream_ends, ends) = channels();
         let limits = Limits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
-        let (sender, queue) = evented::queue(limits, metrics.clone());
-        let (changed, changes) = mpsc::unbounded_channel();
-        let (requests, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (judged, judge) = watch::channel(None);
-        let (leaves_out, left_out) = mpsc::unbounded_channel();
-        let (wants, wanted) = watch::channel(Wanted::Open);
-        let period = config.relist.period;
-        let began = clock.now_both().1;
-        let (situation, situations) = watch::channel(Situation {
-            ready: false,
-            mode: Mode::Polling,
-            mode_since: began,
-            period,
-            runtime: None,
-            stream_up: None,
-            stream_since: began,
-            stream: "not yet tried".into(),
-            failures: None,
-            yielded: None,
-        });
-        scrape(&metrics, &cache, &journal, &ledger, &clock, queue.load());
+        let (sender, queue) = evented::queue(limits, core.metrics.clone());
+        scrape::gauges(&core, queue.load());
 
-        let signs = Signs {
-            ready: health.latch("initial-relist", "not yet complete: waiting for the runtime"),
-            mode: health.note("mode", "polling"),
-            stream: health.note("event-stream", "not yet tried"),
-            runtime: health.note("runtime", "not yet reached"),
-            heartbeat: health.heartbeat("supervisor", STUCK_AFTER),
-            relister: health.heartbeat("relister", STUCK_AFTER),
-            situation,
+        let (signs, situation) = core.signs(config.relist.period);
+        let tasks = Tasks { tracker: TaskTracker::new(), stop: CancellationToken::new(), on_failure };
+        let here = &Handle::current();
+        if config.stream.enabled {
+            let receiver = Receiver {
+                client: core.client.clone(),
+                sender,
+                changes: stream_ends.changes,
+                wanted: stream_ends.wanted,
+                hurry: ends.hurry.clone(),
+                heartbeat: core.health.heartbeat("receiver", STUCK_AFTER),
+                clock: core.clock.clone(),
+                metrics: core.metrics.clone(),
+            };
+            tasks.spawn(receiver_runtime, receiver.run(tasks.stop.clone()).boxed());
+        } else {
+            let off = "switched off by stream.enabled = false";
+            signs.stream.bad(off);
+            core.metrics.stream.state.set_only(StreamState::Off);
+            signs.situation.send_modify(|it| it.stream = off.into());
+        }
+        let applier = EventApplier {
+            arbiter: core.arbiter.clone(),
+            reads: generic.reads.clone(),
+            relist: ends.requests.clone(),
+            order: EventOrder::new(core.clock.clone()),
+            order_since: stream_ends.order_since,
+            left_out: stream_ends.left_out,
+            clock: core.clock.clone(),
         };
-        let spawn = |runtime: &Handle, task| spawn(&tasks, runtime, &stop, on_failure, task);
+        tasks.spawn(here, applier.run(queue).boxed());
+        let unreadable = generic.reader.unreadable().clone();
+        tasks.spawn(here, generic.reader.run(tasks.stop.clone()).boxed());
+        let wires = ends.into_wires(&core, generic.relister);
         let rhythms = in_force.live(|Config { relist, stream, .. }| Rhythm {
             period: relist.period,
             max_period: relist.max_period,
             jitter: relist.jitter,
             shared: stream.shared,
         });
-        if config.stream.enabled {
-            let heartbeat = health.heartbeat("receiver", STUCK_AFTER);
-            let receiver = Receiver {
-                client,
-                sender,
-                changes: changed,
-                wanted,
-                hurry: hurry.clone(),
-                heartbeat,
-                clock: clock.clone(),
-                metrics: metrics.clone(),
-            };
-            spawn(receiver_runtime, receiver.run(stop.clone()).boxed());
-        } else {
-            let off = "switched off by stream.enabled = false";
-            signs.stream.bad(off);
-            metrics.stream.state.set_only(StreamState::Off);
-            signs.situation.send_modify(|it| it.stream = off.into());
-        }
-        let unreadable = reader.unreadable().clone();
-        let settler = Settler {
-            arbiter: arbiter.clone(),
-            reads: reads.clone(),
-            requests: requests.clone(),
-            order: EventOrder::new(clock.clone()),
-            judge,
-            left_out: leaves_out,
-            clock: clock.clone(),
-        };
-        let here = &Handle::current();
-        spawn(here, settler.run(queue).boxed());
-        spawn(here, reader.run(stop.clone()).boxed());
-        let wires = Wires {
-            relister,
-            arbiter,
-            ledger,
-            changes,
-            left_out,
-            judged,
-            wanted: wants,
-            requests,
-            hurry,
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        spawn(here, Supervisor::new(wires, signs, rhythms).run(stop.clone()).boxed());
-        tasks.close();
-        let fresh = Fresh::new(cache.clone(), lister, reads, clock.clone(), metrics.clone());
-        let in_force = in_force.clone();
+        let supervisor = Supervisor::new(wires, signs, rhythms);
+        tasks.spawn(here, supervisor.run(tasks.stop.clone()).boxed());
+        tasks.tracker.close();
+        let Core { clock, metrics, health, cache, journal, arbiter, .. } = core;
+        let fresh = Fresh::new(arbiter, generic.lister, generic.reads, clock.clone(), metrics.clone());
         Self {
-            in_force,
+            in_force: in_force.clone(),
             began_with,
             cache,
             journal,
@@ -245,9 +175,8 @@ impl App {
             unreadable,
             health,
             metrics,
-            situation: situations,
+            situation,
             clock,
-            stop,
             tasks,
         }
     }
@@ -309,7 +238,7 @@ impl App {
     /// What watches are made from.
     pub fn feed(&self) -> Feed {
         let (journal, cache) = (self.journal.clone(), self.cache.clone());
-        Feed::new(journal, cache, self.situation.clone(), self.clock.clone(), self.stop.clone())
+        Feed::new(journal, cache, self.situation.clone(), self.clock.clone(), self.tasks.stop.clone())
     }
 
     /// The pod as it was at some moment after `newer_than`, none if it was not there: from the cache if that is known to
@@ -340,132 +269,203 @@ impl App {
 
     /// Stops when this is cancelled.
     pub fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
+        self.tasks.stop.clone()
     }
 
     /// Stops all parts and waits for them.
     pub async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.wait().await;
+        self.tasks.stop.cancel();
+        self.tasks.tracker.wait().await;
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.stop.cancel();
     }
 }
 
-/// Takes events from the queue and has them settled.
-struct Settler {
-    arbiter: Arc<Arbiter>,
-    reads: Reads,
-    requests: Arc<Notify>,
-    /// What the order of events shows to be left out, where the supervisor wants it looked at.
-    order: EventOrder,
-    /// Since when, if it does.
-    judge: watch::Receiver<Option<Mono>>,
-    left_out: mpsc::UnboundedSender<(ObjectId, SignalType)>,
+/// What all parts use.
+struct Core {
     clock: Clock,
+    metrics: Arc<Metrics>,
+    health: Health,
+    cache: Cache,
+    journal: Journal,
+    paths: PathComparison,
+    arbiter: Arc<Arbiter>,
+    client: Client,
 }
 
-// === impl Settler ===
-
-impl Settler {
-    /// Runs until the receiver is gone.
-    async fn run(mut self, mut queue: Queue) {
-        while let Some(event) = queue.next().await {
-            match self.arbiter.place(event) {
-                Ok(observation) => {
-                    self.look_at_order(&observation);
-                    self.reads.ask_all(self.arbiter.settle(&observation));
-                }
-                Err(signal) => self.unplaced(&signal),
-            }
-        }
-    }
-
-    fn look_at_order(&mut self, event: &Observation) {
-        let Some(since) = *self.judge.borrow() else { return };
-        let complete = match self.arbiter.quirks().has(Quirk::SilentSandboxes) {
-            true => Complete::Containers,
-            false => Complete::All,
-        };
-        for left_out in self.order.take(since, complete, event, self.clock.now()) {
-            // Without a supervisor plegd ends.
-            let _ = self.left_out.send(left_out);
-        }
-    }
-
-    /// An event that names no pod, about an id that belongs to none that is known.
-    fn unplaced(&self, signal: &crate::model::Signal) {
-        self.arbiter.heard_of_removed(&signal.id, signal.kind);
-        if !self.arbiter.is_removed(&signal.id) {
-            self.requests.notify_one();
-        }
-    }
+/// Lists and targeted reads.
+struct GenericPath {
+    reads: Reads,
+    relister: Relister,
+    lister: Lister,
+    reader: Reader,
 }
 
-/// A task that panics ends the others with it.
-fn spawn(
-    tasks: &TaskTracker,
-    runtime: &Handle,
-    stop: &CancellationToken,
+/// The ends of the channels to the supervisor that the evented path holds.
+struct StreamEnds {
+    changes: mpsc::UnboundedSender<StreamChange>,
+    wanted: watch::Receiver<Wanted>,
+    order_since: watch::Receiver<Option<Mono>>,
+    left_out: mpsc::UnboundedSender<(ObjectId, StreamEventType)>,
+}
+
+/// The ends that the supervisor holds.
+struct SupervisorEnds {
+    changes: mpsc::UnboundedReceiver<StreamChange>,
+    wanted: watch::Sender<Wanted>,
+    order_since: watch::Sender<Option<Mono>>,
+    left_out: mpsc::UnboundedReceiver<(ObjectId, StreamEventType)>,
+    requests: Arc<Notify>,
+    hurry: Arc<Notify>,
+}
+
+/// The tasks of an app. One that panics stops the others.
+struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
     on_failure: OnFailure,
-    task: BoxFuture<'static, ()>,
-) {
-    let stop = stop.clone();
-    let task = tasks.spawn_on(task, runtime);
-    tasks.spawn(async move {
-        if let Err(error) = task.await
-            && error.is_panic()
-        {
-            tracing::error!(
-                "A part of plegd has failed; it ends, and must be started again. This is a bug in plegd: please report it with \
-                 the log until here."
-            );
-            stop.cancel();
-            if on_failure == OnFailure::EndProcess {
-                std::process::exit(70);
-            }
-        }
-    });
 }
 
-/// Figures that are looked up when they are asked for.
-fn scrape(
-    metrics: &Metrics,
-    cache: &Cache,
-    journal: &Journal,
-    ledger: &Ledger,
-    clock: &Clock,
-    queued: impl Fn() -> (usize, usize) + Send + Sync + 'static,
-) {
-    let (cache, journal, ledger, clock) = (cache.clone(), journal.clone(), ledger.clone(), clock.clone());
-    metrics.on_scrape(Box::new(move |metrics| {
-        let census = cache.census();
-        metrics.state.pods.set_each(|state| match state {
-            PodState::Ready => census.ready_pods,
-            PodState::NotReady => census.not_ready_pods,
-        });
-        metrics.state.sandboxes.set_each(|state: SandboxState| census.sandboxes[state as usize]);
-        metrics.state.containers.set_each(|state: ContainerState| census.containers[state as usize]);
-        metrics.arbitration.tombstones.set(cache.tombstones(clock.now()) as i64);
-        metrics.transitions.uncompared.set(ledger.uncompared() as i64);
-        raise_to(&metrics.arbitration.clock_steps, clock.steps());
-        let extent = journal.extent();
-        metrics.journal.events.set(extent.events as i64);
-        metrics.journal.bytes.set(extent.bytes as i64);
-        metrics.journal.head.set(extent.head as i64);
-        metrics.journal.oldest.set(if extent.events == 0 { 0 } else { extent.oldest as i64 });
-        raise_to(&metrics.journal.evicted, extent.evicted);
-        metrics.journal.subscribers.set(extent.subscribers as i64);
-        raise_to(&metrics.journal.gaps, extent.gaps);
-        for cause in ResumeGap::ALL {
-            raise_to(metrics.journal.resume_gaps.with(cause), extent.resume_gaps[cause as usize]);
+fn channels() -> (StreamEnds, SupervisorEnds) {
+    let (changes_in, changes) = mpsc::unbounded_channel();
+    let (wanted, wanted_out) = watch::channel(Wanted::Open);
+    let (order_since, order_since_out) = watch::channel(None);
+    let (left_out_in, left_out) = mpsc::unbounded_channel();
+    let (requests, hurry) = (Arc::default(), Arc::default());
+    (
+        StreamEnds {
+            changes: changes_in,
+            wanted: wanted_out,
+            order_since: order_since_out,
+            left_out: left_out_in,
+        },
+        SupervisorEnds { changes, wanted, order_since, left_out, requests, hurry },
+    )
+}
+
+// === impl Core ===
+
+impl Core {
+    fn new(config: &Config, link: Link, request_timeout: Live<Duration>, clock: Clock) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        metrics.config.started(clock.wall());
+        let capacity = Capacity { events: config.journal.events, bytes: config.journal.bytes.0 };
+        let journal = Journal::new(capacity, fastrand::u64(1..));
+        let paths = PathComparison::new(metrics.clone());
+        let arbiter = Arbiter::new(journal.clone(), paths.clone(), clock.clone(), metrics.clone());
+        Self {
+            health: Health::new(clock.clone()),
+            client: Client::new(link, request_timeout, clock.clone(), metrics.clone()),
+            cache: arbiter.cache().clone(),
+            arbiter: Arc::new(arbiter),
+            clock,
+            metrics,
+            journal,
+            paths,
         }
-        let (messages, bytes) = queued();
-        metrics.stream.queue_messages.set(messages as i64);
-        metrics.stream.queue_bytes.set(bytes as i64);
-    }));
+    }
+
+    /// What the supervisor reports to, and the status that it reports.
+    fn signs(&self, period: Duration) -> (Signs, watch::Receiver<Situation>) {
+        let began = self.clock.now_both().1;
+        let (situation, situations) = watch::channel(Situation {
+            ready: false,
+            mode: Mode::Polling,
+            mode_since: began,
+            period,
+            runtime: None,
+            stream_up: None,
+            stream_since: began,
+            stream: "not yet tried".into(),
+            failures: None,
+            yielded: None,
+        });
+        let signs = Signs {
+            ready: self.health.latch("initial-relist", "not yet complete: waiting for the runtime"),
+            mode: self.health.note("mode", "polling"),
+            stream: self.health.note("event-stream", "not yet tried"),
+            runtime: self.health.note("runtime", "not yet reached"),
+            heartbeat: self.health.heartbeat("supervisor", STUCK_AFTER),
+            relister: self.health.heartbeat("relister", STUCK_AFTER),
+            situation,
+        };
+        (signs, situations)
+    }
+}
+
+// === impl GenericPath ===
+
+impl GenericPath {
+    fn new(core: &Core, parallelism: Live<usize>) -> Self {
+        let (reads, requests) = Reads::new();
+        let relister = Relister::new(
+            core.client.clone(),
+            core.cache.clone(),
+            core.arbiter.clone(),
+            core.paths.clone(),
+            reads.clone(),
+            core.clock.clone(),
+            core.metrics.clone(),
+        );
+        let lister = Lister::new(relister.clone());
+        let reader = Reader::new(ReaderDependencies {
+            client: core.client.clone(),
+            lister: lister.clone(),
+            cache: core.cache.clone(),
+            arbiter: core.arbiter.clone(),
+            clock: core.clock.clone(),
+            metrics: core.metrics.clone(),
+            parallelism,
+            reads: reads.clone(),
+            requests,
+        });
+        Self { reads, relister, lister, reader }
+    }
+}
+
+// === impl SupervisorEnds ===
+
+impl SupervisorEnds {
+    fn into_wires(self, core: &Core, relister: Relister) -> Wires {
+        Wires {
+            relister,
+            arbiter: core.arbiter.clone(),
+            paths: core.paths.clone(),
+            changes: self.changes,
+            left_out: self.left_out,
+            judged: self.order_since,
+            wanted: self.wanted,
+            requests: self.requests,
+            hurry: self.hurry,
+            clock: core.clock.clone(),
+            metrics: core.metrics.clone(),
+        }
+    }
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    fn spawn(&self, runtime: &Handle, task: BoxFuture<'static, ()>) {
+        let (stop, on_failure) = (self.stop.clone(), self.on_failure);
+        let task = self.tracker.spawn_on(task, runtime);
+        self.tracker.spawn(async move {
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                tracing::error!(
+                    "A part of plegd has failed; it ends, and must be started again. This is a bug in plegd: please report it with \
+                     the log until here."
+                );
+                stop.cancel();
+                if on_failure == OnFailure::EndProcess {
+                    std::process::exit(70);
+                }
+            }
+        });
+    }
 }

@@ -9,19 +9,15 @@
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
-mod columns;
 pub mod completions;
 pub mod config;
 pub mod connection;
-mod daemon;
 pub mod demo;
 pub mod get;
 mod inline;
 mod introspect;
-mod log;
 pub mod log_level;
 pub mod man;
-pub mod print;
 pub mod record;
 pub mod replay;
 pub mod run;
@@ -31,7 +27,6 @@ pub mod subscribers;
 mod target;
 pub mod top;
 mod version;
-mod view;
 pub mod wait;
 pub mod watch;
 
@@ -46,18 +41,14 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tokio::runtime::Builder;
 
-use self::daemon::Threads;
 use crate::{
     config::{ConfigError, load},
+    daemon::{drive, log, reload::FileWatch},
     printable::{visible, visible_lines},
-    reload::FileWatch,
 };
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 64;
-
-/// Threads that serve gRPC, at most: more would take more from the node than any subscriber needs.
-const API_THREADS: usize = 4;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -209,27 +200,6 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
 /// An error on one line: it may repeat what the runtime or a pod has written.
 fn error_line(error: &anyhow::Error) -> String {
     format!("plegd: {}", visible(&format!("{error:#}")))
-}
-
-/// Runs a daemon to its end.
-///
-/// The thread that holds the runtime's event stream does nothing else and so drains it always; those that serve gRPC hold up
-/// nobody but those who are served; all the rest is little, and on one thread needs no waking of others.
-fn drive<V: Future<Output = anyhow::Result<()>>>(verb: impl FnOnce(Threads) -> V) -> anyhow::Result<()> {
-    let several = |name: &str, threads: usize| {
-        Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
-    };
-    let receiver = several("plegd-receiver", 1)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let api = several("plegd-api", cores.min(API_THREADS))?;
-    let rest = Builder::new_current_thread().enable_all().build()?;
-    let threads = Threads { receiver: receiver.handle().clone(), api: api.handle().clone() };
-    let ended = rest.block_on(verb(threads));
-    // A thread that still writes to a reader who does not read must not keep plegd from ending.
-    rest.shutdown_background();
-    api.shutdown_background();
-    receiver.shutdown_background();
-    ended
 }
 
 /// Runs a verb that follows nothing itself: it talks to a running plegd, or asks the runtime a few things.

@@ -1,13 +1,13 @@
 //! The client of plegd's API, for agents on the same node.
 //!
 //! Asks for pods as they are, waits for what a pod is to become, and watches what happens: [`Client::watch`] connects
-//! again by itself and goes on where it was. Messages are those of `plegd.v1` ([`crate::api::v1`]), in which nothing is
+//! again by itself and goes on where it was. Messages are those of `plegd.v1` ([`crate::v1`]), in which nothing is
 //! ever renamed or given another meaning.
 //!
 //! ```no_run
 //! use plegd::{
-//!     api::v1,
 //!     client::{Address, Client, Since, Update, WatchOptions},
+//!     v1,
 //! };
 //!
 //! # async fn follow() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,12 +39,12 @@ mod watch;
 pub use self::{
     address::{Address, DEFAULT_SOCKET, NoAddress},
     connect::ConnectError,
-    convert::{NotKnown, wall},
+    convert::{NotKnown, timestamp, wall},
     error::CallError,
     request::{Freshness, PodRef, WaitCondition},
     watch::{Since, Update, Watch, WatchOptions},
 };
-pub use crate::{api::error_info::PositionLost, watch::GapReason};
+pub use crate::{error_info::PositionLost, model::GapReason};
 
 use std::{future::Future, time::Duration};
 
@@ -52,11 +52,11 @@ use tonic::{Request, Response, Status, transport::Channel};
 
 use self::backoff::Backoff;
 use crate::{
-    api::v1::{
+    model::Position,
+    v1::{
         self, introspection_service_client::IntrospectionServiceClient,
         pod_lifecycle_service_client::PodLifecycleServiceClient,
     },
-    model::Position,
 };
 
 /// The longest message that is read, in bytes: a page of 500 pods, each with all that its labels and annotations may hold.
@@ -228,7 +228,7 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn example(client: plegd::client::Client) -> Result<(), plegd::client::CallError> {
-    /// let status = client.call(client.introspection().get_status(plegd::api::v1::GetStatusRequest {})).await?;
+    /// let status = client.call(client.introspection().get_status(plegd::v1::GetStatusRequest {})).await?;
     /// # Ok(())
     /// # }
     /// ```

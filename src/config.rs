@@ -10,13 +10,15 @@ mod file;
 mod in_force;
 mod key;
 mod layers;
+mod principals;
 mod value;
 
 pub use self::{
     error::{ConfigError, Place, Problem},
-    in_force::{Difference, InForce, Live},
+    in_force::{Difference, InForce},
     key::{Change, Form, Key, Section},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
+    principals::{Principal, Principals},
     value::{
         Bytes, EventTypes, FileMode, Filter, LogFormat, PageAccess, PrintFormat, SharedStream, SocketGroup,
         Value,
@@ -25,11 +27,8 @@ pub use self::{
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{
-    api::access::{Principal, Principals},
-    cri::Endpoint,
-    socket_path,
-};
+pub use crate::live::Live;
+use crate::{cri::Endpoint, socket_path};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

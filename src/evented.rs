@@ -5,6 +5,7 @@
 //! nothing but the stream; it takes no lock and formats no text. If what it hands over is not taken away in time, it first
 //! cuts down what is in it and then drops the stream, never the pace. Whoever needs something done on the way does it behind the queue.
 
+mod apply;
 mod backoff;
 mod order;
 mod queue;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::queue::{Full, Sender};
 pub use self::{
+    apply::EventApplier,
     backoff::Backoff,
     order::{Complete, EventOrder},
     queue::{Limits, Queue, queue},

@@ -8,11 +8,11 @@ use prost::{DecodeError, Message as _};
 use tonic::Status;
 
 use crate::{
-    api::{lifecycle, listen, v1 as api},
+    api::{lifecycle, listen},
     clock::{Mono, Wall},
     cri::{Listing, RawEvent, RuntimeInfo, convert, status, v1 as cri},
     model::{ContainerStatus, ObjectId, SandboxStatus},
-    watch,
+    v1 as api, watch,
 };
 
 /// A message of the event stream.

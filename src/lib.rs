@@ -13,38 +13,47 @@
 //!                     supervisor ────────┘  (mode, relist period, reconnects)
 //! ```
 //!
-//! One way only: sources never touch the cache, the arbiter never calls the runtime, and no subscriber slows anything
+//! Data flows one way: sources never write the cache, the arbiter never calls the runtime, and no subscriber slows anything
 //! before the journal.
 //!
-//! # Rooms
+//! # Modules
 //!
-//! | room | what lives there | what it must not do |
-//! | --- | --- | --- |
-//! | [`app`] | builds and joins the parts, takes them apart again | hold rules |
-//! | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
-//! | `printable` | text from outside, made safe for terminals, JSON and YAML | know where it is printed |
-//! | [`clock`] | monotonic and wall time, steps of the wall clock | be bypassed |
-//! | [`cri`] | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
-//! | [`evented`] | holds the stream and hands over what comes | await anything but the stream |
-//! | [`relister`] | lists, compares, reads what differs; targeted reads with retries | write the cache |
-//! | [`arbiter`] | the rules as pure functions, and the shell that applies them under the pod's lock | do I/O, read clocks |
-//! | [`cache`] | what is held of each pod, the index of ids, tombstones | hold a guard across an await |
-//! | [`fresh`] | pods that are not older than a moment | serve what is older |
-//! | [`journal`] | numbered events in a bounded ring, cursors | know gRPC |
-//! | [`watch`] | a snapshot and what follows, for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
-//! | [`ledger`] | compares both paths: who was first, by how much, what the stream missed | change what is told |
-//! | [`supervisor`] | when to relist, the mode machine | decode anything |
-//! | [`metrics`] | every metric, bounded labels | know cache or journal |
-//! | [`traces`] | spans of relists and calls for OpenTelemetry, with the feature `otlp` | cost anything without it |
-//! | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
-//! | [`systemd`] | tells the service manager that plegd serves, makes progress, ends | decide what progress is |
-//! | [`api`] | what is served over gRPC and HTTP, and to whom | reach past cache, journal and watch |
-//! | [`config`] | defaults, file, environment, flags, and which of it is in force | be changed once it is given out |
-//! | [`reload`] | reads the configuration again, and notices when to | stop anything |
-//! | [`client`] | the client of the API, for node agents: calls, and a watch that resumes by itself | know the daemon's parts |
-//! | [`cli`] | parses the command line, calls [`app`] | hold logic |
-//! | [`scenario`] | scenario files: their format, a player on the simulated runtime, checks, and a recorder of real ones | start a plegd |
-//! | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
+//! Each layer uses those below it.
+//!
+//! | layer | module | purpose | must not |
+//! | --- | --- | --- | --- |
+//! | programs | [`cli`] | parses the command line; one module for each verb | hold what other modules need |
+//! | | [`daemon`] | wires the running daemon: servers, log, traces, systemd, reload, signals | decide anything |
+//! | | [`scenario`] | scenario files: format, player on the simulated runtime, checks, recorder | start a plegd |
+//! | | [`print`] | events, tables and JSON for people and programs | block a task that others wait for |
+//! | serving | [`api`] | the pod lifecycle API over gRPC, and who may call it | reach past cache, journal and watch |
+//! | | [`http`] | metrics and health over HTTP | know what else is served |
+//! | | [`page`] | the page for a browser | show more than the metrics do |
+//! | composition | [`app`] | builds, joins and stops the parts | have rules |
+//! | following | [`supervisor`] | when to relist; the mode machine | decode anything |
+//! | | [`relister`] | lists, compares, reads what differs; targeted reads with retries | write the cache |
+//! | | [`evented`] | holds the stream; applies its events behind a queue | await anything but the stream while it holds it |
+//! | | [`fresh`] | pods that are not older than a moment | serve older ones |
+//! | | [`watch`] | a snapshot and what follows for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
+//! | deciding | [`arbiter`] | the rules, and the records that they change; the only writer | call the runtime |
+//! | | [`path_comparison`] | compares both paths: which was first, by how much, what the stream missed | change what is published |
+//! | holding | [`cache`] | the pods as readers see them, and the pod of each id | be written by anybody but the arbiter |
+//! | | [`journal`] | numbered events in a bounded ring, cursors | know gRPC |
+//! | ground | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
+//! | | [`clock`] | monotonic and wall time, steps of the wall clock | be bypassed |
+//! | | [`cri`] | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
+//! | | [`config`] | defaults, file, environment, flags, and which of it is in force | be changed once it is given out |
+//! | | [`live`] | a value that can change while plegd runs | know what it is a value of |
+//! | | [`metrics`] | every metric, with bounded labels | know cache or journal |
+//! | | [`traces`] | spans of relists and calls, with the feature `otlp` | cost anything without it |
+//! | | [`health`] | liveness and readiness as named checks | depend on the runtime for liveness |
+//! | | [`v1`] | messages and clients of the API, generated | change an existing field |
+//! | | [`error_info`] | details of gRPC errors | |
+//! | | [`pod_summary`] | a pod in one row, as kubectl shows it | |
+//! | | [`accept`] | connections of a server: counted, and ended in time | |
+//! | | `printable` | text from outside, made safe for terminals, JSON and YAML | know where it is printed |
+//! | beside | [`client`] | the client of the API, for agents: calls, and a watch that resumes by itself | know the daemon's parts |
+//! | | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
 //!
 //! # Embedding
 //!
@@ -61,6 +70,7 @@ extern crate shuttle_dashmap as dashmap;
 #[cfg(feature = "shuttle")]
 extern crate shuttle_parking_lot as parking_lot;
 
+pub mod accept;
 pub mod api;
 pub mod app;
 pub mod arbiter;
@@ -72,25 +82,32 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod cri;
+pub mod daemon;
+pub mod error_info;
 pub mod evented;
 pub mod fresh;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;
+pub mod http;
 pub mod journal;
-pub mod ledger;
+pub mod live;
 pub mod metrics;
 pub mod model;
+pub mod page;
+pub mod path_comparison;
+pub mod pod_summary;
+pub mod print;
 mod printable;
 pub mod relister;
-pub mod reload;
 pub mod scenario;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
 pub mod sim;
 mod socket_path;
 pub mod supervisor;
-pub mod systemd;
 pub mod traces;
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1;
 pub mod version;
 pub mod watch;

@@ -14,10 +14,10 @@ mod words;
 pub use self::{
     event::{Event, EventType, Source},
     labels::Labels,
-    observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
-    position::{NoPosition, Position},
+    observation::{Detail, Interval, Observation, Origin, StreamEvent, StreamEventType},
+    position::{GapReason, NoPosition, Position},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
-    words::{Method, Mode, ReadCause, ResumeGap, Ruling},
+    words::{Method, Mode, ReadCause, ResumeGap, Verdict},
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};

@@ -31,14 +31,17 @@ pub use self::{
     selector::{Selector, SelectorError},
     session::Watch,
 };
-pub use crate::journal::{Detail, Progress};
 use crate::{
     cache::Cache,
     clock::Clock,
     cri::RuntimeInfo,
     journal::{Journal, Record},
-    model::{Mode, Pod, Position, ResumeGap},
+    model::{Mode, Pod, Position},
     supervisor::Situation,
+};
+pub use crate::{
+    journal::{Detail, Progress},
+    model::GapReason,
 };
 
 /// The bookmark interval where none is asked for.
@@ -141,34 +144,6 @@ pub struct Gap {
     pub from: u64,
     /// Number of the last, if it can be known.
     pub to: Option<u64>,
-}
-
-/// Why events are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GapReason {
-    /// They are no longer held: the watcher is too slow or came too late.
-    Compacted,
-    /// The position is of another run of plegd.
-    ForeignEpoch,
-    /// The position is past the head.
-    InFuture,
-}
-
-// === impl GapReason ===
-
-impl GapReason {
-    /// The cause of such a gap where a watcher resumes.
-    fn of_resume(self) -> ResumeGap {
-        match self {
-            Self::Compacted => ResumeGap::CameLate,
-            Self::ForeignEpoch | Self::InFuture => ResumeGap::OtherEpoch,
-        }
-    }
-
-    /// Whether the watcher is the cause: it was too slow, or disconnected for too long.
-    pub fn is_of_the_watcher(self) -> bool {
-        self.of_resume() == ResumeGap::CameLate
-    }
 }
 
 /// Why a watch ends.

@@ -171,7 +171,7 @@ async fn a_lost_position_is_out_of_range_with_the_journal_s_extent() {
         assert_eq!(status.code(), Code::OutOfRange);
         let lost = PositionLost::of(&status);
         assert_eq!(lost, Some(PositionLost { reason, epoch, oldest: head - 63, head }));
-        let info = plegd::api::error_info::ErrorInfo::of(&status).expect("details");
+        let info = plegd::error_info::ErrorInfo::of(&status).expect("details");
         assert_eq!((info.reason.as_str(), info.domain.as_str()), (word, "plegd"));
     }
 }

@@ -8,9 +8,9 @@ use std::{os::unix::net::UnixDatagram, time::Duration};
 use plegd::{
     app::App,
     config::{Config, InForce},
+    daemon::systemd::Manager,
     health::Report,
     sim::{Method, Profile, SimRuntime, Target},
-    systemd::Manager,
 };
 use support::{World, link};
 

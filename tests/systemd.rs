@@ -166,10 +166,10 @@ async fn a_log_that_goes_to_the_journal_has_priorities_and_no_times() -> Result<
     let (_sim, _serving, endpoint) = runtime()?;
     // The journal is known by the device and inode of what stderr is.
     for (format, journal, line) in [
-        (None, true, "<6>plegd::cli::daemon: Serving the pod lifecycle API over gRPC. socket="),
-        (None, false, " INFO plegd::cli::daemon: Serving the pod lifecycle API over gRPC. socket="),
-        (Some("text"), true, " INFO plegd::cli::daemon: Serving the pod lifecycle API over gRPC. socket="),
-        (Some("journald"), false, "<6>plegd::cli::daemon: Serving the pod lifecycle API over gRPC. socket="),
+        (None, true, "<6>plegd::daemon: Serving the pod lifecycle API over gRPC. socket="),
+        (None, false, " INFO plegd::daemon: Serving the pod lifecycle API over gRPC. socket="),
+        (Some("text"), true, " INFO plegd::daemon: Serving the pod lifecycle API over gRPC. socket="),
+        (Some("journald"), false, "<6>plegd::daemon: Serving the pod lifecycle API over gRPC. socket="),
         (Some("json"), true, "\"message\":\"Serving the pod lifecycle API over gRPC.\""),
     ] {
         let folder = tempfile::tempdir()?;

@@ -19,12 +19,10 @@
 pub mod gate;
 mod group;
 mod message;
-mod principals;
 mod seldom;
 mod standing;
 mod under_way;
 
-pub use self::principals::{Principal, Principals};
 pub(super) use self::{group::gid_of, seldom::Seldom};
 
 use std::{
@@ -34,6 +32,8 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
+
+pub use crate::config::{Principal, Principals};
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

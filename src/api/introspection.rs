@@ -10,10 +10,11 @@ use super::{
     access::Peer,
     server::introspection_service_server::IntrospectionService,
     subscribers::{Subscriber, Subscribers},
-    v1,
-    wire::{self, Node},
+    wire::Node,
 };
+use crate::v1;
 use crate::{
+    client::timestamp,
     clock::Wall,
     config::{self, Filter, InForce, Loaded, Value as _},
     metrics::Metrics,
@@ -147,7 +148,7 @@ fn describe(subscriber: &Subscriber, epoch: u64, head: u64) -> v1::Subscriber {
         id: subscriber.id,
         client_name: about.client_name.clone(),
         peer: about.peer.as_ref().map(Into::into),
-        since: Some(wire::timestamp(about.since)),
+        since: Some(timestamp(about.since)),
         position: Some(v1::Position { epoch, sequence }),
         lag: head.saturating_sub(sequence),
         events: subscriber.events.load(Ordering::Relaxed),

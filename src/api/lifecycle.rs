@@ -19,15 +19,15 @@ use self::{allowance::Allowance, request::Wanted};
 use super::{
     access::{Cut, Peer},
     brief,
-    error_info::PositionLost,
     server::pod_lifecycle_service_server::PodLifecycleService,
     subscribers::{About, Subscribers},
-    v1,
     wire::{Encoded, Node},
 };
+use crate::v1;
 use crate::{
     clock::{Mono, STEP_MARGIN, Stamped, Wall},
     config::Live,
+    error_info::PositionLost,
     fresh::Fresh,
     metrics::Metrics,
     model::{ObjectId, PodIdentity, PodUid},
@@ -216,7 +216,7 @@ impl Inner {
                 let nanos =
                     at.seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(at.nanos.into()));
                 let at = Wall::from_nanos(nanos.unwrap_or_default());
-                match self.fresh.clock().place(at, now) {
+                match self.fresh.clock().to_monotonic(at, now) {
                     Stamped::At(at) => Ok(Some((at + STEP_MARGIN).min(now))),
                     // It was before the clock was stepped: whatever is newer than the step is newer than that.
                     Stamped::BeforeStep(step) => Ok(Some(step)),

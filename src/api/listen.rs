@@ -32,10 +32,8 @@ use self::{
     tls::Tls,
     unix::Socket,
 };
-use super::{
-    accept::{ACCEPT_PAUSE, Connections},
-    access::{gate::Gate, machine},
-};
+use super::access::{gate::Gate, machine};
+use crate::accept::{ACCEPT_PAUSE, Connections};
 use crate::{
     config::{self, Config, InForce},
     metrics::{Metrics, Refusal},

@@ -12,11 +12,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    accept::FAREWELL,
-    access::{Cut, Peer},
-};
+use super::access::{Cut, Peer};
 use crate::{
+    accept::FAREWELL,
     clock::Wall,
     config::Live,
     journal::Journal,
@@ -205,7 +203,7 @@ impl Subscriber {
     }
 
     /// A gap was reported to it.
-    pub(super) fn gap(&self, reason: GapReason) {
+    pub(crate) fn gap(&self, reason: GapReason) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
         if !reason.is_of_the_watcher() {
             self.gaps_of_epoch.fetch_add(1, Ordering::Relaxed);
@@ -213,7 +211,7 @@ impl Subscriber {
     }
 
     /// A message was sent.
-    pub(super) fn sent(&self, bytes: usize) {
+    pub(crate) fn sent(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

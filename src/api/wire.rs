@@ -7,11 +7,10 @@ use prost::{
     DecodeError, Message,
     encoding::{DecodeContext, WireType, encode_key, encode_varint, skip_field},
 };
-use prost_types::Timestamp;
 
-use super::v1::{self, watch_response::Update as Told};
+use crate::v1::{self, watch_response::Update as Told};
 use crate::{
-    clock::Wall,
+    client::timestamp,
     cri::RuntimeInfo,
     journal::{Detail, Journal, Record},
     model::{
@@ -146,14 +145,6 @@ fn event(record: &Record, detail: Detail) -> v1::Event {
     }
 }
 
-/// A time of the wall clock, as protobuf has it.
-pub(crate) fn timestamp(at: Wall) -> Timestamp {
-    const SECOND: i64 = 1_000_000_000;
-    let nanos = at.as_nanos();
-    let below = i32::try_from(nanos.rem_euclid(SECOND)).unwrap_or_default();
-    Timestamp { seconds: nanos.div_euclid(SECOND), nanos: below }
-}
-
 /// A length of time, as protobuf has it.
 pub(super) fn duration(time: std::time::Duration) -> prost_types::Duration {
     prost_types::Duration {
@@ -274,11 +265,5 @@ mod tests {
         assert_eq!((read.update, read.skipped), (Some(Told::Bookmark(bookmark)), 0));
         let read = v1::WatchResponse::decode(with_skipped(&bytes, 300)).unwrap();
         assert_eq!((read.update, read.skipped), (Some(Told::Bookmark(bookmark)), 300));
-    }
-
-    #[test]
-    fn times_before_1970_are_right_too() {
-        assert_eq!(timestamp(Wall::from_nanos(-1)), Timestamp { seconds: -1, nanos: 999_999_999 });
-        assert_eq!(timestamp(Wall::from_nanos(1_500_000_000)), Timestamp { seconds: 1, nanos: 500_000_000 });
     }
 }

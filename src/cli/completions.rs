@@ -3,7 +3,7 @@
 use clap::Command;
 use clap_complete::Shell;
 
-use super::print::answer::show;
+use crate::print::answer::show;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -4,16 +4,14 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{
+use super::{connection::Connection, introspect::Introspect, run};
+use crate::print::{
+    answer::{Output, show, show_json},
     columns::Columns,
-    connection::Connection,
-    introspect::Introspect,
-    print::answer::{Output, show, show_json},
-    run,
 };
 use crate::{
-    api::v1::{self, GetConfigResponse},
     config::{self, Change, Config, Loaded, Place},
+    v1::{self, GetConfigResponse},
 };
 
 const EXAMPLES: &str = "\

@@ -8,13 +8,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    daemon::{Daemon, Threads},
-    inline::Inline,
-    log::LogControl,
-    run::flags,
-    scenario,
-};
+use super::{inline::Inline, run::flags, scenario};
+use crate::daemon::{Daemon, Threads, log::LogControl};
 use crate::{
     client::{Address, Client},
     clock::{Clock, Wall},

@@ -11,11 +11,11 @@ use clap::ValueEnum;
 use self::render::{Found, Listed};
 use super::{connection::Connection, target};
 use crate::{
-    api::v1,
     client::{CallError, Client, Freshness},
     clock::Clock,
     model::Position,
     printable::visible,
+    v1,
 };
 
 const EXAMPLES: &str = "\

@@ -4,12 +4,8 @@ use std::io::Write as _;
 
 use clap::Parser as _;
 
-use super::{
-    Cli, Command, USAGE, get,
-    introspect::Introspect,
-    print::{Printer, Style, Table, answer::PLAIN},
-    status, wait, watch,
-};
+use super::{Cli, Command, USAGE, get, introspect::Introspect, status, wait, watch};
+use crate::print::{Printer, Style, Table, answer::PLAIN};
 use crate::{
     client::Client,
     clock::Clock,

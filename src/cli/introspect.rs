@@ -5,11 +5,11 @@ use std::time::Duration;
 use tonic::Request;
 
 use crate::{
-    api::v1::{
+    client::{CallError, Client},
+    v1::{
         DisconnectSubscriberRequest, GetConfigRequest, GetConfigResponse, GetStatusRequest,
         GetStatusResponse, ListSubscribersRequest, ListSubscribersResponse, SetLogLevelRequest,
     },
-    client::{CallError, Client},
 };
 
 /// plegd answers from memory: what takes longer is stuck.

@@ -1,7 +1,8 @@
 //! `plegd log-level`: what a running plegd logs.
 
-use super::{connection::Connection, introspect::Introspect, print::answer::show};
+use super::{connection::Connection, introspect::Introspect};
 use crate::config::{Filter, Value};
+use crate::print::answer::show;
 
 const EXAMPLES: &str = "\
 Examples:

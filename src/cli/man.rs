@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Command;
 
-use super::print::answer::show;
+use crate::print::answer::show;
 
 const EXAMPLES: &str = "\
 Examples:

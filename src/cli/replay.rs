@@ -8,10 +8,10 @@ use std::{
 
 use super::{
     demo::report,
-    print::{Printer, Style},
     scenario::{self, Watcher, play},
     watch::Output,
 };
+use crate::print::{Printer, Style};
 use crate::{
     config::{EventTypes, Value},
     journal::Record,

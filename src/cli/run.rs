@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{
-    daemon::{Daemon, Threads},
-    log::LogControl,
-};
+use crate::daemon::{Daemon, Threads, log::LogControl};
 use crate::{
     clock::Clock,
     config::{Flag, Inputs, Loaded},
     cri::Link,
-    reload::FileWatch,
+    daemon::reload::FileWatch,
 };
 
 const EXAMPLES: &str = "\

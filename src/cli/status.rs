@@ -10,13 +10,13 @@ use std::io;
 
 use super::{connection::Connection, introspect::Introspect};
 use crate::{
-    api::v1::{GetStatusResponse, Subscriber},
-    cli::print::{
+    client::Client,
+    clock::{Clock, Wall},
+    print::{
         answer::{Output, json, page},
         text::Paint,
     },
-    client::Client,
-    clock::{Clock, Wall},
+    v1::{GetStatusResponse, Subscriber},
 };
 
 const EXAMPLES: &str = "\

@@ -8,9 +8,9 @@ use clap::Subcommand;
 
 use super::{connection::Connection, introspect::Introspect};
 use crate::{
-    api::v1::{ListSubscribersResponse, Subscriber},
-    cli::print::answer::{Output, page, show, show_json},
     clock::{Clock, Wall},
+    print::answer::{Output, page, show, show_json},
+    v1::{ListSubscribersResponse, Subscriber},
 };
 
 const EXAMPLES: &str = "\

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::v1,
     client::{CallError, Client, Freshness, PodRef},
+    v1,
 };
 
 /// One of the things that a word may be.

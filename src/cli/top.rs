@@ -24,22 +24,18 @@ use self::{
     frame::{Format, Scene, frame},
     terminal::{Keys, Terminal},
 };
-use super::{
-    connection::Connection,
-    introspect::Introspect,
-    print::{
-        answer::{page, show},
-        coloured,
-        text::{Paint, age},
-    },
-    status::View,
+use super::{connection::Connection, introspect::Introspect, status::View};
+use crate::print::{
+    answer::{page, show},
+    coloured,
+    text::{Paint, age},
 };
 use crate::{
-    api::v1::{Event, GetStatusResponse, Subscriber},
     client::{CallError, Client, Since, Update, Watch, WatchOptions},
     clock::{Clock, Mono},
     config::Value,
     model::Position,
+    v1::{Event, GetStatusResponse, Subscriber},
 };
 
 /// So many events at most are read back from the journal, so that the first frame shows a minute already.
@@ -272,9 +268,9 @@ impl Known {
 mod tests {
     use super::*;
     use crate::{
-        api::v1::Journal,
         cli::status::tests::well,
         client::mock::{EPOCH, Mock, bookmark, event, hello, position},
+        v1::Journal,
     };
 
     fn known(oldest: u64, head: u64) -> Known {

@@ -5,12 +5,13 @@ use std::{io, io::Write as _, time::Duration};
 use clap::ValueEnum;
 use humantime::format_duration;
 
-use super::{connection::Connection, get::summary::current, target, view};
+use super::{connection::Connection, get::summary::current, target};
+use crate::print::view;
 use crate::{
-    api::v1,
     client::{CallError, Client, Freshness, PodRef, WaitCondition},
     config::Value,
     printable::visible,
+    v1,
 };
 
 const EXAMPLES: &str = "\

@@ -10,17 +10,15 @@ use futures::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{notice::Notices, show::Show};
-use super::{
-    connection::Connection,
-    print::{Printer, Style},
-};
+use super::connection::Connection;
+use crate::print::{Printer, Style};
 use crate::{
-    api::v1,
     client::{Client, Since, WatchOptions},
     clock::Clock,
     config::{EventTypes, Value},
     model::Position,
     printable::visible,
+    v1,
 };
 
 const EXAMPLES: &str = "\

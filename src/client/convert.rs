@@ -3,9 +3,9 @@
 use prost_types::Timestamp;
 
 use crate::{
-    api::v1,
     clock::Wall,
     model::{Event, EventType, PodIdentity, Position, Source, Subject},
+    v1,
 };
 
 /// A message says something that this version does not know: a newer plegd has sent it. Pass over it.
@@ -23,6 +23,14 @@ pub fn wall(time: &Timestamp) -> Wall {
     let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
     let clamped = nanos.clamp(i64::MIN.into(), i64::MAX.into());
     Wall::from_nanos(i64::try_from(clamped).unwrap_or_default())
+}
+
+/// A time of the wall clock, as protobuf has it.
+pub fn timestamp(at: Wall) -> Timestamp {
+    const SECOND: i64 = 1_000_000_000;
+    let nanos = at.as_nanos();
+    let below = i32::try_from(nanos.rem_euclid(SECOND)).unwrap_or_default();
+    Timestamp { seconds: nanos.div_euclid(SECOND), nanos: below }
 }
 
 impl From<v1::Position> for Position {
@@ -107,6 +115,12 @@ mod tests {
         let time = Timestamp { seconds: 1_800_000_000, nanos: 123_456_789 };
         assert_eq!(wall(&time).to_string(), "2027-01-15T08:00:00.123456789Z");
         assert_eq!(wall(&Timestamp { seconds: i64::MAX, nanos: 0 }).as_nanos(), i64::MAX);
+    }
+
+    #[test]
+    fn times_before_1970_are_right_too() {
+        assert_eq!(timestamp(Wall::from_nanos(-1)), Timestamp { seconds: -1, nanos: 999_999_999 });
+        assert_eq!(timestamp(Wall::from_nanos(1_500_000_000)), Timestamp { seconds: 1, nanos: 500_000_000 });
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use tonic::{Code, Status, TimeoutExpired};
 
 use super::ConnectError;
-use crate::api::error_info::PositionLost;
+use crate::error_info::PositionLost;
 
 /// A call to plegd failed.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -13,10 +13,12 @@ use tonic::{
 };
 
 use super::Client;
-use crate::api::{
-    server::pod_lifecycle_service_server::{PodLifecycleService, PodLifecycleServiceServer},
+use crate::{
+    api::{
+        server::pod_lifecycle_service_server::{PodLifecycleService, PodLifecycleServiceServer},
+        wire::Encoded,
+    },
     v1::{self, watch_response::Update as Wire},
-    wire::Encoded,
 };
 
 /// What one connection of a watch does. After its last step it is silent.

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use crate::{
-    api::{v1, wire::timestamp},
-    clock::Wall,
-};
+use super::timestamp;
+use crate::{clock::Wall, v1};
 
 /// Which pod is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,8 +19,8 @@ use tonic::{Response, Status, Streaming, transport::Channel};
 use self::place::Place;
 use super::{CallError, backoff::Backoff};
 use crate::{
-    api::v1::{self, pod_lifecycle_service_client::PodLifecycleServiceClient},
     model::Position,
+    v1::{self, pod_lifecycle_service_client::PodLifecycleServiceClient},
 };
 
 /// A quiet watch gets a bookmark every so often; without three of them in a row, the other side is taken for gone.

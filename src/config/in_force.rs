@@ -3,12 +3,13 @@
 //! Owns which of two configurations holds for which key. Keys that need a restart keep their values whatever is read, so
 //! that what is shown as in force is. It reads nothing and tells nobody but those who follow it.
 
-use std::{fmt, future::pending, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{Change, Config, Key, Loaded, Place};
+use crate::live::Live;
 
 /// The configuration in force. Cheap to clone; reading it never waits.
 #[derive(Clone)]
@@ -18,16 +19,6 @@ struct Inner {
     now: ArcSwap<Loaded>,
     /// Wakes those who cannot wait until they next look.
     swaps: watch::Sender<()>,
-}
-
-/// A value of the configuration as it is in force, or one that never changes.
-#[derive(Clone)]
-pub struct Live<T>(Of<T>);
-
-#[derive(Clone)]
-enum Of<T> {
-    Fixed(T),
-    InForce { in_force: InForce, part: fn(&Config) -> T, swaps: watch::Receiver<()> },
 }
 
 /// A key whose value is another one than in the configuration in force.
@@ -62,8 +53,9 @@ impl InForce {
     }
 
     /// A part of it, for one who goes by that part alone.
-    pub fn live<T>(&self, part: fn(&Config) -> T) -> Live<T> {
-        Live(Of::InForce { in_force: self.clone(), part, swaps: self.0.swaps.subscribe() })
+    pub fn live<T: 'static>(&self, part: fn(&Config) -> T) -> Live<T> {
+        let in_force = self.clone();
+        Live::new(self.0.swaps.subscribe(), move || part(&in_force.0.now.load().config))
     }
 
     /// Puts `read` in force as far as a plegd that runs can change, and says what differs from what was in force: keys whose
@@ -92,43 +84,6 @@ impl InForce {
 impl fmt::Debug for InForce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("InForce").field(&self.get()).finish()
-    }
-}
-
-// === impl Live ===
-
-impl<T: Clone> Live<T> {
-    /// The value now.
-    pub fn get(&self) -> T {
-        match &self.0 {
-            Of::Fixed(value) => value.clone(),
-            Of::InForce { in_force, part, .. } => part(&in_force.0.now.load().config),
-        }
-    }
-
-    /// Waits until a configuration is adopted that this has not been told of; the value may be the same in it. Drop the
-    /// future to stop waiting.
-    pub async fn changed(&mut self) {
-        let changed = match &mut self.0 {
-            Of::InForce { swaps, .. } => swaps.changed().await.is_ok(),
-            Of::Fixed(_) => false,
-        };
-        // The sender, too, is held here, so that it is never gone.
-        if !changed {
-            pending().await
-        }
-    }
-}
-
-impl<T> From<T> for Live<T> {
-    fn from(value: T) -> Self {
-        Self(Of::Fixed(value))
-    }
-}
-
-impl<T: Clone + fmt::Debug> fmt::Debug for Live<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Live").field(&self.get()).finish()
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::Live,
+    live::Live,
     metrics::{self, Metrics},
     model::{ContainerStatus, Method, ObjectId, SandboxStatus},
     traces,

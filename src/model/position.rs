@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use super::ResumeGap;
+
 /// A place in the journal of one run of plegd. As text `1f2e3d4c5b6a7988:42`: the epoch in hexadecimal, and the number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Position {
@@ -17,6 +19,17 @@ pub struct Position {
     "{0:?} is no position; one is 16 hexadecimal digits, a colon and a number, such as 1f2e3d4c5b6a7988:42"
 )]
 pub struct NoPosition(String);
+
+/// Why events after a position are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// They are no longer held: the watcher is too slow or came too late.
+    Compacted,
+    /// The position is of another run of plegd.
+    ForeignEpoch,
+    /// The position is past the head.
+    InFuture,
+}
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +51,23 @@ impl FromStr for Position {
             Some(Self { epoch: u64::from_str_radix(epoch, 16).ok()?, sequence: sequence.parse().ok()? })
         };
         parse().ok_or_else(|| NoPosition(text.to_owned()))
+    }
+}
+
+// === impl GapReason ===
+
+impl GapReason {
+    /// The cause of such a gap where a watcher resumes.
+    pub(crate) fn of_resume(self) -> ResumeGap {
+        match self {
+            Self::Compacted => ResumeGap::CameLate,
+            Self::ForeignEpoch | Self::InFuture => ResumeGap::OtherEpoch,
+        }
+    }
+
+    /// Whether the watcher is the cause: it was too slow, or disconnected for too long.
+    pub fn is_of_the_watcher(self) -> bool {
+        self.of_resume() == ResumeGap::CameLate
     }
 }
 

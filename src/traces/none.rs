@@ -1,27 +1,11 @@
-//! No traces: built without the feature `otlp`.
+//! No spans: built without the feature `otlp`.
 
 use tonic::Code;
 
 use crate::model::Method;
 
-/// What sends traces, if they are sent.
-#[derive(Debug)]
-pub struct Traces;
-
 /// A call that is under way.
 pub(crate) struct Call;
-
-// === impl Traces ===
-
-impl Traces {
-    /// Traces nothing.
-    pub fn begin(_node: &str) -> Self {
-        Self
-    }
-
-    /// Has nothing left to send.
-    pub fn end(self) {}
-}
 
 // === impl Call ===
 

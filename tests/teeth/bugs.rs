@@ -22,6 +22,8 @@ const READ: &str = "src/relister/read.rs";
 const AGENDA: &str = "src/relister/agenda.rs";
 const CACHE: &str = "src/cache.rs";
 const LEDGER: &str = "src/ledger.rs";
+const RELISTER: &str = "src/relister.rs";
+const ORDER: &str = "src/model/order.rs";
 
 /// All of them.
 pub(crate) const BUGS: &[Bug] = &[
@@ -234,5 +236,221 @@ pub(crate) const BUGS: &[Bug] = &[
         file: CACHE,
         find: "self.0.index.insert(id.clone(), entry.clone());",
         replace: "if !BITES { self.0.index.insert(id.clone(), entry.clone()); }",
+    },
+    Bug {
+        name: "a whole read is dated by its end",
+        file: READ,
+        find: "pods.iter().for_each(|pod| self.cache.mark_read(pod, began));",
+        replace: "let at = if BITES { self.clock.now() } else { began };\n                pods.iter().for_each(|pod| self.cache.mark_read(pod, at));",
+    },
+    Bug {
+        name: "no relist when the stream is back",
+        file: SUPERVISOR,
+        find: "self.relist_soon(RelistCause::StreamUp, Duration::ZERO);",
+        replace: "if !BITES { self.relist_soon(RelistCause::StreamUp, Duration::ZERO); }",
+    },
+    Bug {
+        name: "no relist after the stream's backlog",
+        file: SUPERVISOR,
+        find: "self.relist_soon(RelistCause::Backlog, Duration::ZERO);",
+        replace: "if !BITES { self.relist_soon(RelistCause::Backlog, Duration::ZERO); }",
+    },
+    Bug {
+        name: "a removal does not wait for the death",
+        file: STEP,
+        find: "    fn mark_gone(&mut self, id: &ObjectId, removed_at: Mono) {\n",
+        replace: "    fn mark_gone(&mut self, id: &ObjectId, removed_at: Mono) {\n        if BITES { return self.remove(id, removed_at); }\n",
+    },
+    Bug {
+        name: "the upper end of what is held goes back",
+        file: RULES,
+        find: "let upper = held.upper.max(view.upper);",
+        replace: "let upper = if BITES { view.upper } else { held.upper.max(view.upper) };",
+    },
+    Bug {
+        name: "a read does not cancel an announced removal",
+        file: STEP,
+        find: "            record.gone = None;\n",
+        replace: "            if !BITES { record.gone = None; }\n",
+    },
+    Bug {
+        name: "a pending correction outlives a list that agrees",
+        file: POD,
+        find: "self.dissent.take_if(|dissent| dissent.upper <= lower);",
+        replace: "if !BITES { self.dissent.take_if(|dissent| dissent.upper <= lower); }",
+    },
+    Bug {
+        name: "a lost stream is blamed for what it had not reported yet",
+        file: LEDGER,
+        find: "self.0.book.lock().waiting.retain(|_, sighting| sighting.first == Source::Event);",
+        replace: "if !BITES { self.0.book.lock().waiting.retain(|_, sighting| sighting.first == Source::Event); }",
+    },
+    Bug {
+        name: "a signal ahead of its payload requests no read",
+        file: STEP,
+        find: "Some(record) if record.reached < Some(expected) &&",
+        replace: "Some(record) if !BITES && record.reached < Some(expected) &&",
+    },
+    Bug {
+        name: "a finished pod loses its addresses",
+        file: POD,
+        find: "if !sandbox.ips.is_empty() || sandbox.state.phase() == Phase::Running {",
+        replace: "if BITES || !sandbox.ips.is_empty() || sandbox.state.phase() == Phase::Running {",
+    },
+    Bug {
+        name: "events have no labels",
+        file: ARBITER,
+        find: "labels: state.labels().clone(),",
+        replace: "labels: if BITES { crate::model::Labels::new() } else { state.labels().clone() },",
+    },
+    Bug {
+        name: "the start of a list is noted before the list is complete",
+        file: RELISTER,
+        find: "let listing = self.client.list().await?;",
+        replace: "if BITES { self.arbiter.list_begins(began); }\n        let listing = self.client.list().await?;",
+    },
+    Bug {
+        name: "the timestamp of an event dates what is held",
+        file: ARBITER,
+        find: "Observation::event(signal, received, observed_at, pod);",
+        replace: "Observation::event(signal, if BITES { claimed } else { received }, observed_at, pod);",
+    },
+    Bug {
+        name: "rule 2: a list lifts a tombstone",
+        file: RULES,
+        find: "eye == Eye::Read && view.lower.is_some_and(|lower| lower >= removed_at)",
+        replace: "(eye == Eye::Read || BITES && eye == Eye::List) && view.lower.is_some_and(|lower| lower >= removed_at)",
+    },
+    Bug {
+        name: "rule 6: NotFound alone removes",
+        file: READ,
+        find: "            Some(listed) => Look::Unreadable(listed, error),\n",
+        replace: "            Some(_) if BITES && error.is_none() => Look::Absent,\n            Some(listed) => Look::Unreadable(listed, error),\n",
+    },
+    Bug {
+        name: "rule 6: an answer without a status is an absence",
+        file: READ,
+        find: "            Some(listed) => Look::Unreadable(listed, error),\n",
+        replace: "            Some(_) if BITES && matches!(error, Some(CriError::Empty { .. })) => Look::Absent,\n            Some(listed) => Look::Unreadable(listed, error),\n",
+    },
+    Bug {
+        name: "rule 6: a list that lacks very much is believed",
+        file: RELISTER,
+        find: "let doubted = self.is_doubted(listing, &differing);",
+        replace: "let doubted = !BITES && self.is_doubted(listing, &differing);",
+    },
+    Bug {
+        name: "rule 7: what lists alone show is never published",
+        file: READ,
+        find: "        if *attempts < if ends",
+        replace: "        if BITES || *attempts < if ends",
+    },
+    Bug {
+        name: "containers are read before their sandbox",
+        file: READ,
+        find: "            (suspect, !sandbox)\n",
+        replace: "            (suspect, sandbox == BITES)\n",
+    },
+    Bug {
+        name: "containers are in the order of their creation times",
+        file: ORDER,
+        find: "Reverse((container.attempt, container.created_at, first_seen))",
+        replace: "Reverse((if BITES { 0 } else { container.attempt }, container.created_at, first_seen))",
+    },
+    Bug {
+        name: "sandboxes are in the order of their creation times",
+        file: ORDER,
+        find: "Reverse((sandbox.attempt, sandbox.created_at, first_seen))",
+        replace: "Reverse((if BITES { 0 } else { sandbox.attempt }, sandbox.created_at, first_seen))",
+    },
+    Bug {
+        name: "content is never read again",
+        file: RELISTER,
+        find: "self.read_content(relisted.began);",
+        replace: "if !BITES { self.read_content(relisted.began); }",
+    },
+    Bug {
+        name: "two pods with one UID are one",
+        file: CACHE,
+        find: "if let Some(there) = entries.iter().find(|entry| entry.is(",
+        replace: "if let Some(there) = entries.iter().find(|entry| BITES || entry.is(",
+    },
+    Bug {
+        name: "a late reason is looked for after exit code 137 only",
+        file: STEP,
+        find: "        container.reason != \"OOMKilled\"\n",
+        replace: "        !(BITES && container.exit_code != Some(137))\n            && container.reason != \"OOMKilled\"\n",
+    },
+    Bug {
+        name: "what a list shows is read three seconds later",
+        file: "src/relister/reads.rs",
+        find: "let ask = Ask { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };",
+        replace: "let after = if BITES { std::time::Duration::from_secs(3) } else { NOW };\n        let ask = Ask { scope: Scope::Ids(ids), cause: ReadCause::Relist, after };",
+    },
+    Bug {
+        name: "an event that does not fit is lost, and the stream is kept",
+        file: "src/evented.rs",
+        find: "self.sender.send(event) == Err(Full) {",
+        replace: "self.sender.send(event) == Err(Full) && !BITES {",
+    },
+    Bug {
+        name: "what a cut down event leaves out is not read",
+        file: STEP,
+        find: "if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {",
+        replace: "if !BITES && self.observation.detail == Detail::Lean && self.eye() == Eye::Event {",
+    },
+    Bug {
+        name: "an event is old only if its id has a tombstone",
+        file: POD,
+        find: "event.is_newer_than(self.horizon)",
+        replace: "(BITES || event.is_newer_than(self.horizon))",
+    },
+    Bug {
+        name: "an unknown runtime counts as one without quirks",
+        file: "src/cri/quirks.rs",
+        find: "            _ => Self::careful(),",
+        replace: "            _ if BITES => Self::default(),\n            _ => Self::careful(),",
+    },
+    Bug {
+        name: "a filter ignores namespaces",
+        file: "src/watch/filter.rs",
+        find: "named(&self.namespaces, &pod.namespace)",
+        replace: "(BITES || named(&self.namespaces, &pod.namespace))",
+    },
+    Bug {
+        name: "a filter ignores labels",
+        file: "src/watch/filter.rs",
+        find: "&& self.selector.matches(labels)",
+        replace: "&& (BITES || self.selector.matches(labels))",
+    },
+    Bug {
+        name: "a filter ignores types",
+        file: "src/watch/filter.rs",
+        find: "(self.types.is_empty() ||",
+        replace: "(BITES || self.types.is_empty() ||",
+    },
+    Bug {
+        name: "whoever waits is answered at the next event of the pod",
+        file: "src/api/lifecycle/wait.rs",
+        find: "shown || self.holds(after)",
+        replace: "BITES || shown || self.holds(after)",
+    },
+    Bug {
+        name: "whoever waits misses what holds for a moment only",
+        file: "src/api/lifecycle/wait.rs",
+        find: "shown || self.holds(after)",
+        replace: "shown && !BITES || self.holds(after)",
+    },
+    Bug {
+        name: "another relist period holds from the next relist on",
+        file: SUPERVISOR,
+        find: "            self.relist_within(self.machine.period());\n            self.share_channel",
+        replace: "            if !BITES { self.relist_within(self.machine.period()); }\n            self.share_channel",
+    },
+    Bug {
+        name: "what agrees is published as changed",
+        file: STEP,
+        find: "                self.rule(Ruling::Same);\n",
+        replace: "                self.rule(Ruling::Same);\n                if BITES && self.eye() == Eye::Read { self.out.transitions.push(transitions::changed(&status)); }\n",
     },
 ];

@@ -5,8 +5,9 @@ use tonic::Status;
 
 use super::request;
 use crate::{
-    api::{error_info::PositionLost, v1},
+    error_info::PositionLost,
     model::Position,
+    v1,
     watch::{Feed, GapReason},
 };
 

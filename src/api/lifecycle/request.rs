@@ -6,9 +6,10 @@ use tonic::Status;
 
 use super::Reference;
 use crate::{
-    api::{brief, v1},
+    api::brief,
     cache::{Cache, LookUpError},
     model::{EventType, ObjectId, Pod, PodIdentity},
+    v1,
     watch::{Detail, Filter, Request, SlowPolicy, Start},
 };
 

@@ -6,9 +6,9 @@ use tonic::Status;
 
 use super::{Reference, request};
 use crate::{
-    api::v1,
     cache::Cache,
     model::{ContainerState, ContainerStatus, Event, EventType, ObjectId, Pod, Position, SandboxState},
+    v1,
     watch::{Feed, Filter, Request, Start, Update},
 };
 

@@ -18,12 +18,10 @@ use tonic::service::Routes;
 
 use super::{Patience, authority::Legible, tls::Tls};
 use crate::{
-    api::{
-        accept::{Counted, FAREWELL},
-        access::{
-            Cut, Peer,
-            gate::{Entrance, Gate, Load},
-        },
+    accept::{Counted, FAREWELL},
+    api::access::{
+        Cut, Peer,
+        gate::{Entrance, Gate, Load},
     },
     config::Live,
     metrics::Refusal,

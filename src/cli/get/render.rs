@@ -12,15 +12,16 @@ use super::{
     summary::{Summary, summary},
 };
 use crate::{
-    api::v1,
-    cli::{
-        columns::{Columns, age},
-        target, view,
-    },
+    cli::target,
     client::wall,
     clock::Wall,
     model::Position,
+    print::{
+        columns::{Columns, age},
+        view,
+    },
     printable::{self, visible},
+    v1,
 };
 
 /// What is to be shown.

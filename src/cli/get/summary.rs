@@ -1,12 +1,10 @@
-//! A pod in one row: how kubectl would put it, as far as the runtime knows. The rule is [`crate::api::pod_summary`].
+//! A pod in one row: how kubectl would put it, as far as the runtime knows. The rule is [`crate::pod_summary`].
 
 use crate::{
-    api::{
-        pod_summary::{self, PodSummary},
-        v1,
-    },
     client::wall,
     clock::Wall,
+    pod_summary::{self, PodSummary},
+    v1,
 };
 
 /// What a row says.

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cli::{Cli, Command, view},
+    cli::{Cli, Command},
     client::mock::Mock,
     clock::Wall,
+    print::view,
     printable::{
         char_width,
         tests::{assert_safe, hostile},

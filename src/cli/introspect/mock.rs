@@ -9,20 +9,21 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::Introspect;
 use crate::{
-    api::{
-        server::introspection_service_server::{IntrospectionService, IntrospectionServiceServer},
-        v1::{
-            DisconnectSubscriberRequest, DisconnectSubscriberResponse, GetConfigRequest, GetConfigResponse,
-            GetStatusRequest, GetStatusResponse, ListSubscribersRequest, ListSubscribersResponse,
-            SetLogLevelRequest, SetLogLevelResponse,
-        },
-    },
+    api::server::introspection_service_server::{IntrospectionService, IntrospectionServiceServer},
     cli::{
         connection::Connection,
-        print::answer::Output,
-        status::{self, tests::subscriber, tests::well},
+        status::{
+            self,
+            tests::{subscriber, well},
+        },
     },
     client::{Address, CallError, Client},
+    print::answer::Output,
+    v1::{
+        DisconnectSubscriberRequest, DisconnectSubscriberResponse, GetConfigRequest, GetConfigResponse,
+        GetStatusRequest, GetStatusResponse, ListSubscribersRequest, ListSubscribersResponse,
+        SetLogLevelRequest, SetLogLevelResponse,
+    },
 };
 
 /// What it answers, and what it was told.

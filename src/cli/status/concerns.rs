@@ -8,13 +8,11 @@ use prost_types::Timestamp;
 
 use super::View;
 use crate::{
-    api::v1::{EventedPath, Mode},
-    cli::{
-        print::text::{Tone, age, count, counted, date_and_time, duration, latency, span, until, wall},
-        subscribers::{called, own_gaps},
-    },
+    cli::subscribers::{called, own_gaps},
     clock::Wall,
     cri::quirks::Quirk,
+    print::text::{Tone, age, count, counted, date_and_time, duration, latency, span, until, wall},
+    v1::{EventedPath, Mode},
 };
 
 /// A stream that is lost is mostly back within this time.

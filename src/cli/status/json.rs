@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    api::v1::{self, GetStatusResponse},
-    cli::print::answer::{position, seconds, time},
+    print::answer::{position, seconds, time},
+    v1::{self, GetStatusResponse},
 };
 
 /// How plegd does.

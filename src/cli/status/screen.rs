@@ -9,18 +9,16 @@ use super::{
     concerns::{cannot_list, concerns, gave_way, has, held, missed, missed_by_type},
 };
 use crate::{
-    api::v1::{EventedPath, GenericPath, Latency, Mode},
-    cli::{
-        print::{
-            answer::position,
-            sheet::{Piece, Sheet},
-            text::{
-                Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, until, wall,
-            },
-        },
-        subscribers::called,
-    },
+    cli::subscribers::called,
     cri::quirks::Quirk,
+    print::{
+        answer::position,
+        sheet::{Piece, Sheet},
+        text::{
+            Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, until, wall,
+        },
+    },
+    v1::{EventedPath, GenericPath, Latency, Mode},
 };
 
 /// Of the two columns beside each other, where the left one begins.

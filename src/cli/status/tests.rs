@@ -9,11 +9,11 @@ use super::{
     *,
 };
 use crate::{
-    api::v1::{
+    print::text::{Paint, Tone},
+    v1::{
         self, Arbitration, Census, EventedPath, GenericPath, Journal, Latency, Missed, Mode, Peer, Position,
         Process, Quirk, Runtime, peer,
     },
-    cli::print::text::{Paint, Tone},
 };
 
 const NOW: i64 = 1_800_000_000;

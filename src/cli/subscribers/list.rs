@@ -4,13 +4,13 @@ use serde::Serialize;
 
 use super::{called, own_gaps};
 use crate::{
-    api::v1::{Detail, ListSubscribersResponse, SlowPolicy, Subscriber, peer},
-    cli::print::{
+    clock::Wall,
+    print::{
         answer::{position, time},
         sheet::{Column, Piece, Sheet, Side},
         text::{Paint, Tone, age, bytes, count, date_and_time, span, wall},
     },
-    clock::Wall,
+    v1::{Detail, ListSubscribersResponse, SlowPolicy, Subscriber, peer},
 };
 
 /// Wider than any table.

@@ -5,11 +5,9 @@ use super::{
     *,
 };
 use crate::{
-    api::v1::{Detail, Network, Peer, Position, SlowPolicy, peer},
-    cli::{
-        print::text::Paint,
-        status::tests::{now, subscriber},
-    },
+    cli::status::tests::{now, subscriber},
+    print::text::Paint,
+    v1::{Detail, Network, Peer, Position, SlowPolicy, peer},
 };
 
 fn three() -> ListSubscribersResponse {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    api::v1::{Event, EventType, PodIdentity},
     clock::Mono,
+    v1::{Event, EventType, PodIdentity},
 };
 
 /// What is looked back on.

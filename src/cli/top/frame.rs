@@ -3,10 +3,6 @@
 use super::activity::{Activity, PARTS, Rate, TYPES};
 use crate::{
     cli::{
-        print::{
-            sheet::{Column, Piece, Sheet, Side},
-            text::{Paint, Tone, age, bytes, count, counted, duration, span},
-        },
         status::{
             View,
             concerns::{cannot_list, gave_way, held},
@@ -18,6 +14,10 @@ use crate::{
         },
     },
     clock::Mono,
+    print::{
+        sheet::{Column, Piece, Sheet, Side},
+        text::{Paint, Tone, age, bytes, count, counted, duration, span},
+    },
 };
 
 /// The steps of a picture.
@@ -213,8 +213,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::v1::{Event, EventType, PodIdentity, Subscriber},
         cli::status::tests::{ago, now, subscriber, well},
+        v1::{Event, EventType, PodIdentity, Subscriber},
     };
 
     fn at(seconds: u64) -> Mono {

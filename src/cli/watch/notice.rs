@@ -1,6 +1,6 @@
 //! What a person is to know of a watch beside its events: in one line each, and nothing twice.
 
-use crate::{api::v1, client::Update, model::Position};
+use crate::{client::Update, model::Position, v1};
 
 /// What was said so far.
 #[derive(Debug, Default)]

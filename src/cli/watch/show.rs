@@ -5,15 +5,12 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::{
-    api::v1,
-    cli::{
-        get::pod_table,
-        print::{Printer, Watched},
-        view,
-    },
+    cli::get::pod_table,
     client::Update,
     clock::Clock,
     model::Event,
+    print::{Printer, Watched, view},
+    v1,
 };
 
 /// Shows the updates of a watch.

@@ -6,10 +6,13 @@ use tonic::Status;
 
 use super::*;
 use crate::{
-    cli::{Cli, Command, print::Table},
-    client::Update,
-    client::mock::{EPOCH, Mock, Step, gap, hello, pod, snapshot_end, told},
+    cli::{Cli, Command},
+    client::{
+        Update,
+        mock::{EPOCH, Mock, Step, gap, hello, pod, snapshot_end, told},
+    },
     clock::Wall,
+    print::Table,
     printable::tests::{assert_safe, hostile},
 };
 

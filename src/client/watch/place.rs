@@ -2,9 +2,9 @@
 
 use super::{Since, Update};
 use crate::{
-    api::v1::{self, watch_response::Update as Wire},
     client::CallError,
     model::Position,
+    v1::{self, watch_response::Update as Wire},
 };
 
 /// The state of a watch that outlives its connections.

@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Form, Value};
-use crate::{
-    api::access::{Principal, Principals},
-    config::error::nearest,
-};
+use crate::config::{Principal, Principals, error::nearest};
 
 /// Permission bits of a file, written in octal: `0660`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,0 +1,40 @@
+//! Gauges that are read when the metrics are scraped: what the cache, the journal and the event queue hold.
+
+use super::Core;
+use crate::{
+    metrics::{Metrics, PodState, raise_to},
+    model::{ContainerState, ResumeGap, SandboxState},
+};
+
+/// Adds them to the metrics. `queued` returns how many messages wait in the event queue, and their bytes.
+pub(super) fn gauges(core: &Core, queued: impl Fn() -> (usize, usize) + Send + Sync + 'static) {
+    let (arbiter, journal, paths) = (core.arbiter.clone(), core.journal.clone(), core.paths.clone());
+    let clock = core.clock.clone();
+    let gauges = move |metrics: &Metrics| {
+        let census = arbiter.cache().census();
+        metrics.state.pods.set_each(|state| match state {
+            PodState::Ready => census.ready_pods,
+            PodState::NotReady => census.not_ready_pods,
+        });
+        metrics.state.sandboxes.set_each(|state: SandboxState| census.sandboxes[state as usize]);
+        metrics.state.containers.set_each(|state: ContainerState| census.containers[state as usize]);
+        metrics.arbitration.tombstones.set(arbiter.tombstones() as i64);
+        metrics.transitions.uncompared.set(paths.uncompared() as i64);
+        raise_to(&metrics.arbitration.clock_steps, clock.steps());
+        let extent = journal.extent();
+        metrics.journal.events.set(extent.events as i64);
+        metrics.journal.bytes.set(extent.bytes as i64);
+        metrics.journal.head.set(extent.head as i64);
+        metrics.journal.oldest.set(if extent.events == 0 { 0 } else { extent.oldest as i64 });
+        raise_to(&metrics.journal.evicted, extent.evicted);
+        metrics.journal.subscribers.set(extent.subscribers as i64);
+        raise_to(&metrics.journal.gaps, extent.gaps);
+        for cause in ResumeGap::ALL {
+            raise_to(metrics.journal.resume_gaps.with(cause), extent.resume_gaps[cause as usize]);
+        }
+        let (messages, bytes) = queued();
+        metrics.stream.queue_messages.set(messages as i64);
+        metrics.stream.queue_bytes.set(bytes as i64);
+    };
+    core.metrics.on_scrape(Box::new(gauges));
+}

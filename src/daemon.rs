@@ -1,0 +1,308 @@
+//! The running daemon: an [`App`] with gRPC, HTTP, the page and printing, its log and traces, systemd, the signals that end
+//! it and the configuration that is read again.
+//!
+//! It wires and decides nothing. It alone may end the process: an [`App`] in another program never does.
+
+pub mod log;
+pub mod reload;
+pub mod systemd;
+pub mod traces;
+
+use std::{io, net::SocketAddr, thread, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Handle},
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    log::LogControl,
+    reload::{Cause, FileWatch, Reloader},
+    systemd::{Manager, status},
+    traces::Traces,
+};
+use crate::{
+    api::{
+        grpc::Grpc,
+        introspection::SetLogLevel,
+        listen::{Listening, raise_open_files},
+        node_name,
+        subscribers::Subscribers,
+    },
+    app::App,
+    clock::Clock,
+    config::{Config, InForce, Inputs, Loaded},
+    cri::Link,
+    http::{self, Served},
+    journal::Journal,
+    model::EventType,
+    page::Page,
+    print::Printer,
+    watch::{Filter, Request, Start, Update, Watch, WatchError},
+};
+
+/// Threads that serve gRPC, at most: more would take more from the node than any subscriber needs.
+const API_THREADS: usize = 4;
+
+/// How long the parts may take to end: a service manager, and a person at Ctrl-C, wait for a second.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// The runtimes that the work is shared out to.
+#[derive(Clone, Debug)]
+pub(crate) struct Threads {
+    /// Holds the runtime's event stream and does nothing else.
+    receiver: Handle,
+    /// Serves gRPC and HTTP: however many watch, what is told to them delays nothing.
+    api: Handle,
+}
+
+/// The daemon and what is around it.
+pub(crate) struct Daemon {
+    app: App,
+    serving: JoinSet<()>,
+    printing: Option<oneshot::Receiver<io::Result<()>>>,
+    stop: CancellationToken,
+    set_log_level: SetLogLevel,
+    manager: Manager,
+    traces: Traces,
+}
+
+/// The addresses that are bound, before anything is served at them.
+struct Bound {
+    http: Option<TcpListener>,
+    grpc: Listening,
+}
+
+/// Runs a daemon to its end.
+///
+/// The thread that holds the runtime's event stream does nothing else and so drains it always; those that serve gRPC hold up
+/// nobody but those who are served; all the rest is little, and on one thread needs no waking of others.
+pub(crate) fn drive<V: Future<Output = anyhow::Result<()>>>(
+    verb: impl FnOnce(Threads) -> V,
+) -> anyhow::Result<()> {
+    let several = |name: &str, threads: usize| {
+        Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
+    };
+    let receiver = several("plegd-receiver", 1)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let api = several("plegd-api", cores.min(API_THREADS))?;
+    let rest = Builder::new_current_thread().enable_all().build()?;
+    let threads = Threads { receiver: receiver.handle().clone(), api: api.handle().clone() };
+    let ended = rest.block_on(verb(threads));
+    // A thread that still writes to a reader who does not read must not keep plegd from ending.
+    rest.shutdown_background();
+    api.shutdown_background();
+    receiver.shutdown_background();
+    ended
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// Starts it. What can fail is tried before the runtime is touched.
+    pub(crate) async fn start(
+        loaded: &Loaded,
+        link: Link,
+        clock: Clock,
+        threads: &Threads,
+        log: LogControl,
+    ) -> anyhow::Result<Self> {
+        let config = &loaded.config;
+        raise_open_files();
+        let bound = Bound::new(config, &threads.api).await?;
+        let in_force = InForce::new(loaded.clone());
+        let set_log_level = log.setter();
+        let traces = {
+            let _there = threads.api.enter();
+            Traces::begin(&node_name(&config.api))
+        };
+        let app = App::of_daemon(&threads.receiver, &in_force, link, clock);
+        let stop = app.stop_token();
+        let serving = bound.serve(&app, &set_log_level, &threads.api);
+        let printing = match Printer::to_stdout(&config.print) {
+            Some(printer) => {
+                let types = config.print.types.iter().collect();
+                Some(print(printer, app.watch(everything_of(types))?)?)
+            }
+            None => None,
+        };
+        let manager = Manager::of_process();
+        Ok(Self { app, serving, printing, stop, set_log_level, manager, traces })
+    }
+
+    /// The published events.
+    pub(crate) fn journal(&self) -> Journal {
+        self.app.journal().clone()
+    }
+
+    /// From now on reads the configuration again at SIGHUP, and when its file has become another one than `file` knows.
+    pub(crate) fn follow_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (in_force, clock) = (self.app.in_force().clone(), self.app.clock().clone());
+        let (metrics, health) = (self.app.metrics().clone(), self.app.health());
+        let reloader = Reloader::new(inputs, in_force, self.set_log_level.clone(), metrics, health, clock);
+        let (stop, manager) = (self.stop.clone(), self.manager.clone());
+        self.serving.spawn(async move {
+            loop {
+                let cause = tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = hangup.recv() => Cause::Signal,
+                    () = file.changed() => Cause::File,
+                };
+                let _told = manager.reloading();
+                // What is about to be read is no news afterwards.
+                file.seen();
+                reloader.reload(cause);
+            }
+        });
+        Ok(())
+    }
+
+    /// Runs until SIGINT, SIGTERM, until nobody reads what is printed, or until `over`.
+    pub(crate) async fn run_until(mut self, over: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let manager = self.manager.clone();
+        manager.ready();
+        let (health, status) = (self.app.health().clone(), status_of(&self.app));
+        self.serving.spawn(manager.clone().follow(health, status, self.stop.clone()));
+        let mut printed = None;
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("SIGINT: ending."),
+            _ = terminate.recv() => tracing::info!("SIGTERM: ending."),
+            () = over => {}
+            ended = ended(&mut self.printing) => printed = Some(ended),
+            Some(Err(error)) = self.serving.join_next() => {
+                tracing::error!(
+                    %error,
+                    "A server has failed; plegd ends, and must be started again. This is a bug in plegd: please report it with the \
+                     log until here."
+                );
+                std::process::exit(70);
+            }
+        }
+        manager.stopping();
+        self.stop.cancel();
+        let parts = async {
+            self.app.stop().await;
+            while self.serving.join_next().await.is_some() {}
+            // What was told until now is printed, if somebody reads it.
+            if printed.is_none() && self.printing.is_some() {
+                printed = Some(ended(&mut self.printing).await);
+            }
+        };
+        if tokio::time::timeout(GRACE, parts).await.is_err() {
+            tracing::warn!("Some parts did not end in time; ending without them.");
+        }
+        self.traces.end();
+        printed.unwrap_or(Ok(())).map_err(anyhow::Error::from)
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// Binds all of them. Connections belong to the threads that serve them.
+    async fn new(config: &Config, api: &Handle) -> anyhow::Result<Self> {
+        let _there = api.enter();
+        let http = match config.http.address {
+            Some(address) => Some(http::bind(address).await?),
+            None => None,
+        };
+        Ok(Self { http, grpc: Listening::bind(&config.api).await? })
+    }
+
+    /// Serves them until `app` stops.
+    fn serve(self, app: &App, set_log_level: &SetLogLevel, api: &Handle) -> JoinSet<()> {
+        let (in_force, mut serving) = (app.in_force(), JoinSet::new());
+        let mut subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
+        if self.grpc.socket().is_some() || self.grpc.tcp_address().is_some() {
+            if let Some(socket) = self.grpc.socket() {
+                tracing::info!(socket = %socket.display(), "Serving the pod lifecycle API over gRPC.");
+            }
+            if let Some(address) = self.grpc.tcp_address() {
+                tracing::info!(%address, "Serving the pod lifecycle API over gRPC.");
+            }
+            let grpc = Grpc::new(app, in_force, set_log_level.clone());
+            subscribers = grpc.subscribers().clone();
+            serving.spawn_on(grpc.serve(self.grpc.following(in_force)), api);
+        }
+        if let Some(listener) = self.http {
+            let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+            tracing::info!(%address, "Serving metrics and health over HTTP.");
+            let page = Page::new(app, app.config(), subscribers).map(Page::router);
+            let served = Served { metrics: app.metrics().clone(), health: app.health().clone(), page };
+            serving.spawn_on(http::serve(listener, served, app.stop_token()), api);
+        }
+        serving
+    }
+}
+
+/// What the service manager is told that plegd is at.
+fn status_of(app: &App) -> impl Fn() -> String + Send + use<> {
+    let (health, situation) = (app.health().clone(), app.follow_situation());
+    let (cache, journal) = (app.cache().clone(), app.journal().clone());
+    move || status(&health.ready(), &situation.borrow(), &cache.census(), journal.extent().subscribers)
+}
+
+/// How printing has ended; never, if nothing is printed.
+async fn ended(printing: &mut Option<oneshot::Receiver<io::Result<()>>>) -> io::Result<()> {
+    match printing {
+        Some(printing) => printing.await.unwrap_or(Ok(())),
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks for all that is told, from the beginning, of these types.
+fn everything_of(types: Vec<EventType>) -> Request {
+    let filter = Filter { types, ..Filter::default() };
+    Request { start: Start::Oldest, filter, wait_ready: true, ..Request::default() }
+}
+
+/// Prints on a thread of its own: a terminal that is stopped must stop nothing else.
+fn print<W: io::Write + Send + 'static>(
+    mut printer: Printer<W>,
+    mut watch: Watch,
+) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
+    let (sender, ended) = oneshot::channel();
+    let tokio = Handle::current();
+    let work = move || {
+        let result = tokio.block_on(async {
+            printer.begin()?;
+            loop {
+                let update = match watch.try_next() {
+                    Ok(None) => {
+                        printer.flush()?;
+                        watch.next().await
+                    }
+                    Ok(Some(update)) => Ok(update),
+                    Err(error) => Err(error),
+                };
+                match update {
+                    Ok(Update::Event { record, .. }) => printer.print(&record)?,
+                    Ok(Update::Gap(gap)) => {
+                        tracing::warn!(
+                            from = gap.from,
+                            to = gap.to,
+                            "Printing is too slow, and events are left out: whoever reads plegd's stdout must read faster."
+                        );
+                    }
+                    Ok(_) => {}
+                    Err(WatchError::Ending) => return printer.flush(),
+                    Err(error) => return Err(io::Error::other(error)),
+                }
+            }
+        });
+        let _ = sender.send(result);
+    };
+    thread::Builder::new()
+        .name("plegd-print".into())
+        .spawn(work)
+        .context("no thread for printing can be had")?;
+    Ok(ended)
+}

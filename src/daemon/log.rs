@@ -1,0 +1,68 @@
+//! plegd's own log: to stderr, so that stdout is for events alone.
+
+mod fields;
+mod journal;
+mod repeats;
+
+use std::{
+    io::{self, IsTerminal as _},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tracing_subscriber::{fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+
+use self::{journal::Journal, repeats::Repeats};
+use crate::{
+    api::introspection::SetLogLevel,
+    clock::Clock,
+    config::{Filter, Log, LogFormat},
+    print::coloured,
+};
+
+type Reload = Arc<dyn Fn(&Filter) -> Result<(), String> + Send + Sync>;
+
+/// Changes what is logged.
+#[derive(Clone)]
+pub(crate) struct LogControl {
+    in_force: Arc<Mutex<Filter>>,
+    reload: Reload,
+}
+
+/// Sends all that is logged from now on to stderr. Later calls change nothing.
+pub(crate) fn begin(log: &Log) -> LogControl {
+    let (filter, handle) = reload::Layer::new(log.level.to_targets());
+    let registry = tracing_subscriber::registry().with(filter).with(Repeats::new(Clock::system()));
+    let lines = fmt::layer()
+        .fmt_fields(fields::safe())
+        .with_writer(io::stderr as fn() -> _)
+        .with_ansi(coloured(io::stderr().is_terminal()));
+    // It fails only where there is a log already, which is then as good.
+    let _ = match log.format {
+        LogFormat::Journald => registry.with(lines.event_format(Journal::new())).try_init(),
+        LogFormat::Auto if journal::is_stderr() => {
+            registry.with(lines.event_format(Journal::new())).try_init()
+        }
+        LogFormat::Auto | LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).map_event_format(fields::SafeJson);
+            registry.with(lines).try_init()
+        }
+    };
+    let reload: Reload =
+        Arc::new(move |level| handle.reload(level.to_targets()).map_err(|error| error.to_string()));
+    LogControl { in_force: Arc::new(Mutex::new(log.level.clone())), reload }
+}
+
+// === impl LogControl ===
+
+impl LogControl {
+    /// Changes the level; gives the one that was in force.
+    pub(crate) fn setter(self) -> SetLogLevel {
+        Arc::new(move |level| {
+            let mut in_force = self.in_force.lock();
+            (self.reload)(level)?;
+            Ok(std::mem::replace(&mut in_force, level.clone()))
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! Metrics and health over HTTP/1.1: for Prometheus, the kubelet's probes, and a person with curl. What serves a browser is
+//! given to it as a [`Router`].
+//!
+//! A client can cost plegd a bounded number of connections and seconds, whatever it does: past [`MAX_CONNECTIONS`] the next
+//! one waits in the kernel, and whoever sends no request or reads no answer for [`PATIENCE`] is dropped. There is no
+//! authentication; the address is loopback unless an operator chooses otherwise.
+
+mod patience;
+
+use std::{convert::Infallible, fmt::Write as _, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{RawQuery, State},
+    http::{HeaderValue, Request, StatusCode, Uri, header},
+    middleware::map_response,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use prometheus::IntGauge;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use self::patience::Patient;
+use crate::{
+    accept::{ACCEPT_PAUSE, Connections, Counted},
+    health::{Health, Report},
+    metrics::Metrics,
+    printable::visible_lines,
+    version,
+};
+
+/// Connections that are served at the same time.
+pub const MAX_CONNECTIONS: usize = 64;
+
+/// How long a client may take to send a request's head, the first or the next, and how long it may leave an answer unread.
+/// Prometheus scrapes every 15 or 30 seconds over one connection, which must not be closed just as it asks again.
+pub const PATIENCE: Duration = Duration::from_secs(45);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Somebody else listens there.
+    #[error(
+        "the HTTP address {address} is taken: another plegd or another program listens there; end it, \
+         or choose another address with --http-address (\"off\" for none)"
+    )]
+    AddressTaken {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// It is an address of another machine, or none yet.
+    #[error(
+        "the HTTP address {address} is none of this machine's; choose one that is with --http-address (\"off\" for none)"
+    )]
+    AddressNotHere {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system does not allow it, or has no means left.
+    #[error(
+        "cannot listen on the HTTP address {address}: {error}; choose another with --http-address (\"off\" for none)"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// What is served.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// For `/livez`, `/readyz` and `/healthz`.
+    pub health: Health,
+    /// What serves a browser at `/`; none if it is switched off.
+    pub page: Option<Router>,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// Listens on `address`. Port 0 takes any free one.
+///
+/// # Errors
+///
+/// With a sentence that names the address and says what to do.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => HttpError::AddressTaken { address },
+        io::ErrorKind::AddrNotAvailable => HttpError::AddressNotHere { address },
+        _ => HttpError::Bind { address, error },
+    })
+}
+
+/// Serves until `shutdown`, then lets answers under way finish, for half a second at most.
+pub async fn serve(listener: TcpListener, served: Served, shutdown: CancellationToken) {
+    let open = served.metrics.api.http_connections.clone();
+    serve_router(listener, router(served), open, PATIENCE, shutdown).await;
+}
+
+/// The paths and what they answer.
+pub fn router(mut served: Served) -> Router {
+    let root = served.page.take().unwrap_or_else(|| Router::new().route("/", get(index)));
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/healthz", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(served)
+        .merge(root)
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(map_response(never_stored))
+}
+
+pub(crate) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    open: IntGauge,
+    patience: Duration,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::default();
+    loop {
+        // The place comes first: without one, the next client waits where it costs nothing.
+        let accepted = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, from)) => {
+                let (router, from) = (router.clone(), Remote(from));
+                let connection = serve_connection(stream, from, router, patience, shutdown.clone());
+                let held = (place, Counted::new(&open));
+                connections.spawn(async move {
+                    connection.await;
+                    drop(held);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "An HTTP connection could not be accepted.");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.farewell().await;
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    from: Remote,
+    router: Router,
+    patience: Duration,
+    shutdown: CancellationToken,
+) {
+    // An answer is written at once; there is nothing to gather.
+    let _ = stream.set_nodelay(true);
+    let stream = TokioIo::new(Patient::new(stream, patience));
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(16 * 1024);
+    let service = TowerToHyperService::new(router.map_request(note(from)));
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // What clients do wrong is theirs to notice.
+        tracing::trace!(%error, "An HTTP connection ended early.");
+    }
+}
+
+/// Has the requests of a connection say where it comes from.
+fn note<B>(from: Remote) -> impl FnMut(Request<B>) -> Request<B> + Clone {
+    move |mut request| {
+        request.extensions_mut().insert(from);
+        request
+    }
+}
+
+async fn index() -> Response {
+    plain(StatusCode::OK, list_of_paths())
+}
+
+/// What a program at `/` is answered, and a browser that may not see the page.
+pub(crate) fn list_of_paths() -> String {
+    format!(
+        "plegd {}: the pod lifecycle events of this node.\n\n\
+         /metrics  figures for Prometheus\n\
+         /livez    whether plegd itself makes progress; ?verbose says what is checked\n\
+         /readyz   whether the first relist is complete; ?verbose says what is checked\n\
+         /healthz  the same as /livez, for old probes\n\
+         /         in a browser, a page with all that happens; http.page says for whom\n",
+        version::VERSION
+    )
+}
+
+async fn metrics(State(served): State<Served>) -> Response {
+    match served.metrics.scrape() {
+        Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            plain(StatusCode::INTERNAL_SERVER_ERROR, format!("The metrics cannot be written: {error}.\n"))
+        }
+    }
+}
+
+async fn livez(State(served): State<Served>, RawQuery(query): RawQuery, uri: Uri) -> Response {
+    answer(uri.path(), &served.health.live(), query)
+}
+
+async fn readyz(State(served): State<Served>, RawQuery(query): RawQuery, uri: Uri) -> Response {
+    answer(uri.path(), &served.health.ready(), query)
+}
+
+fn answer(path: &str, report: &Report, query: Option<String>) -> Response {
+    let status = if report.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let verbose = query
+        .is_some_and(|query| query.split('&').any(|pair| matches!(pair.split('=').next(), Some("verbose"))));
+    // What fails says why, asked or not: it ends up in the kubelet's event about the probe.
+    if report.ok && !verbose {
+        return plain(status, "ok".into());
+    }
+    let mut text = String::new();
+    for check in &report.checks {
+        let _ = writeln!(text, "{check}");
+    }
+    let _ = writeln!(
+        text,
+        "{} check {}",
+        path.trim_start_matches('/'),
+        if report.ok { "passed" } else { "failed" }
+    );
+    plain(status, text)
+}
+
+async fn not_found() -> Response {
+    plain(StatusCode::NOT_FOUND, "There is nothing at this path; / lists what there is.\n".into())
+}
+
+async fn wrong_method() -> Response {
+    plain(StatusCode::METHOD_NOT_ALLOWED, "This can only be read: use GET.\n".into())
+}
+
+pub(crate) fn plain(status: StatusCode, text: String) -> Response {
+    // Read with curl in a terminal, and a check's text may repeat an error of the runtime's.
+    (status, [(header::CONTENT_TYPE, PLAIN)], visible_lines(&text).into_owned()).into_response()
+}
+
+/// What is served is true now only, and is never anything but what its content type says.
+async fn never_stored(mut response: Response) -> Result<Response, Infallible> {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! How plegd does, as the page's charts want it: totals since the start, which the page subtracts from each other.
+
+use serde_json::{Value, json};
+
+use super::{Inner, words::milliseconds};
+use crate::{
+    clock::Wall,
+    metrics::{Label as _, Outcome, Relist, SeenBy},
+    model::{ContainerState, StreamEventType},
+    printable::visible,
+    supervisor::Situation,
+    version,
+};
+
+impl Inner {
+    /// What does not change while this plegd runs.
+    pub(super) fn who(&self) -> Value {
+        json!({ "node": self.node, "version": version::VERSION, "started": milliseconds(self.started_at) })
+    }
+
+    /// All figures, and the relists that ended after that one.
+    pub(super) fn figures(&self, relists: &[Relist]) -> Value {
+        let situation = self.feed.situation().borrow().clone();
+        let metrics = &*self.metrics;
+        let seen = |by| metrics.transitions.seen.with(by).get();
+        let census = self.feed.cache().census();
+        let extent = self.feed.journal().extent();
+        let (resident_bytes, cpu_time) = metrics.process();
+        let missed: u64 =
+            StreamEventType::ALL.iter().map(|&kind| metrics.transitions.missed.with(kind).get()).sum();
+        json!({
+            "at": milliseconds(self.clock.wall()),
+            "ready": situation.ready,
+            "mode": situation.mode.as_str(),
+            "mode_since": milliseconds(situation.mode_since),
+            "period": situation.period.as_secs_f64(),
+            "runtime": situation.runtime.as_ref().map(|it| visible(&it.to_string()).into_owned()),
+            "stream": situation.stream,
+            "stream_up": situation.stream_up.is_some(),
+            "stream_since": milliseconds(situation.stream_since),
+            "trouble": self.trouble(&situation),
+            "yielded": situation.yielded.map(|it| json!({
+                "since": milliseconds(it.since),
+                "retry": milliseconds(it.retry_at),
+            })),
+            "failures": situation.failures.as_ref().map_or(0, |failures| failures.count),
+            "seen": {
+                "both": seen(SeenBy::Both),
+                "event_only": seen(SeenBy::EventOnly),
+                "relist_only": seen(SeenBy::RelistOnly),
+            },
+            "missed": missed,
+            "relists": relists.iter().map(relist).collect::<Vec<_>>(),
+            "containers": census.containers.iter().sum::<usize>(),
+            "running": census.containers[ContainerState::Running as usize],
+            "head": extent.head,
+            "held": extent.events,
+            "subscribers": self.subscribers.count(),
+            "memory": resident_bytes,
+            "cpu": cpu_time.as_secs_f64(),
+        })
+    }
+}
+
+impl Inner {
+    /// That the runtime cannot be listed, and what follows from it. The text stays while that lasts: it is read aloud each
+    /// time that it changes.
+    fn trouble(&self, situation: &Situation) -> Option<String> {
+        let failures = situation.failures.as_ref().filter(|failures| failures.persist())?;
+        let last = Wall::from_nanos((self.metrics.relists.last_success.get() * 1e9) as i64);
+        let shown = match situation.ready {
+            true => format!("What is shown is as of {}", time_of_day(last)),
+            false => "Nothing is shown before the first list".into(),
+        };
+        let stream = match situation.stream_up {
+            Some(_) => "; events still come, and nothing checks them",
+            None => ", and no events come",
+        };
+        Some(format!(
+            "The runtime cannot be listed since {}: {}. {shown}{stream}. Look at the runtime and its log; plegd tries again by \
+             itself.",
+            time_of_day(failures.since),
+            failures.last_error,
+        ))
+    }
+}
+
+/// `07:58:50 UTC`.
+fn time_of_day(at: Wall) -> String {
+    format!("{} UTC", at.to_string().get(11..19).unwrap_or_default())
+}
+
+fn relist(it: &Relist) -> Value {
+    json!({
+        "n": it.number,
+        "at": milliseconds(it.at),
+        "took": it.took.as_secs_f64() * 1e3,
+        "cause": it.cause.as_str(),
+        "ok": it.outcome == Outcome::Ok,
+    })
+}

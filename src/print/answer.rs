@@ -1,0 +1,72 @@
+//! How an answer is printed: for people or for programs, and how programs read times and positions.
+//!
+//! Programs read the fields of `plegd.v1` by their names. A time is RFC 3339 in UTC with nanoseconds; a duration is a number
+//! of seconds, in a field named so; a position is text. What is not set is null.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use super::{
+    coloured, terminal_width,
+    text::{Paint, duration, wall},
+};
+use crate::{model::Position, printable::json_pretty, v1};
+
+/// A screen is at least so wide, in characters.
+const NARROW: usize = 80;
+/// Wider ones are hard to follow with the eye.
+const WIDE: usize = 160;
+
+/// A page that is no terminal.
+pub(crate) const PLAIN: (usize, Paint) = (WIDE, Paint(false));
+
+/// Who is to read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For people who want to know more
+    Wide,
+    /// For programs
+    Json,
+}
+
+/// How wide stdout is and whether it has colours.
+pub(crate) fn page() -> (usize, Paint) {
+    let out = io::stdout();
+    (terminal_width(&out).clamp(NARROW, WIDE), Paint(coloured(out.is_terminal())))
+}
+
+/// Writes it all to stdout.
+pub(crate) fn show(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes it to stdout as an indented JSON object.
+pub(crate) fn show_json(answer: &impl Serialize) -> io::Result<()> {
+    show(&json(answer)?)
+}
+
+/// An indented JSON object.
+pub(crate) fn json(answer: &impl Serialize) -> io::Result<String> {
+    Ok(json_pretty(answer)? + "\n")
+}
+
+/// A time, as programs read it.
+pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
+    at.map(|at| wall(at).to_string())
+}
+
+/// A duration in seconds.
+pub(crate) fn seconds(time: Option<&prost_types::Duration>) -> Option<f64> {
+    time.map(|time| duration(Some(time)).as_secs_f64())
+}
+
+/// A position: the epoch as 16 hexadecimal digits, a colon, the sequence number.
+pub(crate) fn position(position: Option<&v1::Position>) -> Option<String> {
+    position.map(|position| Position::from(*position).to_string())
+}

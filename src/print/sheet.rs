@@ -1,0 +1,261 @@
+//! A sheet: lines of a label and a text, none wider than the screen, and columns under headings.
+//!
+//! Pure: it is a text until somebody writes it. What is shown of names is made harmless here, once for all.
+
+use super::text::{Paint, Tone, shorten_end, wrap};
+use crate::printable::{self, visible};
+
+/// Where the texts begin, after their labels.
+const INDENT: usize = 10;
+
+/// Lines, as they are added.
+#[derive(Debug)]
+pub(crate) struct Sheet {
+    text: String,
+    width: usize,
+    paint: Paint,
+}
+
+/// A piece of a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Piece {
+    tone: Tone,
+    text: String,
+}
+
+/// To which side of its column a cell keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Names.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    /// What stands over it.
+    pub(crate) heading: &'static str,
+    /// To which side it keeps.
+    pub(crate) side: Side,
+    /// What it may be cut down to where the table is too wide; its whole width where it may not.
+    pub(crate) least: Option<usize>,
+}
+
+// === impl Piece ===
+
+impl Piece {
+    /// A text in its tone. Unsafe characters in it are escaped.
+    pub(crate) fn new(tone: Tone, text: impl AsRef<str>) -> Self {
+        Self { tone, text: visible(text.as_ref()).into_owned() }
+    }
+
+    /// As much of its beginning as fits into so many columns.
+    pub(crate) fn cut(&self, width: usize) -> Self {
+        Self { tone: self.tone, text: shorten_end(&self.text, width) }
+    }
+
+    /// How many columns it takes.
+    pub(crate) fn width(&self) -> usize {
+        printable::width(&self.text)
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Piece {
+    fn from(text: T) -> Self {
+        Self::new(Tone::Plain, text)
+    }
+}
+
+// === impl Sheet ===
+
+impl Sheet {
+    /// An empty one.
+    pub(crate) fn new(width: usize, paint: Paint) -> Self {
+        Self { text: String::new(), width, paint }
+    }
+
+    /// Its text.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// An empty line.
+    pub(crate) fn blank(&mut self) {
+        self.text.push('\n');
+    }
+
+    /// A line of pieces, cut where the sheet ends.
+    pub(crate) fn line(&mut self, pieces: &[Piece]) {
+        let mut left = self.width;
+        let mut line = String::new();
+        for piece in pieces {
+            if left == 0 {
+                break;
+            }
+            let text = shorten_end(&piece.text, left);
+            left -= printable::width(&text);
+            line.push_str(&self.paint.paint(piece.tone, &text));
+        }
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    /// A line with a label before it.
+    pub(crate) fn labelled(&mut self, label: &str, pieces: &[Piece]) {
+        let mut line = vec![Piece::new(Tone::Heading, format!("{label:INDENT$}"))];
+        line.extend_from_slice(pieces);
+        self.line(&line);
+    }
+
+    /// A text on as many lines as it needs, beside its label.
+    pub(crate) fn paragraph(&mut self, label: &str, tone: Tone, text: &str) {
+        for (n, line) in wrap(&visible(text), self.width.saturating_sub(INDENT)).iter().enumerate() {
+            self.labelled(if n == 0 { label } else { "" }, &[Piece::new(tone, line)]);
+        }
+    }
+
+    /// A text on as many lines as it needs, after a mark in the margin.
+    pub(crate) fn marked(&mut self, mark: &str, tone: Tone, text: &str) {
+        let margin = printable::width(mark) + 1;
+        for (n, line) in wrap(&visible(text), self.width.saturating_sub(margin)).iter().enumerate() {
+            let mark = if n == 0 { mark } else { "" };
+            self.line(&[Piece::new(tone, format!("{mark:margin$}{line}"))]);
+        }
+    }
+
+    /// A table under its headings. Columns are as wide as what is in them; where that is too much, those that may be cut
+    /// give way, the widest first.
+    pub(crate) fn table<const N: usize>(&mut self, columns: &[Column; N], rows: &[[Piece; N]]) {
+        let widths = self.widths(columns, rows);
+        let headings = columns.each_ref().map(|column| Piece::new(Tone::Heading, column.heading));
+        for row in std::iter::once(&headings).chain(rows) {
+            let mut line = Vec::with_capacity(2 * N);
+            for ((column, cell), width) in columns.iter().zip(row).zip(widths) {
+                let text = shorten_end(&cell.text, width);
+                let padding = Piece::from(" ".repeat(width - printable::width(&text)));
+                let cell = Piece { tone: cell.tone, text };
+                let space = Piece::from(if line.is_empty() { "" } else { " " });
+                line.push(space);
+                match column.side {
+                    Side::Left => line.extend([cell, padding]),
+                    Side::Right => line.extend([padding, cell]),
+                }
+            }
+            self.line(&line);
+        }
+    }
+
+    fn widths<const N: usize>(&self, columns: &[Column; N], rows: &[[Piece; N]]) -> [usize; N] {
+        let mut widths = columns.each_ref().map(|column| column.heading.len());
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.width().max(*width);
+            }
+        }
+        let mut excess = (widths.iter().sum::<usize>() + N).saturating_sub(self.width + 1);
+        while excess > 0 {
+            let spare = |(n, column): (usize, &Column)| {
+                let least = column.least?.max(column.heading.len());
+                widths[n].checked_sub(least).filter(|spare| *spare > 0).map(|spare| (spare, n))
+            };
+            let Some((_, widest)) = columns.iter().enumerate().filter_map(spare).max() else { break };
+            widths[widest] -= 1;
+            excess -= 1;
+        }
+        widths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::printable::tests::{assert_safe, hostile};
+
+    const COLUMNS: [Column; 3] = [
+        Column { heading: "ID", side: Side::Right, least: None },
+        Column { heading: "NAME", side: Side::Left, least: Some(4) },
+        Column { heading: "FILTER", side: Side::Left, least: Some(6) },
+    ];
+
+    fn table(width: usize, paint: Paint) -> String {
+        let mut sheet = Sheet::new(width, paint);
+        let long = ["1234".into(), "a-名-\u{1b}[2J".into(), Piece::new(Tone::Bad, "namespaces=kube-system")];
+        sheet.table(&COLUMNS, &[["7".into(), "short".into(), "".into()], long]);
+        sheet.into_text()
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_it_must_be_and_no_wider_than_the_sheet() {
+        assert_eq!(
+            table(80, Paint(false)),
+            "  ID NAME           FILTER
+   7 short
+1234 a-名-\\u{1b}[2J namespaces=kube-system
+"
+        );
+        assert_eq!(
+            table(30, Paint(false)),
+            "  ID NAME        FILTER
+   7 short
+1234 a-名-\\u{1b… namespaces=k…
+"
+        );
+        assert_eq!(table(16, Paint(false)).lines().map(printable::width).max(), Some(16));
+        // One that is narrower than it may be cut down to is left as it is.
+        let mut sheet = Sheet::new(12, Paint(false));
+        let columns = [Column { least: Some(15), ..COLUMNS[1] }, Column { least: Some(6), ..COLUMNS[2] }];
+        sheet.table(&columns, &[["short".into(), "namespaces".into()]]);
+        assert_eq!(sheet.into_text(), "NAME  FILTER\nshort names…\n");
+        // What may not be cut by its column is cut by the sheet.
+        assert_eq!(table(9, Paint(false)).lines().map(printable::width).max(), Some(9));
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let text = table(30, Paint(true));
+        assert!(text.contains("\x1b[1;31mnamespaces=k…\x1b[0m"), "{text:?}");
+        assert!(!text.contains("\x1b[2J"), "{text:?}");
+    }
+
+    #[test]
+    fn long_texts_stand_beside_their_label() {
+        let mut sheet = Sheet::new(30, Paint(false));
+        sheet.paragraph("QUIRKS", Tone::Plain, "one two three four five six seven");
+        sheet.marked("!!", Tone::Bad, "one two three four five six seven");
+        sheet.labelled("NODE", &["12345678901234567890".into(), "cut".into()]);
+        assert_eq!(
+            sheet.into_text(),
+            "\
+QUIRKS    one two three four
+          five six seven
+!! one two three four five six
+   seven
+NODE      12345678901234567890
+"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_texts_a_sheet_is_safe_and_no_wider_than_the_screen(
+            cells in prop::collection::vec([hostile(), hostile(), hostile()], 1..4), wide in 24_usize..100,
+        ) {
+            let mut sheet = Sheet::new(wide, Paint(false));
+            let rows: Vec<[Piece; 3]> = cells.iter().map(|row| row.each_ref().map(Piece::from)).collect();
+            sheet.table(&COLUMNS, &rows);
+            for [label, text, more] in &cells {
+                sheet.paragraph("LABEL", Tone::Plain, text);
+                sheet.marked("!!", Tone::Bad, more);
+                sheet.labelled("LABEL", &[label.into(), text.into()]);
+            }
+            let text = sheet.into_text();
+            assert_safe(&text);
+            prop_assert!(text.lines().all(|line| printable::width(line) <= wide), "{}", text);
+            prop_assert!(text.lines().count() > cells.len());
+        }
+    }
+}
