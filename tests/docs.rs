@@ -246,6 +246,31 @@ fn tests_benches_and_examples_in_the_documentation_exist() {
 }
 
 #[test]
+fn files_in_the_documentation_exist() {
+    let mut checked = 0;
+    for page in markdown::pages() {
+        let directory = page.path.parent().unwrap_or(Path::new(""));
+        for code in &page.inline {
+            let ours =
+                ["src/", "tests/", "benches/", "deploy/", "docs/", "proto/", "examples/", "fuzz/", ".ci/"];
+            let is_path = ours.iter().any(|start| code.starts_with(start));
+            if !is_path || code.contains([' ', '*', '<', '…']) {
+                continue;
+            }
+            let path = code.split('#').next().unwrap_or_default();
+            // What fuzzing writes.
+            let is_written = path.starts_with("fuzz/corpus") || path.starts_with("fuzz/artifacts");
+            let exists = [Path::new(""), directory]
+                .iter()
+                .any(|base| fleet::path(&base.join(path).display().to_string()).exists());
+            assert!(exists || is_written, "{}: there is no {path}", page.path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} paths were found");
+}
+
+#[test]
 fn keys_and_metrics_in_the_documentation_exist() {
     let keys: BTreeSet<String> = plegd::config::KEYS.iter().map(plegd::config::Key::path).collect();
     let families = families::of_the_program();
