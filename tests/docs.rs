@@ -145,6 +145,16 @@ fn the_readme_links_to_every_page_of_the_documentation() {
 }
 
 #[test]
+fn the_readme_is_short_and_has_the_first_commands() {
+    let readme = fleet::text("README.md");
+    let lines = readme.lines().count();
+    assert!(lines <= 160, "README.md has {lines} lines: move details to docs/");
+    for command in ["$ cargo run --release -- demo", "$ cargo test"] {
+        assert!(readme.lines().any(|line| line == command), "README.md has no line {command}");
+    }
+}
+
+#[test]
 fn code_of_agents_is_that_of_the_examples() {
     let examples: BTreeMap<&str, String> =
         [("rust", "first_agent.rs"), ("python", "python/first_agent.py"), ("go", "go/main.go")]
