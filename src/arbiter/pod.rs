@@ -22,8 +22,8 @@ use crate::{
     clock::{Mono, Wall},
     cri::quirks::Quirks,
     model::{
-        ContainerStatus, Labels, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, ReadCause, Ruling,
-        SandboxStatus, Stamp, Status, Subject,
+        ContainerStatus, Detail, Labels, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, ReadCause,
+        Ruling, SandboxStatus, Stamp, Status, Subject,
         order::{container_key, sandbox_key},
     },
 };
@@ -244,13 +244,14 @@ impl PodState {
         self.sandbox_known
     }
 
-    /// Whether an event waits for a read of the sandbox: it shows a container of which nothing is held, and no sandbox of the pod was
-    /// ever observed, so that its labels are not known. A subscriber who filters by label would miss the container's start.
+    /// Whether an event waits for a read of the sandbox: it is about an id of which nothing is held, and no sandbox of the pod was ever
+    /// observed with its labels. The event has none: it shows no sandbox, or was cut down in the queue. A subscriber who filters by
+    /// label would miss the start.
     pub fn defers(&self, observation: &Observation, context: &Context<'_>) -> bool {
         let Origin::Event(signal) = &observation.origin else { return false };
         !self.sandbox_known
             && !observation.unreadable
-            && observation.sandboxes.is_empty()
+            && (observation.sandboxes.is_empty() || observation.detail == Detail::Lean)
             && !self.records.contains_key(&signal.id)
             && context.may_be_new(observation)
             && (context.removed_at)(&signal.id).is_none()
