@@ -254,6 +254,8 @@ impl<'a> Play<'a> {
             hindrances: &self.stage.hindrances,
         };
         self.found.extend(late::late(said, &self.stage.facts, &self.lives, times));
+        self.found.extend(late::unchecked(said, &self.looks, times));
+        self.found.extend(late::without_code(said, &self.lives, times));
         let periods = std::mem::take(&mut self.periods);
         self.found.extend(late::unlisted(said, &periods, times));
         for waited in std::mem::take(&mut self.waited) {
