@@ -20,7 +20,7 @@ use super::{
     checker::{check, check_run},
     claims,
     contradictions::{Listed, unlike_listed},
-    fresh,
+    filters, fresh,
     late::{self, Times},
     lives::{Lives, Scene},
     oracle,
@@ -545,5 +545,7 @@ fn of_subscriber(
     let violations = check(runs, recording).into_iter().map(|violation| violation.to_string());
     let differences =
         if recording.drained && !labels_change { state::differences(recording, sim) } else { Vec::new() };
-    violations.chain(differences).take(12).collect()
+    let events = runs.iter().flat_map(|run| &run.told).map(|told| &told.event);
+    let filtered = events.filter_map(|event| filters::wrong(&recording.filter, event));
+    violations.chain(differences).chain(filtered).take(12).collect()
 }

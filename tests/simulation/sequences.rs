@@ -213,7 +213,17 @@ impl Plan {
     fn burst(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
         let Some(pod) = sketch.any_ready(rng) else { return };
         self.after(rng.u64(500..3000), Act::Rest);
+        // What an event shows of this one beside its end is cut off if too many wait before it.
+        let mut ends = sketch.exits(rng);
+        if let Some((pod, container)) = ends {
+            self.after(0, Act::Annotate { pod, container: Some(container) });
+        }
         for _ in 0..rng.u32(2..6) {
+            if rng.u32(..3) == 0
+                && let Some((pod, container)) = ends.take()
+            {
+                self.after(0, Act::Exit { pod, container, code: 1 });
+            }
             let container = sketch.is_created(pod);
             self.after(0, Act::Create { pod, name: "job" });
             match rng.u32(..4) {
@@ -229,6 +239,9 @@ impl Plan {
                     sketch.exits_of(pod, container);
                 }
             }
+        }
+        if let Some((pod, container)) = ends {
+            self.after(0, Act::Exit { pod, container, code: 1 });
         }
         self.after(rng.u64(100..3000), Act::Rest);
     }
