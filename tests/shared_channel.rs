@@ -307,7 +307,7 @@ async fn plegd_yields_no_stream_where_each_subscriber_has_its_own_channel() {
     }
 }
 
-/// `cargo test --test shared_channel -- --ignored --nocapture` prints the numbers that the documentation states.
+/// `cargo test --test shared_channel -- --ignored --nocapture` prints the numbers in docs/performance.md.
 #[tokio::test(start_paused = true)]
 #[ignore = "a measurement"]
 async fn how_many_events_plegd_takes() {
