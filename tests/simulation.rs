@@ -46,34 +46,38 @@ mod checker;
 mod claims;
 #[path = "simulation/contradictions.rs"]
 mod contradictions;
+#[path = "simulation/driver.rs"]
+mod driver;
+#[path = "simulation/environment.rs"]
+mod environment;
+#[path = "simulation/expected.rs"]
+mod expected;
 #[path = "simulation/facts.rs"]
 mod facts;
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/filters.rs"]
 mod filters;
 #[path = "simulation/fresh.rs"]
 mod fresh;
-#[path = "simulation/late.rs"]
-mod late;
 #[path = "simulation/histories.rs"]
 mod histories;
+#[path = "simulation/late.rs"]
+mod late;
 #[path = "promises/node.rs"]
 mod node;
 #[path = "simulation/oracle.rs"]
 mod oracle;
 #[path = "simulation/plan.rs"]
 mod plan;
-#[path = "simulation/run.rs"]
-mod run;
 #[path = "promises/record.rs"]
 mod record;
+#[path = "simulation/run.rs"]
+mod run;
 #[path = "simulation/sequences.rs"]
 mod sequences;
 #[path = "simulation/shrink.rs"]
 mod shrink;
-#[path = "simulation/expected.rs"]
-mod expected;
-#[path = "simulation/driver.rs"]
-mod driver;
 #[path = "promises/state.rs"]
 mod state;
 #[path = "promises/subscriber.rs"]
@@ -81,16 +85,12 @@ mod subscriber;
 mod support;
 #[path = "simulation/trace.rs"]
 mod trace;
-#[path = "simulation/fault_kinds.rs"]
-mod faults;
 #[path = "simulation/waits.rs"]
 mod waits;
 #[path = "promises/walk.rs"]
 mod walk;
 #[path = "simulation/witness.rs"]
 mod witness;
-#[path = "simulation/environment.rs"]
-mod environment;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -139,7 +139,8 @@ fn first_of(found: &[String]) -> String {
 fn run_seeds(from: u64, to: u64) -> Totals {
     let (next, began) = (AtomicU64::new(from), Instant::now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (failed, keep_going) = (AtomicU64::new(u64::MAX), std::env::var_os("SIMULATION_KEEP_GOING").is_some());
+    let (failed, keep_going) =
+        (AtomicU64::new(u64::MAX), std::env::var_os("SIMULATION_KEEP_GOING").is_some());
     let all_totals: Vec<Totals> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..cores)
             .map(|_| {

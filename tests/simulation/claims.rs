@@ -9,9 +9,9 @@ use plegd::{
 };
 
 use super::{
+    driver::{FaultPeriods, Received},
     facts::{Fact, Facts},
     histories::words,
-    driver::{Received, FaultPeriods},
 };
 
 /// How recently a sandbox must have been readable, so that its labels must be known.

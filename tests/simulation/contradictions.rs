@@ -82,7 +82,11 @@ impl Contradiction {
 }
 
 /// Differences between the served pods and the lists under permanent contradictions: plegd must serve the view of the lists.
-pub fn differences_from_lists(served: &[v1::Pod], sim: &SimRuntime, contradictions: &[Contradiction]) -> Vec<String> {
+pub fn differences_from_lists(
+    served: &[v1::Pod],
+    sim: &SimRuntime,
+    contradictions: &[Contradiction],
+) -> Vec<String> {
     let is_known = |of, id: &str| !contradictions.iter().any(|it| it.hides(of, id));
     let mut found = Vec::new();
     sim.read(|truth| {

@@ -25,12 +25,12 @@ use tonic::Status;
 
 use super::{
     contradictions::Contradiction,
+    environment::Environment,
     facts::Facts,
     fresh::{self, FreshRead, ReadTarget},
     node::Node,
     plan::{Action, By, Plan},
     waits::WaitCall,
-    environment::Environment,
 };
 
 /// The application labels of pods, by which subscribers select them.
@@ -314,9 +314,9 @@ impl Driver {
                 let names = (slot.spec.namespace.clone(), slot.spec.name.clone(), slot.spec.uid.clone());
                 if container.is_some() == id.is_some() {
                     let head = self.app().journal().head();
-                    let called_at = WaitCall::new(names, id, *condition, self.now(), head);
-                    self.waiting.push(called_at.clone());
-                    self.waits.spawn(called_at.responded(self.node.serving(), self.sim().clone()));
+                    let call = WaitCall::new(names, id, *condition, self.now(), head);
+                    self.waiting.push(call.clone());
+                    self.waits.spawn(call.run(self.node.serving(), self.sim().clone()));
                 }
             }
             Action::RestartPlegd { after_ms } => {
@@ -557,9 +557,15 @@ impl Driver {
                 let address = format!("fd00::{}", self.next_value());
                 self.with_ready(*pod, |truth, id| truth.give_address(id, &address))
             }
-            Action::LoseTask { pod, container } => self.with(*pod, *container, |truth, id| truth.lose_task(id)),
-            Action::FailLoad { pod, container } => self.with(*pod, *container, |truth, id| truth.fail_load(id)),
-            Action::Load { pod, container } => self.with(*pod, *container, |truth, id| truth.load_container(id)),
+            Action::LoseTask { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.lose_task(id))
+            }
+            Action::FailLoad { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.fail_load(id))
+            }
+            Action::Load { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.load_container(id))
+            }
             Action::Relapse { pod, container } => self.with(*pod, *container, |truth, id| truth.relapse(id)),
             Action::Vanish { pod, container } => self.with(*pod, *container, |truth, id| {
                 truth.vanish_container(id);

@@ -124,7 +124,7 @@ impl ExpectedPods {
     }
 
     /// A random action that applies.
-    pub fn next(&mut self, rng: &mut fastrand::Rng) -> Action {
+    pub fn next_action(&mut self, rng: &mut fastrand::Rng) -> Action {
         let pod = rng.usize(..self.0.len());
         let it = &self.0[pod];
         match it.sandbox {
@@ -202,7 +202,9 @@ impl ExpectedPods {
             (State::Running, 0..4) => {
                 (State::Exited, Action::Exit { pod, container, code: CODES[rng.usize(..4)] })
             }
-            (State::Running, 4) => (State::Exited, Action::Oom { pod, container, code: CODES[rng.usize(..4)] }),
+            (State::Running, 4) => {
+                (State::Exited, Action::Oom { pod, container, code: CODES[rng.usize(..4)] })
+            }
             (State::Running, 5..7) => (State::Exited, Action::Stop { pod, container }),
             _ => (State::Gone, Action::Remove { pod, container }),
         };

@@ -10,8 +10,8 @@ use tonic::Code;
 
 use super::{
     contradictions::Listed,
-    plan::{Action, By, Plan},
     expected::ExpectedPods,
+    plan::{Action, By, Plan},
 };
 
 /// Kinds of faults; a plan has some of them.
@@ -186,7 +186,9 @@ impl Plan {
         }
         self.push(published, rng);
         if let Some(undone) = undone {
-            [Action::Crash, undone, Action::Recover { in_ms: 0 }].into_iter().for_each(|action| self.push(action, rng));
+            [Action::Crash, undone, Action::Recover { in_ms: 0 }]
+                .into_iter()
+                .for_each(|action| self.push(action, rng));
         }
         let found_out = Duration::from_millis(rng.u64(3_000..12_000));
         self.actions.push((found_out, Action::Events(EventFault::Replay, Dose::Next(rng.u32(16..64)))));

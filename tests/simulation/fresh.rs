@@ -12,8 +12,8 @@ use plegd::{
 };
 
 use super::{
-    facts::{Fact, Facts, Version, served},
     driver::FaultPeriods,
+    facts::{Fact, Facts, Version, served},
 };
 use crate::support::truth::{Names, names_of_pod};
 
@@ -50,9 +50,9 @@ pub fn read(
     let (fresh, cache, sim) = (app.fresh().clone(), app.cache().clone(), sim.clone());
     let ago = if matches!(target, ReadTarget::Uid(_)) { ago } else { Duration::ZERO };
     let (than, from) = (app.clock().now() - ago, sim.clock().now() - ago);
-    let called_at = target.clone();
+    let requested = target.clone();
     let response = async move {
-        let pod = match &called_at {
+        let pod = match &requested {
             ReadTarget::Uid(uid) => fresh.pod(uid, than).await?,
             ReadTarget::Name(namespace, name) => fresh.named(namespace, name).await?,
             ReadTarget::Id(id) => {
@@ -78,24 +78,25 @@ pub fn older(fresh_read: &FreshRead, facts: &Facts, wrong_lists: &FaultPeriods) 
     for (id, fact) in facts.all().filter(|(id, fact)| fresh_read.is_about(id, fact, names.as_ref())) {
         let mut differing = Vec::new();
         let read = served(pod.as_ref(), id);
-        let fits = fact.between(fresh_read.from, fresh_read.to).any(|version| match (&read, version.fields()) {
-            (None, None) => true,
-            (Some(read), Some(truth)) => {
-                let mut differences = read.differences(&truth);
-                differences.retain(|it| !is_unknowable(version, it));
-                let fits = differences.is_empty();
-                differing.extend(differences);
-                fits
-            }
-            (Some(_), None) => {
-                differing.push("it was removed".into());
-                false
-            }
-            (None, Some(_)) => {
-                differing.push("it existed".into());
-                false
-            }
-        });
+        let fits =
+            fact.between(fresh_read.from, fresh_read.to).any(|version| match (&read, version.fields()) {
+                (None, None) => true,
+                (Some(read), Some(truth)) => {
+                    let mut differences = read.differences(&truth);
+                    differences.retain(|it| !is_unknowable(version, it));
+                    let fits = differences.is_empty();
+                    differing.extend(differences);
+                    fits
+                }
+                (Some(_), None) => {
+                    differing.push("it was removed".into());
+                    false
+                }
+                (None, Some(_)) => {
+                    differing.push("it existed".into());
+                    false
+                }
+            });
         let misled = misled && (read.is_none() || differing.iter().any(|it| it.starts_with("sandbox_id")));
         if !fits && !misled {
             let (from, to) = (fresh_read.from.since(Mono::ZERO), fresh_read.to.since(Mono::ZERO));

@@ -10,8 +10,8 @@ use plegd::{
 
 use super::{
     claims::{self, Addresses},
+    driver::{FaultPeriods, Received},
     facts::Facts,
-    driver::{Received, FaultPeriods},
     witness::FalseClaim,
 };
 
@@ -85,7 +85,12 @@ impl Histories {
         self.found.extend(wrong.map(|it| format!("{}: {} {it}", event.sequence, words(event))));
         if let Some(claim) = claim(event, &of_id, context.facts) {
             let text = format!("{}: {} {claim}", event.sequence, words(event));
-            self.false_claims.push(FalseClaim { id: event.id.to_string(), kind: event.kind, at: received.at, text });
+            self.false_claims.push(FalseClaim {
+                id: event.id.to_string(),
+                kind: event.kind,
+                at: received.at,
+                text,
+            });
         }
         if event.kind == EventType::PodSync {
             self.corrections.push((event.id.to_string(), received.at));
@@ -234,7 +239,7 @@ fn claim(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
     let ahead = facts.get(event.id.as_str()).map_or(0, |fact| fact.clock_offset);
     let happened = |is: &dyn Fn(&What) -> bool| of_id.iter().any(|change| is(&change.what));
     let removed = happened(&|what| *what == What::Removed);
-    let timeline = |is: &dyn Fn(&What) -> bool| -> Vec<Wall> {
+    let times = |is: &dyn Fn(&What) -> bool| -> Vec<Wall> {
         let of_kind = of_id.iter().filter(|change| is(&change.what));
         // By its own clock.
         of_kind.map(|change| Wall::from_nanos(change.wall.as_nanos() + ahead)).collect()

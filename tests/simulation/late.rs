@@ -11,10 +11,10 @@ use plegd::{
 };
 
 use super::{
+    driver::FaultPeriods,
     facts::Facts,
     histories::Histories,
     oracle,
-    driver::FaultPeriods,
     witness::{self, is_listed_as_it_was},
 };
 
@@ -60,13 +60,18 @@ pub fn late(said: &[Said], facts: &Facts, histories: &Histories, timeline: Timel
                     }
                 }
                 // Ids that were removed before the lists began.
-                for (id, id_history) in histories.by_id.iter().filter(|(_, id_history)| id_history.first.is_some()) {
+                for (id, id_history) in
+                    histories.by_id.iter().filter(|(_, id_history)| id_history.first.is_some())
+                {
                     let gone =
                         facts.get(id).and_then(|fact| fact.gone()).is_some_and(|gone| gone < before.at);
                     let known = id_history.first.is_some_and(|first| first < before.at);
                     let removed = id_history.removed.is_some_and(|at| at <= it.at + WITHIN);
                     if gone && known && !removed && !listed.iter().any(|(listed, _)| listed == id) {
-                        found.push(format!("{id} was in no list at {:?}, and its removal was published late", it.at));
+                        found.push(format!(
+                            "{id} was in no list at {:?}, and its removal was published late",
+                            it.at
+                        ));
                     }
                 }
             }
@@ -116,7 +121,11 @@ pub fn missing_relists(said: &[Said], periods: &[(Mono, Duration)], timeline: Ti
 }
 
 /// New streams without a relist, or without a second one after the backlog. `stream_samples` has the start of the stream at each check.
-pub fn missing_stream_relists(said: &[Said], stream_samples: &[(Mono, Option<Mono>)], timeline: Timeline<'_>) -> Vec<String> {
+pub fn missing_stream_relists(
+    said: &[Said],
+    stream_samples: &[(Mono, Option<Mono>)],
+    timeline: Timeline<'_>,
+) -> Vec<String> {
     let lists: Vec<Mono> =
         said.iter().filter(|it| matches!(it.what, Saying::Containers(_))).map(|it| it.at).collect();
     let mut found = Vec::new();
@@ -127,7 +136,8 @@ pub fn missing_stream_relists(said: &[Said], stream_samples: &[(Mono, Option<Mon
         }
         for passed in [Duration::ZERO, BACKLOG] {
             let (from, to) = (*before + passed, *after + passed + WITHIN);
-            let stays = stream_samples[n + 1..].iter().take_while(|(at, _)| *at <= to).all(|(_, later)| later == up);
+            let stays =
+                stream_samples[n + 1..].iter().take_while(|(at, _)| *at <= to).all(|(_, later)| later == up);
             let delayed_by_fault = timeline.fault_periods.any(*before - RETRY, to)
                 || timeline.uncertain.iter().any(|(began, ended)| *began <= to && *ended > *after);
             let is_listed = lists.iter().any(|at| (from..=to).contains(at));
@@ -166,7 +176,9 @@ pub fn without_code(said: &[Said], histories: &Histories, timeline: Timeline<'_>
         });
         let placed = oracle::is_exact(deletion, deleted, timeline.steps);
         if was_running && reported && placed && timeline.is_undisturbed(deleted.at) && !id_history.code {
-            found.push(format!("{id} was published without the exit code that was reported just after its deletion"));
+            found.push(format!(
+                "{id} was published without the exit code that was reported just after its deletion"
+            ));
         }
     }
     found

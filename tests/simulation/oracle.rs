@@ -19,10 +19,10 @@ use plegd::{
 };
 
 use super::{
+    driver::{FaultPeriods, Received},
     facts::{Facts, Version},
-    histories::{IdHistory, Histories},
+    histories::{Histories, IdHistory},
     run::CHECK_INTERVAL,
-    driver::{Received, FaultPeriods},
     witness::{self, is_listed_as_it_was},
 };
 
@@ -106,12 +106,14 @@ pub fn lost(
                 // CRI-O also shows the containers of another pod with the same UID.
                 let pod = event.pod_sandbox_status.as_ref().and_then(|status| facts.get(&status.id));
                 let pod = pod.and_then(|sandbox| sandbox.pod.as_ref());
-                observed.retain(|observed| facts.get(&observed.id).is_none_or(|fact| fact.pod.as_ref() == pod));
+                observed
+                    .retain(|observed| facts.get(&observed.id).is_none_or(|fact| fact.pod.as_ref() == pod));
                 // The same if another message showed the end before.
                 let before = began..=it.at;
                 observed.retain(|observed| {
-                    let ended =
-                        || is_ended(said, &observed.id, &before) || is_read_as_ended(said, &observed.id, &before);
+                    let ended = || {
+                        is_ended(said, &observed.id, &before) || is_read_as_ended(said, &observed.id, &before)
+                    };
                     !(observed.sandbox && observed.running && ended())
                 });
                 observed
@@ -135,18 +137,27 @@ pub fn lost(
                 continue;
             }
             // Nothing is published after the removal of an id.
-            if id_history.is_some_and(|id_history| id_history.removed.is_some_and(|at| at <= it.at + CHECK_INTERVAL)) {
+            if id_history
+                .is_some_and(|id_history| id_history.removed.is_some_and(|at| at <= it.at + CHECK_INTERVAL))
+            {
                 continue;
             }
-            let read_late = id_history.and_then(|id_history| id_history.died_at).is_some_and(|at| fault_periods.any(at, at));
-            let after_death = id_history.and_then(|id_history| id_history.died_at).is_some_and(|at| at < it.at);
+            let read_late = id_history
+                .and_then(|id_history| id_history.died_at)
+                .is_some_and(|at| fault_periods.any(at, at));
+            let after_death =
+                id_history.and_then(|id_history| id_history.died_at).is_some_and(|at| at < it.at);
             let unpublished = observed.unpublished(id_history).filter(|what| match *what {
                 CODE => !read_late,
                 // No start is published after a death that was published from a list.
-                START => !(read_late && after_death && id_history.is_some_and(|id_history| !id_history.inferred)),
+                START => {
+                    !(read_late && after_death && id_history.is_some_and(|id_history| !id_history.inferred))
+                }
                 _ => true,
             });
-            found.extend(unpublished.map(|what| format!("{} was shown {what}, which is not published", observed.id)));
+            found.extend(
+                unpublished.map(|what| format!("{} was shown {what}, which is not published", observed.id)),
+            );
         }
     }
     found.into_iter().collect()
@@ -251,7 +262,8 @@ pub fn misses(
                 && kind_of_event(received.event.kind) == Some(kind)
                 && received.at >= change.at
         };
-        let published: Vec<Mono> = histories.received.iter().filter(is_it).map(|received| received.at).collect();
+        let published: Vec<Mono> =
+            histories.received.iter().filter(is_it).map(|received| received.at).collect();
         matches!(published[..], [at] if lost_stream(at, at + GRACE - 2 * CHECK_INTERVAL))
     };
     let late = late.filter(|(change, kind)| !excused(change, *kind)).count();
@@ -282,13 +294,17 @@ impl Observed {
     /// The required events that were not published.
     fn unpublished(&self, id_history: Option<&IdHistory>) -> impl Iterator<Item = &'static str> {
         let never = id_history.is_none().then_some("at all");
-        let start = (self.started && id_history.is_some_and(|id_history| !id_history.started)).then_some(START);
+        let start =
+            (self.started && id_history.is_some_and(|id_history| !id_history.started)).then_some(START);
         let death = (self.exited && id_history.is_some_and(|id_history| !id_history.died)).then_some("dead");
         // A correction also shows that it runs.
         let runs = |id_history: &IdHistory| id_history.started || id_history.corrected > 0;
-        let running = (self.running && id_history.is_some_and(|id_history| !runs(id_history))).then_some("running");
+        let running =
+            (self.running && id_history.is_some_and(|id_history| !runs(id_history))).then_some("running");
         // A returned object moves forward by a read only, which may come too late for the exit code.
-        let code = self.code && id_history.is_some_and(|id_history| id_history.died && !id_history.code && id_history.corrected == 0);
+        let code = self.code
+            && id_history
+                .is_some_and(|id_history| id_history.died && !id_history.code && id_history.corrected == 0);
         let code = code.then_some(CODE);
         [never, start, death, running, code].into_iter().flatten()
     }
@@ -338,7 +354,14 @@ fn observed_listed(container: &v1::Container) -> Observed {
 
 fn observed_sandbox(status: &v1::PodSandboxStatus) -> Observed {
     let ready = status.state() == PodSandboxState::SandboxReady;
-    Observed { id: status.id.clone(), sandbox: true, running: ready, exited: !ready, started: false, code: false }
+    Observed {
+        id: status.id.clone(),
+        sandbox: true,
+        running: ready,
+        exited: !ready,
+        started: false,
+        code: false,
+    }
 }
 
 fn observed_listed_sandbox(sandbox: &v1::PodSandbox) -> Observed {

@@ -12,10 +12,10 @@ use plegd::{
 
 use super::{
     contradictions::Listed,
-    sequences::{SEQUENCES, Sequence},
+    environment::Environment,
     expected::ExpectedPods,
     faults::{FAULT_KINDS, FaultKind},
-    environment::Environment,
+    sequences::{SEQUENCES, Sequence},
 };
 
 /// Each sequence of actions is part of one plan in 20.

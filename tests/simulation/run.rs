@@ -20,13 +20,13 @@ use super::{
     checker::{check, check_run},
     claims,
     contradictions::{Listed, differences_from_lists},
+    driver::Driver,
     filters, fresh,
+    histories::{Context, Histories},
     late::{self, Timeline},
-    histories::{Histories, Context},
     oracle,
     plan::{Action, Plan},
     record::{Layer, Recording},
-    driver::Driver,
     state, subscriber,
     trace::Trace,
     waits::WaitCall,
@@ -287,7 +287,8 @@ impl<'a> Simulation<'a> {
         if !received.is_empty() {
             let history = self.driver.sim().history();
             let driver = &self.driver;
-            let context = Context { history: &history, facts: &driver.facts, fault_periods: &driver.fault_periods };
+            let context =
+                Context { history: &history, facts: &driver.facts, fault_periods: &driver.fault_periods };
             for received in received {
                 self.trace.published(&received);
                 self.histories.receive(received, context);
@@ -337,10 +338,7 @@ impl<'a> Simulation<'a> {
         }
         let ready = health.ready().ok;
         if ready != situation.ready || (self.ready && !ready) {
-            wrong(format!(
-                "ready is {ready}, the status says {}, and was {}",
-                situation.ready, self.ready
-            ));
+            wrong(format!("ready is {ready}, the status says {}, and was {}", situation.ready, self.ready));
         }
         self.ready = ready;
         let quiet = self.driver.uncertain.last().is_none_or(|(_, until)| now > *until + NOTICED);
@@ -357,8 +355,9 @@ impl<'a> Simulation<'a> {
         self.trace.note(self.driver.now(), "== end of faults");
         self.driver.end_all_but_contradictions();
         // Delayed events arrive.
-        let late =
-            self.plan.has(|action| matches!(action, Action::Events(EventFault::Delay(_) | EventFault::Stall(_), _)));
+        let late = self
+            .plan
+            .has(|action| matches!(action, Action::Events(EventFault::Delay(_) | EventFault::Stall(_), _)));
         self.pass(Duration::from_secs(if late { 9 } else { 1 })).await;
         // CRI-O may still crash when a client disconnects.
         self.driver.end_all_but_contradictions();
@@ -381,8 +380,11 @@ impl<'a> Simulation<'a> {
         let longest = if retries { relist.max(RETRY_LONGEST) } else { relist };
         self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
         if !self.driver.contradictions.is_empty() {
-            let served_differences = differences_from_lists(&self.served(), self.driver.sim(), &self.driver.contradictions);
-            self.found.extend(served_differences.into_iter().map(|it| format!("while it contradicts itself: {it}")));
+            let served_differences =
+                differences_from_lists(&self.served(), self.driver.sim(), &self.driver.contradictions);
+            self.found.extend(
+                served_differences.into_iter().map(|it| format!("while it contradicts itself: {it}")),
+            );
             self.trace.note(self.driver.now(), "== end of contradictions");
             self.driver.end_all();
             self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
@@ -390,7 +392,10 @@ impl<'a> Simulation<'a> {
         let silent = self.plan.has(|action| {
             matches!(
                 action,
-                Action::SetReason { .. } | Action::Annotate { .. } | Action::Label { .. } | Action::Address { .. }
+                Action::SetReason { .. }
+                    | Action::Annotate { .. }
+                    | Action::Label { .. }
+                    | Action::Address { .. }
             )
         });
         if silent {
@@ -419,7 +424,8 @@ impl<'a> Simulation<'a> {
         let silent = self.plan.profile.removed_with_pod == RemovedWithPod::Silent
             || self.plan.environment.unknown_version.is_some();
         // They may have been delayed by a retry.
-        let stream_samples = if silent { RETRY_LONGEST + Duration::from_secs(32) } else { Duration::from_secs(6) };
+        let stream_samples =
+            if silent { RETRY_LONGEST + Duration::from_secs(32) } else { Duration::from_secs(6) };
         self.pass(stream_samples).await;
         let situation = self.driver.app().situation();
         let expected = has_events && !yielded(self);
@@ -481,7 +487,8 @@ impl<'a> Simulation<'a> {
             &self.histories,
         ));
         let up = |from: Mono, to: Mono| {
-            let mut within = self.stream_samples.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, up)| up);
+            let mut within =
+                self.stream_samples.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, up)| up);
             let before = self.stream_samples.iter().rev().find(|(at, _)| *at < from).map(|(_, up)| up);
             let first = before.copied().flatten();
             first.is_some() && within.all(|up| *up == first)

@@ -10,8 +10,8 @@ use tonic::Code;
 
 use super::{
     contradictions::Listed,
-    plan::{Action, By, Plan},
     expected::ExpectedPods,
+    plan::{Action, By, Plan},
 };
 
 /// The sequences; a plan has some of them.

@@ -1,6 +1,6 @@
 //! Reduces a failing plan.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{plan::Plan, run::run_plan};
 
@@ -31,10 +31,11 @@ pub fn reduced(plan: &Plan, mut runs: usize) -> Plan {
         let mut from = 0;
         while from < smallest.actions.len() {
             let mut less = smallest.clone();
-            let removed: Vec<_> = less.actions.drain(from..(from + size).min(smallest.actions.len())).collect();
+            let removed: Vec<_> =
+                less.actions.drain(from..(from + size).min(smallest.actions.len())).collect();
             // The later actions keep their timeline.
             if let Some(next) = less.actions.get_mut(from) {
-                next.0 += removed.iter().map(|(after, _)| *after).sum();
+                next.0 += removed.iter().map(|(after, _)| *after).sum::<Duration>();
             }
             if fails(&less) {
                 smallest = less;

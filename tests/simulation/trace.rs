@@ -11,7 +11,7 @@ use plegd::{
     supervisor::Situation,
 };
 
-use super::{plan::Action, driver::Received};
+use super::{driver::Received, plan::Action};
 use crate::support::word;
 
 /// The trace of a run.

@@ -10,8 +10,8 @@ use plegd::{
 };
 
 use super::{
-    node::{Connections, ServingReceiver},
     driver::Received,
+    node::{Connections, ServingReceiver},
 };
 use crate::support::truth::Names;
 
@@ -47,7 +47,7 @@ impl WaitCall {
     }
 
     /// Waits for the response, while plegd runs.
-    pub async fn responded(self, serving_rx: ServingReceiver, sim: SimRuntime) -> Self {
+    pub async fn run(self, serving_rx: ServingReceiver, sim: SimRuntime) -> Self {
         let connections = Connections::default();
         let reference = match &self.id {
             Some(id) => v1::pod_reference::Pod::ContainerId(id.clone()),
@@ -80,15 +80,20 @@ impl WaitCall {
             _ => self.holds_after(received, position),
         };
         // If another pod has the name by now, the response may be later than the position.
-        let later = || received.iter().filter(|it| it.event.sequence > position && it.at <= at + RESPONSE_LIMIT);
+        let later =
+            || received.iter().filter(|it| it.event.sequence > position && it.at <= at + RESPONSE_LIMIT);
         let holds =
             holds || self.id.is_none() && later().any(|it| self.holds_after(received, it.event.sequence));
         if !holds {
             return what(&format!("was responded at {position}, and did not hold then"));
         }
-        let between = received.iter().filter(|it| it.event.sequence > self.head && it.event.sequence < position);
-        let mut missed =
-            between.filter(|it| it.at > self.called_at + RESPONSE_LIMIT && it.at + RESPONSE_LIMIT < at && self.met_at(received, it));
+        let between =
+            received.iter().filter(|it| it.event.sequence > self.head && it.event.sequence < position);
+        let mut missed = between.filter(|it| {
+            it.at > self.called_at + RESPONSE_LIMIT
+                && it.at + RESPONSE_LIMIT < at
+                && self.met_at(received, it)
+        });
         match missed.next() {
             Some(missed) => {
                 what(&format!("held at {}, and was responded at {position}", missed.event.sequence))
@@ -99,7 +104,9 @@ impl WaitCall {
 
     /// The violation of a call without a response, if it should have one.
     pub fn overdue(&self, received: &[Received]) -> Option<String> {
-        let met = received.iter().find(|it| it.at > self.called_at + RESPONSE_LIMIT && self.met_at(received, it))?;
+        let met = received
+            .iter()
+            .find(|it| it.at > self.called_at + RESPONSE_LIMIT && self.met_at(received, it))?;
         Some(format!(
             "{:?} of {:?} {:?} held at {} and was not responded",
             self.condition, self.pod, self.id, met.event.sequence

@@ -12,8 +12,8 @@ use plegd::{
 };
 
 use super::{
-    facts::{Fact, Facts, Object},
     driver::FaultPeriods,
+    facts::{Fact, Facts, Object},
 };
 
 /// A published claim that is untrue.
