@@ -201,6 +201,7 @@ fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<M
 
 /// The minimum and maximum number of missed events. Minimum: changes that a relist found first and no event reported although
 /// the stream was certainly `up`. Maximum: changes with an event that was not sent in time.
+#[allow(clippy::too_many_arguments, reason = "one caller, and each is a part of the simulation")]
 pub fn misses(
     said: &[Said],
     history: &[Change],
