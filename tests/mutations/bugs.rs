@@ -1,6 +1,5 @@
 //! The deliberate bugs: the file, the source text, and its replacement.
 
-/// A bug.
 pub(crate) struct Bug {
     /// The wrong behaviour.
     pub(crate) name: &'static str,

@@ -72,7 +72,7 @@ pub fn read(
 pub fn older(fresh_read: &FreshRead, facts: &Facts, wrong_lists: &FaultPeriods) -> Vec<String> {
     let pod: Option<v1::Pod> = fresh_read.pod.as_deref().map(Into::into);
     let names = pod.as_ref().map(names_of_pod);
-    // What a list does not show, or shows in another sandbox, nothing else would.
+    // Nothing else shows an id that a list leaves out, or shows in another sandbox.
     let misled = wrong_lists.any(fresh_read.from, fresh_read.to);
     let mut found = Vec::new();
     for (id, fact) in facts.all().filter(|(id, fact)| fresh_read.is_about(id, fact, names.as_ref())) {

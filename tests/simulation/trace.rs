@@ -108,14 +108,14 @@ impl fmt::Display for Trace {
         lines.sort_by_key(|(at, kind, _)| (*at, *kind));
         let began = lines.first().map_or(Mono::ZERO, |(at, ..)| *at);
         for (at, kind, text) in lines {
-            let who = match kind {
+            let label = match kind {
                 Kind::Action => "plan ",
                 Kind::Truth => "truth",
-                Kind::Said => "  said",
+                Kind::Said => "  sent",
                 Kind::Told => "    published",
                 Kind::Mode => "  mode",
             };
-            writeln!(f, "{:>9.3} {who:<9} {}", at.since(began).as_secs_f64(), self.named(text))?;
+            writeln!(f, "{:>9.3} {label:<9} {}", at.since(began).as_secs_f64(), self.named(text))?;
         }
         writeln!(f, "calls: {:?}", self.calls)
     }

@@ -259,7 +259,7 @@ impl World {
     }
 }
 
-/// Whether the words are `Changed* Started? Changed* Died? Changed* Removed?`.
+/// Whether the texts are `Changed* Started? Changed* Died? Changed* Removed?`.
 fn is_valid_history(words: &[String]) -> bool {
     let mut next = 0;
     for word in words {
