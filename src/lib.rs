@@ -64,50 +64,153 @@
 //! A program beside a running plegd uses [`client`] instead, and needs neither root nor the runtime's socket. See the other
 //! files in `examples/`.
 
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
+#![cfg_attr(feature = "internals", allow(missing_docs))]
+// Some of the daemon serves the simulation alone. With the default features nothing may be dead.
+#![cfg_attr(not(feature = "sim"), allow(dead_code, unused_imports))]
+
 // The one place where locks and maps are changed for those of a scheduler that tries interleavings.
 #[cfg(feature = "shuttle")]
 extern crate shuttle_dashmap as dashmap;
 #[cfg(feature = "shuttle")]
 extern crate shuttle_parking_lot as parking_lot;
 
-pub mod accept;
-pub mod api;
+// The public modules.
+#[cfg(feature = "daemon")]
 pub mod app;
-pub mod arbiter;
-#[doc(hidden)]
-pub mod benching;
-pub mod cache;
-pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
-pub mod clock;
-pub mod config;
-pub mod cri;
-pub mod daemon;
-pub mod error_info;
-pub mod evented;
-pub mod fresh;
-#[doc(hidden)]
-pub mod fuzzing;
-pub mod health;
-pub mod http;
-pub mod journal;
-pub mod ledger;
-pub mod live;
-pub mod metrics;
 pub mod model;
-pub mod page;
-pub mod pod_summary;
-pub mod print;
-mod printable;
-pub mod relister;
-pub mod scenario;
-#[cfg(all(test, feature = "shuttle"))]
-mod schedules;
+#[cfg(feature = "daemon")]
+pub mod serve;
+#[cfg(feature = "sim")]
 pub mod sim;
-mod socket_path;
-pub mod supervisor;
-pub mod traces;
+#[cfg(feature = "client")]
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod v1;
-pub mod version;
+#[cfg(feature = "daemon")]
 pub mod watch;
+
+// Private modules that are never public.
+#[cfg(feature = "daemon")]
+mod printable;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
+#[cfg(feature = "client")]
+mod socket_path;
+
+// With the feature `internals`, the tests, benches and fuzz targets of this repository see the other modules.
+#[cfg(feature = "internals")]
+pub mod accept;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod accept;
+#[cfg(feature = "internals")]
+pub mod api;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod api;
+#[cfg(feature = "internals")]
+pub mod arbiter;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod arbiter;
+#[cfg(feature = "internals")]
+pub mod benching;
+#[cfg(feature = "internals")]
+pub mod cache;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod cache;
+#[cfg(feature = "internals")]
+pub mod cli;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod cli;
+#[cfg(feature = "internals")]
+pub mod clock;
+#[cfg(not(feature = "internals"))]
+mod clock;
+#[cfg(feature = "internals")]
+pub mod config;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod config;
+#[cfg(feature = "internals")]
+pub mod cri;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod cri;
+#[cfg(feature = "internals")]
+pub mod daemon;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod daemon;
+#[cfg(feature = "internals")]
+pub mod error_info;
+#[cfg(all(feature = "client", not(feature = "internals")))]
+mod error_info;
+#[cfg(feature = "internals")]
+pub mod evented;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod evented;
+#[cfg(feature = "internals")]
+pub mod fresh;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod fresh;
+#[cfg(feature = "internals")]
+pub mod fuzzing;
+#[cfg(feature = "internals")]
+pub mod health;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod health;
+#[cfg(feature = "internals")]
+pub mod http;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod http;
+#[cfg(feature = "internals")]
+pub mod journal;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod journal;
+#[cfg(feature = "internals")]
+pub mod ledger;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod ledger;
+#[cfg(feature = "internals")]
+pub mod live;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod live;
+#[cfg(feature = "internals")]
+pub mod metrics;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod metrics;
+#[cfg(feature = "internals")]
+pub mod page;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod page;
+#[cfg(feature = "internals")]
+pub mod pod_summary;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod pod_summary;
+#[cfg(feature = "internals")]
+pub mod print;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod print;
+#[cfg(feature = "internals")]
+pub mod relister;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod relister;
+#[cfg(all(feature = "sim", feature = "internals"))]
+pub mod scenario;
+#[cfg(all(feature = "sim", not(feature = "internals")))]
+mod scenario;
+#[cfg(feature = "internals")]
+pub mod supervisor;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod supervisor;
+#[cfg(feature = "internals")]
+pub mod traces;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod traces;
+#[cfg(feature = "internals")]
+pub mod version;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod version;
+
+/// Runs the program `plegd` with these arguments.
+#[cfg(feature = "daemon")]
+pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
+    cli::main(arguments)
+}

@@ -181,11 +181,6 @@ impl PodState {
         self.records.is_empty() && self.said_deleted.is_empty()
     }
 
-    /// Which pod.
-    pub fn identity(&self) -> &PodIdentity {
-        &self.identity
-    }
-
     /// When the last read of all of it began.
     pub fn read_at(&self) -> Option<Mono> {
         self.read_at
@@ -272,6 +267,7 @@ impl PodState {
     }
 
     /// The ids that readers are served.
+    #[cfg(test)]
     pub fn served_ids(&self) -> impl Iterator<Item = &ObjectId> {
         self.records.iter().filter(|(_, record)| record.shown == Shown::Served).map(|(id, _)| id)
     }

@@ -2,7 +2,7 @@
 
 use arc_swap::ArcSwapOption;
 
-use super::*;
+use super::{cursor::Gap, *};
 use crate::{
     clock::Wall,
     model::{EventType, Labels, PodIdentity, Source, Subject},
