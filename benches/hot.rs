@@ -22,14 +22,13 @@ use criterion::{
 use plegd::{
     arbiter::{Arbiter, ListedObject},
     benching,
-    cache::Cache,
     clock::Clock,
     cri::{Listing, quirks::Quirks},
     fuzzing,
     journal::{Capacity, Journal},
-    ledger::Ledger,
     metrics::Metrics,
     model::{Event, EventType, Labels, PodIdentity, Source, Subject},
+    path_comparison::PathComparison,
     sim::v1::{self, ContainerEventType as Kind, ContainerState},
 };
 use prost::Message as _;
@@ -107,7 +106,7 @@ fn lists(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node, raw: &R
     let (arbiter, _) = arbiter(clock);
     for pod in &node.pods {
         let message = message(node, pod, &pod.sandbox, Kind::ContainerStartedEvent, running(node, pod));
-        settle(&arbiter, clock, &message);
+        apply(&arbiter, clock, &message);
     }
     let listing = fuzzing::listing(&sandboxes, &containers)?;
     let pods = by_pod(&listing);
@@ -116,7 +115,7 @@ fn lists(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node, raw: &R
             let now = clock.now();
             let differing = pods.iter().filter(|(pod, listed)| {
                 let names = (pod.uid.as_str(), &*pod.namespace, &*pod.name);
-                let difference = arbiter.compare(names, now, listed);
+                let difference = arbiter.reconcile_list(names, now, listed);
                 !difference.changed.is_empty() || !difference.absent.is_empty()
             });
             assert_eq!(differing.count(), 0, "nothing has changed");
@@ -139,13 +138,13 @@ fn events(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node) {
         };
         b.iter_batched(
             life,
-            |life| life.iter().for_each(|event| settle(&arbiter, clock, event)),
+            |life| life.iter().for_each(|event| apply(&arbiter, clock, event)),
             BatchSize::SmallInput,
         );
     });
     let started = life(clock, node, &node.pods[0], &format!("{:064x}", u64::MAX)).swap_remove(1);
     group.throughput(Throughput::Elements(1));
-    group.bench_function("duplicate", |b| b.iter(|| settle(&arbiter, clock, &started)));
+    group.bench_function("duplicate", |b| b.iter(|| apply(&arbiter, clock, &started)));
     group.finish();
 }
 
@@ -181,17 +180,17 @@ fn journal(criterion: &mut Criterion<CpuTime>, clock: &Clock) {
 fn arbiter(clock: &Clock) -> (Arbiter, Journal) {
     let metrics = Arc::new(Metrics::new());
     let journal = Journal::new(Capacity { events: 65_536, bytes: 32 << 20 }, 1);
-    let ledger = Ledger::new(metrics.clone());
-    let arbiter = Arbiter::new(Cache::default(), journal.clone(), ledger, clock.clone(), metrics);
+    let paths = PathComparison::new(metrics.clone());
+    let arbiter = Arbiter::new(journal.clone(), paths, clock.clone(), metrics);
     arbiter.set_quirks(Quirks::of("containerd", "v2.1.9"));
     (arbiter, journal)
 }
 
-fn settle(arbiter: &Arbiter, clock: &Clock, message: &[u8]) {
+fn apply(arbiter: &Arbiter, clock: &Clock, message: &[u8]) {
     let (received, received_at) = clock.now_both();
     let event = fuzzing::event(message, received, received_at);
-    let Some(observation) = event.ok().and_then(|event| arbiter.place(event).ok()) else { return };
-    arbiter.settle(&observation);
+    let Some(observation) = event.ok().and_then(|event| arbiter.to_observation(event).ok()) else { return };
+    arbiter.apply(&observation);
 }
 
 fn by_pod(listing: &Listing) -> Vec<(PodIdentity, Vec<ListedObject<'_>>)> {

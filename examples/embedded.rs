@@ -5,8 +5,8 @@
 //! # cargo run --example embedded -- /run/containerd/containerd.sock
 //! ```
 //!
-//! `plegd demo` says where its simulated runtime listens, which does as well. An agent that runs where a plegd does should
-//! ask that one (see the other examples): every program that follows the runtime costs it, and needs its root socket.
+//! It also works with the simulated runtime of `plegd demo`, which prints its socket. An agent on a node with plegd should use
+//! plegd's API instead (see the other examples): each program that follows the runtime costs CPU and needs its root socket.
 
 use std::pin::pin;
 
@@ -25,7 +25,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let app = builder.start()?;
 
-    // A snapshot, as soon as everything has been listed, then what changes.
+    // A snapshot after the first relist, then changes.
     let filter = Filter { containers_only: true, ..Filter::default() };
     let request = Request { filter, wait_ready: true, ..Request::default() };
     let mut updates = pin!(app.watch(request)?.into_stream());
@@ -37,14 +37,14 @@ async fn main() -> anyhow::Result<()> {
         match update {
             Some(Ok(Update::SnapshotEnd { pods, position })) => println!("{pods} pods as of {position}"),
             Some(Ok(Update::Event { record, .. })) if record.kind == EventType::ContainerDied => {
-                // What is held now may be newer than what the event tells; `record.pod` is the pod right after it.
+                // The cache may be newer than the event; `record.pod` is the pod directly after it.
                 let now = app.cache().get(&record.event.pod.uid).map_or(0, |pod| pod.containers.len());
                 let (pod, container) = (&record.event.pod, &record.container_name);
                 let code = record.exit_code.map_or("an unknown code".into(), |code| format!("code {code}"));
                 println!("{}/{} {container} died with {code}; the pod has {now}", pod.namespace, pod.name);
             }
-            // Events were left out, as this loop was too slow: the snapshot that follows replaces what was known.
-            Some(Ok(Update::Gap(gap))) => println!("missed something from {} on", gap.from),
+            // This loop was too slow: events are missing, and a snapshot follows.
+            Some(Ok(Update::Gap(gap))) => println!("events are missing from {} on", gap.from),
             Some(Ok(_)) => {}
             Some(Err(ended)) => return Err(ended.into()),
             None => break,

@@ -1,18 +1,18 @@
-//! Which pod a container id belongs to, whole or shortened, with or without the runtime's name before it.
+//! Which pod a container id belongs to. The id may be shortened and may have the runtime's name as a prefix.
 //!
 //! ```console
-//! $ cargo run --example id_to_pod -- 45375b88fbe5                       # asks once
+//! $ cargo run --example id_to_pod -- 45375b88fbe5                       # one lookup
 //! $ cut -f2 flows.tsv | cargo run --example id_to_pod -- -              # one id a line
 //! $ cargo run --example id_to_pod -- - unix:///run/plegd/plegd.sock
 //! ```
 //!
-//! With `-` it keeps all ids in memory, and up to date by a watch: however many lines come, plegd is asked nothing.
+//! With `-` it keeps all ids in memory and updates them by a watch, so that a lookup needs no call.
 
 use std::collections::BTreeMap;
 
 use plegd::{
-    api::v1,
     client::{Address, Client, Freshness, PodRef, Update, WatchOptions},
+    v1,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Answers each line of stdin, once everything is known.
+/// Answers each line of stdin, after the snapshot is complete.
 async fn answer_all(client: Client) -> anyhow::Result<()> {
     let mut watch =
         client.watch(WatchOptions { detail: v1::Detail::Pod, ..WatchOptions::named("id-to-pod") });
@@ -42,13 +42,13 @@ async fn answer_all(client: Client) -> anyhow::Result<()> {
     let mut complete = false;
     loop {
         tokio::select! {
-            // What has been told is known before anything is answered.
+            // Apply pending updates before answering.
             biased;
             update = watch.next() => match update.transpose()? {
                 Some(Update::Connected(_)) => snapshot = Names::default(),
                 Some(Update::Gap(_)) => {
-                    // Until the new snapshot is there, what is known is still the best answer.
-                    eprintln!("something was missed; reading all pods again");
+                    // Until the new snapshot is complete, the old names are the best answer.
+                    eprintln!("events are missing; reading all pods again");
                     snapshot = Names::default();
                 }
                 Some(Update::Pod(pod)) => snapshot.know(&pod),
@@ -77,7 +77,7 @@ async fn answer_all(client: Client) -> anyhow::Result<()> {
     }
 }
 
-/// What each id is, in order: all that begin alike are next to each other.
+/// Names by id, sorted: ids with a common prefix are neighbours.
 #[derive(Default)]
 struct Names(BTreeMap<String, String>);
 
@@ -105,7 +105,7 @@ impl Names {
     }
 }
 
-/// Without what Kubernetes writes before it: `containerd://` or `cri-o://`.
+/// The id without Kubernetes' prefix, `containerd://` or `cri-o://`.
 fn bare(id: &str) -> &str {
     id.trim().rsplit_once("://").map_or(id.trim(), |(_, id)| id)
 }

@@ -1,23 +1,23 @@
-//! Which containers' logs to tail: opens each as it starts, reads it to its end as it dies, forgets it as it is removed.
+//! Which container logs to tail: opens a log at the container's start, reads it to the end at its exit, forgets it at its removal.
 //!
 //! ```console
 //! $ cargo run --example log_shipper                                     # the plegd of this node
 //! $ cargo run --example log_shipper -- unix:///run/plegd/plegd.sock /var/lib/shipper/state
 //! ```
 //!
-//! It says what it would do. What it has done, and the position up to which, it keeps in a file (by default
-//! `log_shipper.state` here), so that it goes on where it was when it is started again: what has come and gone in between
-//! is told then. If plegd no longer holds that, or is another one, the snapshot that comes instead says what is left.
+//! It prints what it would do. It stores its state and position in a file (default: `log_shipper.state` in the current
+//! directory), and resumes there after a restart: plegd then delivers what happened meanwhile. If plegd no longer holds these
+//! events, or has another epoch, it sends a gap and a snapshot instead.
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use plegd::{
-    api::v1,
     client::{Address, Client, Since, Update, WatchOptions},
     model::Position,
+    v1,
 };
 
-/// The logs, and the position up to which they are known.
+/// The logs as of a position.
 struct Shipper {
     file: PathBuf,
     position: Option<Position>,
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
                 shipper.save(position)?;
             }
             Update::Event { event, position, .. } => {
-                // The pod has all that the event says, and says it right where an earlier one was wrong.
+                // The pod has everything that the event has, and corrects earlier events that were wrong.
                 if let Some(pod) = &event.pod_status {
                     shipper.look_at(pod);
                 }
@@ -81,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
 // === impl Shipper ===
 
 impl Shipper {
-    /// Does what there is to do about each container of a pod. Whoever is told of it twice does nothing the second time.
+    /// Opens or completes the logs of a pod's containers. Idempotent.
     fn look_at(&mut self, pod: &v1::Pod) {
         for container in pod.containers.iter().filter(|container| container.started_at.is_some()) {
             let ended = container.state() == v1::ContainerState::Exited;
@@ -118,7 +118,7 @@ impl Shipper {
         Ok(Self { file, position, logs: lines.filter_map(log).collect() })
     }
 
-    /// After what it tells of has been done: a crash in between does something twice, and leaves nothing out.
+    /// Call this after the event was processed: a crash in between repeats work and loses nothing.
     fn save(&mut self, position: Position) -> io::Result<()> {
         self.position = Some(position);
         let word = |log| if log == Log::Open { "open" } else { "done" };
@@ -129,7 +129,7 @@ impl Shipper {
     }
 }
 
-/// Where the kubelet has the runtime write it.
+/// The log's path, as the kubelet configures it.
 fn path(pod: &v1::Pod, container: &v1::Container) -> String {
     let v1::PodIdentity { uid, namespace, name } = pod.identity.clone().unwrap_or_default();
     format!("/var/log/pods/{namespace}_{name}_{uid}/{}/{}.log", container.name, container.attempt)

@@ -1,20 +1,20 @@
-//! Tells of each container that the kernel kills for want of memory: one line with its pod.
+//! Prints one line with its pod for each container that the kernel kills because it is out of memory.
 //!
 //! ```console
 //! $ cargo run --example oom_watcher                                     # the plegd of this node
 //! $ cargo run --example oom_watcher -- unix:///run/plegd/plegd.sock
 //! ```
 //!
-//! `plegd demo` says where it listens, and kills some.
+//! `plegd demo` prints its address and has such containers.
 //!
-//! A runtime often tells of the death first, with the reason `Error`, and only a moment later that it was for want of
-//! memory: that comes as `ContainerChanged`. Both are looked at, and each container is told of once.
+//! A runtime often reports the exit with the reason `Error` first, and sets `OOMKilled` later. plegd publishes that as
+//! `ContainerChanged`. This agent checks both events and prints each container once.
 
 use std::collections::HashSet;
 
 use plegd::{
-    api::v1,
     client::{Address, Client, Update, WatchOptions, wall},
+    v1,
 };
 
 const OOM: &str = "OOMKilled";
@@ -22,36 +22,36 @@ const OOM: &str = "OOMKilled";
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).map_or(Ok(Address::default()), |text| text.parse::<Address>())?;
-    // From a snapshot on, for what has been killed before; with pods, which say more of the container than events do.
+    // From a snapshot, for containers killed before; with pods, which have more details than events.
     let mut watch = Client::lazy(&address)
         .watch(WatchOptions { detail: v1::Detail::Pod, ..WatchOptions::named("oom-watcher") });
-    let mut told = HashSet::new();
+    let mut printed = HashSet::new();
     while let Some(update) = watch.next().await {
         match update? {
-            // What had been killed before, or while there was a gap.
+            // Killed before the start or during a gap.
             Update::Pod(pod) => {
                 for container in pod.containers.iter().filter(|container| container.reason == OOM) {
-                    tell(&mut told, pod.identity.as_ref(), container);
+                    print_once(&mut printed, pod.identity.as_ref(), container);
                 }
             }
             Update::Event { event, .. } => match event.r#type() {
                 v1::EventType::ContainerDied | v1::EventType::ContainerChanged if event.reason == OOM => {
                     let pod = event.pod_status.unwrap_or_default();
                     let known = pod.containers.into_iter().find(|it| it.id == event.container_id);
-                    // It may be gone by now; the event itself says enough.
+                    // It may be removed already; then use the event's fields.
                     let container = known.unwrap_or_else(|| v1::Container {
                         id: event.container_id,
                         name: event.container_name,
                         ..Default::default()
                     });
-                    tell(&mut told, event.pod.as_ref(), &container);
+                    print_once(&mut printed, event.pod.as_ref(), &container);
                 }
                 v1::EventType::ContainerRemoved => {
-                    told.remove(&event.container_id);
+                    printed.remove(&event.container_id);
                 }
                 _ => {}
             },
-            Update::Gap(gap) => eprintln!("events from {} on were missed; looking at all pods", gap.from),
+            Update::Gap(gap) => eprintln!("events from {} on are missing; reading all pods", gap.from),
             Update::Reconnecting { why, .. } => eprintln!("{why}"),
             _ => {}
         }
@@ -59,8 +59,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(told: &mut HashSet<String>, pod: Option<&v1::PodIdentity>, container: &v1::Container) {
-    if !told.insert(container.id.clone()) {
+fn print_once(printed: &mut HashSet<String>, pod: Option<&v1::PodIdentity>, container: &v1::Container) {
+    if !printed.insert(container.id.clone()) {
         return;
     }
     let pod = pod.cloned().unwrap_or_default();

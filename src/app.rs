@@ -26,9 +26,9 @@ use crate::{
     cri::Client,
     evented::{self, EventApplier, EventOrder, Limits, Receiver, StreamChange, Wanted},
     journal::{Capacity, Journal},
-    ledger::Ledger,
     metrics::{Metrics, StreamState},
-    model::{Mode, ObjectId, Pod, PodUid, SignalType},
+    model::{Mode, ObjectId, Pod, PodUid, StreamEventType},
+    path_comparison::PathComparison,
     relister::{Lister, Reader, ReaderDependencies, Reads, Relister},
     supervisor::{Rhythm, Signs, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
@@ -185,8 +185,8 @@ impl App {
         let supervisor = Supervisor::new(wires, signs, rhythms);
         tasks.spawn(here, supervisor.run(tasks.stop.clone()).boxed());
         tasks.tracker.close();
-        let Core { clock, metrics, health, cache, journal, .. } = core;
-        let fresh = Fresh::new(cache.clone(), generic.lister, generic.reads, clock.clone(), metrics.clone());
+        let Core { clock, metrics, health, cache, journal, arbiter, .. } = core;
+        let fresh = Fresh::new(arbiter, generic.lister, generic.reads, clock.clone(), metrics.clone());
         Self {
             in_force: in_force.clone(),
             began_with,
@@ -324,7 +324,7 @@ struct Core {
     health: Health,
     cache: Cache,
     journal: Journal,
-    ledger: Ledger,
+    paths: PathComparison,
     arbiter: Arc<Arbiter>,
     client: Client,
 }
@@ -342,7 +342,7 @@ struct StreamEnds {
     changes: mpsc::UnboundedSender<StreamChange>,
     wanted: watch::Receiver<Wanted>,
     order_since: watch::Receiver<Option<Mono>>,
-    left_out: mpsc::UnboundedSender<(ObjectId, SignalType)>,
+    left_out: mpsc::UnboundedSender<(ObjectId, StreamEventType)>,
 }
 
 /// The ends that the supervisor holds.
@@ -350,7 +350,7 @@ struct SupervisorEnds {
     changes: mpsc::UnboundedReceiver<StreamChange>,
     wanted: watch::Sender<Wanted>,
     order_since: watch::Sender<Option<Mono>>,
-    left_out: mpsc::UnboundedReceiver<(ObjectId, SignalType)>,
+    left_out: mpsc::UnboundedReceiver<(ObjectId, StreamEventType)>,
     requests: Arc<Notify>,
     hurry: Arc<Notify>,
 }
@@ -385,21 +385,19 @@ impl Core {
     fn new(config: &Config, link: Link, request_timeout: Live<Duration>, clock: Clock) -> Self {
         let metrics = Arc::new(Metrics::new());
         metrics.config.started(clock.wall());
-        let cache = Cache::default();
         let capacity = Capacity { events: config.journal.events, bytes: config.journal.bytes.0 };
         let journal = Journal::new(capacity, fastrand::u64(1..));
-        let ledger = Ledger::new(metrics.clone());
-        let arbiter =
-            Arbiter::new(cache.clone(), journal.clone(), ledger.clone(), clock.clone(), metrics.clone());
+        let paths = PathComparison::new(metrics.clone());
+        let arbiter = Arbiter::new(journal.clone(), paths.clone(), clock.clone(), metrics.clone());
         Self {
             health: Health::new(clock.clone()),
             client: Client::new(link, request_timeout, clock.clone(), metrics.clone()),
+            cache: arbiter.cache().clone(),
             arbiter: Arc::new(arbiter),
             clock,
             metrics,
-            cache,
             journal,
-            ledger,
+            paths,
         }
     }
 
@@ -440,7 +438,7 @@ impl GenericPath {
             core.client.clone(),
             core.cache.clone(),
             core.arbiter.clone(),
-            core.ledger.clone(),
+            core.paths.clone(),
             reads.clone(),
             core.clock.clone(),
             core.metrics.clone(),
@@ -468,7 +466,7 @@ impl SupervisorEnds {
         Wires {
             relister,
             arbiter: core.arbiter.clone(),
-            ledger: core.ledger.clone(),
+            paths: core.paths.clone(),
             changes: self.changes,
             left_out: self.left_out,
             judged: self.order_since,

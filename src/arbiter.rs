@@ -1,65 +1,62 @@
-//! The arbiter: settles what the two paths say into the cache, and tells what changed, once.
+//! The arbiter: applies what the two paths observe to the records of the pods, and publishes each change once.
+//!
+//! The arbiter owns the records, the tombstones and the writing end of the cache, and is the only writer. It makes no calls: the reads
+//! that it wants go back to whoever brought the observation. [`rules`] decides about one id, [`pod`] applies an observation to a pod,
+//! [`transitions`] says which events a change amounts to; these three are pure. [`Arbiter::apply`] is the one place where all of it
+//! comes together: lock the pod, apply, index, append and publish, set tombstones, unlock.
 //!
 //! # Rules
 //!
-//! Every observation carries an interval of plegd's monotonic clock in which it was true ([`crate::model::Stamp`]). A read
-//! has both ends. An event has only the upper one, its receipt. The timestamp of an event is a claim: it may be early by the clock's
-//! error or by any amount. It decides only whether an event is stale, and what is stale is never lost: a read decides.
+//! Every observation carries an interval of plegd's monotonic clock in which its view was true ([`crate::model::Interval`]). A read
+//! has both ends. An event has only the upper end, its receipt. The timestamp of an event is a claim: it may be early by the clock's
+//! error or by any amount. It decides only whether an event is stale, and a stale view is never lost: a read decides.
 //!
 //! For each id, in this order:
 //!
-//! 1. *Stale*: it claims a moment before the lower end of what is held, by more than the step margin → nothing changes. If it is
-//!    ahead all the same, a targeted read. What it proves about an id of which nothing was published is published as history.
-//! 2. *Dead*: the id has a tombstone → ignored. Only a read of the id itself that began after the removal lifts it, never a list.
-//!    What claims to be older than the oldest tombstone is not news of an unknown id.
-//! 3. *Forward*: created → running → exited → removed, never back → taken, whatever the stamps say.
-//! 4. *Same phase, other content*: taken if it is later for certain; else a targeted read.
-//! 5. *Backward*: never from an event or a list. Two reads in a row that agree are a correction, published as `PodSync`. A sandbox may
-//!    become ready again, by a read.
-//! 6. *Absence*: only a list that began after what is held and does not have the id, or DELETED for that very id, removes. NotFound to
-//!    a status call is no absence: the relister lists the id before it reports it absent. While a list shows an id, it is not gone.
-//!    Where the runtime sends DELETED early, it only asks for a read. The death is published before the removal.
-//! 7. *Contradiction*: where a list shows an id whose status cannot be had, for whatever reason, the relister reports the list's view
-//!    after bounded retries ([`crate::model::Observation::unreadable`]): a death has no exit code then, and the stream is not blamed.
+//! 1. *Stale*: the view claims a moment before the lower end of the record, by more than the step margin → nothing changes. If the view
+//!    is ahead in phase all the same, a targeted read. History that it proves of an id that was never published is published.
+//! 2. *Tombstoned*: the id was removed → ignored. Only a read of the id itself that began after the removal lifts the tombstone, never a
+//!    list. An event that claims to be older than the oldest tombstone is no news of an unknown id.
+//! 3. *Forward*: created → running → exited → removed, never back → taken, whatever the timestamps say.
+//! 4. *Same phase, other content*: taken if the view is certainly later; else a targeted read.
+//! 5. *Backward*: never from an event or a list. Two consecutive reads that agree are a correction, published as `PodSync`. A sandbox
+//!    may become ready again, by a read.
+//! 6. *Absence*: only a list that began after the record's upper end and does not have the id, or DELETED for that id, removes. NotFound
+//!    from a status call is no absence: the relister lists the id before it reports it absent. While a list shows an id, it is not
+//!    gone. Where the runtime sends DELETED early, or a list shows an id that was not read yet, DELETED only requests a read. The death
+//!    is published before the removal.
+//! 7. *Contradiction*: where a list shows an id whose status is not given, for whatever reason, the relister reports the list's view
+//!    after bounded retries ([`crate::model::Observation::unreadable`]). Such a death has no exit code, and the stream is not blamed.
 //!
-//! A removed sandbox has its containers looked for: CRI-O removes them without an event. A container that was not started, and an exit,
-//! are read again on a bounded schedule: a failed start and a late `OOMKilled` have no event.
+//! When a sandbox is removed, its containers are looked for: CRI-O removes them without an event. A container that was not started, and
+//! an exit, are read again on a bounded schedule: a failed start and a late `OOMKilled` have no event.
 //!
-//! [`rules`] has them for one id, [`pod`] for an observation of a pod, [`transitions`] says which events a change amounts
-//! to; all three are pure. This file is the shell: it takes the pod's lock, calls them, appends to the journal before it
-//! lets go, and counts. It never calls the runtime: what it wants to be read goes back to whoever brought the observation.
+//! # Why the rules are as they are
 //!
-//! # Differences from the first sketch
+//! - Intervals are kept for each id, not for each sandbox. A wall-clock timestamp from before a clock step is known to be older than the
+//!   step ([`crate::clock::Stamped::BeforeStep`]). `PodSandboxStatusResponse.timestamp` is not used: depending on the version it is
+//!   missing, in seconds, or set without the statuses.
+//! - A phase that a list shows and that is later than the record's is remembered ([`pod::PodState::reconcile_list`]). If the id is gone
+//!   before it can be read, its history is published as far as the list showed it.
+//! - A read is applied without waiting for a status that hangs. An id whose read failed is read last the next time. A hanging container
+//!   is published as the list shows it; only a death waits for its exit code.
+//! - A read of a whole pod proves that no other id was there when it began: an older event that arrives later brings nothing back.
+//! - The stream is blamed for a missed event only if the change had not happened yet at a moment when the stream was up, if the runtime
+//!   sends an event for such a change, and if that event has not arrived before.
+//! - A list confirms phases and makes no content older ([`rules::Held::content_confirmed_at`]).
+//! - A sandbox that became ready again moves on by a read only: an event may repeat the earlier end, and no timestamp tells the two apart.
 //!
-//! Intervals are kept for each id rather than for each sandbox: finer, and simpler. A wall-clock stamp from before a step
-//! is not incomparable but known to be older than the step ([`crate::clock::Stamped::BeforeStep`]), which is an upper end
-//! like any other; so the rules have no case for it. The runtime's `PodSandboxStatusResponse.timestamp` is not used: it is
-//! missing, in seconds or set without the statuses it is about, depending on the version, and plegd's own clock around the
-//! request is as good.
+//! # Limits
 //!
-//! # What the simulation taught
-//!
-//! `tests/simulation.rs` plays whole lives of a node from a seed; what it found wrong, and the rule that came of it:
-//!
-//! - A list that shows an id further on than it is held is remembered ([`pod::PodState::set_against`]): if it is gone before
-//!   it can be read, its story is told as far as the list showed it.
-//! - What is read of a pod is settled without waiting for a status that hangs, and what could not be read the last time is
-//!   read last. A sandbox or container that hangs is told as the list shows it; only a death waits for its exit code.
-//! - A read of a whole pod proves that nothing else was there when it began: an event that is older and comes later brings
-//!   nothing back, neither during the read nor after it ([`pod::PodState::read_at`]).
-//! - The stream is blamed for a change only if that was not yet so at a moment when the stream was up
-//!   ([`transitions::Transition::not_before`]), if an event tells such a change at all, and if it has not said it already.
-//!
-//! - A list shows phases alone and makes no content old ([`rules::Held::whole`]).
-//! - What has come back, as a sandbox that is ready again, moves on by a read only: that it had ended may be told once more by
-//!   an event of before, and no stamp tells it from one of now ([`rules::Held::moved_back`]).
-//!
-//! What is not held: that a sandbox was ready, if an event ended it before the list that showed it could be read, or before
-//! the event that says so came.
+//! That a sandbox was ready is lost if an event ends the sandbox before the list that showed it ready can be read, or before the event
+//! that says so arrives.
 
-mod ask;
 pub mod pod;
+mod queries;
+mod read_request;
 pub mod rules;
+mod store;
+mod tombstones;
 pub mod transitions;
 
 use std::{
@@ -72,45 +69,50 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use self::{
-    ask::{Ask, Scope},
-    pod::{Difference, ListedObject},
-};
 use self::{
     pod::{Context, Outcome, PodState},
+    store::{PodSlot, Store},
     transitions::Transition,
 };
+pub use self::{
+    pod::{Difference, ListedObject},
+    read_request::{NOW, PodReadRequest, ReadRequest, Scope},
+};
 use crate::{
-    cache::{Cache, Serve, Update},
+    cache::Cache,
     clock::{Clock, Mono, STEP_MARGIN, Stamped, slewed_in},
     cri::{
         EventParts, RawEvent, pod_of_container,
         quirks::{Quirk, Quirks},
     },
     journal::Journal,
-    ledger::{Ledger, signal_of},
     metrics::{Channel, Metrics},
     model::{
-        ContainerStatus, Event, EventType, ObjectId, Observation, Origin, PodIdentity, ReadCause, Signal,
-        SignalType, Source, Subject,
+        ContainerStatus, Event, EventType, ObjectId, Observation, PodIdentity, Source, StreamEvent,
+        StreamEventType, Subject,
     },
+    path_comparison::{PathComparison, stream_event_of},
 };
+
+/// How often a removed id that lists still show is read again: such a runtime contradicts itself, and each read is an error line in
+/// its log.
+const TOMBSTONED_REREAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The arbiter.
 pub struct Arbiter {
-    cache: Cache,
+    store: Store,
     journal: Journal,
-    ledger: Ledger,
+    paths: PathComparison,
     clock: Clock,
     metrics: Arc<Metrics>,
     began: Mono,
     quirks: ArcSwap<Quirks>,
-    sight: Sight,
+    progress: SourceProgress,
 }
 
-/// What is known of both paths as a whole; each is a moment of [`Mono`], or 0 for none.
+/// How far both paths are; each is a moment of [`Mono`], or 0 for none.
 #[derive(Debug, Default)]
-struct Sight {
+struct SourceProgress {
     /// Since when the stream has been up.
     stream_up: AtomicU64,
     /// When the last complete list began.
@@ -119,25 +121,20 @@ struct Sight {
     listed_before: AtomicU64,
 }
 
-/// A read that is to be done.
-#[derive(Clone, Debug)]
-pub struct PodAsk {
-    /// Of which pod.
-    pub pod: PodIdentity,
-    /// What and why.
-    pub ask: Ask,
-    /// An event that waits for it: to be settled again when the sandbox was read.
-    pub deferred: Option<Box<Observation>>,
-}
-
 // === impl Arbiter ===
 
 impl Arbiter {
-    /// An arbiter that writes this cache and this journal, and expects the most difficult runtime until told better.
-    pub fn new(cache: Cache, journal: Journal, ledger: Ledger, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    /// An arbiter that publishes to this journal. It expects the most difficult runtime until its quirks are set.
+    pub fn new(journal: Journal, paths: PathComparison, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let began = clock.now();
         let quirks = ArcSwap::from_pointee(Quirks::careful());
-        Self { cache, journal, ledger, clock, metrics, began, quirks, sight: Sight::default() }
+        let (store, progress) = (Store::default(), SourceProgress::default());
+        Self { store, journal, paths, clock, metrics, began, quirks, progress }
+    }
+
+    /// The pods as readers see them.
+    pub fn cache(&self) -> &Cache {
+        self.store.cache()
     }
 
     /// The runtime's quirks in force.
@@ -152,46 +149,22 @@ impl Arbiter {
 
     /// The stream is up since `at`, or down.
     pub fn set_stream_up(&self, at: Option<Mono>) {
-        set(&self.sight.stream_up, at);
+        set(&self.progress.stream_up, at);
         if at.is_none() {
-            self.ledger.stream_lost();
+            self.paths.stream_lost();
         }
     }
 
-    /// A complete list that began at `lower` is about to be taken in.
-    pub fn list_begins(&self, lower: Mono) {
-        let Some(before) = get(&self.sight.listed) else { return set(&self.sight.listed, Some(lower)) };
-        // Two lists may be under way at the same time.
-        if before < lower {
-            set(&self.sight.listed_before, Some(before));
-            set(&self.sight.listed, Some(lower));
-        }
-    }
-
-    /// Whether no complete list has been taken in yet.
-    pub fn is_first_list(&self) -> bool {
-        get(&self.sight.listed).is_none()
-    }
-
-    /// Which pod an event is about that does not say so itself: by its id.
-    pub fn pod_of(&self, id: &ObjectId) -> Option<PodIdentity> {
-        self.cache.pod_of(id.as_str())
-    }
-
-    /// Whether an id was removed, so that an event about it that names no pod needs no one to look for it.
-    pub fn is_removed(&self, id: &ObjectId) -> bool {
-        self.cache.removed_at(id).is_some()
-    }
-
-    /// What an event says of a pod; only what it signals, if it names none and is about nothing that is known.
+    /// The observation that an event of the stream amounts to. An event that names no pod, about an id of no known pod, is returned
+    /// without its payload.
     ///
     /// # Errors
     ///
-    /// What it signals.
-    pub fn place(&self, event: RawEvent) -> Result<Observation, Signal> {
+    /// The event without its payload.
+    pub fn to_observation(&self, event: RawEvent) -> Result<Observation, StreamEvent> {
         let (received, observed_at) = (event.received, event.received_at);
-        let parts = event.into_parts();
-        let EventParts { signal, created_at, pod, sandboxes, containers, detail, malformed } = parts;
+        let EventParts { event, created_at, pod, sandboxes, containers, detail, malformed } =
+            event.into_parts();
         let claimed = self.claimed(created_at, received);
         if claimed < self.began {
             self.metrics.stream.replayed.inc();
@@ -200,142 +173,78 @@ impl Arbiter {
             self.metrics.stream.nil_payloads.inc();
         }
         self.metrics.stream.malformed.with(Channel::Stream).inc_by(malformed);
-        let held = sandboxes.first().and_then(|sandbox| self.pod_of(&sandbox.id));
-        let Some(pod) = held.or(pod).or_else(|| self.pod_of(&signal.id)) else { return Err(signal) };
+        let known = |id: &ObjectId| self.cache().pod_of(id.as_str());
+        let by_sandbox = sandboxes.first().and_then(|sandbox| known(&sandbox.id));
+        let Some(pod) = by_sandbox.or(pod).or_else(|| known(&event.id)) else { return Err(event) };
         let containers = containers.into_iter().filter(|it| self.may_be_of(it, &pod)).collect();
-        let event = Observation::event(signal, received, observed_at, pod);
-        Ok(Observation { claimed, sandboxes, containers, detail, ..event })
+        let observation = Observation::event(event, received, observed_at, pod);
+        Ok(Observation { claimed, sandboxes, containers, detail, ..observation })
     }
 
-    /// Whether a container in an event belongs to the event's pod. CRI-O puts into an event all containers with the label of the
-    /// pod's UID, also those of another pod that has the same UID.
-    fn may_be_of(&self, container: &ContainerStatus, pod: &PodIdentity) -> bool {
-        match self.pod_of(&container.id) {
-            Some(held) => held == *pod,
-            None => pod_of_container(container).is_none_or(|named| named == *pod),
-        }
-    }
-
-    /// The moment that the timestamp of an event claims, as late as the clock's error allows and no later than its receipt.
-    fn claimed(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
-        match self.clock.place(stamped, received) {
-            // Since it was made the clock may have been slewed.
-            Stamped::At(at) => (at + slewed_in(received.since(at))).min(received),
-            Stamped::BeforeStep(step) => step.min(received),
-            Stamped::Unknown => {
-                self.metrics.stream.bad_stamps.inc();
-                received
-            }
-        }
-    }
-
-    /// Compares a list, begun at `lower`, with what is held of the pod with this UID, namespace and name; what agrees is known to be as
-    /// young as the list.
-    pub fn compare(&self, pod: (&str, &str, &str), lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
-        let held = self.cache.inspect_by(pod, |state| state.set_against(lower, listed));
-        let difference = held.unwrap_or_else(|| Difference::all_new(listed));
-        let mut difference = difference.since(lower, &|id| self.cache.removed_at(id));
-        difference.changed.retain(|id| self.cache.may_reread(id, lower, CONTRADICTIONS_APART));
-        difference
-    }
-
-    /// Settles an observation: under the pod's lock, what changed is told before anybody else may change it.
-    pub fn settle(&self, observation: &Observation) -> Vec<PodAsk> {
+    /// Applies an observation, publishes each change that follows from it, and returns the reads that it calls for.
+    pub fn apply(&self, observation: &Observation) -> Vec<PodReadRequest> {
         let quirks = self.quirks.load();
-        let now = self.clock.now();
-        let stream_up = get(&self.sight.stream_up);
-        let context = Context {
-            now,
-            began: self.began,
-            horizon: self.cache.tombstone_horizon(),
-            listed: get(&self.sight.listed),
-            listed_before: get(&self.sight.listed_before),
-            stream_up: stream_up.is_some(),
-            quirks: &quirks,
-            removed_at: &|id| self.cache.removed_at(id),
-        };
-        let change = |state: &mut PodState| {
-            if state.defers(observation, &context) {
-                return Update { added: Vec::new(), removed: Vec::new(), result: None };
-            }
-            let mut out = state.settle(observation, &context);
-            let (added, removed) = (std::mem::take(&mut out.added), std::mem::take(&mut out.removed));
-            Update { added, removed, result: Some(out) }
-        };
-        let out = self.cache.update(&observation.pod, now, change, |state, out, serve| {
-            let Some(out) = out else { return };
-            self.tell(observation, state, out, &context, serve);
-            if let Origin::Event(signal) = &observation.origin {
-                // CREATED has no transition of its own; of the others, another transition of the same id leaves theirs to come.
-                let is_told = |it: &Transition| {
-                    it.id == signal.id
-                        && (signal.kind == SignalType::Created || signal_of(it.kind) == Some(signal.kind))
-                };
-                let published = out.transitions.iter().any(is_told);
-                self.ledger.heard(&signal.id, signal.kind, published, now);
-            }
-        });
-        let pod = || observation.pod.clone();
-        match (out, &observation.origin) {
-            (Some(out), _) => {
-                out.asks.into_iter().map(|ask| PodAsk { pod: pod(), ask, deferred: None }).collect()
-            }
-            (None, Origin::Event(signal)) => {
-                let ask = Ask::id(&signal.id, ReadCause::Hint, NOW);
-                vec![PodAsk { pod: pod(), ask, deferred: Some(Box::new(observation.clone())) }]
-            }
-            (None, Origin::Read(_)) => Vec::new(),
+        let context = self.context(&quirks);
+        loop {
+            let slot = self.store.slot_or_new(&observation.pod);
+            let Some(mut locked) = slot.lock() else { continue };
+            let reads = self.apply_to(&slot, &mut locked.state, observation, &context);
+            self.store.evict_if_empty(&slot, &mut locked);
+            return reads;
         }
     }
 
-    /// Appends what changed to the journal, and serves it to readers.
-    fn tell(
+    /// Under the pod's lock.
+    fn apply_to(
         &self,
+        slot: &PodSlot,
+        pod: &mut PodState,
         observation: &Observation,
-        state: &PodState,
-        out: &Outcome,
         context: &Context<'_>,
-        serve: Serve<'_>,
-    ) {
-        let source = match &observation.origin {
-            Origin::Event(_) => Source::Event,
-            Origin::Read(source) => *source,
-        };
-        for ruling in &out.verdicts {
-            self.metrics.arbitration.observations.inc((source, *ruling));
+    ) -> Vec<PodReadRequest> {
+        if pod.defers(observation, context) {
+            return PodReadRequest::deferring(observation).into_iter().collect();
         }
-        if out.transitions.is_empty() && !out.changed {
-            return;
-        }
-        let stamped_at = match &observation.origin {
-            Origin::Event(signal) => signal.stamped_at,
-            Origin::Read(_) => None,
-        };
-        let events: Vec<Event> = (out.transitions.iter())
-            .map(|transition| Event {
-                sequence: 0,
-                kind: transition.kind,
-                subject: transition.subject,
-                pod: observation.pod.clone(),
-                labels: state.labels().clone(),
-                id: transition.id.clone(),
-                container_name: transition.container_name.clone(),
-                source: if transition.announced { Source::Event } else { source },
-                occurred_at: transition.occurred_at,
-                observed_at: observation.observed_at,
-                stamped_at,
-                exit_code: transition.exit_code,
-                reason: transition.reason.clone(),
-                initial: transition.initial,
-                inferred: transition.inferred,
-            })
-            .collect();
-        self.compare_paths(&events, &out.transitions, context.now, context.quirks);
-        self.journal.append(events, state.served(), serve);
+        let outcome = pod.apply(observation, context);
+        // An id is found as soon as an event of it is seen.
+        self.store.add_ids(slot, &outcome.added);
+        self.publish(slot, pod, observation, &outcome, context);
+        self.store.remove_ids(slot, &outcome.removed, context.now);
+        let of_pod = |read| PodReadRequest { pod: observation.pod.clone(), read, deferred: None };
+        outcome.reads.into_iter().map(of_pod).collect()
     }
 
-    /// Counts what is published, and hands it to the ledger. Initial inventory is only counted.
-    fn compare_paths(&self, events: &[Event], transitions: &[Transition], now: Mono, quirks: &Quirks) {
+    /// Appends the changes to the journal and lets readers see the pod, both at once; counts them, and compares the paths.
+    fn publish(
+        &self,
+        slot: &PodSlot,
+        pod: &PodState,
+        observation: &Observation,
+        outcome: &Outcome,
+        context: &Context<'_>,
+    ) {
+        for verdict in &outcome.verdicts {
+            self.metrics.arbitration.observations.inc((observation.source, *verdict));
+        }
+        if !outcome.transitions.is_empty() || outcome.changed {
+            let event = |transition: &Transition| lifecycle_event(transition, pod, observation);
+            let events: Vec<Event> = outcome.transitions.iter().map(event).collect();
+            self.compare_paths(&events, &outcome.transitions, context);
+            self.journal.append(events, pod.served(), &slot.cached);
+        }
+        if let Some(StreamEvent { id, kind, .. }) = &observation.stream_event {
+            // CREATED has no transition of its own; of the others, another transition of the same id leaves theirs to come.
+            let is_published = |it: &Transition| {
+                it.id == *id && (*kind == StreamEventType::Created || stream_event_of(it.kind) == Some(*kind))
+            };
+            let published = outcome.transitions.iter().any(is_published);
+            self.paths.record_stream_event(id, *kind, published, context.now);
+        }
+    }
+
+    /// Counts the published transitions, and has the paths compared. Initial inventory is only counted.
+    fn compare_paths(&self, events: &[Event], transitions: &[Transition], context: &Context<'_>) {
+        let now = context.now;
         for (event, transition) in events.iter().zip(transitions) {
             self.metrics.transitions.record(event);
             if event.initial {
@@ -345,9 +254,10 @@ impl Arbiter {
             if let Some(occurred) = self.occurred(transition, now).filter(|_| !event.inferred) {
                 self.metrics.transitions.detected(event.source, now.since(occurred));
             }
-            // A read often follows an event at once, or comes just before it: the ledger waits for the event, and knows which have come.
-            let due = event.source != Source::Event && self.stream_should_tell(transition, now, quirks);
-            self.ledger.told(&event.id, event.kind, event.source, due, now);
+            // A read often follows an event at once, or comes just before it: the comparison waits for the event.
+            let due =
+                event.source != Source::Event && self.stream_should_report(transition, now, context.quirks);
+            self.paths.record_published(&event.id, event.kind, event.source, due, now);
         }
     }
 
@@ -355,41 +265,85 @@ impl Arbiter {
     /// guest (Kata) may be hours off.
     fn occurred(&self, transition: &Transition, now: Mono) -> Option<Mono> {
         let after = transition.after?;
-        match self.clock.place(transition.occurred_at?, now) {
+        match self.clock.to_monotonic(transition.occurred_at?, now) {
             Stamped::At(at) if at + STEP_MARGIN >= after => Some(at),
             _ => None,
         }
     }
 
-    /// Whether the stream, had it worked, would have told of this by now or in a moment.
-    fn stream_should_tell(&self, transition: &Transition, now: Mono, quirks: &Quirks) -> bool {
-        let Some(up) = get(&self.sight.stream_up) else { return false };
+    /// Whether a working stream has reported this transition by now or will in a moment.
+    fn stream_should_report(&self, transition: &Transition, now: Mono, quirks: &Quirks) -> bool {
+        let Some(up) = get(&self.progress.stream_up) else { return false };
         let removal = transition.kind == EventType::ContainerRemoved;
         if quirks.has(Quirk::SilentSandboxes) && (removal || transition.subject == Subject::Sandbox) {
             return false;
         }
-        if transition.silent {
+        if transition.has_no_stream_event {
             return false;
         }
-        // It happened after the stream was up: it had not when that was, or its time says so.
-        if transition.not_before.is_some_and(|before| before > up) {
+        // It happened after the stream was up: it had not when the stream was up, or its time says so.
+        if transition.last_seen_without_it.or(transition.after).is_some_and(|before| before > up) {
             return true;
         }
         self.occurred(transition, now).is_some_and(|at| at > up)
     }
 
-    /// An event was seen that changes nothing and names no pod: for the ledger only.
-    pub fn heard_of_removed(&self, id: &ObjectId, kind: SignalType) {
-        self.ledger.heard(id, kind, false, self.clock.now());
+    /// Whether a container in an event belongs to the event's pod. CRI-O puts into an event all containers with the label of the
+    /// pod's UID, also those of another pod that has the same UID.
+    fn may_be_of(&self, container: &ContainerStatus, pod: &PodIdentity) -> bool {
+        match self.cache().pod_of(container.id.as_str()) {
+            Some(known) => known == *pod,
+            None => pod_of_container(container).is_none_or(|named| named == *pod),
+        }
+    }
+
+    /// The moment that the timestamp of an event claims, as late as the clock's error allows and no later than its receipt.
+    fn claimed(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
+        match self.clock.to_monotonic(stamped, received) {
+            // The clock may have been slewed since the timestamp was taken.
+            Stamped::At(at) => (at + slewed_in(received.since(at))).min(received),
+            Stamped::BeforeStep(step) => step.min(received),
+            Stamped::Unknown => {
+                self.metrics.stream.bad_stamps.inc();
+                received
+            }
+        }
+    }
+
+    fn context<'a>(&'a self, quirks: &'a Quirks) -> Context<'a> {
+        Context {
+            now: self.clock.now(),
+            began: self.began,
+            horizon: self.store.horizon(),
+            listed: get(&self.progress.listed),
+            listed_before: get(&self.progress.listed_before),
+            stream_up: get(&self.progress.stream_up).is_some(),
+            quirks,
+            known: &self.store,
+        }
     }
 }
 
-/// How often a removed id that lists still show is read again: such a runtime contradicts itself, and each read is an error line in
-/// its log.
-const CONTRADICTIONS_APART: Duration = Duration::from_secs(30);
-
-/// How long after it was asked for a read may begin: at once.
-pub const NOW: Duration = Duration::ZERO;
+/// The event that is published for a transition.
+fn lifecycle_event(transition: &Transition, pod: &PodState, observation: &Observation) -> Event {
+    Event {
+        sequence: 0,
+        kind: transition.kind,
+        subject: transition.subject,
+        pod: observation.pod.clone(),
+        labels: pod.labels().clone(),
+        id: transition.id.clone(),
+        container_name: transition.container_name.clone(),
+        source: if transition.announced { Source::Event } else { observation.source },
+        occurred_at: transition.occurred_at,
+        observed_at: observation.observed_at,
+        stamped_at: observation.stream_event.as_ref().and_then(|event| event.stamped_at),
+        exit_code: transition.exit_code,
+        reason: transition.reason.clone(),
+        initial: transition.initial,
+        inferred: transition.inferred,
+    }
+}
 
 fn set(moment: &AtomicU64, at: Option<Mono>) {
     moment.store(

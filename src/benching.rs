@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use crate::{
     api::wire::{Encoded, Node},
-    cache::Serve,
+    cache,
     journal::{Detail, Journal, Record},
     model::Event,
     watch::Update,
@@ -18,8 +17,8 @@ use crate::{
 
 /// Appends the events of a change after which the pod is gone.
 pub fn append(journal: &Journal, events: Vec<Event>) {
-    let served = ArcSwapOption::empty();
-    journal.append(events, None, Serve::new(&served));
+    let pod = cache::Writer::default().add(&events[0].pod);
+    journal.append(events, None, &pod);
 }
 
 /// An event as it is sent to whoever watches; made once, and then kept with it.

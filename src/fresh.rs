@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use prometheus::IntGauge;
 
 use crate::{
+    arbiter::Arbiter,
     cache::Cache,
     clock::{Clock, Mono},
     cri::Listing,
@@ -24,6 +25,7 @@ const READ_AT_MOST: usize = 8;
 #[derive(Clone)]
 pub struct Fresh {
     cache: Cache,
+    arbiter: Arc<Arbiter>,
     lister: Lister,
     reads: Reads,
     clock: Clock,
@@ -37,13 +39,14 @@ struct Awaiting<'a>(&'a IntGauge);
 
 impl Fresh {
     pub(crate) fn new(
-        cache: Cache,
+        arbiter: Arc<Arbiter>,
         lister: Lister,
         reads: Reads,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { cache, lister, reads, clock, metrics }
+        let cache = arbiter.cache().clone();
+        Self { cache, arbiter, lister, reads, clock, metrics }
     }
 
     /// The clock that moments are of.
@@ -63,7 +66,7 @@ impl Fresh {
     }
 
     fn is_pod_newer(&self, pod: &PodIdentity, than: Mono) -> bool {
-        self.cache.read_at(pod).is_some_and(|read_at| read_at > than)
+        self.arbiter.read_at(pod).is_some_and(|read_at| read_at > than)
     }
 
     /// The pod as it was at some moment after `than`, none if it was not there. Drop the future to cancel.

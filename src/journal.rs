@@ -27,7 +27,7 @@ pub use self::{
     record::{Detail, Record},
 };
 use crate::{
-    cache::Serve,
+    cache::CachedPod,
     model::{Event, Pod, PodIdentity, Position, ResumeGap},
 };
 
@@ -112,14 +112,14 @@ impl Journal {
 
     /// Appends the events of one change of a pod, giving each its number, and serves what the pod then is. Both are told as
     /// one: nobody sees the first event without the last, nor the pod without them.
-    pub(crate) fn append(&self, events: Vec<Event>, after: Option<Pod>, serve: Serve<'_>) {
+    pub(crate) fn append(&self, events: Vec<Event>, after: Option<Pod>, cached: &CachedPod) {
         let mut ring = self.0.ring.lock();
         let head = ring.next - 1 + events.len() as u64;
         let after = after.map(|pod| Arc::new(Pod { sequence: head, ..pod }));
         for event in events {
             ring.push(event, after.clone(), head, self.0.capacity);
         }
-        serve.serve(after);
+        cached.publish(after);
         // Under the lock, so that the head never goes back.
         self.0.head.send_if_modified(|told| std::mem::replace(told, head) != head);
     }

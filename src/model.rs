@@ -16,10 +16,10 @@ pub use crate::clock::{Mono, Wall};
 pub use self::{
     event::{Event, EventType, Source},
     labels::Labels,
-    observation::{Detail, Observation, Origin, Signal, SignalType, Stamp},
+    observation::{Detail, Interval, Observation, Origin, StreamEvent, StreamEventType},
     position::{GapReason, NoPosition, Position},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
-    words::{Method, Mode, ReadCause, ResumeGap, Ruling},
+    words::{Method, Mode, ReadCause, ResumeGap, Verdict},
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};

@@ -27,16 +27,16 @@ pub use self::{
     unreadable::{Unreadable, UnreadableIds},
 };
 use crate::{
-    arbiter::{Arbiter, Ask, Difference, ListedObject, NOW, PodAsk, Scope, pod::PodState},
+    arbiter::{Arbiter, Difference, ListedObject, NOW, PodReadRequest, ReadRequest, Scope},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
-    ledger::Ledger,
     metrics::Metrics,
     model::{
-        ContainerStatus, Detail, Labels, ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause,
-        SandboxStatus, Source, Stamp, Subject,
+        ContainerStatus, Interval, Labels, ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause,
+        SandboxStatus, Source, Subject,
     },
+    path_comparison::PathComparison,
 };
 
 /// How many containers and sandboxes a relist has read because their content was read longest ago. Reasons, addresses and
@@ -55,7 +55,7 @@ pub struct Relister {
     client: Client,
     cache: Cache,
     arbiter: Arc<Arbiter>,
-    ledger: Ledger,
+    paths: PathComparison,
     reads: Reads,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -105,13 +105,13 @@ impl Relister {
         client: Client,
         cache: Cache,
         arbiter: Arc<Arbiter>,
-        ledger: Ledger,
+        paths: PathComparison,
         reads: Reads,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (round, same_uid) = (Arc::default(), Arc::default());
-        Self { client, cache, arbiter, ledger, reads, clock, metrics, round, same_uid }
+        Self { client, cache, arbiter, paths, reads, clock, metrics, round, same_uid }
     }
 
     /// How long asking what the runtime is and for both lists may take, if each call takes as long as it may, and each list is
@@ -161,11 +161,11 @@ impl Relister {
         let ids = ids.chain(
             listing.containers.iter().map(|container| (container.id.as_str(), container.state.phase())),
         );
-        self.ledger.listed(began, ended, ids);
+        self.paths.record_list(began, ended, ids);
         let first = self.arbiter.is_first_list();
-        self.arbiter.list_begins(began);
+        self.arbiter.begin_list(began);
 
-        let stamp = Stamp { lower: Some(began), upper: ended };
+        let interval = Interval { lower: Some(began), upper: ended };
         let (done, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
         let (pods, orphans) = self.by_pod(listing);
         let mut objects = Vec::new();
@@ -173,7 +173,7 @@ impl Relister {
         for pod in &pods {
             objects.clear();
             objects.extend(pod.objects());
-            let difference = self.arbiter.compare(pod.pod.names(), began, &objects);
+            let difference = self.arbiter.reconcile_list(pod.pod.names(), began, &objects);
             if difference != Difference::default() {
                 differing.push((pod, difference));
             }
@@ -182,7 +182,7 @@ impl Relister {
         let doubted = self.is_doubted(listing, &differing);
         for (pod, Difference { changed, absent }) in differing {
             let identity = pod.pod.identity();
-            let seen = pod.as_listed(&identity, &changed, stamp, at, first);
+            let seen = pod.as_listed(&identity, &changed, interval, at, first);
             self.reads.read_listed(identity, Listed { changed, absent, doubted, seen }, done.clone());
         }
         for (sandbox_id, containers) in orphans {
@@ -198,10 +198,8 @@ impl Relister {
     fn is_doubted(&self, listing: &Listing, differing: &[(&PodListing<'_>, Difference)]) -> bool {
         let absent = differing.iter().flat_map(|(_, difference)| &difference.absent);
         let alive = absent.filter_map(|id| {
-            let pod = self.cache.pod_of(id.as_str())?;
-            let look = |state: &mut PodState| (state.served_phase(id.as_str()), state.locate(id.as_str()));
-            let (phase, place) = self.cache.inspect(&pod, look)?;
-            (phase != Some(Phase::Exited)).then_some(place?.0)
+            let (subject, _) = self.arbiter.locate(id)?;
+            (self.arbiter.served_phase(id) != Some(Phase::Exited)).then_some(subject)
         });
         let (sandboxes, containers): (Vec<_>, Vec<_>) =
             alive.partition(|subject| *subject == Subject::Sandbox);
@@ -236,14 +234,14 @@ impl Relister {
             && let Some(pod) = round.pods.pop_front()
         {
             let before = began - CONTENT_AGE;
-            let old = self.cache.inspect(&pod, |state| state.unread_since(before, CONTENT_READS - ids));
-            let old: BTreeSet<ObjectId> = old.into_iter().flatten().map(|(_, id)| id).collect();
+            let old = self.arbiter.unread_since(&pod, before, CONTENT_READS - ids);
+            let old: BTreeSet<ObjectId> = old.into_iter().collect();
             if old.is_empty() {
                 continue;
             }
             ids += old.len();
-            let ask = Ask { scope: Scope::Ids(old), cause: ReadCause::Content, after: NOW };
-            self.reads.ask_all([PodAsk { pod, ask, deferred: None }]);
+            let read = ReadRequest { scope: Scope::Ids(old), cause: ReadCause::Content, after: NOW };
+            self.reads.request_all([PodReadRequest { pod, read, deferred: None }]);
         }
     }
 
@@ -378,12 +376,11 @@ impl<'a> PodListing<'a> {
         &self,
         pod: &PodIdentity,
         changed: &BTreeSet<ObjectId>,
-        stamp: Stamp,
+        interval: Interval,
         observed_at: Wall,
         first: bool,
     ) -> Observation {
-        let mut seen = Observation::read(Source::Relist, stamp, observed_at, pod.clone());
-        seen.detail = Detail::Lean;
+        let mut seen = Observation::list(Source::Relist, interval, observed_at, pod.clone());
         if first {
             seen.initial = changed.iter().cloned().collect();
         }

@@ -28,9 +28,9 @@ use crate::{
     clock::{Clock, Mono, Wall},
     cri::quirks::Quirks,
     journal::{Capacity, Journal},
-    ledger::Ledger,
     metrics::Metrics,
     model::*,
+    path_comparison::PathComparison,
     supervisor::Situation,
     watch::{Feed, Filter, GapReason, Request, Start, Update, WatchError},
 };
@@ -69,9 +69,9 @@ impl Node {
     fn new(events: usize) -> Self {
         let (clock, _) = Clock::simulated(wall(0));
         let metrics = Arc::new(Metrics::new());
-        let (cache, journal) = (Cache::default(), Journal::new(Capacity { events, bytes: usize::MAX }, 7));
-        let ledger = Ledger::new(metrics.clone());
-        let arbiter = Arbiter::new(cache.clone(), journal.clone(), ledger, clock.clone(), metrics);
+        let journal = Journal::new(Capacity { events, bytes: usize::MAX }, 7);
+        let paths = PathComparison::new(metrics.clone());
+        let arbiter = Arbiter::new(journal.clone(), paths, clock.clone(), metrics);
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
         let (situation, situations) = channel::channel(Situation {
             ready: true,
@@ -86,6 +86,7 @@ impl Node {
             yielded: None,
         });
         let stop = CancellationToken::new();
+        let cache = arbiter.cache().clone();
         let feed = Feed::new(journal.clone(), cache.clone(), situations, clock, stop.clone());
         Self { arbiter: Arc::new(arbiter), cache, journal, feed, stop, _situation: situation }
     }
@@ -93,7 +94,7 @@ impl Node {
     /// Says these one after the other, as one of plegd's tasks does.
     fn says(&self, observations: Vec<Observation>) -> thread::JoinHandle<()> {
         let arbiter = self.arbiter.clone();
-        thread::spawn(move || observations.iter().for_each(|it| drop(arbiter.settle(it))))
+        thread::spawn(move || observations.iter().for_each(|it| drop(arbiter.apply(it))))
     }
 
     /// A subscriber that keeps what it is told, until plegd ends.
@@ -318,7 +319,7 @@ fn what_both_paths_say_of_a_pod_is_told_once_and_in_order() {
         );
         assert_eq!(told.last(), Some(&EventType::ContainerRemoved));
         assert_eq!((node.cache.identities().len(), node.cache.pod_of("a")), (0, None));
-        assert_eq!(node.cache.tombstones(Mono::ZERO), 1);
+        assert_eq!(node.arbiter.tombstones(), 1);
     });
 }
 
@@ -328,7 +329,7 @@ fn a_pod_that_goes_and_comes_back_is_one_pod() {
         let node = Node::new(100);
         let mut first = life("one", "a", 100);
         let last = first.split_off(3);
-        first.iter().for_each(|it| drop(node.arbiter.settle(it)));
+        first.iter().for_each(|it| drop(node.arbiter.apply(it)));
         let subscriber = node.subscriber(node.feed.clone());
         // One leaves nothing of the pod; the other finds it anew meanwhile.
         let mut second = life("one", "b", 100);

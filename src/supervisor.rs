@@ -37,9 +37,9 @@ use crate::{
     },
     evented::{StreamChange, Wanted},
     health::{Heartbeat, Latch, Note},
-    ledger::{GRACE, Ledger},
     metrics::{DisconnectReason, Label, Metrics, Outcome, RelistCause},
-    model::{ObjectId, SignalType},
+    model::{ObjectId, StreamEventType},
+    path_comparison::{PathComparison, STREAM_GRACE_PERIOD},
     relister::{Relisted, Relister},
     traces,
 };
@@ -127,11 +127,11 @@ pub struct Wires {
     /// Is told whether the stream is up.
     pub arbiter: Arc<Arbiter>,
     /// Says what the stream has missed.
-    pub ledger: Ledger,
+    pub paths: PathComparison,
     /// What becomes of the stream.
     pub changes: mpsc::UnboundedReceiver<StreamChange>,
     /// Events that the stream has left out, as the order of those that came shows.
-    pub left_out: mpsc::UnboundedReceiver<(ObjectId, SignalType)>,
+    pub left_out: mpsc::UnboundedReceiver<(ObjectId, StreamEventType)>,
     /// Since when that order is looked at, if it is.
     pub judged: watch::Sender<Option<Mono>>,
     /// Opens and closes the stream.
@@ -248,15 +248,15 @@ impl Supervisor {
                         self.share.read();
                         self.complete(cause, began);
                         // The one that waits already is not put off: relists may come more often than the grace is long.
-                        overdue.get_or_insert_with(|| self.wires.clock.timer(GRACE));
+                        overdue.get_or_insert_with(|| self.wires.clock.timer(STREAM_GRACE_PERIOD));
                     }
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
                 () = tokio::time::sleep_until(overdue.unwrap_or(far)), if overdue.is_some() => {
                     self.count_misses();
-                    let suspects = self.wires.ledger.has_suspects();
-                    overdue = suspects.then(|| self.wires.clock.timer(GRACE));
+                    let suspects = self.wires.paths.has_unconfirmed();
+                    overdue = suspects.then(|| self.wires.clock.timer(STREAM_GRACE_PERIOD));
                 }
                 () = tokio::time::sleep_until(self.backlog.unwrap_or(far)), if self.backlog.is_some() => {
                     self.backlog = None;
@@ -356,7 +356,7 @@ impl Supervisor {
         }
         // Those that something else asked for come too close to each other to prove anything.
         if cause == RelistCause::Period {
-            let suspects = self.wires.ledger.has_suspects();
+            let suspects = self.wires.paths.has_unconfirmed();
             self.step(Input::Relisted { suspects });
         }
     }
@@ -487,11 +487,11 @@ impl Supervisor {
     }
 
     fn count_misses(&mut self) {
-        let missed = self.wires.ledger.overdue(self.wires.clock.now());
+        let missed = self.wires.paths.overdue(self.wires.clock.now());
         self.missed(&missed);
     }
 
-    fn missed(&mut self, missed: &[(ObjectId, SignalType)]) {
+    fn missed(&mut self, missed: &[(ObjectId, StreamEventType)]) {
         let Some((_, first)) = missed.first() else { return };
         if let Some(given_way) = self.sharing.missed(self.wires.clock.now(), missed) {
             return self.give_way(given_way);

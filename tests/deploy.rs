@@ -13,7 +13,7 @@ use std::{
 use fleet::{
     dashboard,
     families::{self, Families},
-    manifests, promql, reference,
+    manifests, promql,
     rules::{self, Rule},
 };
 use plegd::config::{Config, Inputs, load};
@@ -29,13 +29,6 @@ fn the_sample_configuration_has_every_key_with_its_default() {
     fleet::assert_held(path, &Config::default().to_toml());
     let loaded = load(&Inputs { file: Some(fleet::path(path)), ..Inputs::default() }).expect("it loads");
     assert_eq!(loaded.config, Config::default());
-}
-
-#[test]
-fn the_metrics_reference_says_what_the_program_counts() {
-    let text = plegd::metrics::Metrics::new().scrape().expect("metrics");
-    let series = text.lines().filter(|line| !line.starts_with('#')).count();
-    fleet::assert_held("deploy/metrics.md", &reference::page(&families::parse(&text), series));
 }
 
 #[test]
@@ -161,10 +154,10 @@ fn recorded_names_say_what_they_keep() {
 
 #[test]
 fn every_alert_says_what_to_do_and_is_tried() {
-    let runbook = fleet::text("deploy/README.md");
+    let runbook = fleet::text("docs/runbooks.md");
     let anchors: BTreeSet<String> = runbook
         .lines()
-        .filter_map(|line| line.strip_prefix("### "))
+        .filter_map(|line| line.strip_prefix("## "))
         .map(|title| title.to_lowercase())
         .collect();
     let tests = fleet::text("deploy/prometheus/rules_test.yaml");
@@ -178,7 +171,7 @@ fn every_alert_says_what_to_do_and_is_tried() {
         for key in ["summary", "description"] {
             assert!(annotation(key).ends_with('.'), "{name} has no {key}");
         }
-        assert_eq!(annotation("runbook_url"), format!("deploy/README.md#{}", name.to_lowercase()));
+        assert_eq!(annotation("runbook_url"), format!("docs/runbooks.md#{}", name.to_lowercase()));
         for verb in ["fires", "is silent"] {
             assert!(tests.contains(&format!("- name: {name} {verb} ")), "{name}: no test in which it {verb}");
         }

@@ -130,7 +130,7 @@ async fn built(name: &str) -> PathBuf {
         let this = std::env::current_exe().unwrap();
         let profile = this.parent().and_then(Path::parent).expect("target/<profile>/deps");
         let examples = profile.join("examples");
-        if ["embedded", "id_to_pod", "log_shipper", "oom_watcher"]
+        if ["embedded", "first_agent", "id_to_pod", "log_shipper", "oom_watcher"]
             .iter()
             .any(|name| !examples.join(name).exists())
         {
@@ -186,6 +186,17 @@ async fn the_log_shipper_goes_on_where_it_was_and_notices_that_it_cannot() {
     assert!(third.line().await.starts_with("resume after "));
     assert_eq!(third.line().await, "gap: look at all pods");
     third.until(|lines| has(lines, open)).await;
+}
+
+#[tokio::test]
+async fn the_first_agent_prints_each_container_that_ends() {
+    let demo = Demo::start().await;
+    let mut example = Example::start("first_agent", &[&demo.api]).await;
+    let line = example.line().await;
+    let [_namespace, _pod, _container, reason, code] = line.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("namespace, pod, container, reason and exit code: {line}")
+    };
+    assert!(!reason.is_empty() && code.parse::<i32>().is_ok(), "{line}");
 }
 
 #[tokio::test]

@@ -91,13 +91,13 @@ fn the_chart_and_the_manifests_say_the_same() {
     }
 }
 
-/// The one in `deploy/README.md`, word for word but for where it lies and what the image's digest is.
+/// The one in `docs/installation.md`, word for word but for where it lies and what the image's digest is.
 #[test]
 #[ignore = "needs kubectl and kubernetes-validate: .ci/deploy-tools installs them"]
 fn a_kustomization_of_ones_own_combines_the_components() {
-    let readme = fleet::text("deploy/README.md");
+    let page = fleet::text("docs/installation.md");
     let own =
-        readme.split("```yaml\n").find(|block| block.contains("kind: Kustomization")).expect("it is there");
+        page.split("```yaml\n").find(|block| block.contains("kind: Kustomization")).expect("it is there");
     let own =
         own.split("```").next().expect("its end").replace("deploy/kubernetes", "../../../deploy/kubernetes");
     let digest = format!("sha256:{}", "cd".repeat(32));
@@ -113,7 +113,7 @@ fn a_kustomization_of_ones_own_combines_the_components() {
     assert_eq!(folders, [&Value::from("/run/crio"), &"/run/plegd".into(), &Value::Null]);
     assert!(objects.contains_key("PodMonitor plegd") && objects.contains_key("ConfigMap plegd-dashboard"));
     assert_eq!(manifests::too_much(pod), Vec::<String>::new());
-    assert_valid("what the README combines", &objects);
+    assert_valid("what the documentation combines", &objects);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn what_can_be_set_comes_through() {
     assert_eq!(pod["volumes"][1]["hostPath"]["path"], "/var/run/pods");
     assert_eq!(objects["PodMonitor plegd"]["metadata"]["labels"]["release"], "prometheus");
     let rule = objects["PrometheusRule plegd"].to_string();
-    assert!(rule.contains("https://wiki.example/plegd#plegddown") && !rule.contains("deploy/README.md"));
+    assert!(rule.contains("https://wiki.example/plegd#plegddown") && !rule.contains("docs/runbooks.md"));
     assert_eq!(manifests::too_much(pod), Vec::<String>::new());
 }
 

@@ -106,7 +106,7 @@ async fn opened(node: &Node, screen: Screen) -> Result<Browser> {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn a_pod_shows_as_it_is_created_dies_and_outlives_the_daemon() -> Result<()> {
     let mut node = Node::start().await?;
     let mut browser = opened(&node, DESK).await?;
@@ -145,7 +145,7 @@ async fn a_pod_shows_as_it_is_created_dies_and_outlives_the_daemon() -> Result<(
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn what_the_stream_misses_is_shown_on_both_paths() -> Result<()> {
     let node = Node::start().await?;
     let mut browser = opened(&node, DESK).await?;
@@ -163,7 +163,7 @@ async fn what_the_stream_misses_is_shown_on_both_paths() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn it_is_searched_filtered_and_gone_through_by_keyboard() -> Result<()> {
     let node = Node::start().await?;
     for (namespace, name, image) in
@@ -227,7 +227,7 @@ async fn it_is_searched_filtered_and_gone_through_by_keyboard() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn it_is_readable_by_day_by_night_and_on_a_phone() -> Result<()> {
     let node = Node::start().await?;
     node.run(

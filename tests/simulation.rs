@@ -40,8 +40,12 @@ mod claims;
 mod contradictions;
 #[path = "simulation/facts.rs"]
 mod facts;
+#[path = "simulation/filters.rs"]
+mod filters;
 #[path = "simulation/fresh.rs"]
 mod fresh;
+#[path = "simulation/late.rs"]
+mod late;
 #[path = "simulation/lives.rs"]
 mod lives;
 #[path = "promises/node.rs"]
@@ -54,6 +58,8 @@ mod plan;
 mod play;
 #[path = "promises/record.rs"]
 mod record;
+#[path = "simulation/sequences.rs"]
+mod sequences;
 #[path = "simulation/shrink.rs"]
 mod shrink;
 #[path = "simulation/sketch.rs"]
@@ -69,6 +75,8 @@ mod support;
 mod trace;
 #[path = "simulation/troubles.rs"]
 mod troubles;
+#[path = "simulation/waits.rs"]
+mod waits;
 #[path = "promises/walk.rs"]
 mod walk;
 #[path = "simulation/witness.rs"]

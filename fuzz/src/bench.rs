@@ -7,9 +7,9 @@ use plegd::{
     cache::Cache,
     clock::{Clock, Wall, WallHand},
     journal::{Capacity, Journal},
-    ledger::Ledger,
     metrics::Metrics,
     model::Observation,
+    path_comparison::PathComparison,
 };
 
 use super::lives::Witness;
@@ -56,10 +56,11 @@ impl Bench {
     /// An empty one whose journal holds so much.
     pub fn with(capacity: Capacity) -> Self {
         let (clock, hand) = Clock::simulated(NOON);
-        let (cache, journal) = (Cache::default(), Journal::new(capacity, EPOCH));
+        let journal = Journal::new(capacity, EPOCH);
         let metrics = Arc::new(Metrics::new());
-        let ledger = Ledger::new(metrics.clone());
-        let arbiter = Arbiter::new(cache.clone(), journal.clone(), ledger, clock.clone(), metrics);
+        let paths = PathComparison::new(metrics.clone());
+        let arbiter = Arbiter::new(journal.clone(), paths, clock.clone(), metrics);
+        let cache = arbiter.cache().clone();
         let witness = Witness::new(cache.clone(), journal.clone());
         Self { clock, hand, cache, journal, arbiter, witness }
     }
@@ -72,8 +73,8 @@ impl Bench {
 
     /// Settles an observation, and looks at what that led to.
     #[track_caller]
-    pub fn settle(&mut self, observation: &Observation) {
-        let asked = self.arbiter.settle(observation).len();
+    pub fn apply(&mut self, observation: &Observation) {
+        let asked = self.arbiter.apply(observation).len();
         let named = observation.sandboxes.len() + observation.containers.len() + observation.absent.len();
         assert!(asked <= 8 * (named + 1), "{asked} reads are wanted after {named} ids");
         self.witness.look();

@@ -10,8 +10,7 @@ use plegd::{
     cri::{Listing, quirks::Quirks},
     fuzzing,
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Origin, PodIdentity, PodUid, SandboxStatus, Source,
-        Stamp,
+        ContainerStatus, Detail, Interval, ObjectId, Observation, PodIdentity, PodUid, SandboxStatus, Source,
     },
 };
 
@@ -67,7 +66,7 @@ async fn run(bytes: &[u8]) {
         }
         talk.step().await;
     }
-    talk.bench.witness.is_bounded_by(talk.came + 1);
+    talk.bench.witness.is_bounded_by(talk.came + 1, talk.bench.arbiter.tombstones());
 }
 
 // === impl Talk ===
@@ -137,25 +136,22 @@ impl Talk<'_> {
         if self.input.chance(24) {
             event = fuzzing::trimmed(event);
         }
-        if let Ok(observation) = self.bench.arbiter.place(event) {
-            self.settle(&observation);
+        if let Ok(observation) = self.bench.arbiter.to_observation(event) {
+            self.apply(&observation);
         }
     }
 
     /// No runtime gives an id to two pods. What plegd makes of one that does is not promised.
-    fn settle(&mut self, observation: &Observation) {
+    fn apply(&mut self, observation: &Observation) {
         let sandboxes = observation.sandboxes.iter().map(|it| &it.id);
         let containers = observation.containers.iter().map(|it| &it.id);
-        let signal = match &observation.origin {
-            Origin::Event(signal) => Some(&signal.id),
-            Origin::Read(_) => None,
-        };
+        let signal = observation.stream_event.as_ref().map(|event| &event.id);
         let mut pods = sandboxes
             .chain(containers)
             .chain(signal)
             .map(|id| self.pods.entry(id.clone()).or_insert_with(|| observation.pod.uid.clone()).clone());
         if pods.all(|pod| pod == observation.pod.uid) {
-            self.bench.settle(observation);
+            self.bench.apply(observation);
         }
     }
 
@@ -177,7 +173,7 @@ impl Talk<'_> {
         let containers = container.map(Arc::new).into_iter().collect();
         let seen =
             Observation { sandboxes, containers, absent, ..self.view(pod, Source::Read, Detail::Full) };
-        self.settle(&seen);
+        self.apply(&seen);
         self.read_began = self.bench.clock.now();
     }
 
@@ -188,7 +184,7 @@ impl Talk<'_> {
         container: Option<&ContainerStatus>,
     ) -> Option<PodIdentity> {
         let ids = [sandbox.map(|it| &it.id), container.map(|it| &it.id)];
-        let held = ids.into_iter().flatten().find_map(|id| self.bench.arbiter.pod_of(id));
+        let held = ids.into_iter().flatten().find_map(|id| self.bench.cache.pod_of(id.as_str()));
         held.or_else(|| sandbox.map(|it| it.pod.clone()))
     }
 
@@ -196,14 +192,14 @@ impl Talk<'_> {
     fn list(&mut self, sandboxes: &[u8], containers: &[u8]) {
         self.came += sandboxes.len() + containers.len();
         let Ok(listing) = fuzzing::listing(sandboxes, containers) else { return };
-        self.bench.arbiter.list_begins(self.read_began);
+        self.bench.arbiter.begin_list(self.read_began);
         for pod in self.bench.cache.identities() {
             let objects = listed(&listing, &pod);
             let names = (pod.uid.as_str(), &*pod.namespace, &*pod.name);
-            let difference = self.bench.arbiter.compare(names, self.read_began, &objects);
+            let difference = self.bench.arbiter.reconcile_list(names, self.read_began, &objects);
             if !difference.absent.is_empty() {
                 let view = self.view(pod, Source::Relist, Detail::Full);
-                self.settle(&Observation { absent: difference.absent, ..view });
+                self.apply(&Observation { absent: difference.absent, ..view });
             }
         }
         self.read_began = self.bench.clock.now();
@@ -218,8 +214,11 @@ impl Talk<'_> {
 
     fn view(&self, pod: PodIdentity, source: Source, detail: Detail) -> Observation {
         let (upper, observed_at) = self.bench.clock.now_both();
-        let stamp = Stamp { lower: Some(self.read_began), upper };
-        Observation { detail, ..Observation::read(source, stamp, observed_at, pod) }
+        let interval = Interval { lower: Some(self.read_began), upper };
+        match detail {
+            Detail::Full => Observation::read(source, interval, observed_at, pod),
+            Detail::Minimal => Observation::list(source, interval, observed_at, pod),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use plegd::{
     clock::Wall,
     cri::quirks::Quirks,
     model::{
-        ContainerState, ContainerStatus, Detail, EventType, Labels, ObjectId, Observation, Origin, Phase,
-        PodIdentity, SandboxState, SandboxStatus, Signal, SignalType, Source, Stamp,
+        ContainerState, ContainerStatus, Detail, EventType, Interval, Labels, ObjectId, Observation, Origin,
+        Phase, PodIdentity, SandboxState, SandboxStatus, Source, StreamEvent, StreamEventType,
     },
 };
 
@@ -59,15 +59,15 @@ async fn act(input: &mut Input<'_>, bench: &mut Bench) {
         bench.arbiter.set_stream_up(up);
     }
     if input.chance(24) {
-        bench.arbiter.list_begins(bench.clock.now());
+        bench.arbiter.begin_list(bench.clock.now());
     }
     let seen = observation(input, bench);
     let (served, phases) = (bench.witness.served(), phases(bench));
     let from = bench.journal.head();
-    bench.settle(&seen);
+    bench.apply(&seen);
     let told = told(bench, from);
     let was_told = |id: &ObjectId, kind| told.contains(&(id.clone(), kind));
-    let is_read = matches!(seen.origin, Origin::Read(_));
+    let is_read = seen.origin != Origin::Event;
     for (id, phase) in self::phases(bench) {
         let Some(before) = phases.get(&id) else { continue };
         let returned =
@@ -110,20 +110,20 @@ fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
     let about = made::id(input);
     let pod = uid_of(about);
     let mut seen = if input.chance(150) {
-        let signal = Signal {
+        let signal = StreamEvent {
             id: about.into(),
-            kind: input.pick(&SignalType::ALL),
+            kind: input.pick(&StreamEventType::ALL),
             stamped_at: input.chance(200).then_some(observed_at),
         };
         // A timestamp may be early by any amount, and the receipt is now.
-        let received = Stamp { lower: None, upper: now };
-        Observation { claimed: upper, ..nothing(pod, Origin::Event(signal), received, observed_at) }
+        Observation { claimed: upper, ..Observation::event(signal, now, observed_at, self::pod(pod)) }
     } else {
         let took = Duration::from_millis(input.pick(&[0, 1, 30, 60, 3000]));
-        let stamp = Stamp { lower: Some(upper - took), upper };
-        nothing(pod, Origin::Read(input.pick(&[Source::Read, Source::Relist])), stamp, observed_at)
+        let interval = Interval { lower: Some(upper - took), upper };
+        let source = input.pick(&[Source::Read, Source::Relist]);
+        Observation::read(source, interval, observed_at, self::pod(pod))
     };
-    let is_read = matches!(seen.origin, Origin::Read(_));
+    let is_read = seen.origin != Origin::Event;
     for id in SANDBOXES.into_iter().filter(|id| uid_of(id) == pod) {
         match input.below(4) {
             0 | 1 if id == about => seen.sandboxes.push(Arc::new(sandbox(input, id))),
@@ -141,7 +141,10 @@ fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
         }
     }
     if input.chance(24) {
-        seen.detail = Detail::Lean;
+        seen.detail = Detail::Minimal;
+        if is_read {
+            seen.origin = Origin::List;
+        }
     }
     seen
 }
@@ -155,15 +158,15 @@ async fn last_word(bench: &mut Bench) {
             let began = bench.clock.now();
             bench.pass(Duration::from_millis(5)).await;
             let (upper, at) = bench.clock.now_both();
-            let stamp = Stamp { lower: Some(began), upper };
-            let mut seen = nothing(uid, Origin::Read(Source::Read), stamp, at);
+            let interval = Interval { lower: Some(began), upper };
+            let mut seen = Observation::read(Source::Read, interval, at, pod(uid));
             let sandbox = sandbox(&mut Input::new(&[]), sandbox_id);
             seen.sandboxes.push(Arc::new(SandboxStatus { state: SandboxState::Ready, ..sandbox }));
             seen.containers.push(Arc::new(running(container_id)));
             let others = SANDBOXES.into_iter().chain(CONTAINERS).filter(|id| uid_of(id) == uid);
             seen.absent =
                 others.filter(|id| ![sandbox_id, container_id].contains(id)).map(Into::into).collect();
-            bench.settle(&seen);
+            bench.apply(&seen);
         }
     }
     for (uid, sandbox_id, container_id) in truth {
@@ -182,12 +185,8 @@ fn running(id: &str) -> ContainerStatus {
     ContainerStatus { state: ContainerState::Running, exit_code: None, finished_at: None, ..status }
 }
 
-fn nothing(uid: &str, origin: Origin, stamp: Stamp, observed_at: Wall) -> Observation {
-    let pod = PodIdentity { uid: uid.into(), namespace: "ns".into(), name: "pod".into() };
-    match origin {
-        Origin::Event(signal) => Observation::event(signal, stamp.upper, observed_at, pod),
-        Origin::Read(source) => Observation::read(source, stamp, observed_at, pod),
-    }
+fn pod(uid: &str) -> PodIdentity {
+    PodIdentity { uid: uid.into(), namespace: "ns".into(), name: "pod".into() }
 }
 
 fn sandbox(input: &mut Input<'_>, id: &str) -> SandboxStatus {

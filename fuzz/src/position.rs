@@ -9,8 +9,8 @@ use plegd::{
     fuzzing,
     journal::{Capacity, Record},
     model::{
-        ContainerState, ContainerStatus, Labels, Mode, Observation, Pod, PodIdentity, PodUid, Position,
-        Source, Stamp,
+        ContainerState, ContainerStatus, Interval, Labels, Mode, Observation, Pod, PodIdentity, PodUid,
+        Position, Source,
     },
     supervisor::Situation,
     watch::{Feed, Filter, Gap, GapReason, SlowPolicy, Start, Update, Watch, WatchError},
@@ -133,7 +133,7 @@ impl Stage {
             }
         };
         let before = self.bench.journal.head();
-        self.bench.arbiter.settle(&seen);
+        self.bench.arbiter.apply(&seen);
         self.all.extend(self.bench.witness.look());
         assert_eq!(self.all.len() as u64, self.bench.journal.head(), "after {before}");
     }
@@ -145,12 +145,12 @@ impl Stage {
         gone: Option<&Arc<ContainerStatus>>,
     ) -> Observation {
         let (upper, observed_at) = self.bench.clock.now_both();
-        let stamp = Stamp { lower: Some(upper), upper };
+        let interval = Interval { lower: Some(upper), upper };
         let pod = PodIdentity { uid: uid.into(), namespace: "ns".into(), name: uid.into() };
         Observation {
             containers: container.map(Arc::new).into_iter().collect(),
             absent: gone.map(|gone| gone.id.clone()).into_iter().collect(),
-            ..Observation::read(Source::Read, stamp, observed_at, pod)
+            ..Observation::read(Source::Read, interval, observed_at, pod)
         }
     }
 

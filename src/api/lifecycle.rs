@@ -217,7 +217,7 @@ impl Inner {
                 let nanos =
                     at.seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(at.nanos.into()));
                 let at = Wall::from_nanos(nanos.unwrap_or_default());
-                match self.fresh.clock().place(at, now) {
+                match self.fresh.clock().to_monotonic(at, now) {
                     Stamped::At(at) => Ok(Some((at + STEP_MARGIN).min(now))),
                     // It was before the clock was stepped: whatever is newer than the step is newer than that.
                     Stamped::BeforeStep(step) => Ok(Some(step)),

@@ -8,18 +8,18 @@ use crate::{
 
 /// Adds them to the metrics. `queued` returns how many messages wait in the event queue, and their bytes.
 pub(super) fn gauges(core: &Core, queued: impl Fn() -> (usize, usize) + Send + Sync + 'static) {
-    let (cache, journal, ledger) = (core.cache.clone(), core.journal.clone(), core.ledger.clone());
+    let (arbiter, journal, paths) = (core.arbiter.clone(), core.journal.clone(), core.paths.clone());
     let clock = core.clock.clone();
     let gauges = move |metrics: &Metrics| {
-        let census = cache.census();
+        let census = arbiter.cache().census();
         metrics.state.pods.set_each(|state| match state {
             PodState::Ready => census.ready_pods,
             PodState::NotReady => census.not_ready_pods,
         });
         metrics.state.sandboxes.set_each(|state: SandboxState| census.sandboxes[state as usize]);
         metrics.state.containers.set_each(|state: ContainerState| census.containers[state as usize]);
-        metrics.arbitration.tombstones.set(cache.tombstones(clock.now()) as i64);
-        metrics.transitions.uncompared.set(ledger.uncompared() as i64);
+        metrics.arbitration.tombstones.set(arbiter.tombstones() as i64);
+        metrics.transitions.uncompared.set(paths.uncompared() as i64);
         raise_to(&metrics.arbitration.clock_steps, clock.steps());
         let extent = journal.extent();
         metrics.journal.events.set(extent.events as i64);

@@ -1,9 +1,9 @@
-//! One pod: what is held of its sandboxes and containers, and how an observation changes it.
+//! One pod: the records of its sandboxes and containers, and how an observation changes them.
 //!
-//! Pure, like the rules: time, tombstones and quirks come in with [`Context`]; what is to be told, read and remembered
-//! goes out with [`Outcome`]. The shell in [`crate::arbiter`] calls it under the pod's lock.
+//! Pure, like the rules: time, tombstones and quirks come in with [`Context`]; changes, reads to request and ids to index go out with
+//! [`Outcome`]. [`crate::arbiter::Arbiter`] calls it under the pod's lock.
 
-mod step;
+mod apply;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,24 +11,24 @@ use std::{
     time::Duration,
 };
 
-pub use self::step::DEATH_GRACE;
-use self::step::Step;
+use self::apply::Application;
+pub use self::apply::DEATH_GRACE_PERIOD;
 use super::{
-    ask::Ask,
-    rules::{self, Dissent},
+    read_request::ReadRequest,
+    rules::{self, Held, PendingCorrection},
     transitions::Transition,
 };
 use crate::{
     clock::{Mono, Wall},
     cri::quirks::Quirks,
     model::{
-        ContainerStatus, Labels, ObjectId, Observation, Origin, Phase, Pod, PodIdentity, ReadCause, Ruling,
-        SandboxStatus, Stamp, Status, Subject,
+        ContainerStatus, Detail, Interval, Labels, ObjectId, Observation, Phase, Pod, PodIdentity, ReadCause,
+        SandboxStatus, Status, Subject, Verdict,
         order::{container_key, sandbox_key},
     },
 };
 
-/// What is held of a pod. The writer's side: readers get a [`Pod`].
+/// The records of a pod. Readers get a [`Pod`].
 #[derive(Clone, Debug)]
 pub struct PodState {
     identity: PodIdentity,
@@ -37,107 +37,132 @@ pub struct PodState {
     ips: Vec<String>,
     /// Kept when the sandbox is gone.
     labels: Labels,
-    /// When the last read of the whole pod began: an id that is unknown was not there then.
+    /// When the last read of the whole pod began: an id without a record was not there then.
     read_at: Option<Mono>,
     /// Whether a sandbox of the pod was ever observed, so that its labels are known.
     sandbox_known: bool,
-    /// Ids of which nothing is held but that they are said to be deleted, early as the runtime does it: a list decides.
-    said_deleted: BTreeMap<ObjectId, (Subject, Option<Wall>)>,
+    /// Ids without a record that an event reports as deleted, where the runtime sends DELETED early or a list shows the id: a read
+    /// decides.
+    reported_deleted: BTreeMap<ObjectId, (Subject, DeletionEvent)>,
     /// Number of the next id that is observed for the first time.
     next: u64,
 }
 
-/// What is held of one id.
+/// The record of one id.
 #[derive(Clone, Debug)]
 struct Record {
     status: Status,
-    /// How far it has come, as told. Differs from the status only while that is unknown.
-    reached: Option<Phase>,
-    /// In which phases lists have shown it that differed from what was held. They are told from a read; or, if it is gone
+    /// The latest phase that was published. Differs from the status only while the runtime reports the state as unknown.
+    published_phase: Option<Phase>,
+    /// Phases in which lists have shown the id and that were not recorded then. They are published from a read; or, if the id is gone
     /// before it can be read, from this.
-    listed: BTreeSet<Phase>,
-    stamp: Stamp,
-    /// As [`rules::Held::whole`].
-    whole: Option<Mono>,
-    /// As [`rules::Held::moved_back`].
-    moved_back: bool,
-    /// When the last list or read began that did not have it, if an event has made it known after that.
-    unknown_at: Option<Mono>,
-    dissent: Option<Dissent>,
-    /// It is gone, but its death has not been told yet.
-    gone: Option<Gone>,
-    /// An event has said that it is deleted, and when.
-    announced: Option<Option<Wall>>,
-    /// Reads that are still due, each so much after the one before, and why: its deletion was announced or is likely; its start may
-    /// have failed; its reason may change.
-    looks: Looks,
+    phases_seen_in_lists: BTreeSet<Phase>,
+    interval: Interval,
+    /// As [`Held::content_confirmed_at`].
+    content_confirmed_at: Option<Mono>,
+    /// As [`Held::was_corrected`].
+    was_corrected: bool,
+    /// When the last list or read began that did not have the id, if an event has shown it after that.
+    last_absent_at: Option<Mono>,
+    pending_correction: Option<PendingCorrection>,
+    /// The id is gone, but its death is not published yet.
+    awaited_death: Option<AwaitedDeath>,
+    /// The event that reported its deletion.
+    deletion_event: Option<DeletionEvent>,
+    recheck_schedule: RecheckSchedule,
     /// When the last list began that shows it.
     listed_at: Option<Mono>,
     /// In which order ids of this pod were observed for the first time.
     first_seen: u64,
-    shown: Shown,
+    visibility: Visibility,
 }
 
-/// Reads that are due for as long as an id stays as it is.
+/// Reads that are due for as long as an id stays as it is: its deletion was reported or is likely; its start may have failed; its reason
+/// may change.
 #[derive(Clone, Copy, Debug)]
-struct Looks {
+struct RecheckSchedule {
     cause: ReadCause,
-    /// Each so much after the one before.
+    /// How long after the read before each is due.
     after: &'static [Duration],
 }
 
+/// An id that is gone and whose death may still be reported.
 #[derive(Clone, Copy, Debug)]
-struct Gone {
+struct AwaitedDeath {
     since: Mono,
     removed_at: Mono,
 }
 
-/// Whether readers see it.
+/// An event that reports the deletion of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
-    Served,
-    /// A list that was made later did not have it any more: only its history is being told.
-    AsHistory,
+pub(super) struct DeletionEvent {
+    /// The event's timestamp, where it is a time at all.
+    pub(super) stamped_at: Option<Wall>,
 }
 
-/// What the rules need to know beside the pod.
+/// Whether readers see an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visibility {
+    Served,
+    /// A later list did not have the id any more: only its history is published.
+    HistoryOnly,
+}
+
+/// The surroundings of a pod that the rules need.
 pub struct Context<'a> {
     /// Now.
     pub now: Mono,
-    /// When the journal began: what happened earlier is not told from old events.
+    /// When the journal began: earlier changes are not published from old events.
     pub began: Mono,
-    /// An event about an unknown id that claims an earlier moment may be about one whose tombstone is forgotten.
+    /// An event about an id without a record that claims an earlier moment may be about one whose tombstone is forgotten.
     pub horizon: Mono,
-    /// When the last complete list began that the cache has taken in: an id that is unknown was not in it.
+    /// When the last complete list began that was reconciled: an id without a record was not in it.
     pub listed: Option<Mono>,
     /// When the complete list before that began.
     pub listed_before: Option<Mono>,
-    /// Whether the stream is up, so that a missing death may still come.
+    /// Whether the stream is up, so that a missing death may still be reported.
     pub stream_up: bool,
     /// The runtime's quirks.
     pub quirks: &'a Quirks,
-    /// When an id was removed, if it was.
-    pub removed_at: &'a dyn Fn(&ObjectId) -> Option<Mono>,
+    /// The ids without a record of which something is known.
+    pub known: &'a dyn KnownIds,
 }
 
-/// What an observation led to.
+/// Ids without a record of which something is known.
+pub trait KnownIds {
+    /// When an id was removed, if it was and that is still remembered.
+    fn removed_at(&self, id: &ObjectId) -> Option<Mono>;
+    /// What lists show of an id while its first read is pending.
+    fn unread(&self, id: &ObjectId) -> Option<Unread>;
+}
+
+/// An id that a list shows and that has no record yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// When the last complete list began that did not have it.
+    pub absent: Option<Mono>,
+    /// When the last one began that does.
+    pub shown: Mono,
+}
+
+/// The result of an observation.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What is to be told, in order.
+    /// The changes to publish, in order.
     pub transitions: Vec<Transition>,
-    /// What is to be read.
-    pub asks: Vec<Ask>,
+    /// The reads to request.
+    pub reads: Vec<ReadRequest>,
     /// What became of each view, for the metrics.
-    pub verdicts: Vec<Ruling>,
-    /// Ids that are new, for the index.
+    pub verdicts: Vec<Verdict>,
+    /// Ids that have a record now, for the index.
     pub added: Vec<ObjectId>,
     /// Ids that are gone, and the moment after which only a new read could see them again.
     pub removed: Vec<(ObjectId, Mono)>,
-    /// Whether what readers see may have changed.
+    /// Whether the pod that readers see may have changed.
     pub changed: bool,
 }
 
-/// What a list has of one pod.
+/// One container or sandbox in a list.
 #[derive(Clone, Copy, Debug)]
 pub struct ListedObject<'a> {
     /// The id.
@@ -148,7 +173,7 @@ pub struct ListedObject<'a> {
     pub sandbox_id: Option<&'a str>,
 }
 
-/// How a list differs from what is held of a pod.
+/// The difference of a list and the records of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Ids that are new, in another phase or in another sandbox: to be read.
@@ -169,24 +194,24 @@ impl Context<'_> {
 // === impl PodState ===
 
 impl PodState {
-    /// A pod of which nothing is held yet.
+    /// A pod without records.
     pub fn new(identity: PodIdentity) -> Self {
         let (records, ips, labels) = (BTreeMap::new(), Vec::new(), Labels::new());
-        let (read_at, said_deleted) = (None, BTreeMap::new());
-        Self { identity, records, ips, labels, read_at, sandbox_known: false, said_deleted, next: 0 }
+        let (read_at, reported_deleted) = (None, BTreeMap::new());
+        Self { identity, records, ips, labels, read_at, sandbox_known: false, reported_deleted, next: 0 }
     }
 
-    /// Whether nothing is held of it (any more).
+    /// Whether nothing is recorded of it.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.said_deleted.is_empty()
+        self.records.is_empty() && self.reported_deleted.is_empty()
     }
 
-    /// When the last read of all of it began.
+    /// When the last read of the whole pod began.
     pub fn read_at(&self) -> Option<Mono> {
         self.read_at
     }
 
-    /// All of it was read, in a read that began at `lower`.
+    /// The whole pod was read, in a read that began at `lower`.
     pub fn mark_read(&mut self, lower: Mono) {
         self.read_at = self.read_at.max(Some(lower));
     }
@@ -201,8 +226,8 @@ impl PodState {
         self.records.keys()
     }
 
-    /// Sets a list, begun at `lower`, against what is held; what agrees is known to be as young as the list.
-    pub fn set_against(&mut self, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
+    /// Reconciles a list, begun at `lower`, with the records: a record that agrees becomes as young as the list.
+    pub fn reconcile_list(&mut self, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
         let mut difference = Difference::default();
         for object in listed {
             let Some(record) = self.records.get_mut(object.id) else {
@@ -214,10 +239,11 @@ impl PodState {
                 record.confirm(lower);
             } else {
                 difference.changed.insert(object.id.into());
-                record.listed.extend(object.phase);
+                record.phases_seen_in_lists.extend(object.phase);
             }
         }
-        let absent = |record: &Record| record.shown == Shown::Served && record.listed_at != Some(lower);
+        let absent =
+            |record: &Record| record.visibility == Visibility::Served && record.listed_at != Some(lower);
         let absent = self.records.iter().filter(|(_, record)| absent(record)).map(|(id, _)| id.clone());
         difference.absent.extend(absent);
         difference
@@ -226,53 +252,64 @@ impl PodState {
     /// The phase of an id that is served and not known to be gone.
     pub fn served_phase(&self, id: &str) -> Option<Phase> {
         let record = self.records.get(id)?;
-        if record.shown == Shown::Served && record.gone.is_none() { record.status.phase() } else { None }
+        if record.visibility == Visibility::Served && record.awaited_death.is_none() {
+            record.status.phase()
+        } else {
+            None
+        }
     }
 
     /// Whether the content of an id was read at or after a moment.
-    pub fn is_whole_since(&self, id: &str, moment: Mono) -> bool {
-        self.records.get(id).is_some_and(|record| record.whole >= Some(moment))
+    pub fn is_content_read_since(&self, id: &str, moment: Mono) -> bool {
+        self.records.get(id).is_some_and(|record| record.content_confirmed_at >= Some(moment))
     }
 
     /// Whether a sandbox of the pod was ever observed.
-    pub fn sandbox_known(&self) -> bool {
+    pub fn is_sandbox_known(&self) -> bool {
         self.sandbox_known
     }
 
-    /// Whether an event waits for a read of the sandbox: it shows a container of which nothing is held, and no sandbox of the pod was
-    /// ever observed, so that its labels are not known. A subscriber who filters by label would miss the container's start.
+    /// Whether an event waits for a read of the sandbox: it is about an id without a record, and no sandbox of the pod was ever observed
+    /// with its labels. The event has none: it shows no sandbox, or was stripped in the queue. A subscriber that filters by label would
+    /// miss the start.
     pub fn defers(&self, observation: &Observation, context: &Context<'_>) -> bool {
-        let Origin::Event(signal) = &observation.origin else { return false };
+        let Some(event) = &observation.stream_event else { return false };
         !self.sandbox_known
             && !observation.unreadable
-            && observation.sandboxes.is_empty()
-            && !self.records.contains_key(&signal.id)
+            && (observation.sandboxes.is_empty() || observation.detail == Detail::Minimal)
+            && !self.records.contains_key(&event.id)
             && context.may_be_new(observation)
-            && (context.removed_at)(&signal.id).is_none()
+            && context.known.removed_at(&event.id).is_none()
     }
 
     /// The containers and sandboxes whose content was read longest ago, before `before`: at most `at_most`.
-    pub fn unread_since(&self, before: Mono, at_most: usize) -> Vec<(Option<Mono>, ObjectId)> {
-        let alive =
-            |record: &Record| record.shown == Shown::Served && record.status.phase() == Some(Phase::Running);
-        let alive = self.records.iter().filter(|(_, record)| alive(record) && record.whole < Some(before));
-        let mut ids: Vec<_> = alive.map(|(id, record)| (record.whole, id)).collect();
+    pub fn unread_since(&self, before: Mono, at_most: usize) -> Vec<ObjectId> {
+        let alive = |record: &Record| {
+            record.visibility == Visibility::Served && record.status.phase() == Some(Phase::Running)
+        };
+        let alive = self
+            .records
+            .iter()
+            .filter(|(_, record)| alive(record) && record.content_confirmed_at < Some(before));
+        let mut ids: Vec<_> = alive.map(|(id, record)| (record.content_confirmed_at, id)).collect();
         ids.sort_unstable();
-        ids.into_iter().take(at_most).map(|(whole, id)| (whole, id.clone())).collect()
+        ids.into_iter().take(at_most).map(|(_, id)| id.clone()).collect()
     }
 
-    /// Whether something is served that is known to be gone, as its death may yet be told.
+    /// Whether an id is served that is known to be gone, since its death may yet be published.
     pub fn awaits_deaths(&self) -> bool {
-        self.records.values().any(|record| record.gone.is_some() && record.shown == Shown::Served)
+        self.records
+            .values()
+            .any(|record| record.awaited_death.is_some() && record.visibility == Visibility::Served)
     }
 
     /// The ids that readers are served.
     #[cfg(test)]
     pub fn served_ids(&self) -> impl Iterator<Item = &ObjectId> {
-        self.records.iter().filter(|(_, record)| record.shown == Shown::Served).map(|(id, _)| id)
+        self.records.iter().filter(|(_, record)| record.visibility == Visibility::Served).map(|(id, _)| id)
     }
 
-    /// What an id is, and the sandbox that a container is in.
+    /// The type of an id, and the sandbox that a container is in.
     pub fn locate(&self, id: &str) -> Option<(Subject, ObjectId)> {
         Some(match &self.records.get(id)?.status {
             Status::Container(container) => (Subject::Container, container.sandbox_id.clone()),
@@ -280,11 +317,11 @@ impl PodState {
         })
     }
 
-    /// Settles what a source says.
-    pub fn settle(&mut self, observation: &Observation, context: &Context<'_>) -> Outcome {
-        let out = Step::of(self, observation, context).through();
+    /// Applies an observation.
+    pub fn apply(&mut self, observation: &Observation, context: &Context<'_>) -> Outcome {
+        let out = Application::of(observation, context).run(self);
         if out.changed || !out.added.is_empty() {
-            self.keep_of_sandbox();
+            self.inherit_from_newest_sandbox();
         }
         out
     }
@@ -293,7 +330,7 @@ impl PodState {
     pub fn served(&self) -> Option<Pod> {
         let mut sandboxes: Vec<(u64, &Arc<SandboxStatus>)> = Vec::new();
         let mut containers: Vec<(u64, &Arc<ContainerStatus>)> = Vec::new();
-        for record in self.records.values().filter(|record| record.shown == Shown::Served) {
+        for record in self.records.values().filter(|record| record.visibility == Visibility::Served) {
             match &record.status {
                 Status::Sandbox(sandbox) => sandboxes.push((record.first_seen, sandbox)),
                 Status::Container(container) => containers.push((record.first_seen, container)),
@@ -312,9 +349,8 @@ impl PodState {
         Some(Pod { identity, sandboxes, containers, ips, labels, sequence: 0 })
     }
 
-    /// The newest sandbox says which labels the pod has and, unless it has ended and lost them, which addresses (kubelet
-    /// `getPodIPs`).
-    fn keep_of_sandbox(&mut self) {
+    /// The pod has the labels of its newest sandbox and, unless that has ended and lost them, its addresses (kubelet `getPodIPs`).
+    fn inherit_from_newest_sandbox(&mut self) {
         let Some(sandbox) = self.newest_sandbox().cloned() else { return };
         if !sandbox.labels.is_empty() && sandbox.labels != self.labels {
             self.labels = sandbox.labels.clone();
@@ -328,7 +364,7 @@ impl PodState {
     fn newest_sandbox(&self) -> Option<&Arc<SandboxStatus>> {
         let sandboxes = self.records.values().filter_map(|record| match &record.status {
             Status::Sandbox(sandbox) => {
-                let history = record.shown == Shown::AsHistory;
+                let history = record.visibility == Visibility::HistoryOnly;
                 Some(((history, sandbox_key(sandbox, record.first_seen)), sandbox))
             }
             Status::Container(_) => None,
@@ -340,52 +376,73 @@ impl PodState {
 // === impl Difference ===
 
 impl Difference {
-    /// All that a list has of a pod of which nothing is held.
+    /// All that a list has of a pod without records.
     pub fn all_new(listed: &[ListedObject<'_>]) -> Self {
         Self { changed: listed.iter().map(|object| object.id.into()).collect(), absent: Vec::new() }
     }
 
-    /// Without what was removed while the list, begun at `lower`, was under way.
-    pub fn since(mut self, lower: Mono, removed_at: &dyn Fn(&ObjectId) -> Option<Mono>) -> Self {
+    /// Without the ids that were removed while the list, begun at `lower`, was under way.
+    pub fn without_removed_during(
+        mut self,
+        lower: Mono,
+        removed_at: &dyn Fn(&ObjectId) -> Option<Mono>,
+    ) -> Self {
         self.changed.retain(|id| removed_at(id).is_none_or(|at| at < lower));
         self
     }
 }
 
-// === impl Looks ===
+// === impl RecheckSchedule ===
 
-impl Looks {
+impl RecheckSchedule {
     const NONE: Self = Self { cause: ReadCause::Deletion, after: &[] };
 }
 
 // === impl Record ===
 
 impl Record {
-    fn new(status: Status, stamp: Stamp, whole: Option<Mono>, shown: Shown, first_seen: u64) -> Self {
+    fn new(
+        status: Status,
+        interval: Interval,
+        content_confirmed_at: Option<Mono>,
+        visibility: Visibility,
+        first_seen: u64,
+    ) -> Self {
         Self {
             status,
-            reached: None,
-            listed: BTreeSet::new(),
-            stamp,
-            whole,
-            moved_back: false,
-            unknown_at: None,
-            dissent: None,
-            gone: None,
-            announced: None,
-            looks: Looks::NONE,
+            published_phase: None,
+            phases_seen_in_lists: BTreeSet::new(),
+            interval,
+            content_confirmed_at,
+            was_corrected: false,
+            last_absent_at: None,
+            pending_correction: None,
+            awaited_death: None,
+            deletion_event: None,
+            recheck_schedule: RecheckSchedule::NONE,
             listed_at: None,
             first_seen,
-            shown,
+            visibility,
         }
     }
 
-    /// A moment at which it had come no further than it is held, for certain.
-    fn not_further_at(&self) -> Option<Mono> {
-        self.stamp.lower.or(self.unknown_at)
+    /// The part that the rules need.
+    fn held(&self) -> Held {
+        Held {
+            published_phase: self.published_phase,
+            interval: self.interval,
+            content_confirmed_at: self.content_confirmed_at,
+            was_corrected: self.was_corrected,
+            pending_correction: self.pending_correction,
+        }
     }
 
-    /// Whether a list that shows it like this says what is held.
+    /// A moment at which the id had certainly come no further than its record.
+    fn last_confirmed_at(&self) -> Option<Mono> {
+        self.interval.lower.or(self.last_absent_at)
+    }
+
+    /// Whether a list agrees with the record.
     fn agrees(&self, listed: &ListedObject<'_>) -> bool {
         let same_sandbox = match &self.status {
             Status::Container(container) => {
@@ -393,21 +450,27 @@ impl Record {
             }
             Status::Sandbox(_) => true,
         };
-        same_sandbox && self.status.phase() == listed.phase && self.shown == Shown::Served
+        same_sandbox && self.status.phase() == listed.phase && self.visibility == Visibility::Served
     }
 
-    /// A list that began at `lower` shows it as it is held: that knowledge is as young as the list, and a dissent of before
-    /// stands alone.
+    /// A list that began at `lower` agrees with the record, which becomes as young as the list. An older pending correction is dropped.
     ///
-    /// The list has only phases; so this says nothing for a reader who wants all content newer than some moment.
+    /// The list has only phases: this says nothing for a reader who wants all content newer than some moment.
     fn confirm(&mut self, lower: Mono) {
-        self.stamp = rules::advance(self.stamp, Stamp { lower: Some(lower), upper: lower });
-        self.dissent.take_if(|dissent| dissent.upper <= lower);
+        self.interval = rules::advance(self.interval, Interval { lower: Some(lower), upper: lower });
+        self.pending_correction.take_if(|pending| pending.read_ended <= lower);
     }
 
-    /// A container that may still be told dead with its exit code; of a sandbox there is none.
-    fn death_untold(&self) -> bool {
-        self.status.subject() == Subject::Container && self.reached < Some(Phase::Exited)
+    /// Ends a schedule of reads that began for this cause.
+    fn cancel_recheck(&mut self, cause: ReadCause) {
+        if self.recheck_schedule.cause == cause {
+            self.recheck_schedule = RecheckSchedule::NONE;
+        }
+    }
+
+    /// Whether a container's death may still be published with its exit code; a sandbox has none.
+    fn is_death_unpublished(&self) -> bool {
+        self.status.subject() == Subject::Container && self.published_phase < Some(Phase::Exited)
     }
 }
 

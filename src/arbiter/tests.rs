@@ -1,7 +1,7 @@
 //! What the stream is blamed for: it costs the trust that the relist's period hangs on, so never for what it could not tell.
 
 use super::*;
-use crate::{clock::Wall, ledger::GRACE, model::*};
+use crate::{clock::Wall, model::*, path_comparison::STREAM_GRACE_PERIOD};
 
 /// When the wall clock was at 0 ms.
 const EPOCH: i64 = 1_800_000_000_000_000_000;
@@ -9,7 +9,7 @@ const EPOCH: i64 = 1_800_000_000_000_000_000;
 /// An arbiter in paused time, whose stream may be up, and a pod with one container `a`.
 struct Node {
     arbiter: Arbiter,
-    ledger: Ledger,
+    paths: PathComparison,
     clock: Clock,
 }
 
@@ -54,11 +54,11 @@ impl Node {
     async fn with_stream_up_after(first: Option<Arc<ContainerStatus>>) -> Self {
         let (clock, _) = Clock::simulated(wall(0));
         let metrics = Arc::new(Metrics::new());
-        let (cache, ledger) = (Cache::default(), Ledger::new(metrics.clone()));
+        let paths = PathComparison::new(metrics.clone());
         let journal = Journal::new(crate::journal::Capacity { events: 100, bytes: usize::MAX }, 7);
-        let arbiter = Arbiter::new(cache, journal, ledger.clone(), clock.clone(), metrics);
+        let arbiter = Arbiter::new(journal, paths.clone(), clock.clone(), metrics);
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
-        let node = Self { arbiter, ledger, clock };
+        let node = Self { arbiter, paths, clock };
         node.sees_after(1000, Source::Relist, first).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         node.arbiter.set_stream_up(Some(node.clock.now()));
@@ -69,19 +69,19 @@ impl Node {
     async fn sees_after(&self, ms: u64, source: Source, shown: Option<Arc<ContainerStatus>>) {
         tokio::time::advance(Duration::from_millis(ms)).await;
         let (now, observed_at) = self.clock.now_both();
-        let stamp = Stamp { lower: Some(now), upper: now };
+        let interval = Interval { lower: Some(now), upper: now };
         let pod = PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() };
-        self.arbiter.settle(&Observation {
+        self.arbiter.apply(&Observation {
             absent: if shown.is_none() { vec!["a".into()] } else { Vec::new() },
             containers: shown.into_iter().collect(),
-            ..Observation::read(source, stamp, observed_at, pod)
+            ..Observation::read(source, interval, observed_at, pod)
         });
     }
 
     /// What it says that the stream has missed, when the stream has had its time.
-    async fn blames(self) -> Vec<SignalType> {
-        tokio::time::advance(GRACE).await;
-        self.ledger.overdue(self.clock.now()).into_iter().map(|(_, kind)| kind).collect()
+    async fn blames(self) -> Vec<StreamEventType> {
+        tokio::time::advance(STREAM_GRACE_PERIOD).await;
+        self.paths.overdue(self.clock.now()).into_iter().map(|(_, kind)| kind).collect()
     }
 }
 
@@ -89,7 +89,7 @@ impl Node {
 async fn the_stream_is_blamed_for_what_was_while_it_was_up() {
     let node = Node::with_stream_up_after(runs()).await;
     node.sees_after(1000, Source::Relist, exited_at(2500)).await;
-    assert_eq!(node.blames().await, [SignalType::Stopped]);
+    assert_eq!(node.blames().await, [StreamEventType::Stopped]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +104,7 @@ async fn what_was_not_yet_so_when_the_stream_was_up_is_blamed_on_it_whatever_its
     let node = Node::with_stream_up_after(runs()).await;
     node.sees_after(1, Source::Relist, runs()).await;
     node.sees_after(1000, Source::Relist, exited_at(1500)).await;
-    assert_eq!(node.blames().await, [SignalType::Stopped]);
+    assert_eq!(node.blames().await, [StreamEventType::Stopped]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +116,7 @@ async fn of_a_removal_nobody_knows_the_time_so_only_a_sight_of_it_while_the_stre
     let node = Node::with_stream_up_after(exited_at(500)).await;
     node.sees_after(1, Source::Relist, exited_at(500)).await;
     node.sees_after(1000, Source::Relist, None).await;
-    assert_eq!(node.blames().await, [SignalType::Deleted]);
+    assert_eq!(node.blames().await, [StreamEventType::Deleted]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +133,7 @@ async fn a_stream_that_is_lost_is_not_blamed() {
     let node = Node::with_stream_up_after(runs()).await;
     node.sees_after(1000, Source::Relist, exited_at(2500)).await;
     node.arbiter.set_stream_up(None);
-    assert_eq!(node.blames().await, [], "for what it had not told when it was lost");
+    assert_eq!(node.blames().await, [], "for what it had not published when it was lost");
 
     let node = Node::with_stream_up_after(runs()).await;
     node.arbiter.set_stream_up(None);
@@ -153,19 +153,19 @@ async fn a_start_that_failed_is_silent_and_blamed_on_nobody() {
 async fn a_read_that_is_ahead_of_the_stream_leaves_it_its_time() {
     let node = Node::with_stream_up_after(runs()).await;
     node.sees_after(1000, Source::Read, exited_at(2500)).await;
-    node.ledger.heard(&"a".into(), SignalType::Stopped, false, node.clock.now());
+    node.paths.record_stream_event(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
     assert_eq!(node.blames().await, [], "the event came");
 
     let node = Node::with_stream_up_after(runs()).await;
     node.sees_after(1000, Source::Read, exited_at(2500)).await;
-    assert_eq!(node.blames().await, [SignalType::Stopped], "it did not");
+    assert_eq!(node.blames().await, [StreamEventType::Stopped], "it did not");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_follows_an_event_blames_nobody() {
     let node = Node::with_stream_up_after(runs()).await;
     // An event without payload, which a read then shows.
-    node.ledger.heard(&"a".into(), SignalType::Stopped, false, node.clock.now());
+    node.paths.record_stream_event(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
     node.sees_after(1000, Source::Read, exited_at(2500)).await;
     assert_eq!(node.blames().await, []);
 }
@@ -176,4 +176,21 @@ async fn a_time_that_cannot_be_right_blames_nobody() {
     let node = Node::with_stream_up_after(runs()).await;
     node.sees_after(1000, Source::Relist, exited_at(3_600_000)).await;
     assert_eq!(node.blames().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_lists_lacked_since_the_stream_is_up_is_blamed_whatever_the_clock_of_a_guest_says() {
+    let node = Node::with_stream_up_after(None).await;
+    for lists in 0..3 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let now = node.clock.now();
+        node.arbiter.begin_list(now);
+        if lists == 2 {
+            let shown = ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: Some("s") };
+            assert_eq!(node.arbiter.reconcile_list(("uid", "ns", "pod"), now, &[shown]).changed.len(), 1);
+        }
+    }
+    let hours_ahead = container(ContainerState::Running, Some(9_000_000), None);
+    node.sees_after(10, Source::Relist, Some(hours_ahead)).await;
+    assert_eq!(node.blames().await, [StreamEventType::Started]);
 }

@@ -1,4 +1,4 @@
-//! Which lifecycle events a change of what is held amounts to.
+//! The lifecycle events that a change of a record amounts to.
 //!
 //! The kubelet's table (`pkg/kubelet/pleg/generic.go`), with `created` as a phase of its own and with what the timestamps
 //! prove: left to right in time, each at most once for an id.
@@ -12,55 +12,57 @@
 
 use std::sync::Arc;
 
+use super::pod::DeletionEvent;
 use crate::{
     clock::{Mono, Wall},
-    model::{EventType, ObjectId, Phase, Signal, SignalType, Status, Subject},
+    model::{EventType, ObjectId, Phase, Status, StreamEvent, StreamEventType, Subject},
 };
 
-/// A lifecycle event without what only the journal and the observation know.
+/// A lifecycle event without the fields that come from the journal and the observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// What happened.
     pub kind: EventType,
-    /// To what kind of thing.
+    /// The type of the object.
     pub subject: Subject,
-    /// To which.
+    /// Its id.
     pub id: ObjectId,
     /// Name of the container.
     pub container_name: Arc<str>,
-    /// When.
+    /// When it happened.
     pub occurred_at: Option<Wall>,
-    /// With which exit code.
+    /// The exit code.
     pub exit_code: Option<i32>,
-    /// For which reason.
+    /// The reason.
     pub reason: String,
-    /// Nobody saw it, but it must have been.
+    /// No view shows it, but it must have happened.
     pub inferred: bool,
     /// An event of the stream has said it already, and what is settled now only confirms it.
     pub announced: bool,
-    /// A moment at which it had not happened yet, for certain.
-    pub not_before: Option<Mono>,
+    /// A moment at which it had certainly not happened yet.
+    pub last_seen_without_it: Option<Mono>,
     /// No runtime sends an event for it: a start that failed, or the end of what never ran.
-    pub silent: bool,
+    pub has_no_stream_event: bool,
     /// It is initial inventory: see [`crate::model::Event::initial`].
     pub initial: bool,
     /// It happened after this moment: the id was unknown or in an earlier phase then. A time before it is not believed.
     pub after: Option<Mono>,
 }
 
-/// It has come from `from`, where it was at `not_before`, to the phase of `status`; `signal` is what an event said about this very id.
+/// It has come from `from`, where it was at `last_seen_without_it`, to the phase of `status`; `event` is what an event said about this very id.
 pub(super) fn moved(
     from: Option<Phase>,
-    not_before: Option<Mono>,
+    last_seen_without_it: Option<Mono>,
     status: &Status,
-    signal: Option<&Signal>,
+    event: Option<&StreamEvent>,
 ) -> Vec<Transition> {
     // CRI does not say when a sandbox became ready; the event that says so is stamped right after.
-    let ready = signal.filter(|signal| matches!(signal.kind, SignalType::Created | SignalType::Started));
-    let ready = ready.filter(|_| status.subject() == Subject::Sandbox).and_then(|signal| signal.stamped_at);
+    let ready =
+        event.filter(|event| matches!(event.kind, StreamEventType::Created | StreamEventType::Started));
+    let ready = ready.filter(|_| status.subject() == Subject::Sandbox).and_then(|event| event.stamped_at);
     let started = |inferred| Transition {
         occurred_at: status.started_at().or(ready),
-        not_before,
+        last_seen_without_it,
         inferred,
         ..of(status, EventType::ContainerStarted)
     };
@@ -70,63 +72,63 @@ pub(super) fn moved(
         Some(Phase::Exited) => {
             // A sandbox has no start time of its own, and one that failed to start is not ready either.
             let proven = status.subject() == Subject::Container && status.started_at().is_some();
-            let seen = signal.is_some_and(|signal| signal.kind == SignalType::Started);
+            let seen = event.is_some_and(|event| event.kind == StreamEventType::Started);
             let start = (from < Some(Phase::Running) && proven).then(|| started(!seen));
-            let mut death = Transition { not_before, ..died(status) };
+            let mut death = Transition { last_seen_without_it, ..died(status) };
             // Nothing shows that it ever ran: it may be a start that failed.
-            death.silent |= from < Some(Phase::Running) && !proven;
+            death.has_no_stream_event |= from < Some(Phase::Running) && !proven;
             // CRI does not tell when a sandbox ended; the event that says so is stamped right after.
-            let ended = signal.filter(|signal| signal.kind == SignalType::Stopped);
-            death.occurred_at = death.occurred_at.or(ended.and_then(|signal| signal.stamped_at));
+            let ended = event.filter(|event| event.kind == StreamEventType::Stopped);
+            death.occurred_at = death.occurred_at.or(ended.and_then(|event| event.stamped_at));
             start.into_iter().chain([death]).collect()
         }
     }
 }
 
-/// Something about it changed that is no step from one phase to the next.
+/// A change that is no step to another phase.
 pub(super) fn changed(status: &Status) -> Transition {
     let told_exit = (status.phase() == Some(Phase::Exited)).then(|| died(status));
     let (exit_code, reason) = told_exit.map(|died| (died.exit_code, died.reason)).unwrap_or_default();
     Transition { exit_code, reason, ..of(status, EventType::ContainerChanged) }
 }
 
-/// What was told of it was wrong.
+/// A phase that was published was wrong.
 pub(super) fn corrected(status: &Status) -> Transition {
     of(status, EventType::PodSync)
 }
 
-/// It is gone, was there at `not_before`, and had come to `reached` as far as was told. `announced` is what an event said about its deletion.
+/// It is gone, was there at `last_seen_without_it`, and had come to `published_phase` as far as was published. `deletion_event` reported its deletion.
 pub(super) fn removed(
-    reached: Option<Phase>,
-    not_before: Option<Mono>,
+    published_phase: Option<Phase>,
+    last_seen_without_it: Option<Mono>,
     status: &Status,
-    announced: Option<Option<Wall>>,
+    deletion_event: Option<DeletionEvent>,
 ) -> Vec<Transition> {
-    let death_told = reached == Some(Phase::Exited);
+    let death_told = published_phase == Some(Phase::Exited);
     let (exit_code, reason) = match death_told {
         true => (died(status).exit_code, died(status).reason),
         false => (None, String::new()),
     };
     let death = (!death_told).then(|| Transition {
         inferred: true,
-        not_before,
-        announced: announced.is_some(),
-        silent: reached < Some(Phase::Running),
+        last_seen_without_it,
+        announced: deletion_event.is_some(),
+        has_no_stream_event: published_phase < Some(Phase::Running),
         ..of(status, EventType::ContainerDied)
     });
     let removal = Transition {
-        occurred_at: announced.flatten(),
-        not_before,
+        occurred_at: deletion_event.and_then(|event| event.stamped_at),
+        last_seen_without_it,
         exit_code,
         reason,
-        announced: announced.is_some(),
+        announced: deletion_event.is_some(),
         ..of(status, EventType::ContainerRemoved)
     };
     death.into_iter().chain([removal]).collect()
 }
 
-/// Nothing was ever seen of it but that it was removed.
-pub(super) fn removed_unseen(id: &ObjectId, subject: Subject, at: Option<Wall>) -> Vec<Transition> {
+/// Nothing was observed of the id but its removal.
+pub(super) fn removed_unobserved(id: &ObjectId, subject: Subject, at: Option<Wall>) -> Vec<Transition> {
     let bare = |kind, occurred_at, inferred| Transition {
         kind,
         subject,
@@ -137,8 +139,8 @@ pub(super) fn removed_unseen(id: &ObjectId, subject: Subject, at: Option<Wall>) 
         reason: String::new(),
         inferred,
         announced: true,
-        not_before: None,
-        silent: false,
+        last_seen_without_it: None,
+        has_no_stream_event: false,
         initial: false,
         after: None,
     };
@@ -153,7 +155,7 @@ fn died(status: &Status) -> Transition {
     Transition {
         occurred_at: status.finished_at(),
         exit_code,
-        silent: reason == "StartError",
+        has_no_stream_event: reason == "StartError",
         reason,
         ..of(status, EventType::ContainerDied)
     }
@@ -173,8 +175,8 @@ fn of(status: &Status, kind: EventType) -> Transition {
         reason: String::new(),
         inferred: false,
         announced: false,
-        not_before: None,
-        silent: false,
+        last_seen_without_it: None,
+        has_no_stream_event: false,
         initial: false,
         after: None,
     }

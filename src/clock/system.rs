@@ -139,8 +139,8 @@ impl Clock {
     }
 
     /// When a stamp that was received at `received` was made.
-    pub fn place(&self, stamp: Wall, received: Mono) -> Stamped {
-        self.0.era.load().place(stamp, received)
+    pub fn to_monotonic(&self, stamp: Wall, received: Mono) -> Stamped {
+        self.0.era.load().map(stamp, received)
     }
 
     /// How often the wall clock was stepped since the clock was made.
@@ -207,7 +207,7 @@ impl Era {
         differs(self.offset, last_look) || differs(self.first.0, self.first.1)
     }
 
-    fn place(&self, stamp: Wall, received: Mono) -> Stamped {
+    fn map(&self, stamp: Wall, received: Mono) -> Stamped {
         let Some(stamp) = Wall::from_cri(stamp.0) else { return Stamped::Unknown };
         let at = i128::from(stamp.0) - i128::from(self.offset);
         if at > i128::from((received + STEP_MARGIN).0) {
@@ -240,7 +240,7 @@ mod tests {
         pass(10).await;
         let (made, stamp) = clock.now_both();
         pass(5).await;
-        assert_eq!(clock.place(stamp, clock.now()), Stamped::At(made));
+        assert_eq!(clock.to_monotonic(stamp, clock.now()), Stamped::At(made));
         assert_eq!(clock.steps(), 0);
     }
 
@@ -248,7 +248,7 @@ mod tests {
     async fn a_stamp_from_before_the_clock_was_made_has_its_place() {
         let (clock, _) = Clock::simulated(NOON);
         let made = clock.now();
-        let placed = |seconds| clock.place(Wall(NOON.0 - seconds * SECOND), made);
+        let placed = |seconds| clock.to_monotonic(Wall(NOON.0 - seconds * SECOND), made);
         assert_eq!(placed(300), Stamped::At(made - Duration::from_secs(300)));
         assert_eq!(placed(365 * 86_400), Stamped::At(Mono::ZERO));
     }
@@ -264,8 +264,8 @@ mod tests {
             let (stepped, after) = clock.now_both();
             assert_eq!(clock.steps(), 1, "step of {step} ns");
             pass(1).await;
-            assert_eq!(clock.place(after, clock.now()), Stamped::At(stepped));
-            match clock.place(before, clock.now()) {
+            assert_eq!(clock.to_monotonic(after, clock.now()), Stamped::At(stepped));
+            match clock.to_monotonic(before, clock.now()) {
                 Stamped::BeforeStep(at) => assert_eq!(at, stepped),
                 // After a step back it may look as if made since, and nothing worse: it is never believed to be older
                 // than it is.
@@ -283,7 +283,7 @@ mod tests {
         for nonsense in
             [0, -1, i64::MIN, i64::MAX, -6_795_364_578_871_345_152, in_seconds, NOON.0 + 3600 * SECOND]
         {
-            assert_eq!(clock.place(Wall(nonsense), now), Stamped::Unknown, "{nonsense}");
+            assert_eq!(clock.to_monotonic(Wall(nonsense), now), Stamped::Unknown, "{nonsense}");
         }
     }
 
@@ -312,7 +312,7 @@ mod tests {
             }
             assert_eq!(clock.steps(), 0, "{ppm} ppm");
             let (made, stamp) = clock.now_both();
-            let Stamped::At(at) = clock.place(stamp, made) else { panic!("it has its place") };
+            let Stamped::At(at) = clock.to_monotonic(stamp, made) else { panic!("it has its place") };
             assert!(at.since(made).max(made.since(at)) <= FOLLOWED, "{ppm} ppm");
             // And a step is one, slewed or not.
             hand.step(SECOND);
@@ -328,7 +328,7 @@ mod tests {
             pass(30).await;
             hand.step(step * 1_000_000);
             let (made, stamp) = clock.now_both();
-            assert_eq!(clock.place(stamp, made), Stamped::At(made), "{step} ms");
+            assert_eq!(clock.to_monotonic(stamp, made), Stamped::At(made), "{step} ms");
         }
         assert_eq!(clock.steps(), 0);
     }

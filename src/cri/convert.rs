@@ -15,7 +15,8 @@ use super::{
 use crate::{
     clock::{Mono, Wall},
     model::{
-        ContainerState, ContainerStatus, Detail, PodIdentity, SandboxState, SandboxStatus, Signal, SignalType,
+        ContainerState, ContainerStatus, Detail, PodIdentity, SandboxState, SandboxStatus, StreamEvent,
+        StreamEventType,
     },
 };
 
@@ -37,7 +38,7 @@ pub struct RawEvent {
 /// A CRI event in terms of the model.
 #[derive(Clone, Debug)]
 pub(crate) struct EventParts {
-    pub(crate) signal: Signal,
+    pub(crate) event: StreamEvent,
     /// `created_at` as it was sent.
     pub(crate) created_at: Wall,
     /// The pod, if the event says which.
@@ -64,7 +65,7 @@ impl RawEvent {
     }
 
     /// What happened.
-    pub fn kind(&self) -> SignalType {
+    pub fn kind(&self) -> StreamEventType {
         signal_type(self.message.container_event_type())
     }
 
@@ -77,7 +78,7 @@ impl RawEvent {
     /// Cuts it down to what tells the life of the one container or sandbox that it is about: its id, name, state, times
     /// and exit. For when more events wait than memory may be given to.
     pub(crate) fn trim(&mut self) {
-        self.detail = Detail::Lean;
+        self.detail = Detail::Minimal;
         let id = &self.message.container_id;
         self.message.containers_statuses.retain_mut(|it| match status::id_of(it) {
             Ok(of) if of != *id => false,
@@ -120,8 +121,11 @@ impl RawEvent {
         let kind = self.kind();
         let message = self.message;
         let created_at = Wall::from_nanos(message.created_at);
-        let signal =
-            Signal { id: message.container_id.into(), kind, stamped_at: Wall::from_cri(message.created_at) };
+        let event = StreamEvent {
+            id: message.container_id.into(),
+            kind,
+            stamped_at: Wall::from_cri(message.created_at),
+        };
         let mut malformed = 0;
         let sandbox = message.pod_sandbox_status.map(|bytes| status::sandbox_status(&bytes));
         let sandbox = sandbox.and_then(|status| count_malformed(status, &mut malformed));
@@ -135,7 +139,7 @@ impl RawEvent {
         let by_labels = || containers.iter().find_map(|it| pod_of_container(it));
         let pod = sandbox.as_ref().map(|sandbox| sandbox.pod.clone()).or_else(by_labels);
         EventParts {
-            signal,
+            event,
             created_at,
             pod,
             containers,
@@ -217,12 +221,12 @@ pub(super) fn sandbox_state(state: i32) -> SandboxState {
     }
 }
 
-fn signal_type(kind: ContainerEventType) -> SignalType {
+fn signal_type(kind: ContainerEventType) -> StreamEventType {
     match kind {
-        ContainerEventType::ContainerCreatedEvent => SignalType::Created,
-        ContainerEventType::ContainerStartedEvent => SignalType::Started,
-        ContainerEventType::ContainerStoppedEvent => SignalType::Stopped,
-        ContainerEventType::ContainerDeletedEvent => SignalType::Deleted,
+        ContainerEventType::ContainerCreatedEvent => StreamEventType::Created,
+        ContainerEventType::ContainerStartedEvent => StreamEventType::Started,
+        ContainerEventType::ContainerStoppedEvent => StreamEventType::Stopped,
+        ContainerEventType::ContainerDeletedEvent => StreamEventType::Deleted,
     }
 }
 

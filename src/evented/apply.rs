@@ -12,7 +12,7 @@ use crate::{
     arbiter::Arbiter,
     clock::{Clock, Mono},
     cri::quirks::Quirk,
-    model::{ObjectId, Observation, Signal, SignalType},
+    model::{ObjectId, Observation, StreamEvent, StreamEventType},
     relister::Reads,
 };
 
@@ -29,7 +29,7 @@ pub struct EventApplier {
     /// Since when the order is looked at; none while it is not.
     pub order_since: watch::Receiver<Option<Mono>>,
     /// Takes what the stream has left out.
-    pub left_out: mpsc::UnboundedSender<(ObjectId, SignalType)>,
+    pub left_out: mpsc::UnboundedSender<(ObjectId, StreamEventType)>,
     /// The clock.
     pub clock: Clock,
 }
@@ -40,12 +40,12 @@ impl EventApplier {
     /// Runs until the receiver is gone.
     pub async fn run(mut self, mut queue: Queue) {
         while let Some(event) = queue.next().await {
-            match self.arbiter.place(event) {
+            match self.arbiter.to_observation(event) {
                 Ok(observation) => {
                     self.check_order(&observation);
-                    self.reads.ask_all(self.arbiter.settle(&observation));
+                    self.reads.request_all(self.arbiter.apply(&observation));
                 }
-                Err(signal) => self.on_unknown_pod(&signal),
+                Err(event) => self.on_unknown_pod(&event),
             }
         }
     }
@@ -63,9 +63,9 @@ impl EventApplier {
     }
 
     /// An event that names no pod, about an id that belongs to no known one: a relist finds the pod, unless the id is removed.
-    fn on_unknown_pod(&self, signal: &Signal) {
-        self.arbiter.heard_of_removed(&signal.id, signal.kind);
-        if !self.arbiter.is_removed(&signal.id) {
+    fn on_unknown_pod(&self, event: &StreamEvent) {
+        self.arbiter.note_event_without_pod(event);
+        if !self.arbiter.is_removed(&event.id) {
             self.relist.notify_one();
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     clock::{Clock, Mono, Stamped, Wall},
-    model::{ObjectId, Observation, Origin, SignalType},
+    model::{ObjectId, Observation, StreamEventType},
 };
 
 /// Objects that were created so soon after the stream was up are not judged: stamps and subscription are not that exact.
@@ -69,14 +69,15 @@ impl EventOrder {
         complete: Complete,
         event: &Observation,
         now: Mono,
-    ) -> Vec<(ObjectId, SignalType)> {
+    ) -> Vec<(ObjectId, StreamEventType)> {
         if self.since != since {
             self.since = since;
             self.begin(since + MARGIN);
         }
-        let Origin::Event(signal) = &event.origin else { return Vec::new() };
+        let Some(signal) = &event.stream_event else { return Vec::new() };
         let mut left_out = self.overdue(now);
-        let created = self.clock.place(created_at(event, &signal.id, complete).unwrap_or_default(), now);
+        let created =
+            self.clock.to_monotonic(created_at(event, &signal.id, complete).unwrap_or_default(), now);
         if !matches!(created, Stamped::At(at) if at > self.from) {
             return left_out;
         }
@@ -86,16 +87,16 @@ impl EventOrder {
         }
         let seen = self.objects.get(&signal.id).copied();
         match (signal.kind, seen) {
-            (SignalType::Created, _) => {
+            (StreamEventType::Created, _) => {
                 self.objects.entry(signal.id.clone()).or_insert(Seen::Created);
             }
-            (SignalType::Stopped, Some(Seen::Created)) => {
+            (StreamEventType::Stopped, Some(Seen::Created)) => {
                 self.stopped.push_back((signal.id.clone(), now + OVERTAKEN));
             }
-            (SignalType::Deleted, Some(_)) => {}
+            (StreamEventType::Deleted, Some(_)) => {}
             (_, seen) => {
                 if seen.is_none() {
-                    left_out.push((signal.id.clone(), SignalType::Created));
+                    left_out.push((signal.id.clone(), StreamEventType::Created));
                 }
                 self.objects.insert(signal.id.clone(), Seen::Started);
             }
@@ -110,12 +111,12 @@ impl EventOrder {
     }
 
     /// Objects whose STARTED has not come although they have stopped, and its time is over.
-    fn overdue(&mut self, now: Mono) -> Vec<(ObjectId, SignalType)> {
+    fn overdue(&mut self, now: Mono) -> Vec<(ObjectId, StreamEventType)> {
         let mut left_out = Vec::new();
         while self.stopped.front().is_some_and(|(_, until)| *until <= now) {
             let Some((id, _)) = self.stopped.pop_front() else { break };
             if self.objects.insert(id.clone(), Seen::Started) == Some(Seen::Created) {
-                left_out.push((id, SignalType::Started));
+                left_out.push((id, StreamEventType::Started));
             }
         }
         left_out
@@ -138,8 +139,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        ContainerState, ContainerStatus, Labels, PodIdentity, SandboxState, SandboxStatus, Signal,
-        SignalType::{Created, Deleted, Started, Stopped},
+        ContainerState, ContainerStatus, Labels, PodIdentity, SandboxState, SandboxStatus, StreamEvent,
+        StreamEventType::{Created, Deleted, Started, Stopped},
     };
 
     /// A stream that has been up for a minute.
@@ -163,7 +164,12 @@ mod tests {
         }
 
         /// After 10 ms, an event about a container that was created so many seconds after the stream was up.
-        async fn event(&mut self, kind: SignalType, id: &str, created: i64) -> Vec<(ObjectId, SignalType)> {
+        async fn event(
+            &mut self,
+            kind: StreamEventType,
+            id: &str,
+            created: i64,
+        ) -> Vec<(ObjectId, StreamEventType)> {
             tokio::time::advance(Duration::from_millis(10)).await;
             let up = 1_800_000_000_i64;
             let container = ContainerStatus {
@@ -187,7 +193,7 @@ mod tests {
         }
 
         /// The same about a sandbox.
-        async fn of_sandbox(&mut self, kind: SignalType, id: &str, created: i64) -> usize {
+        async fn of_sandbox(&mut self, kind: StreamEventType, id: &str, created: i64) -> usize {
             tokio::time::advance(Duration::from_millis(10)).await;
             let sandbox = SandboxStatus {
                 id: id.into(),
@@ -203,7 +209,7 @@ mod tests {
             self.take(observation(kind, id, vec![], vec![Arc::new(sandbox)])).len()
         }
 
-        fn take(&mut self, event: Observation) -> Vec<(ObjectId, SignalType)> {
+        fn take(&mut self, event: Observation) -> Vec<(ObjectId, StreamEventType)> {
             self.order.take(self.since, self.complete, &event, self.clock.now())
         }
     }
@@ -213,12 +219,12 @@ mod tests {
     }
 
     fn observation(
-        kind: SignalType,
+        kind: StreamEventType,
         id: &str,
         containers: Vec<Arc<ContainerStatus>>,
         sandboxes: Vec<Arc<SandboxStatus>>,
     ) -> Observation {
-        let signal = Signal { id: id.into(), kind, stamped_at: None };
+        let signal = StreamEvent { id: id.into(), kind, stamped_at: None };
         let event = Observation::event(signal, Mono::ZERO, Wall::default(), pod());
         Observation { sandboxes, containers, ..event }
     }

@@ -130,8 +130,8 @@ mod tests {
         assert_eq!(sent.iter().filter(|sent| sent.is_ok()).count(), 6);
         assert_eq!(sent[6..], [Err(Full), Err(Full)]);
         assert_eq!(metrics.stream.queue_trimmed.get(), 3);
-        use Detail::{Full as Whole, Lean};
-        assert_eq!(details(&mut queue).await, [Whole, Whole, Whole, Lean, Lean, Lean]);
+        use Detail::{Full as Whole, Minimal};
+        assert_eq!(details(&mut queue).await, [Whole, Whole, Whole, Minimal, Minimal, Minimal]);
         assert_eq!(queue.load()(), (0, 0));
         assert_eq!(sender.send(event()), Ok(()));
         assert_eq!(details(&mut queue).await, [Whole], "room again");
@@ -156,7 +156,7 @@ mod tests {
         let mut cut = event();
         cut.trim();
         let parts = cut.into_parts();
-        assert_eq!(parts.signal.id.as_str(), "a");
+        assert_eq!(parts.event.id.as_str(), "a");
         let [container] = &parts.containers[..] else { panic!("only its own: {:?}", parts.containers) };
         assert_eq!((container.state, container.exit_code), (ContainerState::Exited, Some(3)));
         assert_eq!((container.reason.as_str(), &*container.name, container.attempt), ("Error", "c", 2));

@@ -1,9 +1,8 @@
 //! The journal's promises.
 
-use arc_swap::ArcSwapOption;
-
 use super::{cursor::Gap, *};
 use crate::{
+    cache::Writer,
     clock::Wall,
     model::{EventType, Labels, PodIdentity, Source, Subject},
 };
@@ -34,7 +33,7 @@ fn of_pod(uid: &str, id: &str) -> Event {
 
 /// Appends events, after which the pod is this.
 fn append(journal: &Journal, events: impl IntoIterator<Item = Event>, after: Option<Pod>) -> u64 {
-    journal.append(events.into_iter().collect(), after, Serve::new(&ArcSwapOption::empty()));
+    journal.append(events.into_iter().collect(), after, &Writer::default().add(&event("any").pod));
     journal.head()
 }
 
@@ -115,20 +114,21 @@ fn pod(labels: &[(&str, &str)]) -> Pod {
 #[test]
 fn a_pod_is_served_with_the_events_that_led_to_it_and_bears_the_number_of_the_last() {
     let journal = journal(100);
-    let served = ArcSwapOption::empty();
-    journal.append(vec![event("a"), event("b")], Some(pod(&[("app", "web")])), Serve::new(&served));
-    let (position, seen) = journal.still(|| served.load_full());
+    let writer = Writer::default();
+    let served = writer.add(&event("a").pod);
+    journal.append(vec![event("a"), event("b")], Some(pod(&[("app", "web")])), &served);
+    let (position, seen) = journal.still(|| writer.cache().get_pod(served.identity()));
     assert_eq!((position, seen.unwrap().sequence), (journal.position(2), 2));
     let mut cursor = journal.cursor(0);
     for _ in 0..2 {
         let record = cursor.try_next().unwrap().unwrap();
         assert_eq!(record.pod.as_ref().unwrap().sequence, 2, "both are of one change");
     }
-    journal.append(vec![event("b")], None, Serve::new(&served));
-    assert!(served.load().is_none());
+    journal.append(vec![event("b")], None, &served);
+    assert!(writer.cache().get_pod(served.identity()).is_none());
     // What changes without an event has the number of the last one.
-    journal.append(Vec::new(), Some(pod(&[])), Serve::new(&served));
-    assert_eq!((served.load_full().unwrap().sequence, journal.head()), (3, 3));
+    journal.append(Vec::new(), Some(pod(&[])), &served);
+    assert_eq!((writer.cache().get_pod(served.identity()).unwrap().sequence, journal.head()), (3, 3));
 }
 
 #[test]

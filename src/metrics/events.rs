@@ -6,7 +6,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{Family, LATENCY, Path, PodState, SeenBy, family::Maker};
 use crate::model::{
-    ContainerState, Event, EventType, ResumeGap, Ruling, SandboxState, SignalType, Source, Subject,
+    ContainerState, Event, EventType, ResumeGap, SandboxState, Source, StreamEventType, Subject, Verdict,
 };
 
 /// Lifecycle events that were told, and how both paths compare.
@@ -20,7 +20,7 @@ pub struct Transitions {
     /// `plegd_transitions_seen_total`
     pub seen: Family<SeenBy, IntCounter>,
     /// `plegd_missed_events_total`: what a relist found and the stream should have told.
-    pub missed: Family<SignalType, IntCounter>,
+    pub missed: Family<StreamEventType, IntCounter>,
     /// `plegd_transitions_uncompared`
     pub uncompared: IntGauge,
 }
@@ -28,7 +28,7 @@ pub struct Transitions {
 /// What the arbiter made of observations.
 pub struct Arbitration {
     /// `plegd_observations_total`, one for each container or sandbox in an observation.
-    pub observations: Family<(Source, Ruling), IntCounter>,
+    pub observations: Family<(Source, Verdict), IntCounter>,
     /// `plegd_tombstones`
     pub tombstones: IntGauge,
     /// `plegd_clock_steps_total`

@@ -2,8 +2,8 @@
 
 use super::family::{Label, label};
 use crate::model::{
-    ContainerState, EventType, Method, Mode, ReadCause, ResumeGap, Ruling, SandboxState, SignalType, Source,
-    Subject,
+    ContainerState, EventType, Method, Mode, ReadCause, ResumeGap, SandboxState, Source, StreamEventType,
+    Subject, Verdict,
 };
 
 macro_rules! label_of_the_model {
@@ -22,7 +22,7 @@ macro_rules! label_of_the_model {
     };
 }
 
-label_of_the_model!(Source EventType Subject SignalType ContainerState SandboxState Ruling ReadCause Method Mode ResumeGap);
+label_of_the_model!(Source EventType Subject StreamEventType ContainerState SandboxState Verdict ReadCause Method Mode ResumeGap);
 
 label! {
     /// Which of the two paths: the stream or the relist with its reads.
@@ -209,10 +209,10 @@ mod tests {
         assert_each_is_at_its_place::<Source>();
         assert_each_is_at_its_place::<EventType>();
         assert_each_is_at_its_place::<Subject>();
-        assert_each_is_at_its_place::<SignalType>();
+        assert_each_is_at_its_place::<StreamEventType>();
         assert_each_is_at_its_place::<ContainerState>();
         assert_each_is_at_its_place::<SandboxState>();
-        assert_each_is_at_its_place::<Ruling>();
+        assert_each_is_at_its_place::<Verdict>();
         assert_each_is_at_its_place::<(RelistCause, Outcome)>();
         assert_each_is_at_its_place::<(Method, Code)>();
         assert_each_is_at_its_place::<(Call, CallCode)>();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Wall,
-    model::{Method, Mode, ReadCause, SignalType},
+    model::{Method, Mode, ReadCause, StreamEventType},
 };
 
 /// Relists.
@@ -99,11 +99,11 @@ pub struct Stream {
     /// `plegd_stream_disconnects_total`
     pub disconnects: Family<DisconnectReason, IntCounter>,
     /// `plegd_stream_messages_total`
-    pub messages: Family<SignalType, IntCounter>,
+    pub messages: Family<StreamEventType, IntCounter>,
     /// `plegd_stream_replayed_messages_total`
     pub replayed: IntCounter,
     /// `plegd_stream_skipped_events_total`
-    pub skipped: Family<SignalType, IntCounter>,
+    pub skipped: Family<StreamEventType, IntCounter>,
     /// `plegd_stream_nil_payloads_total`
     pub nil_payloads: IntCounter,
     /// `plegd_stream_queue_messages`
@@ -357,7 +357,7 @@ impl Stream {
     }
 
     /// A message came.
-    pub fn received(&self, kind: SignalType, at: Wall) {
+    pub fn received(&self, kind: StreamEventType, at: Wall) {
         self.messages.inc(kind);
         self.last_message.set(timestamp(at));
     }

@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     clock::Wall,
     model::{
-        ContainerState, Event, EventType, Method, Mode, PodIdentity, Ruling, SignalType, Source, Subject,
+        ContainerState, Event, EventType, Method, Mode, PodIdentity, Source, StreamEventType, Subject,
+        Verdict,
     },
 };
 
@@ -202,10 +203,10 @@ fn a_relist_that_hangs_shows() {
 #[test]
 fn messages_and_calls_are_counted() {
     let metrics = Metrics::new();
-    metrics.stream.received(SignalType::Stopped, Wall::from_nanos(1_800_000_000_000_000_000));
+    metrics.stream.received(StreamEventType::Stopped, Wall::from_nanos(1_800_000_000_000_000_000));
     metrics.cri.requests.inc((Method::ListContainers, tonic::Code::Unavailable.into()));
     metrics.cri.duration.observe(Method::ListContainers, Duration::from_millis(20));
-    metrics.arbitration.observations.inc((Source::Relist, Ruling::Backward));
+    metrics.arbitration.observations.inc((Source::Relist, Verdict::Backward));
     assert_eq!(value(&metrics, r#"plegd_stream_messages_total{type="stopped"}"#), Some(1.0));
     let call = r#"plegd_cri_requests_total{code="Unavailable",method="ListContainers"}"#;
     assert_eq!(value(&metrics, call), Some(1.0));

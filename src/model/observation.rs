@@ -1,4 +1,4 @@
-//! What a source says, and how much is known about when it was true.
+//! A view of a pod from one source, and when it was true.
 
 use std::sync::Arc;
 
@@ -7,32 +7,36 @@ use crate::clock::{Mono, Wall, slewed_in};
 
 /// When a view was true: at some moment in `[lower, upper]` of plegd's monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// Not before this; unknown for an event, whose statuses were read at some time before it was stamped.
+pub struct Interval {
+    /// Not before this. Unknown for an event: its statuses were read at some time before its timestamp was taken.
     pub lower: Option<Mono>,
     /// Not after this.
     pub upper: Mono,
 }
 
-/// What one source says of one pod at one time.
+/// A view of one pod, from one source, at one time.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// Who says it.
+    /// Where the view comes from.
     pub origin: Origin,
+    /// The path that an event names which is published for it.
+    pub source: Source,
+    /// The event of the stream, if the view comes from one.
+    pub stream_event: Option<StreamEvent>,
     /// When it was true.
-    pub stamp: Stamp,
-    /// The moment that the event's own timestamp claims, at most `stamp.upper`. It may be wrong by any amount: it only makes a view
-    /// look old, which a read then confirms. For a read it is `stamp.upper`.
+    pub interval: Interval,
+    /// The moment that the event's own timestamp claims, at most `interval.upper`. It may be wrong by any amount: it only makes a view
+    /// look old, which a read then confirms. For a read it is `interval.upper`.
     pub claimed: Mono,
-    /// When plegd came to know, on the wall clock.
+    /// When plegd observed it, on the wall clock.
     pub observed_at: Wall,
     /// The pod, where the source says which.
     pub pod: PodIdentity,
-    /// Sandboxes that were seen.
+    /// Sandboxes in the view.
     pub sandboxes: Vec<Arc<SandboxStatus>>,
-    /// Containers that were seen.
+    /// Containers in the view.
     pub containers: Vec<Arc<ContainerStatus>>,
-    /// Ids that a read looked for and did not find. An event never has any: what is missing in one says nothing.
+    /// Ids that a read did not find. Empty for an event: an event shows a part of the pod only.
     pub absent: Vec<ObjectId>,
     /// How much of the statuses is there.
     pub detail: Detail,
@@ -45,28 +49,38 @@ pub struct Observation {
 // === impl Observation ===
 
 impl Observation {
-    /// What a read that plegd began itself shows of a pod; nothing yet.
-    pub fn read(source: Source, stamp: Stamp, observed_at: Wall, pod: PodIdentity) -> Self {
-        Self::new(Origin::Read(source), stamp, observed_at, pod)
+    /// The status calls of plegd about a pod, still without a status.
+    pub fn read(source: Source, interval: Interval, observed_at: Wall, pod: PodIdentity) -> Self {
+        Self::new(Origin::Status, source, interval, observed_at, pod)
     }
 
-    /// What an event shows of a pod that it was received about at `received`; nothing yet.
-    pub fn event(signal: Signal, received: Mono, observed_at: Wall, pod: PodIdentity) -> Self {
-        Self::new(Origin::Event(signal), Stamp { lower: None, upper: received }, observed_at, pod)
+    /// A list of plegd, still without an object.
+    pub fn list(source: Source, interval: Interval, observed_at: Wall, pod: PodIdentity) -> Self {
+        let list = Self::new(Origin::List, source, interval, observed_at, pod);
+        Self { detail: Detail::Minimal, ..list }
     }
 
-    /// Whether an event claims for certain to be no older than a moment, however its clock was slewed since.
+    /// An event of the stream that was received at `received`, still without a payload.
+    pub fn event(event: StreamEvent, received: Mono, observed_at: Wall, pod: PodIdentity) -> Self {
+        let interval = Interval { lower: None, upper: received };
+        let observation = Self::new(Origin::Event, Source::Event, interval, observed_at, pod);
+        Self { stream_event: Some(event), ..observation }
+    }
+
+    /// Whether an event certainly claims to be no older than a moment, however its clock was slewed since.
     pub fn is_newer_than(&self, moment: Mono) -> bool {
-        let slewed = slewed_in(self.stamp.upper.since(self.claimed));
+        let slewed = slewed_in(self.interval.upper.since(self.claimed));
         // The claim is as late as slewing allows, which works in both directions; a tenth more, since the age is measured from it.
         self.claimed - slewed.mul_f64(2.1) >= moment
     }
 
-    fn new(origin: Origin, stamp: Stamp, observed_at: Wall, pod: PodIdentity) -> Self {
+    fn new(origin: Origin, source: Source, interval: Interval, observed_at: Wall, pod: PodIdentity) -> Self {
         Self {
             origin,
-            stamp,
-            claimed: stamp.upper,
+            source,
+            stream_event: None,
+            interval,
+            claimed: interval.upper,
             observed_at,
             pod,
             sandboxes: Vec::new(),
@@ -82,36 +96,37 @@ impl Observation {
 /// How much of the statuses an observation carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// All that the runtime said.
+    /// All that the runtime sent.
     Full,
-    /// The state, the times and the exit only: the list of a relist has no more, and a stream that runs ahead of plegd
-    /// is cut down to it.
-    Lean,
+    /// The state, the times and the exit only: a list has no more, and an event is stripped to it when the queue is full.
+    Minimal,
 }
 
-/// Where an observation comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a view comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An event of the stream, and what it signals.
-    Event(Signal),
-    /// A read that plegd began itself: as part of a relist or targeted.
-    Read(Source),
+    /// The runtime, in an event: read at an unknown time before the event's timestamp.
+    Event,
+    /// A list of plegd: phases and metadata only. A list may show an id that is gone.
+    List,
+    /// Status calls of plegd, between two moments of its own clock.
+    Status,
 }
 
 /// The head of a CRI event: what happened to which id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signal {
+pub struct StreamEvent {
     /// The container or the sandbox.
     pub id: ObjectId,
     /// What happened to it.
-    pub kind: SignalType,
+    pub kind: StreamEventType,
     /// `created_at` of the event, where it is a time at all.
     pub stamped_at: Option<Wall>,
 }
 
 /// CRI's `ContainerEventType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SignalType {
+pub enum StreamEventType {
     /// `CONTAINER_CREATED_EVENT`
     Created,
     /// `CONTAINER_STARTED_EVENT`
@@ -122,20 +137,24 @@ pub enum SignalType {
     Deleted,
 }
 
-// === impl SignalType ===
+// === impl StreamEventType ===
 
-impl SignalType {
+impl StreamEventType {
     /// All types.
-    pub const ALL: [SignalType; 4] =
-        [SignalType::Created, SignalType::Started, SignalType::Stopped, SignalType::Deleted];
+    pub const ALL: [StreamEventType; 4] = [
+        StreamEventType::Created,
+        StreamEventType::Started,
+        StreamEventType::Stopped,
+        StreamEventType::Deleted,
+    ];
 
     /// `created`, `started`, `stopped` or `deleted`.
     pub fn as_str(self) -> &'static str {
         match self {
-            SignalType::Created => "created",
-            SignalType::Started => "started",
-            SignalType::Stopped => "stopped",
-            SignalType::Deleted => "deleted",
+            StreamEventType::Created => "created",
+            StreamEventType::Started => "started",
+            StreamEventType::Stopped => "stopped",
+            StreamEventType::Deleted => "deleted",
         }
     }
 }

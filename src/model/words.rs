@@ -36,32 +36,32 @@ pub enum ReadCause {
     Fresh,
 }
 
-/// What became of a view, as counted.
+/// What becomes of a view. As a metric label, some have older names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ruling {
-    /// Never seen before: taken.
+pub enum Verdict {
+    /// The id had no record: taken.
     New,
-    /// Of something that a later list did not have any more: told, but not served.
-    History,
-    /// From before the journal began, of something that is not there any more: nothing.
-    Old,
-    /// Rule 1.
+    /// The id was not in a later list: published as history and not served.
+    HistoryOnly,
+    /// The view is from before the start of the journal, of an id that has no record: ignored.
+    BeforeStart,
+    /// Rule 1: older than the record, ignored.
     Stale,
-    /// Rule 2.
-    Dead,
-    /// Rule 3.
+    /// Rule 2: the id was removed, ignored.
+    Tombstoned,
+    /// Rule 3: a later phase, taken.
     Forward,
-    /// It says what is held.
+    /// The view agrees with the record.
     Same,
-    /// Rule 4, taken.
+    /// Rule 4: the same phase with later content, taken.
     Refreshed,
-    /// Rules 4 to 6, left to a read.
+    /// Rules 4 to 6: a read decides.
     Undecided,
-    /// Rule 5, not applied.
+    /// Rule 5: an earlier phase, not taken.
     Backward,
-    /// Rule 5, applied after a second read.
+    /// Rule 5: an earlier phase that a second read has confirmed, taken.
     Corrected,
-    /// Rule 6.
+    /// Rule 6: the id is gone.
     Removed,
 }
 
@@ -157,40 +157,40 @@ impl ReadCause {
     }
 }
 
-// === impl Ruling ===
+// === impl Verdict ===
 
-impl Ruling {
+impl Verdict {
     /// All of them.
-    pub const ALL: [Ruling; 12] = [
-        Ruling::New,
-        Ruling::History,
-        Ruling::Old,
-        Ruling::Stale,
-        Ruling::Dead,
-        Ruling::Forward,
-        Ruling::Same,
-        Ruling::Refreshed,
-        Ruling::Undecided,
-        Ruling::Backward,
-        Ruling::Corrected,
-        Ruling::Removed,
+    pub const ALL: [Verdict; 12] = [
+        Verdict::New,
+        Verdict::HistoryOnly,
+        Verdict::BeforeStart,
+        Verdict::Stale,
+        Verdict::Tombstoned,
+        Verdict::Forward,
+        Verdict::Same,
+        Verdict::Refreshed,
+        Verdict::Undecided,
+        Verdict::Backward,
+        Verdict::Corrected,
+        Verdict::Removed,
     ];
 
     /// The ruling as a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
-            Ruling::New => "new",
-            Ruling::History => "history",
-            Ruling::Old => "old",
-            Ruling::Stale => "stale",
-            Ruling::Dead => "dead",
-            Ruling::Forward => "forward",
-            Ruling::Same => "same",
-            Ruling::Refreshed => "refreshed",
-            Ruling::Undecided => "undecided",
-            Ruling::Backward => "backward",
-            Ruling::Corrected => "corrected",
-            Ruling::Removed => "removed",
+            Verdict::New => "new",
+            Verdict::HistoryOnly => "history",
+            Verdict::BeforeStart => "old",
+            Verdict::Stale => "stale",
+            Verdict::Tombstoned => "dead",
+            Verdict::Forward => "forward",
+            Verdict::Same => "same",
+            Verdict::Refreshed => "refreshed",
+            Verdict::Undecided => "undecided",
+            Verdict::Backward => "backward",
+            Verdict::Corrected => "corrected",
+            Verdict::Removed => "removed",
         }
     }
 }

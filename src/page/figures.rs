@@ -6,7 +6,7 @@ use super::{Inner, words::milliseconds};
 use crate::{
     clock::Wall,
     metrics::{Label as _, Outcome, Relist, SeenBy},
-    model::{ContainerState, SignalType},
+    model::{ContainerState, StreamEventType},
     printable::visible,
     supervisor::Situation,
     version,
@@ -27,7 +27,7 @@ impl Inner {
         let extent = self.feed.journal().extent();
         let (resident_bytes, cpu_time) = metrics.process();
         let missed: u64 =
-            SignalType::ALL.iter().map(|&kind| metrics.transitions.missed.with(kind).get()).sum();
+            StreamEventType::ALL.iter().map(|&kind| metrics.transitions.missed.with(kind).get()).sum();
         json!({
             "at": milliseconds(self.clock.wall()),
             "ready": situation.ready,

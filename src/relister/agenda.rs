@@ -10,7 +10,7 @@ use tokio_util::time::DelayQueue;
 
 use super::ReadError;
 use crate::{
-    arbiter::{Ask, NOW, Scope},
+    arbiter::{NOW, ReadRequest, Scope},
     clock::Mono,
     cri::CriError,
     model::{ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause},
@@ -125,16 +125,16 @@ impl Trouble {
 
 impl Request {
     /// A request about a known pod.
-    pub(super) fn of(pod: PodIdentity, ask: Ask) -> Self {
+    pub(super) fn of(pod: PodIdentity, ask: ReadRequest) -> Self {
         Self::new(pod.clone(), Some(pod), ask)
     }
 
     /// A request about what only a UID, or the id of a sandbox in its place, is known of.
-    pub(super) fn unnamed(uid: PodUid, ask: Ask) -> Self {
+    pub(super) fn unnamed(uid: PodUid, ask: ReadRequest) -> Self {
         Self::new(PodIdentity { uid, namespace: "".into(), name: "".into() }, None, ask)
     }
 
-    fn new(key: PodIdentity, pod: Option<PodIdentity>, ask: Ask) -> Self {
+    fn new(key: PodIdentity, pod: Option<PodIdentity>, ask: ReadRequest) -> Self {
         let absent = match &ask.scope {
             Scope::Ids(ids) if ask.cause == ReadCause::Deletion => ids.clone(),
             _ => BTreeSet::new(),
@@ -164,7 +164,7 @@ impl Request {
         self.pod = self.pod.take().or(other.pod);
         let needs_status = |scope: &Scope, suffices: &BTreeSet<ObjectId>, id: &ObjectId| match scope {
             Scope::Ids(ids) => ids.contains(id) && !suffices.contains(id),
-            Scope::Whole => true,
+            Scope::Pod => true,
         };
         let mut suffices = std::mem::take(&mut self.listed_suffices);
         suffices.retain(|id| !needs_status(&other.scope, &other.listed_suffices, id));
@@ -209,7 +209,7 @@ impl Request {
     fn brings_news_to(&self, retry: &Request) -> bool {
         let is_retried = |id: &ObjectId| match &retry.scope {
             Scope::Ids(ids) => ids.contains(id),
-            Scope::Whole => true,
+            Scope::Pod => true,
         };
         let shown = self.seen.iter().flat_map(|seen| {
             let sandboxes = seen.sandboxes.iter().map(|it| (&it.id, Some(it.state.phase())));
@@ -366,7 +366,7 @@ impl Agenda {
 
     fn lane(&self, key: &PodIdentity) -> Lane {
         let Some(request) = self.pending.get(key) else { return Lane::Main };
-        let again = request.scope == Scope::Whole || !request.suspects.is_empty();
+        let again = request.scope == Scope::Pod || !request.suspects.is_empty();
         match self.failures.get(key) {
             Some(Failures { trouble: Trouble::Hung, .. }) if again => Lane::Hung,
             _ if request.cause == ReadCause::Fresh => Lane::Fresh,
@@ -408,13 +408,13 @@ mod tests {
     /// A reader wants this pod.
     fn wanted(uid: &str) -> (Request, Waiter) {
         let (waiter, answer) = oneshot::channel();
-        let ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
+        let ask = ReadRequest { scope: Scope::Pod, cause: ReadCause::Fresh, after: NOW };
         let request = Request::unnamed(uid.into(), ask);
         (Request { waiters: vec![waiter], ..request }, answer)
     }
 
     fn found(uid: &str) -> Request {
-        Request::unnamed(uid.into(), Ask { scope: Scope::Whole, cause: ReadCause::Relist, after: NOW })
+        Request::unnamed(uid.into(), ReadRequest { scope: Scope::Pod, cause: ReadCause::Relist, after: NOW })
     }
 
     fn taken(agenda: &mut Agenda) -> Vec<String> {

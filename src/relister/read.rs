@@ -19,13 +19,13 @@ use super::{
     reads::{ReadError, Reads},
 };
 use crate::{
-    arbiter::{Arbiter, PodAsk, Scope},
+    arbiter::{Arbiter, PodReadRequest, Scope},
     cache::Cache,
     clock::{Clock, Mono},
     cri::{Client, CriError, pod_of_container},
     model::{
-        ContainerStatus, Detail, ObjectId, Observation, Phase, PodIdentity, ReadCause, SandboxStatus, Stamp,
-        Status, Subject,
+        ContainerStatus, Detail, Interval, ObjectId, Observation, Origin, Phase, PodIdentity, ReadCause,
+        SandboxStatus, Status, Subject,
     },
 };
 
@@ -113,16 +113,16 @@ impl PodRead {
         let done = std::mem::take(&mut request.done);
         let waiters = std::mem::take(&mut request.waiters);
         let (key, pod, cause) = (request.key.clone(), request.pod.clone(), request.cause);
-        let whole = request.scope == Scope::Whole;
+        let whole = request.scope == Scope::Pod;
         let (settled, failed) = self.read_ids(request, began).await;
         let answer = failed.as_ref().map_or(Ok(began), |(_, error)| Err(ReadError::Failed(error.clone())));
         if whole && answer.is_ok() && settled == Settled::Partly {
             // What readers would get may be older than this read.
-            self.reads.ask_again(&key, pod, waiters);
+            self.reads.requeue_for_waiters(&key, pod, waiters);
         } else {
             if whole && answer.is_ok() {
                 let pods = pod.map_or_else(|| self.cache.identities_of(key.uid.as_str()), |pod| vec![pod]);
-                pods.iter().for_each(|pod| self.cache.mark_read(pod, began));
+                pods.iter().for_each(|pod| self.arbiter.mark_read(pod, began));
             }
             answer_all(waiters, &answer);
         }
@@ -138,7 +138,7 @@ impl PodRead {
     ) -> (Settled, Option<(Request, Arc<CriError>)>) {
         let ids = match &request.scope {
             Scope::Ids(ids) => ids.clone(),
-            Scope::Whole => match self.whole(&mut request).await {
+            Scope::Pod => match self.whole(&mut request).await {
                 Ok(ids) => ids,
                 Err(error) => return (Settled::Partly, Some((request, Arc::new(error)))),
             },
@@ -164,7 +164,7 @@ impl PodRead {
         }
         let Progress { found, mut settled, mut unread, last_error } = progress;
         unread.extend(todo);
-        if request.scope == Scope::Whole {
+        if request.scope == Scope::Pod {
             // What an event has shown meanwhile came later, or is gone: another read decides, which begins now.
             let meanwhile = self.held(&request).iter().any(|id| !ids.contains(id));
             settled = settled.and(if meanwhile { Settled::Partly } else { Settled::All });
@@ -172,7 +172,7 @@ impl PodRead {
         settled = settled.and(self.settle(&mut request, found, began));
         self.settle_deferred(&mut request, last_error.is_none());
         let Some(error) = last_error else { return (settled, None) };
-        if request.scope != Scope::Whole {
+        if request.scope != Scope::Pod {
             request.scope = Scope::Ids(unread);
         }
         (settled, Some((request, Arc::new(error))))
@@ -257,7 +257,7 @@ impl PodRead {
             place,
             list_first: request.absent.contains(id),
             listed_suffices: request.listed_suffices.contains(id),
-            held: self.phase_of(id),
+            held: self.arbiter.served_phase(id),
             doubted: request.doubted.contains(id),
         };
         let asked = self.clock.now();
@@ -275,7 +275,7 @@ impl PodRead {
                 // code, if that can be had at all.
                 self.label_listed(request).await;
                 self.settle_as_listed(request, |read, phase| {
-                    phase != Some(Phase::Exited) && !self.is_read_since(read, began)
+                    phase != Some(Phase::Exited) && !self.arbiter.is_content_read_since(read, began)
                 });
                 looking.await
             }
@@ -330,30 +330,11 @@ impl PodRead {
             Some(pod) => vec![pod.clone()],
             None => self.cache.identities_of(request.key.uid.as_str()),
         };
-        let of =
-            |pod: &PodIdentity| self.cache.inspect(pod, |state| state.ids().cloned().collect::<Vec<_>>());
-        pods.iter().filter_map(of).flatten().collect()
+        pods.iter().flat_map(|pod| self.arbiter.ids_of(pod)).collect()
     }
 
     fn is_held(&self, id: &ObjectId) -> bool {
         self.cache.pod_of(id.as_str()).is_some()
-    }
-
-    /// Whether an id was read since a moment.
-    fn is_read_since(&self, id: &ObjectId, moment: Mono) -> bool {
-        self.inspect(id, |state| state.is_whole_since(id.as_str(), moment)).unwrap_or(false)
-    }
-
-    fn phase_of(&self, id: &ObjectId) -> Option<Phase> {
-        self.inspect(id, |state| state.served_phase(id.as_str())).flatten()
-    }
-
-    fn inspect<R>(
-        &self,
-        id: &ObjectId,
-        look: impl FnOnce(&mut crate::arbiter::pod::PodState) -> R,
-    ) -> Option<R> {
-        self.cache.inspect(&self.cache.pod_of(id.as_str())?, look)
     }
 
     /// What an id is, and in which sandbox; empty if that is not known.
@@ -365,7 +346,7 @@ impl PodRead {
         if listed || request.sandboxes.values().any(|sandbox| sandbox == id) {
             return Some((Subject::Sandbox, id.clone()));
         }
-        self.inspect(id, |state| state.locate(id.as_str())).flatten()
+        self.arbiter.locate(id)
     }
 
     /// An id was read, or is absent.
@@ -398,15 +379,15 @@ impl PodRead {
         let Some(pod) = pod else { return settled };
         self.unreadable.add(&id, &pod, error);
         let listed = Observation { unreadable: true, ..self.observation(request, &pod, began) };
-        self.reads.ask_all(self.arbiter.settle(&as_listed(listed, [status])));
+        self.reads.request_all(self.arbiter.apply(&as_listed(listed, [status])));
         settled
     }
 
     fn observation(&self, request: &Request, pod: &PodIdentity, began: Mono) -> Observation {
         let (upper, observed_at) = self.clock.now_both();
-        let stamp = Stamp { lower: Some(began), upper };
+        let interval = Interval { lower: Some(began), upper };
         let initial = request.initial.iter().cloned().collect();
-        let read = Observation::read(request.cause.source(), stamp, observed_at, pod.clone());
+        let read = Observation::read(request.cause.source(), interval, observed_at, pod.clone());
         Observation { initial, ..read }
     }
 
@@ -418,6 +399,9 @@ impl PodRead {
                 (listed.labels, listed.annotations) = (read.labels.clone(), read.annotations.clone());
                 listed.runtime_handler.clone_from(&read.runtime_handler);
             }
+        }
+        if !found.absent.is_empty() {
+            self.settle_new_sandboxes(request, &found.sandboxes, began);
         }
         // What a list showed and is gone already: published as the list saw it, then removed. And a sandbox that was ready: its
         // status does not show that any more. A list that is ahead of the status is wrong.
@@ -440,28 +424,45 @@ impl PodRead {
             let containers = containers.into_iter().map(Arc::new).collect();
             observations.push(Observation { sandboxes, containers, absent, ..read() });
             for (n, observation) in observations.iter().enumerate() {
-                let asks = self.arbiter.settle(observation);
-                settled = settled.and(Settled::after(&asks));
-                self.reads.ask_all(asks);
+                let reads = self.arbiter.apply(observation);
+                settled = settled.and(Settled::after(&reads));
+                self.reads.request_all(reads);
                 if n == 0 {
                     self.settle_deferred(request, false);
                 }
             }
-            if self.cache.inspect(&pod, |state| state.awaits_deaths()).unwrap_or(false) {
+            if self.arbiter.awaits_deaths(&pod) {
                 settled = Settled::Partly;
             }
         }
         settled
     }
 
+    /// Settles sandboxes of which nothing is held yet before what is gone is published as it was listed: its event has their labels
+    /// then. One that a list showed ready and that has ended is published as it was listed, too, and with its labels.
+    fn settle_new_sandboxes(&self, request: &Request, sandboxes: &[SandboxStatus], began: Mono) {
+        let listed_ready = |id: &ObjectId| {
+            let listed = request.seen.iter().flat_map(|seen| &seen.sandboxes);
+            listed.filter(|listed| listed.id == *id).any(|listed| listed.state.phase() != Phase::Exited)
+        };
+        for sandbox in sandboxes.iter().filter(|sandbox| !self.is_held(&sandbox.id)) {
+            if sandbox.state.phase() != Phase::Exited || !listed_ready(&sandbox.id) {
+                let pod = self.pod_of_sandbox(sandbox);
+                let sandboxes = vec![Arc::new(sandbox.clone())];
+                let read = Observation { sandboxes, ..self.observation(request, &pod, began) };
+                self.reads.request_all(self.arbiter.apply(&read));
+            }
+        }
+    }
+
     /// Settles events that waited for a sandbox: those whose sandbox is held now; at the end, and if nothing is to be read again, all.
     fn settle_deferred(&self, request: &mut Request, all: bool) {
         let waiting = std::mem::take(&mut request.deferred);
         for event in waiting {
-            let known = self.cache.inspect(&event.pod, |state| state.sandbox_known()).unwrap_or(false);
+            let known = self.arbiter.is_sandbox_known(&event.pod);
             if known || all {
                 let event = Observation { unreadable: !known, ..event };
-                self.reads.ask_all(self.arbiter.settle(&event));
+                self.reads.request_all(self.arbiter.apply(&event));
             } else {
                 request.deferred.push(event);
             }
@@ -546,7 +547,7 @@ impl PodRead {
             listed.sandboxes.retain(|it| of_these(&it.id, Some(it.state.phase())));
             listed.containers.retain(|it| of_these(&it.id, it.state.phase()));
             if !listed.sandboxes.is_empty() || !listed.containers.is_empty() {
-                self.reads.ask_all(self.arbiter.settle(&listed));
+                self.reads.request_all(self.arbiter.apply(&listed));
             }
         }
     }
@@ -683,8 +684,8 @@ impl Look {
 // === impl Settled ===
 
 impl Settled {
-    fn after(asks: &[PodAsk]) -> Self {
-        if asks.iter().any(|ask| ask.ask.after.is_zero()) { Self::Partly } else { Self::All }
+    fn after(reads: &[PodReadRequest]) -> Self {
+        if reads.iter().any(|it| it.read.after.is_zero()) { Self::Partly } else { Self::All }
     }
 
     fn and(self, other: Self) -> Self {
@@ -694,7 +695,7 @@ impl Settled {
 
 /// An observation of what lists show.
 fn as_listed(read: Observation, listed: impl IntoIterator<Item = Status>) -> Observation {
-    let mut observation = Observation { detail: Detail::Lean, ..read };
+    let mut observation = Observation { origin: Origin::List, detail: Detail::Minimal, ..read };
     for status in listed {
         match status {
             Status::Sandbox(sandbox) => observation.sandboxes.push(sandbox),

@@ -21,7 +21,7 @@ use super::{
     read::{Finished, PodRead},
 };
 use crate::{
-    arbiter::{Arbiter, Ask, NOW, PodAsk, Scope, pod::DEATH_GRACE},
+    arbiter::{Arbiter, NOW, PodReadRequest, ReadRequest, Scope, pod::DEATH_GRACE_PERIOD},
     cache::Cache,
     clock::{Clock, Mono},
     config::Live,
@@ -64,7 +64,7 @@ pub struct Reader {
 }
 
 /// A reader wants all of a pod.
-const WHOLE: Ask = Ask { scope: Scope::Whole, cause: ReadCause::Fresh, after: NOW };
+const WHOLE: ReadRequest = ReadRequest { scope: Scope::Pod, cause: ReadCause::Fresh, after: NOW };
 
 /// What a [`Reader`] needs.
 pub(crate) struct Dependencies {
@@ -95,10 +95,10 @@ impl Reads {
     }
 
     /// Asks for these reads.
-    pub fn ask_all(&self, asks: impl IntoIterator<Item = PodAsk>) {
-        for PodAsk { pod, ask, deferred } in asks {
+    pub fn request_all(&self, requests: impl IntoIterator<Item = PodReadRequest>) {
+        for PodReadRequest { pod, read, deferred } in requests {
             let deferred = deferred.into_iter().map(|event| *event).collect();
-            self.send(Request { deferred, ..Request::of(pod, ask) });
+            self.send(Request { deferred, ..Request::of(pod, read) });
         }
     }
 
@@ -106,7 +106,7 @@ impl Reads {
     pub(super) fn read_listed(&self, pod: PodIdentity, listed: Listed, done: mpsc::Sender<()>) {
         let Listed { changed, absent, doubted, seen } = listed;
         let ids = changed.into_iter().chain(absent.iter().cloned()).collect();
-        let ask = Ask { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };
+        let ask = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };
         let sandboxes =
             seen.containers.iter().map(|listed| (listed.id.clone(), listed.sandbox_id.clone())).collect();
         let mut request = Request::of(pod, ask);
@@ -137,7 +137,7 @@ impl Reads {
         let ids: BTreeSet<ObjectId> = ids.chain([sandbox_id.clone()]).collect();
         let initial = if first { ids.clone() } else { BTreeSet::new() };
         let scope = Scope::Ids(ids);
-        let ask = Ask { scope, cause: ReadCause::Relist, after: NOW };
+        let ask = ReadRequest { scope, cause: ReadCause::Relist, after: NOW };
         let mut request = Request { initial, ..Request::unnamed(sandbox_id.as_str().into(), ask) };
         request.sandboxes =
             containers.iter().map(|container| (container.id.as_str().into(), sandbox_id.clone())).collect();
@@ -172,7 +172,7 @@ impl Reads {
     }
 
     /// Reads all of a pod once more for those who still wait, when its deaths have been published.
-    pub(super) fn ask_again(
+    pub(super) fn requeue_for_waiters(
         &self,
         key: &PodIdentity,
         pod: Option<PodIdentity>,
@@ -180,7 +180,7 @@ impl Reads {
     ) {
         let waiters: Vec<_> = waiters.into_iter().filter(|waiter| !waiter.is_closed()).collect();
         if !waiters.is_empty() {
-            let ask = Ask { after: DEATH_GRACE, ..WHOLE };
+            let ask = ReadRequest { after: DEATH_GRACE_PERIOD, ..WHOLE };
             let request = match pod {
                 Some(pod) => Request::of(pod, ask),
                 None => Request::unnamed(key.uid.clone(), ask),
@@ -273,15 +273,13 @@ impl Reader {
     /// removed would have one, and every container that is started.
     fn is_moot(&self, due: &Due) -> bool {
         let Due::Request(request) = due else { return false };
-        let (Scope::Ids(ids), Some(pod)) = (&request.scope, &request.pod) else { return false };
+        let Scope::Ids(ids) = &request.scope else { return false };
         let expected = match request.cause {
             ReadCause::Start => Phase::Created,
             ReadCause::Oom => Phase::Exited,
             _ => return false,
         };
-        let phase =
-            |id: &ObjectId| self.cache.inspect(pod, |state| state.served_phase(id.as_str())).flatten();
-        request.deferred.is_empty() && ids.iter().all(|id| phase(id) != Some(expected))
+        request.deferred.is_empty() && ids.iter().all(|id| self.arbiter.served_phase(id) != Some(expected))
     }
 
     /// The ids that the runtime lists and whose status it does not give.

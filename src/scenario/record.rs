@@ -314,12 +314,12 @@ impl Recorder<'_> {
         let parts = event.into_parts();
         self.malformed += parts.malformed;
         let effect = if parts.created_at >= self.began { self.effect } else { Effect::Nothing };
-        let sent = match self.clock.place(parts.created_at, received) {
+        let sent = match self.clock.to_monotonic(parts.created_at, received) {
             Stamped::At(sent) => sent.min(received),
             Stamped::BeforeStep(_) | Stamped::Unknown => received,
         };
         let event = Event {
-            id: parts.signal.id.to_string(),
+            id: parts.event.id.to_string(),
             kind,
             created_at: parts.created_at,
             sent,

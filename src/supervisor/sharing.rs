@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::{
     clock::Mono,
     config::SharedStream,
-    model::{ObjectId, SignalType},
+    model::{ObjectId, StreamEventType},
 };
 
 /// The first wait before the stream is tried again. Each try may take events from the other subscriber.
@@ -34,7 +34,7 @@ pub(super) struct Sharing {
     /// The runtime has one channel for all.
     shared: bool,
     /// Events that did not come, each once; no more than it takes to yield.
-    missed: Vec<(Mono, ObjectId, SignalType)>,
+    missed: Vec<(Mono, ObjectId, StreamEventType)>,
     /// Streams of plegd that were lost: each may have taken one event more.
     lost: Vec<Mono>,
     /// A stream was lost, or the runtime was restarted, since the stream was last up.
@@ -110,12 +110,12 @@ impl Sharing {
     }
 
     /// Whether this event is known to be missed.
-    pub(super) fn knows(&self, id: &ObjectId, kind: SignalType) -> bool {
+    pub(super) fn knows(&self, id: &ObjectId, kind: StreamEventType) -> bool {
         self.missed.iter().any(|(_, known, of)| (known, *of) == (id, kind))
     }
 
     /// These events did not come, while the stream was up. Says whether that shows another subscriber.
-    pub(super) fn missed(&mut self, now: Mono, missed: &[(ObjectId, SignalType)]) -> Option<Yield> {
+    pub(super) fn missed(&mut self, now: Mono, missed: &[(ObjectId, StreamEventType)]) -> Option<Yield> {
         let up = self.up.filter(|_| self.may_yield() && now >= self.settled)?;
         self.missed.retain(|(at, ..)| now.since(*at) < COUNTED);
         self.lost.retain(|at| now.since(*at) < COUNTED);
@@ -169,8 +169,8 @@ mod tests {
         Mono::ZERO + Duration::from_secs(seconds)
     }
 
-    fn events(ids: &[&str]) -> Vec<(ObjectId, SignalType)> {
-        ids.iter().map(|id| (ObjectId::from(*id), SignalType::Stopped)).collect()
+    fn events(ids: &[&str]) -> Vec<(ObjectId, StreamEventType)> {
+        ids.iter().map(|id| (ObjectId::from(*id), StreamEventType::Stopped)).collect()
     }
 
     /// On a shared channel, with the stream up since second 100.
@@ -190,7 +190,10 @@ mod tests {
         let mut it = up();
         assert_eq!(it.missed(at(110), &events(&["a"])), None);
         assert_eq!(it.missed(at(111), &events(&["a"])), None, "the same event");
-        assert!(it.knows(&"a".into(), SignalType::Stopped) && !it.knows(&"a".into(), SignalType::Started));
+        assert!(
+            it.knows(&"a".into(), StreamEventType::Stopped)
+                && !it.knows(&"a".into(), StreamEventType::Started)
+        );
         assert_eq!(minutes(it.missed(at(112), &events(&["b"]))), Some(10));
         assert_eq!(it.retry_at(), Some(at(112) + 10 * MINUTE));
         assert_eq!(it.evidence(), "stopped a, stopped b");

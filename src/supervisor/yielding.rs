@@ -8,14 +8,14 @@ use crate::{
     config::SharedStream,
     evented::Wanted,
     metrics::RelistCause,
-    model::{ObjectId, SignalType},
+    model::{ObjectId, StreamEventType},
 };
 
 // === impl Supervisor ===
 
 impl Supervisor {
     /// The order of events shows that the stream has left this one out.
-    pub(super) fn left_out(&mut self, id: ObjectId, kind: SignalType) {
+    pub(super) fn left_out(&mut self, id: ObjectId, kind: StreamEventType) {
         if self.stream_up.is_some() && !self.sharing.knows(&id, kind) {
             self.wires.metrics.stream.skipped.inc(kind);
             self.missed(&[(id, kind)]);

@@ -201,3 +201,36 @@ async fn a_subscriber_by_label_gets_all_starts_however_slow_the_runtime_is() {
     ids.sort_unstable();
     assert_eq!(started, ids);
 }
+
+/// The first list shows a container that is gone when it is read. Its sandbox has been read by then, and says the labels of the pod.
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_before_it_is_read_is_published_with_the_labels_of_its_pod() {
+    let slow = CallFault::Late(100 * MS);
+    let mut ids = None;
+    let mut world = World::after(
+        Profile::CONTAINERD_1_6,
+        1,
+        |_| (),
+        |sim| {
+            let mut spec = SandboxSpec::of_pod("default", "web", "uid-web");
+            spec.labels.insert("app".into(), "web".into());
+            let container = ContainerSpec::of_pod(&spec, "one", 0, "busybox");
+            let sandbox = sim.change(|truth| truth.run_sandbox(spec)).expect("run");
+            let id = sim.change(|truth| truth.create_container(&sandbox, container)).expect("create");
+            sim.change(|truth| truth.start_container(&id)).expect("start");
+            sim.faults().calls(Method::PodSandboxStatus, slow.clone(), Dose::Always);
+            ids = Some((sandbox, id));
+        },
+    )
+    .await;
+    let (sandbox, id) = ids.expect("both");
+    // The list has come, and the status of the sandbox has not.
+    world.pass(50 * MS).await;
+    world.change(|truth| truth.vanish_container(&id));
+    world.pass(3 * SECOND).await;
+    assert_eq!(world.story(&id), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.story(&sandbox), ["Started"], "once");
+    for record in &world.told {
+        assert_eq!(record.event.labels.get("app"), Some("web"), "{:?}", record.event);
+    }
+}

@@ -24,7 +24,7 @@ pub fn copies() -> [(&'static str, String); 2] {
 /// The rules as the Prometheus Operator takes them.
 pub fn prometheus_rule() -> String {
     let head = "\
-# Made of deploy/prometheus/rules.yaml by `UPDATE_DEPLOY=1 cargo test --test deploy`.
+# Generated from deploy/prometheus/rules.yaml by `UPDATE_DEPLOY=1 cargo test --test deploy`.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

@@ -9,7 +9,7 @@
 //! | `dashboard` | the dashboard, and `panels`, what is on it |
 //! | `manifests` | Kubernetes objects, as they are written and as tools render them |
 //!
-//! What is made from the program is made again by `UPDATE_DEPLOY=1 cargo test --test deploy`.
+//! `UPDATE_DEPLOY=1 cargo test --test deploy` regenerates what is generated in `deploy/`.
 
 // Each user is a crate of its own and uses a part.
 #![allow(dead_code, unreachable_pub, missing_docs)]
@@ -43,11 +43,17 @@ pub fn yaml(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("no YAML: {error}\n{text}"))
 }
 
-/// Asks that a file says what is expected, or makes it so if `UPDATE_DEPLOY` is set.
+/// Checks a file that `cargo test --test deploy` generates.
 pub fn assert_held(relative: &str, expected: &str) {
+    assert_generated("deploy", relative, expected);
+}
+
+/// Checks that a file has the expected text, or writes it if `UPDATE_<test>` is set.
+pub fn assert_generated(test: &str, relative: &str, expected: &str) {
     let path = path(relative);
+    let variable = format!("UPDATE_{}", test.to_uppercase());
     let there = fs::read_to_string(&path).unwrap_or_default();
-    if std::env::var_os("UPDATE_DEPLOY").is_some() && there != expected {
+    if std::env::var_os(&variable).is_some() && there != expected {
         fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("the folder can be made");
         // At once: another test may be reading it.
         let new = path.with_extension("new");
@@ -56,6 +62,6 @@ pub fn assert_held(relative: &str, expected: &str) {
     }
     assert!(
         text(relative) == expected,
-        "{relative} is not what the program says now: UPDATE_DEPLOY=1 cargo test --test deploy makes it anew"
+        "{relative} is out of date: regenerate it with {variable}=1 cargo test --test {test}"
     );
 }

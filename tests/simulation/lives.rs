@@ -1,10 +1,10 @@
 //! What is told, as it is told: each id lives once, forward, and only what is true is said of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use plegd::{
     clock::{Mono, Wall},
-    model::{Event, EventType, Phase, Pod, Status, Subject},
+    model::{Event, EventType, ObjectId, Phase, Pod, Status, Subject},
     sim::{Change, What},
 };
 
@@ -44,7 +44,14 @@ pub struct Life {
     reached: u8,
     pub started: bool,
     pub died: bool,
+    /// When anything was told of it first.
+    pub first: Option<Mono>,
+    pub started_at: Option<Mono>,
+    /// How often its content was told to have changed.
+    pub changed: usize,
     pub died_at: Option<Mono>,
+    /// Nobody has seen its death.
+    pub inferred: bool,
     /// Its death was told with its exit code, or that after it.
     pub code: bool,
     pub removed: Option<Mono>,
@@ -88,9 +95,35 @@ impl Lives {
 }
 
 impl Lives {
+    /// Ids that were published as changed more often than they changed.
+    pub fn restless(&self, facts: &Facts) -> Vec<String> {
+        let mut found = Vec::new();
+        for (id, life) in &self.by_id {
+            let Some(fact) = facts.get(id) else { continue };
+            let most = fact.changes() + life.corrected as usize + 1;
+            if life.changed > most {
+                found.push(format!(
+                    "{id} was published as changed {} times, and at most {most} make sense",
+                    life.changed
+                ));
+            }
+        }
+        found
+    }
+
     /// What is served otherwise than it was told.
     pub fn unlike(&self, served: &[Arc<Pod>]) -> Vec<String> {
         let mut found = Vec::new();
+        for pod in served {
+            let place = |id: &ObjectId| pod.sandboxes.iter().position(|it| it.id == *id);
+            let place = |id: &ObjectId| place(id).unwrap_or(usize::MAX);
+            if !pod.sandboxes.is_sorted_by_key(|it| Reverse(it.attempt)) {
+                found.push(format!("the newest sandbox of {} does not come first", pod.identity.name));
+            }
+            if !pod.containers.is_sorted_by_key(|it| (place(&it.sandbox_id), Reverse(it.attempt))) {
+                found.push(format!("the containers of {} are not in order", pod.identity.name));
+            }
+        }
         let sandboxes = served.iter().flat_map(|pod| &pod.sandboxes).cloned().map(Status::Sandbox);
         let containers = served.iter().flat_map(|pod| &pod.containers).cloned().map(Status::Container);
         for status in sandboxes.chain(containers) {
@@ -119,11 +152,30 @@ impl Life {
     /// What is wrong with the order, if anything.
     fn hear(&mut self, heard: &Heard, of_id: &[&Change]) -> Option<&'static str> {
         let kind = heard.event.kind;
+        // Where that was not true, it comes back.
+        let was_removed = |until| of_id.iter().any(|it| it.what == What::Removed && it.at <= until);
+        if self.removed.is_some_and(|removed| !was_removed(removed)) {
+            let Self { first, started, started_at, died, died_at, code, corrected, changed, .. } = *self;
+            let told = Self {
+                first,
+                started,
+                started_at,
+                died,
+                died_at,
+                code,
+                corrected,
+                changed,
+                ..Self::default()
+            };
+            *self = told;
+        }
+        self.first.get_or_insert(heard.at);
         if self.removed.is_some() {
             return Some("after its removal: resurrected");
         }
         let step = match kind {
             EventType::ContainerChanged => {
+                self.changed += 1;
                 // Where its status could not be read, the code comes later.
                 self.code |= heard.event.exit_code.is_some();
                 return None;
@@ -150,9 +202,13 @@ impl Life {
         let unmourned = step == 3 && self.reached < 2;
         self.reached = step;
         match kind {
-            EventType::ContainerStarted => self.started = true,
+            EventType::ContainerStarted => {
+                self.started = true;
+                self.started_at.get_or_insert(heard.at);
+            }
             EventType::ContainerDied => {
-                (self.died, self.died_at) = (true, Some(heard.at));
+                (self.died, self.inferred) = (true, heard.event.inferred);
+                self.died_at.get_or_insert(heard.at);
                 self.code = heard.event.exit_code.is_some();
             }
             _ => self.removed = Some(heard.at),

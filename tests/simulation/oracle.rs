@@ -22,7 +22,7 @@ use super::{
     facts::{Facts, Version},
     lives::{Life, Lives},
     play::LOOKS_APART,
-    stage::Hindrances,
+    stage::{Heard, Hindrances},
     witness::{self, is_listed_as_it_was},
 };
 
@@ -35,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// What is missing of a death that was told as a list showed it, while its status could not be read: it may be gone before it can be.
 const CODE: &str = "dead with its exit code";
+/// What is missing of a container that has a time at which it was started.
+const START: &str = "started";
 
 /// A sandbox or container, as somebody was told of it.
 struct Seen {
@@ -137,7 +139,13 @@ pub fn lost(
                 continue;
             }
             let read_late = life.and_then(|life| life.died_at).is_some_and(|at| hindrances.any(at, at));
-            let untold = seen.untold(life).filter(|what| !(read_late && *what == CODE));
+            let after_death = life.and_then(|life| life.died_at).is_some_and(|at| at < it.at);
+            let untold = seen.untold(life).filter(|what| match *what {
+                CODE => !read_late,
+                // Where the death was published as it was listed, no start is published after it.
+                START => !(read_late && after_death && life.is_some_and(|life| !life.inferred)),
+                _ => true,
+            });
             found.extend(untold.map(|what| format!("{} was seen {what}, which is not told", seen.id)));
         }
     }
@@ -190,6 +198,7 @@ pub fn misses(
     facts: &Facts,
     lives: &Lives,
     up: impl Fn(Mono, Mono) -> bool,
+    lost_stream: impl Fn(Mono, Mono) -> bool,
 ) -> (usize, usize) {
     let said_of =
         |change: &Change, kind: v1::ContainerEventType, until: Mono, counts: &dyn Fn(Mono) -> bool| {
@@ -235,7 +244,18 @@ pub fn misses(
     // before.
     let echoed = history.iter().filter(|change| change.signalled && change.at <= began);
     let echoed = echoed.filter(|change| lives.by_id.contains_key(&change.id)).count();
-    let late = signalled.iter().filter(|(change, kind)| change.at > began && !in_time(change, *kind)).count();
+    let late = signalled.iter().filter(|(change, kind)| change.at > began && !in_time(change, *kind));
+    // What the stream had not said when it was lost, less than the grace after something else had shown it, is not counted.
+    let excused = |change: &Change, kind: v1::ContainerEventType| {
+        let is_it = |heard: &&Heard| {
+            heard.event.id.as_str() == change.id
+                && kind_told(heard.event.kind) == Some(kind)
+                && heard.at >= change.at
+        };
+        let told: Vec<Mono> = lives.heard.iter().filter(is_it).map(|heard| heard.at).collect();
+        matches!(told[..], [at] if lost_stream(at, at + GRACE - 2 * LOOKS_APART))
+    };
+    let late = late.filter(|(change, kind)| !excused(change, *kind)).count();
     (least, late + echoed)
 }
 
@@ -263,9 +283,11 @@ impl Seen {
     /// What must have been told of it and has not.
     fn untold(&self, life: Option<&Life>) -> impl Iterator<Item = &'static str> {
         let never = life.is_none().then_some("at all");
-        let start = (self.started && life.is_some_and(|life| !life.started)).then_some("started");
+        let start = (self.started && life.is_some_and(|life| !life.started)).then_some(START);
         let death = (self.exited && life.is_some_and(|life| !life.died)).then_some("dead");
-        let running = (self.running && life.is_some_and(|life| !life.started)).then_some("running");
+        // A correction says that it runs, too.
+        let runs = |life: &Life| life.started || life.corrected > 0;
+        let running = (self.running && life.is_some_and(|life| !runs(life))).then_some("running");
         // What came back from the dead moves on by a read only, and that may come too late for the code.
         let code = self.code && life.is_some_and(|life| life.died && !life.code && life.corrected == 0);
         let code = code.then_some(CODE);
@@ -273,15 +295,20 @@ impl Seen {
     }
 }
 
-/// What an event shows, if it says which pod it is about and when.
-fn seen_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Seen> {
-    let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
+/// Whether the stamp of an event can be believed.
+pub fn is_exact(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> bool {
     let age = said.wall.as_nanos().saturating_sub(event.created_at);
     // Between its stamp and its arrival the clock may have been put forward.
     let since =
         |step: &&(Mono, i64)| step.0 <= said.at && said.at <= step.0 + Duration::from_nanos(EXACT as u64);
     let put_forward = steps.iter().filter(since).map(|(_, by)| *by).filter(|by| *by > 0);
-    if !put_forward.chain([0]).any(|by| (-EXACT..=EXACT).contains(&(age - by))) {
+    put_forward.chain([0]).any(|by| (-EXACT..=EXACT).contains(&(age - by)))
+}
+
+/// What an event shows, if it says which pod it is about and when.
+fn seen_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Seen> {
+    let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
+    if !is_exact(event, said, steps) {
         return Vec::new();
     }
     let containers = event.containers_statuses.iter().map(seen_container);

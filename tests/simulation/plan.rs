@@ -5,14 +5,21 @@
 
 use std::time::Duration;
 
-use plegd::sim::{CallFault, Dose, EventFault, Method, Profile};
+use plegd::{
+    api::v1::Condition,
+    sim::{CallFault, Dose, EventFault, Method, Profile},
+};
 
 use super::{
     contradictions::Listed,
+    sequences::{SEQUENCES, Sequence},
     sketch::Sketch,
     troubles::{TROUBLES, Trouble},
     world::World,
 };
+
+/// Each sequence of acts is part of one plan in so many.
+const SEQUENCES_IN: u32 = 20;
 
 /// All that is going to happen.
 #[derive(Clone, Debug)]
@@ -20,6 +27,8 @@ pub struct Plan {
     pub seed: u64,
     pub profile: Profile,
     pub world: World,
+    /// The shortest relist period.
+    pub period: Duration,
     /// The longest relist period.
     pub max_period: Duration,
     pub request_timeout: Duration,
@@ -179,6 +188,22 @@ pub enum Act {
     },
     ThiefComes,
     ThiefGoes,
+    /// An event says that a container is deleted, which runs on.
+    AnnounceDeleted {
+        pod: usize,
+        container: usize,
+    },
+    /// Lists show from now on what they show now.
+    FreezeLists,
+    /// The next lists are empty, with a filter and without.
+    EmptyLists,
+    /// Another relist period, and another longest one.
+    Relist {
+        period_ms: u64,
+        max_ms: u64,
+    },
+    /// Hours without any change.
+    Hours(u64),
     RestartPlegd {
         after_ms: u64,
     },
@@ -188,6 +213,12 @@ pub enum Act {
         pod: usize,
         by: By,
         ago_ms: u64,
+    },
+    /// Waits until a condition holds of a container, or without one of a pod.
+    Wait {
+        pod: usize,
+        container: Option<usize>,
+        condition: Condition,
     },
     /// Nothing.
     Rest,
@@ -214,16 +245,27 @@ impl Plan {
             seed,
             profile,
             world: World::any(&mut rng),
+            period: Duration::from_secs(1),
             max_period: Duration::from_secs([2, 4, 10][rng.usize(..3)]),
             request_timeout: Duration::from_millis([700, 1900][rng.usize(..2)]),
             journal: if rng.u32(..4) == 0 { 128 } else { 4096 },
             subscribers: rng.usize(..3),
             acts: Vec::new(),
         };
+        // From a generator of its own: the plans of other seeds stay as they were.
+        let mut rare = fastrand::Rng::with_seed(seed.rotate_left(32) ^ 0x5eed);
+        let sequences: Vec<Sequence> =
+            SEQUENCES.into_iter().filter(|_| rare.u32(..SEQUENCES_IN) == 0).collect();
+        plan.world.differ(&plan.profile, &mut rare);
+        if rare.u32(..12) == 0 {
+            plan.period = Duration::from_secs(rare.u64(2..5));
+        }
         let mut sketch = Sketch::new(rng.usize(1..5));
         let many = rng.usize(20..90);
         while plan.acts.len() < many {
-            if !troubles.is_empty() && rng.u32(..7) == 0 {
+            if !sequences.is_empty() && rare.u32(..8) == 0 {
+                plan.sequence(sequences[rare.usize(..sequences.len())], &mut sketch, &mut rare);
+            } else if !troubles.is_empty() && rng.u32(..7) == 0 {
                 plan.trouble(troubles[rng.usize(..troubles.len())], &mut sketch, &mut rng);
             } else if rng.u32(..12) == 0 {
                 let act = Act::fresh(rng.usize(..sketch.slots()), &mut rng);
@@ -244,6 +286,29 @@ impl Plan {
             _ => rng.u64(1000..6000),
         };
         self.acts.push((Duration::from_millis(after), act));
+    }
+
+    /// The longest relist period that is ever in force.
+    pub fn longest_period(&self) -> Duration {
+        let others = self.acts.iter().filter_map(|(_, act)| match act {
+            Act::Relist { period_ms, max_ms } => Some(Duration::from_millis(*max_ms.max(period_ms))),
+            _ => None,
+        });
+        others.fold(self.period.max(self.max_period), Duration::max)
+    }
+
+    /// Whether the runtime contradicts itself in it.
+    pub fn contradicts(&self) -> bool {
+        self.has(|act| {
+            matches!(
+                act,
+                Act::About { .. }
+                    | Act::List { .. }
+                    | Act::FreezeLists
+                    | Act::EmptyLists
+                    | Act::AnnounceDeleted { .. }
+            )
+        })
     }
 
     /// Whether anything in it is like that.

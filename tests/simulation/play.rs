@@ -5,6 +5,7 @@ use std::time::Duration;
 use plegd::{
     api::v1,
     clock::Mono,
+    model::EventType,
     relister::CONTENT_READS,
     sim::{
         EventFault, Method, Said, SimRuntime,
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     checker::{check, check_run},
     claims,
-    contradictions::unlike_listed,
-    fresh,
+    contradictions::{Listed, unlike_listed},
+    filters, fresh,
+    late::{self, Times},
     lives::{Lives, Scene},
     oracle,
     plan::{Act, Plan},
@@ -27,6 +29,7 @@ use super::{
     stage::Stage,
     state, subscriber,
     trace::Trace,
+    waits::Waited,
     witness,
 };
 use crate::support::truth::differences_of;
@@ -36,6 +39,7 @@ pub const LOOKS_APART: Duration = Duration::from_millis(250);
 /// Calls that no life of a node asks for.
 const MOST_CALLS: u64 = 20_000;
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
 /// When a stream that was lost is tried for again at the latest, with its jitter.
 const RECONNECT_LONGEST: Duration = Duration::from_secs(80);
 /// The longest that a subscriber wants to wait for a bookmark, and a little more.
@@ -60,6 +64,7 @@ pub struct Tally {
     pub misses: u64,
     pub faults: u64,
     pub readings: u64,
+    pub waits: u64,
     pub restarts: u64,
     pub connections: u64,
 }
@@ -75,6 +80,10 @@ struct Play<'a> {
     looks: Vec<(Mono, Option<Mono>)>,
     ready: bool,
     down_since: Option<Mono>,
+    /// Which relist period was in force from when on.
+    periods: Vec<(Mono, Duration)>,
+    /// Calls that waited, whose answers are still to be judged.
+    waited: Vec<Waited>,
 }
 
 /// Plays a plan in paused time.
@@ -94,6 +103,7 @@ impl Tally {
         self.misses += other.misses;
         self.faults += other.faults;
         self.readings += other.readings;
+        self.waits += other.waits;
         self.restarts += other.restarts;
         self.connections += other.connections;
     }
@@ -113,6 +123,8 @@ impl<'a> Play<'a> {
             looks: Vec::new(),
             ready: false,
             down_since: None,
+            periods: Vec::new(),
+            waited: Vec::new(),
         }
     }
 
@@ -124,7 +136,10 @@ impl<'a> Play<'a> {
         let finding = self.stage.node.find();
         for n in 0..self.plan.subscribers {
             let serving = finding.borrow().clone().expect("it is there");
-            let one = subscriber::Plan::any(format!("subscriber-{n}"), &mut rng, &serving);
+            let mut one = subscriber::Plan::any(format!("subscriber-{n}"), &mut rng, &serving);
+            if let Some(selector) = self.plan.world.selector {
+                one.filter.selector = selector.parse().expect("a selector");
+            }
             subscribers.spawn(one.follow(Layer::Embedded, finding.clone(), calm.clone()));
         }
         for (after, act) in &self.plan.acts {
@@ -148,7 +163,12 @@ impl<'a> Play<'a> {
         drop((self.stage, finding));
         for recording in subscribers.join_all().await {
             self.tally.connections += recording.connections.len() as u64;
-            let wrong = of_subscriber(&runs, &recording, &sim);
+            // A pod that no longer has the labels is not published as gone.
+            let elsewhere = |act: &Act| matches!(act, Act::List { fault: Listed::Elsewhere, .. });
+            // Nor is one whose labels were not known, since a list showed its container in another sandbox.
+            let labels_change = !recording.filter.selector.is_empty()
+                && (self.plan.world.selector.is_some() || self.plan.has(elsewhere));
+            let wrong = of_subscriber(&runs, &recording, &sim, labels_change);
             if !wrong.is_empty() {
                 self.found.extend(wrong);
                 self.found.extend(recording.trace());
@@ -170,9 +190,23 @@ impl<'a> Play<'a> {
             self.close_book();
         }
         self.stage.act(act).await;
+        if let Act::Hours(hours) = act {
+            self.hours(*hours).await;
+        }
         if matches!(act, Act::RestartPlegd { .. }) {
             (self.ready, self.looks) = (false, Vec::new());
         }
+    }
+
+    /// Lets hours pass, with few relists.
+    async fn hours(&mut self, hours: u64) {
+        let (period, max_period) = self.stage.relist_every(10 * MINUTE, 60 * MINUTE);
+        for _ in 0..60 * hours {
+            self.pass(Duration::from_millis(1)).await;
+            sleep(MINUTE).await;
+        }
+        self.stage.relist_every(period, max_period);
+        self.pass(Duration::from_millis(1)).await;
     }
 
     async fn pass(&mut self, time: Duration) {
@@ -186,6 +220,7 @@ impl<'a> Play<'a> {
 
     /// What one plegd has told is complete.
     fn close_book(&mut self) {
+        self.take_answers();
         let (said, began) = (self.stage.sim().said(), self.stage.began);
         self.hold_against(&said, began);
         self.lives = Lives::default();
@@ -194,11 +229,52 @@ impl<'a> Play<'a> {
     /// Holds what this plegd has told against what the runtime has said.
     fn hold_against(&mut self, said: &[Said], began: Mono) {
         self.found.append(&mut self.lives.found);
-        self.found.extend(witness::own_lies(&self.lives.lies, said, began).map(str::to_owned));
+        let Stage { announced, hindrances, wrong_lists, .. } = &self.stage;
+        let empty_lists = self.plan.has(|act| matches!(act, Act::EmptyLists));
+        let facts = &self.stage.facts;
+        // What has ended, or whose sandbox has, is expected to go: it is looked for by lists of its id alone.
+        let has_ended = |id: &str, at| facts.get(id).is_some_and(|fact| witness::was_ever(fact, 3, at));
+        let lies = self.lives.lies.iter().filter(|lie| {
+            let sandbox = facts.get(&lie.id).map_or("", |fact| &fact.sandbox_id);
+            let empty = empty_lists && wrong_lists.any(lie.at - 2 * LOOKS_APART, lie.at);
+            let removal = matches!(lie.kind, EventType::ContainerRemoved | EventType::ContainerDied);
+            !(empty && removal && (has_ended(&lie.id, lie.at) || has_ended(sandbox, lie.at)))
+        });
+        let own = witness::own_lies(lies, said, began, announced, hindrances);
+        self.found.extend(own.map(str::to_owned));
         self.found.extend(witness::hasty(&self.lives.corrections, said, began));
         let Stage { facts, wrong_lists, .. } = &self.stage;
         let initial = claims::wrongly_initial(&self.lives.heard, said, began, facts, wrong_lists);
         self.found.extend(initial);
+        let times = Times {
+            began,
+            now: self.stage.now(),
+            uncertain: &self.stage.uncertain,
+            steps: &self.stage.steps,
+            hindrances: &self.stage.hindrances,
+        };
+        self.found.extend(late::late(said, &self.stage.facts, &self.lives, times));
+        self.found.extend(late::unchecked(said, &self.looks, times));
+        self.found.extend(late::without_code(said, &self.lives, times));
+        let periods = std::mem::take(&mut self.periods);
+        self.found.extend(late::unlisted(said, &periods, times));
+        for waited in std::mem::take(&mut self.waited) {
+            self.found.extend(waited.wrong(&self.lives.heard));
+        }
+        for waiting in std::mem::take(&mut self.stage.waiting) {
+            self.found.extend(waiting.overdue(&self.lives.heard));
+        }
+    }
+
+    /// Takes the answers of those who waited.
+    fn take_answers(&mut self) {
+        while let Some(waited) = self.stage.waits.try_join_next() {
+            self.tally.waits += 1;
+            if let Ok(waited) = waited {
+                self.stage.waiting.retain(|it| !it.is(&waited));
+                self.waited.push(waited);
+            }
+        }
     }
 
     /// Takes what was told, and holds what plegd shows of itself against what is so.
@@ -222,8 +298,19 @@ impl<'a> Play<'a> {
                 self.found.extend(fresh::older(&reading, &self.stage.facts, &self.stage.wrong_lists));
             }
         }
+        self.take_answers();
         let situation = self.stage.app().situation();
+        if self.plan.world.queue.is_some()
+            && let Some((before, up)) = self.looks.last()
+            && (*up != situation.stream_up || up.is_none())
+        {
+            // Where little fits into the queue, the stream may have been dropped for that, with what was on its way.
+            self.stage.uncertain.push((*before, now));
+        }
         self.looks.push((now, situation.stream_up));
+        if self.periods.last().is_none_or(|(_, period)| *period != situation.period) {
+            self.periods.push((now, situation.period));
+        }
         self.trace.mode(now, &situation);
         let down = self.stage.sim().is_down();
         if down && self.down_since.is_none() {
@@ -284,9 +371,12 @@ impl<'a> Play<'a> {
                     | Act::HangContainer { .. }
                     | Act::HangPod { .. }
                     | Act::Freeze
+                    | Act::FreezeLists
+                    | Act::EmptyLists
+                    | Act::AnnounceDeleted { .. }
             )
         });
-        let relist = self.plan.max_period.mul_f64(1.1);
+        let relist = self.plan.longest_period().mul_f64(1.1);
         let longest = if retries { relist.max(RETRY_LONGEST) } else { relist };
         self.pass(longest + self.plan.request_timeout + Duration::from_secs(3)).await;
         if !self.stage.contradictions.is_empty() {
@@ -314,7 +404,8 @@ impl<'a> Play<'a> {
         let has_events = !matches!(self.plan.profile.events, Events::Unimplemented | Events::EndAtOnce);
         let until = self.stage.now() + RECONNECT_LONGEST;
         // Where subscribers share one channel, events that were lost look as if another subscriber had received them.
-        let shared = matches!(self.plan.profile.events, Events::Shared { .. });
+        let shared = matches!(self.plan.profile.events, Events::Shared { .. })
+            || self.plan.world.unknown_version.is_some();
         let yielded = |it: &Self| shared && it.stage.app().situation().yielded.is_some();
         while has_events
             && self.stage.app().situation().stream_up.is_none()
@@ -324,7 +415,8 @@ impl<'a> Play<'a> {
             self.pass(Duration::from_secs(1)).await;
         }
         // Relists that the stream's return calls for are over, and looks at what was deleted, or on CRI-O stopped.
-        let silent = self.plan.profile.removed_with_pod == RemovedWithPod::Silent;
+        let silent = self.plan.profile.removed_with_pod == RemovedWithPod::Silent
+            || self.plan.world.unknown_version.is_some();
         // They may have begun as late as a retry does.
         let looks = if silent { RETRY_LONGEST + Duration::from_secs(32) } else { Duration::from_secs(6) };
         self.pass(looks).await;
@@ -357,7 +449,7 @@ impl<'a> Play<'a> {
         let ids: usize = pods.iter().map(|pod| pod.sandboxes.len() + pod.containers.len()).sum();
         // What is left of a pod when its turn is over waits for the next round.
         let turns = 2 * (ids.div_ceil(CONTENT_READS) + pods.len());
-        let apart = Duration::from_secs(10) + self.plan.max_period.mul_f64(1.1);
+        let apart = Duration::from_secs(10) + self.plan.longest_period().mul_f64(1.1);
         apart * u32::try_from(turns).unwrap_or(u32::MAX)
     }
 
@@ -395,11 +487,18 @@ impl<'a> Play<'a> {
         };
         // Between a change and when it was found the wall clock was stepped, or it was before and plegd had no occasion to
         // notice: the time of the change says nothing.
-        let unnoticed = self.plan.max_period.mul_f64(1.1);
+        let unnoticed = self.plan.longest_period().mul_f64(1.1);
         let placed = |from: Mono, to: Mono| {
             !self.stage.steps.iter().any(|(at, _)| from <= *at + unnoticed && *at <= to)
         };
         let sure = |from, to| up(from, to) && placed(from, to);
+        // Whether the stream was lost, for certain, between two moments.
+        let lost = |from: Mono, to: Mono| {
+            let pairs = self.looks.windows(2).filter(|pair| from <= pair[0].0 && pair[1].0 <= to);
+            pairs
+                .map(|pair| (pair[0].1, pair[1].1))
+                .any(|(before, after)| before.is_some() && before != after)
+        };
         let (least, most) = oracle::misses(
             &said,
             &history,
@@ -408,6 +507,7 @@ impl<'a> Play<'a> {
             &self.stage.facts,
             &self.lives,
             sure,
+            lost,
         );
         let most = most + self.stage.silenced;
         let text = self.stage.app().metrics().scrape().expect("metrics");
@@ -416,8 +516,13 @@ impl<'a> Play<'a> {
             samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
         };
         let misses = sum(&|line| line.starts_with("plegd_missed_events_total{")) as usize;
+        // What an event has said of before counts as said.
+        let least = if self.stage.announced.is_empty() { least } else { 0 };
         if !(least..=most).contains(&misses) {
             self.found.push(format!("{misses} misses were counted, and there were {least} to {most}"));
+        }
+        if !self.plan.contradicts() {
+            self.found.extend(self.lives.restless(&self.stage.facts));
         }
         let told: u32 = self.lives.by_id.values().map(|life| life.corrected).sum();
         let counted =
@@ -431,8 +536,16 @@ impl<'a> Play<'a> {
 }
 
 /// What one subscriber was not given as promised.
-fn of_subscriber(runs: &[super::record::Run], recording: &Recording, sim: &SimRuntime) -> Vec<String> {
+fn of_subscriber(
+    runs: &[super::record::Run],
+    recording: &Recording,
+    sim: &SimRuntime,
+    labels_change: bool,
+) -> Vec<String> {
     let violations = check(runs, recording).into_iter().map(|violation| violation.to_string());
-    let differences = if recording.drained { state::differences(recording, sim) } else { Vec::new() };
-    violations.chain(differences).take(12).collect()
+    let differences =
+        if recording.drained && !labels_change { state::differences(recording, sim) } else { Vec::new() };
+    let events = runs.iter().flat_map(|run| &run.told).map(|told| &told.event);
+    let filtered = events.filter_map(|event| filters::wrong(&recording.filter, event));
+    violations.chain(differences).chain(filtered).take(12).collect()
 }

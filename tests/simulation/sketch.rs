@@ -58,6 +58,40 @@ impl Sketch {
         Some((pod, container))
     }
 
+    /// A container that runs, ends and is removed at once.
+    pub fn dies(&mut self, rng: &mut fastrand::Rng) -> Option<(usize, usize)> {
+        let (pod, container) = self.any_running(rng)?;
+        self.0[pod].containers[container] = State::Gone;
+        Some((pod, container))
+    }
+
+    /// Whether this container runs; it ends.
+    pub fn exits_of(&mut self, pod: usize, container: usize) -> bool {
+        let state = &mut self.0[pod].containers[container];
+        std::mem::replace(state, State::Exited) == State::Running
+    }
+
+    /// A pod that runs.
+    pub fn any_ready(&self, rng: &mut fastrand::Rng) -> Option<usize> {
+        self.any_pod(Sandbox::Ready, rng)
+    }
+
+    /// The sandbox of a pod has ended.
+    pub fn sandbox_ends(&mut self, pod: usize) {
+        self.0[pod].sandbox = Sandbox::NotReady;
+    }
+
+    /// A container is made in a pod; says which one.
+    pub fn is_created(&mut self, pod: usize) -> usize {
+        self.0[pod].containers.push(State::Created);
+        self.0[pod].containers.len() - 1
+    }
+
+    /// A container has been started.
+    pub fn is_started(&mut self, pod: usize, container: usize) {
+        self.0[pod].containers[container] = State::Running;
+    }
+
     /// Something that changes without an event.
     pub fn silence(&mut self, rng: &mut fastrand::Rng) -> Act {
         let running = self.any_running(rng);

@@ -1,17 +1,23 @@
 //! Where a plan is played: a simulated runtime, a plegd on it, and what both did, with the time.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use plegd::{
     app::App,
     clock::Mono,
+    config::Loaded,
     journal::Cursor,
     model::{Event, Pod},
     sim::{
-        Dose, Method, SimRuntime, Subject, Target,
+        CallFault, Dose, ListFault, Lists, Method, SimRuntime, Subject, Target,
         profile::RemovedWithPod,
         truth::{ContainerSpec, ContainerState, Refused, SandboxSpec},
+        v1::ContainerEventType,
     },
 };
 use tokio::task::{AbortHandle, JoinSet};
@@ -23,6 +29,7 @@ use super::{
     fresh::{self, Reading, Wanted},
     node::Node,
     plan::{Act, By, Plan},
+    waits::Waited,
     world::World,
 };
 
@@ -56,6 +63,11 @@ pub struct Stage {
     /// When the plegd there is now was started.
     pub began: Mono,
     pub readings: JoinSet<Option<Reading>>,
+    pub waits: JoinSet<Waited>,
+    /// Those that are not answered yet.
+    pub waiting: Vec<Waited>,
+    /// Ids of which an event said that they were deleted, and they were not.
+    pub announced: BTreeSet<String>,
 }
 
 /// A pod of the plan's. When it has been removed, the next one in the slot is another pod.
@@ -106,8 +118,15 @@ impl Hindrances {
 impl Stage {
     pub fn of(plan: &Plan) -> Self {
         let mut node = Node::new(plan.profile, plan.seed, plan.journal);
-        node.config.relist.max_period = plan.max_period;
+        node.config.relist.period = plan.period;
+        node.config.relist.max_period = plan.max_period.max(plan.period);
         node.config.runtime.request_timeout = plan.request_timeout;
+        if let Some(messages) = plan.world.queue {
+            node.config.stream.queue_messages = messages;
+        }
+        if let Some(version) = plan.world.unknown_version {
+            node.sim.set_version(plan.profile.runtime_name, version);
+        }
         node.sim.record_said();
         let began = node.sim.clock().now();
         Self {
@@ -129,6 +148,9 @@ impl Stage {
             facts: Facts::default(),
             began,
             readings: JoinSet::new(),
+            waits: JoinSet::new(),
+            waiting: Vec::new(),
+            announced: BTreeSet::new(),
         }
     }
 
@@ -151,8 +173,28 @@ impl Stage {
     /// Starts a plegd.
     pub fn start(&mut self) {
         self.began = self.now();
+        self.slow_down();
         self.node.start();
         self.cursor = Some(self.app().journal().cursor(0));
+    }
+
+    /// The runtime takes its time, as it does in this world.
+    fn slow_down(&self) {
+        let slow = self.world.slow_status;
+        if !slow.is_zero() {
+            let faults = self.sim().faults();
+            faults.withdraw_calls(Method::PodSandboxStatus, None);
+            faults.calls(Method::PodSandboxStatus, CallFault::Late(slow), Dose::Always);
+        }
+    }
+
+    /// Puts other relist periods in force, and gives those that were.
+    pub fn relist_every(&mut self, period: Duration, max_period: Duration) -> (Duration, Duration) {
+        let relist = &mut self.node.config.relist;
+        let before = (relist.period, relist.max_period);
+        (relist.period, relist.max_period) = (period, max_period.max(period));
+        self.app().in_force().adopt(&Loaded::of_program(self.node.config.clone()));
+        before
     }
 
     /// What has been told since this was asked last.
@@ -176,6 +218,8 @@ impl Stage {
                 | Act::HangMethod(_)
                 | Act::HangContainer { .. }
                 | Act::HangPod { .. }
+                | Act::FreezeLists
+                | Act::EmptyLists
         );
         if hinders {
             self.hindrances.begin(self.now());
@@ -245,9 +289,40 @@ impl Stage {
                 self.thief = Some(thief.abort_handle());
             }
             Act::ThiefGoes => self.thief_goes(),
+            Act::AnnounceDeleted { pod, container } => {
+                let sandbox = self.slot(*pod).sandboxes.last().cloned().unwrap_or_default();
+                if let Some(id) = self.container(*pod, *container) {
+                    self.announce_deleted(id, &sandbox);
+                }
+            }
+            Act::FreezeLists => {
+                self.wrong_lists.begin(self.now());
+                self.sim().freeze_lists();
+            }
+            Act::EmptyLists => {
+                self.wrong_lists.begin(self.now());
+                for of in [Subject::Container, Subject::Sandbox] {
+                    self.sim().faults().lists_only(of, Lists::All, ListFault::Nothing, Dose::Next(2));
+                }
+            }
+            Act::Relist { period_ms, max_ms } => {
+                self.relist_every(Duration::from_millis(*period_ms), Duration::from_millis(*max_ms));
+            }
+            Act::Wait { pod, container, condition } => {
+                let id = container.and_then(|container| self.container(*pod, container));
+                let slot = self.slot(*pod);
+                let names = (slot.spec.namespace.clone(), slot.spec.name.clone(), slot.spec.uid.clone());
+                if container.is_some() == id.is_some() {
+                    let head = self.app().journal().head();
+                    let asked = Waited::new(names, id, *condition, self.now(), head);
+                    self.waiting.push(asked.clone());
+                    self.waits.spawn(asked.answered(self.node.find(), self.sim().clone()));
+                }
+            }
             Act::RestartPlegd { after_ms } => {
                 self.lossy_now();
                 self.readings.abort_all();
+                self.waits.abort_all();
                 self.node.stop().await;
                 tokio::time::sleep(Duration::from_millis(*after_ms)).await;
                 self.start();
@@ -257,7 +332,7 @@ impl Stage {
                 let ago = Duration::from_millis(*ago_ms);
                 self.readings.spawn(fresh::read(self.app(), self.sim(), wanted, ago));
             }
-            Act::Rest => {}
+            Act::Rest | Act::Hours(_) => {}
             pods => {
                 // What cannot be done has no place in the plan any more.
                 let _ = self.change(pods);
@@ -270,6 +345,19 @@ impl Stage {
         match container {
             Some(container) => (Subject::Container, self.container(pod, container)),
             None => (Subject::Sandbox, self.slot(pod).sandboxes.last().cloned()),
+        }
+    }
+
+    /// Sends the event that a running container is deleted.
+    fn announce_deleted(&mut self, id: String, sandbox: &str) {
+        let event = self.sim().change(|truth| {
+            let runs = truth.container(&id).is_some_and(|it| it.state == ContainerState::Running);
+            if runs { truth.event(&id, sandbox, ContainerEventType::ContainerDeletedEvent) } else { None }
+        });
+        if let Some(mut event) = event {
+            event.created_at = self.sim().clock().wall().as_nanos();
+            self.sim().emit(event);
+            self.announced.insert(id);
         }
     }
 
@@ -288,6 +376,8 @@ impl Stage {
     pub fn calm(&mut self) {
         self.thaw();
         self.sim().faults().clear();
+        self.sim().thaw_lists();
+        self.slow_down();
         self.contradictions.clear();
         self.wrong_lists.end(self.now());
         if !self.sim().is_down() {

@@ -1,15 +1,20 @@
 //! Who said what plegd told: a claim that is not true is plegd's own unless the runtime made it.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use plegd::{
     clock::Mono,
     model::EventType,
     sim::{
         Said, Saying,
-        v1::{ContainerState, PodSandboxState},
+        v1::{ContainerEventType, ContainerState, PodSandboxState},
     },
 };
 
-use super::facts::{Fact, Facts, Object};
+use super::{
+    facts::{Fact, Facts, Object},
+    stage::Hindrances,
+};
 
 /// Something that was told and is not true.
 #[derive(Clone, Debug)]
@@ -75,13 +80,26 @@ pub fn of(said: &Said, id: &str) -> Option<Statement> {
     }
 }
 
-/// Those that the runtime has not told plegd, which began at `began`.
+/// DELETED of what is there is believed for so long: until a list can have shown it.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// Those that the runtime has not told plegd, which began at `began`. It may have told of ids in `announced` that they are deleted.
 pub fn own_lies<'a>(
-    lies: &'a [Lie],
+    lies: impl Iterator<Item = &'a Lie>,
     said: &'a [Said],
     began: Mono,
-) -> impl Iterator<Item = &'a str> + use<'a> {
+    announced: &'a BTreeSet<String>,
+    hindrances: &'a Hindrances,
+) -> impl Iterator<Item = &'a str> {
     let is_said = move |lie: &Lie| {
+        if lie.kind == EventType::ContainerRemoved && announced.contains(&lie.id) {
+            let mut before = said.iter().filter(|it| (began..=lie.at).contains(&it.at));
+            return before.any(|it| {
+                let of_it = matches!(&it.what, Saying::Event(event) if event.container_id == lie.id
+                    && event.container_event_type() == ContainerEventType::ContainerDeletedEvent);
+                of_it && (lie.at <= it.at + BELIEVED || hindrances.any(it.at, lie.at))
+            });
+        }
         let least = match lie.kind {
             EventType::ContainerStarted => 2,
             EventType::ContainerDied => 3,
@@ -90,7 +108,7 @@ pub fn own_lies<'a>(
         let mut before = said.iter().filter(|it| (began..=lie.at).contains(&it.at));
         before.any(|it| of(it, &lie.id).is_some_and(|it| it.phase >= least))
     };
-    lies.iter().filter(move |lie| !is_said(lie)).map(|lie| lie.text.as_str())
+    lies.filter(move |lie| !is_said(lie)).map(|lie| lie.text.as_str())
 }
 
 /// Corrections, of ids and when they were told, that were not made by two reads in a row which agreed. An agreeing list in between

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use plegd::sim::{Profile, profile::Events};
+
 /// What differs from a node as it should be; by default nothing does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {
@@ -15,7 +17,25 @@ pub struct World {
     pub by_hand: usize,
     /// Whether the first two pods have one UID, which they keep when they are made again.
     pub same_uid: bool,
+    /// The version that the runtime reports, if that is none that is known.
+    pub unknown_version: Option<&'static str>,
+    /// How long the runtime takes for each status of a sandbox.
+    pub slow_status: Duration,
+    /// How many events plegd lets wait before it cuts them down.
+    pub queue: Option<usize>,
+    /// By which labels subscribers choose pods, if by other ones than usual.
+    pub selector: Option<&'static str>,
 }
+
+/// Some of the labels are changed while a pod runs.
+const SELECTORS: [&str; 6] = [
+    "tier",
+    "!tier",
+    "tier in (1,2,3)",
+    "tier!=2",
+    "tier notin (1,4),app.kubernetes.io/name",
+    "io.kubernetes.pod.name=pod-0",
+];
 
 // === impl World ===
 
@@ -31,6 +51,23 @@ impl World {
             guest_hours: if guests { [5, -3][rng.usize(..2)] } else { 0 },
             by_hand: if by_hand { rng.usize(1..4) } else { 0 },
             same_uid,
+            ..Self::default()
+        }
+    }
+
+    /// What differs in few worlds.
+    pub fn differ(&mut self, profile: &Profile, rng: &mut fastrand::Rng) {
+        if rng.u32(..12) == 0 {
+            self.unknown_version = Some(["devel", "", "unknown"][rng.usize(..3)]);
+        }
+        if rng.u32(..12) == 0 {
+            self.slow_status = Duration::from_millis(rng.u64(60..120));
+        }
+        if rng.u32(..16) == 0 && !matches!(profile.events, Events::Shared { .. }) {
+            self.queue = Some(rng.usize(1..6));
+        }
+        if rng.u32(..12) == 0 {
+            self.selector = Some(SELECTORS[rng.usize(..SELECTORS.len())]);
         }
     }
 
@@ -44,6 +81,10 @@ impl World {
             Self { guest_hours: 0, ..self.clone() },
             Self { by_hand: 0, ..self.clone() },
             Self { same_uid: false, ..self.clone() },
+            Self { unknown_version: None, ..self.clone() },
+            Self { slow_status: Duration::ZERO, ..self.clone() },
+            Self { queue: None, ..self.clone() },
+            Self { selector: None, ..self.clone() },
         ];
         simpler.into_iter().filter(|it| it != self).collect()
     }

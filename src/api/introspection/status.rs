@@ -7,7 +7,7 @@ use crate::{
     clock::Wall,
     cri::quirks::{Quirk, Quirks},
     metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
-    model::{ContainerState, EventType, ResumeGap, Ruling, SignalType, Source, Subject},
+    model::{ContainerState, EventType, ResumeGap, Source, StreamEventType, Subject, Verdict},
     v1, version,
 };
 
@@ -25,7 +25,7 @@ impl Inner {
             up: situation.stream_up.is_some(),
             since: Some(timestamp(situation.stream_since)),
             state: situation.stream.clone(),
-            messages: SignalType::ALL.iter().map(|&kind| metrics.stream.messages.with(kind).get()).sum(),
+            messages: StreamEventType::ALL.iter().map(|&kind| metrics.stream.messages.with(kind).get()).sum(),
             last_message_at: moment(metrics.stream.last_message.get()),
             connects: metrics.stream.connects.get(),
             disconnects: sum(&metrics.stream.disconnects),
@@ -98,11 +98,11 @@ fn first(metrics: &Metrics, source: Source) -> u64 {
 }
 
 fn missed(metrics: &Metrics) -> Vec<v1::Missed> {
-    let count = |&kind: &SignalType| v1::Missed {
+    let count = |&kind: &StreamEventType| v1::Missed {
         r#type: kind.as_str().into(),
         count: metrics.transitions.missed.with(kind).get(),
     };
-    SignalType::ALL.iter().map(count).filter(|missed| missed.count > 0).collect()
+    StreamEventType::ALL.iter().map(count).filter(|missed| missed.count > 0).collect()
 }
 
 fn arbitration(metrics: &Metrics) -> v1::Arbitration {
@@ -115,10 +115,10 @@ fn arbitration(metrics: &Metrics) -> v1::Arbitration {
         seen_by_both: seen(SeenBy::Both),
         seen_by_event_only: seen(SeenBy::EventOnly),
         seen_by_relist_only: seen(SeenBy::RelistOnly),
-        stale: ruled(Ruling::Stale),
-        dead: ruled(Ruling::Dead),
-        backward: ruled(Ruling::Backward),
-        corrected: ruled(Ruling::Corrected),
+        stale: ruled(Verdict::Stale),
+        dead: ruled(Verdict::Tombstoned),
+        backward: ruled(Verdict::Backward),
+        corrected: ruled(Verdict::Corrected),
     }
 }
 

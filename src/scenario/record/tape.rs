@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::{Mono, Wall},
-    model::{ContainerStatus, Phase, SandboxStatus, SignalType, Subject},
+    model::{ContainerStatus, Phase, SandboxStatus, StreamEventType, Subject},
 };
 
 /// How long a sandbox stays after its DELETED on a runtime that sends it early; containerd 2.1 needs about so long.
@@ -238,10 +238,10 @@ impl Tape {
             }
             let subject = self.entries.get(&id).map(|entry| entry.subject);
             match (kind, effect, subject) {
-                (SignalType::Deleted, Effect::AllButSandboxesAtOnce, Some(Subject::Sandbox)) => {
+                (StreamEventType::Deleted, Effect::AllButSandboxesAtOnce, Some(Subject::Sandbox)) => {
                     self.going.push_back((received + DELETION_LAG, id.clone()));
                 }
-                (SignalType::Deleted, Effect::All | Effect::AllButSandboxesAtOnce, _) => {
+                (StreamEventType::Deleted, Effect::All | Effect::AllButSandboxesAtOnce, _) => {
                     self.gone(&id, received);
                 }
                 _ => {}
@@ -253,10 +253,10 @@ impl Tape {
         let raw = json!({
             "container_id": self.names.of(Kind::Id, &id),
             "container_event_type": match kind {
-                SignalType::Created => "CONTAINER_CREATED_EVENT",
-                SignalType::Started => "CONTAINER_STARTED_EVENT",
-                SignalType::Stopped => "CONTAINER_STOPPED_EVENT",
-                SignalType::Deleted => "CONTAINER_DELETED_EVENT",
+                StreamEventType::Created => "CONTAINER_CREATED_EVENT",
+                StreamEventType::Started => "CONTAINER_STARTED_EVENT",
+                StreamEventType::Stopped => "CONTAINER_STOPPED_EVENT",
+                StreamEventType::Deleted => "CONTAINER_DELETED_EVENT",
             },
             "created_at": created_at.as_nanos(),
             "pod_sandbox_status": sandbox,
@@ -324,7 +324,7 @@ pub(super) enum Effect {
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) id: String,
-    pub(super) kind: SignalType,
+    pub(super) kind: StreamEventType,
     pub(super) created_at: Wall,
     /// When it was sent, as far as that is known: by its timestamp, and not after it was received.
     pub(super) sent: Mono,

@@ -10,14 +10,14 @@ pub const SUBSCRIBERS: &[Panel] = &[
         Lines,
         "Subscribers",
         "short",
-        "Who watches, over gRPC or within the process.",
+        "Open watches, over gRPC and in process.",
         &[("sum(plegd_subscribers{CHOSEN})", "subscribers")],
     ),
     panel(
         Lines,
         "Lag of the slowest",
         "short",
-        "Events that the slowest subscriber has yet to take, on the worst nodes. It must stay below what the journal holds.",
+        "Events that the slowest subscriber has not received yet, on the worst nodes. It must stay below the size of the journal.",
         &[(
             "topk(5, max by (node, instance) (plegd_subscriber_max_lag_events{CHOSEN}))",
             "{{node}} {{instance}}",
@@ -27,7 +27,7 @@ pub const SUBSCRIBERS: &[Panel] = &[
         Lines,
         "Gaps",
         "short",
-        "Times that a subscriber got a gap: it fell behind, resumed after its events had left the journal (came_late), or resumed \
+        "Gaps of subscribers that fell behind, resumed after their events had left the journal (came_late), or resumed \
          with a position of another epoch, as after a restart of plegd (other_epoch).",
         &[
             ("sum(increase(plegd_subscriber_gaps_total{CHOSEN}[$__rate_interval]))", "fell behind"),
@@ -41,21 +41,21 @@ pub const SUBSCRIBERS: &[Panel] = &[
         Lines,
         "Journal",
         "bytes",
-        "Bytes of events that the journals hold, at most on one node and on average.",
+        "Bytes of events in the journals: maximum of one node, and average.",
         &[("max(plegd_journal_bytes{CHOSEN})", "most"), ("avg(plegd_journal_bytes{CHOSEN})", "average")],
     ),
     panel(
         Stacked,
         "Calls of clients",
         "reqps",
-        "By method, as they end; a watch ends with its client.",
+        "By method, counted at their end; a watch ends with its client.",
         &[("sum by (method) (rate(plegd_grpc_requests_total{CHOSEN}[$__rate_interval])) > 0", "{{method}}")],
     ),
     panel(
         Lines,
         "Refused and failed",
         "reqps",
-        "Refused connections and calls by what they came up against, and calls that ended otherwise than well.",
+        "Refused connections and calls by reason, and calls that ended with an error.",
         &[
             (
                 "sum by (reason) (rate(plegd_grpc_refused_total{CHOSEN}[$__rate_interval]))",
@@ -71,21 +71,21 @@ pub const SUBSCRIBERS: &[Panel] = &[
         Lines,
         "Connections",
         "short",
-        "Connections of gRPC clients.",
+        "Open connections of gRPC clients.",
         &[("sum(plegd_grpc_connections{CHOSEN})", "connections")],
     ),
     panel(
         Lines,
         "Events in the journal",
         "short",
-        "How many events a client can be away for: the fewest and the most that a node's journal holds.",
+        "Number of events that a client can be away for: minimum and maximum over the nodes.",
         &[("min(plegd_journal_events{CHOSEN})", "fewest"), ("max(plegd_journal_events{CHOSEN})", "most")],
     ),
     panel(
         Lines,
         "Evicted",
         "ops",
-        "Events that left the journals for newer ones. Whoever has read them has lost nothing.",
+        "Events evicted from the journals by newer ones. Subscribers that have received them lose nothing.",
         &[("sum(rate(plegd_journal_evicted_total{CHOSEN}[$__rate_interval]))", "evicted")],
     ),
 ];
@@ -102,7 +102,7 @@ pub const RUNTIME: &[Panel] = &[
         Lines,
         "CRI calls that failed",
         "reqps",
-        "By method and code. NotFound is an answer: what was read for is gone.",
+        "By method and code. NotFound is a regular answer: the object has been removed.",
         &[(
             r#"sum by (method, code) (rate(plegd_cri_requests_total{CHOSEN, code!="OK"}[$__rate_interval])) > 0"#,
             "{{method}} {{code}}",
@@ -122,7 +122,7 @@ pub const RUNTIME: &[Panel] = &[
         Lines,
         "Time of a relist",
         "s",
-        "With the reads it led to; compare with kubelet_pleg_relist_duration_seconds.",
+        "Including the reads that it causes; compare with kubelet_pleg_relist_duration_seconds.",
         &[
             (
                 "histogram_quantile(0.5, sum by (le) (rate(plegd_relist_duration_seconds_bucket{CHOSEN}[$__rate_interval])))",
@@ -138,7 +138,7 @@ pub const RUNTIME: &[Panel] = &[
         Stacked,
         "Relists",
         "ops",
-        "By what caused them and how they ended.",
+        "By cause and result.",
         &[(
             "sum by (cause, result) (rate(plegd_relists_total{CHOSEN}[$__rate_interval])) > 0",
             "{{cause}} {{result}}",
@@ -148,7 +148,7 @@ pub const RUNTIME: &[Panel] = &[
         Lines,
         "Relist period",
         "s",
-        "The period in force: longest, shortest and average over the nodes.",
+        "The period in effect: longest, shortest and average over the nodes.",
         &[
             ("max(plegd_relist_period_seconds{CHOSEN})", "longest"),
             ("min(plegd_relist_period_seconds{CHOSEN})", "shortest"),
@@ -164,9 +164,9 @@ pub const RUNTIME: &[Panel] = &[
     ),
     panel(
         Lines,
-        "Messages that wait",
+        "Queued messages",
         "short",
-        "Between the stream and the arbiter, on the worst nodes; the receiver itself waits for nothing.",
+        "Between the stream and the arbiter, on the worst nodes. The receiver itself never waits.",
         &[(
             "topk(5, max by (node, instance) (plegd_stream_queue_messages{CHOSEN}))",
             "{{node}} {{instance}}",
@@ -174,9 +174,9 @@ pub const RUNTIME: &[Panel] = &[
     ),
     panel(
         Lines,
-        "Streams that began and ended",
+        "Streams opened and closed",
         "short",
-        "Ends by why. overflow and malformed should not be.",
+        "By reason. overflow and malformed should be 0.",
         &[
             ("sum(increase(plegd_stream_connects_total{CHOSEN}[$__rate_interval]))", "began"),
             (

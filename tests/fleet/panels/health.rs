@@ -10,7 +10,7 @@ pub const HEALTH: &[Panel] = &[
         Figure,
         "Nodes",
         "short",
-        "Nodes whose plegd is scraped.",
+        "Nodes whose plegd Prometheus scrapes.",
         &[("count(plegd_build_info{CHOSEN})", "")],
     ),
     panel(
@@ -24,22 +24,22 @@ pub const HEALTH: &[Panel] = &[
         Figure,
         "Streams up",
         "percentunit",
-        "Share of the nodes that hear the runtime's events.",
+        "Share of the nodes that receive the runtime's events.",
         &[(r#"sum(plegd_stream_state{CHOSEN, state=~"up|unconfirmed"}) / count(plegd_ready{CHOSEN})"#, "")],
     ),
     panel(
         Figure,
         "Oldest relist",
         "s",
-        "How long ago the last relist of the node was that has waited longest. It should be little more than a minute.",
+        "Maximum age of the last relist over all nodes. It should be little more than a minute.",
         &[("max(time() - plegd_relist_last_success_timestamp_seconds{CHOSEN})", "")],
     ),
-    panel(Figure, "Pods", "short", "Pods that plegd knows.", &[("sum(plegd_pods{CHOSEN})", "")]),
+    panel(Figure, "Pods", "short", "Pods in the cache.", &[("sum(plegd_pods{CHOSEN})", "")]),
     panel(
         Figure,
         "Running containers",
         "short",
-        "Containers that run.",
+        "Running containers.",
         &[(r#"sum(plegd_containers{CHOSEN, state="running"})"#, "")],
     ),
     panel(
@@ -54,28 +54,28 @@ pub const HEALTH: &[Panel] = &[
         Stacked,
         "Nodes by state of the stream",
         "short",
-        "Alerts: PlegdEventStreamDown where the stream is down or connecting for long, PlegdStreamYielded where it is yielded.",
+        "Alerts: PlegdEventStreamDown if the stream is down or connecting for 5 min, PlegdStreamYielded if it is yielded.",
         &[("sum by (state) (plegd_stream_state{CHOSEN})", "{{state}}")],
     ),
     panel(
         Stacked,
         "Nodes by version",
         "short",
-        "Versions of plegd that run, as during an upgrade.",
+        "Running versions of plegd, e.g. during an upgrade.",
         &[("count by (version, revision) (plegd_build_info{CHOSEN})", "{{version}} {{revision}}")],
     ),
     panel(
         Lines,
         "Changes of mode",
         "short",
-        "Each change to polling or probing is a stream that was lost or that missed something.",
+        "Each change to polling or probing means a lost stream or a missed event.",
         &[("sum by (mode) (increase(plegd_mode_changes_total{CHOSEN}[$__rate_interval]))", "to {{mode}}")],
     ),
     panel(
         Lines,
-        "Relists that fail in a row",
+        "Consecutive failed relists",
         "short",
-        "On the worst nodes. From 2 on the runtime cannot be listed; the alert is PlegdRelistsFail.",
+        "On the worst nodes. From 2 on the alert PlegdRelistsFail fires.",
         &[(
             "topk(5, max by (node, instance) (plegd_relist_consecutive_failures{CHOSEN}))",
             "{{node}} {{instance}}",
@@ -85,15 +85,14 @@ pub const HEALTH: &[Panel] = &[
         Stacked,
         "Pods by state",
         "short",
-        "Pods by whether their newest sandbox is ready.",
+        "Pods by the state of their newest sandbox.",
         &[("sum by (state) (plegd_pods{CHOSEN})", "{{state}}")],
     ),
     panel(
         Lines,
         "Configuration reloads",
         "short",
-        "Reloads by what came of them, nodes whose file is not valid, so that the one before it stays in force, and keys that \
-         hold only after a restart.",
+        "Reloads by result; nodes with an invalid file, on which the previous one stays in effect; keys that need a restart.",
         &[
             (
                 "sum by (result) (increase(plegd_config_reloads_total{CHOSEN}[$__rate_interval]))",
@@ -110,7 +109,7 @@ pub const PROCESS: &[Panel] = &[
         Lines,
         "CPU",
         "percentunit",
-        "Of one core: the most that a node takes, and the average.",
+        "Of one core: maximum over the nodes, and average.",
         &[
             (r#"max(rate(process_cpu_seconds_total{job="plegd", CHOSEN}[$__rate_interval]))"#, "most"),
             (r#"avg(rate(process_cpu_seconds_total{job="plegd", CHOSEN}[$__rate_interval]))"#, "average"),
@@ -120,7 +119,7 @@ pub const PROCESS: &[Panel] = &[
         Lines,
         "Resident memory",
         "bytes",
-        "The most that a node takes, and the average. A full journal takes what journal.bytes allows.",
+        "Maximum over the nodes, and average. A full journal takes journal.bytes.",
         &[
             (r#"max(process_resident_memory_bytes{job="plegd", CHOSEN})"#, "most"),
             (r#"avg(process_resident_memory_bytes{job="plegd", CHOSEN})"#, "average"),
@@ -130,7 +129,7 @@ pub const PROCESS: &[Panel] = &[
         Lines,
         "File descriptors and threads",
         "short",
-        "The most on a node.",
+        "Maximum over the nodes.",
         &[
             (r#"max(process_open_fds{job="plegd", CHOSEN})"#, "descriptors"),
             (r#"max(process_threads{job="plegd", CHOSEN})"#, "threads"),
@@ -140,7 +139,7 @@ pub const PROCESS: &[Panel] = &[
         Lines,
         "Youngest process",
         "s",
-        "How long the plegd runs that was started last: it falls to 0 where one restarts.",
+        "Uptime of the plegd that started last. It falls to 0 at a restart.",
         &[(r#"min(time() - process_start_time_seconds{job="plegd", CHOSEN})"#, "youngest")],
     ),
 ];

@@ -8,30 +8,30 @@ use super::{
 pub const PATHS: &[Panel] = &[
     panel(
         Stacked,
-        "Who saw it first",
+        "First detection",
         "ops",
-        "Lifecycle events by the path that saw them first: the event stream, the relist, or the read of one pod.",
+        "Lifecycle events by the path that detected them first: the event stream, the relist, or a targeted read.",
         &[("sum by (source) (rate(plegd_transitions_total{CHOSEN}[$__rate_interval]))", "{{source}}")],
     ),
     panel(
         Stacked,
-        "Which paths saw it",
+        "Detection by path",
         "ops",
-        "event_only is what polling alone would not have noticed, relist_only what the stream did not tell.",
+        "event_only: changes that polling alone would have missed; relist_only: changes that the stream did not report.",
         &[("sum by (by) (rate(plegd_transitions_seen_total{CHOSEN}[$__rate_interval]))", "{{by}}")],
     ),
     panel(
         Lines,
         "Missed events",
         "ops",
-        "What a relist found and the stream should have told. More than now and then: see PlegdEventsMissed and PlegdStreamShared.",
+        "Changes that a relist found and that the stream should have reported. See the alerts PlegdEventsMissed and PlegdStreamShared.",
         &[("sum by (type) (rate(plegd_missed_events_total{CHOSEN}[$__rate_interval]))", "{{type}}")],
     ),
     panel(
         Heatmap,
         "Detection latency: events",
         "s",
-        "From when it happened, by the runtime's clock, to when plegd saw it, where the stream was first.",
+        "Time from the change, by the runtime's clock, to its detection, if the stream was first.",
         &[(
             r#"sum by (le) (increase(plegd_detection_latency_seconds_bucket{CHOSEN, source="event"}[$__rate_interval]))"#,
             "{{le}}",
@@ -41,7 +41,7 @@ pub const PATHS: &[Panel] = &[
         Heatmap,
         "Detection latency: relists and reads",
         "s",
-        "The same where the stream was not first. In polling it spreads evenly over a second.",
+        "The same if the stream was not first. In polling mode it is spread evenly over one second.",
         &[(
             r#"sum by (le) (increase(plegd_detection_latency_seconds_bucket{CHOSEN, source=~"relist|read"}[$__rate_interval]))"#,
             "{{le}}",
@@ -51,7 +51,7 @@ pub const PATHS: &[Panel] = &[
         Lines,
         "Detection latency",
         "s",
-        "Median and 99th percentile by the path that was first.",
+        "Median and 99th percentile by the first path.",
         &[
             (
                 "histogram_quantile(0.5, sum by (source, le) (rate(plegd_detection_latency_seconds_bucket{CHOSEN}[$__rate_interval])))",
@@ -67,7 +67,7 @@ pub const PATHS: &[Panel] = &[
         Lines,
         "Lead of the first path",
         "s",
-        "Where both paths saw it: by how much the first led the second, median and 99th percentile.",
+        "If both paths detected a change: the lead of the first one, median and 99th percentile.",
         &[
             (
                 "histogram_quantile(0.5, sum by (first, le) (rate(plegd_path_lead_seconds_bucket{CHOSEN}[$__rate_interval])))",
@@ -83,7 +83,7 @@ pub const PATHS: &[Panel] = &[
         Lines,
         "CRI calls per lifecycle event",
         "short",
-        "What a told event costs in calls to the runtime. Relists of quiet nodes count too.",
+        "CRI calls per published event. Relists of quiet nodes count too.",
         &[(
             "sum(rate(plegd_cri_requests_total{CHOSEN}[$__rate_interval])) \
              / sum(rate(plegd_transitions_total{CHOSEN}[$__rate_interval]))",
@@ -94,7 +94,7 @@ pub const PATHS: &[Panel] = &[
         Lines,
         "CRI calls per node by mode",
         "reqps",
-        "What a node in each mode asks of its runtime: evented should be far below polling.",
+        "CRI calls per node in each mode. evented should be far below polling.",
         &[(
             "sum by (mode) (plegd_mode{CHOSEN} * on (job, instance) group_left () \
              sum by (job, instance) (rate(plegd_cri_requests_total{CHOSEN}[$__rate_interval]))) \
@@ -106,7 +106,7 @@ pub const PATHS: &[Panel] = &[
         Lines,
         "Stream lost to complete relist",
         "s",
-        "How long the generic path took to step in, median and longest bucket.",
+        "Time from the loss of the stream to the next complete relist, median and longest bucket.",
         &[
             (
                 "histogram_quantile(0.5, sum by (le) (increase(plegd_fallback_seconds_bucket{CHOSEN}[$__rate_interval])))",
@@ -122,7 +122,7 @@ pub const PATHS: &[Panel] = &[
         Stacked,
         "Lifecycle events by type",
         "ops",
-        "What is told, of containers and sandboxes together.",
+        "Published events of containers and sandboxes.",
         &[("sum by (type) (rate(plegd_transitions_total{CHOSEN}[$__rate_interval]))", "{{type}}")],
     ),
 ];
@@ -132,15 +132,15 @@ pub const ARBITRATION: &[Panel] = &[
         Stacked,
         "Verdicts",
         "ops",
-        "What became of each view of a container or sandbox. forward is taken; same says nothing new; stale, dead, old and \
-         backward came too late and are not taken; undecided causes a read.",
+        "Observations of containers and sandboxes by the arbiter's verdict. forward is applied; same changes nothing; stale, \
+         dead, old and backward are rejected as too late; undecided causes a read.",
         &[("sum by (verdict) (rate(plegd_observations_total{CHOSEN}[$__rate_interval]))", "{{verdict}}")],
     ),
     panel(
         Lines,
-        "Views that came too late",
+        "Stale observations",
         "ops",
-        "By where they came from. The stamps of a runtime's events are younger than what is in them, so some are normal.",
+        "By source. A runtime's event timestamps are later than their statuses, so some are normal.",
         &[(
             r#"sum by (source, verdict) (rate(plegd_observations_total{CHOSEN, verdict=~"stale|dead|old|backward"}[$__rate_interval]))"#,
             "{{source}} {{verdict}}",
@@ -150,14 +150,14 @@ pub const ARBITRATION: &[Panel] = &[
         Lines,
         "Reads of single pods",
         "ops",
-        "By what caused them.",
+        "By cause.",
         &[("sum by (cause) (rate(plegd_reads_total{CHOSEN}[$__rate_interval]))", "{{cause}}")],
     ),
     panel(
         Lines,
-        "Reads that wait, run and fail",
+        "Pending, running and failed reads",
         "short",
-        "Pods that wait for a read, are being read, and of which the last read failed; reads that are due later, and callers who wait for one.",
+        "Pods that wait for a read, that are being read, and whose last read failed; scheduled reads; waiting callers.",
         &[
             ("sum(plegd_reads_pending{CHOSEN})", "wait"),
             ("sum(plegd_reads_running{CHOSEN})", "run"),
@@ -184,9 +184,9 @@ pub const ARBITRATION: &[Panel] = &[
     ),
     panel(
         Lines,
-        "What is remembered, and clock steps",
+        "Tombstones and clock steps",
         "short",
-        "Removed containers and sandboxes; transitions that the other path has yet to tell; and steps of the wall clock.",
+        "Remembered removals; transitions that the other path has not reported yet; steps of the wall clock.",
         &[
             ("sum(plegd_tombstones{CHOSEN})", "tombstones"),
             ("sum(plegd_transitions_uncompared{CHOSEN})", "not compared yet"),

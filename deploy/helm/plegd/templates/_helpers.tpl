@@ -1,4 +1,4 @@
-{{/* What a selector asks for: it can never be changed. */}}
+{{/* Selector labels. They are immutable. */}}
 {{- define "plegd.selector" -}}
 app.kubernetes.io/name: plegd
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::super::*;
-use crate::{arbiter::ask::Scope, model::*};
+use crate::{arbiter::read_request::Scope, model::*};
 
 /// When the journal began.
 pub(super) const BEGAN: u64 = 0;
@@ -62,15 +62,15 @@ pub(super) fn sandbox(id: &str, state: SandboxState) -> SandboxStatus {
 }
 
 /// An event that was stamped and received at `ms`.
-pub(super) fn event(kind: SignalType, id: &str, ms: u64) -> Observation {
-    let signal = Signal { id: id.into(), kind, stamped_at: Some(wall(ms)) };
+pub(super) fn event(kind: StreamEventType, id: &str, ms: u64) -> Observation {
+    let signal = StreamEvent { id: id.into(), kind, stamped_at: Some(wall(ms)) };
     Observation::event(signal, at(ms), wall(ms), identity())
 }
 
 /// A read from `lower` to `upper`.
 pub(super) fn read(lower: u64, upper: u64) -> Observation {
-    let stamp = Stamp { lower: Some(at(lower)), upper: at(upper) };
-    Observation::read(Source::Read, stamp, wall(upper), identity())
+    let interval = Interval { lower: Some(at(lower)), upper: at(upper) };
+    Observation::read(Source::Read, interval, wall(upper), identity())
 }
 
 impl Observation {
@@ -89,8 +89,12 @@ impl Observation {
         self
     }
 
-    pub(super) fn lean(mut self) -> Self {
-        self.detail = Detail::Lean;
+    /// As a list shows it, or an event that was stripped.
+    pub(super) fn minimal(mut self) -> Self {
+        self.detail = Detail::Minimal;
+        if self.origin == Origin::Status {
+            self.origin = Origin::List;
+        }
         self
     }
 }
@@ -103,9 +107,27 @@ pub(super) struct Bench {
     pub(super) began: Mono,
     pub(super) listed: Option<Mono>,
     pub(super) stream_up: bool,
-    pub(super) graves: HashMap<ObjectId, Mono>,
-    /// All that was told, as `a Started!`.
-    pub(super) told: Vec<String>,
+    pub(super) tombstones: HashMap<ObjectId, Mono>,
+    /// Ids that a list shows and that were not read yet.
+    pub(super) unread: HashMap<ObjectId, Unread>,
+    /// All that was published, as `a Started!`.
+    pub(super) published: Vec<String>,
+}
+
+/// The ids without a record of which something is known.
+struct Known<'a> {
+    tombstones: &'a HashMap<ObjectId, Mono>,
+    unread: &'a HashMap<ObjectId, Unread>,
+}
+
+impl KnownIds for Known<'_> {
+    fn removed_at(&self, id: &ObjectId) -> Option<Mono> {
+        self.tombstones.get(id).copied()
+    }
+
+    fn unread(&self, id: &ObjectId) -> Option<Unread> {
+        self.unread.get(id).copied()
+    }
 }
 
 impl Bench {
@@ -121,18 +143,19 @@ impl Bench {
             began: at(BEGAN),
             listed: None,
             stream_up: true,
-            graves: HashMap::new(),
-            told: Vec::new(),
+            tombstones: HashMap::new(),
+            unread: HashMap::new(),
+            published: Vec::new(),
         }
     }
 
     /// Settles it as soon as it has come.
-    pub(super) fn settle(&mut self, observation: &Observation) -> Outcome {
-        self.settle_at(observation, observation.stamp.upper)
+    pub(super) fn apply(&mut self, observation: &Observation) -> Outcome {
+        self.apply_at(observation, observation.interval.upper)
     }
 
-    pub(super) fn settle_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
-        let graves = &self.graves;
+    pub(super) fn apply_at(&mut self, observation: &Observation, now: Mono) -> Outcome {
+        let known = Known { tombstones: &self.tombstones, unread: &self.unread };
         let context = Context {
             now,
             began: self.began,
@@ -141,20 +164,21 @@ impl Bench {
             listed_before: None,
             stream_up: self.stream_up,
             quirks: &self.quirks,
-            removed_at: &|id| graves.get(id).copied(),
+            known: &known,
         };
-        let out = self.pod.settle(observation, &context);
+        let out = self.pod.apply(observation, &context);
         for id in &out.added {
-            self.graves.remove(id);
+            self.tombstones.remove(id);
+            self.unread.remove(id);
         }
-        self.graves.extend(out.removed.iter().cloned());
-        self.told.extend(out.transitions.iter().map(word));
+        self.tombstones.extend(out.removed.iter().cloned());
+        self.published.extend(out.transitions.iter().map(word));
         out
     }
 
-    /// What this observation alone had told.
-    pub(super) fn told_by(&mut self, observation: &Observation) -> Vec<String> {
-        self.settle(observation).transitions.iter().map(word).collect()
+    /// What this observation alone had published.
+    pub(super) fn published_by(&mut self, observation: &Observation) -> Vec<String> {
+        self.apply(observation).transitions.iter().map(word).collect()
     }
 
     /// A list that began then shows everything as it is held.
@@ -190,12 +214,12 @@ pub(super) fn word(transition: &Transition) -> String {
     format!("{} {kind}{}", transition.id, if transition.inferred { "!" } else { "" })
 }
 
-/// The causes for which an outcome asks to read `id`, each with its delay in milliseconds.
-pub(super) fn asks(out: &Outcome, id: &str) -> Vec<(ReadCause, u64)> {
+/// The causes for which an outcome reads to read `id`, each with its delay in milliseconds.
+pub(super) fn reads(out: &Outcome, id: &str) -> Vec<(ReadCause, u64)> {
     let of_id = |scope: &Scope| matches!(scope, Scope::Ids(ids) if ids.contains(id));
     let mut found: BTreeSet<(ReadCause, u64)> = BTreeSet::new();
-    for ask in out.asks.iter().filter(|ask| of_id(&ask.scope)) {
-        found.insert((ask.cause, ask.after.as_millis() as u64));
+    for read in out.reads.iter().filter(|it| of_id(&it.scope)) {
+        found.insert((read.cause, read.after.as_millis() as u64));
     }
     found.into_iter().collect()
 }

@@ -2,23 +2,23 @@
 //!
 //! A *play* is what truly happens to a pod, moment by moment. In each moment anything may come that a source could say
 //! then: an event of anything that has happened so far, again or for the first time, with the pod as it was seen in any
-//! moment before it was stamped, and with its stamp on time, late or missing; a read or a list that began in any moment
+//! moment before it was stamped, and with its interval on time, late or missing; a read or a list that began in any moment
 //! and saw the pod as it was in any moment since; or nothing. All sequences of such acts are tried, up to a number of
 //! observations, and after each the play ends: what plegd has asked for is read, and one list is made. A *witness* who
 //! knows the truth objects to whatever breaks a promise, at every single step:
 //!
 //! - nothing goes back, but for a correction that two later reads in a row agree on, and nothing is back from the dead;
-//! - each transition is told once and in order, a death before its removal, and what is told is what is held;
-//! - nothing is told that was not so by then, and that nobody has said and no time proves; nothing is served that never was;
-//! - what was said is told, or a read is asked for that decides on it; a death has its exit code if anybody has shown it;
+//! - each transition is published once and in order, a death before its removal, and what is published is what is held;
+//! - nothing is published that was not so by then, and that nobody has said and no time proves; nothing is served that never was;
+//! - what was said is published, or a read is asked for that decides on it; a death has its exit code if anybody has shown it;
 //! - in the end the truth is served, field by field, after the reads that were asked for and one list; two more reads
-//!   tell nothing; and plegd asks for nothing any more.
+//!   tell nothing; and plegd reads for nothing any more.
 //!
 //! Rules of the arbiter were broken by hand, and the witness objected: an old view believed (1), a tombstone
 //! overlooked or lifted by a read that began before it (2), a read that is ahead not taken (3), a step back by an event and
 //! a correction by one read (5), a removal by a read that only ended after what is held (6).
 //!
-//! [`search`] says what is cut and why nothing is lost by it. A failure prints what was said and told, and how to see the
+//! [`search`] says what is cut and why nothing is lost by it. A failure prints what was said and published, and how to see the
 //! case alone. More observations than are tried by default:
 //!
 //! ```text
@@ -51,7 +51,7 @@ const AGAIN: &[Happens] = &[
     Created("b", "t"),
     Removed("a"),
 ];
-/// Moments so close to each other that no stamp can tell them apart; else they are twice the step margin apart.
+/// Moments so close to each other that no interval can tell them apart; else they are twice the step margin apart.
 const QUICK: u64 = 10;
 /// A runtime that says a sandbox's deletion early, and the reason of an exit late.
 const QUIRKY: (&str, &str) = ("containerd", "2.1.0");

@@ -24,7 +24,7 @@ struct Act {
     age: u64,
     /// How long a read took.
     took: u64,
-    signal: Option<(SignalType, usize)>,
+    signal: Option<(StreamEventType, usize)>,
     states: [Option<usize>; 3],
     sandboxes: [Option<bool>; 2],
     absent: [bool; 5],
@@ -40,7 +40,7 @@ prop_compose! {
         took in 0u64..60,
         signal in prop::option::weighted(
             0.6,
-            (prop::sample::select(SignalType::ALL.to_vec()), 0usize..IDS.len()),
+            (prop::sample::select(StreamEventType::ALL.to_vec()), 0usize..IDS.len()),
         ),
         states in prop::array::uniform3(prop::option::weighted(0.4, 0usize..STATES.len())),
         sandboxes in prop::array::uniform2(prop::option::weighted(0.3, any::<bool>())),
@@ -78,17 +78,17 @@ fn observation(act: &Act, now: u64) -> Observation {
         it.absent = absent;
     }
     if act.lean {
-        it.detail = Detail::Lean;
+        it = it.minimal();
     }
     it
 }
 
-fn reached(pod: &PodState) -> BTreeMap<ObjectId, Option<Phase>> {
-    pod.records.iter().map(|(id, record)| (id.clone(), record.reached)).collect()
+fn published_phase(pod: &PodState) -> BTreeMap<ObjectId, Option<Phase>> {
+    pod.records.iter().map(|(id, record)| (id.clone(), record.published_phase)).collect()
 }
 
-fn stamps(pod: &PodState) -> BTreeMap<ObjectId, Stamp> {
-    pod.records.iter().map(|(id, record)| (id.clone(), record.stamp)).collect()
+fn stamps(pod: &PodState) -> BTreeMap<ObjectId, Interval> {
+    pod.records.iter().map(|(id, record)| (id.clone(), record.interval)).collect()
 }
 
 /// Whether the words of a container are `Changed* Started? Changed* Died? Changed* Removed?`, anew after each `Sync` and
@@ -132,48 +132,48 @@ proptest! {
             }
             bench.stream_up = act.stream_up;
             let seen = observation(act, now);
-            let (phases, before, graves) = (reached(&bench.pod), stamps(&bench.pod), bench.graves.clone());
-            let out = bench.settle_at(&seen, at(now));
-            let told = |id: &ObjectId, kind| {
+            let (phases, before, tombstones) = (published_phase(&bench.pod), stamps(&bench.pod), bench.tombstones.clone());
+            let out = bench.apply_at(&seen, at(now));
+            let published = |id: &ObjectId, kind| {
                 out.transitions.iter().any(|transition| transition.id == *id && transition.kind == kind)
             };
-            for (id, phase) in reached(&bench.pod) {
+            for (id, phase) in published_phase(&bench.pod) {
                 if let Some(earlier) = phases.get(&id) {
                     let is_sandbox = ["s", "t"].contains(&id.as_str());
-                    let returned = is_sandbox && told(&id, crate::model::EventType::ContainerStarted);
-                    let corrected = told(&id, crate::model::EventType::PodSync);
+                    let returned = is_sandbox && published(&id, crate::model::EventType::ContainerStarted);
+                    let corrected = published(&id, crate::model::EventType::PodSync);
                     prop_assert!(phase >= *earlier || returned || corrected, "{id}: {earlier:?} -> {phase:?}");
                 }
-                if let Some(removed_at) = graves.get(&id) {
+                if let Some(removed_at) = tombstones.get(&id) {
                     prop_assert!(
-                        matches!(seen.origin, Origin::Read(_)) && seen.stamp.lower >= Some(*removed_at),
+                        seen.origin != Origin::Event && seen.interval.lower >= Some(*removed_at),
                         "{id} was removed at {removed_at:?} and is back by {seen:?}"
                     );
                 }
             }
-            for (id, stamp) in stamps(&bench.pod) {
+            for (id, interval) in stamps(&bench.pod) {
                 if let Some(earlier) = before.get(&id) {
-                    prop_assert!(stamp.lower >= earlier.lower && stamp.upper >= earlier.upper, "{id}");
+                    prop_assert!(interval.lower >= earlier.lower && interval.upper >= earlier.upper, "{id}");
                 }
             }
-            // What is gone is told as gone, and what is told as gone is gone.
+            // What is gone is published as gone, and what is published as gone is gone.
             for (id, _) in &out.removed {
-                prop_assert!(told(id, crate::model::EventType::ContainerRemoved));
+                prop_assert!(published(id, crate::model::EventType::ContainerRemoved));
                 prop_assert!(!bench.pod.records.contains_key(id));
             }
         }
         for id in CONTAINERS {
-            let words: Vec<String> = (bench.told.iter())
+            let words: Vec<String> = (bench.published.iter())
                 .filter_map(|line| Some(line.strip_prefix(id)?.trim().to_owned()))
                 .collect();
             prop_assert!(is_a_story(&words), "{id}: {words:?}");
         }
-        // No view, however late its stamp, keeps two later reads from having the last word.
+        // No view, however late its interval, keeps two later reads from having the last word.
         for round in 1..=3 {
             let from = now + round * 1000;
             let mut truth = read(from, from + 1).sees_sandbox(sandbox("s", SandboxState::Ready)).misses("t");
             truth = truth.sees(container("a", ContainerState::Running)).misses("b").misses("c");
-            bench.settle(&truth);
+            bench.apply(&truth);
         }
         let ids: Vec<&str> = bench.pod.served_ids().map(|id| id.as_str()).collect();
         prop_assert_eq!(ids, ["a", "s"]);
@@ -182,11 +182,11 @@ proptest! {
 
     #[test]
     fn knowledge_only_grows(lowers in prop::array::uniform2(prop::option::of(0u64..100)), uppers in prop::array::uniform2(0u64..100)) {
-        let stamp = |n: usize| {
+        let interval = |n: usize| {
             let lower = lowers[n].map(at);
-            Stamp { lower, upper: at(uppers[n]).max(lower.unwrap_or(Mono::ZERO)) }
+            Interval { lower, upper: at(uppers[n]).max(lower.unwrap_or(Mono::ZERO)) }
         };
-        let (held, view) = (stamp(0), stamp(1));
+        let (held, view) = (interval(0), interval(1));
         let after = rules::advance(held, view);
         prop_assert!(after.lower >= held.lower && after.lower >= view.lower);
         prop_assert!(after.upper >= held.upper && after.upper >= view.upper);

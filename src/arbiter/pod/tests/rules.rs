@@ -2,7 +2,7 @@
 
 use super::{
     super::*,
-    bench::{Bench, asks, at, container, event, read, sandbox, wall},
+    bench::{Bench, at, container, event, read, reads, sandbox, wall},
 };
 use crate::model::{ContainerState::*, SandboxState::*, *};
 
@@ -12,29 +12,29 @@ const NONE: [&str; 0] = [];
 fn rule_1_a_stale_view_changes_nothing_and_is_read_up_on_only_if_it_is_ahead() {
     for (seen, ahead) in [(Created, false), (Running, false), (Exited, true)] {
         let mut bench = Bench::new();
-        bench.settle(&read(1000, 1010).sees(container("a", Running)));
-        bench.told.clear();
-        let out = bench.settle(&event(SignalType::Stopped, "b", 949).sees(container("a", seen)));
-        assert!(out.verdicts.contains(&Ruling::Stale), "{seen:?}: {:?}", out.verdicts);
-        assert_eq!(bench.told, NONE);
+        bench.apply(&read(1000, 1010).sees(container("a", Running)));
+        bench.published.clear();
+        let out = bench.apply(&event(StreamEventType::Stopped, "b", 949).sees(container("a", seen)));
+        assert!(out.verdicts.contains(&Verdict::Stale), "{seen:?}: {:?}", out.verdicts);
+        assert_eq!(bench.published, NONE);
         assert_eq!(bench.state("a"), Some(Running));
         let expected: &[_] = if ahead { &[(ReadCause::Undecided, 0)] } else { &[] };
-        assert_eq!(asks(&out, "a"), expected, "{seen:?}");
+        assert_eq!(reads(&out, "a"), expected, "{seen:?}");
         // Within the margin it cannot be called older.
-        let out = bench.settle(&event(SignalType::Stopped, "b", 950).sees(container("a", Exited)));
-        assert_eq!(out.verdicts, [Ruling::Forward]);
+        let out = bench.apply(&event(StreamEventType::Stopped, "b", 950).sees(container("a", Exited)));
+        assert_eq!(out.verdicts, [Verdict::Forward]);
     }
 }
 
 #[test]
 fn rule_1_a_read_that_a_later_one_has_overtaken_is_stale() {
     let mut bench = Bench::new();
-    bench.settle(&read(2000, 2010).sees(container("a", Exited)));
-    let out = bench.settle_at(&read(1000, 1500).sees(container("a", Running)), at(2020));
-    assert_eq!(out.verdicts, [Ruling::Stale]);
+    bench.apply(&read(2000, 2010).sees(container("a", Exited)));
+    let out = bench.apply_at(&read(1000, 1500).sees(container("a", Running)), at(2020));
+    assert_eq!(out.verdicts, [Verdict::Stale]);
     assert_eq!(bench.state("a"), Some(Exited));
     // And what it did not find yet is not gone.
-    bench.settle_at(&read(1000, 1500).misses("a"), at(2020));
+    bench.apply_at(&read(1000, 1500).misses("a"), at(2020));
     assert_eq!(bench.state("a"), Some(Exited));
 }
 
@@ -42,69 +42,83 @@ fn rule_1_a_read_that_a_later_one_has_overtaken_is_stale() {
 fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
     let mut bench = Bench::new();
     bench.listed = Some(at(1000));
-    let mut told = |kind, ms, state| {
-        let out = bench.settle_at(&event(kind, "a", ms).sees(container("a", state)), at(5000));
+    let mut published = |kind, ms, state| {
+        let out = bench.apply_at(&event(kind, "a", ms).sees(container("a", state)), at(5000));
         assert_eq!(bench.pod.served(), None);
         out
     };
-    let out = told(SignalType::Created, 10, Created);
-    assert_eq!(out.verdicts, [Ruling::History]);
-    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0), (ReadCause::Start, 500)]);
+    let out = published(StreamEventType::Created, 10, Created);
+    assert_eq!(out.verdicts, [Verdict::HistoryOnly]);
+    assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0), (ReadCause::Start, 500)]);
     assert!(!out.changed, "readers see nothing of it");
-    told(SignalType::Started, 20, Running);
-    told(SignalType::Stopped, 30, Exited);
-    bench.settle_at(&event(SignalType::Deleted, "a", 40), at(5000));
-    assert_eq!(bench.told, ["a Changed", "a Started", "a Died(3 Error)", "a Removed"]);
+    published(StreamEventType::Started, 20, Running);
+    published(StreamEventType::Stopped, 30, Exited);
+    bench.apply_at(&event(StreamEventType::Deleted, "a", 40), at(5000));
+    assert_eq!(bench.published, ["a Changed", "a Started", "a Died(3 Error)", "a Removed"]);
     assert!(bench.pod.is_empty());
+}
+
+/// The last list shows it, so that an event of before the list is no history, although the read of it is still pending.
+#[test]
+fn rule_1_an_id_that_the_last_list_shows_is_served_from_an_older_event() {
+    let mut bench = Bench::new();
+    bench.listed = Some(at(1000));
+    bench.unread.insert("a".into(), Unread { absent: Some(at(0)), shown: at(1000) });
+    let out =
+        bench.apply_at(&event(StreamEventType::Started, "a", 900).sees(container("a", Running)), at(1100));
+    assert_eq!((out.verdicts, out.transitions[0].after), (vec![Verdict::New], Some(at(0))));
+    assert_eq!(bench.state("a"), Some(Running));
+    bench.apply(&read(1100, 1110).sees(container("a", Running)));
+    assert_eq!(bench.published, ["a Started"], "and the read has nothing to add");
 }
 
 #[test]
 fn rule_1_history_that_a_read_finds_after_all_is_served() {
     let mut bench = Bench::new();
     bench.listed = Some(at(1000));
-    bench.settle_at(&event(SignalType::Started, "a", 20).sees(container("a", Running)), at(5000));
+    bench.apply_at(&event(StreamEventType::Started, "a", 20).sees(container("a", Running)), at(5000));
     assert_eq!(bench.pod.served(), None);
-    let out = bench.settle(&read(5000, 5010).sees(container("a", Running)));
+    let out = bench.apply(&read(5000, 5010).sees(container("a", Running)));
     assert!(out.changed);
     assert_eq!(bench.state("a"), Some(Running));
     // The pod that came with its start was without it; this one has it.
-    assert_eq!(bench.told, ["a Started", "a Changed"]);
+    assert_eq!(bench.published, ["a Started", "a Changed"]);
 }
 
 #[test]
 fn rule_1_what_happened_before_the_journal_began_is_nobody_s_news() {
     let mut bench = Bench::new();
-    let mut old = event(SignalType::Stopped, "a", 0).sees(container("a", Exited));
+    let mut old = event(StreamEventType::Stopped, "a", 0).sees(container("a", Exited));
     old.claimed = Mono::ZERO;
-    let out = bench.settle_at(&old, at(10));
-    assert_eq!((out.verdicts, bench.pod.is_empty()), (vec![Ruling::Old], true));
-    old.origin =
-        Origin::Event(Signal { id: "a".into(), kind: SignalType::Deleted, stamped_at: Some(wall(0)) });
+    let out = bench.apply_at(&old, at(10));
+    assert_eq!((out.verdicts, bench.pod.is_empty()), (vec![Verdict::BeforeStart], true));
+    old.stream_event =
+        Some(StreamEvent { id: "a".into(), kind: StreamEventType::Deleted, stamped_at: Some(wall(0)) });
     old.containers.clear();
-    let out = bench.settle_at(&old, at(10));
-    assert!(out.transitions.is_empty() && out.asks.is_empty() && out.removed.is_empty());
+    let out = bench.apply_at(&old, at(10));
+    assert!(out.transitions.is_empty() && out.reads.is_empty() && out.removed.is_empty());
 }
 
 #[test]
 fn rule_2_nothing_but_a_read_begun_after_the_removal_brings_an_id_back() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Exited)));
-    bench.settle(&event(SignalType::Deleted, "a", 200));
-    bench.told.clear();
+    bench.apply(&read(100, 110).sees(container("a", Exited)));
+    bench.apply(&event(StreamEventType::Deleted, "a", 200));
+    bench.published.clear();
     for observation in [
-        event(SignalType::Started, "a", 150).sees(container("a", Running)),
-        event(SignalType::Started, "a", 90_000).sees(container("a", Running)),
-        event(SignalType::Stopped, "a", 200).sees(container("a", Exited)),
+        event(StreamEventType::Started, "a", 150).sees(container("a", Running)),
+        event(StreamEventType::Started, "a", 90_000).sees(container("a", Running)),
+        event(StreamEventType::Stopped, "a", 200).sees(container("a", Exited)),
         read(199, 300).sees(container("a", Exited)),
     ] {
-        let out = bench.settle(&observation);
-        assert_eq!(out.verdicts, [Ruling::Dead], "{:?}", observation.origin);
-        assert!(bench.pod.is_empty() && bench.told.is_empty() && out.asks.is_empty());
+        let out = bench.apply(&observation);
+        assert_eq!(out.verdicts, [Verdict::Tombstoned], "{:?}", observation.origin);
+        assert!(bench.pod.is_empty() && bench.published.is_empty() && out.reads.is_empty());
     }
-    let out = bench.settle(&event(SignalType::Deleted, "a", 300));
+    let out = bench.apply(&event(StreamEventType::Deleted, "a", 300));
     assert!(out.transitions.is_empty(), "gone is gone once");
-    let out = bench.settle(&read(200, 300).sees(container("a", Exited)));
-    assert_eq!((out.verdicts, out.added), (vec![Ruling::New], vec!["a".into()]));
+    let out = bench.apply(&read(200, 300).sees(container("a", Exited)));
+    assert_eq!((out.verdicts, out.added), (vec![Verdict::New], vec!["a".into()]));
     assert_eq!(bench.state("a"), Some(Exited));
 }
 
@@ -112,20 +126,20 @@ fn rule_2_nothing_but_a_read_begun_after_the_removal_brings_an_id_back() {
 fn rule_4_other_content_is_taken_from_a_later_read_and_read_up_on_otherwise() {
     let other = ContainerStatus { message: "more".into(), ..container("a", Running) };
     for (observation, taken) in [
-        (event(SignalType::Started, "a", 1005).sees(other.clone()), false),
-        (event(SignalType::Started, "a", 9000).sees(other.clone()), false),
+        (event(StreamEventType::Started, "a", 1005).sees(other.clone()), false),
+        (event(StreamEventType::Started, "a", 9000).sees(other.clone()), false),
         (read(990, 1005).sees(other.clone()), false),
         (read(1009, 2000).sees(other.clone()), false),
         (read(1010, 2000).sees(other.clone()), true),
     ] {
         let mut bench = Bench::new();
-        bench.settle(&read(1000, 1010).sees(container("a", Running)));
-        bench.told.clear();
-        let out = bench.settle(&observation);
-        assert_eq!(bench.container("a").unwrap().message == "more", taken, "{:?}", observation.stamp);
-        assert_eq!(bench.told, if taken { vec!["a Changed"] } else { vec![] });
+        bench.apply(&read(1000, 1010).sees(container("a", Running)));
+        bench.published.clear();
+        let out = bench.apply(&observation);
+        assert_eq!(bench.container("a").unwrap().message == "more", taken, "{:?}", observation.interval);
+        assert_eq!(bench.published, if taken { vec!["a Changed"] } else { vec![] });
         let undecided: &[_] = if taken { &[] } else { &[(ReadCause::Undecided, 0)] };
-        assert_eq!(asks(&out, "a"), undecided);
+        assert_eq!(reads(&out, "a"), undecided);
     }
 }
 
@@ -133,128 +147,132 @@ fn rule_4_other_content_is_taken_from_a_later_read_and_read_up_on_otherwise() {
 fn rule_5_no_event_ever_moves_a_container_back() {
     for (held, seen) in [(Running, Created), (Exited, Created), (Exited, Running)] {
         let mut bench = Bench::new();
-        bench.settle(&event(SignalType::Started, "a", 1000).sees(container("a", held)));
-        bench.told.clear();
+        bench.apply(&event(StreamEventType::Started, "a", 1000).sees(container("a", held)));
+        bench.published.clear();
         for ms in [10, 1000, 1001, 50_000, 90_000] {
-            let out = bench.settle(&event(SignalType::Created, "a", ms).sees(container("a", seen)));
-            assert_eq!(out.verdicts, [Ruling::Backward]);
-            assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0)]);
+            let out = bench.apply(&event(StreamEventType::Created, "a", ms).sees(container("a", seen)));
+            assert_eq!(out.verdicts, [Verdict::Backward]);
+            assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)]);
         }
-        assert_eq!((bench.state("a"), bench.told), (Some(held), vec![]));
+        assert_eq!((bench.state("a"), bench.published), (Some(held), vec![]));
     }
 }
 
 #[test]
 fn rule_5_two_reads_in_a_row_correct_and_the_story_goes_on_from_there() {
     let mut bench = Bench::new();
-    bench.settle(&event(SignalType::Stopped, "a", 1000).sees(container("a", Exited)));
-    bench.told.clear();
-    let out = bench.settle(&read(1000, 1010).sees(container("a", Running)));
-    assert_eq!((out.verdicts.as_slice(), bench.state("a")), (&[Ruling::Backward][..], Some(Exited)));
-    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0)]);
-    bench.settle(&read(1010, 1020).sees(container("a", Running)));
-    assert_eq!((bench.told.as_slice(), bench.state("a")), (&["a Sync".to_owned()][..], Some(Running)));
+    bench.apply(&event(StreamEventType::Stopped, "a", 1000).sees(container("a", Exited)));
+    bench.published.clear();
+    let out = bench.apply(&read(1000, 1010).sees(container("a", Running)));
+    assert_eq!((out.verdicts.as_slice(), bench.state("a")), (&[Verdict::Backward][..], Some(Exited)));
+    assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)]);
+    bench.apply(&read(1010, 1020).sees(container("a", Running)));
+    assert_eq!((bench.published.as_slice(), bench.state("a")), (&["a Sync".to_owned()][..], Some(Running)));
     // The event may be of before; a read tells.
-    let out = bench.settle(&event(SignalType::Stopped, "a", 2000).sees(container("a", Exited)));
-    assert!(asks(&out, "a").contains(&(ReadCause::Undecided, 0)));
-    assert_eq!(bench.told, ["a Sync"]);
-    bench.settle(&read(2000, 2010).sees(container("a", Exited)));
-    assert_eq!(bench.told, ["a Sync", "a Died(3 Error)"]);
+    let out = bench.apply(&event(StreamEventType::Stopped, "a", 2000).sees(container("a", Exited)));
+    assert!(reads(&out, "a").contains(&(ReadCause::Undecided, 0)));
+    assert_eq!(bench.published, ["a Sync"]);
+    bench.apply(&read(2000, 2010).sees(container("a", Exited)));
+    assert_eq!(bench.published, ["a Sync", "a Died(3 Error)"]);
 }
 
 #[test]
 fn rule_5_a_view_that_agrees_in_between_makes_the_first_dissent_nothing() {
-    let dissent = |from| read(from, from + 10).sees(container("a", Running));
+    let pending_correction = |from| read(from, from + 10).sees(container("a", Running));
     // By a read of it, and by a list that shows it as it is held.
     for by_list in [false, true] {
         let mut bench = Bench::new();
-        bench.settle(&event(SignalType::Stopped, "a", 1000).sees(container("a", Exited)));
-        bench.settle(&dissent(1000));
+        bench.apply(&event(StreamEventType::Stopped, "a", 1000).sees(container("a", Exited)));
+        bench.apply(&pending_correction(1000));
         if by_list {
             bench.confirm(at(1100));
         } else {
-            bench.settle(&read(1100, 1110).sees(container("a", Exited)));
+            bench.apply(&read(1100, 1110).sees(container("a", Exited)));
         }
-        bench.told.clear();
-        bench.settle(&dissent(1200));
-        assert_eq!((bench.told.as_slice(), bench.state("a")), (&[][..], Some(Exited)), "by_list: {by_list}");
-        bench.settle(&dissent(1300));
-        assert_eq!(bench.told, ["a Sync"]);
+        bench.published.clear();
+        bench.apply(&pending_correction(1200));
+        assert_eq!(
+            (bench.published.as_slice(), bench.state("a")),
+            (&[][..], Some(Exited)),
+            "by_list: {by_list}"
+        );
+        bench.apply(&pending_correction(1300));
+        assert_eq!(bench.published, ["a Sync"]);
     }
 }
 
 #[test]
 fn rule_5_a_sandbox_returns_by_a_read_and_not_by_an_event() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees_sandbox(sandbox("s", NotReady)));
-    bench.told.clear();
-    let out = bench.settle(&event(SignalType::Started, "s", 500).sees_sandbox(sandbox("s", Ready)));
-    assert_eq!((out.verdicts.as_slice(), bench.told.len()), (&[Ruling::Backward][..], 0));
-    assert_eq!(asks(&out, "s"), [(ReadCause::Undecided, 0)]);
-    bench.settle(&read(500, 510).sees_sandbox(sandbox("s", Ready)));
-    assert_eq!(bench.told, ["s Started"]);
+    bench.apply(&read(100, 110).sees_sandbox(sandbox("s", NotReady)));
+    bench.published.clear();
+    let out = bench.apply(&event(StreamEventType::Started, "s", 500).sees_sandbox(sandbox("s", Ready)));
+    assert_eq!((out.verdicts.as_slice(), bench.published.len()), (&[Verdict::Backward][..], 0));
+    assert_eq!(reads(&out, "s"), [(ReadCause::Undecided, 0)]);
+    bench.apply(&read(500, 510).sees_sandbox(sandbox("s", Ready)));
+    assert_eq!(bench.published, ["s Started"]);
     assert_eq!(bench.ips(), ["10.0.0.1"]);
 }
 
 #[test]
 fn an_unknown_state_comes_and_goes_without_a_phase() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Running)));
-    bench.settle(&read(200, 210).sees(container("a", Unknown)));
+    bench.apply(&read(100, 110).sees(container("a", Running)));
+    bench.apply(&read(200, 210).sees(container("a", Unknown)));
     assert_eq!(bench.state("a"), Some(Unknown));
-    bench.settle(&read(300, 310).sees(container("a", Running)));
-    assert_eq!(bench.told, ["a Started", "a Changed", "a Changed"]);
-    bench.settle(&read(400, 410).sees(container("a", Unknown)));
-    // While it is unknown it ends: the phase that was told counts, not the state that is held.
-    bench.settle(&event(SignalType::Stopped, "a", 450).sees(container("a", Exited)));
-    assert_eq!(bench.told[3..], ["a Changed", "a Died(3 Error)"]);
+    bench.apply(&read(300, 310).sees(container("a", Running)));
+    assert_eq!(bench.published, ["a Started", "a Changed", "a Changed"]);
+    bench.apply(&read(400, 410).sees(container("a", Unknown)));
+    // While it is unknown it ends: the phase that was published counts, not the state that is held.
+    bench.apply(&event(StreamEventType::Stopped, "a", 450).sees(container("a", Exited)));
+    assert_eq!(bench.published[3..], ["a Changed", "a Died(3 Error)"]);
 }
 
 #[test]
 fn stamps_that_say_nothing_are_only_upper_ends_and_block_no_later_write() {
     let mut bench = Bench::new();
-    // An event whose stamp is unknown is as of its receipt; one from before a step is as of the step. Both far too late.
+    // An event whose interval is unknown is as of its receipt; one from before a step is as of the step. Both far too late.
     for ms in [90_000, 50_000] {
-        bench.settle_at(&event(SignalType::Started, "a", ms).sees(container("a", Running)), at(90_000));
+        bench.apply_at(&event(StreamEventType::Started, "a", ms).sees(container("a", Running)), at(90_000));
     }
     // A real event of earlier still moves it on.
     let out =
-        bench.settle_at(&event(SignalType::Stopped, "a", 1000).sees(container("a", Exited)), at(90_001));
-    assert_eq!(out.verdicts, [Ruling::Forward]);
+        bench.apply_at(&event(StreamEventType::Stopped, "a", 1000).sees(container("a", Exited)), at(90_001));
+    assert_eq!(out.verdicts, [Verdict::Forward]);
     // And a read begun afterwards has the last word on content.
     let oom = ContainerStatus { reason: "OOMKilled".into(), ..container("a", Exited) };
-    let out = bench.settle(&read(90_002, 90_003).sees(oom));
-    assert_eq!(out.verdicts, [Ruling::Refreshed]);
-    bench.settle(&read(90_010, 90_011).misses("a"));
-    assert_eq!(bench.told, ["a Started", "a Died(3 Error)", "a Changed", "a Removed"]);
+    let out = bench.apply(&read(90_002, 90_003).sees(oom));
+    assert_eq!(out.verdicts, [Verdict::Refreshed]);
+    bench.apply(&read(90_010, 90_011).misses("a"));
+    assert_eq!(bench.published, ["a Started", "a Died(3 Error)", "a Changed", "a Removed"]);
 }
 
 #[test]
 fn an_event_for_an_id_that_its_payload_does_not_have_is_read_up_on() {
-    for kind in [SignalType::Created, SignalType::Started, SignalType::Stopped] {
+    for kind in [StreamEventType::Created, StreamEventType::Started, StreamEventType::Stopped] {
         // Nothing but the pod is known.
         let mut bench = Bench::new();
-        let out = bench.settle(&event(kind, "a", 100).sees_sandbox(sandbox("s", Ready)));
-        assert_eq!(asks(&out, "a"), [(ReadCause::Hint, 0)], "{kind:?}");
-        assert_eq!(bench.told, ["s Started"]);
+        let out = bench.apply(&event(kind, "a", 100).sees_sandbox(sandbox("s", Ready)));
+        assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "{kind:?}");
+        assert_eq!(bench.published, ["s Started"]);
         // The payload is behind what the event says.
-        bench.settle(&event(SignalType::Created, "a", 100).sees(container("a", Created)));
-        let out = bench.settle(&event(kind, "a", 110).sees(container("a", Created)));
-        let expected: &[_] = if kind == SignalType::Created { &[] } else { &[(ReadCause::Hint, 0)] };
-        assert_eq!(asks(&out, "a"), expected, "{kind:?}");
+        bench.apply(&event(StreamEventType::Created, "a", 100).sees(container("a", Created)));
+        let out = bench.apply(&event(kind, "a", 110).sees(container("a", Created)));
+        let expected: &[_] = if kind == StreamEventType::Created { &[] } else { &[(ReadCause::Hint, 0)] };
+        assert_eq!(reads(&out, "a"), expected, "{kind:?}");
         // It is no news any more.
-        bench.settle(&read(200, 210).sees(container("a", Exited)));
-        assert_eq!(asks(&bench.settle(&event(kind, "a", 220)), "a"), []);
+        bench.apply(&read(200, 210).sees(container("a", Exited)));
+        assert_eq!(reads(&bench.apply(&event(kind, "a", 220)), "a"), []);
     }
 }
 
 #[test]
 fn an_event_without_any_payload_still_tells_the_removal_of_a_known_id() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Exited)).sees_sandbox(sandbox("s", Ready)));
-    bench.told.clear();
-    bench.settle(&event(SignalType::Deleted, "a", 200));
-    assert_eq!(bench.told, ["a Removed"]);
+    bench.apply(&read(100, 110).sees(container("a", Exited)).sees_sandbox(sandbox("s", Ready)));
+    bench.published.clear();
+    bench.apply(&event(StreamEventType::Deleted, "a", 200));
+    assert_eq!(bench.published, ["a Removed"]);
     assert_eq!(bench.pod.served().unwrap().sandboxes.len(), 1, "an empty payload removes nothing else");
 }
 
@@ -264,45 +282,45 @@ fn an_exit_is_read_again_where_its_reason_may_change() {
         ContainerStatus { exit_code: Some(137), finished_at: Some(wall(1000)), ..container("a", Exited) };
     let oom_asks = |runtime: &str, version: &str, container: &ContainerStatus, ms| {
         let mut bench = Bench::on(runtime, version);
-        let out = bench.settle(&event(SignalType::Stopped, "a", ms).sees(container.clone()));
-        asks(&out, "a").into_iter().filter(|(cause, _)| *cause == ReadCause::Oom).count()
+        let out = bench.apply(&event(StreamEventType::Stopped, "a", ms).sees(container.clone()));
+        reads(&out, "a").into_iter().filter(|(cause, _)| *cause == ReadCause::Oom).count()
     };
     assert_eq!(oom_asks("containerd", "2.1.0", &killed, 1010), 1);
     assert_eq!(oom_asks("containerd", "2.3.0", &killed, 1010), 0, "says so at once");
     assert_eq!(oom_asks("containerd", "2.1.0", &killed, 60_000), 0, "long ago");
-    let told = ContainerStatus { reason: "OOMKilled".into(), ..killed.clone() };
-    assert_eq!(oom_asks("containerd", "2.1.0", &told, 1010), 0);
+    let published = ContainerStatus { reason: "OOMKilled".into(), ..killed.clone() };
+    assert_eq!(oom_asks("containerd", "2.1.0", &published, 1010), 0);
     assert_eq!(oom_asks("containerd", "2.1.0", &container("a", Exited), 40), 1, "whatever its exit code");
     let failed = ContainerStatus { reason: "StartError".into(), ..container("a", Exited) };
     assert_eq!(oom_asks("containerd", "2.1.0", &failed, 40), 0, "it never ran");
     let mut bench = Bench::on("containerd", "2.1.0");
-    bench.settle(&event(SignalType::Stopped, "a", 1010).sees(killed));
-    let out = bench.settle(&read(2510, 2515).sees(told));
+    bench.apply(&event(StreamEventType::Stopped, "a", 1010).sees(killed));
+    let out = bench.apply(&read(2510, 2515).sees(published));
     assert_eq!((out.transitions[0].reason.as_str(), out.transitions[0].exit_code), ("OOMKilled", Some(137)));
-    assert_eq!(bench.told, ["a Started!", "a Died(137 Error)", "a Changed"]);
+    assert_eq!(bench.published, ["a Started!", "a Died(137 Error)", "a Changed"]);
 }
 
 #[test]
 fn a_container_that_was_made_is_looked_at_again_in_case_its_start_fails() {
     let mut bench = Bench::new();
-    let out = bench.settle(&event(SignalType::Created, "a", 10).sees(container("a", Created)));
-    assert_eq!(asks(&out, "a"), [(ReadCause::Start, 500)]);
+    let out = bench.apply(&event(StreamEventType::Created, "a", 10).sees(container("a", Created)));
+    assert_eq!(reads(&out, "a"), [(ReadCause::Start, 500)]);
     // As long as it is not started, at 0.5, 1.25, 2, 3, 4 and 5 s after its creation.
     for (ms, next) in [(510, 750), (1260, 750), (2010, 1000), (3010, 1000), (4010, 1000)] {
-        let out = bench.settle(&read(ms, ms + 1).sees(container("a", Created)));
-        assert_eq!(asks(&out, "a"), [(ReadCause::Start, next)]);
+        let out = bench.apply(&read(ms, ms + 1).sees(container("a", Created)));
+        assert_eq!(reads(&out, "a"), [(ReadCause::Start, next)]);
     }
-    let out = bench.settle(&read(5010, 5011).sees(container("a", Created)));
-    assert_eq!(asks(&out, "a"), [], "and no more");
+    let out = bench.apply(&read(5010, 5011).sees(container("a", Created)));
+    assert_eq!(reads(&out, "a"), [], "and no more");
 }
 
 #[test]
 fn a_start_ends_the_reads_for_one_that_fails() {
     let mut bench = Bench::new();
-    bench.settle(&event(SignalType::Created, "a", 10).sees(container("a", Created)));
-    bench.settle(&event(SignalType::Started, "a", 20).sees(container("a", Running)));
-    let out = bench.settle(&read(510, 511).sees(container("a", Running)));
-    assert_eq!(asks(&out, "a"), []);
+    bench.apply(&event(StreamEventType::Created, "a", 10).sees(container("a", Created)));
+    bench.apply(&event(StreamEventType::Started, "a", 20).sees(container("a", Running)));
+    let out = bench.apply(&read(510, 511).sees(container("a", Running)));
+    assert_eq!(reads(&out, "a"), []);
 }
 
 #[test]
@@ -310,17 +328,17 @@ fn containers_are_looked_for_when_their_sandbox_is_gone() {
     let mut bench = Bench::new();
     let of_s = ContainerStatus { sandbox_id: "s".into(), ..container("a", Exited) };
     let of_t = ContainerStatus { sandbox_id: "t".into(), ..container("b", Exited) };
-    bench.settle(&read(100, 110).sees_sandbox(sandbox("s", NotReady)).sees(of_s).sees(of_t));
-    let out = bench.settle(&read(200, 210).misses("s"));
-    assert_eq!(asks(&out, "a"), [(ReadCause::Deletion, 0)]);
-    assert_eq!(asks(&out, "b"), [], "it is in another sandbox");
+    bench.apply(&read(100, 110).sees_sandbox(sandbox("s", NotReady)).sees(of_s).sees(of_t));
+    let out = bench.apply(&read(200, 210).misses("s"));
+    assert_eq!(reads(&out, "a"), [(ReadCause::Deletion, 0)]);
+    assert_eq!(reads(&out, "b"), [], "it is in another sandbox");
 }
 
 #[test]
 fn a_removal_keeps_the_exit_code_and_the_reason_of_the_death() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Exited)));
-    let out = bench.settle(&event(SignalType::Deleted, "a", 200));
+    bench.apply(&read(100, 110).sees(container("a", Exited)));
+    let out = bench.apply(&event(StreamEventType::Deleted, "a", 200));
     let [removed] = &out.transitions[..] else { panic!("{:?}", out.transitions) };
     assert_eq!((removed.exit_code, removed.reason.as_str()), (Some(3), "Error"));
 }
@@ -328,12 +346,12 @@ fn a_removal_keeps_the_exit_code_and_the_reason_of_the_death() {
 #[test]
 fn a_list_never_brings_back_what_was_removed() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Exited)));
-    bench.settle(&event(SignalType::Deleted, "a", 200));
-    let out = bench.settle(&read(5000, 5010).sees(container("a", Exited)).lean());
-    assert_eq!(out.verdicts, [Ruling::Dead]);
-    let out = bench.settle(&read(6000, 6010).sees(container("a", Exited)));
-    assert_eq!(out.verdicts, [Ruling::New], "a read of the id itself does");
+    bench.apply(&read(100, 110).sees(container("a", Exited)));
+    bench.apply(&event(StreamEventType::Deleted, "a", 200));
+    let out = bench.apply(&read(5000, 5010).sees(container("a", Exited)).minimal());
+    assert_eq!(out.verdicts, [Verdict::Tombstoned]);
+    let out = bench.apply(&read(6000, 6010).sees(container("a", Exited)));
+    assert_eq!(out.verdicts, [Verdict::New], "a read of the id itself does");
 }
 
 /// The timestamp of the event is 300 ms early; a list that began before the event was received does not have the sandbox.
@@ -342,15 +360,15 @@ fn an_early_timestamp_removes_nothing() {
     let mut bench = Bench::new();
     let early = Observation {
         claimed: at(700),
-        ..event(SignalType::Started, "s", 1000).sees_sandbox(sandbox("s", Ready))
+        ..event(StreamEventType::Started, "s", 1000).sees_sandbox(sandbox("s", Ready))
     };
-    bench.settle(&early);
-    let out = bench.settle_at(&read(900, 1010).misses("s"), at(1010));
+    bench.apply(&early);
+    let out = bench.apply_at(&read(900, 1010).misses("s"), at(1010));
     assert_eq!(
-        (out.verdicts.clone(), asks(&out, "s")),
-        (vec![Ruling::Undecided], vec![(ReadCause::Deletion, 0)])
+        (out.verdicts.clone(), reads(&out, "s")),
+        (vec![Verdict::Undecided], vec![(ReadCause::Deletion, 0)])
     );
-    assert_eq!(bench.told, ["s Started"]);
+    assert_eq!(bench.published, ["s Started"]);
 }
 
 #[test]
@@ -365,20 +383,20 @@ fn a_pod_of_several_sandboxes_keeps_them_apart_and_serves_the_newest_first() {
     let newer =
         ContainerStatus { sandbox_id: "t".into(), created_at: Some(wall(910)), ..container("b", Running) };
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees_sandbox(first).sees(container("a", Running)));
-    bench.settle(&event(SignalType::Stopped, "s", 800).sees_sandbox(sandbox("s", NotReady)));
-    bench.settle(&event(SignalType::Started, "t", 900).sees_sandbox(second));
-    bench.settle(&event(SignalType::Started, "b", 920).sees(newer));
+    bench.apply(&read(100, 110).sees_sandbox(first).sees(container("a", Running)));
+    bench.apply(&event(StreamEventType::Stopped, "s", 800).sees_sandbox(sandbox("s", NotReady)));
+    bench.apply(&event(StreamEventType::Started, "t", 900).sees_sandbox(second));
+    bench.apply(&event(StreamEventType::Started, "b", 920).sees(newer));
     let pod = bench.pod.served().unwrap();
     assert_eq!(pod.sandboxes.iter().map(|sandbox| sandbox.id.as_str()).collect::<Vec<_>>(), ["t", "s"]);
     assert_eq!(pod.containers.iter().map(|container| container.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(pod.ips, ["10.0.0.2"]);
     // An event of the new sandbox that shows containers of both (CRI-O) does not move any.
     let stolen = ContainerStatus { sandbox_id: "t".into(), ..container("a", Running) };
-    bench.settle(&event(SignalType::Started, "t", 930).sees(stolen));
+    bench.apply(&event(StreamEventType::Started, "t", 930).sees(stolen));
     assert_eq!(bench.container("a").unwrap().sandbox_id.as_str(), "s");
     // The end of the old one leaves the new one alone.
-    bench.settle(&read(1000, 1010).misses("s").misses("a"));
+    bench.apply(&read(1000, 1010).misses("s").misses("a"));
     let pod = bench.pod.served().unwrap();
     assert_eq!((pod.sandboxes.len(), pod.ips.len()), (1, 1));
 }
@@ -391,17 +409,17 @@ fn addresses_stay_when_the_network_of_a_finished_pod_is_taken_down() {
     };
     for ips in [&["10.0.0.1"][..], &["10.0.0.1", "fd00::1"]] {
         let mut bench = Bench::new();
-        bench.settle(&read(100, 110).sees_sandbox(dual(Ready, ips)));
-        bench.settle(&event(SignalType::Stopped, "s", 200).sees_sandbox(dual(NotReady, ips)));
-        bench.settle(&read(300, 310).sees_sandbox(dual(NotReady, &[])));
+        bench.apply(&read(100, 110).sees_sandbox(dual(Ready, ips)));
+        bench.apply(&event(StreamEventType::Stopped, "s", 200).sees_sandbox(dual(NotReady, ips)));
+        bench.apply(&read(300, 310).sees_sandbox(dual(NotReady, &[])));
         assert_eq!(bench.ips(), ips);
         // A sandbox that is ready and has none has none.
-        bench.settle(&read(400, 410).sees_sandbox(dual(Ready, &[])));
+        bench.apply(&read(400, 410).sees_sandbox(dual(Ready, &[])));
         assert_eq!(bench.ips(), NONE);
     }
     let mut host = Bench::new();
-    host.settle(&read(100, 110).sees_sandbox(dual(Ready, &[])));
-    host.settle(&read(200, 210).sees_sandbox(dual(NotReady, &[])));
+    host.apply(&read(100, 110).sees_sandbox(dual(Ready, &[])));
+    host.apply(&read(200, 210).sees_sandbox(dual(NotReady, &[])));
     assert_eq!(host.ips(), NONE);
 }
 
@@ -419,41 +437,42 @@ fn a_lean_view_takes_nothing_away_from_what_is_held() {
         ..container("a", Exited)
     };
     let mut bench = Bench::new();
-    bench.settle(&event(SignalType::Stopped, "a", 100).sees(full.clone()));
-    bench.told.clear();
+    bench.apply(&event(StreamEventType::Stopped, "a", 100).sees(full.clone()));
+    bench.published.clear();
     // What a list shows of it, in a list that was made later: all that it says is held already.
-    let out = bench.settle(&read(200, 210).sees(bare).lean());
-    assert_eq!(out.verdicts, [Ruling::Same]);
-    assert_eq!((bench.container("a"), bench.told.len()), (Some(full), 0));
+    let out = bench.apply(&read(200, 210).sees(bare).minimal());
+    assert_eq!(out.verdicts, [Verdict::Same]);
+    assert_eq!((bench.container("a"), bench.published.len()), (Some(full), 0));
     let bare = SandboxStatus { ips: Vec::new(), ..sandbox("s", NotReady) };
-    bench.settle(&read(300, 310).sees_sandbox(sandbox("s", Ready)));
-    bench.settle(&event(SignalType::Stopped, "s", 320).sees_sandbox(bare).lean());
+    bench.apply(&read(300, 310).sees_sandbox(sandbox("s", Ready)));
+    bench.apply(&event(StreamEventType::Stopped, "s", 320).sees_sandbox(bare).minimal());
     assert_eq!(bench.ips(), ["10.0.0.1"]);
 }
 
 #[test]
 fn what_a_trimmed_event_could_not_say_is_read_up_on() {
     let mut bench = Bench::new();
-    let out = bench.settle(&event(SignalType::Started, "a", 30).sees(container("a", Running)).lean());
-    assert_eq!(asks(&out, "a"), [(ReadCause::Hint, 0)], "a new one");
-    let out = bench.settle(&event(SignalType::Stopped, "a", 40).sees(container("a", Exited)).lean());
-    assert_eq!(asks(&out, "a"), [(ReadCause::Hint, 0)], "its exit may have a message");
+    let out = bench.apply(&event(StreamEventType::Started, "a", 30).sees(container("a", Running)).minimal());
+    assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "a new one");
+    let out = bench.apply(&event(StreamEventType::Stopped, "a", 40).sees(container("a", Exited)).minimal());
+    assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "its exit may have a message");
     let said = ContainerStatus { message: "why".into(), ..container("a", Exited) };
-    bench.settle(&read(50, 60).sees(said));
+    bench.apply(&read(50, 60).sees(said));
     assert_eq!(bench.container("a").unwrap().message, "why");
 }
 
 #[test]
 fn a_list_that_shows_what_is_held_makes_it_younger() {
     let mut bench = Bench::new();
-    bench.settle(&event(SignalType::Started, "a", 100).sees(container("a", Running)));
+    bench.apply(&event(StreamEventType::Started, "a", 100).sees(container("a", Running)));
     bench.confirm(at(5000));
-    let out = bench.settle_at(&event(SignalType::Stopped, "a", 4000).sees(container("a", Exited)), at(6000));
-    assert_eq!(out.verdicts, [Ruling::Stale]);
-    assert_eq!(asks(&out, "a"), [(ReadCause::Undecided, 0)], "ahead of a younger view: somebody is wrong");
+    let out =
+        bench.apply_at(&event(StreamEventType::Stopped, "a", 4000).sees(container("a", Exited)), at(6000));
+    assert_eq!(out.verdicts, [Verdict::Stale]);
+    assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)], "ahead of a younger view: somebody is wrong");
     let mut differs = |id, phase| {
         let listed = [ListedObject { id, phase: Some(phase), sandbox_id: None }];
-        bench.pod.set_against(at(7000), &listed).changed.contains(id)
+        bench.pod.reconcile_list(at(7000), &listed).changed.contains(id)
     };
     assert!(!differs("a", Phase::Running));
     assert!(differs("a", Phase::Exited));
@@ -463,43 +482,46 @@ fn a_list_that_shows_what_is_held_makes_it_younger() {
 #[test]
 fn containers_come_after_a_sandbox_that_begins_and_before_one_that_ends() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Running)).sees_sandbox(sandbox("s", Ready)));
-    bench.settle(&read(200, 210).sees(container("a", Exited)).sees_sandbox(sandbox("s", NotReady)));
-    bench.settle(&read(300, 310).misses("s").misses("a"));
-    assert_eq!(bench.told, ["s Started", "a Started", "a Died(3 Error)", "s Died", "a Removed", "s Removed"]);
+    bench.apply(&read(100, 110).sees(container("a", Running)).sees_sandbox(sandbox("s", Ready)));
+    bench.apply(&read(200, 210).sees(container("a", Exited)).sees_sandbox(sandbox("s", NotReady)));
+    bench.apply(&read(300, 310).misses("s").misses("a"));
+    assert_eq!(
+        bench.published,
+        ["s Started", "a Started", "a Died(3 Error)", "s Died", "a Removed", "s Removed"]
+    );
 }
 
 /// CRI-O 1.26 sends DELETED when it stops a container, which it still has.
 #[test]
 fn an_early_deletion_of_an_unknown_id_is_published_only_if_it_is_gone() {
     let mut bench = Bench::on("cri-o", "1.26.0");
-    let out = bench.settle(&event(SignalType::Deleted, "a", 100));
-    assert_eq!((bench.told.len(), asks(&out, "a")), (0, vec![(ReadCause::Deletion, 0)]));
-    bench.settle(&read(110, 120).sees(container("a", Created)));
-    assert_eq!(bench.told, ["a Changed"], "it is there");
-    bench.settle(&event(SignalType::Deleted, "b", 200));
-    bench.settle(&read(210, 220).misses("b"));
-    assert_eq!(bench.told, ["a Changed", "b Died!", "b Removed"]);
+    let out = bench.apply(&event(StreamEventType::Deleted, "a", 100));
+    assert_eq!((bench.published.len(), reads(&out, "a")), (0, vec![(ReadCause::Deletion, 0)]));
+    bench.apply(&read(110, 120).sees(container("a", Created)));
+    assert_eq!(bench.published, ["a Changed"], "it is there");
+    bench.apply(&event(StreamEventType::Deleted, "b", 200));
+    bench.apply(&read(210, 220).misses("b"));
+    assert_eq!(bench.published, ["a Changed", "b Died!", "b Removed"]);
 }
 
 #[test]
 fn a_death_as_listed_does_not_hide_the_start_that_a_list_showed() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Created)));
+    bench.apply(&read(100, 110).sees(container("a", Created)));
     let listed = [ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: None }];
-    bench.pod.set_against(at(200), &listed);
+    bench.pod.reconcile_list(at(200), &listed);
     let ended = ContainerStatus { started_at: None, exit_code: None, ..container("a", Exited) };
-    bench.settle(&read(300, 310).sees(ended).lean());
-    assert_eq!(bench.told, ["a Changed", "a Started", "a Died"]);
+    bench.apply(&read(300, 310).sees(ended).minimal());
+    assert_eq!(bench.published, ["a Changed", "a Started", "a Died"]);
 }
 
 #[test]
 fn an_event_adds_the_exit_code_to_a_death_that_was_published_as_listed() {
     let mut bench = Bench::new();
-    bench.settle(&read(100, 110).sees(container("a", Running)));
+    bench.apply(&read(100, 110).sees(container("a", Running)));
     let ended = ContainerStatus { exit_code: None, reason: String::new(), ..container("a", Exited) };
-    bench.settle(&read(300, 310).sees(ended).lean());
-    bench.settle(&event(SignalType::Stopped, "a", 400).sees(container("a", Exited)));
-    assert_eq!(bench.told, ["a Started", "a Died", "a Changed"]);
+    bench.apply(&read(300, 310).sees(ended).minimal());
+    bench.apply(&event(StreamEventType::Stopped, "a", 400).sees(container("a", Exited)));
+    assert_eq!(bench.published, ["a Started", "a Died", "a Changed"]);
     assert_eq!(bench.container("a").unwrap().exit_code, Some(3));
 }

@@ -1,4 +1,4 @@
-//! The kubelet's event table (`pkg/kubelet/pleg/generic.go`), pair by pair: what is told between two views.
+//! The kubelet's event table (`pkg/kubelet/pleg/generic.go`), pair by pair: what is published between two views.
 
 use super::bench::{Bench, at, container, event, read, sandbox};
 use crate::model::{ContainerState::*, *};
@@ -13,16 +13,16 @@ fn view(at: u64, seen: Seen) -> Observation {
     }
 }
 
-/// What the second of two reads has told; the third settles what the second only casts doubt on.
+/// What the second of two reads has published; the third settles what the second only casts doubt on.
 fn between(first: Seen, second: Seen) -> Vec<String> {
     let mut bench = Bench::new();
     bench.stream_up = false;
-    bench.settle(&view(100, first));
-    bench.told.clear();
-    bench.settle(&view(200, second));
-    bench.settle(&view(300, second));
+    bench.apply(&view(100, first));
+    bench.published.clear();
+    bench.apply(&view(200, second));
+    bench.apply(&view(300, second));
     assert_eq!(bench.state("a"), second, "{first:?} -> {second:?}");
-    bench.told
+    bench.published
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn every_pair_of_container_states_is_told_as_the_table_says() {
         (Some(Unknown), None, &["a Died!", "a Removed"]),
     ];
     assert_eq!(table.len(), 25);
-    for (first, second, told) in table {
-        assert_eq!(between(*first, *second), *told, "{first:?} -> {second:?}");
+    for (first, second, published) in table {
+        assert_eq!(between(*first, *second), *published, "{first:?} -> {second:?}");
     }
 }
 
@@ -81,19 +81,19 @@ fn every_pair_of_sandbox_states_is_told_as_the_table_says() {
         Some(state) => read(at, at + 5).sees_sandbox(sandbox("s", state)),
         None => read(at, at + 5).misses("s"),
     };
-    for (first, second, told) in table {
+    for (first, second, published) in table {
         let mut bench = Bench::new();
-        bench.settle(&view(100, *first));
-        bench.told.clear();
-        bench.settle(&view(200, *second));
-        assert_eq!(bench.told, *told, "{first:?} -> {second:?}");
+        bench.apply(&view(100, *first));
+        bench.published.clear();
+        bench.apply(&view(200, *second));
+        assert_eq!(bench.published, *published, "{first:?} -> {second:?}");
         assert_eq!(bench.pod.is_empty(), second.is_none());
     }
 }
 
 #[test]
 fn forward_from_every_phase_to_every_later_one_by_event_and_by_read_whatever_the_stamp() {
-    for (from, to, told) in [
+    for (from, to, published) in [
         (Created, Running, &["a Started"][..]),
         (Created, Exited, &["a Started!", "a Died(3 Error)"]),
         (Running, Exited, &["a Died(3 Error)"]),
@@ -104,13 +104,13 @@ fn forward_from_every_phase_to_every_later_one_by_event_and_by_read_whatever_the
         // Held as of [1000, 1010]: within the margin before it, inside it, and after it.
         for upper in [960, 1005, 5000] {
             let by_read = read(upper - 10, upper).sees(container("a", to));
-            let by_event = event(SignalType::Stopped, "a", upper).sees(container("a", to));
+            let by_event = event(StreamEventType::Stopped, "a", upper).sees(container("a", to));
             for observation in [by_read, by_event] {
                 let mut bench = Bench::new();
-                bench.settle(&read(1000, 1010).sees(container("a", from)));
+                bench.apply(&read(1000, 1010).sees(container("a", from)));
                 assert_eq!(
-                    bench.told_by(&observation),
-                    told,
+                    bench.published_by(&observation),
+                    published,
                     "{from:?} -> {to:?} at {upper} by {:?}",
                     observation.origin
                 );
@@ -129,29 +129,29 @@ fn a_start_is_inferred_only_where_the_times_prove_it() {
         ..container("a", Exited)
     };
     let mut bench = Bench::new();
-    bench.settle(&event(SignalType::Created, "a", 10).sees(container("a", Created)));
-    bench.settle(&read(5010, 5020).sees(failed));
-    assert_eq!(bench.told, ["a Changed", "a Died(128 StartError)"]);
+    bench.apply(&event(StreamEventType::Created, "a", 10).sees(container("a", Created)));
+    bench.apply(&read(5010, 5020).sees(failed));
+    assert_eq!(bench.published, ["a Changed", "a Died(128 StartError)"]);
 }
 
 #[test]
 fn a_start_that_its_own_event_tells_is_not_inferred_even_if_the_payload_is_ahead() {
     let mut bench = Bench::new();
-    let out = bench.settle(&event(SignalType::Started, "a", 40).sees(container("a", Exited)));
-    assert_eq!(bench.told, ["a Started", "a Died(3 Error)"]);
+    let out = bench.apply(&event(StreamEventType::Started, "a", 40).sees(container("a", Exited)));
+    assert_eq!(bench.published, ["a Started", "a Died(3 Error)"]);
     assert_eq!(out.transitions[0].occurred_at, Some(super::bench::wall(20)));
     assert_eq!(out.transitions[1].occurred_at, Some(super::bench::wall(30)));
     // For another id's event, it is.
     let mut bench = Bench::new();
-    bench.settle(&event(SignalType::Started, "b", 40).sees(container("a", Exited)));
-    assert_eq!(bench.told, ["a Started!", "a Died(3 Error)"]);
+    bench.apply(&event(StreamEventType::Started, "b", 40).sees(container("a", Exited)));
+    assert_eq!(bench.published, ["a Started!", "a Died(3 Error)"]);
 }
 
 #[test]
 fn the_same_id_in_another_pod_is_another_matter() {
     let (mut one, mut other) = (Bench::new(), Bench::new());
-    one.settle(&read(100, 105).sees(container("a", Running)));
-    assert_eq!(other.told_by(&read(100, 105).sees(container("a", Exited))).len(), 2);
+    one.apply(&read(100, 105).sees(container("a", Running)));
+    assert_eq!(other.published_by(&read(100, 105).sees(container("a", Exited))).len(), 2);
     assert_eq!(one.state("a"), Some(Running));
     assert_eq!(at(5).since(at(0)).as_millis(), 5);
 }

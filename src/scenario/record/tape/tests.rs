@@ -78,7 +78,7 @@ fn tape(keep_names: bool) -> Tape {
     tape
 }
 
-fn event(kind: SignalType, received: Mono, containers: Vec<ContainerStatus>) -> Event {
+fn event(kind: StreamEventType, received: Mono, containers: Vec<ContainerStatus>) -> Event {
     let created_at = Wall::from_nanos(1_800_000_001_000_000_000);
     Event {
         id: "c".into(),
@@ -107,7 +107,7 @@ fn steps(tape: &Tape) -> Vec<String> {
 fn what_is_written_can_be_read_and_identifies_nothing() {
     let mut tape = tape(false);
     let exited = container("c", ContainerState::Exited);
-    tape.event(event(SignalType::Stopped, at(500), vec![exited]), Effect::All);
+    tape.event(event(StreamEventType::Stopped, at(500), vec![exited]), Effect::All);
     let steps = tape.steps().join(",");
     Scenario::read(&format!(r#"{{"steps": [{steps}]}}"#)).unwrap();
     for secret in ["secret", "web-0", "shop", "192.168", "password", "example", "annotations"] {
@@ -120,18 +120,18 @@ fn what_is_written_can_be_read_and_identifies_nothing() {
 fn an_event_changes_what_is_known_before_it_is_sent() {
     let mut tape = tape(true);
     tape.event(
-        event(SignalType::Stopped, at(500), vec![container("c", ContainerState::Exited)]),
+        event(StreamEventType::Stopped, at(500), vec![container("c", ContainerState::Exited)]),
         Effect::All,
     );
     assert_eq!(steps(&tape), ["wait 0.49", r#"container "CONTAINER_EXITED""#, "event null"]);
-    tape.event(event(SignalType::Deleted, at(600), vec![]), Effect::All);
+    tape.event(event(StreamEventType::Deleted, at(600), vec![]), Effect::All);
     assert_eq!(steps(&tape)[3..], ["wait 0.1", "remove null", "event null"]);
 }
 
 #[test]
 fn an_event_from_before_the_recording_is_sent_and_changes_nothing() {
     let mut tape = tape(true);
-    tape.event(event(SignalType::Deleted, at(500), vec![]), Effect::Nothing);
+    tape.event(event(StreamEventType::Deleted, at(500), vec![]), Effect::Nothing);
     assert_eq!(steps(&tape), ["wait 0.49", "event null"]);
 }
 
@@ -139,7 +139,7 @@ fn an_event_from_before_the_recording_is_sent_and_changes_nothing() {
 fn a_list_and_a_read_that_may_be_older_than_an_event_change_nothing() {
     let mut tape = tape(true);
     tape.event(
-        event(SignalType::Stopped, at(500), vec![container("c", ContainerState::Exited)]),
+        event(StreamEventType::Stopped, at(500), vec![container("c", ContainerState::Exited)]),
         Effect::All,
     );
     let before = steps(&tape).len();
@@ -163,7 +163,7 @@ fn a_late_event_does_not_undo_what_was_read_since() {
     let seen = tape.container(&changed);
     tape.see(seen, By::Read(at(1000)), at(1000));
     let before = steps(&tape).len();
-    let late = event(SignalType::Started, at(2000), vec![container("c", ContainerState::Running)]);
+    let late = event(StreamEventType::Started, at(2000), vec![container("c", ContainerState::Running)]);
     tape.event(Event { sent: at(500), ..late.clone() }, Effect::All);
     assert_eq!(steps(&tape)[before..], ["wait 1.0", "event null"]);
     tape.event(late, Effect::All);
@@ -237,7 +237,7 @@ fn a_poll_reads_what_differs_and_the_longest_unread_of_the_rest() {
     ]);
     assert_eq!(ids(&tape, &other, 0), ["d", "e"]);
     tape.event(
-        event(SignalType::Stopped, at(500), vec![container("c", ContainerState::Exited)]),
+        event(StreamEventType::Stopped, at(500), vec![container("c", ContainerState::Exited)]),
         Effect::All,
     );
     let now = listing(&[("c", ContainerState::Exited), ("d", ContainerState::Running)]);

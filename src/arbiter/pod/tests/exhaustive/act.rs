@@ -30,7 +30,7 @@ pub(super) enum Saw {
     /// The same, but for one container that is shown as it never was.
     Lie(usize),
     /// The container that it is about alone, cut down.
-    Lean(usize),
+    Minimal(usize),
     /// Nothing.
     Nothing,
 }
@@ -39,7 +39,7 @@ pub(super) enum Saw {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stamped {
     At(usize),
-    /// The stamp is none: its receipt has to do.
+    /// The interval is none: its receipt has to do.
     Unknown,
 }
 
@@ -67,7 +67,7 @@ impl Menu {
                     payloads.push(Saw::Lie(seen));
                 }
                 if self.lean {
-                    payloads.push(Saw::Lean(seen));
+                    payloads.push(Saw::Minimal(seen));
                 }
                 if seen == of {
                     payloads.push(Saw::Nothing);
@@ -119,15 +119,15 @@ impl Act {
             ('r', [began, saw]) => Act::Read { began: *began, saw: *saw },
             ('l', [began, saw]) => Act::List { began: *began, saw: *saw },
             ('e', [of, rest @ ..]) => {
-                let (seen, stamp) =
+                let (seen, interval) =
                     if word.contains('n') { (0, rest.first()) } else { (*rest.first()?, rest.get(1)) };
                 let saw = match word.chars().find(|c| "plcn".contains(*c))? {
                     'p' => Saw::Pod(seen),
                     'l' => Saw::Lie(seen),
-                    'c' => Saw::Lean(seen),
+                    'c' => Saw::Minimal(seen),
                     _ => Saw::Nothing,
                 };
-                Act::Event { of: *of, saw, stamped: stamp.map_or(Stamped::Unknown, |at| Stamped::At(*at)) }
+                Act::Event { of: *of, saw, stamped: interval.map_or(Stamped::Unknown, |at| Stamped::At(*at)) }
             }
             _ => return None,
         })
@@ -147,7 +147,7 @@ impl fmt::Display for Act {
                 match saw {
                     Saw::Pod(at) => write!(f, "p{at}")?,
                     Saw::Lie(at) => write!(f, "l{at}")?,
-                    Saw::Lean(at) => write!(f, "c{at}")?,
+                    Saw::Minimal(at) => write!(f, "c{at}")?,
                     Saw::Nothing => write!(f, "n")?,
                 }
                 match stamped {
@@ -161,8 +161,8 @@ impl fmt::Display for Act {
 
 /// A read that has seen nothing yet.
 pub(super) fn empty_read(play: &Play, now: usize, lower: Mono, upper: Mono) -> Observation {
-    let stamp = Stamp { lower: Some(lower), upper };
-    Observation { stamp, claimed: upper, observed_at: play.wall(now, 9), ..read(0, 0) }
+    let interval = Interval { lower: Some(lower), upper };
+    Observation { interval, claimed: upper, observed_at: play.wall(now, 9), ..read(0, 0) }
 }
 
 fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> Observation {
@@ -173,21 +173,21 @@ fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> O
         Stamped::Unknown => (received, None),
     };
     let mut it = event(kind, id, 0);
-    it.origin = Origin::Event(Signal { id: id.into(), kind, stamped_at });
-    (it.stamp, it.claimed) = (Stamp { lower: None, upper: received }, claimed);
+    it.stream_event = Some(StreamEvent { id: id.into(), kind, stamped_at });
+    (it.interval, it.claimed) = (Interval { lower: None, upper: received }, claimed);
     it.observed_at = play.wall(now, 9);
     match saw {
         Saw::Pod(at) | Saw::Lie(at) => {
             it.sandboxes = shared(&play.moments[at].sandboxes);
             it.containers = shared(&play.moments[at].containers);
         }
-        Saw::Lean(at) => {
+        Saw::Minimal(at) => {
             let of_it = play.moments[at].containers.iter().filter(|container| container.id.as_str() == id);
             it.containers.extend(of_it.map(|full| {
                 let (message, image_ref, labels) = (String::new(), String::new(), Labels::new());
                 Arc::new(ContainerStatus { message, image_ref, labels, ..full.clone() })
             }));
-            it.detail = Detail::Lean;
+            it.detail = Detail::Minimal;
         }
         Saw::Nothing => {}
     }

@@ -9,15 +9,15 @@ use crate::model::*;
 /// When the first moment is, in milliseconds after the journal began.
 const FIRST: u64 = 1000;
 
-/// What truly happens, and how much of it is told by the runtime in which way.
+/// What truly happens, and how much of it is published by the runtime in which way.
 pub(super) struct Play {
     pub(super) name: &'static str,
-    /// Time from one moment to the next, in milliseconds: below the step margin, stamps of neighbours cannot be told
+    /// Time from one moment to the next, in milliseconds: below the step margin, stamps of neighbours cannot be published
     /// apart; above it, they can.
     pub(super) pace: u64,
     pub(super) runtime: (&'static str, &'static str),
     pub(super) stream_up: bool,
-    /// The journal begins with this moment: what was stamped earlier is not told from events.
+    /// The journal begins with this moment: what was stamped earlier is not published from events.
     pub(super) begins: usize,
     /// Where a container is shown in an event in which it never was.
     pub(super) lie: Option<(&'static str, ContainerState)>,
@@ -32,7 +32,7 @@ pub(super) struct Play {
 pub(super) struct Moment {
     pub(super) sandboxes: Vec<SandboxStatus>,
     pub(super) containers: Vec<ContainerStatus>,
-    pub(super) signal: Option<(SignalType, &'static str)>,
+    pub(super) signal: Option<(StreamEventType, &'static str)>,
     pub(super) what: String,
 }
 
@@ -161,7 +161,7 @@ impl Moment {
     }
 
     /// Lets something happen, and says which event tells it.
-    fn take(&mut self, happens: Happens, now: Wall) -> Option<(SignalType, &'static str)> {
+    fn take(&mut self, happens: Happens, now: Wall) -> Option<(StreamEventType, &'static str)> {
         match happens {
             Happens::Nothing => return None,
             Happens::Ready(id) => {
@@ -177,26 +177,26 @@ impl Moment {
                         ..sandbox(id, SandboxState::Ready)
                     }),
                 }
-                return Some((SignalType::Started, id));
+                return Some((StreamEventType::Started, id));
             }
             Happens::NotReady(id) => {
                 for sandbox in self.sandboxes.iter_mut().filter(|sandbox| sandbox.id.as_str() == id) {
                     sandbox.state = SandboxState::NotReady;
                 }
-                return Some((SignalType::Stopped, id));
+                return Some((StreamEventType::Stopped, id));
             }
             Happens::Created(id, sandbox) => {
                 let made = container(id, ContainerState::Created);
                 let made = ContainerStatus { sandbox_id: sandbox.into(), created_at: Some(now), ..made };
                 self.containers.push(made);
-                return Some((SignalType::Created, id));
+                return Some((StreamEventType::Created, id));
             }
-            Happens::SaidDeleted(id) => return Some((SignalType::Deleted, id)),
+            Happens::SaidDeleted(id) => return Some((StreamEventType::Deleted, id)),
             Happens::Removed(id) | Happens::RemovedInSilence(id) => {
                 self.containers.retain(|container| container.id.as_str() != id);
                 self.sandboxes.retain(|sandbox| sandbox.id.as_str() != id);
                 let silent = matches!(happens, Happens::RemovedInSilence(_));
-                return (!silent).then_some((SignalType::Deleted, id));
+                return (!silent).then_some((StreamEventType::Deleted, id));
             }
             _ => {}
         }
@@ -210,12 +210,12 @@ impl Moment {
             Happens::Started(id) => {
                 let running =
                     |old| ContainerStatus { state: ContainerState::Running, started_at: Some(now), ..old };
-                (id, Some(SignalType::Started), found(id).map(running))
+                (id, Some(StreamEventType::Started), found(id).map(running))
             }
             Happens::Exited(id, code) => {
                 let reason = if code == 0 { "Completed" } else { "Error" };
                 let ended = |old| exited(old, now, code, reason);
-                (id, Some(SignalType::Stopped), found(id).map(ended))
+                (id, Some(StreamEventType::Stopped), found(id).map(ended))
             }
             Happens::Failed(id) => (id, None, found(id).map(|old| exited(old, now, 128, "StartError"))),
             Happens::TurnedOom(id) => {

@@ -5,7 +5,7 @@
 //! Two sequences that lead to the same state in the same moment can be followed by the same acts, and what comes of these
 //! depends on nothing but the state: the pod, its tombstones, the last list, what is asked for, and what the witness
 //! remembers. So only the one with the fewest observations goes on; whatever could follow the other, follows it too.
-//! What was told is part of the state by what the witness knows of it, and is held against the rules before the cut.
+//! What was published is part of the state by what the witness knows of it, and is held against the rules before the cut.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -161,7 +161,7 @@ impl Search {
             if let Err(why) = world.act(&self.play, *act, seen) {
                 return Err(self.report(&path, &why));
             }
-            world.bench.told.clear();
+            world.bench.published.clear();
             next.push(Node { world, path, come });
         }
         Ok(())
@@ -242,34 +242,37 @@ impl Search {
                     | flags << 9
                     | phase(story.seen) << 6
                     | phase(story.heard) << 3
-                    | phase(story.told),
+                    | phase(story.published),
             );
             if let Some((lower, upper, seen)) = story.last_read {
                 key.extend([at(lower), at(upper), phase(seen)]);
             }
-            key.extend([maybe(world.bench.graves.get(id).copied()), maybe(world.asked.get(id).copied())]);
+            key.extend([maybe(world.bench.tombstones.get(id).copied()), maybe(world.asked.get(id).copied())]);
             let Some(record) = world.bench.pod.records.get(id) else { continue };
             #[rustfmt::skip]
-            let Record { status, reached, listed, stamp, whole, moved_back, unknown_at, dissent, gone, announced, looks, shown, listed_at: _, first_seen: _ } = &**record;
+            let Record {
+                status, published_phase, phases_seen_in_lists, interval, content_confirmed_at, was_corrected, last_absent_at,
+                pending_correction, awaited_death, deletion_event, recheck_schedule, visibility, listed_at: _, first_seen: _,
+            } = &**record;
             key.extend([
-                maybe(stamp.lower),
-                at(stamp.upper),
-                phase(*reached),
-                listed.iter().fold(0, |bits, phase| bits | 1 << *phase as u64),
-                maybe(*whole),
-                maybe(*unknown_at),
-                u64::from(*moved_back),
-                *shown as u64,
+                maybe(interval.lower),
+                at(interval.upper),
+                phase(*published_phase),
+                phases_seen_in_lists.iter().fold(0, |bits, phase| bits | 1 << *phase as u64),
+                maybe(*content_confirmed_at),
+                maybe(*last_absent_at),
+                u64::from(*was_corrected),
+                *visibility as u64,
                 self.number(status),
             ]);
+            let rechecks = recheck_schedule.after;
             key.push(
-                looks.after.len() as u64
-                    + looks.after.iter().map(|look| look.as_millis() as u64 * 100).sum::<u64>(),
+                rechecks.len() as u64 + rechecks.iter().map(|it| it.as_millis() as u64 * 100).sum::<u64>(),
             );
-            let dissent = dissent.map(|it| [it.phase as u64 + 1, at(it.upper)]);
-            let gone = gone.map(|it| [at(it.since), at(it.removed_at)]);
-            let announced = announced.map(|it| [1, it.map_or(0, |it| it.as_nanos() as u64)]);
-            key.extend([dissent, gone, announced].into_iter().flat_map(Option::unwrap_or_default));
+            let pending = pending_correction.map(|it| [it.phase as u64 + 1, at(it.read_ended)]);
+            let awaited = awaited_death.map(|it| [at(it.since), at(it.removed_at)]);
+            let deletion = deletion_event.map(|it| [1, it.stamped_at.map_or(0, |it| it.as_nanos() as u64)]);
+            key.extend([pending, awaited, deletion].into_iter().flat_map(Option::unwrap_or_default));
         }
         key.push(world.bench.pod.ips.len() as u64);
         key.extend(

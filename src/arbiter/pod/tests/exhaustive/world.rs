@@ -11,7 +11,7 @@ use super::{
     play::Play,
     witness::{Objection, Witness},
 };
-use crate::{arbiter::ask::Scope, model::*};
+use crate::{arbiter::read_request::Scope, model::*};
 
 /// How long after the play a read begins that nobody has asked for a certain time.
 const LATER: Duration = Duration::from_secs(10);
@@ -45,12 +45,12 @@ impl World {
 
     /// Whether this can happen here.
     pub(super) fn allows(&self, act: Act, seen: &Observation) -> bool {
-        match (act, &seen.origin) {
+        match (act, &seen.stream_event) {
             (Act::List { began, .. }, _) => self.listed_in.is_none_or(|ended| began > ended),
             // An event that shows nothing says which pod it is about by an id that is held; else it never comes here.
-            (Act::Event { .. }, Origin::Event(signal)) => {
+            (Act::Event { .. }, Some(event)) => {
                 let shows = !seen.sandboxes.is_empty() || !seen.containers.is_empty();
-                shows || self.bench.pod.records.contains_key(&signal.id)
+                shows || self.bench.pod.records.contains_key(&event.id)
             }
             _ => true,
         }
@@ -60,14 +60,15 @@ impl World {
     pub(super) fn act(&mut self, play: &Play, act: Act, seen: &Observation) -> Result<(), Objection> {
         match act {
             Act::Pass => self.moment += 1,
-            Act::Event { .. } => self.settle(play, seen, play.time(self.moment, 9))?,
+            Act::Event { .. } => self.apply(play, seen, play.time(self.moment, 9))?,
             Act::Read { began, .. } => {
                 self.read(play, play.time(began, 5), seen, play.time(self.moment, 9))?
             }
             Act::List { .. } => {
                 self.listed_in = Some(self.moment);
                 let ended = play.time(self.moment, 7);
-                let listed = Observation { stamp: Stamp { upper: ended, ..seen.stamp }, ..seen.clone() };
+                let listed =
+                    Observation { interval: Interval { upper: ended, ..seen.interval }, ..seen.clone() };
                 self.list(play, &listed, play.time(self.moment, 8), play.time(self.moment, 9))?;
             }
         }
@@ -89,25 +90,25 @@ impl World {
         for _ in 0..2 {
             now = now + LATER;
             let seen = self.whole(play, now);
-            let told = self.bench.told.len();
-            self.read(play, now, &seen, seen.stamp.upper)?;
-            if self.bench.told.len() > told {
-                return Err(format!("a late read has told {:?}", &self.bench.told[told..]));
+            let published = self.bench.published.len();
+            self.read(play, now, &seen, seen.interval.upper)?;
+            if self.bench.published.len() > published {
+                return Err(format!("a late read has published {:?}", &self.bench.published[published..]));
             }
             self.is_as_it_is(play)?;
         }
         self.witness.nothing_is_left_out(play, self.moment, &self.bench.pod, &|_| false)
     }
 
-    fn settle(&mut self, play: &Play, seen: &Observation, now: Mono) -> Result<(), Objection> {
+    fn apply(&mut self, play: &Play, seen: &Observation, now: Mono) -> Result<(), Objection> {
         let before = self.bench.pod.clone();
-        let out = self.bench.settle_at(seen, now);
+        let out = self.bench.apply_at(seen, now);
         if let Some(log) = &mut self.log {
-            let told: Vec<String> = out.transitions.iter().map(word).collect();
-            let _ = write!(log, " {:?} told {told:?}", out.verdicts);
+            let published: Vec<String> = out.transitions.iter().map(word).collect();
+            let _ = write!(log, " {:?} published {published:?}", out.verdicts);
         }
-        for ask in &out.asks {
-            let Scope::Ids(ids) = &ask.scope else { return Err("a pod asks for a whole read".into()) };
+        for ask in &out.reads {
+            let Scope::Ids(ids) = &ask.scope else { return Err("a pod reads for a whole read".into()) };
             for id in ids {
                 let due = self.asked.entry(id.clone()).or_insert(Mono::ZERO);
                 *due = (*due).max(now + ask.after);
@@ -124,12 +125,12 @@ impl World {
         for id in ids.iter().filter(|id| !self.asked.contains_key(*id)) {
             self.witness.read_up_on(play, id);
         }
-        self.settle(play, seen, now)
+        self.apply(play, seen, now)
     }
 
     /// A list has ended; what differs is read from `from` to `to`, as the relister has it done.
     fn list(&mut self, play: &Play, listed: &Observation, from: Mono, to: Mono) -> Result<(), Objection> {
-        let lower = listed.stamp.lower.unwrap_or(from);
+        let lower = listed.interval.lower.unwrap_or(from);
         self.bench.listed = Some(lower);
         let sandboxes = listed.sandboxes.iter().map(|it| (it.id.as_str(), Some(it.state.phase())));
         let containers = listed.containers.iter().map(|it| (it.id.as_str(), it.state.phase()));
@@ -137,21 +138,27 @@ impl World {
             .chain(containers)
             .map(|(id, phase)| ListedObject { id, phase, sandbox_id: None })
             .collect();
-        let graves = self.bench.graves.clone();
-        let held = (!self.bench.pod.is_empty()).then(|| self.bench.pod.set_against(lower, &objects));
+        let tombstones = self.bench.tombstones.clone();
+        let held = (!self.bench.pod.is_empty()).then(|| self.bench.pod.reconcile_list(lower, &objects));
         let difference = held.unwrap_or_else(|| Difference::all_new(&objects));
-        let difference = difference.since(lower, &|id| graves.get(id).copied());
+        let difference = difference.without_removed_during(lower, &|id| tombstones.get(id).copied());
         if !difference.absent.is_empty() {
-            let (stamp, absent) = (listed.stamp, difference.absent);
-            let gone = Observation { absent, stamp, ..empty_read(play, self.moment, lower, stamp.upper) };
-            self.settle(play, &gone, listed.stamp.upper)?;
+            let (interval, absent) = (listed.interval, difference.absent);
+            let gone =
+                Observation { absent, interval, ..empty_read(play, self.moment, lower, interval.upper) };
+            self.apply(play, &gone, listed.interval.upper)?;
         }
         if difference.changed.is_empty() {
             return Ok(());
         }
         let truth = &play.moments[self.moment.min(play.end())];
         let mut seen = empty_read(play, self.moment, from, to);
-        let mut cut_down = Observation { detail: Detail::Lean, stamp: listed.stamp, ..seen.clone() };
+        let mut cut_down = Observation {
+            origin: Origin::List,
+            detail: Detail::Minimal,
+            interval: listed.interval,
+            ..seen.clone()
+        };
         for id in difference.changed {
             match truth.find(&id) {
                 Some(status) => seen.show(status),
@@ -162,7 +169,7 @@ impl World {
             }
         }
         if !cut_down.sandboxes.is_empty() || !cut_down.containers.is_empty() {
-            self.settle(play, &cut_down, to)?;
+            self.apply(play, &cut_down, to)?;
         }
         self.read(play, from, &seen, to)
     }
@@ -173,16 +180,16 @@ impl World {
             now = (now + LATER).max(due);
             let mut seen = self.whole(play, now);
             seen.only(&self.asked.keys().cloned().collect::<Vec<_>>());
-            self.read(play, now, &seen, seen.stamp.upper)?;
-            now = seen.stamp.upper;
+            self.read(play, now, &seen, seen.interval.upper)?;
+            now = seen.interval.upper;
         }
-        Err(format!("plegd asks for ever: {:?}", self.asked))
+        Err(format!("plegd reads for ever: {:?}", self.asked))
     }
 
     /// All of the pod as it is in the end.
     fn whole(&self, play: &Play, lower: Mono) -> Observation {
         let mut seen = Act::Read { began: play.end(), saw: play.end() }.observation(play, play.end());
-        seen.stamp = Stamp { lower: Some(lower), upper: lower + Duration::from_millis(1) };
+        seen.interval = Interval { lower: Some(lower), upper: lower + Duration::from_millis(1) };
         seen
     }
 

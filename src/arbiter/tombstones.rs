@@ -1,4 +1,4 @@
-//! Ids that were removed, so that nothing late can resurrect them.
+//! Ids that were removed, so that no late event or list brings them back.
 //!
 //! Bounded in time and in number. containerd 2.x replays events of the last five minutes to a new subscriber, containerd 1.7 the last
 //! 1,000 of any age. So once a tombstone is forgotten, an event that claims to be older is not taken for news of an unknown id
@@ -18,53 +18,52 @@ const KEPT_AT_MOST: usize = 16_384;
 
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
-    /// When it was removed and when it was buried here.
-    graves: HashMap<ObjectId, Grave>,
-    /// In the order of burial; an entry that differs from the grave is of an earlier burial of the same id.
+    entries: HashMap<ObjectId, Entry>,
+    /// In the order of insertion. One that differs from its entry is of an earlier insertion of the same id.
     order: VecDeque<(Mono, ObjectId)>,
-    /// When the newest of those was buried that are forgotten.
+    /// When the newest of those was inserted that are forgotten.
     horizon: Mono,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Grave {
+struct Entry {
     removed_at: Mono,
-    buried: Mono,
+    inserted: Mono,
     /// When it was last read because a list showed it.
     reread: Option<Mono>,
 }
 
 impl Tombstones {
     /// Remembers that `id` was removed at `removed_at`, and forgets the oldest.
-    pub(super) fn bury(&mut self, id: &ObjectId, removed_at: Mono, now: Mono) {
-        self.graves.insert(id.clone(), Grave { removed_at, buried: now, reread: None });
+    pub(super) fn insert(&mut self, id: &ObjectId, removed_at: Mono, now: Mono) {
+        self.entries.insert(id.clone(), Entry { removed_at, inserted: now, reread: None });
         self.order.push_back((now, id.clone()));
         self.forget(now);
     }
 
     /// Forgets those that are too old or too many.
     pub(super) fn forget(&mut self, now: Mono) {
-        while let Some((buried, oldest)) = self.order.front() {
-            let superseded = self.graves.get(oldest).is_none_or(|grave| grave.buried != *buried);
-            if !superseded && self.order.len() <= KEPT_AT_MOST && now.since(*buried) <= KEPT_FOR {
+        while let Some((inserted, oldest)) = self.order.front() {
+            let superseded = self.entries.get(oldest).is_none_or(|entry| entry.inserted != *inserted);
+            if !superseded && self.order.len() <= KEPT_AT_MOST && now.since(*inserted) <= KEPT_FOR {
                 break;
             }
             if !superseded {
-                self.horizon = self.horizon.max(*buried);
-                self.graves.remove(oldest);
+                self.horizon = self.horizon.max(*inserted);
+                self.entries.remove(oldest);
             }
             self.order.pop_front();
         }
     }
 
     /// The id is there after all.
-    pub(super) fn lift(&mut self, id: &ObjectId) {
-        self.graves.remove(id);
+    pub(super) fn remove(&mut self, id: &ObjectId) {
+        self.entries.remove(id);
     }
 
     /// When `id` was removed.
     pub(super) fn get(&self, id: &ObjectId) -> Option<Mono> {
-        self.graves.get(id).map(|grave| grave.removed_at)
+        self.entries.get(id).map(|entry| entry.removed_at)
     }
 
     /// Before this moment ids may have been removed that are forgotten.
@@ -74,17 +73,17 @@ impl Tombstones {
 
     /// Whether an id was not read again within the last `apart`; from now on it was. True for one that is not here.
     pub(super) fn may_reread(&mut self, id: &ObjectId, now: Mono, apart: Duration) -> bool {
-        let Some(grave) = self.graves.get_mut(id) else { return true };
-        let may = grave.reread.is_none_or(|last| now.since(last) >= apart);
+        let Some(entry) = self.entries.get_mut(id) else { return true };
+        let may = entry.reread.is_none_or(|last| now.since(last) >= apart);
         if may {
-            grave.reread = Some(now);
+            entry.reread = Some(now);
         }
         may
     }
 
     /// How many are remembered.
     pub(super) fn len(&self) -> usize {
-        self.graves.len()
+        self.entries.len()
     }
 }
 
@@ -101,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn they_are_bounded_in_time() {
+    fn tombstones_are_bounded_in_time() {
         let mut tombstones = Tombstones::default();
-        tombstones.bury(&id(1), at(10), at(11));
-        tombstones.bury(&id(2), at(21_610), at(21_611));
+        tombstones.insert(&id(1), at(10), at(11));
+        tombstones.insert(&id(2), at(21_610), at(21_611));
         assert_eq!((tombstones.get(&id(1)), tombstones.horizon()), (Some(at(10)), Mono::ZERO));
-        tombstones.bury(&id(3), at(21_612), at(21_612));
+        tombstones.insert(&id(3), at(21_612), at(21_612));
         assert_eq!((tombstones.get(&id(1)), tombstones.get(&id(2))), (None, Some(at(21_610))));
         assert_eq!(
             tombstones.horizon(),
@@ -119,28 +118,28 @@ mod tests {
     }
 
     #[test]
-    fn they_are_bounded_in_number_and_the_oldest_go_first() {
+    fn tombstones_are_bounded_in_number_and_the_oldest_go_first() {
         let mut tombstones = Tombstones::default();
-        (0..KEPT_AT_MOST + 100).for_each(|n| tombstones.bury(&id(n), at(1), at(1)));
+        (0..KEPT_AT_MOST + 100).for_each(|n| tombstones.insert(&id(n), at(1), at(1)));
         assert_eq!(tombstones.len(), KEPT_AT_MOST);
         assert_eq!(tombstones.get(&id(99)), None);
         assert_eq!(tombstones.get(&id(100)), Some(at(1)));
         // Only lifted ones remain in the order, and not for ever.
         (0..3 * KEPT_AT_MOST).for_each(|n| {
-            tombstones.lift(&id(n));
-            tombstones.bury(&id(n), at(2), at(2));
+            tombstones.remove(&id(n));
+            tombstones.insert(&id(n), at(2), at(2));
         });
         assert!(tombstones.order.len() <= KEPT_AT_MOST + 1);
     }
 
     #[test]
-    fn one_that_was_lifted_and_buried_again_is_kept_from_the_second_time_on() {
+    fn a_tombstone_that_was_removed_and_inserted_again_is_kept_from_the_second_time_on() {
         let mut tombstones = Tombstones::default();
-        tombstones.bury(&id(1), at(1), at(1));
-        tombstones.lift(&id(1));
+        tombstones.insert(&id(1), at(1), at(1));
+        tombstones.remove(&id(1));
         assert_eq!(tombstones.get(&id(1)), None);
-        tombstones.bury(&id(1), at(600), at(600));
-        tombstones.bury(&id(2), at(21_610), at(21_610));
+        tombstones.insert(&id(1), at(600), at(600));
+        tombstones.insert(&id(2), at(21_610), at(21_610));
         assert_eq!((tombstones.get(&id(1)), tombstones.horizon()), (Some(at(600)), Mono::ZERO));
     }
 
@@ -148,7 +147,7 @@ mod tests {
     fn a_removed_id_that_is_listed_is_read_again_rarely() {
         let mut tombstones = Tombstones::default();
         let apart = Duration::from_secs(30);
-        tombstones.bury(&id(1), at(1), at(1));
+        tombstones.insert(&id(1), at(1), at(1));
         let read: Vec<u64> = (2..100).filter(|n| tombstones.may_reread(&id(1), at(*n), apart)).collect();
         assert_eq!(read, [2, 32, 62, 92]);
         assert!(tombstones.may_reread(&id(2), at(3), apart), "of one that is not here nothing is known");

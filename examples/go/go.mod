@@ -1,0 +1,3 @@
+module first-agent
+
+go 1.24

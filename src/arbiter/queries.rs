@@ -1,0 +1,121 @@
+//! The questions that the relister reads about the records, and the notes that it leaves: what a list and a read of a whole pod prove.
+
+use super::{
+    Arbiter, Difference, ListedObject, TOMBSTONED_REREAD_INTERVAL, get,
+    pod::{KnownIds, PodState},
+    set,
+    store::names,
+};
+use crate::{
+    clock::Mono,
+    model::{ObjectId, Phase, PodIdentity, Subject},
+};
+
+impl Arbiter {
+    /// A complete list that began at `lower` is about to be reconciled.
+    pub fn begin_list(&self, lower: Mono) {
+        let progress = &self.progress;
+        let Some(before) = get(&progress.listed) else { return set(&progress.listed, Some(lower)) };
+        // Two lists may be under way at the same time.
+        if before < lower {
+            set(&progress.listed_before, Some(before));
+            set(&progress.listed, Some(lower));
+            self.store.forget_unread(before);
+        }
+    }
+
+    /// Whether no complete list has been reconciled yet.
+    pub fn is_first_list(&self) -> bool {
+        get(&self.progress.listed).is_none()
+    }
+
+    /// Reconciles a list, begun at `lower`, with the record of the pod with this UID, namespace and name: confirms what agrees, and
+    /// returns what differs.
+    pub fn reconcile_list(
+        &self,
+        pod: (&str, &str, &str),
+        lower: Mono,
+        listed: &[ListedObject<'_>],
+    ) -> Difference {
+        let slot = self.store.slot(pod);
+        let difference =
+            slot.as_ref().and_then(|slot| Some(slot.lock()?.state.reconcile_list(lower, listed)));
+        let difference = difference.unwrap_or_else(|| Difference::all_new(listed));
+        let mut difference = difference.without_removed_during(lower, &|id| self.store.removed_at(id));
+        difference.changed.retain(|id| self.store.may_reread(id, lower, TOMBSTONED_REREAD_INTERVAL));
+        for id in difference.changed.iter().filter(|id| self.cache().pod_of(id.as_str()).is_none()) {
+            self.store.note_unread(id, get(&self.progress.listed_before), lower);
+        }
+        difference
+    }
+
+    /// All of the pod was read, in a read that began at `lower`.
+    pub fn mark_read(&self, pod: &PodIdentity, lower: Mono) {
+        self.with(pod, |state| state.mark_read(lower));
+    }
+
+    /// When the last read of the whole pod began.
+    pub fn read_at(&self, pod: &PodIdentity) -> Option<Mono> {
+        self.with(pod, |state| state.read_at())?
+    }
+
+    /// Whether an id was removed, so that an event about it that names no pod needs no search for the pod.
+    pub fn is_removed(&self, id: &ObjectId) -> bool {
+        self.store.removed_at(id).is_some()
+    }
+
+    /// Number of tombstones.
+    pub fn tombstones(&self) -> usize {
+        self.store.tombstones(self.clock.now())
+    }
+
+    /// The ids that are recorded of a pod.
+    pub fn ids_of(&self, pod: &PodIdentity) -> Vec<ObjectId> {
+        self.with(pod, |state| state.ids().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The phase of an id that is served and not known to be gone.
+    pub fn served_phase(&self, id: &ObjectId) -> Option<Phase> {
+        self.with_pod_of(id, |state| state.served_phase(id.as_str()))?
+    }
+
+    /// The type of an id, and the sandbox that a container is in.
+    pub fn locate(&self, id: &ObjectId) -> Option<(Subject, ObjectId)> {
+        self.with_pod_of(id, |state| state.locate(id.as_str()))?
+    }
+
+    /// Whether the content of an id was read at or after a moment.
+    pub fn is_content_read_since(&self, id: &ObjectId, moment: Mono) -> bool {
+        self.with_pod_of(id, |state| state.is_content_read_since(id.as_str(), moment)).unwrap_or(false)
+    }
+
+    /// The containers and sandboxes of a pod whose content was read longest ago, before `before`: at most `at_most`.
+    pub fn unread_since(&self, pod: &PodIdentity, before: Mono, at_most: usize) -> Vec<ObjectId> {
+        self.with(pod, |state| state.unread_since(before, at_most)).unwrap_or_default()
+    }
+
+    /// Whether an id of the pod is served that is known to be gone, since its death may yet be published.
+    pub fn awaits_deaths(&self, pod: &PodIdentity) -> bool {
+        self.with(pod, |state| state.awaits_deaths()).unwrap_or(false)
+    }
+
+    /// Whether a sandbox of the pod was ever observed.
+    pub fn is_sandbox_known(&self, pod: &PodIdentity) -> bool {
+        self.with(pod, |state| state.is_sandbox_known()).unwrap_or(false)
+    }
+
+    /// An event that changes nothing and names no pod: for the comparison of the paths only.
+    pub fn note_event_without_pod(&self, event: &crate::model::StreamEvent) {
+        self.paths.record_stream_event(&event.id, event.kind, false, self.clock.now());
+    }
+
+    fn with_pod_of<R>(&self, id: &ObjectId, query: impl FnOnce(&mut PodState) -> R) -> Option<R> {
+        self.with(&self.cache().pod_of(id.as_str())?, query)
+    }
+
+    fn with<R>(&self, pod: &PodIdentity, query: impl FnOnce(&mut PodState) -> R) -> Option<R> {
+        let slot = self.store.slot(names(pod))?;
+        let mut locked = slot.lock()?;
+        Some(query(&mut locked.state))
+    }
+}
