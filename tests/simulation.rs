@@ -3,9 +3,11 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | `plan`, `sketch` | from a seed to all that is going to happen: plain data |
+//! | `sequences` | acts in the order and at the times that rare rules take |
 //! | `stage` | where it is played: the runtime, the plegd, what the plan's numbers mean |
 //! | `play` | from beginning to end, with a look at everything every 250 ms |
 //! | `lives`, `oracle`, `fresh` | what was told against what is true, against what was said; newer than T against the truth from T on |
+//! | `late`, `waits`, `filters` | what is published late; `WaitFor` and filters, evaluated a second time |
 //! | `trace`, `shrink` | what happened in lines that can be read; the smallest plan that fails |
 //! | `node`, `subscriber`, `checker` … | subscribers with bad habits, shared with `tests/promises.rs` |
 //!
@@ -19,6 +21,10 @@
 //! 5. `newer than T` never returns what was so before T only.
 //! 6. A runtime at rest is called no more than the mode's period allows; its calls never wait for plegd to take events.
 //! 7. Mode, health and readiness say what is so.
+//! 8. What an event or a list shows is published within [`late`]'s bound where nothing hindered plegd for a while, and a relist comes
+//!    within its period, when the stream is up, and after its backlog.
+//! 9. Nothing is published as changed more often than it changed, unless the runtime contradicts itself.
+//! 10. `WaitFor` returns when its condition has been true, and only then.
 //!
 //! | command | what it does |
 //! | --- | --- |

@@ -2,7 +2,7 @@
 //!
 //! [`bugs`] lists them as text to be found in the sources and text to put in its place. All of them go into one copy of the
 //! tree, each behind a switch, so that one build serves; then the simulation is played with one of them at a time until a
-//! seed objects. What is told late and is told all the same is not for the simulation to find; such bugs have tests of their own
+//! seed objects. What is published late is found only where nothing hinders plegd; other such bugs have tests of their own
 //! (`a_hung_container_delays_no_sibling` and its like in `reads.rs`), and so has one that none of 6,000 seeds comes to, that a stream is
 //! blamed for what was before it (`src/arbiter/tests.rs`).
 //!

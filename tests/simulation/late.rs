@@ -129,9 +129,9 @@ pub fn unchecked(said: &[Said], looks: &[(Mono, Option<Mono>)], times: Times<'_>
             let (from, to) = (*before + passed, *after + passed + WITHIN);
             let stays = looks[n + 1..].iter().take_while(|(at, _)| *at <= to).all(|(_, later)| later == up);
             let hindered = times.hindrances.any(*before - RETRY, to)
-                || times.uncertain.iter().any(|(began, ended)| *began <= to && *before <= *ended + WITHIN);
+                || times.uncertain.iter().any(|(began, ended)| *began <= to && *ended > *after);
             let is_listed = lists.iter().any(|at| (from..=to).contains(at));
-            if stays && !hindered && to < times.now && *before > times.began + WITHIN && !is_listed {
+            if stays && !hindered && to < times.now && *before > times.began && !is_listed {
                 found.push(format!("nothing was listed from {from:?} to {to:?}, after the stream came up"));
             }
         }

@@ -190,6 +190,7 @@ fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<M
 
 /// How many changes the stream has missed at least, and at most: what a relist found first and no event ever told though
 /// the stream was `up` for sure, and what was signalled and not said in time.
+#[allow(clippy::too_many_arguments, reason = "one place calls it, and each is a part of the play")]
 pub fn misses(
     said: &[Said],
     history: &[Change],
