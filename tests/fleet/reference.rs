@@ -1,10 +1,10 @@
-//! `docs/metrics.md`: every metric, as the program itself describes it.
+//! `docs/metrics.md`: every metric with the program's own help text.
 
 use std::fmt::Write as _;
 
 use super::families::{Families, Family};
 
-/// A chapter, and how the names begin that belong there. The first that fits has it.
+/// A chapter and the prefixes of its metrics. The longest matching prefix decides.
 const CHAPTERS: &[(&str, &[&str])] = &[
     ("Health and mode", &["plegd_build_info", "plegd_ready", "plegd_mode", "plegd_fallback", "plegd_config"]),
     ("Both paths", &["plegd_transitions", "plegd_detection", "plegd_path", "plegd_missed"]),
@@ -24,8 +24,8 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ),
     ("The node", &["plegd_pods", "plegd_sandboxes", "plegd_containers"]),
     ("Journal and subscribers", &["plegd_journal", "plegd_subscriber"]),
-    ("What clients ask", &["plegd_grpc", "plegd_http"]),
-    ("What the runtime is asked", &["plegd_cri"]),
+    ("Calls of clients", &["plegd_grpc", "plegd_http"]),
+    ("Calls to the runtime", &["plegd_cri"]),
     ("The process", &["process_"]),
 ];
 
@@ -72,14 +72,14 @@ pub fn page(families: &Families, series: usize) -> String {
 }
 
 fn chapter_of(name: &str) -> &'static str {
-    // `plegd_pods` begins as `plegd_pods_failing_reads` does: the longest beginning decides.
-    let fits = CHAPTERS.iter().flat_map(|(chapter, beginnings)| {
-        beginnings.iter().filter(|beginning| name.starts_with(**beginning)).map(|it| (it.len(), *chapter))
+    // `plegd_pods` is a prefix of `plegd_pods_failing_reads`: the longest prefix decides.
+    let fits = CHAPTERS.iter().flat_map(|(chapter, prefixes)| {
+        prefixes.iter().filter(|prefix| name.starts_with(**prefix)).map(|it| (it.len(), *chapter))
     });
     fits.max().unwrap_or_else(|| panic!("{name} belongs to no chapter of the reference: add it to one")).1
 }
 
-/// What a help text says of plegd, and what of the kubelet.
+/// The parts of a help text about plegd and about the kubelet.
 fn split(help: &str) -> (String, String) {
     let (kubelet, own): (Vec<&str>, Vec<&str>) =
         help.split_inclusive(". ").partition(|sentence| sentence.starts_with("The kubelet's "));
@@ -97,7 +97,7 @@ fn split(help: &str) -> (String, String) {
 
 fn labels(family: &Family) -> String {
     let of = |(label, values): (&String, &std::collections::BTreeSet<String>)| {
-        // What a build says of itself is not known here.
+        // The values depend on the build.
         if family.kind == "gauge" && ["version", "revision", "rust_version"].contains(&label.as_str()) {
             return format!("`{label}`");
         }
