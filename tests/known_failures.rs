@@ -6,7 +6,7 @@
 //! | module | what went wrong |
 //! | --- | --- |
 //! | `worker` | a pod worker like the kubelet's, used by other modules |
-//! | `duplicates` | stale views made the worker start a second container |
+//! | `duplicates` | because of a stale status the worker started a second container |
 //! | `freshness` | waiting for a newer status took seconds, never ended, or did not happen |
 //! | `timestamps` | wall-clock timestamps and their units decided which status is newer |
 //! | `lost` | changes that were never published |

@@ -191,9 +191,9 @@ async fn promtool(arguments: &[&str], input: &str) -> Result<()> {
     stdin.write_all(input.as_bytes()).await?;
     drop(stdin);
     let output = timeout(DEADLINE, process.wait_with_output()).await.context("promtool does not end")??;
-    let output =
+    let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "promtool {}:\n{output}", arguments.join(" "));
+    ensure!(output.status.success(), "promtool {}:\n{text}", arguments.join(" "));
     Ok(())
 }
 

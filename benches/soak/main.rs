@@ -43,7 +43,7 @@ use tokio::{
 
 use self::{
     binary::Daemon,
-    lab::{Churn, Containerd, DEADLINE, Relay, Stories, eventually},
+    lab::{Churn, Containerd, PATIENCE, Relay, Stories, eventually},
     report::{Lives, Report},
     usage::Usage,
     witness::{Seen, Witness},
@@ -161,7 +161,7 @@ async fn soak(args: &Args) -> Result<Report> {
     };
     let due = |stories: &Stories, id: &str| certain(id) && !half_seen(stories, id);
     // Not all is a result too.
-    let _ = eventually("all to be told", DEADLINE, || async {
+    let _ = eventually("all to be told", PATIENCE, || async {
         sleep(Duration::from_millis(500)).await;
         let stories = &witness.seen().stories;
         let untold = stories.untold(&done, |id| due(stories, id));

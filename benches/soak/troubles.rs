@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     binary::Daemon,
-    lab::{self, Client, Containerd, DEADLINE, Director, Entry, Relay, What, eventually, states_of},
+    lab::{self, Client, Containerd, Director, Entry, PATIENCE, Relay, What, eventually, states_of},
     progress,
 };
 
@@ -87,15 +87,15 @@ pub(crate) async fn make(
 /// Waits until plegd has subscribed again, which may take as long as its longest backoff, and has listed everything since.
 async fn settled(daemon: &Daemon, connects: f64) -> Result<()> {
     let subscribed = async || Ok((daemon.metric(CONNECTS).await? > connects).then_some(()));
-    eventually("another subscription", 3 * DEADLINE, || async {
+    eventually("another subscription", 3 * PATIENCE, || async {
         sleep(Duration::from_millis(200)).await;
         subscribed().await
     })
     .await?;
     // The second one from here has begun after that.
-    let relists = async || anyhow::Ok(lab::good_relists(&daemon.get("/metrics", DEADLINE).await?));
+    let relists = async || anyhow::Ok(lab::good_relists(&daemon.get("/metrics", PATIENCE).await?));
     let enough = relists().await? + 2.0;
-    eventually("two relists after the trouble", 2 * DEADLINE, || async {
+    eventually("two relists after the trouble", 2 * PATIENCE, || async {
         sleep(Duration::from_millis(200)).await;
         let reading = daemon.metric("plegd_reads_pending ").await?;
         Ok((relists().await? >= enough && reading == 0.0).then_some(()))

@@ -201,7 +201,7 @@ async fn pods_and_containers_are_counted_by_state_and_a_pod_of_two_sandboxes_onc
     let (one, two) = (world.pod(), world.pod());
     world.start(&one, "runs");
     ended(&world, &one, "ended");
-    world.create(&two, "made");
+    world.create(&two, "created");
     let lost = world.start(&two, "lost");
     world.change(|truth| {
         truth.fail_load(&lost).expect("lose");

@@ -156,7 +156,7 @@ async fn kubernetes_135713_a_process_that_dies_during_its_start_is_published_as_
         world.change(|truth| truth.exit(&id, 2).expect("exit"));
         world.pass(3 * SECOND).await;
         let history: Vec<_> = world.story(&id).iter().map(|word| word.replace('!', "")).collect();
-        assert_eq!(story, ["Changed", "Started", "Died(2 Error)"], "{fault:?}: both transitions");
+        assert_eq!(history, ["Changed", "Started", "Died(2 Error)"], "{fault:?}: both transitions");
         let fresh = crate::now(&world, &pod).await.expect("fresh").expect("there");
         assert_eq!(fresh.container(&id).and_then(|container| container.exit_code), Some(2));
     }
