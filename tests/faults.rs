@@ -65,8 +65,8 @@ async fn a_missed_event_leads_to_probing_and_the_stream_is_trusted_again_later()
     let id = world.start(&pod, "c");
     world.pass(Duration::from_secs(1)).await;
     world.change(|truth| truth.exit(&id, 2).expect("exit"));
-    world.until("the death", |world| world.story(&id).len() == 3).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(2 Error)"]);
+    world.until("the death", |world| world.history(&id).len() == 3).await;
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(2 Error)"]);
     world.until("probing", |world| world.app.situation().mode == Mode::Probing).await;
     assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), 1.0);
     assert_eq!(world.app.situation().period, Duration::from_secs(1));
@@ -156,7 +156,7 @@ async fn messages_that_cannot_be_decoded_end_the_stream_and_cost_a_relist() {
     let id = world.start(&pod, "c");
     world.pass(Duration::from_millis(500)).await;
     assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 1.0);
-    assert_eq!(world.story(&id).last().map(String::as_str), Some("Started"));
+    assert_eq!(world.history(&id).last().map(String::as_str), Some("Started"));
     assert!(world.app.health().ready().ok && world.app.health().live().ok);
 }
 
@@ -172,7 +172,7 @@ async fn a_status_that_cannot_be_decoded_costs_a_read_and_not_the_stream() {
     world.pass(Duration::from_millis(500)).await;
     assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 2.0);
     assert_eq!(world.metric("plegd_stream_connects_total"), connects);
-    assert_eq!(world.story(&id).last().map(String::as_str), Some("Started"));
+    assert_eq!(world.history(&id).last().map(String::as_str), Some("Started"));
     assert_eq!(world.differences(), [""; 0]);
 }
 

@@ -33,11 +33,11 @@ async fn a_short_lived_container_between_two_relists_is_published_completely_and
     world.pass(millis(5)).await;
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(millis(500)).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(3 Error)", "Removed"]);
-    assert_eq!(world.story(&pod.sandbox), ["Started"]);
-    assert!(world.told.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(3 Error)", "Removed"]);
+    assert_eq!(world.history(&pod.sandbox), ["Started"]);
+    assert!(world.events.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
     world.pass(5 * MINUTE).await;
-    assert_eq!(world.story(&id).len(), 4);
+    assert_eq!(world.history(&id).len(), 4);
     assert_eq!(world.differences(), [""; 0]);
 }
 
@@ -52,7 +52,7 @@ async fn without_events_a_container_is_published_by_polling() {
     world.pass(Duration::from_secs(3)).await;
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(Duration::from_secs(3)).await;
-    assert_eq!(world.story(&id), ["Started", "Died(0 Completed)", "Removed"]);
+    assert_eq!(world.history(&id), ["Started", "Died(0 Completed)", "Removed"]);
     assert_eq!(world.app.situation().mode, Mode::Polling);
     assert_eq!(world.differences(), [""; 0]);
 }
@@ -65,7 +65,7 @@ async fn a_failed_start_is_published_although_it_has_no_event() {
     let id = world.create(&pod, "broken");
     world.change(|truth| truth.fail_start(&id, "no such file").expect("fail"));
     world.pass(Duration::from_secs(6)).await;
-    assert_eq!(world.story(&id), ["Changed", "Died(128 StartError)"]);
+    assert_eq!(world.history(&id), ["Changed", "Died(128 StartError)"]);
     assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), 0.0);
 }
 
@@ -78,7 +78,7 @@ async fn an_oom_killed_reason_that_is_set_late_is_published() {
     world.pass(millis(100)).await;
     world.change(|truth| truth.oom(&id).expect("oom"));
     world.pass(Duration::from_secs(3)).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(137 Error)", "Changed(OOMKilled)"]);
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(137 Error)", "Changed(OOMKilled)"]);
     assert_eq!(world.differences(), [""; 0]);
 }
 
@@ -96,9 +96,9 @@ async fn a_restarted_runtime_is_followed_again_and_changes_meanwhile_are_publish
         world.change(|truth| truth.exit(id, 1).expect("exit"));
     }
     world.sim.recover().expect("recover");
-    world.until("the deaths", |world| ids[..5].iter().all(|id| world.story(id).len() == 3)).await;
+    world.until("the deaths", |world| ids[..5].iter().all(|id| world.history(id).len() == 3)).await;
     for id in &ids[..5] {
-        assert_eq!(world.story(id), ["Changed", "Started", "Died(1 Error)"]);
+        assert_eq!(world.history(id), ["Changed", "Started", "Died(1 Error)"]);
     }
     world.pass(3 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Evented);
@@ -130,8 +130,8 @@ async fn a_backlog_of_old_events_publishes_nothing_twice_and_resurrects_nothing(
         )
         .await;
         world.pass(Duration::from_secs(10)).await;
-        assert_eq!(world.story(&removed), [""; 0]);
-        let starts = world.told.iter().filter(|event| event.kind == EventType::ContainerStarted).count();
+        assert_eq!(world.history(&removed), [""; 0]);
+        let starts = world.events.iter().filter(|event| event.kind == EventType::ContainerStarted).count();
         assert_eq!(starts, 2, "{:#?}", world.lines());
         assert_eq!(world.differences(), [""; 0]);
     }
@@ -186,7 +186,7 @@ async fn with_a_complete_stream_the_events_equal_the_history_under_churn() {
         let history = world.sim.history();
         for (id, changes) in by_id(&history) {
             let published: Vec<String> = world
-                .story(id)
+                .history(id)
                 .into_iter()
                 .filter(|word| !word.starts_with("Changed"))
                 .map(|word| word.split(['(', '!']).next().unwrap_or_default().to_owned())
@@ -196,10 +196,10 @@ async fn with_a_complete_stream_the_events_equal_the_history_under_churn() {
                 published,
                 expected(&changes),
                 "seed {seed}, {subject:?} {id}: {changes:#?}\npublished {:?}",
-                world.story(id)
+                world.history(id)
             );
         }
-        assert_eq!(world.told.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
+        assert_eq!(world.events.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
         let misses: f64 = ["started", "stopped", "deleted"]
             .iter()
             .map(|kind| world.metric(&format!(r#"plegd_missed_events_total{{type="{kind}"}}"#)))

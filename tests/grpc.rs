@@ -371,13 +371,13 @@ async fn a_requested_read_publishes_its_findings_up_to_the_returned_position() {
     it.world.change(|truth| truth.exit(&id, 9).expect("exit"));
     let position = it.client.request_read(&uid(&pod)).await.expect("read");
     it.world.drain();
-    assert_eq!(it.world.story(&id), ["Changed", "Started", "Died(9 Error)"]);
-    assert_eq!(position, it.world.app.journal().position(it.world.told.len() as u64));
+    assert_eq!(it.world.history(&id), ["Changed", "Started", "Died(9 Error)"]);
+    assert_eq!(position, it.world.app.journal().position(it.world.events.len() as u64));
     // A pod without any published event is read by its UID only.
     let unpublished = it.world.pod();
     it.client.request_read(&uid(&unpublished)).await.expect("read");
     it.world.drain();
-    assert_eq!(it.world.story(&unpublished.sandbox), ["Started"]);
+    assert_eq!(it.world.history(&unpublished.sandbox), ["Started"]);
     let error = it.client.request_read(&PodRef::name("default", "nobody")).await.expect_err("unknown");
     assert!(matches!(error, CallError::NotFound { .. }), "{error:?}");
 }

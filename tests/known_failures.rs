@@ -72,5 +72,5 @@ async fn now(world: &World, pod: &TestPod) -> Result<Option<Arc<Pod>>, FreshErro
 }
 
 fn last(world: &World, id: &str) -> String {
-    world.story(id).pop().unwrap_or_default()
+    world.history(id).pop().unwrap_or_default()
 }

@@ -50,7 +50,7 @@ async fn every_runtime_gets_its_mode_and_period_and_churn_is_published() {
         // Unpublished are at most the containers that existed only between two relists.
         let history = world.sim.history();
         let ids: std::collections::BTreeSet<&str> = history.iter().map(|change| change.id.as_str()).collect();
-        let unpublished = ids.iter().filter(|id| world.story(id).is_empty()).count();
+        let unpublished = ids.iter().filter(|id| world.history(id).is_empty()).count();
         if mode == Mode::Evented && profile.runtime_name == "containerd" {
             assert_eq!(unpublished, 0, "{}", profile.name);
         }
@@ -104,14 +104,19 @@ async fn changes_during_a_restart_are_published_once_and_the_mode_comes_back() {
         world.change(|truth| truth.lose_task(&lost).expect("lose"));
         world.sim.recover_in(SECOND).expect("recover");
         world.pass(5 * SECOND).await;
-        assert_eq!(world.story(&ends).last().map(String::as_str), Some("Died(4 Error)"), "{}", profile.name);
         assert_eq!(
-            world.story(&lost).last().map(String::as_str),
+            world.history(&ends).last().map(String::as_str),
+            Some("Died(4 Error)"),
+            "{}",
+            profile.name
+        );
+        assert_eq!(
+            world.history(&lost).last().map(String::as_str),
             Some("Died(255 Unknown)"),
             "{}",
             profile.name
         );
-        assert_eq!(world.story(&stays).last().map(String::as_str), Some("Started"), "{}", profile.name);
+        assert_eq!(world.history(&stays).last().map(String::as_str), Some("Started"), "{}", profile.name);
         world.pass(5 * MINUTE).await;
         assert_eq!(world.app.situation().mode, Mode::Evented, "{}", profile.name);
         assert_eq!(world.differences(), NONE, "{}", profile.name);
@@ -138,12 +143,12 @@ async fn a_container_that_a_restarted_runtime_cannot_load_is_unknown_until_it_is
     world.change(|truth| truth.load_container(&id).expect("load"));
     world.change(|truth| truth.load_sandbox(&pod.sandbox));
     world.pass(3 * MINUTE).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Changed", "Changed"]);
-    assert_eq!(world.story(&pod.sandbox), ["Started", "Died", "Started"]);
+    assert_eq!(world.history(&id), ["Changed", "Started", "Changed", "Changed"]);
+    assert_eq!(world.history(&pod.sandbox), ["Started", "Died", "Started"]);
     assert_eq!(world.differences(), NONE);
     world.change(|truth| truth.exit(&id, 0).expect("exit"));
     world.pass(SECOND).await;
-    assert_eq!(world.story(&id).last().map(String::as_str), Some("Died(0 Completed)"));
+    assert_eq!(world.history(&id).last().map(String::as_str), Some("Died(0 Completed)"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +162,7 @@ async fn a_cut_stream_is_opened_again_and_changes_meanwhile_are_published() {
         world.sim.cut_streams((n % 2 == 0).then(|| tonic::Status::internal("cut")));
         world.change(|truth| truth.exit(&id, 1).expect("exit"));
         world.pass(3 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "cut {n}");
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "cut {n}");
     }
     assert!(world.metric("plegd_fallback_seconds_count") >= 5.0);
     assert_eq!(world.misses(), 0.0, "changes while the stream is down do not count as missed");
@@ -202,11 +207,11 @@ async fn a_runtime_that_is_stopped_and_continued_is_followed_again() {
     world.sim.faults().hang(plegd::sim::Target::Process);
     world.change(|truth| truth.exit(&id, 6).expect("exit"));
     world.pass(3 * MINUTE).await;
-    assert_eq!(world.story(&id).len(), 2, "the exit is not known yet");
+    assert_eq!(world.history(&id).len(), 2, "the exit is not known yet");
     assert!(world.app.health().ready().ok && world.app.health().live().ok);
     world.sim.faults().release(&plegd::sim::Target::Process);
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(6 Error)"]);
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(6 Error)"]);
     world.pass(5 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Evented);
     assert_eq!(world.differences(), NONE);

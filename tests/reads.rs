@@ -29,15 +29,15 @@ async fn one_hung_pod_delays_no_other() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     let pods: Vec<TestPod> = (0..301).map(|_| world.pod()).collect();
     let ids: Vec<String> = pods.iter().map(|pod| world.start(pod, "c")).collect();
-    world.until("all starts", |world| ids.iter().all(|id| world.story(id).len() == 1)).await;
+    world.until("all starts", |world| ids.iter().all(|id| world.history(id).len() == 1)).await;
     world.pass(5 * SECOND).await;
     let (hung, others) = ids.split_first().expect("301");
     world.sim.faults().hang(Target::Id(hung.clone()));
     world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
-    let before = world.told.len();
+    let before = world.events.len();
     world.pass(3 * SECOND).await;
-    assert_eq!(world.told.len() - before, 300, "within 3 s, while the hung call takes 5 s");
-    assert!(others.iter().all(|id| world.story(id).len() == 2));
+    assert_eq!(world.events.len() - before, 300, "within 3 s, while the hung call takes 5 s");
+    assert!(others.iter().all(|id| world.history(id).len() == 2));
     // From now on the hung pod is read in its own lane, and the read is retried.
     world.pass(MINUTE).await;
     assert_eq!(world.metric("plegd_pods_failing_reads"), 1.0);
@@ -45,11 +45,11 @@ async fn one_hung_pod_delays_no_other() {
     assert!(world.app.health().live().ok);
     world.change(|truth| others.iter().for_each(|id| truth.remove_container(id).expect("remove")));
     world.pass(3 * SECOND).await;
-    assert!(others.iter().all(|id| world.story(id).len() == 3));
+    assert!(others.iter().all(|id| world.history(id).len() == 3));
     world.sim.faults().clear();
     world.pass(40 * SECOND).await;
     // While the read hung, the death was published as listed, without exit code; the later read is published as a change.
-    assert_eq!(world.story(hung), ["Started", "Died", "Changed(Error)"]);
+    assert_eq!(world.history(hung), ["Started", "Died", "Changed(Error)"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
     assert_eq!(world.differences(), NONE);
 }
@@ -59,15 +59,15 @@ async fn a_hung_container_delays_no_sibling() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     let pod = world.pod();
     let (hung, sibling) = (world.start(&pod, "hung"), world.start(&pod, "sibling"));
-    world.until("both starts", |world| world.story(&hung).len() + world.story(&sibling).len() == 2).await;
+    world.until("both starts", |world| world.history(&hung).len() + world.history(&sibling).len() == 2).await;
     world.sim.faults().hang(Target::Id(hung.clone()));
     world.change(|truth| truth.exit(&hung, 1).expect("exit"));
     // By now the hung read is retried only every 30 s.
     world.pass(3 * MINUTE).await;
     world.change(|truth| truth.exit(&sibling, 2).expect("exit"));
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&sibling), ["Started", "Died(2 Error)"]);
-    assert_eq!(world.story(&hung), ["Started", "Died"], "as listed, since its status cannot be read");
+    assert_eq!(world.history(&sibling), ["Started", "Died(2 Error)"]);
+    assert_eq!(world.history(&hung), ["Started", "Died"], "as listed, since its status cannot be read");
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +81,7 @@ async fn a_failed_read_is_retried_and_the_change_is_published() {
         world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
         world.pass(3 * SECOND).await;
         for id in &ids {
-            assert_eq!(world.story(id), ["Started", "Died(1 Error)"], "{code:?}");
+            assert_eq!(world.history(id), ["Started", "Died(1 Error)"], "{code:?}");
         }
         assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0, "{code:?}");
         assert_eq!(world.differences(), NONE, "{code:?}");
@@ -119,7 +119,7 @@ async fn a_scheduled_read_is_not_done_early_because_another_read_failed() {
     // The retry of that read comes at once, before the runtime sets the new reason.
     world.change(|truth| truth.oom(&id).expect("oom"));
     world.pass(10 * SECOND).await;
-    assert_eq!(world.story(&id)[2..], ["Died(137 Error)", "Changed(OOMKilled)"]);
+    assert_eq!(world.history(&id)[2..], ["Died(137 Error)", "Changed(OOMKilled)"]);
     assert_eq!(world.differences(), NONE);
 }
 
@@ -131,10 +131,10 @@ async fn a_failed_list_is_not_an_empty_list() {
             let pod = world.pod();
             let ids: Vec<String> = (0..5).map(|n| world.start(&pod, &format!("c{n}"))).collect();
             world.pass(5 * SECOND).await;
-            let published = world.told.len();
+            let published = world.events.len();
             world.sim.faults().calls(method, fault.clone(), Dose::Always);
             world.pass(2 * MINUTE).await;
-            assert_eq!(world.told.len(), published, "{method} {fault:?}: {:#?}", world.lines());
+            assert_eq!(world.events.len(), published, "{method} {fault:?}: {:#?}", world.lines());
             assert_eq!(world.differences(), NONE);
             let ready = world.app.health().ready();
             assert!(ready.ok && world.app.health().live().ok, "{ready:?}");
@@ -142,7 +142,7 @@ async fn a_failed_list_is_not_an_empty_list() {
             world.change(|truth| truth.exit(&ids[0], 0).expect("exit"));
             world.sim.faults().clear();
             world.pass(3 * SECOND).await;
-            assert_eq!(world.story(&ids[0]).last().map(String::as_str), Some("Died(0 Completed)"));
+            assert_eq!(world.history(&ids[0]).last().map(String::as_str), Some("Died(0 Completed)"));
             assert!(
                 world.app.health().ready().checks.iter().all(|check| check.name != "runtime" || check.ok)
             );
@@ -195,11 +195,11 @@ async fn a_list_overtaken_by_events_removes_and_resurrects_nothing() {
         let new = world.pod();
         let in_new = world.start(&new, "c");
         world.pass(10 * SECOND).await;
-        assert_eq!(world.story(&doomed), ["Changed", "Started", "Died(7 Error)", "Removed"]);
-        assert_eq!(world.story(&ends), ["Changed", "Started", "Died(7 Error)"]);
-        assert_eq!(world.story(&newer), ["Changed", "Started"]);
-        assert_eq!(world.story(&in_new), ["Changed", "Started"]);
-        assert_eq!(world.story(&new.sandbox), ["Started"]);
+        assert_eq!(world.history(&doomed), ["Changed", "Started", "Died(7 Error)", "Removed"]);
+        assert_eq!(world.history(&ends), ["Changed", "Started", "Died(7 Error)"]);
+        assert_eq!(world.history(&newer), ["Changed", "Started"]);
+        assert_eq!(world.history(&in_new), ["Changed", "Started"]);
+        assert_eq!(world.history(&new.sandbox), ["Started"]);
         assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
     }
 }
@@ -212,12 +212,12 @@ async fn containers_whose_sandbox_is_gone_keep_their_state() {
         let ids: Vec<String> = (0..3).map(|n| world.start(&pod, &format!("c{n}"))).collect();
         world.change(|truth| truth.exit(&ids[2], 1).expect("exit"));
         world.pass(5 * SECOND).await;
-        let published: Vec<_> = ids.iter().map(|id| world.story(id)).collect();
+        let published: Vec<_> = ids.iter().map(|id| world.history(id)).collect();
         world.change(|truth| truth.orphan_containers(&pod.sandbox));
         world.pass(3 * MINUTE).await;
-        let after: Vec<_> = ids.iter().map(|id| world.story(id)).collect();
+        let after: Vec<_> = ids.iter().map(|id| world.history(id)).collect();
         assert_eq!(after, published, "{}", profile.name);
-        assert_eq!(world.story(&pod.sandbox), ["Started", "Died!", "Removed"], "{}", profile.name);
+        assert_eq!(world.history(&pod.sandbox), ["Started", "Died!", "Removed"], "{}", profile.name);
         assert_eq!(world.differences(), NONE, "{}", profile.name);
     }
 }
@@ -314,7 +314,7 @@ async fn an_overflow_of_the_queue_costs_the_stream_and_the_cache_converges() {
     assert!(world.metric("plegd_stream_queue_trimmed_total") >= 1.0);
     assert!(world.metric(r#"plegd_stream_disconnects_total{reason="overflow"}"#) >= 1.0);
     for id in &ids {
-        assert_eq!(world.story(id).last().map(String::as_str), Some("Started"));
+        assert_eq!(world.history(id).last().map(String::as_str), Some("Started"));
     }
     world.pass(10 * SECOND).await;
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
@@ -380,7 +380,7 @@ async fn an_idle_runtime_is_called_as_rarely_as_the_mode_allows() {
         assert!((1..=content).contains(&read), "{}: {read} statuses", profile.name);
         let tries = if mode == Mode::Polling { 4..=8 } else { 0..=0 };
         assert!(tries.contains(&streams), "{}: {streams} subscriptions", profile.name);
-        assert_eq!(world.told.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
+        assert_eq!(world.events.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
     }
 }
 
@@ -395,13 +395,16 @@ async fn more_hung_pods_than_lanes_delay_the_others_by_at_most_two_deadlines() {
     world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
     // Eight reads that are not known to hang occupy the four lanes twice.
     world.pass(13 * SECOND).await;
-    assert!(others.iter().all(|id| world.story(id).len() == 2), "{:#?}", world.lines());
+    assert!(others.iter().all(|id| world.history(id).len() == 2), "{:#?}", world.lines());
     world.pass(MINUTE).await;
     world.change(|truth| others.iter().for_each(|id| truth.remove_container(id).expect("remove")));
     let new = world.pod();
     world.start(&new, "c");
     world.pass(3 * SECOND).await;
-    assert!(others.iter().all(|id| world.story(id).len() == 3), "the hung reads have their own lane by now");
+    assert!(
+        others.iter().all(|id| world.history(id).len() == 3),
+        "the hung reads have their own lane by now"
+    );
     assert_eq!(world.served(&new).expect("served").containers.len(), 1);
     world.sim.faults().clear();
     world.pass(MINUTE).await;
@@ -448,8 +451,8 @@ async fn a_pod_of_the_same_name_and_another_uid_is_another_pod() {
     let second = world.start(&new, "c");
     world.change(|truth| truth.remove_sandbox(&old.sandbox).expect("remove"));
     world.pass(5 * SECOND).await;
-    assert_eq!(world.story(&first), ["Changed", "Started", "Died(137 Error)", "Removed"]);
-    assert_eq!(world.story(&second), ["Changed", "Started"]);
+    assert_eq!(world.history(&first), ["Changed", "Started", "Died(137 Error)", "Removed"]);
+    assert_eq!(world.history(&second), ["Changed", "Started"]);
     assert_eq!((world.served(&old), world.served(&new).expect("served").containers.len()), (None, 1));
     assert_eq!(world.differences(), NONE);
 }

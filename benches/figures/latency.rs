@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::{
     Bench,
-    lab::{self, ContainerSpec, DEADLINE, eventually},
+    lab::{self, ContainerSpec, PATIENCE, eventually},
     progress,
     report::{Asked, Distribution, Reading, Unit},
 };
@@ -31,7 +31,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let client = containerd.client()?;
     let endpoint: Endpoint = containerd.endpoint().parse().map_err(anyhow::Error::msg)?;
     let app = App::start(&Config::default(), Link::unix(endpoint), bench.clock.clone());
-    eventually("the stream to be up", DEADLINE, || async { Ok(app.situation().stream_up) }).await?;
+    eventually("the stream to be up", PATIENCE, || async { Ok(app.situation().stream_up) }).await?;
     let pod = client.run_pod("latency").await?;
     let cursor = app.journal().cursor(app.journal().head());
     let subscriber = tokio::spawn(seconds(cursor, bench.clock.clone()));
@@ -77,7 +77,7 @@ pub(crate) async fn run_gently(client: &lab::Client, pod: &lab::Pod) -> Result<(
 async fn seconds(mut cursor: Cursor, clock: Clock) -> Result<Vec<f64>> {
     let mut seconds = Vec::with_capacity(2 * LIVES);
     while seconds.len() < 2 * LIVES {
-        let Ok(event) = tokio::time::timeout(DEADLINE, cursor.next()).await else { break };
+        let Ok(event) = tokio::time::timeout(PATIENCE, cursor.next()).await else { break };
         let seen = clock.wall();
         let event = event?;
         let counts = event.subject == Subject::Container

@@ -122,9 +122,9 @@ async fn a_removed_pod_is_not_served_and_late_events_do_not_resurrect_it() {
     world.sim.faults().clear();
     world.pass(70 * SECOND).await;
     assert_eq!(world.served(&pod), None, "the relist has found it");
-    let published = world.told.len();
+    let published = world.events.len();
     world.pass(2 * MINUTE).await;
-    assert_eq!((world.served(&pod), world.told.len()), (None, published));
+    assert_eq!((world.served(&pod), world.events.len()), (None, published));
     assert_eq!(world.absurdities(), NONE);
 }
 

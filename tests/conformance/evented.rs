@@ -44,20 +44,20 @@ async fn each_type_of_event_is_applied_without_any_read() {
     reads.into_iter().for_each(|method| world.sim.faults().hang(Target::Method(method)));
     let pod = world.pod();
     world.pass(SECOND / 10).await;
-    assert_eq!(world.story(&pod.sandbox), ["Started"]);
+    assert_eq!(world.history(&pod.sandbox), ["Started"]);
     let id = world.create(&pod, "c");
     world.pass(SECOND / 10).await;
-    assert_eq!(world.story(&id), ["Changed"], "created is a state");
+    assert_eq!(world.history(&id), ["Changed"], "created is a state");
     world.change(|truth| truth.start_container(&id).expect("start"));
     world.pass(SECOND / 10).await;
-    assert_eq!(world.story(&id)[1..], ["Started"]);
+    assert_eq!(world.history(&id)[1..], ["Started"]);
     world.change(|truth| truth.exit(&id, 2).expect("exit"));
     world.pass(SECOND / 10).await;
-    assert_eq!(world.story(&id)[2..], ["Died(2 Error)"]);
+    assert_eq!(world.history(&id)[2..], ["Died(2 Error)"]);
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(SECOND / 10).await;
-    assert_eq!(world.story(&id)[3..], ["Removed"]);
-    assert!(world.told.iter().all(|event| event.source.as_str() == "event"));
+    assert_eq!(world.history(&id)[3..], ["Removed"]);
+    assert!(world.events.iter().all(|event| event.source.as_str() == "event"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +69,7 @@ async fn deleted_alone_publishes_the_death_and_then_the_removal() {
     world.sim.faults().events_only(STOPPED, EventFault::Drop, Dose::Next(1));
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(SECOND).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died!", "Removed"]);
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died!", "Removed"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,24 +80,24 @@ async fn late_events_regress_nothing_and_new_events_are_applied() {
     world.sim.faults().events_only(CREATED, late(SECOND / 2), Dose::Next(1));
     let first = world.start(&pod, "c");
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&first), ["Started"]);
+    assert_eq!(world.history(&first), ["Started"]);
     // STARTED after STOPPED.
     world.sim.faults().events_only(STARTED, late(SECOND / 2), Dose::Next(1));
     let second = world.start(&pod, "d");
     world.change(|truth| truth.exit(&second, 1).expect("exit"));
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&second), ["Changed", "Started!", "Died(1 Error)"]);
+    assert_eq!(world.history(&second), ["Changed", "Started!", "Died(1 Error)"]);
     // STOPPED of an older container after that of its successor.
     world.sim.faults().events_only(Only::Id(first.clone()), late(5 * SECOND), Dose::Next(1));
     world.change(|truth| truth.exit(&first, 3).expect("exit"));
     world.pass(SECOND).await;
     let successor = again(&world, &pod, "c", 1);
     world.pass(SECOND).await;
-    assert_eq!(world.story(&successor), ["Changed", "Started"], "a new CREATED is applied");
+    assert_eq!(world.history(&successor), ["Changed", "Started"], "a new CREATED is applied");
     world.change(|truth| truth.exit(&successor, 4).expect("exit"));
     world.pass(10 * SECOND).await;
-    assert_eq!(world.story(&first), ["Started", "Died(3 Error)"]);
-    assert_eq!(world.story(&successor), ["Changed", "Started", "Died(4 Error)"]);
+    assert_eq!(world.history(&first), ["Started", "Died(3 Error)"]);
+    assert_eq!(world.history(&successor), ["Changed", "Started", "Died(4 Error)"]);
     let served = world.served(&pod).expect("served");
     let codes: Vec<_> = served.containers.iter().map(|container| container.exit_code).collect();
     assert_eq!(codes, [Some(4), Some(1), Some(3)], "the newest first");
@@ -135,16 +135,16 @@ async fn an_event_requests_a_read_only_if_something_stays_undecided() {
         let pod = world.pod();
         let (other, id) = (ended(&world, &pod, "other"), world.start(&pod, "c"));
         world.pass(10 * SECOND).await;
-        let (published, before) = (world.told.len(), world.calls_of(Method::ContainerStatus));
+        let (published, before) = (world.events.len(), world.calls_of(Method::ContainerStatus));
         if let Some(fault) = fault {
             world.sim.faults().events_only(STOPPED, fault, Dose::Next(1));
         }
         act(&world, &id);
         world.pass(4 * SECOND).await;
         assert_eq!(world.calls_of(Method::ContainerStatus) - before, reads, "{what}");
-        assert!(world.story(&id)[2].starts_with("Died("), "{what}: {:?}", world.story(&id));
-        assert_eq!(world.story(&other).len(), 3, "{what}");
-        assert!(world.told[published..].iter().all(|event| event.id.as_str() == id), "{what}");
+        assert!(world.history(&id)[2].starts_with("Died("), "{what}: {:?}", world.history(&id));
+        assert_eq!(world.history(&other).len(), 3, "{what}");
+        assert!(world.events[published..].iter().all(|event| event.id.as_str() == id), "{what}");
     }
 }
 
@@ -274,7 +274,7 @@ async fn two_apps_on_two_runtimes_in_one_process_have_independent_modes() {
     assert_eq!(with.app.situation().mode, Mode::Polling);
     let pod = without.pod();
     without.pass(2 * SECOND).await;
-    assert_eq!(without.story(&pod.sandbox), ["Started"], "the other runtime's crash has no effect");
-    assert_eq!(with.story(&pod.sandbox), NONE);
+    assert_eq!(without.history(&pod.sandbox), ["Started"], "the other runtime's crash has no effect");
+    assert_eq!(with.history(&pod.sandbox), NONE);
     assert!(without.app.health().ready().checks.iter().any(|check| check.name == "runtime" && check.ok));
 }

@@ -21,13 +21,13 @@ async fn the_first_list_is_published_once_and_the_next_one_only_by_its_changes()
     let (a1, a2, a3) = (ended(&world, &a, "c1"), world.start(&a, "c2"), world.create(&a, "c3"));
     let b1 = ended(&world, &b, "c1");
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&a1), ["Started!", "Died(1 Error)"]);
-    assert_eq!(world.story(&a2), ["Started"]);
-    assert_eq!(world.story(&a3), ["Changed"], "created and not started is a state");
-    assert_eq!(world.story(&b1), ["Started!", "Died(1 Error)"]);
-    let published = world.told.len();
+    assert_eq!(world.history(&a1), ["Started!", "Died(1 Error)"]);
+    assert_eq!(world.history(&a2), ["Started"]);
+    assert_eq!(world.history(&a3), ["Changed"], "created and not started is a state");
+    assert_eq!(world.history(&b1), ["Started!", "Died(1 Error)"]);
+    let published = world.events.len();
     world.pass(10 * SECOND).await;
-    assert_eq!(world.told.len(), published, "the same list again");
+    assert_eq!(world.events.len(), published, "the same list again");
     let b4 = world.start(&b, "c4");
     world.change(|truth| {
         truth.exit(&a2, 2).expect("exit");
@@ -35,12 +35,12 @@ async fn the_first_list_is_published_once_and_the_next_one_only_by_its_changes()
         [&a1, &b1].into_iter().for_each(|id| truth.remove_container(id).expect("remove"));
     });
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&a1)[2..], ["Removed"]);
-    assert_eq!(world.story(&a2)[1..], ["Died(2 Error)"]);
-    assert_eq!(world.story(&a3)[1..], ["Started"]);
-    assert_eq!(world.story(&b1)[2..], ["Removed"]);
-    assert_eq!(world.story(&b4), ["Started"]);
-    assert_eq!(world.told.len(), published + 5);
+    assert_eq!(world.history(&a1)[2..], ["Removed"]);
+    assert_eq!(world.history(&a2)[1..], ["Died(2 Error)"]);
+    assert_eq!(world.history(&a3)[1..], ["Started"]);
+    assert_eq!(world.history(&b1)[2..], ["Removed"]);
+    assert_eq!(world.history(&b4), ["Started"]);
+    assert_eq!(world.events.len(), published + 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,22 +49,22 @@ async fn sandboxes_are_listed_and_published_like_containers() {
     let [ready, ended, ends] = [world.pod(), world.pod(), world.pod()];
     world.change(|truth| truth.sandbox_died(&ended.sandbox));
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&ready.sandbox), ["Started"]);
-    assert_eq!(world.story(&ended.sandbox), ["Died"]);
-    assert_eq!(world.story(&ends.sandbox), ["Started"]);
-    let published = world.told.len();
+    assert_eq!(world.history(&ready.sandbox), ["Started"]);
+    assert_eq!(world.history(&ended.sandbox), ["Died"]);
+    assert_eq!(world.history(&ends.sandbox), ["Started"]);
+    let published = world.events.len();
     world.pass(10 * SECOND).await;
-    assert_eq!(world.told.len(), published, "the same list again");
+    assert_eq!(world.events.len(), published, "the same list again");
     let new = world.pod();
     world.change(|truth| {
         truth.sandbox_died(&ends.sandbox);
         truth.remove_sandbox(&ended.sandbox).expect("remove");
     });
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&ended.sandbox)[1..], ["Removed"]);
-    assert_eq!(world.story(&ends.sandbox)[1..], ["Died"]);
-    assert_eq!(world.story(&new.sandbox), ["Started"]);
-    assert_eq!(world.told.len(), published + 3);
+    assert_eq!(world.history(&ended.sandbox)[1..], ["Removed"]);
+    assert_eq!(world.history(&ends.sandbox)[1..], ["Died"]);
+    assert_eq!(world.history(&new.sandbox), ["Started"]);
+    assert_eq!(world.events.len(), published + 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,11 +107,11 @@ async fn an_id_that_vanishes_from_the_list_is_removed_and_has_died_before_if_it_
         });
         world.pass(2 * SECOND).await;
         for [runs, ended] in [of_stays, of_goes] {
-            assert_eq!(world.story(&runs), ["Started", "Died!", "Removed"], "after {relists}");
-            assert_eq!(world.story(&ended), ["Started!", "Died(1 Error)", "Removed"], "after {relists}");
+            assert_eq!(world.history(&runs), ["Started", "Died!", "Removed"], "after {relists}");
+            assert_eq!(world.history(&ended), ["Started!", "Died(1 Error)", "Removed"], "after {relists}");
         }
-        assert_eq!(world.story(&goes.sandbox), ["Started", "Died!", "Removed"]);
-        assert_eq!((world.served(&goes), world.story(&stays.sandbox)), (None, vec!["Started".to_owned()]));
+        assert_eq!(world.history(&goes.sandbox), ["Started", "Died!", "Removed"]);
+        assert_eq!((world.served(&goes), world.history(&stays.sandbox)), (None, vec!["Started".to_owned()]));
     }
 }
 
@@ -127,13 +127,13 @@ async fn a_failed_read_of_one_pod_is_retried_and_delays_no_other_pod() {
         truth.exit(&id, 1).expect("exit");
         truth.sandbox_died(&other.sandbox);
     });
-    world.until("the other pod's event", |world| world.story(&other.sandbox).len() == 2).await;
-    assert_eq!(world.story(&id), ["Started"]);
+    world.until("the other pod's event", |world| world.history(&other.sandbox).len() == 2).await;
+    assert_eq!(world.history(&id), ["Started"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 1.0);
     let held = world.served(&fails).expect("the last known state is served, not an empty status");
     assert_eq!(held.container(&id).map(|container| container.state.as_str()), Some("running"));
     world.pass(SECOND).await;
-    assert_eq!(world.story(&id), ["Started", "Died(1 Error)"]);
+    assert_eq!(world.history(&id), ["Started", "Died(1 Error)"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
 }
 
@@ -150,8 +150,8 @@ async fn a_container_that_is_gone_before_it_can_be_read_leaves_no_state_behind()
     world.change(|truth| truth.vanish_container(&short_lived));
     world.pass(3 * SECOND).await;
     // A list has shown it, so its history is published; the kubelet publishes nothing.
-    assert_eq!(world.story(&short_lived), ["Started", "Died!", "Removed"]);
-    assert_eq!(world.story(&stays), ["Started"]);
+    assert_eq!(world.history(&short_lived), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.history(&stays), ["Started"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
     assert_eq!(world.differences(), NONE);
 }
@@ -184,7 +184,7 @@ async fn a_finished_pod_keeps_all_of_its_addresses() {
             truth.stop_sandbox(&pod.sandbox).expect("stop");
         });
         world.pass(2 * SECOND).await;
-        assert_eq!(world.story(&id), ["Started", "Died(0 Completed)"]);
+        assert_eq!(world.history(&id), ["Started", "Died(0 Completed)"]);
         let after = world.served(&pod).expect("served");
         assert_eq!(
             after.sandbox().map(|sandbox| sandbox.ips.len()),
@@ -263,14 +263,14 @@ async fn a_change_that_both_paths_observe_is_published_once_by_the_first() {
         world.pass(Duration::from_millis(1300)).await;
         world.change(|truth| truth.remove_container(&id).expect("remove"));
         world.pass(Duration::from_millis(1300)).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)", "Removed"]);
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)", "Removed"]);
     }
-    assert!(world.told.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
+    assert!(world.events.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
     assert!(
         world.metric(r#"plegd_transitions_seen_total{by="both"}"#) >= 60.0,
         "the relist observed them too"
     );
     assert_ne!(world.app.situation().mode, Mode::Polling);
-    let sequence: Vec<u64> = world.told.iter().map(|event| event.sequence).collect();
+    let sequence: Vec<u64> = world.events.iter().map(|event| event.sequence).collect();
     assert_eq!(sequence, (1..=sequence.len() as u64).collect::<Vec<_>>());
 }

@@ -34,18 +34,18 @@ async fn a_requested_read_is_done_once_and_publishes_only_changes() {
     let pod = world.pod();
     let id = world.start(&pod, "c");
     world.pass(10 * SECOND).await;
-    let (published, reads) = (world.told.len(), status_reads(&world));
+    let (published, reads) = (world.events.len(), status_reads(&world));
     world.app.pod_newer_than(&uid(&pod), world.app.clock().now(), SECOND).await.expect("fresh");
     world.pass(10 * SECOND).await;
     assert_eq!(status_reads(&world) - reads, 1, "one read of the pod");
-    assert_eq!(world.told.len(), published, "nothing has changed");
+    assert_eq!(world.events.len(), published, "nothing has changed");
     // The OOM kill has no event; the requested read finds it, and all subscribers receive it.
     world.change(|truth| truth.oom(&id).expect("oom"));
     world.pass(SECOND).await;
-    assert_eq!(world.story(&id)[2..], ["Died(137 Error)"]);
+    assert_eq!(world.history(&id)[2..], ["Died(137 Error)"]);
     world.app.pod_newer_than(&uid(&pod), world.app.clock().now(), SECOND).await.expect("fresh");
     world.drain();
-    assert_eq!(world.story(&id)[2..], ["Died(137 Error)", "Changed(OOMKilled)"]);
+    assert_eq!(world.history(&id)[2..], ["Died(137 Error)", "Changed(OOMKilled)"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,14 +54,14 @@ async fn a_requested_read_that_fails_returns_the_error_and_changes_nothing() {
     let pod = world.pod();
     world.start(&pod, "c");
     world.pass(10 * SECOND).await;
-    let (published, served) = (world.told.len(), world.served(&pod));
+    let (published, served) = (world.events.len(), world.served(&pod));
     world.sim.faults().calls(Method::ContainerStatus, CallFault::fail(Code::Internal), Dose::Next(1));
     let failed = world.app.pod_newer_than(&uid(&pod), world.app.clock().now(), SECOND).await;
     assert!(matches!(failed, Err(FreshError::Read(_))), "an error, not a status: {failed:?}");
     let reads = status_reads(&world);
     world.pass(20 * SECOND).await;
     assert_eq!(status_reads(&world), reads, "plegd does not retry; the caller may");
-    assert_eq!((world.told.len(), world.served(&pod)), (published, served));
+    assert_eq!((world.events.len(), world.served(&pod)), (published, served));
     world
         .app
         .pod_newer_than(&uid(&pod), world.app.clock().now(), SECOND)
@@ -84,12 +84,12 @@ async fn a_pod_whose_read_failed_is_read_until_a_read_succeeds() {
     world.pass(30 * SECOND).await;
     assert!(status_reads(&world) >= reads + 5, "the read is retried");
     // A list shows the death, so it is published after bounded retries; a later read adds the exit code.
-    let shown = (world.story(&id), world.metric("plegd_pods_failing_reads"));
+    let shown = (world.history(&id), world.metric("plegd_pods_failing_reads"));
     assert_eq!(shown, (vec!["Started".to_owned(), "Died".to_owned()], 1.0));
     assert_eq!(world.app.unreadable().all().len(), 1);
     world.sim.faults().clear();
     world.pass(40 * SECOND).await;
-    assert_eq!(world.story(&id), ["Started", "Died", "Changed(Error)"]);
+    assert_eq!(world.history(&id), ["Started", "Died", "Changed(Error)"]);
     assert!(world.app.unreadable().all().is_empty());
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
     let reads = status_reads(&world);
@@ -164,7 +164,7 @@ async fn newer_than_reads_and_a_concurrent_relist_share_reads() {
         assert_eq!(pod.container(&id).and_then(|container| container.exit_code), Some(4));
     }
     world.pass(3 * SECOND).await;
-    assert_eq!(world.story(&id), ["Started", "Died(4 Error)"], "published once");
+    assert_eq!(world.history(&id), ["Started", "Died(4 Error)"], "published once");
     assert!(
         status_reads(&world) - reads <= 4,
         "{} for three readers and a relist",

@@ -27,7 +27,7 @@ async fn a_stream_that_keeps_failing_is_retried_without_limit_and_the_last_error
     assert_eq!(situation.mode, Mode::Polling);
     let id = world.start(&pod, "c");
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&id), ["Started"], "published by the relist meanwhile");
+    assert_eq!(world.history(&id), ["Started"], "published by the relist meanwhile");
     world.sim.faults().clear();
     world.until_evented().await;
     assert_eq!(world.differences(), NONE);
@@ -46,7 +46,7 @@ async fn a_stream_that_ends_without_an_error_is_a_lost_stream() {
     assert_eq!(world.app.situation().mode, Mode::Polling);
     assert!(world.app.situation().stream.contains("ended"), "{:?}", world.app.situation());
     assert_eq!(world.metric(r#"plegd_stream_disconnects_total{reason="ended"}"#), 1.0);
-    assert_eq!(world.story(&id)[2..], ["Died(1 Error)"], "published by an immediate relist");
+    assert_eq!(world.history(&id)[2..], ["Died(1 Error)"], "published by an immediate relist");
     assert_eq!(world.misses(), 0.0);
 }
 

@@ -31,7 +31,7 @@ async fn stopped_before_started_is_published_in_phase_order() {
         world.change(|truth| truth.exit(&id, 2).expect("exit"));
         world.pass(10 * SECOND).await;
         // The timestamps in STOPPED prove the start; STARTED arrives after that.
-        assert_eq!(world.story(&id), ["Changed", "Started!", "Died(2 Error)"], "{late:?} late");
+        assert_eq!(world.history(&id), ["Changed", "Started!", "Died(2 Error)"], "{late:?} late");
         assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
     }
 }
@@ -51,11 +51,11 @@ async fn a_late_event_of_a_removed_pod_resurrects_nothing() {
         world.pass(SECOND / 10).await;
         world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
         world.pass(SECOND / 2).await;
-        assert_eq!(world.story(&id), ["Changed", "Started!", "Died(0 Completed)", "Removed"]);
+        assert_eq!(world.history(&id), ["Changed", "Started!", "Died(0 Completed)", "Removed"]);
         assert_eq!(world.served(&pod), None);
-        let published = world.told.len();
+        let published = world.events.len();
         world.pass(late + 2 * MINUTE).await;
-        assert_eq!((world.told.len(), world.served(&pod)), (published, None), "{late:?} late");
+        assert_eq!((world.events.len(), world.served(&pod)), (published, None), "{late:?} late");
     }
 }
 
@@ -70,11 +70,11 @@ async fn a_sandbox_whose_deleted_comes_before_its_deletion_is_removed_within_500
         world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
         world.pass(Duration::from_millis(1)).await;
         assert!(world.sim.read(|truth| truth.sandbox(&pod.sandbox).is_some()), "it is still in the store");
-        assert!(world.story(&pod.sandbox).last().is_some_and(|word| word != "Removed"));
+        assert!(world.history(&pod.sandbox).last().is_some_and(|word| word != "Removed"));
         world.pass(SECOND / 2).await;
         // A read in between may also have found its address removed.
         let events: Vec<String> =
-            world.story(&pod.sandbox).into_iter().filter(|word| word != "Changed").collect();
+            world.history(&pod.sandbox).into_iter().filter(|word| word != "Changed").collect();
         assert_eq!(events, ["Started", "Died", "Removed"]);
         assert_eq!(world.served(&pod), None);
     }
@@ -106,12 +106,12 @@ async fn a_list_overtaken_by_a_later_read_does_not_overwrite_it() {
         };
         assert_eq!(states(&fresh), [Some("exited"), None, Some("running")]);
         world.drain();
-        let published = world.told.len();
+        let published = world.events.len();
         for _ in 0..100 {
             world.pass(SECOND / 10).await;
             assert_eq!(states(&world.served(&pod).expect("there")), states(&fresh), "{method}");
         }
-        assert_eq!(world.told.len(), published, "{method}: {:#?}", world.lines());
+        assert_eq!(world.events.len(), published, "{method}: {:#?}", world.lines());
     }
 }
 
@@ -139,9 +139,14 @@ async fn a_pod_with_two_sandboxes_is_served_and_published_with_both() {
         world.pass(MINUTE + 30 * SECOND).await;
         let served = world.served(&new).expect("the pod stays");
         assert_eq!((served.sandboxes.len(), served.containers.len()), (1, 1), "{}", profile.name);
-        assert_eq!(world.story(&old.sandbox).last().map(String::as_str), Some("Removed"), "{}", profile.name);
-        assert_eq!(world.story(&of_old).last().map(String::as_str), Some("Removed"), "{}", profile.name);
-        assert_eq!(world.story(&of_new).last().map(String::as_str), Some("Started"), "{}", profile.name);
+        assert_eq!(
+            world.history(&old.sandbox).last().map(String::as_str),
+            Some("Removed"),
+            "{}",
+            profile.name
+        );
+        assert_eq!(world.history(&of_old).last().map(String::as_str), Some("Removed"), "{}", profile.name);
+        assert_eq!(world.history(&of_new).last().map(String::as_str), Some("Started"), "{}", profile.name);
         assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]), "{}", profile.name);
     }
 }
@@ -163,13 +168,13 @@ async fn four_thousand_containers_in_six_megabytes_are_listed_and_served() {
         }
     };
     let mut world = World::after(Profile::CONTAINERD_1_6, 1, large_journal, many).await;
-    world.until("all events", |world| world.told.len() == 4200).await;
+    world.until("all events", |world| world.events.len() == 4200).await;
     assert_eq!(world.app.cache().census().containers[ContainerState::Running as usize], 4000);
     let last = world.sim.read(|truth| truth.view().containers.keys().next_back().cloned()).expect("one");
     world.change(|truth| truth.exit(&last, 1).expect("exit"));
     world.pass(3 * SECOND).await;
-    assert_eq!(world.story(&last), ["Started", "Died(1 Error)"], "one change is one event");
-    assert_eq!(world.told.len(), 4201);
+    assert_eq!(world.history(&last), ["Started", "Died(1 Error)"], "one change is one event");
+    assert_eq!(world.events.len(), 4201);
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +193,7 @@ async fn lists_that_fail_for_ten_minutes_are_reported_until_they_succeed() {
     for _ in 0..10 {
         world.pass(MINUTE).await;
         assert_eq!(good(&world, "runtime"), Some(false));
-        assert_eq!(world.story(&id), ["Started"]);
+        assert_eq!(world.history(&id), ["Started"]);
     }
     assert!(
         world.metric(r#"plegd_relists_total{cause="retry",result="error"}"#) >= 300.0,
@@ -198,5 +203,5 @@ async fn lists_that_fail_for_ten_minutes_are_reported_until_they_succeed() {
     world.sim.faults().clear();
     world.pass(3 * SECOND).await;
     assert_eq!(good(&world, "runtime"), Some(true));
-    assert_eq!(world.story(&id), ["Started", "Died(1 Error)"]);
+    assert_eq!(world.history(&id), ["Started", "Died(1 Error)"]);
 }

@@ -19,8 +19,8 @@ async fn an_id_that_is_listed_twice_hides_no_removal_of_another() {
     world.sim.faults().lists(Subject::Container, ListFault::Twice(one.clone()), Dose::Always);
     world.change(|truth| truth.remove_container(&other).expect("remove"));
     world.pass(3 * SECOND).await;
-    assert_eq!(world.story(&other), ["Started", "Died!", "Removed"]);
-    assert_eq!(world.story(&one), ["Started"]);
+    assert_eq!(world.history(&other), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.history(&one), ["Started"]);
 }
 
 /// The ids that a list omits still exist: nothing is published, and the pods are still served.
@@ -39,7 +39,7 @@ async fn a_list_that_omits_existing_ids_removes_nothing() {
                         world.start(&pod, "two");
                     }
                     world.pass(10 * SECOND).await;
-                    let published = world.told.len();
+                    let published = world.events.len();
                     // Where only a few ids are missing, a list of one id is the final confirmation.
                     if lists == Lists::All && matches!(fault, ListFault::Truncated(7)) {
                         continue;
@@ -47,7 +47,7 @@ async fn a_list_that_omits_existing_ids_removes_nothing() {
                     world.sim.faults().lists_only(subject, lists, fault.clone(), Dose::Always);
                     world.pass(2 * MINUTE).await;
                     assert_eq!(
-                        world.told.len(),
+                        world.events.len(),
                         published,
                         "{fault:?}, {lists:?}, {subject:?}: {:#?}",
                         world.lines()
@@ -70,12 +70,12 @@ async fn a_streamed_list_that_ends_early_removes_nothing() {
                 world.start(&pod, "one");
             }
             world.pass(10 * SECOND).await;
-            let published = world.told.len();
+            let published = world.events.len();
             for subject in [Subject::Sandbox, Subject::Container] {
                 world.sim.faults().lists(subject, ListFault::Reset { after, reason }, Dose::Always);
             }
             world.pass(2 * MINUTE).await;
-            assert_eq!(world.told.len(), published, "{reason:?} after {after}: {:#?}", world.lines());
+            assert_eq!(world.events.len(), published, "{reason:?} after {after}: {:#?}", world.lines());
         }
     }
 }
@@ -89,7 +89,7 @@ async fn a_list_that_shows_another_state_than_the_status_changes_nothing() {
     world.sim.faults().lists(Subject::Sandbox, not_ready, Dose::Always);
     world.pass(MINUTE).await;
     assert_eq!(
-        (world.story(&id), world.story(&pod.sandbox)),
+        (world.history(&id), world.history(&pod.sandbox)),
         (vec!["Started".into()], vec!["Started".into()])
     );
 }
@@ -154,7 +154,7 @@ async fn two_pods_with_one_uid_are_served_and_published_under_their_own_names() 
             let (_, pods) = world.app.feed().snapshot(&filter);
             assert_eq!(pods.len(), 1, "{}", profile.name);
             assert!(pods[0].container(&id).is_some(), "{}: in its own pod", profile.name);
-            let of_it = world.told.iter().filter(|record| record.event.id.as_str() == id);
+            let of_it = world.events.iter().filter(|record| record.event.id.as_str() == id);
             let names: Vec<_> = of_it.map(|it| (&*it.event.pod.namespace, &*it.event.pod.name)).collect();
             assert!(names.len() >= 2 || profile == Profile::CONTAINERD_1_6, "{}: {names:?}", profile.name);
             assert!(names.iter().all(|it| *it == (namespace, name)), "{}: {names:?}", profile.name);
@@ -228,9 +228,9 @@ async fn a_container_gone_before_its_read_is_published_with_the_labels_of_its_po
     world.pass(50 * MS).await;
     world.change(|truth| truth.vanish_container(&id));
     world.pass(3 * SECOND).await;
-    assert_eq!(world.story(&id), ["Started", "Died!", "Removed"]);
-    assert_eq!(world.story(&sandbox), ["Started"], "once");
-    for record in &world.told {
+    assert_eq!(world.history(&id), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.history(&sandbox), ["Started"], "once");
+    for record in &world.events {
         assert_eq!(record.event.labels.get("app"), Some("web"), "{:?}", record.event);
     }
 }

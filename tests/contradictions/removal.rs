@@ -15,7 +15,7 @@ async fn the_containers_of_a_removed_sandbox_are_removed_within_two_seconds() {
         let ids = [world.start(&pod, "one"), world.start(&pod, "two")];
         world.pass(5 * SECOND).await;
         world.change(|truth| truth.remove_sandbox_silently(&pod.sandbox).expect("remove"));
-        let gone = |world: &World, id: &str| world.story(id).last().map(String::as_str) == Some("Removed");
+        let gone = |world: &World, id: &str| world.history(id).last().map(String::as_str) == Some("Removed");
         world.until("the sandbox's removal", |world| gone(world, &pod.sandbox)).await;
         world.pass(2 * SECOND).await;
         assert!(ids.iter().all(|id| gone(&world, id)), "{}: {:#?}", profile.name, world.lines());
@@ -65,7 +65,7 @@ async fn an_id_that_is_listed_after_its_removal_is_not_published_again() {
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(10 * MINUTE).await;
     assert_eq!(
-        world.story(&id),
+        world.history(&id),
         ["Changed", "Started", "Died(137 Error)", "Removed"],
         "{:#?}",
         world.lines()
@@ -90,5 +90,5 @@ async fn an_id_that_one_full_list_omits_is_not_removed() {
         Dose::Always,
     );
     world.pass(MINUTE).await;
-    assert_eq!(world.story(&pods[0].sandbox), ["Started"]);
+    assert_eq!(world.history(&pods[0].sandbox), ["Started"]);
 }

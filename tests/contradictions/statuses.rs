@@ -13,8 +13,8 @@ async fn a_listed_sandbox_whose_status_is_not_found_is_published_once_and_served
     world.sim.faults().calls_about(Method::PodSandboxStatus, &pod.sandbox, not_found, Dose::Always);
     world.change(|truth| truth.sandbox_died(&pod.sandbox));
     world.pass(5 * MINUTE).await;
-    assert_eq!(world.story(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
-    assert_eq!(world.story(&id), ["Started"]);
+    assert_eq!(world.history(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
+    assert_eq!(world.history(&id), ["Started"]);
     assert_eq!(world.served(&pod).expect("served").sandboxes.len(), 1);
     assert_eq!((world.misses(), world.metric("plegd_contradictions_total")), (0.0, 1.0));
 }
@@ -30,7 +30,7 @@ async fn an_answer_without_a_status_is_no_absence() {
     assert!(fresh.is_err(), "{fresh:?}");
     world.pass(MINUTE).await;
     assert_eq!(
-        (world.story(&pod.sandbox), world.story(&id)),
+        (world.history(&pod.sandbox), world.history(&id)),
         (vec!["Started".into()], vec!["Started".into()])
     );
 }
@@ -43,14 +43,14 @@ async fn a_death_whose_status_cannot_be_read_is_published_as_listed_and_complete
         world.sim.faults().calls_about(Method::ContainerStatus, &id, CallFault::fail(code), Dose::Always);
         world.change(|truth| truth.exit(&id, 3).expect("exit"));
         world.pass(10 * SECOND).await;
-        assert_eq!(world.story(&id), ["Started", "Died"], "{code:?}: {:#?}", world.lines());
+        assert_eq!(world.history(&id), ["Started", "Died"], "{code:?}: {:#?}", world.lines());
         assert_eq!(world.app.unreadable().all().len(), 1, "{code:?}");
         world.pass(5 * MINUTE).await;
-        assert_eq!(world.story(&id), ["Started", "Died"], "{code:?}: once");
+        assert_eq!(world.history(&id), ["Started", "Died"], "{code:?}: once");
         world.sim.faults().clear();
         world.pass(MINUTE).await;
         assert_eq!(
-            world.story(&id),
+            world.history(&id),
             ["Started", "Died", "Changed(Error)"],
             "{code:?}: after the read succeeds"
         );
@@ -66,7 +66,7 @@ async fn a_status_that_fails_temporarily_costs_no_exit_code() {
         world.sim.faults().calls_about(Method::ContainerStatus, &id, internal, Dose::Next(failures));
         world.change(|truth| truth.exit(&id, 3).expect("exit"));
         world.pass(10 * SECOND).await;
-        assert_eq!(world.story(&id), ["Started", "Died(3 Error)"], "{failures} failures");
+        assert_eq!(world.history(&id), ["Started", "Died(3 Error)"], "{failures} failures");
     }
 }
 
@@ -78,10 +78,10 @@ async fn a_runtime_that_is_down_costs_no_exit_code() {
     world.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Unavailable), Dose::Always);
     world.change(|truth| truth.exit(&id, 3).expect("exit"));
     world.pass(MINUTE).await;
-    assert_eq!(world.story(&id), ["Started"]);
+    assert_eq!(world.history(&id), ["Started"]);
     world.sim.faults().clear();
     world.pass(MINUTE).await;
-    assert_eq!(world.story(&id), ["Started", "Died(3 Error)"]);
+    assert_eq!(world.history(&id), ["Started", "Died(3 Error)"]);
 }
 
 /// kata#12957: the status of the sandbox can never be read; its labels come from the list.
@@ -93,12 +93,12 @@ async fn a_sandbox_that_can_never_be_read_is_served_as_listed_with_its_labels() 
     let id = world.start(&pod, "app");
     world.pass(8 * SECOND).await;
     assert_eq!(
-        (world.story(&pod.sandbox), world.story(&id)),
+        (world.history(&pod.sandbox), world.history(&id)),
         (vec!["Started".into()], vec!["Started".into()])
     );
     let served = world.served(&pod).expect("served");
     assert_eq!(served.labels.get("io.kubernetes.pod.uid"), Some(pod.spec.uid.as_str()));
-    let started = world.told.iter().find(|record| record.event.id.as_str() == id).expect("published");
+    let started = world.events.iter().find(|record| record.event.id.as_str() == id).expect("published");
     assert!(!started.event.labels.is_empty(), "a subscriber that selects by label receives it");
 }
 
@@ -113,9 +113,9 @@ async fn a_late_oom_reason_is_published_whatever_the_exit_code() {
             world.pass(5 * SECOND).await;
             world.change(|truth| truth.oom_with(&id, code).expect("oom"));
             world.pass(8 * SECOND).await;
-            let history = world.story(&id);
+            let history = world.history(&id);
             assert_eq!(history.last().map(String::as_str), Some("Changed(OOMKilled)"), "{code}: {history:?}");
-            let changed = world.told.last().expect("published");
+            let changed = world.events.last().expect("published");
             assert_eq!(changed.event.exit_code, Some(code));
         }
     }
@@ -130,7 +130,7 @@ async fn a_reason_on_a_running_container_is_served_after_the_next_relist() {
     world.pass(12 * SECOND).await;
     let served = world.served(&pod).expect("served");
     assert_eq!(served.container(&id).expect("it").reason, "OOMKilled");
-    assert_eq!(world.story(&id), ["Started", "Changed"]);
+    assert_eq!(world.history(&id), ["Started", "Changed"]);
 }
 
 /// A missing command: no event, exit code 128, reason StartError.
@@ -144,10 +144,10 @@ async fn a_failed_start_is_published_within_a_second_with_code_and_reason() {
         world.pass(std::time::Duration::from_millis(after_ms)).await;
         world.change(|truth| truth.fail_start(&id, "no such file").expect("fail"));
         world.pass(SECOND + SECOND / 10).await;
-        assert_eq!(world.story(&id), ["Changed", "Died(128 StartError)"], "after {after_ms} ms");
+        assert_eq!(world.history(&id), ["Changed", "Died(128 StartError)"], "after {after_ms} ms");
         world.change(|truth| truth.remove_container(&id).expect("remove"));
         world.pass(SECOND).await;
-        let removed = world.told.last().expect("published");
+        let removed = world.events.last().expect("published");
         assert_eq!((removed.event.exit_code, removed.event.reason.as_str()), (Some(128), "StartError"));
         assert_eq!(world.misses(), 0.0, "no event counts as missed");
     }

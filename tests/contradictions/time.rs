@@ -21,7 +21,7 @@ async fn a_ready_sandbox_is_not_published_dead_after_a_small_clock_step() {
     world.pass(10 * MS).await;
     let pod = world.pod();
     world.pass(90 * SECOND).await;
-    assert_eq!(world.story(&pod.sandbox), ["Started"], "{:#?}", world.lines());
+    assert_eq!(world.history(&pod.sandbox), ["Started"], "{:#?}", world.lines());
 }
 
 #[tokio::test(start_paused = true)]
@@ -36,7 +36,7 @@ async fn a_ready_sandbox_is_not_published_dead_for_an_early_timestamp() {
         let pod = world.pod();
         world.pass(90 * SECOND).await;
         // A sandbox that seems older than a whole list is published as history first; then a change reports that it exists.
-        let history = world.story(&pod.sandbox);
+        let history = world.history(&pod.sandbox);
         assert!(
             history == ["Started"] || early > 1000 && history == ["Started", "Changed"],
             "{early} ms early: {history:?}"
@@ -59,7 +59,7 @@ async fn a_removed_container_is_not_published_twice_after_a_small_clock_step() {
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(90 * SECOND).await;
     assert_eq!(
-        world.story(&id),
+        world.history(&id),
         ["Changed", "Started", "Died(0 Completed)", "Removed"],
         "{:#?}",
         world.lines()
@@ -81,7 +81,7 @@ async fn a_dead_sandbox_is_not_published_started_again_after_a_small_clock_step(
     world.change(|truth| truth.sandbox_died(&pod.sandbox));
     world.pass(90 * SECOND).await;
     let _ = read.await;
-    assert_eq!(world.story(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
+    assert_eq!(world.history(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
 }
 
 /// 500 ppm for three hours, while pods come and go.
@@ -148,10 +148,10 @@ async fn events_that_a_shared_channel_kept_for_hours_are_not_published_again() {
         world.change(|truth| truth.exit(&other, 0).expect("exit"));
         world.change(|truth| truth.remove_container(&other).expect("remove"));
         world.pass(5 * SECOND).await;
-        let before = world.story(&id);
+        let before = world.history(&id);
         world.sim.faults().clear();
         world.pass(180 * SECOND).await;
-        assert_eq!(world.story(&id), before, "after {hours} h: {:#?}", world.lines());
+        assert_eq!(world.history(&id), before, "after {hours} h: {:#?}", world.lines());
     }
 }
 
@@ -164,7 +164,7 @@ async fn the_time_of_a_network_setup_does_not_count_as_detection_latency() {
         SandboxSpec { network_setup: 2 * SECOND, ..SandboxSpec::of_pod("default", "slow", "uid-slow") };
     let sandbox = world.change(|truth| truth.run_sandbox(spec)).expect("run");
     world.pass(5 * SECOND).await;
-    assert_eq!(world.story(&sandbox), ["Started"]);
+    assert_eq!(world.history(&sandbox), ["Started"]);
     let [count, sum] = ["count", "sum"]
         .map(|part| world.metric(&format!(r#"plegd_detection_latency_seconds_{part}{{source="event"}}"#)));
     assert!(count >= 1.0 && sum < 0.1, "{count} with {sum} s in all");
@@ -186,7 +186,7 @@ async fn timestamps_of_a_guest_do_not_count_as_detection_latency() {
         world.pass(SECOND).await;
         world.change(|truth| truth.exit(&id, 0).expect("exit"));
         world.pass(5 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(0 Completed)"]);
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(0 Completed)"]);
         let sums = ["event", "read", "relist"].map(|source| {
             world.metric(&format!(r#"plegd_detection_latency_seconds_sum{{source="{source}"}}"#))
         });
@@ -214,8 +214,8 @@ async fn the_initial_inventory_counts_in_no_latency_and_in_no_comparison() {
         )
         .await;
         world.pass(10 * SECOND).await;
-        assert_eq!(world.told.len(), 2, "{}", profile.name);
-        assert!(world.told.iter().all(|record| record.event.initial), "{}", profile.name);
+        assert_eq!(world.events.len(), 2, "{}", profile.name);
+        assert!(world.events.iter().all(|record| record.event.initial), "{}", profile.name);
         for source in ["event", "read", "relist"] {
             let count = format!(r#"plegd_detection_latency_seconds_count{{source="{source}"}}"#);
             assert_eq!(world.metric(&count), 0.0, "{}, {source}", profile.name);
@@ -226,7 +226,7 @@ async fn the_initial_inventory_counts_in_no_latency_and_in_no_comparison() {
         }
         let pod = world.pod();
         world.pass(5 * SECOND).await;
-        let of_it = world.told.iter().filter(|record| record.event.id.as_str() == pod.sandbox);
+        let of_it = world.events.iter().filter(|record| record.event.id.as_str() == pod.sandbox);
         assert!(of_it.clone().count() == 1 && of_it.clone().all(|record| !record.event.initial));
     }
 }

@@ -54,7 +54,7 @@ async fn containerd_8935_a_channel_that_overflowed_before_the_subscription_cause
         let dropped = world.sim.event_counts().dropped;
         assert_eq!(dropped > 1000, profile.name == "containerd-1.7", "{}: {dropped}", profile.name);
         world.pass(10 * SECOND).await;
-        assert_eq!(world.told.len(), 11, "{}: the sandbox and its running containers only", profile.name);
+        assert_eq!(world.events.len(), 11, "{}: the sandbox and its running containers only", profile.name);
         assert!(world.metric("plegd_stream_replayed_messages_total") >= 1000.0, "{}", profile.name);
         assert_eq!((world.differences(), world.misses()), (vec![], 0.0), "{}", profile.name);
         world.until_evented().await;
@@ -120,8 +120,11 @@ async fn containerd_12390_a_deletion_without_a_sandbox_status_removes_the_pod() 
         assert!(world.metric("plegd_stream_nil_payloads_total") > empty, "DELETED has no sandbox status");
         assert_eq!((last(&world, &id), last(&world, &pod.sandbox)), ("Removed".into(), "Removed".into()));
         assert_eq!(world.served(&pod), None);
-        let by =
-            world.told.iter().rfind(|told| told.id.as_str() == pod.sandbox).map(|told| told.source.as_str());
+        let by = world
+            .events
+            .iter()
+            .rfind(|event| event.id.as_str() == pod.sandbox)
+            .map(|event| event.source.as_str());
         assert_eq!(by, Some("event"), "the index has the pod of the id, and no list is needed");
     }
     assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
@@ -136,8 +139,8 @@ async fn containerd_7111_an_exit_reported_before_its_start_ends_as_an_exit() {
         let id = world.start(&pod, &format!("c{n}"));
         world.change(|truth| truth.exit(&id, n).expect("exit"));
         world.pass(2 * SECOND).await;
-        assert!(last(&world, &id).starts_with(&format!("Died({n} ")), "{:?}", world.story(&id));
-        assert_eq!(world.story(&id).len(), 3);
+        assert!(last(&world, &id).starts_with(&format!("Died({n} ")), "{:?}", world.history(&id));
+        assert_eq!(world.history(&id).len(), 3);
     }
     assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
 }
@@ -159,7 +162,7 @@ async fn containerd_13646_a_stream_that_is_up_and_silent_is_detected_and_relists
     for n in 0..20 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(5 * SECOND).await;
-        assert_eq!(world.story(&id), ["Started"], "container {n}");
+        assert_eq!(world.history(&id), ["Started"], "container {n}");
         assert_eq!(world.app.situation().mode, Mode::Probing);
     }
     assert_eq!(world.misses(), 21.0);
@@ -180,7 +183,7 @@ async fn containerd_9770_lists_that_hang_on_one_container_delay_no_event() {
         world.pass(3 * SECOND).await;
         world.change(|truth| truth.exit(&id, 1).expect("exit"));
         world.pass(3 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "container {n}");
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "container {n}");
     }
     assert!(
         world.metric(r#"plegd_relists_total{cause="retry",result="error"}"#) >= 5.0,
@@ -204,9 +207,9 @@ async fn containerd_7496_an_exit_reported_minutes_late_is_found_by_the_next_reli
         world.change(|truth| truth.exit(&id, 9).expect("exit"));
         world.pass(70 * SECOND).await;
         assert_eq!(last(&world, &id), "Died(9 Error)");
-        let published = world.told.len();
+        let published = world.events.len();
         world.pass(minutes * MINUTE).await;
-        assert_eq!(world.told.len(), published, "the late event publishes nothing");
+        assert_eq!(world.events.len(), published, "the late event publishes nothing");
         world.until_evented().await;
     }
     assert_eq!(world.misses(), 4.0, "each late event counts as missed");
@@ -227,7 +230,7 @@ async fn containerd_8180_the_reason_oom_killed_is_published_when_the_runtime_set
             world.pass(SECOND).await;
             world.change(|truth| truth.oom(&id).expect("oom"));
             world.pass(3 * SECOND).await;
-            assert_eq!(world.story(&id)[2..], *history, "{}", profile.name);
+            assert_eq!(world.history(&id)[2..], *history, "{}", profile.name);
         }
         assert_eq!(world.differences(), NONE, "{}", profile.name);
     }

@@ -21,7 +21,7 @@ async fn crio_7164_a_stream_that_ends_at_once_is_retried_once_a_minute() {
     assert_eq!((situation.mode, situation.period), (Mode::Polling, SECOND));
     let id = world.start(&pod, "c");
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&id), ["Started"]);
+    assert_eq!(world.history(&id), ["Started"]);
     assert!(world.app.health().live().ok && world.app.health().ready().ok);
 }
 
@@ -40,7 +40,7 @@ async fn crio_6466_other_clients_of_the_stream_take_no_events_from_plegd() {
         world.pass(SECOND / 2).await;
         world.change(|truth| truth.exit(&id, 1).expect("exit"));
         world.pass(SECOND / 2).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "container {n}");
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "container {n}");
     }
     others.iter().for_each(|other| other.abort());
     world.pass(2 * MINUTE).await;
@@ -76,11 +76,11 @@ async fn crio_6625_a_container_that_is_only_stopped_is_not_removed() {
         world.pass(2 * SECOND).await;
         world.change(|truth| truth.stop_container(&id, SECOND).expect("stop"));
         world.pass(5 * SECOND).await;
-        assert_eq!(world.story(&id).last().map(String::as_str), Some("Died(143 Error)"));
+        assert_eq!(world.history(&id).last().map(String::as_str), Some("Died(143 Error)"));
         assert!(world.served(&pod).expect("served").container(&id).is_some(), "the container still exists");
         world.change(|truth| truth.stop_sandbox(&pod.sandbox).expect("stop"));
         world.pass(5 * SECOND).await;
-        let died = world.story(&pod.sandbox).iter().filter(|word| *word == "Died").count();
+        let died = world.history(&pod.sandbox).iter().filter(|word| *word == "Died").count();
         assert_eq!(died, 1);
         world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
         world.pass(30 * SECOND).await;

@@ -50,8 +50,8 @@ async fn work(freshness: Freshness, profile: Profile, faults: &dyn Fn(&Faults)) 
     let mut work = Work { at_a_time: 0, created: 0, ended: 0 };
     let mut published = 0;
     for step in 1..=400 {
-        if world.told.len() > published || rng.u32(..10) == 0 {
-            published = world.told.len();
+        if world.events.len() > published || rng.u32(..10) == 0 {
+            published = world.events.len();
             worker.sync(&world).await;
         }
         let running = worker.running(&world);
@@ -133,10 +133,10 @@ async fn kubernetes_122763_a_container_that_is_created_and_not_started_is_report
             let state = served.container(&id).map(|container| container.state);
             assert_eq!(state, Some(ContainerState::Created), "{}: not unknown, not missing", profile.name);
         }
-        assert_eq!(world.story(&id), ["Changed"], "{}", profile.name);
+        assert_eq!(world.history(&id), ["Changed"], "{}", profile.name);
         world.change(|truth| truth.start_container(&id).expect("start"));
         world.pass(2 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started"], "{}", profile.name);
+        assert_eq!(world.history(&id), ["Changed", "Started"], "{}", profile.name);
     }
 }
 

@@ -141,12 +141,12 @@ async fn kubernetes_45278_the_relist_period_is_configurable() {
     for n in 0..20 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(Duration::from_millis(115)).await;
-        assert_eq!(world.story(&id), ["Started"], "within 115 ms");
+        assert_eq!(world.history(&id), ["Started"], "within 115 ms");
     }
     // With the stream a shorter period is not needed.
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
     let id = world.start(&pod, "c");
     world.pass(Duration::from_millis(1)).await;
-    assert_eq!(world.story(&id), ["Changed", "Started"]);
+    assert_eq!(world.history(&id), ["Changed", "Started"]);
 }

@@ -50,7 +50,7 @@ async fn kubernetes_72482_subscribers_that_read_nothing_stop_no_relist() {
         let pod = world.pod();
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(2 * SECOND).await;
-        assert_eq!(world.story(&id), ["Started"], "container {n}");
+        assert_eq!(world.history(&id), ["Started"], "container {n}");
         assert!(world.app.health().live().ok && world.app.health().ready().ok);
     }
     assert!(world.metric(r#"plegd_relists_total{cause="period",result="ok"}"#) >= 50.0);
@@ -67,7 +67,7 @@ async fn kubernetes_103732_all_pods_at_the_start_are_published() {
         // The subscriber reads after the end; a channel of 1000 would have dropped a fifth.
         tokio::time::sleep(10 * SECOND).await;
         world.drain();
-        assert_eq!(world.told.len(), 250 * 5, "{}", profile.name);
+        assert_eq!(world.events.len(), 250 * 5, "{}", profile.name);
         assert_eq!(world.absurdities(), NONE, "{}", profile.name);
         assert_eq!(world.metric("plegd_journal_evicted_total"), 0.0, "{}", profile.name);
     }
@@ -92,7 +92,7 @@ async fn kubernetes_67923_changes_between_two_lists_or_while_lists_fail_are_publ
         ids.push(id);
     }
     for id in &ids {
-        assert_eq!(world.story(id), ["Changed", "Started", "Died(0 Completed)", "Removed"]);
+        assert_eq!(world.history(id), ["Changed", "Started", "Died(0 Completed)", "Removed"]);
     }
     let stuck = world.start(&pod, "stopped-is-lost");
     world.sim.faults().events_only(STOPPED, EventFault::Drop, Dose::Next(1));
@@ -133,7 +133,7 @@ async fn kubernetes_104107_the_exit_code_of_a_container_removed_at_once_is_publi
             });
             world.pass(SECOND).await;
             let died = format!("Died({code} {})", if code == 0 { "Completed" } else { "Error" });
-            assert_eq!(world.story(&id)[2..], [died.as_str(), "Removed"], "{} {way:?}", profile.name);
+            assert_eq!(world.history(&id)[2..], [died.as_str(), "Removed"], "{} {way:?}", profile.name);
         }
     }
 }
@@ -155,7 +155,7 @@ async fn kubernetes_135713_a_process_that_dies_during_its_start_is_published_as_
         let id = world.start(&pod, "init");
         world.change(|truth| truth.exit(&id, 2).expect("exit"));
         world.pass(3 * SECOND).await;
-        let history: Vec<_> = world.story(&id).iter().map(|word| word.replace('!', "")).collect();
+        let history: Vec<_> = world.history(&id).iter().map(|word| word.replace('!', "")).collect();
         assert_eq!(history, ["Changed", "Started", "Died(2 Error)"], "{fault:?}: both transitions");
         let fresh = crate::now(&world, &pod).await.expect("fresh").expect("there");
         assert_eq!(fresh.container(&id).and_then(|container| container.exit_code), Some(2));

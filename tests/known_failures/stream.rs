@@ -25,14 +25,14 @@ async fn kubernetes_129827_a_short_restart_causes_no_permanent_fallback() {
         world.pass(Duration::from_millis(201)).await;
         world.sim.recover().expect("recover");
         world.pass(3 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
         assert_ne!(world.app.situation().mode, Mode::Polling, "restart {n}: the stream is up again");
     }
     world.until_evented().await;
     let id = world.start(&pod, "after-the-restarts");
     world.pass(SECOND / 10).await;
-    assert_eq!(world.story(&id), ["Changed", "Started"]);
-    assert!(world.told.iter().rev().take(2).all(|event| event.source.as_str() == "event"));
+    assert_eq!(world.history(&id), ["Changed", "Started"]);
+    assert!(world.events.iter().rev().take(2).all(|event| event.source.as_str() == "event"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,14 +86,14 @@ async fn kubernetes_114371_events_without_a_sandbox_status_are_published_for_the
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(SECOND).await;
     assert_eq!(last(&world, &id), "Removed");
-    assert!(world.story(&id).contains(&"Died(3 Error)".to_owned()), "{:?}", world.story(&id));
+    assert!(world.history(&id).contains(&"Died(3 Error)".to_owned()), "{:?}", world.history(&id));
     world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
     world.pass(SECOND).await;
     assert_eq!(last(&world, &pod.sandbox), "Removed");
     let new = world.pod();
     world.pass(SECOND).await;
-    assert_eq!(world.story(&new.sandbox), ["Started"], "a sandbox that was unknown before");
-    let mut of_it = world.told.iter().filter(|event| event.id.as_str() == id);
+    assert_eq!(world.history(&new.sandbox), ["Started"], "a sandbox that was unknown before");
+    let mut of_it = world.events.iter().filter(|event| event.id.as_str() == id);
     assert!(of_it.all(|event| event.event.pod.uid == crate::uid(&pod)), "for this pod only");
     assert_eq!(world.app.situation().mode, Mode::Evented, "no event counts as missed");
     assert_eq!((world.differences(), world.misses()), (vec![], 0.0));

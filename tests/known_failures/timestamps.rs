@@ -12,7 +12,7 @@ async fn transitions_are_published_by_events(world: &mut World, count: usize) {
     for n in 0..count {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(SECOND / 5).await;
-        assert_eq!(world.story(&id), ["Changed", "Started"], "container {n}");
+        assert_eq!(world.history(&id), ["Changed", "Started"], "container {n}");
         world.change(|truth| truth.exit(&id, 1).expect("exit"));
         world.pass(SECOND / 5).await;
         assert_eq!(last(world, &id), "Died(1 Error)", "container {n}");
@@ -50,7 +50,7 @@ async fn kubernetes_127814_a_timestamp_in_the_future_blocks_no_later_update() {
         // The pod is still updated, by events and by reads.
         let next = world.start(&pod, "next");
         world.pass(SECOND / 5).await;
-        assert_eq!(world.story(&next), ["Changed", "Started"], "{stamp:?}");
+        assert_eq!(world.history(&next), ["Changed", "Started"], "{stamp:?}");
         world.sim.faults().events(EventFault::Drop, Dose::Always);
         world.change(|truth| truth.exit(&next, 2).expect("exit"));
         let fresh = now(&world, &pod).await.expect("fresh").expect("there");
@@ -92,7 +92,7 @@ async fn kubernetes_134204_clock_steps_delay_no_relist() {
         world.step_clock(rng.i64(-86_400..86_400) * 1_000_000_000);
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(Duration::from_millis(1200)).await;
-        assert_eq!(world.story(&id), ["Started"], "container {n}");
+        assert_eq!(world.history(&id), ["Started"], "container {n}");
         assert!(world.app.health().live().ok && world.app.health().ready().ok);
     }
     assert_eq!(world.differences(), NONE);
