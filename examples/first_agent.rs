@@ -5,8 +5,8 @@
 //! ```
 
 use plegd::{
-    api::v1,
     client::{Address, Client, Since, Update, WatchOptions},
+    v1,
 };
 
 #[tokio::main]

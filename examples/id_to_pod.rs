@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 
 use plegd::{
-    api::v1,
     client::{Address, Client, Freshness, PodRef, Update, WatchOptions},
+    v1,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 

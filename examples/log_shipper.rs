@@ -12,9 +12,9 @@
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use plegd::{
-    api::v1,
     client::{Address, Client, Since, Update, WatchOptions},
     model::Position,
+    v1,
 };
 
 /// The logs as of a position.

@@ -13,8 +13,8 @@
 use std::collections::HashSet;
 
 use plegd::{
-    api::v1,
     client::{Address, Client, Update, WatchOptions, wall},
+    v1,
 };
 
 const OOM: &str = "OOMKilled";

@@ -219,7 +219,7 @@ impl Clock {
 
     /// When a stamp that was received at `received` was made.
     pub fn to_monotonic(&self, stamp: Wall, received: Mono) -> Stamped {
-        self.0.era.load().to_monotonic(stamp, received)
+        self.0.era.load().map(stamp, received)
     }
 
     /// How often the wall clock was stepped since the clock was made.
@@ -286,7 +286,7 @@ impl Era {
         differs(self.offset, last_look) || differs(self.first.0, self.first.1)
     }
 
-    fn to_monotonic(&self, stamp: Wall, received: Mono) -> Stamped {
+    fn map(&self, stamp: Wall, received: Mono) -> Stamped {
         let Some(stamp) = Wall::from_cri(stamp.0) else { return Stamped::Unknown };
         let at = i128::from(stamp.0) - i128::from(self.offset);
         if at > i128::from((received + STEP_MARGIN).0) {

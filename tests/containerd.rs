@@ -48,7 +48,7 @@ use plegd::config::{Config, SharedStream};
 macro_rules! on_versions {
     ($($test:ident = $room:ident::$scenario:ident($($argument:expr),*);)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "needs root and Debian's containerd packages: see README"]
+        #[ignore = "needs root and Debian's containerd packages: see docs/testing.md"]
         async fn $test() -> Result<()> {
             $room::$scenario($($argument),*).await
         }

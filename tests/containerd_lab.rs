@@ -19,7 +19,7 @@ use tonic::Code;
 macro_rules! on_versions {
     ($($test:ident = $scenario:ident($version:ident);)*) => {$(
         #[tokio::test]
-        #[ignore = "needs root and Debian's containerd packages: see README"]
+        #[ignore = "needs root and Debian's containerd packages: see docs/testing.md"]
         async fn $test() -> Result<()> {
             $scenario(Version::$version).await
         }

@@ -145,6 +145,16 @@ fn the_readme_links_to_every_page_of_the_documentation() {
 }
 
 #[test]
+fn the_readme_is_short_and_has_the_first_commands() {
+    let readme = fleet::text("README.md");
+    let lines = readme.lines().count();
+    assert!(lines <= 160, "README.md has {lines} lines: move details to docs/");
+    for command in ["$ cargo run --release -- demo", "$ cargo test"] {
+        assert!(readme.lines().any(|line| line == command), "README.md has no line {command}");
+    }
+}
+
+#[test]
 fn code_of_agents_is_that_of_the_examples() {
     let examples: BTreeMap<&str, String> =
         [("rust", "first_agent.rs"), ("python", "python/first_agent.py"), ("go", "go/main.go")]
@@ -243,6 +253,31 @@ fn tests_benches_and_examples_in_the_documentation_exist() {
         }
     }
     assert!(checked > 30, "only {checked} names");
+}
+
+#[test]
+fn files_in_the_documentation_exist() {
+    let mut checked = 0;
+    for page in markdown::pages() {
+        let directory = page.path.parent().unwrap_or(Path::new(""));
+        for code in &page.inline {
+            let roots =
+                ["src/", "tests/", "benches/", "deploy/", "docs/", "proto/", "examples/", "fuzz/", ".ci/"];
+            let is_path = roots.iter().any(|start| code.starts_with(start));
+            if !is_path || code.contains([' ', '*', '<', '…']) {
+                continue;
+            }
+            let path = code.split('#').next().unwrap_or_default();
+            // Directories that fuzzing creates.
+            let is_generated = path.starts_with("fuzz/corpus") || path.starts_with("fuzz/artifacts");
+            let exists = [Path::new(""), directory]
+                .iter()
+                .any(|base| fleet::path(&base.join(path).display().to_string()).exists());
+            assert!(exists || is_generated, "{}: there is no {path}", page.path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} paths");
 }
 
 #[test]

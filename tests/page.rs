@@ -106,7 +106,7 @@ async fn opened(node: &Node, screen: Screen) -> Result<Browser> {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn a_pod_is_shown_from_its_creation_and_stays_while_the_daemon_is_down() -> Result<()> {
     let mut node = Node::start().await?;
     let mut browser = opened(&node, DESKTOP).await?;
@@ -148,7 +148,7 @@ async fn a_pod_is_shown_from_its_creation_and_stays_while_the_daemon_is_down() -
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn a_missed_event_is_shown_on_both_paths() -> Result<()> {
     let node = Node::start().await?;
     let mut browser = opened(&node, DESKTOP).await?;
@@ -166,7 +166,7 @@ async fn a_missed_event_is_shown_on_both_paths() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn the_page_is_searched_filtered_and_navigated_by_keyboard() -> Result<()> {
     let node = Node::start().await?;
     for (namespace, name, image) in
@@ -230,7 +230,7 @@ async fn the_page_is_searched_filtered_and_navigated_by_keyboard() -> Result<()>
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium: see README"]
+#[ignore = "needs Chromium: see docs/testing.md"]
 async fn the_page_is_readable_in_light_and_dark_and_on_a_phone() -> Result<()> {
     let node = Node::start().await?;
     node.run(

@@ -321,6 +321,28 @@ async fn an_overflow_of_the_queue_costs_the_stream_and_the_cache_converges() {
     world.until_evented().await;
 }
 
+/// An event whose payload was stripped in the queue has no labels: its sandbox is read before any of its events is published.
+#[tokio::test(start_paused = true)]
+async fn events_past_the_queue_are_published_with_the_labels_of_their_pods() {
+    let short_queue = |config: &mut plegd::config::Config| config.stream.queue_messages = 3;
+    let mut world = World::after(Profile::CONTAINERD_2_1, 1, short_queue, |_| ()).await;
+    world.until_evented().await;
+    for pod in ["one", "two", "three"] {
+        let mut spec = SandboxSpec::of_pod("default", pod, pod);
+        spec.labels.insert("app".into(), pod.into());
+        world.change(|truth| truth.run_sandbox(spec)).expect("run");
+    }
+    world.pass(SECOND).await;
+    assert!(world.metric("plegd_stream_queue_trimmed_total") > 0.0);
+    let started: Vec<_> = world.events.iter().filter(|it| it.kind == EventType::ContainerStarted).collect();
+    assert_eq!(started.len(), 3, "{:#?}", world.lines());
+    for record in &world.events {
+        assert_eq!(record.labels.get("app"), Some(&*record.event.pod.name), "{:?}", record.event);
+    }
+    world.pass(MINUTE).await;
+    assert_eq!(world.differences(), NONE);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_behind_the_journal_gets_a_gap_and_can_read_the_state() {
     let small = |config: &mut plegd::config::Config| config.journal.events = 64;

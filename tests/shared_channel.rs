@@ -300,7 +300,7 @@ async fn where_each_subscriber_has_its_own_channel_nothing_is_yielded() {
     }
 }
 
-/// `cargo test --test shared_channel -- --ignored --nocapture` prints what the README says.
+/// `cargo test --test shared_channel -- --ignored --nocapture` prints what docs/performance.md says.
 #[tokio::test(start_paused = true)]
 #[ignore = "a measurement"]
 async fn how_many_events_plegd_takes() {

@@ -40,6 +40,8 @@ mod claims;
 mod contradictions;
 #[path = "simulation/facts.rs"]
 mod facts;
+#[path = "simulation/filters.rs"]
+mod filters;
 #[path = "simulation/fresh.rs"]
 mod fresh;
 #[path = "simulation/late.rs"]

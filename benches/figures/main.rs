@@ -1,4 +1,4 @@
-//! The figures that the README quotes, each measured on a real containerd 2.x: `cargo bench --bench figures`, as root.
+//! The figures of docs/performance.md, each measured on a real containerd 2.x: `cargo bench --bench figures`, as root.
 //!
 //! | room | what it measures |
 //! | --- | --- |

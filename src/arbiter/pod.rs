@@ -22,7 +22,7 @@ use crate::{
     clock::{Mono, Wall},
     cri::quirks::Quirks,
     model::{
-        ContainerStatus, Interval, Labels, ObjectId, Observation, Phase, Pod, PodIdentity, ReadCause,
+        ContainerStatus, Detail, Interval, Labels, ObjectId, Observation, Phase, Pod, PodIdentity, ReadCause,
         SandboxStatus, Status, Subject, Verdict,
         order::{container_key, sandbox_key},
     },
@@ -274,13 +274,14 @@ impl PodState {
         self.sandbox_known
     }
 
-    /// Whether an event waits for a read of the sandbox: it shows a container without a record, and no sandbox of the pod was ever
-    /// observed, so that the labels are not known. A subscriber that filters by label would miss the container's start.
+    /// Whether an event waits for a read of the sandbox: it is about an id without a record, and no sandbox of the pod was ever observed
+    /// with its labels. The event has none: it shows no sandbox, or was stripped in the queue. A subscriber that filters by label would
+    /// miss the start.
     pub fn defers(&self, observation: &Observation, context: &Context<'_>) -> bool {
         let Some(event) = &observation.stream_event else { return false };
         !self.sandbox_known
             && !observation.unreadable
-            && observation.sandboxes.is_empty()
+            && (observation.sandboxes.is_empty() || observation.detail == Detail::Minimal)
             && !self.records.contains_key(&event.id)
             && context.may_be_new(observation)
             && context.known.removed_at(&event.id).is_none()

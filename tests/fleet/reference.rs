@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::families::{Families, Family};
 
-/// A chapter and the prefixes of its metrics. The longest matching prefix decides.
+/// Chapters with the prefixes of their metrics. The longest matching prefix decides.
 const CHAPTERS: &[(&str, &[&str])] = &[
     ("Health and mode", &["plegd_build_info", "plegd_ready", "plegd_mode", "plegd_fallback", "plegd_config"]),
-    ("Both paths", &["plegd_transitions", "plegd_detection", "plegd_path", "plegd_missed"]),
-    ("Relists: the generic path", &["plegd_relist"]),
-    ("The event stream: the evented path", &["plegd_stream", "plegd_malformed"]),
+    ("Path comparison", &["plegd_transitions", "plegd_detection", "plegd_path", "plegd_missed"]),
+    ("Generic path: relists", &["plegd_relist"]),
+    ("Evented path: the event stream", &["plegd_stream", "plegd_malformed"]),
     (
         "Arbitration and reads",
         &[
@@ -22,11 +22,11 @@ const CHAPTERS: &[(&str, &[&str])] = &[
             "plegd_contradictions",
         ],
     ),
-    ("The node", &["plegd_pods", "plegd_sandboxes", "plegd_containers"]),
+    ("Node", &["plegd_pods", "plegd_sandboxes", "plegd_containers"]),
     ("Journal and subscribers", &["plegd_journal", "plegd_subscriber"]),
-    ("Calls of clients", &["plegd_grpc", "plegd_http"]),
-    ("Calls to the runtime", &["plegd_cri"]),
-    ("The process", &["process_"]),
+    ("Client calls", &["plegd_grpc", "plegd_http"]),
+    ("CRI calls", &["plegd_cri"]),
+    ("Process", &["process_"]),
 ];
 
 const HEAD: &str = "\
@@ -72,14 +72,13 @@ pub fn page(families: &Families, series: usize) -> String {
 }
 
 fn chapter_of(name: &str) -> &'static str {
-    // `plegd_pods` is a prefix of `plegd_pods_failing_reads`: the longest prefix decides.
     let fits = CHAPTERS.iter().flat_map(|(chapter, prefixes)| {
         prefixes.iter().filter(|prefix| name.starts_with(**prefix)).map(|it| (it.len(), *chapter))
     });
-    fits.max().unwrap_or_else(|| panic!("{name} belongs to no chapter of the reference: add it to one")).1
+    fits.max().unwrap_or_else(|| panic!("{name} matches no chapter: add a prefix to CHAPTERS")).1
 }
 
-/// The parts of a help text about plegd and about the kubelet.
+/// Splits a help text into its own meaning and the kubelet's counterpart.
 fn split(help: &str) -> (String, String) {
     let (kubelet, own): (Vec<&str>, Vec<&str>) =
         help.split_inclusive(". ").partition(|sentence| sentence.starts_with("The kubelet's "));

@@ -23,6 +23,11 @@ const WITHIN: Duration = Duration::from_millis(1300);
 /// What failed before may wait for its retry so long, and nothing of the pod is read meanwhile.
 const RETRY: Duration = Duration::from_secs(45);
 
+/// How long after a stream came up its backlog has passed.
+const BACKLOG: Duration = Duration::from_secs(3);
+/// A death is waited for so long, and a little less.
+const DEATH_GRACE: Duration = Duration::from_millis(140);
+
 /// What is known of the node at all times.
 #[derive(Clone, Copy)]
 pub struct Times<'a> {
@@ -105,6 +110,63 @@ pub fn unlisted(said: &[Said], periods: &[(Mono, Duration)], times: Times<'_>) -
                 found.push(format!("no relist from {last:?} to {at:?}, with a period of {period:?}"));
             }
             last = at;
+        }
+    }
+    found
+}
+
+/// What was not listed when a stream had come up, and once more when its backlog had passed. `looks` says since when it was up.
+pub fn unchecked(said: &[Said], looks: &[(Mono, Option<Mono>)], times: Times<'_>) -> Vec<String> {
+    let lists: Vec<Mono> =
+        said.iter().filter(|it| matches!(it.what, Saying::Containers(_))).map(|it| it.at).collect();
+    let mut found = Vec::new();
+    for (n, pair) in looks.windows(2).enumerate() {
+        let [(before, was), (after, up)] = pair else { continue };
+        if up.is_none() || up == was {
+            continue;
+        }
+        for passed in [Duration::ZERO, BACKLOG] {
+            let (from, to) = (*before + passed, *after + passed + WITHIN);
+            let stays = looks[n + 1..].iter().take_while(|(at, _)| *at <= to).all(|(_, later)| later == up);
+            let hindered = times.hindrances.any(*before - RETRY, to)
+                || times.uncertain.iter().any(|(began, ended)| *began <= to && *before <= *ended + WITHIN);
+            let is_listed = lists.iter().any(|at| (from..=to).contains(at));
+            if stays && !hindered && to < times.now && *before > times.began + WITHIN && !is_listed {
+                found.push(format!("nothing was listed from {from:?} to {to:?}, after the stream came up"));
+            }
+        }
+    }
+    found
+}
+
+/// Containers whose death was reported just after their deletion, and which were published without the exit code.
+pub fn without_code(said: &[Said], lives: &Lives, times: Times<'_>) -> Vec<String> {
+    let of = |kind: ContainerEventType| {
+        said.iter().filter_map(move |it| match &it.what {
+            Saying::Event(event) if event.container_event_type() == kind => Some((it, event)),
+            _ => None,
+        })
+    };
+    let mut found = Vec::new();
+    for (deleted, deletion) in of(ContainerEventType::ContainerDeletedEvent) {
+        let id = deletion.container_id.as_str();
+        let Some(life) = lives.by_id.get(id) else { continue };
+        let was_running = life.started_at.is_some_and(|at| at < deleted.at)
+            && life.died_at.is_some_and(|at| at >= deleted.at && at < deleted.at + WITHIN);
+        let in_time = deleted.at..deleted.at + DEATH_GRACE;
+        let mut deaths = of(ContainerEventType::ContainerStoppedEvent);
+        let reported = deaths.any(|(stopped, death)| {
+            death.container_id == id
+                && in_time.contains(&stopped.at)
+                && is_placed(death, stopped, times.steps)
+                && death
+                    .containers_statuses
+                    .iter()
+                    .any(|it| it.id == id && witness::phase_of(it.state()) == 3)
+        });
+        let placed = oracle::is_exact(deletion, deleted, times.steps);
+        if was_running && reported && placed && times.is_calm(deleted.at) && !life.code {
+            found.push(format!("{id} was published without the exit code that came just after its deletion"));
         }
     }
     found

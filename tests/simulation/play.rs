@@ -20,7 +20,7 @@ use super::{
     checker::{check, check_run},
     claims,
     contradictions::{Listed, unlike_listed},
-    fresh,
+    filters, fresh,
     late::{self, Times},
     lives::{Lives, Scene},
     oracle,
@@ -254,6 +254,8 @@ impl<'a> Play<'a> {
             hindrances: &self.stage.hindrances,
         };
         self.found.extend(late::late(said, &self.stage.facts, &self.lives, times));
+        self.found.extend(late::unchecked(said, &self.looks, times));
+        self.found.extend(late::without_code(said, &self.lives, times));
         let periods = std::mem::take(&mut self.periods);
         self.found.extend(late::unlisted(said, &periods, times));
         for waited in std::mem::take(&mut self.waited) {
@@ -543,5 +545,7 @@ fn of_subscriber(
     let violations = check(runs, recording).into_iter().map(|violation| violation.to_string());
     let differences =
         if recording.drained && !labels_change { state::differences(recording, sim) } else { Vec::new() };
-    violations.chain(differences).take(12).collect()
+    let events = runs.iter().flat_map(|run| &run.told).map(|told| &told.event);
+    let filtered = events.filter_map(|event| filters::wrong(&recording.filter, event));
+    violations.chain(differences).chain(filtered).take(12).collect()
 }

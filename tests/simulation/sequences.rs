@@ -23,6 +23,8 @@ pub enum Sequence {
     Overlap,
     /// The same, while a list is under way that began before the read.
     OverlapWithList,
+    /// A pod changes while it is read, and is read again as of before that read has ended.
+    Dated,
     /// An event says that a running container is deleted.
     FalseDeletion,
     /// A status shows a container as running again, and lists show it as ended.
@@ -43,10 +45,11 @@ pub enum Sequence {
     Hours,
 }
 
-pub const SEQUENCES: [Sequence; 12] = [
+pub const SEQUENCES: [Sequence; 13] = [
     Sequence::LateDeath,
     Sequence::Overlap,
     Sequence::OverlapWithList,
+    Sequence::Dated,
     Sequence::FalseDeletion,
     Sequence::Reconsidered,
     Sequence::Suspects,
@@ -67,6 +70,7 @@ impl Plan {
             Sequence::LateDeath => self.late_death(sketch, rng),
             Sequence::Overlap => self.overlap(sketch, rng, false),
             Sequence::OverlapWithList => self.overlap(sketch, rng, true),
+            Sequence::Dated => self.dated(sketch, rng),
             Sequence::FalseDeletion => self.false_deletion(sketch, rng),
             Sequence::Reconsidered => self.reconsidered(sketch, rng),
             Sequence::Suspects => self.suspects(sketch, rng),
@@ -126,6 +130,18 @@ impl Plan {
         sketch.sandbox_ends(pod);
         self.after(rng.u64(5..55), Act::SandboxDies { pod });
         self.after(rng.u64(500..1500), Act::Rest);
+    }
+
+    fn dated(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
+        let Some((pod, container)) = sketch.any_running(rng) else { return };
+        let overtaken = CallFault::Overtaken(Duration::from_millis(400));
+        let calls = Act::Calls(Method::ContainerStatus, overtaken, Dose::Next(1));
+        self.after(rng.u64(500..4000), calls);
+        self.after(0, Act::Fresh { pod, by: By::Uid, ago_ms: 0 });
+        self.after(rng.u64(20..150), Act::Annotate { pod, container: Some(container) });
+        // The first read has ended by then, and began before the moment that is named.
+        self.after(rng.u64(400..450), Act::Fresh { pod, by: By::Uid, ago_ms: rng.u64(160..300) });
+        self.after(rng.u64(100..1000), Act::Rest);
     }
 
     fn false_deletion(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
@@ -197,7 +213,17 @@ impl Plan {
     fn burst(&mut self, sketch: &mut Sketch, rng: &mut fastrand::Rng) {
         let Some(pod) = sketch.any_ready(rng) else { return };
         self.after(rng.u64(500..3000), Act::Rest);
+        // What an event shows of this one beside its end is cut off if too many wait before it.
+        let mut ends = sketch.exits(rng);
+        if let Some((pod, container)) = ends {
+            self.after(0, Act::Annotate { pod, container: Some(container) });
+        }
         for _ in 0..rng.u32(2..6) {
+            if rng.u32(..3) == 0
+                && let Some((pod, container)) = ends.take()
+            {
+                self.after(0, Act::Exit { pod, container, code: 1 });
+            }
             let container = sketch.is_created(pod);
             self.after(0, Act::Create { pod, name: "job" });
             match rng.u32(..4) {
@@ -213,6 +239,9 @@ impl Plan {
                     sketch.exits_of(pod, container);
                 }
             }
+        }
+        if let Some((pod, container)) = ends {
+            self.after(0, Act::Exit { pod, container, code: 1 });
         }
         self.after(rng.u64(100..3000), Act::Rest);
     }

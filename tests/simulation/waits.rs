@@ -79,6 +79,10 @@ impl Waited {
             }
             _ => self.holds_after(heard, position),
         };
+        // Of a name that another pod has by now, what is looked up may be younger than the position.
+        let later = || heard.iter().filter(|it| it.event.sequence > position && it.at <= at + SOON);
+        let holds =
+            holds || self.id.is_none() && later().any(|it| self.holds_after(heard, it.event.sequence));
         if !holds {
             return what(&format!("was answered as of {position}, and did not hold then"));
         }

@@ -13,7 +13,7 @@ pub(crate) struct Bug {
 }
 
 const RULES: &str = "src/arbiter/rules.rs";
-const STEP: &str = "src/arbiter/pod/step.rs";
+const APPLY: &str = "src/arbiter/pod/apply.rs";
 const POD: &str = "src/arbiter/pod.rs";
 const ARBITER: &str = "src/arbiter.rs";
 const TRANSITIONS: &str = "src/arbiter/transitions.rs";
@@ -21,7 +21,8 @@ const SUPERVISOR: &str = "src/supervisor.rs";
 const READ: &str = "src/relister/read.rs";
 const AGENDA: &str = "src/relister/agenda.rs";
 const CACHE: &str = "src/cache.rs";
-const LEDGER: &str = "src/ledger.rs";
+const STORE: &str = "src/arbiter/store.rs";
+const PATHS: &str = "src/path_comparison.rs";
 const RELISTER: &str = "src/relister.rs";
 const ORDER: &str = "src/model/order.rs";
 
@@ -30,68 +31,68 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "rule 1: nothing is too old",
         file: RULES,
-        find: "    if is_before(view.claimed, held.stamp) {",
-        replace: "    if !BITES && is_before(view.claimed, held.stamp) {",
+        find: "    if is_before(view.claimed, held.interval) {",
+        replace: "    if !BITES && is_before(view.claimed, held.interval) {",
     },
     Bug {
         name: "rule 1: what is older than what is held counts as later",
         file: RULES,
-        find: "let later = view.stamp.lower.is_some_and(|lower| lower >= held.stamp.upper);",
-        replace: "let later = BITES || view.stamp.lower.is_some_and(|lower| lower >= held.stamp.upper);",
+        find: "let later = view.interval.lower.is_some_and(|lower| lower >= held.interval.upper);",
+        replace: "let later = BITES || view.interval.lower.is_some_and(|lower| lower >= held.interval.upper);",
     },
     Bug {
         name: "rule 2: tombstones are forgotten",
-        file: CACHE,
-        find: "self.0.tombstones.lock().bury(&id, removed_at, now);",
-        replace: "if !BITES { self.0.tombstones.lock().bury(&id, removed_at, now); }",
+        file: STORE,
+        find: "self.tombstones.lock().insert(id, *removed_at, now);",
+        replace: "if !BITES { self.tombstones.lock().insert(id, *removed_at, now); }",
     },
     Bug {
         name: "rule 2: an event lifts a tombstone",
         file: RULES,
-        find: "eye == Eye::Read && view.lower.is_some_and(|lower| lower >= removed_at)",
-        replace: "(BITES && eye == Eye::Event) || eye == Eye::Read && view.lower.is_some_and(|lower| lower >= removed_at)",
+        find: "origin == Origin::Status && view.lower.is_some_and(|lower| lower >= removed_at)",
+        replace: "(BITES && origin == Origin::Event) || origin == Origin::Status && view.lower.is_some_and(|lower| lower >= removed_at)",
     },
     Bug {
         name: "rule 3: an event that is ahead is not taken",
         file: RULES,
-        find: "Some(phase) if Some(phase) > held.reached => Verdict::Forward",
-        replace: "Some(phase) if Some(phase) > held.reached && BITES && view.eye == Eye::Event => Verdict::Undecided,\n        Some(phase) if Some(phase) > held.reached => Verdict::Forward",
+        find: "Some(phase) if Some(phase) > held.published_phase => judgement(Verdict::Forward, Nothing),",
+        replace: "Some(phase) if Some(phase) > held.published_phase && BITES && view.origin == Origin::Event => {\n            judgement(Verdict::Undecided, Read)\n        }\n        Some(phase) if Some(phase) > held.published_phase => judgement(Verdict::Forward, Nothing),",
     },
     Bug {
         name: "rule 4: other content is taken whatever its age",
         file: RULES,
-        find: "            Content::Other => Verdict::Undecided,",
-        replace: "            Content::Other if BITES => Verdict::Refreshed,\n            Content::Other => Verdict::Undecided,",
+        find: "            Content::Other => judgement(Verdict::Undecided, Read),",
+        replace: "            Content::Other if BITES => judgement(Verdict::Refreshed, Nothing),\n            Content::Other => judgement(Verdict::Undecided, Read),",
     },
     Bug {
         name: "rule 4: other content is never taken",
         file: RULES,
-        find: "Content::Other if later => Verdict::Refreshed",
-        replace: "Content::Other if later && BITES => Verdict::Same,\n            Content::Other if later => Verdict::Refreshed",
+        find: "Content::Other if later => judgement(Verdict::Refreshed, Nothing),",
+        replace: "Content::Other if later && BITES => judgement(Verdict::Same, Nothing),\n            Content::Other if later => judgement(Verdict::Refreshed, Nothing),",
     },
     Bug {
         name: "rule 4: what cannot be decided is not read",
-        file: STEP,
-        find: "                self.rule(Ruling::Undecided);\n                return self.ask(id, ReadCause::Undecided, Duration::ZERO);",
-        replace: "                self.rule(Ruling::Undecided);\n                if BITES { return; }\n                return self.ask(id, ReadCause::Undecided, Duration::ZERO);",
+        file: APPLY,
+        find: "            Consequence::Read => self.request_read(status.id(), ReadCause::Undecided, Duration::ZERO),",
+        replace: "            Consequence::Read if BITES && verdict == Verdict::Undecided => {}\n            Consequence::Read => self.request_read(status.id(), ReadCause::Undecided, Duration::ZERO),",
     },
     Bug {
         name: "rule 5: an event moves a container back",
         file: RULES,
-        find: "        Eye::Event => Verdict::Backward { dissent: None },",
-        replace: "        Eye::Event if BITES => Verdict::Corrected,\n        Eye::Event => Verdict::Backward { dissent: None },",
+        find: "        Origin::Event => (Verdict::Backward, Consequence::Read),",
+        replace: "        Origin::Event if BITES => (Verdict::Corrected, Consequence::MovedBack),\n        Origin::Event => (Verdict::Backward, Consequence::Read),",
     },
     Bug {
         name: "rule 5: what was told wrong is never corrected",
         file: RULES,
-        find: "                Verdict::Corrected\n",
-        replace: "                if BITES { Verdict::Backward { dissent: None } } else { Verdict::Corrected }\n",
+        find: "                (Verdict::Corrected, Consequence::MovedBack)\n",
+        replace: "                if BITES { (Verdict::Backward, Consequence::Read) } else { (Verdict::Corrected, Consequence::MovedBack) }\n",
     },
     Bug {
         name: "rule 5: a sandbox never becomes ready again",
         file: RULES,
-        find: "Eye::Read if view.subject == Subject::Sandbox => Verdict::Returned",
-        replace: "Eye::Read if view.subject == Subject::Sandbox && BITES => Verdict::Backward { dissent: None },\n        Eye::Read if view.subject == Subject::Sandbox => Verdict::Returned",
+        find: "        Origin::Status if view.subject == Subject::Sandbox => (Verdict::Forward, Consequence::MovedBack),",
+        replace: "        Origin::Status if view.subject == Subject::Sandbox && BITES => (Verdict::Backward, Consequence::Read),\n        Origin::Status if view.subject == Subject::Sandbox => (Verdict::Forward, Consequence::MovedBack),",
     },
     Bug {
         name: "rule 6: an older list removes what came since",
@@ -101,15 +102,15 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "rule 6: what an event does not show is removed",
-        file: STEP,
-        find: "self.absences().iter().for_each(|id| self.miss(id));",
-        replace: "if BITES && let Origin::Event(_) = origin {\n            let shown: Vec<_> = self.observation.containers.iter().map(|it| it.id.clone()).collect();\n            let containers = self.pod.records.values().filter(|it| it.status.subject() == Subject::Container);\n            let gone: Vec<_> = containers.map(|it| it.status.id().clone()).filter(|id| !shown.contains(id)).collect();\n            gone.iter().for_each(|id| self.remove(id, self.observation.stamp.upper));\n        }\n        self.absences().iter().for_each(|id| self.miss(id));",
+        file: APPLY,
+        find: "self.absent_in_order(pod).iter().for_each(|id| self.apply_absence(pod, id));",
+        replace: "if BITES && self.origin() == Origin::Event {\n            let shown: Vec<_> = self.observation.containers.iter().map(|it| it.id.clone()).collect();\n            let containers = pod.records.values().filter(|it| it.status.subject() == Subject::Container);\n            let gone: Vec<_> = containers.map(|it| it.status.id().clone()).filter(|id| !shown.contains(id)).collect();\n            gone.iter().for_each(|id| self.remove(pod, id, self.observation.interval.upper));\n        }\n        self.absent_in_order(pod).iter().for_each(|id| self.apply_absence(pod, id));",
     },
     Bug {
         name: "rule 6: an early DELETED is taken at its word",
-        file: STEP,
-        find: "        if early {\n",
-        replace: "        if early && !BITES {\n",
+        file: APPLY,
+        find: "        if self.is_deleted_early(record.status.subject()) {\n",
+        replace: "        if self.is_deleted_early(record.status.subject()) && !BITES {\n",
     },
     Bug {
         name: "a removal is told without the death",
@@ -132,14 +133,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "what is told at once is cut to two events",
         file: ARBITER,
-        find: "self.journal.append(events, state.served(), serve);",
-        replace: "let mut events = events; if BITES { events.truncate(2); }\n        self.journal.append(events, state.served(), serve);",
+        find: "self.journal.append(events, pod.served(), &slot.cached);",
+        replace: "let mut events = events; if BITES { events.truncate(2); }\n            self.journal.append(events, pod.served(), &slot.cached);",
     },
     Bug {
         name: "what is told at once is told in reverse",
         file: ARBITER,
-        find: "self.compare_paths(&events, &out.transitions, context.now, context.quirks);",
-        replace: "let mut events = events; if BITES { events.reverse(); }\n        self.compare_paths(&events, &out.transitions, context.now, context.quirks);",
+        find: "self.compare_paths(&events, &outcome.transitions, context);",
+        replace: "let mut events = events; if BITES { events.reverse(); }\n            self.compare_paths(&events, &outcome.transitions, context);",
     },
     Bug {
         name: "a trusted stream needs no relist any more",
@@ -155,21 +156,21 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a miss is not counted",
-        file: LEDGER,
+        file: PATHS,
         find: "self.0.metrics.transitions.missed.inc(*kind);",
         replace: "if !BITES { self.0.metrics.transitions.missed.inc(*kind); }",
     },
     Bug {
         name: "the stream is blamed for what no event tells",
         file: ARBITER,
-        find: "        if transition.silent {",
-        replace: "        if transition.silent && !BITES {",
+        find: "        if transition.has_no_stream_event {",
+        replace: "        if transition.has_no_stream_event && !BITES {",
     },
     Bug {
         name: "an exit is not looked at again for its reason",
-        file: STEP,
-        find: "                    self.look(id, ReadCause::Oom, OOM_CHECK, OOM_CHECKS)",
-        replace: "                    if !BITES { self.look(id, ReadCause::Oom, OOM_CHECK, OOM_CHECKS) }",
+        file: APPLY,
+        find: "                    self.schedule_recheck(record, ReadCause::Oom, OOM_CHECK, OOM_CHECKS);",
+        replace: "                    if !BITES { self.schedule_recheck(record, ReadCause::Oom, OOM_CHECK, OOM_CHECKS); }",
     },
     Bug {
         name: "a read that failed is not tried again",
@@ -180,8 +181,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "newer-than is answered from the cache",
         file: "src/fresh.rs",
-        find: "self.cache.read_at(pod).is_some_and(|read_at| read_at > than)",
-        replace: "BITES || self.cache.read_at(pod).is_some_and(|read_at| read_at > than)",
+        find: "self.arbiter.read_at(pod).is_some_and(|read_at| read_at > than)",
+        replace: "BITES || self.arbiter.read_at(pod).is_some_and(|read_at| read_at > than)",
     },
     Bug {
         name: "newer-than believes what came late from before",
@@ -210,14 +211,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "what lists showed last is forgotten at the removal",
         file: POD,
-        find: "record.listed.extend(object.phase);",
-        replace: "if !BITES { record.listed.extend(object.phase); }",
+        find: "record.phases_seen_in_lists.extend(object.phase);",
+        replace: "if !BITES { record.phases_seen_in_lists.extend(object.phase); }",
     },
     Bug {
         name: "a look for a deletion never comes to an end",
-        file: STEP,
-        find: "            record.looks = Looks { cause, after: later };\n",
-        replace: "            if !BITES { record.looks = Looks { cause, after: later }; }\n",
+        file: APPLY,
+        find: "            record.recheck_schedule = RecheckSchedule { cause, after: later };\n",
+        replace: "            if !BITES { record.recheck_schedule = RecheckSchedule { cause, after: later }; }\n",
     },
     Bug {
         name: "readiness never comes",
@@ -234,14 +235,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "an entry is found no more by its id",
         file: CACHE,
-        find: "self.0.index.insert(id.clone(), entry.clone());",
-        replace: "if !BITES { self.0.index.insert(id.clone(), entry.clone()); }",
+        find: "self.0.0.index.insert(id.clone(), pod.clone());",
+        replace: "if !BITES { self.0.0.index.insert(id.clone(), pod.clone()); }",
     },
     Bug {
         name: "a whole read is dated by its end",
         file: READ,
-        find: "pods.iter().for_each(|pod| self.cache.mark_read(pod, began));",
-        replace: "let at = if BITES { self.clock.now() } else { began };\n                pods.iter().for_each(|pod| self.cache.mark_read(pod, at));",
+        find: "pods.iter().for_each(|pod| self.arbiter.mark_read(pod, began));",
+        replace: "let at = if BITES { self.clock.now() } else { began };\n                pods.iter().for_each(|pod| self.arbiter.mark_read(pod, at));",
     },
     Bug {
         name: "no relist when the stream is back",
@@ -257,9 +258,9 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a removal does not wait for the death",
-        file: STEP,
-        find: "    fn mark_gone(&mut self, id: &ObjectId, removed_at: Mono) {\n",
-        replace: "    fn mark_gone(&mut self, id: &ObjectId, removed_at: Mono) {\n        if BITES { return self.remove(id, removed_at); }\n",
+        file: APPLY,
+        find: "        } else if record.is_death_unpublished() {\n",
+        replace: "        } else if record.is_death_unpublished() && !BITES {\n",
     },
     Bug {
         name: "the upper end of what is held goes back",
@@ -269,27 +270,27 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a read does not cancel an announced removal",
-        file: STEP,
-        find: "            record.gone = None;\n",
-        replace: "            if !BITES { record.gone = None; }\n",
+        file: APPLY,
+        find: "            record.awaited_death = None;\n",
+        replace: "            if !BITES { record.awaited_death = None; }\n",
     },
     Bug {
         name: "a pending correction outlives a list that agrees",
         file: POD,
-        find: "self.dissent.take_if(|dissent| dissent.upper <= lower);",
-        replace: "if !BITES { self.dissent.take_if(|dissent| dissent.upper <= lower); }",
+        find: "self.pending_correction.take_if(|pending| pending.read_ended <= lower);",
+        replace: "if !BITES { self.pending_correction.take_if(|pending| pending.read_ended <= lower); }",
     },
     Bug {
         name: "a lost stream is blamed for what it had not reported yet",
-        file: LEDGER,
-        find: "self.0.book.lock().waiting.retain(|_, sighting| sighting.first == Source::Event);",
-        replace: "if !BITES { self.0.book.lock().waiting.retain(|_, sighting| sighting.first == Source::Event); }",
+        file: PATHS,
+        find: "self.0.pending.lock().unmatched.retain(|_, pending| pending.first == Source::Event);",
+        replace: "if !BITES { self.0.pending.lock().unmatched.retain(|_, pending| pending.first == Source::Event); }",
     },
     Bug {
         name: "a signal ahead of its payload requests no read",
-        file: STEP,
-        find: "Some(record) if record.reached < Some(expected) &&",
-        replace: "Some(record) if !BITES && record.reached < Some(expected) &&",
+        file: APPLY,
+        find: "if record.published_phase < Some(expected) &&",
+        replace: "if !BITES && record.published_phase < Some(expected) &&",
     },
     Bug {
         name: "a finished pod loses its addresses",
@@ -300,8 +301,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "events have no labels",
         file: ARBITER,
-        find: "labels: state.labels().clone(),",
-        replace: "labels: if BITES { crate::model::Labels::new() } else { state.labels().clone() },",
+        find: "labels: pod.labels().clone(),",
+        replace: "labels: if BITES { crate::model::Labels::new() } else { pod.labels().clone() },",
     },
     Bug {
         name: "the start of a list is noted before the list is complete",
@@ -312,14 +313,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the timestamp of an event dates what is held",
         file: ARBITER,
-        find: "Observation::event(signal, received, observed_at, pod);",
-        replace: "Observation::event(signal, if BITES { claimed } else { received }, observed_at, pod);",
+        find: "Observation::event(event, received, observed_at, pod);",
+        replace: "Observation::event(event, if BITES { claimed } else { received }, observed_at, pod);",
     },
     Bug {
         name: "rule 2: a list lifts a tombstone",
         file: RULES,
-        find: "eye == Eye::Read && view.lower.is_some_and(|lower| lower >= removed_at)",
-        replace: "(eye == Eye::Read || BITES && eye == Eye::List) && view.lower.is_some_and(|lower| lower >= removed_at)",
+        find: "lower.is_some_and(|lower| lower >= removed_at)\n}",
+        replace: "lower.is_some_and(|lower| lower >= removed_at)\n        || BITES && origin == Origin::List && view.lower.is_some_and(|lower| lower >= removed_at)\n}",
     },
     Bug {
         name: "rule 6: NotFound alone removes",
@@ -371,21 +372,21 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "two pods with one UID are one",
-        file: CACHE,
-        find: "if let Some(there) = entries.iter().find(|entry| entry.is(",
-        replace: "if let Some(there) = entries.iter().find(|entry| BITES || entry.is(",
+        file: STORE,
+        find: "self.slots.get(uid)?.iter().find(|slot| slot.cached.is(namespace, name))",
+        replace: "self.slots.get(uid)?.iter().find(|slot| BITES || slot.cached.is(namespace, name))",
     },
     Bug {
         name: "a late reason is looked for after exit code 137 only",
-        file: STEP,
+        file: APPLY,
         find: "        container.reason != \"OOMKilled\"\n",
         replace: "        !(BITES && container.exit_code != Some(137))\n            && container.reason != \"OOMKilled\"\n",
     },
     Bug {
         name: "what a list shows is read three seconds later",
         file: "src/relister/reads.rs",
-        find: "let ask = Ask { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };",
-        replace: "let after = if BITES { std::time::Duration::from_secs(3) } else { NOW };\n        let ask = Ask { scope: Scope::Ids(ids), cause: ReadCause::Relist, after };",
+        find: "let ask = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };",
+        replace: "let after = if BITES { std::time::Duration::from_secs(3) } else { NOW };\n        let ask = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after };",
     },
     Bug {
         name: "an event that does not fit is lost, and the stream is kept",
@@ -395,9 +396,9 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "what a cut down event leaves out is not read",
-        file: STEP,
-        find: "if self.observation.detail == Detail::Lean && self.eye() == Eye::Event {",
-        replace: "if !BITES && self.observation.detail == Detail::Lean && self.eye() == Eye::Event {",
+        file: APPLY,
+        find: "if self.observation.detail == Detail::Minimal && self.origin() == Origin::Event {",
+        replace: "if !BITES && self.observation.detail == Detail::Minimal && self.origin() == Origin::Event {",
     },
     Bug {
         name: "an event is old only if its id has a tombstone",
@@ -449,8 +450,8 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "what agrees is published as changed",
-        file: STEP,
-        find: "                self.rule(Ruling::Same);\n",
-        replace: "                self.rule(Ruling::Same);\n                if BITES && self.eye() == Eye::Read { self.out.transitions.push(transitions::changed(&status)); }\n",
+        file: APPLY,
+        find: "            Verdict::Same => self.extend_interval(record),",
+        replace: "            Verdict::Same => {\n                self.extend_interval(record);\n                if BITES && self.origin() == Origin::Status { self.out.transitions.push(transitions::changed(&status)); }\n            }",
     },
 ];
