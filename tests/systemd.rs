@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use binary::{Daemon, PATIENCE, Plegd};
+use binary::{DEADLINE, Daemon, Plegd};
 use plegd::{
     clock::Clock,
     sim::{Profile, SimRuntime, truth::SandboxSpec},
@@ -99,14 +99,14 @@ fn what_the_unit_allows_is_all_that_plegd_needs() -> Result<()> {
                 }
                 anyhow::Ok(())
             };
-            timeout(PATIENCE, told).await.context("nothing is told")??;
+            timeout(DEADLINE, told).await.context("nothing is told")??;
             ensure!(daemon.subscribers().await?.is_empty());
             let [started, files] = daemon.metrics(["process_start_time_seconds", "process_open_fds"]).await?;
             ensure!(started > 1e9 && files > 0.0, "{started} {files}");
             // A socket that was left behind is replaced.
             daemon.kill9().await?;
-            daemon.start_again().await?;
-            let log = daemon.said();
+            daemon.restart().await?;
+            let log = daemon.log_text();
             ensure!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
             daemon.stop().await
         })
@@ -197,7 +197,7 @@ async fn a_log_that_goes_to_the_journal_has_priorities_and_no_times() -> Result<
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let logged = timeout(PATIENCE, logged).await.context("nothing is logged")??;
+        let logged = timeout(DEADLINE, logged).await.context("nothing is logged")??;
         let as_wanted = if line.starts_with('<') { logged.starts_with(line) } else { logged.contains(line) };
         ensure!(as_wanted, "{format:?} {journal}: {logged}");
         plegd.kill().await?;
@@ -230,7 +230,7 @@ async fn until_stopped(pid: u32) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, stopped).await.context("it does not stop")?
+    timeout(DEADLINE, stopped).await.context("it does not stop")?
 }
 
 /// Listens where systemd would, in the abstract name space as it does in containers.
@@ -278,7 +278,7 @@ impl Manager {
                 }
             }
         };
-        timeout(PATIENCE, heard).await.with_context(|| format!("systemd is not told {words:?}"))?
+        timeout(DEADLINE, heard).await.with_context(|| format!("systemd is not told {words:?}"))?
     }
 
     /// Forgets what was said until now.

@@ -259,7 +259,7 @@ async fn the_latest_of_each_pod_is_every_event_for_who_keeps_up() {
     world.sim.faults().events(plegd::sim::EventFault::Drop, plegd::sim::Dose::Always);
     let id = world.start(&pod, "c");
     world.change(|truth| truth.exit(&id, 3).expect("exit"));
-    world.until("told", |world| world.story(&id).len() == 2).await;
+    world.until("told", |world| world.history(&id).len() == 2).await;
     assert_eq!(
         at_hand(&mut keeps_up).iter().filter(|word| !word.contains(" to ")).collect::<Vec<_>>(),
         ["2 Started!", "3 Died(3 Error)"]

@@ -75,7 +75,7 @@ pub(crate) async fn make(
             containerd.restart().await?;
             troubles.kills += 1;
         }
-        settled(daemon, connects).await.with_context(|| daemon.said())?;
+        settled(daemon, connects).await.with_context(|| daemon.log_text())?;
         director.calm();
         troubles.times.push([from, SystemTime::now()]);
         troubles.looks += 1;

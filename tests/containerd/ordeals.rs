@@ -45,7 +45,7 @@ pub(super) async fn a_daemon_killed_in_the_middle_of_churn_is_made_good() -> Res
         ensure!(!pods.is_finished(), "nothing was going on any more at kill {kill}");
         daemon.kill9().await?;
         sleep(Duration::from_millis(u64::from(kill) * 400)).await;
-        daemon.start_again().await?;
+        daemon.restart().await?;
         eventually("the gap and a snapshot", PATIENCE, || async {
             let seen = mirror.seen()?;
             Ok((seen.gaps.len() == kill as usize && seen.snapshots == kill + 1).then_some(()))
@@ -142,7 +142,7 @@ pub(super) async fn the_end_of_a_stopped_daemon_frees_the_runtime(version: Versi
         freed.as_secs_f64(),
         whole.longest.as_secs_f64()
     );
-    daemon.start_again().await?;
+    daemon.restart().await?;
     at_rest(&client, &daemon, &mirror).await?;
     finish(daemon, containerd).await
 }
@@ -187,7 +187,7 @@ pub(super) async fn a_starved_daemon_delays_nobody_and_loses_nothing(version: Ve
     );
     let [disconnects, missed] =
         daemon.metrics(["plegd_stream_disconnects_total{", "plegd_missed_events_total{"]).await?;
-    ensure!(disconnects == 0.0, "the stream was lost\n{}", daemon.said());
+    ensure!(disconnects == 0.0, "the stream was lost\n{}", daemon.log_text());
     eprintln!("{missed} misses were counted");
     finish(daemon, containerd).await
 }
@@ -208,7 +208,7 @@ async fn subscribed(client: &Client, mirror: &Mirror) -> Result<()> {
 async fn at_rest(client: &Client, daemon: &Daemon, mirror: &Mirror) -> Result<()> {
     let served = async || Ok(states_of(&daemon.client().list_pods(v1::Filter::default()).await?.pods));
     let wrong = disagreement(client, served, 2 * PATIENCE).await?;
-    ensure!(wrong.is_empty(), "served otherwise than it is:\n{}\n{}", wrong.join("\n"), daemon.said());
+    ensure!(wrong.is_empty(), "served otherwise than it is:\n{}\n{}", wrong.join("\n"), daemon.log_text());
     let wrong = disagreement(client, async || mirror.states(), PATIENCE).await?;
     ensure!(wrong.is_empty(), "told otherwise than it is:\n{}", wrong.join("\n"));
     Ok(())

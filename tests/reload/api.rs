@@ -8,7 +8,7 @@ use plegd::{
 use tokio::time::timeout;
 
 use crate::{
-    binary::PATIENCE,
+    binary::DEADLINE,
     node::{Node, until},
 };
 
@@ -17,7 +17,7 @@ const NOBODY: &str = "uid:4000000001";
 
 async fn watching(client: &Client) -> Watch {
     let mut watch = client.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("test") });
-    let first = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    let first = timeout(DEADLINE, watch.next()).await.unwrap().unwrap();
     assert!(matches!(first, Ok(Update::Connected(_))), "{first:?}");
     watch
 }
@@ -44,7 +44,7 @@ async fn whoever_is_no_longer_admitted_is_cut_off_and_refused() {
     lists(&client).await.unwrap();
     node.reload(&format!("[api]\nallow_watch = \"{NOBODY}\"\n"), "success").await;
     // Its watch is over: it connects again by itself, and is told why it gets no further.
-    let refused = timeout(PATIENCE, async {
+    let refused = timeout(DEADLINE, async {
         loop {
             match watch.next().await {
                 Some(Err(error)) => break error,
@@ -57,7 +57,10 @@ async fn whoever_is_no_longer_admitted_is_cut_off_and_refused() {
     assert!(matches!(refused, CallError::Denied { .. }), "{refused:?}");
     assert!(matches!(lists(&client).await, Err(CallError::Denied { .. })));
     introspects(&client).await.unwrap();
-    node.daemon.says(&["INFO", "A client was cut off: the configuration admits it to less"]).await.unwrap();
+    node.daemon
+        .wait_for_log(&["INFO", "A client was cut off: the configuration admits it to less"])
+        .await
+        .unwrap();
     node.reload("", "success").await;
     lists(&client).await.unwrap();
 }
@@ -81,9 +84,9 @@ async fn introspection_has_its_own_list() {
             }
         }
     };
-    let next = timeout(PATIENCE, next).await.unwrap();
+    let next = timeout(DEADLINE, next).await.unwrap();
     assert!(matches!(next, Update::Event { .. }), "{next:?}");
-    assert!(!node.daemon.said().contains("A client was cut off"));
+    assert!(!node.daemon.log_text().contains("A client was cut off"));
 }
 
 #[tokio::test]
@@ -118,7 +121,7 @@ async fn fewer_requests_are_allowed_to_a_peer() {
     // One that is not known yet counts as gone.
     until("it is there", async || client.get_pod(&pod, Freshness::Held).await.is_ok()).await;
     let waits = node.daemon.client();
-    let waiting = tokio::spawn(async move { waits.wait_for(&pod, &WaitCondition::PodGone, PATIENCE).await });
+    let waiting = tokio::spawn(async move { waits.wait_for(&pod, &WaitCondition::PodGone, DEADLINE).await });
     node.reload("[api]\nrequests_per_peer = 1\n", "success").await;
     until("a second request is refused", async || lists(&client).await.is_err()).await;
     assert_exhausted(
