@@ -1,7 +1,7 @@
-//! Who gets to the services, over which socket, and what it costs plegd if they misbehave.
+//! Access control per socket and service, and the limits on what a misbehaving client costs plegd.
 //!
-//! The services behind the gate are the standard ones. `plegd.v1` has none here: whoever is admitted to it is told
-//! UNIMPLEMENTED by the router, and whoever is not never gets that far.
+//! The access layer has only the standard services behind it. The router answers an admitted call of `plegd.v1` with UNIMPLEMENTED;
+//! a refused call does not reach the router.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

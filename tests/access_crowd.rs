@@ -1,4 +1,4 @@
-//! Ten thousand clients at once. A program of its own, since it takes all the file descriptors that there are.
+//! Ten thousand concurrent clients. This is its own program, because it uses all file descriptors of its process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,21 +19,21 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 const CROWD: usize = 10_000;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-const SOON: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_leave_a_healthy_client_served() {
     raise_open_files();
     let limit =
         getrlimit(Resource::Nofile).current.map_or(CROWD * 3, |limit| usize::try_from(limit).unwrap());
-    // Both ends are in this process, and some are taken by it.
+    // Both ends of each connection are in this process; 200 descriptors are reserved for it.
     let crowd = CROWD.min((limit - limit.min(200)) / 2);
     if crowd < CROWD {
-        eprintln!("{limit} files may be open, so there are {crowd} connections instead of {CROWD}");
+        eprintln!("the limit is {limit} open files: {crowd} connections instead of {CROWD}");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("plegd.sock");
-    // One user has half of them.
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("plegd.sock");
+    // One user may have half of the connections.
     let config =
         config::Api { socket: Some(socket.clone()), connections: 3 * CROWD, ..config::Api::default() };
     let listening = Listening::bind(&config).await.unwrap();
@@ -54,7 +54,7 @@ async fn ten_thousand_connections_leave_a_healthy_client_served() {
     client.check(HealthCheckRequest::default()).await.unwrap();
     let mut connections = Vec::new();
     while connections.len() < crowd {
-        // A full queue of connections is told as an error; they are accepted meanwhile.
+        // connect fails with EAGAIN while the backlog is full; the server accepts meanwhile.
         match UnixStream::connect(&socket).await {
             Ok(mut stream) => {
                 stream.write_all(PREFACE).await.unwrap();
@@ -64,19 +64,19 @@ async fn ten_thousand_connections_leave_a_healthy_client_served() {
             Err(error) => panic!("after {} connections: {error}", connections.len()),
         }
         if connections.len() % 1000 == 0 {
-            timeout(SOON, client.check(HealthCheckRequest::default())).await.unwrap().unwrap();
+            timeout(DEADLINE, client.check(HealthCheckRequest::default())).await.unwrap().unwrap();
         }
     }
     let all = i64::try_from(crowd).unwrap() + 1;
-    timeout(SOON, async {
+    timeout(DEADLINE, async {
         while metrics.api.connections.get() < all {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await
     .unwrap();
-    timeout(SOON, client.check(HealthCheckRequest::default())).await.unwrap().unwrap();
+    timeout(DEADLINE, client.check(HealthCheckRequest::default())).await.unwrap().unwrap();
     shutdown.cancel();
-    timeout(SOON, server).await.unwrap().unwrap();
+    timeout(DEADLINE, server).await.unwrap().unwrap();
     assert_eq!(metrics.api.connections.get(), 0);
 }

@@ -1,8 +1,8 @@
-//! What plegd makes of a runtime that is not there, is none, or does not speak: a sentence that says what to do, and patience.
+//! plegd with a missing, wrong or silent runtime: it waits and reconnects, and its message names the cause and a remedy.
 
-// Clippy sees that a `#[test]` is one, and not that its helpers are.
+// Clippy recognizes `#[test]` functions, but not their helpers.
 #![allow(clippy::unwrap_used)]
-// It looks at another process, in real time.
+// These tests watch another process, in real time.
 #![allow(clippy::disallowed_methods)]
 
 use std::{
@@ -22,10 +22,10 @@ use plegd::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Far more than anything here takes; a machine under load is no failure.
+/// Deadline of one step; long, because the machine may be under load.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// A running plegd, killed when it is dropped.
+/// A running plegd, killed on drop.
 struct Plegd {
     child: Child,
     stderr: Arc<Mutex<String>>,
@@ -35,7 +35,7 @@ impl Plegd {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plegd"));
         command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        // Tests run side by side, and the node may have a plegd of its own.
+        // Tests run in parallel, and the node may run its own plegd.
         command.env("PLEGD_API_SOCKET", "off");
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = Arc::new(Mutex::new(String::new()));
@@ -48,41 +48,41 @@ impl Plegd {
         Self { child, stderr }
     }
 
-    /// `plegd run` on that socket, without HTTP.
+    /// `plegd run` with this runtime socket, without HTTP.
     fn run(socket: &Path) -> Self {
         Self::start(&["run", "--http-address", "off", "--runtime-endpoint", socket.to_str().unwrap()])
     }
 
-    fn said(&self) -> String {
+    fn log(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
     #[track_caller]
-    fn until_said(&mut self, sentences: &[&str]) {
+    fn wait_for_log(&mut self, sentences: &[&str]) {
         let deadline = Instant::now() + DEADLINE;
-        while !sentences.iter().all(|sentence| self.said().contains(sentence)) {
-            assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", self.said());
-            assert!(Instant::now() < deadline, "no {sentences:?} in:\n{}", self.said());
+        while !sentences.iter().all(|sentence| self.log().contains(sentence)) {
+            assert!(self.child.try_wait().unwrap().is_none(), "plegd wait: {}", self.log());
+            assert!(Instant::now() < deadline, "no {sentences:?} in:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }
 
     #[track_caller]
-    fn signalled(mut self, signal: Signal) -> ExitStatus {
-        assert!(self.child.try_wait().unwrap().is_none(), "it ended by itself: {}", self.said());
+    fn end_by(mut self, signal: Signal) -> ExitStatus {
+        assert!(self.child.try_wait().unwrap().is_none(), "plegd wait by itself: {}", self.log());
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
-        self.ended()
+        self.wait()
     }
 
     #[track_caller]
-    fn ended(&mut self) -> ExitStatus {
+    fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it does not end: {}", self.said());
+            assert!(Instant::now() < deadline, "plegd does not end: {}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -95,23 +95,23 @@ impl Drop for Plegd {
     }
 }
 
-/// Exit code and stderr of `plegd check` on that socket.
+/// Exit code and stderr of `plegd check` with this runtime socket.
 fn check(socket: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plegd"));
     command.args(["check", "--runtime-endpoint", socket.to_str().unwrap()]).env_clear();
-    // A socket that never answers is given up after this.
+    // The deadline of a call that is never answered.
     let output = command.env("PLEGD_RUNTIME_REQUEST_TIMEOUT", "1s").stdin(Stdio::null()).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 fn socket() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("runtime.sock");
-    (folder, path)
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runtime.sock");
+    (dir, path)
 }
 
-/// Says this to whoever connects, after having heard something, and hangs up.
-fn blunt_server(path: &Path, answer: &'static [u8]) {
+/// A server that reads once, answers with these bytes and closes the connection.
+fn raw_server(path: &Path, answer: &'static [u8]) {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
@@ -121,7 +121,7 @@ fn blunt_server(path: &Path, answer: &'static [u8]) {
     });
 }
 
-/// Speaks gRPC and offers nothing.
+/// A gRPC server without services.
 fn server_without_cri(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -142,46 +142,46 @@ fn server_without_cri(path: &Path) {
 
 #[track_caller]
 fn waits_and_ends(mut plegd: Plegd, sentences: &[&str]) {
-    plegd.until_said(sentences);
+    plegd.wait_for_log(sentences);
     let began = Instant::now();
     let stderr = plegd.stderr.clone();
-    let status = plegd.signalled(Signal::TERM);
+    let status = plegd.end_by(Signal::TERM);
     let took = began.elapsed();
-    let said = stderr.lock().unwrap().clone();
-    assert_eq!(status.code(), Some(0), "{said}");
-    // It promises a second; the rest is the machine's.
-    assert!(took < Duration::from_secs(5), "{took:?}: {said}");
-    assert!(!said.contains("panicked"), "{said}");
+    let output = stderr.lock().unwrap().clone();
+    assert_eq!(status.code(), Some(0), "{output}");
+    // plegd promises 1 s; the rest allows for a machine under load.
+    assert!(took < Duration::from_secs(5), "{took:?}: {output}");
+    assert!(!output.contains("panicked"), "{output}");
 }
 
 #[test]
-fn a_missing_socket_is_waited_for() {
-    let (_folder, path) = socket();
+fn plegd_waits_for_a_missing_socket() {
+    let (_dir, path) = socket();
     let plegd = Plegd::run(&path);
     let sentences = ["waiting for it", "is the runtime running? Name another socket with --runtime-endpoint"];
     waits_and_ends(plegd, &sentences);
-    let (code, said) = check(&path);
+    let (code, output) = check(&path);
     assert_eq!(code, Some(1));
-    assert!(said.contains(path.to_str().unwrap()) && said.contains(sentences[1]), "{said}");
-    assert!(!said.contains("is this the socket"), "one hint is enough: {said}");
+    assert!(output.contains(path.to_str().unwrap()) && output.contains(sentences[1]), "{output}");
+    assert!(!output.contains("is this the socket"), "only one hint: {output}");
 }
 
 #[test]
-fn a_socket_where_nobody_listens_is_waited_for() {
-    let (_folder, path) = socket();
+fn plegd_waits_for_a_socket_without_a_listener() {
+    let (_dir, path) = socket();
     drop(UnixListener::bind(&path).unwrap());
     let sentence = "the socket is there but nobody listens: is the runtime down?";
     waits_and_ends(Plegd::run(&path), &["waiting for it", sentence]);
-    let (code, said) = check(&path);
+    let (code, output) = check(&path);
     assert_eq!(code, Some(1));
-    assert!(said.contains(sentence), "{said}");
+    assert!(output.contains(sentence), "{output}");
 }
 
 #[test]
-fn a_runtime_that_comes_later_is_followed() {
-    let (_folder, path) = socket();
+fn a_runtime_that_starts_later_is_followed() {
+    let (_dir, path) = socket();
     let mut plegd = Plegd::run(&path);
-    plegd.until_said(&["waiting for it"]);
+    plegd.wait_for_log(&["waiting for it"]);
     let runtime = path.clone();
     thread::spawn(move || {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -195,59 +195,59 @@ fn a_runtime_that_comes_later_is_followed() {
 }
 
 #[test]
-fn a_socket_that_speaks_something_else_is_called_so() {
+fn the_message_names_a_socket_that_is_not_a_runtimes() {
     for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"", b"\0\xff\xfe garbage"] {
-        let (_folder, path) = socket();
-        blunt_server(&path, answer);
+        let (_dir, path) = socket();
+        raw_server(&path, answer);
         let sentence = "is this the socket of a container runtime, and is it running?";
         waits_and_ends(Plegd::run(&path), &["waiting for it", sentence]);
-        let (code, said) = check(&path);
-        assert_eq!(code, Some(1), "{said}");
-        assert!(said.starts_with("plegd: ") && said.contains(sentence), "{said}");
+        let (code, output) = check(&path);
+        assert_eq!(code, Some(1), "{output}");
+        assert!(output.starts_with("plegd: ") && output.contains(sentence), "{output}");
     }
 }
 
 #[test]
-fn a_socket_that_never_answers_is_given_up_and_tried_again() {
-    let (_folder, path) = socket();
+fn a_call_that_is_never_answered_times_out_and_is_retried() {
+    let (_dir, path) = socket();
     let listener = UnixListener::bind(&path).unwrap();
     thread::spawn(move || listener.incoming().map_while(Result::ok).collect::<Vec<_>>());
     waits_and_ends(Plegd::run(&path), &["Version was not answered within 5s"]);
-    let (code, said) = check(&path);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("Version was not answered within 1s"), "{said}");
+    let (code, output) = check(&path);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("Version was not answered within 1s"), "{output}");
 }
 
 #[test]
-fn a_server_without_cri_is_told_from_a_runtime() {
-    let (_folder, path) = socket();
+fn a_server_without_cri_is_distinguished_from_a_runtime() {
+    let (_dir, path) = socket();
     server_without_cri(&path);
     waits_and_ends(Plegd::run(&path), &["The relist failed", "Version is not offered"]);
-    let (code, said) = check(&path);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("does not speak CRI v1"), "{said}");
+    let (code, output) = check(&path);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("does not speak CRI v1"), "{output}");
 }
 
 #[test]
-fn a_port_that_is_taken_ends_it_with_a_sentence() {
+fn an_address_in_use_ends_plegd_with_its_key_in_the_message() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (_folder, path) = socket();
+    let (_dir, path) = socket();
     let mut plegd =
         Plegd::start(&["run", "--http-address", &address, "--runtime-endpoint", path.to_str().unwrap()]);
-    assert_eq!(plegd.ended().code(), Some(1));
+    assert_eq!(plegd.wait().code(), Some(1));
     let deadline = Instant::now() + DEADLINE;
-    while !(plegd.said().contains(&address) && plegd.said().contains("http.address")) {
-        assert!(Instant::now() < deadline, "{}", plegd.said());
+    while !(plegd.log().contains(&address) && plegd.log().contains("http.address")) {
+        assert!(Instant::now() < deadline, "{}", plegd.log());
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(!plegd.said().contains("panicked"));
+    assert!(!plegd.log().contains("panicked"));
 }
 
 #[test]
-fn sigint_ends_it_as_sigterm_does() {
-    let (_folder, path) = socket();
+fn sigint_ends_plegd_like_sigterm() {
+    let (_dir, path) = socket();
     let mut plegd = Plegd::run(&path);
-    plegd.until_said(&["waiting for it"]);
-    assert_eq!(plegd.signalled(Signal::INT).code(), Some(0));
+    plegd.wait_for_log(&["waiting for it"]);
+    assert_eq!(plegd.end_by(Signal::INT).code(), Some(0));
 }

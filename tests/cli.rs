@@ -1,6 +1,6 @@
-//! What a person sees who gets the command line wrong, or right: texts and exit codes of the binary itself.
+//! The binary's command line: texts and exit codes for valid and invalid input.
 
-// Clippy sees that a `#[test]` is one, and not that its helpers are.
+// Clippy recognizes `#[test]` functions, but not their helpers.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -36,14 +36,14 @@ fn assert_refused(answer: &Answer, sentences: &[&str]) {
 }
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("plegd.toml");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plegd.toml");
     std::fs::write(&path, text).unwrap();
-    (folder, path)
+    (dir, path)
 }
 
 #[test]
-fn nothing_asked_is_answered_with_help() {
+fn without_a_verb_the_help_is_printed() {
     for arguments in [&[][..], &["--help"], &["help"], &["-h"]] {
         let answer = plegd(arguments, &[]);
         assert_eq!(answer.code, Some(0), "{arguments:?}");
@@ -66,7 +66,7 @@ fn nothing_asked_is_answered_with_help() {
 }
 
 #[test]
-fn every_verb_explains_itself_with_examples() {
+fn the_help_of_every_verb_has_examples() {
     for verb in ["run", "demo", "check"] {
         let answer = plegd(&[verb, "--help"], &[]);
         assert_eq!(answer.code, Some(0));
@@ -76,7 +76,7 @@ fn every_verb_explains_itself_with_examples() {
 }
 
 #[test]
-fn verbs_of_scenario_files_explain_themselves_and_want_a_file() {
+fn verbs_of_scenario_files_have_examples_and_require_a_file() {
     for (verb, example, missing) in [
         ("record", "record --output node.json --duration 5m", "--output <FILE>"),
         ("replay", "replay node.json", "<FILE>"),
@@ -90,7 +90,7 @@ fn verbs_of_scenario_files_explain_themselves_and_want_a_file() {
 }
 
 #[test]
-fn verbs_that_talk_to_plegd_explain_themselves_and_say_where_they_look() {
+fn the_help_of_client_verbs_has_examples_and_the_default_socket() {
     for (verb, example) in [
         ("watch", ""),
         ("get", " pods"),
@@ -105,7 +105,7 @@ fn verbs_that_talk_to_plegd_explain_themselves_and_say_where_they_look() {
         for text in [
             &format!("Examples:\n  plegd {verb}{example}\n"),
             "--socket <ADDRESS>",
-            // Where the line is wrapped depends on what stands before.
+            // The text before it decides where the line is wrapped.
             "PLEGD_SOCKET]",
             "unix:///run/plegd/plegd.sock",
         ] {
@@ -115,7 +115,7 @@ fn verbs_that_talk_to_plegd_explain_themselves_and_say_where_they_look() {
 }
 
 #[test]
-fn where_no_plegd_is_one_is_told_so() {
+fn client_verbs_report_a_missing_daemon() {
     let missing = "plegd: there is no socket at unix:///no/such/plegd.sock: is plegd running, and is this where it listens?\n";
     let (by_flag, by_variable) =
         (["--socket", "/no/such/plegd.sock"], [("PLEGD_SOCKET", "unix:///no/such/plegd.sock")]);
@@ -137,13 +137,13 @@ fn where_no_plegd_is_one_is_told_so() {
         }
         assert_refused(&plegd(verb, &[("PLEGD_SOCKET", "tcp://x")]), &["\"tcp\" is not supported"]);
     }
-    // And the daemon does not take it for a setting of its own that it does not know.
+    // PLEGD_SOCKET is no key of the configuration, and the daemon ignores it.
     let answer = plegd(&["check", "--runtime-endpoint", "/no/such/runtime.sock"], &by_variable);
     assert!(answer.code == Some(1) && !answer.stderr.contains("PLEGD_SOCKET"), "{}", answer.stderr);
 }
 
 #[test]
-fn a_shell_is_told_all_verbs_and_the_manual_has_a_page_for_each() {
+fn completions_have_all_verbs_and_the_manual_has_a_page_for_each() {
     let verbs = [
         "run",
         "status",
@@ -164,11 +164,11 @@ fn a_shell_is_told_all_verbs_and_the_manual_has_a_page_for_each() {
     }
     let answer = plegd(&["man"], &[]);
     assert!(answer.code == Some(0) && answer.stdout.contains(".TH plegd 1"), "{}", answer.stdout);
-    let folder = tempfile::tempdir().unwrap();
-    let answer = plegd(&["man", "--dir", folder.path().to_str().unwrap()], &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let answer = plegd(&["man", "--dir", dir.path().to_str().unwrap()], &[]);
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
     for verb in verbs {
-        assert!(folder.path().join(format!("plegd-{verb}.1")).exists(), "{verb}");
+        assert!(dir.path().join(format!("plegd-{verb}.1")).exists(), "{verb}");
     }
     let answer = plegd(&["man", "--dir", "/dev/null/man"], &[]);
     assert!(answer.code == Some(1) && answer.stderr.contains("/dev/null/man"), "{}", answer.stderr);
@@ -188,7 +188,7 @@ fn a_wrong_flag_or_verb_is_a_usage_error() {
 
 #[test]
 fn an_unknown_key_in_the_file_is_refused_with_line_and_suggestion() {
-    let (_folder, path) = file("[relist]\nperiod = \"1s\"\nparalelism = 2\n");
+    let (_dir, path) = file("[relist]\nperiod = \"1s\"\nparalelism = 2\n");
     let path = path.to_str().unwrap();
     let sentence = format!("{path}:3: there is no key relist.paralelism; did you mean relist.parallelism?");
     assert_refused(&plegd(&["run", "--config", path], &[]), &["the configuration has a problem", &sentence]);
@@ -197,8 +197,8 @@ fn an_unknown_key_in_the_file_is_refused_with_line_and_suggestion() {
 }
 
 #[test]
-fn all_layers_are_refused_at_once() {
-    let (_folder, path) = file("[journal]\nevents = 1\n");
+fn problems_of_all_layers_are_reported_together() {
+    let (_dir, path) = file("[journal]\nevents = 1\n");
     let path = path.to_str().unwrap();
     let answer = plegd(
         &["run", "--config", path, "--relist-period", "soon", "--print", "xml"],
@@ -218,11 +218,11 @@ fn all_layers_are_refused_at_once() {
 }
 
 #[test]
-fn the_reference_of_the_configuration_is_a_file_that_is_valid() {
+fn the_reference_of_the_configuration_is_a_valid_file() {
     let reference = plegd(&["config", "default"], &[]);
     assert_eq!((reference.code, reference.stderr.as_str()), (Some(0), ""));
     assert_eq!(reference.stdout, include_str!("../deploy/plegd.toml"));
-    let (_folder, path) = file(&reference.stdout);
+    let (_dir, path) = file(&reference.stdout);
     let path = path.to_str().unwrap();
     let answer = plegd(&["config", "check", "--config", path], &[("PLEGD_LOG_LEVEL", "debug")]);
     assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""));
@@ -236,8 +236,8 @@ fn the_reference_of_the_configuration_is_a_file_that_is_valid() {
 }
 
 #[test]
-fn a_configuration_is_checked_as_a_whole() {
-    let (_folder, path) = file("[relist]\nperiod = 5\n[jurnal]\nevents = 100\n[log]\nlevel = \"inf\"\n");
+fn config_check_reports_all_problems_of_the_configuration() {
+    let (_dir, path) = file("[relist]\nperiod = 5\n[jurnal]\nevents = 100\n[log]\nlevel = \"inf\"\n");
     let path = path.to_str().unwrap();
     let answer = plegd(&["config", "check", "--config", path], &[("PLEGD_RELIST_JITTER", "2")]);
     let sentences = [
@@ -257,8 +257,8 @@ fn a_configuration_is_checked_as_a_whole() {
 }
 
 #[test]
-fn what_the_layers_make_is_printed_with_where_each_value_comes_from() {
-    let (_folder, path) = file("[relist]\nperiod = \"2s\"\njitter = 0.2\nparallelism = 8\n");
+fn config_print_shows_each_value_with_its_origin() {
+    let (_dir, path) = file("[relist]\nperiod = \"2s\"\njitter = 0.2\nparallelism = 8\n");
     let path = path.to_str().unwrap();
     let flags = ["config", "print", "--config", path, "--relist-period", "4s"];
     let environment = [("PLEGD_RELIST_JITTER", "0.3"), ("PLEGD_RELIST_PERIOD", "3s")];
@@ -290,20 +290,20 @@ fn what_the_layers_make_is_printed_with_where_each_value_comes_from() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn the_error_names_a_missing_file() {
     let sentence = "/no/such/plegd.toml: the configuration cannot be read: there is no such file";
     assert_refused(&plegd(&["run", "--config", "/no/such/plegd.toml"], &[]), &[sentence, "--config"]);
     assert_refused(&plegd(&["run"], &[("PLEGD_CONFIG", "/no/such/plegd.toml")]), &[sentence]);
 }
 
 #[test]
-fn a_socket_that_is_none_is_refused() {
+fn an_endpoint_that_is_not_a_unix_socket_is_refused() {
     let answer = plegd(&["check", "--runtime-endpoint", "tcp://127.0.0.1:1234"], &[]);
     assert_refused(&answer, &["flag --runtime-endpoint", "\"tcp\" is not supported", "UNIX socket"]);
 }
 
 #[test]
-fn the_version_says_what_and_from_what() {
+fn the_version_has_revision_compiler_and_target() {
     let version = env!("CARGO_PKG_VERSION");
     let answer = plegd(&["version"], &[]);
     assert_eq!(answer.code, Some(0));
@@ -323,7 +323,7 @@ fn the_version_says_what_and_from_what() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_stdout_is_no_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_plegd"))
         .arg("version")
         .env_clear()
@@ -331,7 +331,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Closed before or after it is written to: neither is an error.
+    // Closed before or after plegd writes: neither is an error.
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));

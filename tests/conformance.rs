@@ -1,17 +1,17 @@
-//! What the kubelet's own tests of its PLEG ask for, asked of plegd, and what they leave out.
+//! The cases of the kubelet's own PLEG tests, rebuilt for plegd, and cases that these omit.
 //!
-//! | room | the kubelet's |
+//! | module | the kubelet's tests |
 //! | --- | --- |
 //! | `generic` | `pkg/kubelet/pleg/generic_test.go`: lists, reads, health |
-//! | `readers` | the same file: who asks for a read, who waits for a condition |
-//! | `evented` | `pkg/kubelet/pleg/evented_test.go`: what each event tells and asks for |
-//! | `stream` | the same file: the watcher and its end |
+//! | `readers` | the same file: read requests and conditions |
+//! | `evented` | `pkg/kubelet/pleg/evented_test.go`: the effect of each event, and the reads that it requests |
+//! | `stream` | the same file: the watcher and how it stops |
 //! | `cache` | `pkg/kubelet/container/cache_test.go` |
-//! | `untested` | cases that nobody tests upstream |
-//! | `frozen` | one of these, with the binary itself in real time |
-//! | `written` | holds the tables in `tests/README.md` against the tests there are |
+//! | `untested` | cases without an upstream test |
+//! | `frozen` | one of these, with the binary in real time |
+//! | `written` | compares the tables in `tests/README.md` with the sources |
 //!
-//! Each case is rebuilt from what it is about; where plegd means to answer otherwise, the table says why.
+//! Each case is rebuilt from its subject. Where plegd deliberately differs, the table gives the reason.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -44,12 +44,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const NONE: [&str; 0] = [];
 
-/// A plegd that has nothing but the list, every second.
+/// A plegd that has only the list, every second.
 fn polling() -> World {
     World::new(Profile::CONTAINERD_1_6)
 }
 
-/// A plegd that trusts its stream, and lists once a minute.
+/// A plegd that trusts its stream and relists once a minute.
 async fn evented() -> World {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;

@@ -1,4 +1,4 @@
-//! What lies in `deploy/` says what the program says. What needs a tool beside this is in `prometheus.rs` and `kubernetes.rs`.
+//! The files in `deploy/` match the program. Tests that need other tools are in `prometheus.rs` and `kubernetes.rs`.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -19,25 +19,25 @@ use fleet::{
 use plegd::config::{Config, Inputs, load};
 use serde_json::Value;
 
-/// Labels that the scrape and not plegd gives.
-const OF_THE_SCRAPE: [&str; 5] = ["job", "instance", "node", "cluster", "le"];
+/// Labels that the scrape adds.
+const SCRAPE_LABELS: [&str; 5] = ["job", "instance", "node", "cluster", "le"];
 
-/// Made by `UPDATE_DEPLOY=1 cargo test --test deploy`.
+/// `UPDATE_DEPLOY=1 cargo test --test deploy` writes the file.
 #[test]
 fn the_sample_configuration_has_every_key_with_its_default() {
     let path = "deploy/plegd.toml";
-    fleet::assert_held(path, &Config::default().to_toml());
-    let loaded = load(&Inputs { file: Some(fleet::path(path)), ..Inputs::default() }).expect("it loads");
+    fleet::assert_current(path, &Config::default().to_toml());
+    let loaded = load(&Inputs { file: Some(fleet::path(path)), ..Inputs::default() }).expect("a valid file");
     assert_eq!(loaded.config, Config::default());
 }
 
 #[test]
-fn the_dashboard_is_made_of_its_panels() {
-    fleet::assert_held(dashboard::FILE, &dashboard::file());
+fn the_dashboard_is_generated_from_its_panels() {
+    fleet::assert_current(dashboard::FILE, &dashboard::file());
 }
 
 #[test]
-fn the_dashboard_is_one_that_grafana_takes_as_it_is() {
+fn the_dashboard_can_be_imported_by_grafana() {
     let file: Value = serde_json::from_str(&fleet::text(dashboard::FILE)).expect("JSON");
     assert_eq!(
         (&file["uid"], &file["id"], &file["graphTooltip"]),
@@ -51,20 +51,20 @@ fn the_dashboard_is_one_that_grafana_takes_as_it_is() {
     let mut row = String::new();
     for panel in file["panels"].as_array().expect("panels") {
         let title = panel["title"].as_str().expect("a title");
-        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: its id is taken");
-        let at = |key: &str| panel["gridPos"][key].as_u64().expect("a place");
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: its id is used twice");
+        let at = |key: &str| panel["gridPos"][key].as_u64().expect("a grid position");
         for x in at("x")..at("x") + at("w") {
             for y in at("y")..at("y") + at("h") {
-                assert!(x < 24 && taken.insert((x, y)), "{title} lies on another panel or beside the grid");
+                assert!(x < 24 && taken.insert((x, y)), "{title} overlaps another panel or exceeds the grid");
             }
         }
         if panel["type"] == "row" {
             row = title.into();
             continue;
         }
-        assert!(titles.insert((row.clone(), title.to_owned())), "{row}: {title} twice");
+        assert!(titles.insert((row.clone(), title.to_owned())), "{row}: {title} exists twice");
         let description = panel["description"].as_str().unwrap_or_default();
-        assert!(description.ends_with('.'), "{title} does not say what it shows");
+        assert!(description.ends_with('.'), "{title} has no description");
         assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title} has no unit");
         for source in std::iter::once(panel).chain(panel["targets"].as_array().expect("targets")) {
             assert_eq!(source["datasource"]["uid"], "${datasource}", "{title}");
@@ -72,7 +72,7 @@ fn the_dashboard_is_one_that_grafana_takes_as_it_is() {
     }
 }
 
-/// What is recorded, by name, with the labels that are kept.
+/// The recording rules by name.
 fn recorded() -> BTreeMap<String, Rule> {
     rules::all()
         .into_iter()
@@ -81,25 +81,25 @@ fn recorded() -> BTreeMap<String, Rule> {
         .collect()
 }
 
-/// Asks that all that an expression reads is there: metrics, labels, values of labels.
-fn assert_reads_what_is_there(what: &str, expr: &str, families: &Families) {
+/// Checks that the metrics, labels and label values that an expression reads exist.
+fn assert_reads_existing(what: &str, expr: &str, families: &Families) {
     let recorded = recorded();
     let reads = promql::reads(expr);
     assert!(!reads.selectors.is_empty(), "{what} reads nothing: {expr}");
-    let mut labels: BTreeSet<&str> = OF_THE_SCRAPE.into();
+    let mut labels: BTreeSet<&str> = SCRAPE_LABELS.into();
     for selector in &reads.selectors {
         let metric = &selector.metric;
         if metric == "up" || recorded.contains_key(metric) {
-            // What is recorded keeps labels of what it is made of, and these are checked there.
+            // A recorded metric keeps labels of its sources, and its own rule is checked.
             labels.extend(metric.split(':').next().unwrap_or_default().split('_'));
             continue;
         }
         let name = families::family_of(families, metric)
-            .unwrap_or_else(|| panic!("{what} reads {metric}, which plegd does not count: {expr}"));
+            .unwrap_or_else(|| panic!("{what} reads {metric}, which plegd does not have: {expr}"));
         let family = &families[&name];
         labels.extend(family.labels.keys().map(String::as_str));
         for (label, operator, value) in &selector.matchers {
-            if OF_THE_SCRAPE.contains(&label.as_str()) {
+            if SCRAPE_LABELS.contains(&label.as_str()) {
                 continue;
             }
             let values =
@@ -112,30 +112,33 @@ fn assert_reads_what_is_there(what: &str, expr: &str, families: &Families) {
         }
     }
     for label in &reads.grouped_by {
-        assert!(labels.contains(label.as_str()), "{what} groups by {label}, which nothing has: {expr}");
+        assert!(
+            labels.contains(label.as_str()),
+            "{what} groups by {label}, which no metric in it has: {expr}"
+        );
     }
 }
 
 #[test]
-fn rules_and_dashboard_read_only_what_is_counted() {
+fn rules_and_dashboard_read_only_existing_metrics() {
     let families = families::of_the_program();
     for rule in rules::all() {
-        assert_reads_what_is_there(&rule.name, &rule.expr, &families);
+        assert_reads_existing(&rule.name, &rule.expr, &families);
     }
     for (panel, expr) in dashboard::expressions() {
-        assert_reads_what_is_there(&panel, &dashboard::as_sent(&expr, "5m"), &families);
+        assert_reads_existing(&panel, &dashboard::as_sent(&expr, "5m"), &families);
     }
 }
 
 #[test]
 #[should_panic(expected = "is never downn")]
-fn a_label_that_is_misspelt_is_found() {
+fn a_misspelled_label_value_is_found() {
     let families = families::of_the_program();
-    assert_reads_what_is_there("it", r#"plegd_stream_state{state=~"up|downn"}"#, &families);
+    assert_reads_existing("it", r#"plegd_stream_state{state=~"up|downn"}"#, &families);
 }
 
 #[test]
-fn recorded_names_say_what_they_keep() {
+fn names_of_recorded_metrics_have_the_labels_that_they_keep() {
     for (name, rule) in recorded() {
         let [level, _, _] = name.split(':').collect::<Vec<_>>()[..] else {
             panic!("{name} is not level:metric:operation")
@@ -146,14 +149,14 @@ fn recorded_names_say_what_they_keep() {
             let summed = name.contains(":p") && label == "le";
             assert!(
                 joined || summed || level.split('_').any(|it| it == label),
-                "{name} keeps {label} and does not say so"
+                "{name} keeps {label}, which is not in its name"
             );
         }
     }
 }
 
 #[test]
-fn every_alert_says_what_to_do_and_is_tried() {
+fn every_alert_has_a_runbook_section_and_tests() {
     let runbook = fleet::text("docs/runbooks.md");
     let anchors: BTreeSet<String> = runbook
         .lines()
@@ -176,29 +179,30 @@ fn every_alert_says_what_to_do_and_is_tried() {
             assert!(tests.contains(&format!("- name: {name} {verb} ")), "{name}: no test in which it {verb}");
         }
     }
-    let told: BTreeSet<String> = anchors.into_iter().filter(|anchor| anchor.starts_with("plegd")).collect();
-    assert_eq!(told, names, "the runbook has a section for each alert, and for no other");
+    let described: BTreeSet<String> =
+        anchors.into_iter().filter(|anchor| anchor.starts_with("plegd")).collect();
+    assert_eq!(described, names, "the runbook has a section for each alert, and for no other");
 }
 
 #[test]
-fn copies_say_what_they_are_copies_of() {
-    fleet::assert_held(manifests::PROMETHEUS_RULE, &manifests::prometheus_rule());
+fn copies_match_their_originals() {
+    fleet::assert_current(manifests::PROMETHEUS_RULE, &manifests::prometheus_rule());
     for (copy, original) in manifests::copies() {
-        fleet::assert_held(copy, &original);
+        fleet::assert_current(copy, &original);
     }
     let rule = &manifests::objects(&fleet::text(manifests::PROMETHEUS_RULE))["PrometheusRule plegd"];
     assert_eq!(rule["spec"], fleet::yaml(&fleet::text(rules::FILE))[0]);
 }
 
 #[test]
-fn the_daemon_set_has_two_folders_of_the_host_and_no_right_that_it_does_not_need() {
-    let objects = manifests::written("deploy/kubernetes/base");
+fn the_daemon_set_mounts_two_host_directories_and_has_only_the_rights_that_it_needs() {
+    let objects = manifests::in_files("deploy/kubernetes/base");
     let kinds = ["ConfigMap", "DaemonSet", "Namespace", "NetworkPolicy", "ServiceAccount"];
     assert_eq!(objects.keys().cloned().collect::<Vec<_>>(), kinds.map(|kind| format!("{kind} plegd")));
     assert_eq!(objects["ServiceAccount plegd"]["automountServiceAccountToken"], false);
     let spec = &objects["DaemonSet plegd"]["spec"];
     let pod = &spec["template"]["spec"];
-    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
+    assert_eq!(manifests::excessive_rights(pod), Vec::<String>::new());
     assert_eq!(pod["priorityClassName"], "system-node-critical");
     assert_eq!(pod["tolerations"], serde_json::json!([{ "operator": "Exists" }]));
     assert_eq!(pod["nodeSelector"]["kubernetes.io/os"], "linux");
@@ -210,21 +214,21 @@ fn the_daemon_set_has_two_folders_of_the_host_and_no_right_that_it_does_not_need
         .as_str()
         .and_then(|it| it.strip_suffix("Mi")?.parse().ok());
     let alert = format!("> {} * 1024 * 1024", limit.map_or(0, |limit: u64| limit * 3 / 4));
-    let memory = rules::all().into_iter().find(|rule| rule.name == "PlegdMemoryHigh").expect("it is there");
-    assert!(memory.expr.ends_with(&alert), "it fires at three quarters of the limit: {}", memory.expr);
+    let memory = rules::all().into_iter().find(|rule| rule.name == "PlegdMemoryHigh").expect("a rule");
+    assert!(memory.expr.ends_with(&alert), "three quarters of the limit: {}", memory.expr);
     let mounts: Vec<_> =
         container["volumeMounts"].as_array().expect("mounts").iter().map(|it| &it["mountPath"]).collect();
     assert_eq!(mounts, ["/run/containerd", "/run/plegd", "/etc/plegd"]);
-    let folders: Vec<_> =
+    let dirs: Vec<_> =
         pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
-    assert_eq!(folders, [&Value::from("/run/containerd"), &"/run/plegd".into(), &Value::Null]);
+    assert_eq!(dirs, [&Value::from("/run/containerd"), &"/run/plegd".into(), &Value::Null]);
     assert_eq!(objects["NetworkPolicy plegd"]["spec"]["egress"], serde_json::json!([]));
 }
 
 #[test]
-fn whoever_selects_the_pods_finds_them_and_what_they_serve() {
-    let objects = manifests::written("deploy/kubernetes/base");
-    let operator = manifests::written("deploy/kubernetes/components/prometheus-operator");
+fn selectors_match_the_pods_and_their_port() {
+    let objects = manifests::in_files("deploy/kubernetes/base");
+    let operator = manifests::in_files("deploy/kubernetes/components/prometheus-operator");
     let template = &objects["DaemonSet plegd"]["spec"]["template"];
     let (labels, ports) = (&template["metadata"]["labels"], &template["spec"]["containers"][0]["ports"]);
     let (monitor, policy) = (&operator["PodMonitor plegd"]["spec"], &objects["NetworkPolicy plegd"]["spec"]);
@@ -236,7 +240,7 @@ fn whoever_selects_the_pods_finds_them_and_what_they_serve() {
     let port = &ports[0]["name"];
     assert_eq!(&monitor["podMetricsEndpoints"][0]["port"], port);
     assert_eq!(&policy["ingress"][0]["ports"][0]["port"], port);
-    // What the rules ask for, and what they tell nodes apart by.
+    // The job label that the rules select, and the label that identifies a node.
     assert_eq!(labels[monitor["jobLabel"].as_str().expect("a label")], "plegd");
     let relabeling = &monitor["podMetricsEndpoints"][0]["relabelings"][0];
     assert_eq!(relabeling["targetLabel"], "node");
@@ -244,25 +248,25 @@ fn whoever_selects_the_pods_finds_them_and_what_they_serve() {
 }
 
 #[test]
-fn the_example_agent_has_nothing_but_the_socket_and_is_nobody() {
+fn the_example_agent_has_only_the_socket_and_is_not_root() {
     let agent =
         &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
     let pod = &agent["spec"]["template"]["spec"];
-    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
+    assert_eq!(manifests::excessive_rights(pod), Vec::<String>::new());
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     let [volume] = &pod["volumes"].as_array().expect("volumes")[..] else { panic!("one volume") };
     assert_eq!(volume["hostPath"]["path"], "/run/plegd");
-    let plegd = &manifests::written("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
+    let plegd = &manifests::in_files("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
     let groups = |pod: &Value| pod["securityContext"]["supplementalGroups"].clone();
-    assert_eq!(groups(pod), groups(plegd), "it is in the group that the socket has");
+    assert_eq!(groups(pod), groups(plegd), "it is in the group of the socket");
     assert_eq!(pod["containers"][0]["image"], plegd["containers"][0]["image"]);
 }
 
 #[test]
-fn what_a_pod_has_too_much_of_is_found() {
+fn excessive_rights_of_a_pod_are_found() {
     let agent =
         &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
-    for (place, value) in [
+    for (path, value) in [
         ("/automountServiceAccountToken", Value::Null),
         ("/hostPID", true.into()),
         ("/securityContext/seccompProfile/type", "Unconfined".into()),
@@ -278,13 +282,13 @@ fn what_a_pod_has_too_much_of_is_found() {
         ("/volumes/0/hostPath/path", "/run".into()),
     ] {
         let mut pod = agent["spec"]["template"]["spec"].clone();
-        let (parent, key) = place.rsplit_once('/').expect("a place");
-        pod.pointer_mut(parent).expect("it is there")[key] = value;
-        assert_eq!(manifests::too_much(&pod).len(), 1, "{place}");
+        let (parent, key) = path.rsplit_once('/').expect("a path");
+        pod.pointer_mut(parent).expect("an object")[key] = value;
+        assert_eq!(manifests::excessive_rights(&pod).len(), 1, "{path}");
     }
 }
 
-/// Variables as a pod has them.
+/// The environment variables of a container.
 fn environment(container: &Value) -> Vec<(OsString, OsString)> {
     let of =
         |it: &Value| Some((it["name"].as_str()?.into(), it["value"].as_str().unwrap_or("node-1").into()));
@@ -292,15 +296,15 @@ fn environment(container: &Value) -> Vec<(OsString, OsString)> {
 }
 
 #[test]
-fn what_the_manifests_configure_is_what_plegd_understands() {
-    let objects = manifests::written("deploy/kubernetes/base");
+fn the_configuration_in_the_manifests_is_valid() {
+    let objects = manifests::in_files("deploy/kubernetes/base");
     let container = &objects["DaemonSet plegd"]["spec"]["template"]["spec"]["containers"][0];
     let file = tempfile::NamedTempFile::new().expect("a file");
     let toml = objects["ConfigMap plegd"]["data"]["plegd.toml"].as_str().expect("a configuration");
-    std::fs::write(file.path(), toml).expect("it can be written");
+    std::fs::write(file.path(), toml).expect("the file is written");
     let environment = environment(container);
     let inputs = Inputs { file: Some(file.path().into()), environment, ..Inputs::default() };
-    let config = load(&inputs).expect("plegd takes it").config;
+    let config = load(&inputs).expect("a valid configuration").config;
     assert_eq!(config.api.node_name, "node-1");
     let port = container["ports"][0]["containerPort"].as_u64();
     assert_eq!(config.http.address.map(|address| u64::from(address.port())), port);
@@ -309,7 +313,7 @@ fn what_the_manifests_configure_is_what_plegd_understands() {
 }
 
 #[test]
-fn every_setting_of_the_chart_is_in_its_schema_and_the_other_way_round() {
+fn the_settings_of_the_chart_and_its_schema_are_the_same() {
     fn keys(value: &Value) -> BTreeSet<String> {
         value.as_object().map(|it| it.keys().cloned().collect()).unwrap_or_default()
     }
@@ -330,24 +334,24 @@ fn every_setting_of_the_chart_is_in_its_schema_and_the_other_way_round() {
 }
 
 #[test]
-fn versions_are_the_programs() {
+fn versions_in_the_manifests_are_the_programs() {
     let [chart] = &fleet::yaml(&fleet::text("deploy/helm/plegd/Chart.yaml"))[..] else {
         panic!("one document")
     };
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!((&chart["version"], &chart["appVersion"]), (&version.into(), &version.into()));
-    let plegd = &manifests::written("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
+    let plegd = &manifests::in_files("deploy/kubernetes/base")["DaemonSet plegd"]["spec"]["template"]["spec"];
     assert_eq!(plegd["containers"][0]["image"], format!("plegd:{version}"));
 }
 
 #[test]
-fn the_container_file_copies_what_is_there_and_ends_as_nobody() {
+fn the_container_file_copies_existing_files_and_runs_as_nobody() {
     let file = fleet::text("deploy/Containerfile");
     let line = |word: &str| file.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
     for (source, _) in tree::image_files() {
-        assert!(tree::root().join(&source).exists(), "{} is copied, and not there", source.display());
+        assert!(tree::root().join(&source).exists(), "{} is copied, but does not exist", source.display());
     }
-    assert_eq!(line("FROM "), ["${BUILDER} AS build", "${BASE}"], "both can be given by digest");
+    assert_eq!(line("FROM "), ["${BUILDER} AS build", "${BASE}"], "both can be set to a digest");
     assert_eq!(line("USER "), ["65532:65532"]);
     assert_eq!(line("ENTRYPOINT "), [r#"["/plegd"]"#]);
     assert!(

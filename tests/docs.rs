@@ -56,7 +56,7 @@ fn the_metrics_reference_is_generated_from_the_metrics() {
     assert_generated("docs/metrics.md", &reference::page(&families::parse(&text), series));
 }
 
-/// What is wrong with a link of a page.
+/// The problem of a link, if it has one.
 fn broken(page: &Page, link: &str, pages: &BTreeMap<PathBuf, Page>) -> Option<String> {
     if link.starts_with("https://") {
         return None;
@@ -71,7 +71,7 @@ fn broken(page: &Page, link: &str, pages: &BTreeMap<PathBuf, Page>) -> Option<St
     }
     let anchor = anchor?;
     match pages.get(&target) {
-        None => Some("has an anchor in a file that is no page".into()),
+        None => Some("has an anchor in a file that is not a page".into()),
         Some(page) if page.anchors.contains(anchor) => None,
         Some(_) => Some(format!("names the anchor {anchor}, which {} does not have", target.display())),
     }
@@ -124,7 +124,7 @@ fn broken_links_are_found() {
     for link in ["README.md", "#nothing", "http://example.org", "README.md#x", "docs/a.md#a-b", "nowhere.md"]
     {
         let expected = ["README.md", "docs/a.md#a-b"].contains(&link);
-        // `docs/a.md` is no file of the repository.
+        // `docs/a.md` does not exist in the repository.
         let found =
             broken(page, link, &pages).filter(|problem| !problem.contains("docs/a.md, which does not"));
         assert_eq!(found.is_none(), expected, "{link}: {found:?}");
@@ -169,7 +169,7 @@ fn code_of_agents_is_that_of_the_examples() {
     for (language, example) in &examples {
         assert!(
             blocks("docs/agents.md", language).contains(example),
-            "docs/agents.md has not the whole example in {language}"
+            "docs/agents.md does not have the whole example in {language}"
         );
         let example = unindented(example);
         let excerpts = blocks("README.md", language);
@@ -178,7 +178,7 @@ fn code_of_agents_is_that_of_the_examples() {
             let excerpt = unindented(&excerpt);
             assert!(
                 example.contains(&excerpt),
-                "README.md has other {language} than the example:\n{excerpt}"
+                "the {language} code of README.md is not in the example:\n{excerpt}"
             );
         }
     }
@@ -204,7 +204,7 @@ fn commands_and_flags_in_the_documentation_exist() {
             }
         }
     }
-    assert!(checked > 50, "only {checked} commands were found");
+    assert!(checked > 50, "only {checked} commands");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -242,7 +242,7 @@ fn tests_benches_and_examples_in_the_documentation_exist() {
                 if !name.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit()) {
                     continue;
                 }
-                // The fuzz targets have examples of their own.
+                // The fuzz crate has its own examples.
                 let exists = ["", "fuzz/"].iter().any(|root| {
                     let path = |end: &str| fleet::path(&format!("{root}{directory}/{name}{end}"));
                     path(".rs").exists() || path("/main.rs").exists()
@@ -252,7 +252,7 @@ fn tests_benches_and_examples_in_the_documentation_exist() {
             }
         }
     }
-    assert!(checked > 30, "only {checked} were found");
+    assert!(checked > 30, "only {checked} names");
 }
 
 #[test]
@@ -261,23 +261,23 @@ fn files_in_the_documentation_exist() {
     for page in markdown::pages() {
         let directory = page.path.parent().unwrap_or(Path::new(""));
         for code in &page.inline {
-            let ours =
+            let roots =
                 ["src/", "tests/", "benches/", "deploy/", "docs/", "proto/", "examples/", "fuzz/", ".ci/"];
-            let is_path = ours.iter().any(|start| code.starts_with(start));
+            let is_path = roots.iter().any(|start| code.starts_with(start));
             if !is_path || code.contains([' ', '*', '<', '…']) {
                 continue;
             }
             let path = code.split('#').next().unwrap_or_default();
-            // What fuzzing writes.
-            let is_written = path.starts_with("fuzz/corpus") || path.starts_with("fuzz/artifacts");
+            // Directories that fuzzing creates.
+            let is_generated = path.starts_with("fuzz/corpus") || path.starts_with("fuzz/artifacts");
             let exists = [Path::new(""), directory]
                 .iter()
                 .any(|base| fleet::path(&base.join(path).display().to_string()).exists());
-            assert!(exists || is_written, "{}: there is no {path}", page.path.display());
+            assert!(exists || is_generated, "{}: there is no {path}", page.path.display());
             checked += 1;
         }
     }
-    assert!(checked > 50, "only {checked} paths were found");
+    assert!(checked > 50, "only {checked} paths");
 }
 
 #[test]

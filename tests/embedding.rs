@@ -1,4 +1,4 @@
-//! A plegd inside another program: follows, reads, serves, and leaves the process alone.
+//! A plegd embedded in another program: it follows the runtime, reads, serves, and does not affect the process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -32,7 +32,7 @@ fn sim() -> SimRuntime {
     SimRuntime::new(Profile::CONTAINERD_2_1, Clock::simulated(NOON).0, 1)
 }
 
-/// A pod with one container that runs.
+/// A pod with one running container.
 fn run(sim: &SimRuntime) -> (SandboxSpec, String) {
     let pod = SandboxSpec::of_pod("shop", "web", "uid-web");
     let container = ContainerSpec::of_pod(&pod, "web", 0, "nginx");
@@ -46,7 +46,7 @@ fn run(sim: &SimRuntime) -> (SandboxSpec, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_program_is_told_reads_and_waits_for_fresh_state() {
+async fn an_embedding_program_watches_reads_and_waits_for_fresh_state() {
     let sim = sim();
     let (pod, id) = run(&sim);
     let app = on(&sim).relist_every(MINUTE, MINUTE).journal(64, 1 << 20).start().unwrap();
@@ -55,8 +55,8 @@ async fn a_program_is_told_reads_and_waits_for_fresh_state() {
     let snapshot: Vec<Update> =
         (updates.by_ref().take(3)).map(|update| update.expect("an update")).collect().await;
     assert!(
-        matches!(&snapshot[..], [Update::Hello(_), Update::Pod(told), Update::SnapshotEnd { pods: 1, .. }]
-            if &*told.identity.name == "web"),
+        matches!(&snapshot[..], [Update::Hello(_), Update::Pod(pod), Update::SnapshotEnd { pods: 1, .. }]
+            if &*pod.identity.name == "web"),
         "{snapshot:?}"
     );
 
@@ -82,7 +82,7 @@ async fn a_program_is_told_reads_and_waits_for_fresh_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_stream_it_polls() {
+async fn without_the_stream_an_embedded_plegd_polls() {
     let sim = sim();
     let app = on(&sim).without_stream().start().unwrap();
     tokio::time::sleep(10 * MINUTE).await;
@@ -92,11 +92,11 @@ async fn without_the_stream_it_polls() {
 }
 
 #[tokio::test]
-async fn what_it_cannot_do_is_refused_all_at_once() {
+async fn all_invalid_settings_are_reported_together() {
     let second = Duration::from_secs(1);
     let builder =
         App::builder().request_timeout(Duration::ZERO).relist_every(MINUTE, second).journal(1, 1 << 20);
-    let error = builder.start().err().expect("refused").to_string();
+    let error = builder.start().err().expect("an error").to_string();
     let lines: Vec<&str> = error.lines().collect();
     assert_eq!(lines.len(), 3, "{error}");
     assert!(
@@ -108,9 +108,9 @@ async fn what_it_cannot_do_is_refused_all_at_once() {
 }
 
 #[tokio::test]
-async fn it_serves_the_api_if_it_is_asked_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("pods.sock");
+async fn an_embedded_plegd_serves_the_api_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("pods.sock");
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
     let (_, id) = run(&sim);
     let app =
@@ -128,8 +128,8 @@ async fn it_serves_the_api_if_it_is_asked_to() {
             }
         }
     };
-    let pod = tokio::time::timeout(MINUTE, pod).await.expect("ready soon");
+    let pod = tokio::time::timeout(MINUTE, pod).await.expect("ready within a minute");
     assert_eq!(pod.identity.unwrap().name, "web");
     app.stop().await;
-    tokio::time::timeout(MINUTE, serving).await.expect("it ends").unwrap();
+    tokio::time::timeout(MINUTE, serving).await.expect("the server ends").unwrap();
 }

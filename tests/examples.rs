@@ -1,4 +1,4 @@
-//! The examples do what they say, against the `plegd demo` of this build.
+//! The examples work, against the `plegd demo` of this build.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -24,18 +24,18 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than anything takes, unless it never ends.
-const SOON: Duration = Duration::from_secs(120);
+/// Deadline of one step of a test.
+const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A demo in a folder of its own.
+/// A demo in its own temporary directory.
 struct Demo {
-    folder: TempDir,
+    dir: TempDir,
     api: String,
     runtime: String,
     _child: Child,
 }
 
-/// An example that runs.
+/// A running example.
 struct Example {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -46,21 +46,21 @@ struct Example {
 
 impl Demo {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_plegd"))
             .args(["demo", "--seed", "11", "--http-address", "off", "--print", "none"])
-            .env("TMPDIR", folder.path())
+            .env("TMPDIR", dir.path())
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let api = timeout(SOON, socket(folder.path())).await.expect("the demo serves its API");
+        let api = timeout(DEADLINE, socket(dir.path())).await.expect("the demo serves its API");
         let runtime = api.with_file_name("runtime.sock").display().to_string();
-        Self { folder, api: format!("unix://{}", api.display()), runtime, _child: child }
+        Self { dir, api: format!("unix://{}", api.display()), runtime, _child: child }
     }
 
-    /// A pod that stays, as plegd tells it.
+    /// A pod of kube-system, which stays for the whole demo.
     async fn daemon(&self) -> v1::Pod {
         let client = Client::connect(&self.api.parse::<Address>().unwrap()).await.unwrap();
         let filter = v1::Filter { namespaces: vec!["kube-system".into()], ..Default::default() };
@@ -73,14 +73,14 @@ impl Demo {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(SOON, daemon).await.expect("a pod of kube-system")
+        timeout(DEADLINE, daemon).await.expect("a pod of kube-system")
     }
 }
 
-/// The API's socket, once it answers in one of the folders in here: it is there a moment before that.
-async fn socket(folder: &Path) -> PathBuf {
+/// The API's socket in a subdirectory of `dir`, once it accepts connections; the file exists before that.
+async fn socket(dir: &Path) -> PathBuf {
     loop {
-        let sockets = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().join("plegd.sock"));
+        let sockets = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path().join("plegd.sock"));
         if let Some(socket) = sockets.into_iter().find(|socket| UnixStream::connect(socket).is_ok()) {
             return socket;
         }
@@ -105,11 +105,11 @@ impl Example {
     }
 
     async fn line(&mut self) -> String {
-        let line = timeout(SOON, self.lines.next_line()).await.expect("it prints something soon");
-        line.unwrap().expect("it goes on")
+        let line = timeout(DEADLINE, self.lines.next_line()).await.expect("a line within the deadline");
+        line.unwrap().expect("the example is running")
     }
 
-    /// All lines up to the one that completes what is wanted.
+    /// Reads lines until `is_enough` returns true.
     async fn until(&mut self, mut is_enough: impl FnMut(&[String]) -> bool) -> Vec<String> {
         let mut lines = Vec::new();
         while !is_enough(&lines) {
@@ -123,7 +123,7 @@ impl Example {
     }
 }
 
-/// `cargo test` has built it, beside this test's own folder. Where only this test was asked for, that is done now.
+/// The example's program. `cargo test` builds it; if only this test was selected, it is built here.
 async fn built(name: &str) -> PathBuf {
     static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
     let build = || async {
@@ -146,7 +146,7 @@ async fn built(name: &str) -> PathBuf {
     BUILT.get_or_init(build).await.join(name)
 }
 
-/// The logs that a line of this kind names.
+/// The logs in the lines that begin with `verb`.
 fn logs(lines: &[String], verb: &str) -> BTreeSet<String> {
     let paths: Vec<String> =
         lines.iter().filter_map(|line| line.strip_prefix(verb)).map(str::to_owned).collect();
@@ -157,9 +157,9 @@ fn logs(lines: &[String], verb: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn the_log_shipper_goes_on_where_it_was_and_notices_that_it_cannot() {
+async fn the_log_shipper_resumes_at_its_position_or_reports_a_gap() {
     let demo = Demo::start().await;
-    let file = demo.folder.path().join("state");
+    let file = demo.dir.path().join("state");
     let arguments = [&demo.api, file.to_str().unwrap()];
     let (open, end) = ("open ", "read to the end ");
     let has = |lines: &[String], verb: &str| lines.iter().any(|line| line.starts_with(verb));
@@ -172,14 +172,14 @@ async fn the_log_shipper_goes_on_where_it_was_and_notices_that_it_cannot() {
 
     let mut second = Example::start("log_shipper", &arguments).await;
     assert_eq!(second.line().await, format!("resume after {position}"));
-    // What was printed and not yet kept as the first was killed is done again, and may be.
+    // Lines that the first one printed before it stored its position may appear again.
     let known = logs(&lines, open);
     let more = second.until(|lines| !logs(lines, open).is_subset(&known) && has(lines, end)).await;
     second.kill().await;
     lines.extend(more);
     let opened: BTreeSet<&str> = lines.iter().filter_map(|line| line.strip_prefix(open)).collect();
     let ended: BTreeSet<&str> = lines.iter().filter_map(|line| line.strip_prefix(end)).collect();
-    assert!(ended.is_subset(&opened), "read to the end and never opened: {lines:#?}");
+    assert!(ended.is_subset(&opened), "read to the end, but never opened: {lines:#?}");
 
     let other = Demo::start().await;
     let mut third = Example::start("log_shipper", &[&other.api, arguments[1]]).await;
@@ -189,7 +189,7 @@ async fn the_log_shipper_goes_on_where_it_was_and_notices_that_it_cannot() {
 }
 
 #[tokio::test]
-async fn the_first_agent_prints_each_container_that_ends() {
+async fn the_first_agent_prints_each_exited_container() {
     let demo = Demo::start().await;
     let mut example = Example::start("first_agent", &[&demo.api]).await;
     let line = example.line().await;
@@ -200,7 +200,7 @@ async fn the_first_agent_prints_each_container_that_ends() {
 }
 
 #[tokio::test]
-async fn the_oom_watcher_tells_of_a_container_with_its_pod() {
+async fn the_oom_watcher_prints_a_killed_container_with_its_pod() {
     let demo = Demo::start().await;
     let mut example = Example::start("oom_watcher", &[&demo.api]).await;
     let line = example.line().await;
@@ -234,7 +234,7 @@ async fn an_id_is_looked_up_once_or_line_by_line() {
 }
 
 #[tokio::test]
-async fn a_program_follows_the_runtime_by_itself() {
+async fn the_embedded_example_follows_the_runtime_by_itself() {
     let demo = Demo::start().await;
     let mut example = Example::start("embedded", &[&demo.runtime]).await;
     assert!(example.line().await.contains(" pods as of "));

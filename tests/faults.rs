@@ -1,4 +1,4 @@
-//! Whatever the stream does, in the end the cache is the truth, and nothing is told twice, backward or of the dead.
+//! After any stream fault the cache converges to the truth, and no event is published twice, out of order, or after a removal.
 
 mod support;
 
@@ -14,24 +14,24 @@ use support::{EVENT_FAULTS, World};
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: i64 = 1_000_000_000;
 
-fn roomy(config: &mut Config) {
+fn large_journal(config: &mut Config) {
     config.journal.events = 1_000_000;
 }
 
-/// Churn under these faults, then none, and a relist; says how much the stream missed.
-async fn survives(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
+/// Runs churn with these faults, then stops them and waits for a relist. Returns the number of missed events.
+async fn missed_under(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
     let mut missed = 0.0;
     for seed in 1..=2 {
-        // An event that is lost on a shared channel looks as if another subscriber had received it.
+        // On a shared channel a lost event looks like one that another subscriber has received.
         let compete = |config: &mut Config| {
-            roomy(config);
+            large_journal(config);
             config.stream.shared = SharedStream::Compete;
         };
         let mut world = World::after(profile, seed, compete, |_| ()).await;
         world.until_evented().await;
         faults.iter().for_each(|(fault, dose)| world.sim.faults().events(*fault, *dose));
         world.churn(seed, 150).await;
-        assert!(world.sim.faults().happened() > 3, "{faults:?} hardly happened");
+        assert!(world.sim.faults().happened() > 3, "{faults:?}: too few faults");
         world.sim.faults().clear();
         world.pass(2 * MINUTE).await;
         assert_eq!(world.differences(), [""; 0], "{faults:?}, seed {seed}");
@@ -43,19 +43,19 @@ async fn survives(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
     missed
 }
 
-/// As [`survives`], and the stream is not blamed: each change was told by an event in time.
-async fn costs_nothing(faults: &[(EventFault, Dose)]) {
-    assert_eq!(survives(Profile::CONTAINERD_2_1, faults).await, 0.0, "{faults:?}");
+/// Like [`missed_under`]; also checks that the stream missed nothing: an event has reported each change in time.
+async fn misses_nothing(faults: &[(EventFault, Dose)]) {
+    assert_eq!(missed_under(Profile::CONTAINERD_2_1, faults).await, 0.0, "{faults:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_events_are_found_by_the_relist_and_counted_as_misses() {
-    let missed = survives(Profile::CONTAINERD_2_1, &[(EventFault::Drop, Dose::Chance(0.3))]).await;
+async fn dropped_events_are_found_by_the_relist_and_counted_as_missed() {
+    let missed = missed_under(Profile::CONTAINERD_2_1, &[(EventFault::Drop, Dose::Chance(0.3))]).await;
     assert!(missed > 5.0, "{missed}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_miss_brings_the_mode_back_to_probing_and_trust_grows_again() {
+async fn a_missed_event_leads_to_probing_and_the_stream_is_trusted_again_later() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
@@ -65,12 +65,12 @@ async fn a_miss_brings_the_mode_back_to_probing_and_trust_grows_again() {
     let id = world.start(&pod, "c");
     world.pass(Duration::from_secs(1)).await;
     world.change(|truth| truth.exit(&id, 2).expect("exit"));
-    world.until("told", |world| world.story(&id).len() == 3).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(2 Error)"]);
+    world.until("the death", |world| world.history(&id).len() == 3).await;
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(2 Error)"]);
     world.until("probing", |world| world.app.situation().mode == Mode::Probing).await;
     assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), 1.0);
     assert_eq!(world.app.situation().period, Duration::from_secs(1));
-    // As long as it goes on missing, it is not trusted; each is counted, at whatever period it is found.
+    // A stream that keeps missing events is not trusted. Each missed event is counted.
     for n in 2..10 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(Duration::from_secs(1)).await;
@@ -85,69 +85,70 @@ async fn a_miss_brings_the_mode_back_to_probing_and_trust_grows_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn duplicated_events_are_told_once() {
-    costs_nothing(&[(EventFault::Duplicate, Dose::Always)]).await;
+async fn duplicated_events_are_published_once() {
+    misses_nothing(&[(EventFault::Duplicate, Dose::Always)]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_come_a_second_late_are_told_in_the_order_of_lives() {
-    costs_nothing(&[(EventFault::Delay(Duration::from_millis(900)), Dose::Chance(0.3))]).await;
+async fn events_that_arrive_a_second_late_are_published_in_phase_order() {
+    misses_nothing(&[(EventFault::Delay(Duration::from_millis(900)), Dose::Chance(0.3))]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_come_many_seconds_late_change_nothing_that_is_known_better() {
-    survives(Profile::CONTAINERD_2_1, &[(EventFault::Delay(Duration::from_secs(7)), Dose::Chance(0.3))])
+async fn events_that_arrive_many_seconds_late_change_nothing_newer() {
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::Delay(Duration::from_secs(7)), Dose::Chance(0.3))])
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn reordered_events_are_told_in_the_order_of_lives() {
-    costs_nothing(&[(EventFault::Reorder, Dose::Chance(0.4))]).await;
+async fn reordered_events_are_published_in_phase_order() {
+    misses_nothing(&[(EventFault::Reorder, Dose::Chance(0.4))]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn replayed_events_resurrect_nothing() {
-    costs_nothing(&[(EventFault::Replay, Dose::Chance(0.5))]).await;
+    misses_nothing(&[(EventFault::Replay, Dose::Chance(0.5))]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_without_a_sandbox_status_find_their_pod_all_the_same() {
-    survives(Profile::CONTAINERD_2_1, &[(EventFault::NilStatus, Dose::Chance(0.5))]).await;
+async fn events_without_a_sandbox_status_are_applied_to_their_pod() {
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::NilStatus, Dose::Chance(0.5))]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn events_without_container_statuses_remove_nothing() {
-    survives(Profile::CONTAINERD_2_1, &[(EventFault::NoStatuses, Dose::Chance(0.5))]).await;
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::NoStatuses, Dose::Chance(0.5))]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_view_under_a_newer_stamp_is_never_believed() {
-    survives(Profile::CONTAINERD_2_1, &[(EventFault::OlderView, Dose::Chance(0.5))]).await;
+async fn an_older_status_with_a_newer_timestamp_changes_nothing() {
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::OlderView, Dose::Chance(0.5))]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_are_stamped_long_after_their_statuses_were_read_do_no_harm() {
-    survives(Profile::CONTAINERD_2_1, &[(EventFault::Stall(Duration::from_secs(3)), Dose::Chance(0.3))])
+async fn a_timestamp_taken_long_after_the_statuses_does_no_harm() {
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::Stall(Duration::from_secs(3)), Dose::Chance(0.3))])
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn stamps_that_say_nothing_cost_nothing() {
+async fn timestamps_that_are_invalid_cause_no_missed_event() {
     for stamp in [Stamp::Zero, Stamp::Negative, Stamp::Seconds, Stamp::FarFuture] {
-        costs_nothing(&[(EventFault::Stamp(stamp), Dose::Chance(0.5))]).await;
+        misses_nothing(&[(EventFault::Stamp(stamp), Dose::Chance(0.5))]).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn stamps_that_are_off_poison_nothing() {
+async fn timestamps_that_are_off_by_any_amount_change_no_outcome() {
     for off in [-3600 * SECOND, -40 * SECOND, -SECOND / 10, SECOND / 50, SECOND / 10, 40 * SECOND] {
-        survives(Profile::CONTAINERD_2_1, &[(EventFault::Stamp(Stamp::Off(off)), Dose::Chance(0.5))]).await;
+        missed_under(Profile::CONTAINERD_2_1, &[(EventFault::Stamp(Stamp::Off(off)), Dose::Chance(0.5))])
+            .await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_that_do_not_decode_end_the_stream_and_cost_a_relist() {
-    survives(Profile::CONTAINERD_2_1, &[(EventFault::Garbage, Dose::Chance(0.2))]).await;
+async fn messages_that_cannot_be_decoded_end_the_stream_and_cost_a_relist() {
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::Garbage, Dose::Chance(0.2))]).await;
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
@@ -155,13 +156,13 @@ async fn messages_that_do_not_decode_end_the_stream_and_cost_a_relist() {
     let id = world.start(&pod, "c");
     world.pass(Duration::from_millis(500)).await;
     assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 1.0);
-    assert_eq!(world.story(&id).last().map(String::as_str), Some("Started"));
+    assert_eq!(world.history(&id).last().map(String::as_str), Some("Started"));
     assert!(world.app.health().ready().ok && world.app.health().live().ok);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_does_not_decode_costs_a_read_and_not_the_stream() {
-    survives(Profile::CONTAINERD_2_1, &[(EventFault::SpoiltStatuses, Dose::Chance(0.3))]).await;
+async fn a_status_that_cannot_be_decoded_costs_a_read_and_not_the_stream() {
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::SpoiltStatuses, Dose::Chance(0.3))]).await;
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
@@ -171,12 +172,12 @@ async fn a_status_that_does_not_decode_costs_a_read_and_not_the_stream() {
     world.pass(Duration::from_millis(500)).await;
     assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 2.0);
     assert_eq!(world.metric("plegd_stream_connects_total"), connects);
-    assert_eq!(world.story(&id).last().map(String::as_str), Some("Started"));
+    assert_eq!(world.history(&id).last().map(String::as_str), Some("Started"));
     assert_eq!(world.differences(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_at_once_on_every_runtime_with_events() {
+async fn all_faults_at_once_on_every_runtime_with_events() {
     let some = Dose::Chance(0.08);
     let faults = EVENT_FAULTS.into_iter().chain([EventFault::Stamp(Stamp::FarFuture)]);
     let faults: Vec<_> = faults.map(|fault| (fault, some)).collect();
@@ -188,14 +189,14 @@ async fn everything_at_once_on_every_runtime_with_events() {
         Profile::CRI_O_1_31,
         Profile::CRI_O_1_34,
     ] {
-        survives(profile, &faults).await;
+        missed_under(profile, &faults).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wall_clock_that_is_stepped_in_the_middle_loses_and_invents_nothing() {
+async fn a_wall_clock_step_loses_and_invents_nothing() {
     for (seed, step) in (1..).zip([-3600, -40, 40, 3600, 10 * 365 * 86_400]) {
-        let mut world = World::after(Profile::CONTAINERD_2_1, seed, roomy, |_| ()).await;
+        let mut world = World::after(Profile::CONTAINERD_2_1, seed, large_journal, |_| ()).await;
         world.until_evented().await;
         world.churn(seed, 150).await;
         world.step_clock(step * SECOND);

@@ -1,4 +1,4 @@
-//! What plegd tells of a node, on simulated runtimes: lives as a whole, whatever the path and whatever goes wrong.
+//! Container and sandbox histories on simulated runtimes: complete on either path and after faults.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn millis(ms: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_life_between_two_relists_is_told_whole_and_once() {
+async fn a_short_lived_container_between_two_relists_is_published_completely_and_once() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.pass(3 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Evented);
@@ -33,16 +33,16 @@ async fn a_short_life_between_two_relists_is_told_whole_and_once() {
     world.pass(millis(5)).await;
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(millis(500)).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(3 Error)", "Removed"]);
-    assert_eq!(world.story(&pod.sandbox), ["Started"]);
-    assert!(world.told.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(3 Error)", "Removed"]);
+    assert_eq!(world.history(&pod.sandbox), ["Started"]);
+    assert!(world.events.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
     world.pass(5 * MINUTE).await;
-    assert_eq!(world.story(&id).len(), 4);
+    assert_eq!(world.history(&id).len(), 4);
     assert_eq!(world.differences(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_events_a_life_is_told_by_polling() {
+async fn without_events_a_container_is_published_by_polling() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     world.pass(millis(500)).await;
     let pod = world.pod();
@@ -52,25 +52,25 @@ async fn without_events_a_life_is_told_by_polling() {
     world.pass(Duration::from_secs(3)).await;
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(Duration::from_secs(3)).await;
-    assert_eq!(world.story(&id), ["Started", "Died(0 Completed)", "Removed"]);
+    assert_eq!(world.history(&id), ["Started", "Died(0 Completed)", "Removed"]);
     assert_eq!(world.app.situation().mode, Mode::Polling);
     assert_eq!(world.differences(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_fails_is_told_although_nothing_signals_it() {
+async fn a_failed_start_is_published_although_it_has_no_event() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.pass(3 * MINUTE).await;
     let pod = world.pod();
     let id = world.create(&pod, "broken");
     world.change(|truth| truth.fail_start(&id, "no such file").expect("fail"));
     world.pass(Duration::from_secs(6)).await;
-    assert_eq!(world.story(&id), ["Changed", "Died(128 StartError)"]);
+    assert_eq!(world.history(&id), ["Changed", "Died(128 StartError)"]);
     assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), 0.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_oom_kill_that_is_called_one_late_is_told() {
+async fn an_oom_killed_reason_that_is_set_late_is_published() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.pass(3 * MINUTE).await;
     let pod = world.pod();
@@ -78,12 +78,12 @@ async fn an_oom_kill_that_is_called_one_late_is_told() {
     world.pass(millis(100)).await;
     world.change(|truth| truth.oom(&id).expect("oom"));
     world.pass(Duration::from_secs(3)).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(137 Error)", "Changed(OOMKilled)"]);
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(137 Error)", "Changed(OOMKilled)"]);
     assert_eq!(world.differences(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restarted_runtime_is_followed_again_and_what_changed_meanwhile_is_told() {
+async fn a_restarted_runtime_is_followed_again_and_changes_meanwhile_are_published() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     let pod = world.pod();
     let ids: Vec<String> = (0..10).map(|n| world.start(&pod, &format!("c{n}"))).collect();
@@ -96,9 +96,9 @@ async fn a_restarted_runtime_is_followed_again_and_what_changed_meanwhile_is_tol
         world.change(|truth| truth.exit(id, 1).expect("exit"));
     }
     world.sim.recover().expect("recover");
-    world.until("told", |world| ids[..5].iter().all(|id| world.story(id).len() == 3)).await;
+    world.until("the deaths", |world| ids[..5].iter().all(|id| world.history(id).len() == 3)).await;
     for id in &ids[..5] {
-        assert_eq!(world.story(id), ["Changed", "Started", "Died(1 Error)"]);
+        assert_eq!(world.history(id), ["Changed", "Started", "Died(1 Error)"]);
     }
     world.pass(3 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Evented);
@@ -106,7 +106,7 @@ async fn a_restarted_runtime_is_followed_again_and_what_changed_meanwhile_is_tol
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backlog_of_old_events_tells_nothing_twice_and_resurrects_nothing() {
+async fn a_backlog_of_old_events_publishes_nothing_twice_and_resurrects_nothing() {
     for profile in [Profile::CONTAINERD_1_7, Profile::CONTAINERD_2_1] {
         let mut removed = String::new();
         let mut world = World::after(
@@ -130,14 +130,14 @@ async fn a_backlog_of_old_events_tells_nothing_twice_and_resurrects_nothing() {
         )
         .await;
         world.pass(Duration::from_secs(10)).await;
-        assert_eq!(world.story(&removed), [""; 0]);
-        let starts = world.told.iter().filter(|event| event.kind == EventType::ContainerStarted).count();
+        assert_eq!(world.history(&removed), [""; 0]);
+        let starts = world.events.iter().filter(|event| event.kind == EventType::ContainerStarted).count();
         assert_eq!(starts, 2, "{:#?}", world.lines());
         assert_eq!(world.differences(), [""; 0]);
     }
 }
 
-/// What the truth's history should have been told as, for one id.
+/// The events that the history of one id should produce.
 fn expected(history: &[&Change]) -> Vec<&'static str> {
     let mut words = Vec::new();
     let mut dead = false;
@@ -170,7 +170,7 @@ fn by_id(history: &[Change]) -> BTreeMap<&str, Vec<&Change>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn churn_is_told_exactly_as_it_was_on_a_runtime_with_a_good_stream() {
+async fn with_a_complete_stream_the_events_equal_the_history_under_churn() {
     for seed in 1..=10 {
         let configure = |config: &mut Config| config.journal.events = 1_000_000;
         let mut world = World::after(Profile::CONTAINERD_2_1, seed, configure, |_| ()).await;
@@ -185,21 +185,21 @@ async fn churn_is_told_exactly_as_it_was_on_a_runtime_with_a_good_stream() {
         assert_eq!(world.differences(), [""; 0], "seed {seed}");
         let history = world.sim.history();
         for (id, changes) in by_id(&history) {
-            let told: Vec<String> = world
-                .story(id)
+            let published: Vec<String> = world
+                .history(id)
                 .into_iter()
                 .filter(|word| !word.starts_with("Changed"))
                 .map(|word| word.split(['(', '!']).next().unwrap_or_default().to_owned())
                 .collect();
             let subject = changes[0].subject;
             assert_eq!(
-                told,
+                published,
                 expected(&changes),
-                "seed {seed}, {subject:?} {id}: {changes:#?}\ntold {:?}",
-                world.story(id)
+                "seed {seed}, {subject:?} {id}: {changes:#?}\npublished {:?}",
+                world.history(id)
             );
         }
-        assert_eq!(world.told.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
+        assert_eq!(world.events.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
         let misses: f64 = ["started", "stopped", "deleted"]
             .iter()
             .map(|kind| world.metric(&format!(r#"plegd_missed_events_total{{type="{kind}"}}"#)))

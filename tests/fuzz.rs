@@ -1,34 +1,34 @@
-//! The fuzz targets of `fuzz/`, each with a fixed number of inputs: the same ones on every machine.
+//! The fuzz targets of `fuzz/`, each with a fixed number of inputs, the same on every machine.
 //!
-//! A failure prints how to see it again. `cargo fuzz` goes on from the same seeds for as long as one likes: see
-//! `fuzz/README.md`.
+//! A failure prints the command that reproduces it. `cargo fuzz` continues from the same seeds without a limit; `fuzz/README.md` describes
+//! it.
 
-// Clippy sees that a `#[test]` is one, and not that its helpers are.
+// Clippy recognizes `#[test]` functions, but not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "the bodies are a crate of their own")]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "the targets are their own crate")]
 
 #[path = "../fuzz/src/lib.rs"]
-mod bodies;
+mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use bodies::{Target, mutation::mutated};
 use fastrand::Rng;
+use targets::{Target, mutation::mutated};
 
-/// Names a file with an input, or has it in hexadecimal digits, to check that one alone.
+/// A file with an input, or the input in hexadecimal digits; only this input is checked.
 const REPLAY: &str = "PLEGD_FUZZ_INPUT";
 
-/// How many times as many inputs to check, for whoever has the time.
+/// Multiplies the number of inputs.
 const TIMES: &str = "PLEGD_FUZZ_TIMES";
 
-/// Checks the target's seeds, and `count` inputs made from them.
+/// Checks the target's seeds, and `count` inputs derived from them.
 fn fuzz(name: &str, count: u64) {
-    let target = bodies::TARGETS.iter().find(|target| target.name == name).expect("there is such a target");
+    let target = targets::TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
     if let Ok(input) = std::env::var(REPLAY) {
         return (target.check)(&given(&input));
     }
     let seeds = (target.seeds)();
-    assert!(!seeds.is_empty(), "there is nothing to begin with");
+    assert!(!seeds.is_empty(), "the target has no seeds");
     seeds.iter().for_each(|seed| check(target, seed));
     let times: u64 = std::env::var(TIMES).map_or(1, |times| times.parse().expect("a whole number"));
     for seed in 0..count * times {
@@ -39,12 +39,12 @@ fn fuzz(name: &str, count: u64) {
 fn check(target: &Target, bytes: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (target.check)(bytes))) {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        eprintln!("To see it again: {REPLAY}={hex} cargo test --test fuzz -- {}", target.name);
+        eprintln!("To reproduce: {REPLAY}={hex} cargo test --test fuzz -- {}", target.name);
         resume_unwind(panic);
     }
 }
 
-/// The bytes of a file, or those that the text is.
+/// The bytes of a file, or those that the digits encode.
 fn given(input: &str) -> Vec<u8> {
     if let Ok(bytes) = std::fs::read(input) {
         return bytes;
@@ -66,12 +66,12 @@ macro_rules! tests {
 }
 
 tests! {
-    no_message_of_a_runtime_does_harm_cri_message: cri_message, 200;
-    no_observation_goes_back_or_resurrects_observations: observations, 150;
-    no_runtime_brings_the_daemon_down_runtime: runtime, 8;
-    a_selector_is_read_as_it_is_written_and_meant_selector: selector, 6000;
-    a_configuration_is_written_as_it_is_read_config: config, 400;
-    no_position_leads_to_a_silent_loss_position: position, 60;
-    what_is_written_is_read_again_text: text, 3000;
-    only_an_authority_is_made_legible_authority: authority, 3000;
+    no_message_of_a_runtime_causes_a_panic_cri_message: cri_message, 200;
+    no_observation_regresses_or_resurrects_an_id_observations: observations, 150;
+    no_runtime_ends_the_daemon_runtime: runtime, 8;
+    a_selector_is_parsed_and_matched_as_written_selector: selector, 6000;
+    a_configuration_survives_writing_and_parsing_config: config, 400;
+    no_position_causes_a_silent_loss_position: position, 60;
+    text_survives_writing_and_parsing_text: text, 3000;
+    only_the_authority_is_rewritten_authority: authority, 3000;
 }

@@ -1,4 +1,4 @@
-//! The pod lifecycle service over gRPC, one promise each: what it answers and with which status it refuses.
+//! The pod lifecycle service over gRPC: answers, and the status codes of refused calls.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A world that is served.
+/// A world and a client of its API.
 struct Served {
     world: World,
     client: Client,
@@ -28,7 +28,7 @@ impl Served {
         Self::of(World::new(Profile::CONTAINERD_2_1), Config::default())
     }
 
-    /// With a small journal, and few reads.
+    /// A small journal, and five reads per second.
     async fn quiet() -> Self {
         let small = |config: &mut Config| {
             config.journal.events = 64;
@@ -46,7 +46,7 @@ impl Served {
         Self { client: pipes.client(), world }
     }
 
-    /// A pod of one container that runs.
+    /// A pod with one running container.
     async fn running(&mut self) -> (TestPod, String) {
         let pod = self.world.pod();
         let id = self.world.start(&pod, "c");
@@ -54,7 +54,7 @@ impl Served {
         (pod, id)
     }
 
-    /// How a watch ends that does not go on after its hello.
+    /// The status with which a watch ends.
     async fn refused(&self, request: v1::WatchRequest) -> Status {
         let mut messages = match self.client.lifecycle().watch(request).await {
             Ok(answer) => answer.into_inner(),
@@ -63,13 +63,13 @@ impl Served {
         loop {
             match messages.message().await {
                 Ok(Some(message)) => assert!(message.update.is_some()),
-                Ok(None) => panic!("it ended without a word"),
+                Ok(None) => panic!("the watch ended without a status"),
                 Err(status) => return status,
             }
         }
     }
 
-    /// Waits while something is done a moment later.
+    /// Waits for a condition that `act` fulfills one second later.
     async fn waits(
         &mut self,
         pod: &PodRef,
@@ -79,10 +79,10 @@ impl Served {
         let (client, pod) = (self.client.clone(), pod.clone());
         let waiting = tokio::spawn(async move { client.wait_for(&pod, &condition, 60 * SECOND).await });
         self.world.pass(SECOND).await;
-        assert!(!waiting.is_finished(), "it waits");
+        assert!(!waiting.is_finished(), "the condition does not hold yet");
         act(&mut self.world);
         self.world.pass(5 * SECOND).await;
-        waiting.await.expect("no panic").expect("it holds").0
+        waiting.await.expect("no panic").expect("the condition holds").0
     }
 }
 
@@ -95,7 +95,7 @@ fn container() -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_the_first_relist_every_call_says_so_and_a_watch_may_wait() {
+async fn before_the_first_relist_every_call_fails_with_failed_precondition() {
     let it = Served::not_ready();
     it.world.sim.crash();
     let unready = [
@@ -110,16 +110,16 @@ async fn before_the_first_relist_every_call_says_so_and_a_watch_may_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_waits_is_served_as_soon_as_plegd_is_ready() {
+async fn a_watch_with_wait_ready_begins_once_plegd_is_ready() {
     let it = Served::not_ready();
     let request = v1::WatchRequest { wait_ready: true, ..Default::default() };
-    let mut messages = it.client.lifecycle().watch(request).await.expect("it waits").into_inner();
+    let mut messages = it.client.lifecycle().watch(request).await.expect("a watch").into_inner();
     let hello = messages.message().await.expect("a message").and_then(|message| message.update);
     assert!(matches!(hello, Some(v1::watch_response::Update::Hello(_))), "{hello:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_contradict_themselves_are_refused_with_the_reason() {
+async fn invalid_watch_requests_are_refused_with_the_reason() {
     let it = Served::quiet().await;
     let base = v1::WatchRequest::default;
     let filter = |filter| v1::WatchRequest { filter: Some(filter), ..base() };
@@ -152,7 +152,7 @@ async fn requests_that_contradict_themselves_are_refused_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_position_is_out_of_range_with_the_journal_s_extent() {
+async fn a_lost_position_is_out_of_range_with_the_range_of_the_journal() {
     let mut it = Served::quiet().await;
     let (pod, _) = it.running().await;
     for n in 0..70 {
@@ -177,7 +177,7 @@ async fn a_lost_position_is_out_of_range_with_the_journal_s_extent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_plegd_ends_a_watch_gets_a_bookmark_and_unavailable() {
+async fn at_shutdown_a_watch_receives_a_bookmark_and_unavailable() {
     let mut it = Served::quiet().await;
     it.running().await;
     let request = v1::WatchRequest { start: v1::Start::Now.into(), ..Default::default() };
@@ -196,7 +196,7 @@ async fn each_condition_is_waited_for_and_then_holds() {
     it.world.pass(SECOND).await;
     let mut id = String::new();
     let first = TestPod {
-        sandbox: it.world.sim.read(|truth| truth.view().sandboxes.keys().next().cloned()).expect("it"),
+        sandbox: it.world.sim.read(|truth| truth.view().sandboxes.keys().next().cloned()).expect("a sandbox"),
         ..pod_1()
     };
     let running = it
@@ -222,12 +222,12 @@ async fn each_condition_is_waited_for_and_then_holds() {
         })
         .await;
     assert_eq!(gone, None);
-    // A pod that is not there yet; one that is; one that is not.
+    // A pod that does not exist yet, then one that exists, then one that was removed.
     let next = PodRef::name("default", "pod-2");
     let ready = it.waits(&next, WaitCondition::SandboxReady, |world| drop(world.pod())).await;
-    assert_eq!(ready.expect("a pod").identity.expect("one").uid, "uid-2");
+    assert_eq!(ready.expect("a pod").identity.expect("an identity").uid, "uid-2");
     for (pod, condition) in [(&next, WaitCondition::SandboxReady), (&name, WaitCondition::PodGone)] {
-        it.client.wait_for(pod, &condition, SECOND).await.expect("it holds already");
+        it.client.wait_for(pod, &condition, SECOND).await.expect("the condition holds already");
     }
 }
 
@@ -237,7 +237,7 @@ fn pod_1() -> TestPod {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_runs_for_an_instant_has_run() {
+async fn a_container_that_ran_between_two_reads_satisfies_running_and_exited() {
     for condition in
         [WaitCondition::ContainerRunning(container()), WaitCondition::ContainerExited(container())]
     {
@@ -254,36 +254,36 @@ async fn a_container_that_runs_for_an_instant_has_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_with_its_deadline_and_bad_ones_at_once() {
+async fn a_wait_ends_at_its_deadline_and_invalid_waits_fail_at_once() {
     let mut it = Served::quiet().await;
     let (pod, id) = it.running().await;
     let reference = |pod: &PodRef| Some(v1::PodReference::from(pod));
-    let ask = |pod, condition: v1::Condition, name: &str| v1::WaitForRequest {
+    let wait = |pod, condition: v1::Condition, name: &str| v1::WaitForRequest {
         pod,
         condition: condition.into(),
         container_name: name.into(),
     };
-    let asked = it.world.app.clock().now();
+    let requested_at = it.world.app.clock().now();
     let late =
         it.client.wait_for(&uid(&pod), &WaitCondition::PodGone, 2 * SECOND).await.expect_err("too late");
     assert!(matches!(late, CallError::Deadline { after } if after == 2 * SECOND), "{late:?}");
-    assert_eq!(it.world.app.clock().now().since(asked), 2 * SECOND);
+    assert_eq!(it.world.app.clock().now().since(requested_at), 2 * SECOND);
     let unknown = PodRef::ContainerId("zz".into());
     for (request, code) in [
-        (ask(None, v1::Condition::PodGone, ""), Code::InvalidArgument),
-        (ask(reference(&uid(&pod)), v1::Condition::Unspecified, ""), Code::InvalidArgument),
-        (ask(reference(&uid(&pod)), v1::Condition::ContainerRunning, ""), Code::InvalidArgument),
-        (ask(reference(&unknown), v1::Condition::ContainerExited, ""), Code::NotFound),
+        (wait(None, v1::Condition::PodGone, ""), Code::InvalidArgument),
+        (wait(reference(&uid(&pod)), v1::Condition::Unspecified, ""), Code::InvalidArgument),
+        (wait(reference(&uid(&pod)), v1::Condition::ContainerRunning, ""), Code::InvalidArgument),
+        (wait(reference(&unknown), v1::Condition::ContainerExited, ""), Code::NotFound),
     ] {
         let refused = it.client.lifecycle().wait_for(request.clone()).await.expect_err("refused");
         assert_eq!(refused.code(), code, "{request:?}");
     }
-    let running = ask(reference(&PodRef::ContainerId(id)), v1::Condition::ContainerRunning, "");
-    it.client.lifecycle().wait_for(running).await.expect("it runs already");
+    let running = wait(reference(&PodRef::ContainerId(id)), v1::Condition::ContainerRunning, "");
+    it.client.lifecycle().wait_for(running).await.expect("the container is running");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_is_found_by_uid_by_name_and_by_the_beginning_of_an_id() {
+async fn a_pod_is_found_by_uid_by_name_and_by_a_prefix_of_an_id() {
     let mut it = Served::quiet().await;
     let (pod, id) = it.running().await;
     let get = |pod: PodRef| {
@@ -299,20 +299,24 @@ async fn a_pod_is_found_by_uid_by_name_and_by_the_beginning_of_an_id() {
         PodRef::ContainerId(pod.sandbox[..12].to_owned()),
     ] {
         let (found, position) = get(reference.clone()).await.expect("found");
-        assert_eq!((found.identity.expect("one").uid, position), ("uid-1".into(), head), "{reference}");
+        assert_eq!(
+            (found.identity.expect("an identity").uid, position),
+            ("uid-1".into(), head),
+            "{reference}"
+        );
     }
     for unknown in
         [PodRef::Uid("nobody".into()), PodRef::name("default", "nobody"), PodRef::ContainerId("zz".into())]
     {
-        let error = get(unknown.clone()).await.expect_err("nobody");
+        let error = get(unknown.clone()).await.expect_err("unknown");
         assert!(matches!(error, CallError::NotFound { .. }), "{unknown}: {error:?}");
     }
-    // Of 18 ids, two begin with the same digit.
+    // Of 18 ids, at least two have the same first digit.
     let ids: Vec<String> = (0..18).map(|n| it.world.create(&pod, &format!("c{n}"))).collect();
     it.world.pass(SECOND).await;
     let digit = |id: &str| id[..1].to_owned();
     let twice = ids.iter().find(|id| ids.iter().filter(|other| digit(other) == digit(id)).count() > 1);
-    let twice = digit(twice.expect("two"));
+    let twice = digit(twice.expect("two ids"));
     let error = it.client.get_pod(&PodRef::ContainerId(twice.clone()), Freshness::Held).await;
     assert!(
         matches!(&error, Err(CallError::Invalid { message }) if message.contains("give more of it")),
@@ -325,7 +329,7 @@ async fn a_pod_is_found_by_uid_by_name_and_by_the_beginning_of_an_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_fresh_answer_costs_the_runtime_a_read_and_only_so_many() {
+async fn only_fresh_answers_cost_a_read_and_their_rate_is_limited() {
     let mut it = Served::quiet().await;
     let (pod, id) = it.running().await;
     it.world.pass(10 * SECOND).await;
@@ -337,14 +341,14 @@ async fn only_a_fresh_answer_costs_the_runtime_a_read_and_only_so_many() {
     let (fresh, _) = it.client.get_pod(&uid(&pod), Freshness::Now).await.expect("fresh");
     let one = it.world.calls() - before;
     assert_eq!((fresh.containers[0].exit_code, (1..=5).contains(&one)), (Some(9), true), "{one}");
-    // What is newer already is not read again.
+    // A pod that is new enough is not read again.
     let past = Freshness::NewerThan(plegd::clock::Wall::from_nanos(support::NOON.as_nanos()));
     it.client.get_pod(&uid(&pod), past).await.expect("held");
     assert_eq!(it.world.calls() - before, one);
     let future = plegd::clock::Wall::from_nanos(support::NOON.as_nanos() * 2);
     let error = it.client.get_pod(&uid(&pod), Freshness::NewerThan(future)).await.expect_err("in the future");
     assert!(matches!(error, CallError::Invalid { .. }), "{error:?}");
-    // Five in a second; one is spent.
+    // Five per second; one is used.
     let mut answers = Vec::new();
     for _ in 0..8 {
         answers.push(it.client.get_pod(&uid(&pod), Freshness::Now).await);
@@ -353,13 +357,13 @@ async fn only_a_fresh_answer_costs_the_runtime_a_read_and_only_so_many() {
         matches!(answer, Err(CallError::Failed { code: Code::ResourceExhausted, .. }))
     };
     assert!(answers[..4].iter().all(Result::is_ok) && answers[5..].iter().any(refused), "{answers:?}");
-    it.client.get_pod(&uid(&pod), Freshness::Held).await.expect("what is held costs nothing");
+    it.client.get_pod(&uid(&pod), Freshness::Held).await.expect("a held answer has no limit");
     it.world.pass(2 * SECOND).await;
-    it.client.get_pod(&uid(&pod), Freshness::Now).await.expect("the allowance has come back");
+    it.client.get_pod(&uid(&pod), Freshness::Now).await.expect("the limit has been refilled");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_requested_read_tells_what_it_finds_up_to_its_position() {
+async fn a_requested_read_publishes_its_findings_up_to_the_returned_position() {
     let mut it = Served::quiet().await;
     let (pod, id) = it.running().await;
     it.world.pass(10 * SECOND).await;
@@ -367,19 +371,19 @@ async fn a_requested_read_tells_what_it_finds_up_to_its_position() {
     it.world.change(|truth| truth.exit(&id, 9).expect("exit"));
     let position = it.client.request_read(&uid(&pod)).await.expect("read");
     it.world.drain();
-    assert_eq!(it.world.story(&id), ["Changed", "Started", "Died(9 Error)"]);
-    assert_eq!(position, it.world.app.journal().position(it.world.told.len() as u64));
-    // A pod that nobody has told of yet is read by its UID, and only by that.
-    let silent = it.world.pod();
-    it.client.request_read(&uid(&silent)).await.expect("read");
+    assert_eq!(it.world.history(&id), ["Changed", "Started", "Died(9 Error)"]);
+    assert_eq!(position, it.world.app.journal().position(it.world.events.len() as u64));
+    // A pod without any published event is read by its UID only.
+    let unpublished = it.world.pod();
+    it.client.request_read(&uid(&unpublished)).await.expect("read");
     it.world.drain();
-    assert_eq!(it.world.story(&silent.sandbox), ["Started"]);
-    let error = it.client.request_read(&PodRef::name("default", "nobody")).await.expect_err("nobody");
+    assert_eq!(it.world.history(&unpublished.sandbox), ["Started"]);
+    let error = it.client.request_read(&PodRef::name("default", "nobody")).await.expect_err("unknown");
     assert!(matches!(error, CallError::NotFound { .. }), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_of_a_list_miss_no_pod_that_stays_and_say_where_to_watch_from() {
+async fn pages_of_a_list_omit_no_pod_that_stays_and_have_the_position_to_watch_from() {
     let mut it = Served::quiet().await;
     let pods: Vec<TestPod> = (0..9).map(|_| it.world.pod()).collect();
     it.world.pass(SECOND).await;
@@ -390,11 +394,11 @@ async fn pages_of_a_list_miss_no_pod_that_stays_and_say_where_to_watch_from() {
         async move { client.lifecycle().list_pods(request).await.map(tonic::Response::into_inner) }
     };
     let uids = |page: &v1::ListPodsResponse| -> Vec<String> {
-        page.pods.iter().map(|pod| pod.identity.clone().expect("one").uid).collect()
+        page.pods.iter().map(|pod| pod.identity.clone().expect("an identity").uid).collect()
     };
     let first = page(4, "", "default").await.expect("a page");
     assert_eq!(uids(&first), ["uid-1", "uid-2", "uid-3", "uid-4"]);
-    // One that was listed goes, one that was not goes, one of either side comes.
+    // A listed pod and one that was not listed yet are removed; one pod before and one after the page are created.
     it.world.sim.change(|truth| truth.remove_sandbox(&pods[0].sandbox).expect("remove"));
     it.world.sim.change(|truth| truth.remove_sandbox(&pods[5].sandbox).expect("remove"));
     it.world.sim.change(|truth| {
@@ -408,7 +412,7 @@ async fn pages_of_a_list_miss_no_pod_that_stays_and_say_where_to_watch_from() {
     assert_eq!(uids(&second), ["uid-5", "uid-7", "uid-8", "uid-9"]);
     let third = page(4, &second.next_page_token, "default").await.expect("a page");
     assert_eq!((uids(&third), third.next_page_token.as_str()), (vec!["uid-99".to_owned()], ""));
-    // Watching from there tells what the pages could not know of each other.
+    // A watch from that position delivers the changes between the pages.
     assert_eq!((second.position, third.position), (first.position, first.position));
     assert_eq!(first.position.expect("a position").sequence, 9);
     assert_eq!(uids(&page(0, "", "elsewhere").await.expect("a page")), [""; 0]);

@@ -1,4 +1,4 @@
-//! The introspection service over a UNIX socket, as an operator meets it: who watches, and what may be done about it.
+//! The introspection service over a UNIX socket: subscribers and their disconnection, status, configuration, log level.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use support::{World, pipes::loaded};
 use tokio::{task::JoinHandle, time::timeout};
 use tonic::Code;
 
-/// Far more than anything here takes.
+/// Deadline of one step of a test.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A plegd with its socket, in real time.
@@ -28,13 +28,13 @@ struct Served {
     address: Address,
     level: Arc<Mutex<Filter>>,
     server: JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Served {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("plegd.sock");
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = dir.path().join("plegd.sock");
         let mut config = Config::default();
         (config.api.socket, config.journal.events) = (Some(socket.clone()), 77);
         let world = World::new(Profile::CONTAINERD_2_1);
@@ -44,11 +44,11 @@ impl Served {
         let set = Arc::new(move |level: &Filter| Ok(std::mem::replace(&mut *in_force.lock(), level.clone())));
         let server = tokio::spawn(Grpc::new(&world.app, &InForce::new(loaded(config)), set).serve(listening));
         let address = Address::Unix(socket);
-        let client = Client::connect(&address).await.expect("it listens");
-        Self { world, client, address, level, server, _folder: folder }
+        let client = Client::connect(&address).await.expect("a connection");
+        Self { world, client, address, level, server, _dir: dir }
     }
 
-    /// Watches, and is ready when this returns.
+    /// A watch that has received its hello.
     async fn watching(&self, name: &str, filter: v1::Filter) -> plegd::client::Watch {
         let options = WatchOptions { since: Since::Now, filter, ..WatchOptions::named(name) };
         let mut watch = self.client.watch(options);
@@ -64,7 +64,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn subscribers_are_listed_with_who_they_are_and_how_far_they_are() {
+async fn subscribers_are_listed_with_their_peer_filter_and_lag() {
     let mut it = Served::start().await;
     assert_eq!(it.subscribers().await.subscribers.len(), 0);
     let filter =
@@ -75,7 +75,7 @@ async fn subscribers_are_listed_with_who_they_are_and_how_far_they_are() {
     it.world.create(&pod, "c");
     loop {
         let next =
-            timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("it goes on");
+            timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("no error");
         if matches!(next, Update::Event { .. }) {
             break;
         }
@@ -93,7 +93,7 @@ async fn subscribers_are_listed_with_who_they_are_and_how_far_they_are() {
     };
     assert_eq!(process.pid, Some(std::process::id() as i32));
     assert_eq!(process.uid, rustix::process::geteuid().as_raw());
-    // Whoever goes leaves the list.
+    // A watch that ends leaves the list.
     drop(second);
     let alone = async { while it.subscribers().await.subscribers.len() > 1 {} };
     timeout(DEADLINE, alone).await.expect("in time");
@@ -122,7 +122,7 @@ async fn a_gap_after_a_restart_of_plegd_is_not_counted_against_the_subscriber() 
 }
 
 #[tokio::test]
-async fn a_subscriber_that_is_disconnected_is_aborted_and_comes_back_without_loss() {
+async fn a_disconnected_subscriber_is_aborted_and_resumes_without_loss() {
     let mut it = Served::start().await;
     let mut watch = it.watching("agent", v1::Filter::default()).await;
     let request = v1::WatchRequest { start: v1::Start::Now.into(), ..Default::default() };
@@ -131,7 +131,7 @@ async fn a_subscriber_that_is_disconnected_is_aborted_and_comes_back_without_los
     let mut introspection = it.client.introspection();
     for subscriber in it.subscribers().await.subscribers {
         let request = v1::DisconnectSubscriberRequest { id: subscriber.id };
-        introspection.disconnect_subscriber(request).await.expect("it was there");
+        introspection.disconnect_subscriber(request).await.expect("the subscriber was connected");
         let again = async {
             while introspection.disconnect_subscriber(request).await.is_ok() {}
             introspection.disconnect_subscriber(request).await.expect_err("gone").code()
@@ -146,21 +146,20 @@ async fn a_subscriber_that_is_disconnected_is_aborted_and_comes_back_without_los
     };
     assert_eq!(aborted.code(), Code::Aborted);
     let pod = it.world.pod();
-    let (mut resumed, mut told) = (false, Vec::new());
-    while told.is_empty() {
-        match timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("it goes on")
-        {
+    let (mut resumed, mut received) = (false, Vec::new());
+    while received.is_empty() {
+        match timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("no error") {
             Update::Resumed { .. } => resumed = true,
-            Update::Event { event, .. } => told.push((event.sequence, event.container_id)),
+            Update::Event { event, .. } => received.push((event.sequence, event.container_id)),
             Update::Gap(gap) => panic!("{gap:?}"),
             _ => {}
         }
     }
-    assert_eq!((resumed, told), (true, vec![(1, pod.sandbox.clone())]));
+    assert_eq!((resumed, received), (true, vec![(1, pod.sandbox.clone())]));
 }
 
 #[tokio::test]
-async fn the_status_the_configuration_and_the_log_are_at_hand() {
+async fn status_configuration_and_log_level_are_available() {
     let it = Served::start().await;
     let _watch = it.watching("agent", v1::Filter::default()).await;
     let mut introspection = it.client.introspection();
@@ -168,19 +167,21 @@ async fn the_status_the_configuration_and_the_log_are_at_hand() {
     assert!(status.ready && status.version == plegd::version::VERSION);
     assert_eq!(status.runtime.expect("known").name, "containerd");
     assert_eq!(status.journal.expect("a journal").subscribers, 1);
-    let config = introspection.get_config(v1::GetConfigRequest {}).await.expect("it").into_inner();
+    let config =
+        introspection.get_config(v1::GetConfigRequest {}).await.expect("a configuration").into_inner();
     assert!(config.toml.contains("events = 77"), "{}", config.toml);
     let set = |level: &str| v1::SetLogLevelRequest { level: level.into() };
-    let previous = introspection.set_log_level(set("debug")).await.expect("it is set").into_inner().previous;
+    let previous =
+        introspection.set_log_level(set("debug")).await.expect("a valid level").into_inner().previous;
     assert_eq!((previous.as_str(), it.level.lock().text()), ("info", "debug".into()));
-    let refused = introspection.set_log_level(set("loud")).await.expect_err("no level");
+    let refused = introspection.set_log_level(set("loud")).await.expect_err("an invalid level");
     assert_eq!((refused.code(), it.level.lock().text()), (Code::InvalidArgument, "debug".into()));
     it.world.app.stop().await;
     timeout(DEADLINE, it.server).await.expect("in time").expect("no panic");
 }
 
 #[tokio::test]
-async fn a_subscriber_that_reads_nothing_is_disconnected_all_the_same() {
+async fn a_subscriber_that_reads_nothing_can_be_disconnected() {
     let mut it = Served::start().await;
     for _ in 0..600 {
         it.world.pod();
@@ -190,10 +191,10 @@ async fn a_subscriber_that_reads_nothing_is_disconnected_all_the_same() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(DEADLINE, served).await.expect("all are served in time");
-    let frozen = Client::connect(&it.address).await.expect("it listens");
+    timeout(DEADLINE, served).await.expect("all pods are served in time");
+    let frozen = Client::connect(&it.address).await.expect("a connection");
     let request = v1::WatchRequest { wait_ready: true, ..Default::default() };
-    // Its snapshot is more than fits on the way to it.
+    // Its snapshot is larger than all buffers on the way.
     let _unread = frozen.lifecycle().watch(request).await.expect("a watch");
     let sent = async {
         let mut before = u64::MAX;
@@ -206,11 +207,11 @@ async fn a_subscriber_that_reads_nothing_is_disconnected_all_the_same() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(DEADLINE, sent).await.expect("it is full in time");
+    timeout(DEADLINE, sent).await.expect("the buffers are full in time");
     let subscribers = it.subscribers().await.subscribers;
-    assert_eq!(subscribers.len(), 1, "still there: {subscribers:?}");
+    assert_eq!(subscribers.len(), 1, "still connected: {subscribers:?}");
     let request = v1::DisconnectSubscriberRequest { id: subscribers[0].id };
-    it.client.introspection().disconnect_subscriber(request).await.expect("it was there");
+    it.client.introspection().disconnect_subscriber(request).await.expect("the subscriber was connected");
     let gone = async { while !it.subscribers().await.subscribers.is_empty() {} };
     timeout(DEADLINE, gone).await.expect("gone in time");
 }

@@ -1,18 +1,18 @@
-//! What is known to go wrong with the PLEGs of the kubelet and with the streams of the runtimes, rebuilt: the
-//! circumstances of each report on the simulated runtime, and what plegd makes of them.
+//! Known failures of the kubelet's PLEGs and of the runtimes' streams: the circumstances of each public report on the simulated
+//! runtime, and the correct outcome with plegd.
 //!
-//! A test is named after the first report that it answers to; `tests/README.md` lists all of them with what went wrong.
+//! A test is named after the first report that it reproduces; `tests/README.md` lists all reports and what went wrong.
 //!
-//! | room | what went wrong |
+//! | module | what went wrong |
 //! | --- | --- |
-//! | `worker` | a pod worker as the kubelet has one, who acts on what he is told |
-//! | `duplicates` | stale views made the worker start a second container |
-//! | `freshness` | waiting for a newer view took seconds, for ever, or not at all |
-//! | `stamps` | wall clocks and their units decided what is newer |
-//! | `lost` | changes that were never told |
-//! | `stream` | the stream was given up, or took more than itself down |
+//! | `worker` | a pod worker like the kubelet's, used by other modules |
+//! | `duplicates` | because of a stale status the worker started a second container |
+//! | `freshness` | waiting for a newer status took seconds, never ended, or did not happen |
+//! | `timestamps` | wall-clock timestamps and their units decided which status is newer |
+//! | `lost` | changes that were never published |
+//! | `stream` | plegd's predecessors gave the stream up, or failed with it |
 //! | `load` | slow and hung runtimes, many pods |
-//! | `containerd`, `crio` | what the runtimes' streams do to whoever believes them |
+//! | `containerd`, `crio` | defects of the runtimes' streams |
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -30,10 +30,10 @@ mod freshness;
 mod load;
 #[path = "known_failures/lost.rs"]
 mod lost;
-#[path = "known_failures/stamps.rs"]
-mod stamps;
 #[path = "known_failures/stream.rs"]
 mod stream;
+#[path = "known_failures/timestamps.rs"]
+mod timestamps;
 #[path = "known_failures/worker.rs"]
 mod worker;
 
@@ -54,10 +54,10 @@ const NONE: [&str; 0] = [];
 const STARTED: Only = Only::Kind(ContainerEventType::ContainerStartedEvent);
 const STOPPED: Only = Only::Kind(ContainerEventType::ContainerStoppedEvent);
 
-/// A plegd that trusts the stream of such a runtime.
+/// A plegd that trusts the stream of this runtime.
 async fn evented(profile: Profile) -> World {
-    let roomy = |config: &mut Config| config.journal.events = 1_000_000;
-    let mut world = World::after(profile, 1, roomy, |_| ()).await;
+    let large_journal = |config: &mut Config| config.journal.events = 1_000_000;
+    let mut world = World::after(profile, 1, large_journal, |_| ()).await;
     world.until_evented().await;
     world
 }
@@ -66,11 +66,11 @@ fn uid(pod: &TestPod) -> PodUid {
     pod.spec.uid.as_str().into()
 }
 
-/// The pod as it is at or after this moment.
+/// The pod, read at or after this moment.
 async fn now(world: &World, pod: &TestPod) -> Result<Option<Arc<Pod>>, FreshError> {
     world.app.pod_newer_than(&uid(pod), world.app.clock().now(), MINUTE).await
 }
 
 fn last(world: &World, id: &str) -> String {
-    world.story(id).pop().unwrap_or_default()
+    world.history(id).pop().unwrap_or_default()
 }

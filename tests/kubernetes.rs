@@ -1,4 +1,4 @@
-//! What lies in `deploy/` for Kubernetes, as helm, kustomize and Kubernetes' own schemas see it.
+//! The Kubernetes files in `deploy/`, checked with helm, kustomize and Kubernetes' own schemas.
 //!
 //! Run by `.ci/deploy-tools target/tools`, then `PATH="$PWD/target/tools:$PATH" cargo test --test kubernetes -- --ignored`.
 
@@ -25,25 +25,25 @@ use plegd::{
 use serde_json::Value;
 
 const CHART: &str = "deploy/helm/plegd";
-/// Versions of Kubernetes whose schemas the objects are held against.
+/// Versions of Kubernetes whose schemas the objects are checked against.
 const KUBERNETES: [&str; 3] = ["1.26", "1.32", "1.37"];
 
 fn run(program: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
-    // Neither is to look for a cluster, or for anybody's settings.
+    // The tools must not use a cluster or a user's settings.
     command.env("KUBECONFIG", "/dev/null").env("HELM_CONFIG_HOME", "/nonexistent");
     let output = command.output();
     output.unwrap_or_else(|error| panic!("{program} cannot be run: {error}; .ci/deploy-tools installs it"))
 }
 
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 fn rendered(program: &str, arguments: &[&str]) -> String {
     let output = run(program, arguments);
-    assert!(output.status.success(), "{program} {}:\n{}", arguments.join(" "), said(&output));
+    assert!(output.status.success(), "{program} {}:\n{}", arguments.join(" "), output_of(&output));
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -51,26 +51,30 @@ fn helm(settings: &[&str]) -> String {
     rendered("helm", &[&["template", "plegd", CHART, "--namespace", "plegd"], settings].concat())
 }
 
-fn kustomize(folder: &str) -> String {
-    rendered("kubectl", &["kustomize", &format!("deploy/kubernetes/{folder}")])
+fn kustomize(dir: &str) -> String {
+    rendered("kubectl", &["kustomize", &format!("deploy/kubernetes/{dir}")])
 }
 
-/// Asks that Kubernetes of each version knows every field. What belongs to the Prometheus Operator it cannot know.
+/// Checks that each version of Kubernetes knows every field. Objects of the Prometheus Operator are not in its schemas.
 fn assert_valid(what: &str, objects: &Objects) {
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
     for object in objects.values().filter(|it| it["apiVersion"] != "monitoring.coreos.com/v1") {
-        writeln!(file, "---\n{object}").expect("it can be written");
+        writeln!(file, "---\n{object}").expect("the file is written");
     }
     for version in KUBERNETES {
         let path = file.path().display().to_string();
         let output = run("kubernetes-validate", &["--strict", "--kubernetes-version", version, &path]);
-        assert!(output.status.success(), "{what} is not valid in Kubernetes {version}:\n{}", said(&output));
+        assert!(
+            output.status.success(),
+            "{what} is not valid in Kubernetes {version}:\n{}",
+            output_of(&output)
+        );
     }
 }
 
 #[test]
 #[ignore = "needs helm, kubectl and kubernetes-validate: .ci/deploy-tools installs them"]
-fn the_chart_and_the_manifests_say_the_same() {
+fn the_chart_and_the_manifests_have_the_same_objects() {
     let operator = ["podMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true"];
     let settings: [(&str, &[&str]); 4] = [
         ("base", &[]),
@@ -78,53 +82,52 @@ fn the_chart_and_the_manifests_say_the_same() {
         ("overlays/k3s", &["runtime.socket=/run/k3s/containerd/containerd.sock"]),
         ("overlays/prometheus-operator", &operator),
     ];
-    for (folder, settings) in settings {
+    for (dir, settings) in settings {
         let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-        let mut plain = manifests::objects(&kustomize(folder));
-        assert!(plain.remove("Namespace plegd").is_some(), "helm makes the namespace itself");
+        let mut plain = manifests::objects(&kustomize(dir));
+        assert!(plain.remove("Namespace plegd").is_some(), "helm creates the namespace itself");
         let chart = manifests::without_helm(manifests::objects(&helm(&settings)));
-        assert_eq!(plain.keys().collect::<Vec<_>>(), chart.keys().collect::<Vec<_>>(), "{folder}");
+        assert_eq!(plain.keys().collect::<Vec<_>>(), chart.keys().collect::<Vec<_>>(), "{dir}");
         for (name, object) in &plain {
-            assert_eq!(object, &chart[name], "{folder}: {name}");
+            assert_eq!(object, &chart[name], "{dir}: {name}");
         }
-        assert_valid(folder, &plain);
+        assert_valid(dir, &plain);
     }
 }
 
-/// The one in `docs/installation.md`, word for word but for where it lies and what the image's digest is.
+/// The kustomization in `docs/installation.md`, with another path and image digest.
 #[test]
 #[ignore = "needs kubectl and kubernetes-validate: .ci/deploy-tools installs them"]
-fn a_kustomization_of_ones_own_combines_the_components() {
+fn the_kustomization_in_the_documentation_combines_the_components() {
     let page = fleet::text("docs/installation.md");
     let own =
-        page.split("```yaml\n").find(|block| block.contains("kind: Kustomization")).expect("it is there");
+        page.split("```yaml\n").find(|block| block.contains("kind: Kustomization")).expect("a kustomization");
     let own =
         own.split("```").next().expect("its end").replace("deploy/kubernetes", "../../../deploy/kubernetes");
     let digest = format!("sha256:{}", "cd".repeat(32));
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    std::fs::write(folder.path().join("kustomization.yaml"), own.replace("sha256:…", &digest))
-        .expect("written");
-    let objects =
-        manifests::objects(&rendered("kubectl", &["kustomize", &folder.path().display().to_string()]));
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    std::fs::write(dir.path().join("kustomization.yaml"), own.replace("sha256:…", &digest))
+        .expect("the file is written");
+    let objects = manifests::objects(&rendered("kubectl", &["kustomize", &dir.path().display().to_string()]));
     let pod = &objects["DaemonSet plegd"]["spec"]["template"]["spec"];
     assert_eq!(pod["containers"][0]["image"], format!("registry.example/plegd@{digest}"));
-    let folders: Vec<_> =
+    let dirs: Vec<_> =
         pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
-    assert_eq!(folders, [&Value::from("/run/crio"), &"/run/plegd".into(), &Value::Null]);
+    assert_eq!(dirs, [&Value::from("/run/crio"), &"/run/plegd".into(), &Value::Null]);
     assert!(objects.contains_key("PodMonitor plegd") && objects.contains_key("ConfigMap plegd-dashboard"));
-    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
-    assert_valid("what the documentation combines", &objects);
+    assert_eq!(manifests::excessive_rights(pod), Vec::<String>::new());
+    assert_valid("the kustomization of the documentation", &objects);
 }
 
 #[test]
 #[ignore = "needs kubernetes-validate: .ci/deploy-tools installs it"]
-fn the_example_agent_is_valid_and_what_is_not_is_refused() {
+fn the_example_agent_is_valid_and_an_unknown_field_is_rejected() {
     let mut objects = manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"));
     assert_valid("the example", &objects);
-    let pod = &mut objects.get_mut("DaemonSet pod-events").expect("it is there")["spec"]["template"]["spec"];
+    let pod = &mut objects.get_mut("DaemonSet pod-events").expect("a DaemonSet")["spec"]["template"]["spec"];
     pod["automountServiceAccountTokens"] = false.into();
-    let misspelt = std::panic::catch_unwind(|| assert_valid("it", &objects));
-    assert!(misspelt.is_err(), "a field that does not exist is found");
+    let misspelled = std::panic::catch_unwind(|| assert_valid("it", &objects));
+    assert!(misspelled.is_err(), "an unknown field is accepted");
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn the_chart_passes_helms_linter() {
 
 #[test]
 #[ignore = "needs helm and kubernetes-validate: .ci/deploy-tools installs them"]
-fn what_can_be_set_comes_through() {
+fn settings_of_the_chart_reach_the_objects() {
     let digest = format!("sha256:{}", "ab".repeat(32));
     let image = ["image.repository=registry.example/plegd".to_owned(), format!("image.digest={digest}")];
     let settings = [
@@ -155,7 +158,7 @@ fn what_can_be_set_comes_through() {
     let settings: Vec<&str> =
         settings.into_iter().chain(image.iter().map(String::as_str)).flat_map(|it| ["--set", it]).collect();
     let objects = manifests::objects(&helm(&settings));
-    assert_valid("the chart with much set", &objects);
+    assert_valid("the chart with many settings", &objects);
     assert!(!objects.contains_key("NetworkPolicy plegd"));
     let pod = &objects["DaemonSet plegd"]["spec"]["template"]["spec"];
     assert_eq!(pod["containers"][0]["image"], format!("registry.example/plegd@{digest}"));
@@ -166,12 +169,12 @@ fn what_can_be_set_comes_through() {
     assert_eq!(objects["PodMonitor plegd"]["metadata"]["labels"]["release"], "prometheus");
     let rule = objects["PrometheusRule plegd"].to_string();
     assert!(rule.contains("https://wiki.example/plegd#plegddown") && !rule.contains("docs/runbooks.md"));
-    assert_eq!(manifests::too_much(pod), Vec::<String>::new());
+    assert_eq!(manifests::excessive_rights(pod), Vec::<String>::new());
 }
 
 #[test]
 #[ignore = "needs helm: .ci/deploy-tools installs it"]
-fn what_cannot_be_is_refused_with_the_name_of_the_setting() {
+fn an_invalid_setting_is_rejected_with_its_name() {
     for (setting, named) in [
         ("runtme.socket=/x/y", "runtme"),
         ("runtime.socket=unix:///run/containerd/containerd.sock", "socket"),
@@ -183,12 +186,12 @@ fn what_cannot_be_is_refused_with_the_name_of_the_setting() {
         ("networkPolicy.from=null", "from"),
     ] {
         let output = run("helm", &["template", "plegd", CHART, "--set", setting]);
-        let said = said(&output);
-        assert!(!output.status.success() && said.contains(named), "{setting}:\n{said}");
+        let text = output_of(&output);
+        assert!(!output.status.success() && text.contains(named), "{setting}:\n{text}");
     }
 }
 
-/// A process that is what a pod's security context makes of it: user, groups, no capability, nothing to be gained.
+/// A process with the rights of a pod's security context: user, groups, no capabilities, no new privileges.
 fn as_in_the_pod(pod: &Value, program: &str) -> tokio::process::Command {
     let context = &pod["securityContext"];
     let id = |key: &str| context[key].as_u64().unwrap_or_else(|| panic!("{key} is a number")).to_string();
@@ -201,20 +204,20 @@ fn as_in_the_pod(pod: &Value, program: &str) -> tokio::process::Command {
     command
 }
 
-/// The rights of both pods are enough for what they do: tried with the program itself, on a runtime whose socket is root's.
+/// Runs the program with the rights of both pods, on a runtime whose socket belongs to root.
 #[tokio::test]
 #[ignore = "needs root: .ci/run is"]
 async fn the_rights_in_the_manifests_are_enough_and_those_of_others_are_not() -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "run this as root: it starts processes of other users");
-    let folder = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir()?;
-    // Nobody can run what lies in a folder of root's.
-    let program = folder.path().join("plegd").display().to_string();
+    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir()?;
+    // Other users cannot run a program in a directory of root.
+    let program = dir.path().join("plegd").display().to_string();
     std::fs::copy(env!("CARGO_BIN_EXE_plegd"), &program)?;
-    let (runtime, socket) = (folder.path().join("runtime.sock"), folder.path().join("served/plegd.sock"));
+    let (runtime, socket) = (dir.path().join("runtime.sock"), dir.path().join("served/plegd.sock"));
     let _serving = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1).serve_uds(&runtime)?;
     std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o660))?;
 
-    let objects = manifests::written("deploy/kubernetes/base");
+    let objects = manifests::in_files("deploy/kubernetes/base");
     let pod = &objects["DaemonSet plegd"]["spec"]["template"]["spec"];
     let mut daemon = as_in_the_pod(pod, &program);
     daemon.args(["run", "--config", "/dev/null"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -244,13 +247,13 @@ async fn the_rights_in_the_manifests_are_enough_and_those_of_others_are_not() ->
     let agent =
         &manifests::objects(&fleet::text("deploy/kubernetes/example-agent.yaml"))["DaemonSet pod-events"];
     let agent = agent["spec"]["template"]["spec"].clone();
-    let mut stranger = agent.clone();
-    stranger["securityContext"]["supplementalGroups"] = serde_json::json!([7535]);
-    for (pod, admitted) in [(agent, true), (stranger, false)] {
+    let mut outsider = agent.clone();
+    outsider["securityContext"]["supplementalGroups"] = serde_json::json!([7535]);
+    for (pod, admitted) in [(agent, true), (outsider, false)] {
         let mut client = as_in_the_pod(&pod, &program);
         client.args(["get", "pods", "--socket"]).arg(&socket);
         let output = client.output().await?;
-        assert_eq!(output.status.success(), admitted, "{}", said(&output));
+        assert_eq!(output.status.success(), admitted, "{}", output_of(&output));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Alive means that plegd's own parts make progress, each of which shows it by itself. Whatever the runtime does, it does not
-//! count: no restart of plegd mends a runtime.
+//! Liveness means that plegd's own parts make progress; each part reports its own. The runtime's state does not count, since a restart of
+//! plegd repairs no runtime.
 
 mod support;
 
@@ -22,8 +22,8 @@ fn parts(report: &Report) -> Vec<&'static str> {
     parts
 }
 
-/// That it is alive for an hour, whenever one looks.
-async fn lives(world: &mut World, when: &str) {
+/// Checks that plegd is live for an hour, every 10 s.
+async fn stays_live(world: &mut World, when: &str) {
     for _ in 0..360 {
         world.pass(Duration::from_secs(10)).await;
         let live = world.app.health().live();
@@ -33,11 +33,11 @@ async fn lives(world: &mut World, when: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_hangs_refuses_or_is_away_leaves_plegd_alive() {
+async fn a_runtime_that_hangs_or_is_down_leaves_plegd_live() {
     let mut world = World::after(
         Profile::CONTAINERD_2_4,
         1,
-        // The longest that calls may take and that plegd may rest.
+        // The longest allowed timeout and relist period.
         |config| {
             config.runtime.request_timeout = Duration::from_secs(300);
             config.relist.max_period = Duration::from_secs(3600);
@@ -45,42 +45,42 @@ async fn a_runtime_that_hangs_refuses_or_is_away_leaves_plegd_alive() {
         |_| (),
     )
     .await;
-    lives(&mut world, "at rest").await;
+    stays_live(&mut world, "at rest").await;
     for method in [Method::Version, Method::StreamPodSandboxes, Method::StreamContainers] {
         world.sim.faults().hang(Target::Method(method));
     }
     world.sim.cut_streams(None);
-    lives(&mut world, "hanging").await;
+    stays_live(&mut world, "hanging").await;
     world.sim.faults().clear();
     world.sim.crash();
-    lives(&mut world, "away").await;
+    stays_live(&mut world, "down").await;
     world.sim.recover().unwrap();
-    lives(&mut world, "back").await;
+    stays_live(&mut world, "back").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_hangs_is_noticed_and_the_watchdog_starves() {
-    // Its thread never gets to it.
+async fn a_receiver_that_hangs_fails_liveness_and_stops_the_watchdog_messages() {
+    // The receiver's thread never runs after the start.
     let stuck = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let clock = plegd::clock::Clock::simulated(support::NOON).0;
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, clock.clone(), 1);
     let in_force = InForce::of_program(Config::default());
     let app = App::start_with_receiver_on(stuck.handle(), &in_force, link(&sim), clock);
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_nonblocking(true).unwrap();
-    let fed = || std::iter::from_fn(|| socket.recv(&mut [0; 512]).ok()).count();
+    let messages = || std::iter::from_fn(|| socket.recv(&mut [0; 512]).ok()).count();
     let manager = Manager::at(path.as_os_str(), Some(Duration::from_secs(30))).unwrap();
     tokio::spawn(manager.follow(app.health().clone(), String::new, app.stop_token()));
 
     tokio::time::sleep(Duration::from_secs(59)).await;
-    assert!(fed() >= 4 && app.health().live().ok);
+    assert!(messages() >= 4 && app.health().live().ok);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    fed();
+    messages();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(fed(), 0, "a receiver that hangs is fed for");
+    assert_eq!(messages(), 0, "the watchdog receives messages although the receiver hangs");
     let live = app.health().live();
     let stuck_parts: Vec<_> = live.checks.iter().filter(|check| !check.ok).map(|check| check.name).collect();
     assert_eq!(stuck_parts, ["receiver"], "{live:?}");

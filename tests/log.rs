@@ -1,4 +1,4 @@
-//! What the log calls for: a warning is worth knowing, an error is for somebody to look at, and says what to do.
+//! Log levels: a warning informs, an error needs an action by the operator and names it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -39,7 +39,7 @@ impl MakeWriter<'_> for Written {
 }
 
 impl Written {
-    /// The lines of this level since the last time.
+    /// The lines of this level since the last call.
     fn take(&self, level: &str) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().expect("no panic"));
         let text = String::from_utf8(bytes).expect("text");
@@ -48,7 +48,7 @@ impl Written {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_restarts_is_a_warning_and_one_that_stays_away_is_for_somebody_to_look_at() {
+async fn a_restart_of_the_runtime_is_a_warning_and_an_outage_of_minutes_one_error() {
     let written = Written::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
@@ -61,7 +61,7 @@ async fn a_runtime_that_restarts_is_a_warning_and_one_that_stays_away_is_for_som
         world.pass(Duration::from_secs(30)).await;
     }
     assert_eq!(written.take("ERROR"), [""; 0]);
-    // One that fails otherwise is not called for at once, either.
+    // Relists that fail for a few seconds are no error either.
     world.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Internal), Dose::Next(3));
     world.pass(Duration::from_secs(90)).await;
     let failed = written.take("");
@@ -118,7 +118,7 @@ async fn a_runtime_that_hangs_is_a_warning_and_after_a_minute_of_failed_relists_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_yielded_is_a_warning_with_what_it_means_what_to_do_and_when_the_next_try_is() {
+async fn a_yielded_stream_is_a_warning_with_cause_remedy_and_time_of_the_next_try() {
     let written = Written::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
@@ -149,30 +149,30 @@ async fn a_stream_that_is_yielded_is_a_warning_with_what_it_means_what_to_do_and
 }
 
 #[test]
-fn every_error_says_what_to_do() {
-    const DEEDS: [&str; 4] = ["please report it", "Look at", "Correct", "restart plegd"];
+fn every_error_names_an_action() {
+    const ACTIONS: [&str; 4] = ["please report it", "Look at", "Correct", "restart plegd"];
     let mut errors = 0;
     for file in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
         let text = fs::read_to_string(&file).unwrap();
-        // Tests log what they like.
+        // Tests may log anything.
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
         for error in text.split("tracing::error!(").skip(1) {
             let error = error.split(");\n").next().unwrap_or_default();
             let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
-            // The count of others, which say so themselves.
+            // A count of repeated errors, each of which names an action.
             if error.contains("more like it in the last minute") {
                 continue;
             }
             errors += 1;
-            assert!(DEEDS.iter().any(|deed| error.contains(deed)), "{}: {error}", file.display());
+            assert!(ACTIONS.iter().any(|action| error.contains(action)), "{}: {error}", file.display());
         }
     }
-    assert!(errors >= 5, "the errors are not found any more: {errors}");
+    assert!(errors >= 5, "too few errors found: {errors}");
 }
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    let deeper = folders.iter().flat_map(|folder| sources(folder));
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let (dirs, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let deeper = dirs.iter().flat_map(|dir| sources(dir));
     deeper.chain(files.into_iter().filter(|file| file.extension().is_some_and(|it| it == "rs"))).collect()
 }

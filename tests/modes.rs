@@ -1,4 +1,4 @@
-//! Every simulated runtime is followed in the mode that suits it, and back in it after whatever happens to the runtime.
+//! Each simulated runtime gets the mode that suits it, and returns to it after faults of the runtime.
 
 mod support;
 
@@ -17,12 +17,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const NONE: [&str; 0] = [];
 
-fn roomy(config: &mut Config) {
+fn large_journal(config: &mut Config) {
     config.journal.events = 1_000_000;
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_runtime_comes_to_its_mode_and_period_and_churn_is_told() {
+async fn every_runtime_gets_its_mode_and_period_and_churn_is_published() {
     for (profile, mode, seconds) in [
         (Profile::CONTAINERD_1_6, Mode::Polling, 1),
         (Profile::CONTAINERD_1_7, Mode::Evented, 10),
@@ -35,7 +35,7 @@ async fn every_runtime_comes_to_its_mode_and_period_and_churn_is_told() {
         (Profile::CRI_O_1_34, Mode::Evented, 60),
         (Profile::CRI_O_1_31_EVENTS_OFF, Mode::Polling, 1),
     ] {
-        let mut world = World::after(profile, 3, roomy, |_| ()).await;
+        let mut world = World::after(profile, 3, large_journal, |_| ()).await;
         world.pass(4 * MINUTE).await;
         let situation = world.app.situation();
         assert_eq!((situation.mode, situation.period.as_secs()), (mode, seconds), "{}", profile.name);
@@ -46,41 +46,41 @@ async fn every_runtime_comes_to_its_mode_and_period_and_churn_is_told() {
         world.pass(90 * SECOND).await;
         assert_eq!(world.differences(), NONE, "{}", profile.name);
         assert_eq!(world.absurdities(), NONE, "{}: {:#?}", profile.name, world.lines());
-        assert_eq!(world.misses(), 0.0, "{}: nothing was stolen or lost", profile.name);
-        // Of the containers, at most those are untold that came and went between two relists.
+        assert_eq!(world.misses(), 0.0, "{}: no event was missed", profile.name);
+        // Unpublished are at most the containers that existed only between two relists.
         let history = world.sim.history();
         let ids: std::collections::BTreeSet<&str> = history.iter().map(|change| change.id.as_str()).collect();
-        let untold = ids.iter().filter(|id| world.story(id).is_empty()).count();
+        let unpublished = ids.iter().filter(|id| world.history(id).is_empty()).count();
         if mode == Mode::Evented && profile.runtime_name == "containerd" {
-            assert_eq!(untold, 0, "{}", profile.name);
+            assert_eq!(unpublished, 0, "{}", profile.name);
         }
-        assert!(untold * 3 < ids.len(), "{}: {untold} of {}", profile.name, ids.len());
+        assert!(unpublished * 3 < ids.len(), "{}: {unpublished} of {}", profile.name, ids.len());
         let lists = (world.calls_of(Method::StreamContainers), world.calls_of(Method::ListContainers));
         assert_eq!(profile.stream_batch.is_some(), lists.0 > lists.1, "{}: {lists:?}", profile.name);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thief_on_a_shared_channel_is_noticed_and_nothing_stays_wrong_for_long() {
+async fn another_subscriber_on_a_shared_channel_is_detected_and_the_state_converges() {
     let compete = |config: &mut Config| {
-        roomy(config);
+        large_journal(config);
         config.stream.shared = SharedStream::Compete;
     };
     for profile in [Profile::CONTAINERD_1_7, Profile::CRI_O_1_26] {
         let mut world = World::after(profile, 5, compete, |_| ()).await;
         world.until_evented().await;
-        let mut stolen = world.sim.queue().subscribe();
-        let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
+        let mut other_client = world.sim.queue().subscribe();
+        let other_task = tokio::spawn(async move { while other_client.next().await.is_some() {} });
         for round in 0..3 {
             world.churn(5 + round, 100).await;
             assert_eq!(world.app.situation().mode, Mode::Probing, "{}", profile.name);
-            // The longest period is 10 s here; then come the reads.
+            // The longest period is 10 s here; the reads come after it.
             world.pass(12 * SECOND).await;
             assert_eq!(world.differences(), NONE, "{}", profile.name);
         }
         assert!(world.misses() > 0.0, "{}", profile.name);
         assert_eq!(world.metric("plegd_stream_connects_total"), 1.0, "{}: the stream is kept", profile.name);
-        thief.abort();
+        other_task.abort();
         world.pass(2 * MINUTE).await;
         assert_eq!(world.absurdities(), NONE, "{}: {:#?}", profile.name, world.lines());
         world.until_evented().await;
@@ -88,9 +88,9 @@ async fn a_thief_on_a_shared_channel_is_noticed_and_nothing_stays_wrong_for_long
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_with_changes_meanwhile_is_told_once_and_the_rhythm_comes_back() {
+async fn changes_during_a_restart_are_published_once_and_the_mode_comes_back() {
     for profile in [Profile::CONTAINERD_1_7, Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
-        let mut world = World::after(profile, 2, roomy, |_| ()).await;
+        let mut world = World::after(profile, 2, large_journal, |_| ()).await;
         world.churn(2, 150).await;
         world.until_evented().await;
         let pod = world.pod();
@@ -104,14 +104,19 @@ async fn a_restart_with_changes_meanwhile_is_told_once_and_the_rhythm_comes_back
         world.change(|truth| truth.lose_task(&lost).expect("lose"));
         world.sim.recover_in(SECOND).expect("recover");
         world.pass(5 * SECOND).await;
-        assert_eq!(world.story(&ends).last().map(String::as_str), Some("Died(4 Error)"), "{}", profile.name);
         assert_eq!(
-            world.story(&lost).last().map(String::as_str),
+            world.history(&ends).last().map(String::as_str),
+            Some("Died(4 Error)"),
+            "{}",
+            profile.name
+        );
+        assert_eq!(
+            world.history(&lost).last().map(String::as_str),
             Some("Died(255 Unknown)"),
             "{}",
             profile.name
         );
-        assert_eq!(world.story(&stays).last().map(String::as_str), Some("Started"), "{}", profile.name);
+        assert_eq!(world.history(&stays).last().map(String::as_str), Some("Started"), "{}", profile.name);
         world.pass(5 * MINUTE).await;
         assert_eq!(world.app.situation().mode, Mode::Evented, "{}", profile.name);
         assert_eq!(world.differences(), NONE, "{}", profile.name);
@@ -120,7 +125,7 @@ async fn a_restart_with_changes_meanwhile_is_told_once_and_the_rhythm_comes_back
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_restarted_runtime_cannot_load_is_unknown_until_it_can() {
+async fn a_container_that_a_restarted_runtime_cannot_load_is_unknown_until_it_is_loaded() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     let pod = world.pod();
     let id = world.start(&pod, "c");
@@ -138,16 +143,16 @@ async fn what_a_restarted_runtime_cannot_load_is_unknown_until_it_can() {
     world.change(|truth| truth.load_container(&id).expect("load"));
     world.change(|truth| truth.load_sandbox(&pod.sandbox));
     world.pass(3 * MINUTE).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Changed", "Changed"]);
-    assert_eq!(world.story(&pod.sandbox), ["Started", "Died", "Started"]);
+    assert_eq!(world.history(&id), ["Changed", "Started", "Changed", "Changed"]);
+    assert_eq!(world.history(&pod.sandbox), ["Started", "Died", "Started"]);
     assert_eq!(world.differences(), NONE);
     world.change(|truth| truth.exit(&id, 0).expect("exit"));
     world.pass(SECOND).await;
-    assert_eq!(world.story(&id).last().map(String::as_str), Some("Died(0 Completed)"));
+    assert_eq!(world.history(&id).last().map(String::as_str), Some("Died(0 Completed)"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_cut_is_had_again_and_what_happened_meanwhile_is_told() {
+async fn a_cut_stream_is_opened_again_and_changes_meanwhile_are_published() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     let pod = world.pod();
     world.until_evented().await;
@@ -157,16 +162,16 @@ async fn a_stream_that_is_cut_is_had_again_and_what_happened_meanwhile_is_told()
         world.sim.cut_streams((n % 2 == 0).then(|| tonic::Status::internal("cut")));
         world.change(|truth| truth.exit(&id, 1).expect("exit"));
         world.pass(3 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "cut {n}");
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "cut {n}");
     }
     assert!(world.metric("plegd_fallback_seconds_count") >= 5.0);
-    assert_eq!(world.misses(), 0.0, "what happens while it is down it has not missed");
+    assert_eq!(world.misses(), 0.0, "changes while the stream is down do not count as missed");
     world.until_evented().await;
     assert_eq!(world.differences(), NONE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_is_replaced_by_one_with_events_is_followed_by_events() {
+async fn a_runtime_that_gets_events_after_an_update_is_followed_by_events() {
     let refuse = |sim: &plegd::sim::SimRuntime| {
         let unimplemented = CallFault::fail(tonic::Code::Unimplemented);
         sim.faults().calls(Method::GetContainerEvents, unimplemented, Dose::Always);
@@ -174,21 +179,21 @@ async fn a_runtime_that_is_replaced_by_one_with_events_is_followed_by_events() {
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, |_| (), refuse).await;
     world.pass(10 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Polling);
-    assert!(world.calls_of(Method::GetContainerEvents) <= 16, "tried about once a minute");
+    assert!(world.calls_of(Method::GetContainerEvents) <= 16, "about one try per minute");
     world.sim.faults().clear();
     world.pass(4 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Evented);
 }
 
 #[tokio::test(start_paused = true)]
-async fn switched_off_by_configuration_the_stream_is_not_touched() {
+async fn a_stream_that_the_configuration_switches_off_is_not_opened() {
     let off = |config: &mut Config| config.stream.enabled = false;
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, off, |_| ()).await;
     world.churn(1, 100).await;
     world.pass(10 * SECOND).await;
     assert_eq!(world.calls_of(Method::GetContainerEvents), 0);
     assert_eq!(world.app.situation().mode, Mode::Polling);
-    assert_eq!(world.metric(r#"plegd_stream_state{state="off"}"#), 1.0, "nobody is called for it");
+    assert_eq!(world.metric(r#"plegd_stream_state{state="off"}"#), 1.0, "off, which fires no alert");
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
 }
 
@@ -202,18 +207,18 @@ async fn a_runtime_that_is_stopped_and_continued_is_followed_again() {
     world.sim.faults().hang(plegd::sim::Target::Process);
     world.change(|truth| truth.exit(&id, 6).expect("exit"));
     world.pass(3 * MINUTE).await;
-    assert_eq!(world.story(&id).len(), 2, "nobody can know");
+    assert_eq!(world.history(&id).len(), 2, "the exit is not known yet");
     assert!(world.app.health().ready().ok && world.app.health().live().ok);
     world.sim.faults().release(&plegd::sim::Target::Process);
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&id), ["Changed", "Started", "Died(6 Error)"]);
+    assert_eq!(world.history(&id), ["Changed", "Started", "Died(6 Error)"]);
     world.pass(5 * MINUTE).await;
     assert_eq!(world.app.situation().mode, Mode::Evented);
     assert_eq!(world.differences(), NONE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_about_nothing_that_is_known_have_it_list_a_few_times_a_second_and_half_of_the_time_at_most() {
+async fn events_of_unknown_ids_cause_a_limited_rate_of_relists() {
     for (a_list, lists) in [(Duration::ZERO, 38..=42), (SECOND / 5, 11..=14)] {
         let mut world = World::new(Profile::CONTAINERD_2_1);
         world.until_evented().await;
@@ -228,6 +233,6 @@ async fn events_about_nothing_that_is_known_have_it_list_a_few_times_a_second_an
             world.pass(SECOND / 100).await;
         }
         let listed = world.calls_of(Method::ListContainers) - before;
-        assert!(lists.contains(&listed), "{listed} lists of {:?} each in ten seconds", 2 * a_list);
+        assert!(lists.contains(&listed), "{listed} lists of {:?} each in 10 s", 2 * a_list);
     }
 }

@@ -1,4 +1,4 @@
-//! Traces, as a collector of OpenTelemetry on this node gets them. With the feature `otlp` only:
+//! Traces, received by an OpenTelemetry collector on this node. Needs the feature `otlp`:
 //! `cargo test --features otlp --test otlp`.
 
 mod binary;
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use binary::{PATIENCE, Plegd};
+use binary::{DEADLINE, Plegd};
 use plegd::{
     clock::Clock,
     sim::{Profile, SimRuntime},
@@ -28,14 +28,14 @@ use tonic_prost::ProstCodec;
 
 #[tokio::test]
 async fn a_collector_gets_a_span_for_each_relist_and_for_each_call_within_it() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let runtime = folder.path().join("runtime.sock");
+    let dir = tempfile::tempdir()?;
+    let runtime = dir.path().join("runtime.sock");
     let _serving = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1).serve_uds(&runtime)?;
     let (endpoint, mut collected) = collector().await?;
     let arguments = ["run", "--config", "/dev/null", "--http-address", "off", "--runtime-endpoint"];
     let arguments = arguments.map(OsString::from).into_iter().chain([runtime.into()]);
     let environment = [
-        ("PLEGD_API_SOCKET", folder.path().join("plegd.sock").into()),
+        ("PLEGD_API_SOCKET", dir.path().join("plegd.sock").into()),
         ("PLEGD_API_NODE_NAME", "node-7".into()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.into()),
         ("OTEL_BSP_SCHEDULE_DELAY", "20".into()),
@@ -65,23 +65,23 @@ async fn a_collector_gets_a_span_for_each_relist_and_for_each_call_within_it() -
     for (key, value) in [("service.name", "plegd"), ("k8s.node.name", "node-7")] {
         ensure!(text(&resource.attributes, key) == Some(value), "{key}: {resource:?}");
     }
-    // The stream was asked for and never answered, which is known when it is given up; what is left is sent at the end.
+    // The call of the stream ends with plegd; plegd sends the remaining spans at its end.
     plegd.stop().await?;
     spans.until(&mut collected, "the stream", |span| span.name.ends_with("/GetContainerEvents")).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn without_a_collector_plegd_goes_on_and_says_that_traces_are_lost() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let runtime = folder.path().join("runtime.sock");
+async fn without_a_collector_plegd_continues_and_logs_that_traces_are_lost() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let runtime = dir.path().join("runtime.sock");
     let _serving = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1).serve_uds(&runtime)?;
-    // Nobody listens there any more.
+    // A port without a listener.
     let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     let arguments = ["run", "--config", "/dev/null", "--http-address", "off", "--runtime-endpoint"];
     let arguments = arguments.map(OsString::from).into_iter().chain([runtime.into()]);
     let environment = [
-        ("PLEGD_API_SOCKET", folder.path().join("plegd.sock").into()),
+        ("PLEGD_API_SOCKET", dir.path().join("plegd.sock").into()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}").into()),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "200".into()),
         ("OTEL_BSP_SCHEDULE_DELAY", "20".into()),
@@ -89,11 +89,11 @@ async fn without_a_collector_plegd_goes_on_and_says_that_traces_are_lost() -> Re
     let (plegd, _) = Plegd::spawn(arguments, environment)?;
     let lost =
         |line: &str| (line.contains("WARN") && line.contains("Traces could not be sent")).then_some(());
-    plegd.said("that traces are lost", lost).await?;
+    plegd.wait_for_line("that traces are lost", lost).await?;
     plegd.stop().await
 }
 
-// --- What a collector is, as far as it matters here: the messages by their numbers in OTLP's protos.
+// A minimal collector. The messages have the field numbers of OTLP's protos.
 
 const INTERNAL: i32 = 1;
 const CLIENT: i32 = 3;
@@ -186,7 +186,7 @@ impl Span {
     }
 }
 
-/// What was collected until now.
+/// The spans received so far.
 #[derive(Default)]
 struct Spans {
     spans: Vec<Span>,
@@ -194,7 +194,7 @@ struct Spans {
 }
 
 impl Spans {
-    /// Waits for a span like this.
+    /// Waits for a span for which `is` returns true.
     async fn until(
         &mut self,
         collected: &mut mpsc::UnboundedReceiver<Export>,
@@ -206,21 +206,21 @@ impl Spans {
                 if let Some(found) = self.spans.iter().find(|span| is(span)) {
                     return anyhow::Ok(found.clone());
                 }
-                let more = collected.recv().await.context("the collector is gone")?;
+                let more = collected.recv().await.context("the collector has ended")?;
                 for more in more.resource_spans {
                     self.resource = more.resource;
                     self.spans.extend(more.scope_spans.into_iter().flat_map(|scope| scope.spans));
                 }
             }
         };
-        timeout(PATIENCE, found).await.with_context(|| format!("there is no span of {what}"))?
+        timeout(DEADLINE, found).await.with_context(|| format!("there is no span of {what}"))?
     }
 }
 
 #[derive(Clone)]
 struct Collector(mpsc::UnboundedSender<Export>);
 
-/// One that listens on loopback: where, and what it gets.
+/// A collector on loopback: its address, and the exports that it receives.
 async fn collector() -> Result<(String, mpsc::UnboundedReceiver<Export>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", listener.local_addr()?);
@@ -239,7 +239,7 @@ impl UnaryService<Export> for Collector {
     type Future = std::future::Ready<Result<Response<Exported>, Status>>;
 
     fn call(&mut self, request: Request<Export>) -> Self::Future {
-        // The test may have seen enough.
+        // The test may have ended.
         let _ = self.0.send(request.into_inner());
         std::future::ready(Ok(Response::new(Exported {})))
     }

@@ -1,4 +1,4 @@
-//! The page in a real browser: headless Chromium on the real daemon, which follows a simulated runtime.
+//! The web page in headless Chromium, served by the daemon on a simulated runtime.
 //!
 //! `cargo test --test page -- --ignored`; needs Chromium (Debian: `apt-get install chromium`).
 
@@ -21,17 +21,17 @@ use plegd::{
     },
 };
 
-const DESK: Screen = Screen { width: 1280, height: 900, phone: false, scheme: "light" };
+const DESKTOP: Screen = Screen { width: 1280, height: 900, phone: false, scheme: "light" };
 const PHONE: Screen = Screen { width: 390, height: 844, phone: true, scheme: "light" };
 
 const LIVE: &str = "document.querySelector('#link').textContent.trim() === 'live'";
 
-/// A daemon on a runtime whose pods a test makes.
+/// A daemon on a simulated runtime.
 struct Node {
     sim: SimRuntime,
     plegd: Plegd,
     address: SocketAddr,
-    folder: tempfile::TempDir,
+    dir: tempfile::TempDir,
     _runtime: plegd::sim::serve::SocketHandle,
 }
 
@@ -39,30 +39,30 @@ struct Node {
 
 impl Node {
     async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let dir = tempfile::tempdir()?;
         let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
-        let runtime = sim.serve_uds(folder.path().join("runtime.sock"))?;
-        let (plegd, address) = daemon(folder.path(), "127.0.0.1:0").await?;
-        Ok(Self { sim, plegd, address, folder, _runtime: runtime })
+        let runtime = sim.serve_uds(dir.path().join("runtime.sock"))?;
+        let (plegd, address) = daemon(dir.path(), "127.0.0.1:0").await?;
+        Ok(Self { sim, plegd, address, dir, _runtime: runtime })
     }
 
     fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// Kills the daemon and returns when it is gone.
+    /// Kills the daemon and waits for its end.
     async fn kill(&mut self) -> Result<()> {
         self.plegd.kill9().await
     }
 
-    async fn start_again(&mut self) -> Result<()> {
-        let (plegd, address) = daemon(self.folder.path(), &self.address.to_string()).await?;
+    async fn restart(&mut self) -> Result<()> {
+        let (plegd, address) = daemon(self.dir.path(), &self.address.to_string()).await?;
         ensure!(address == self.address, "it listens at {address}");
         self.plegd = plegd;
         Ok(())
     }
 
-    /// Runs a pod of one container, whose id it gives.
+    /// Runs a pod with one container, and returns the container's id.
     fn run(&self, namespace: &str, name: &str, image: &str) -> Result<String> {
         let spec = SandboxSpec::of_pod(namespace, name, &format!("uid-{name}"));
         Ok(self.sim.change(|truth| {
@@ -78,17 +78,17 @@ impl Node {
     }
 }
 
-async fn daemon(folder: &Path, address: &str) -> Result<(Plegd, SocketAddr)> {
-    let runtime = folder.join("runtime.sock").display().to_string();
+async fn daemon(dir: &Path, address: &str) -> Result<(Plegd, SocketAddr)> {
+    let runtime = dir.join("runtime.sock").display().to_string();
     let arguments =
         ["run", "--config", "/dev/null", "--http-address", address, "--runtime-endpoint", &runtime];
-    let environment = [("PLEGD_API_SOCKET", OsString::from(folder.join("plegd.sock")))];
+    let environment = [("PLEGD_API_SOCKET", OsString::from(dir.join("plegd.sock")))];
     let (plegd, _) = Plegd::spawn(arguments, environment)?;
-    let said = |line: &str| {
+    let address_in = |line: &str| {
         let rest = line.split_once("over HTTP.")?.1;
         rest.split_once("address=")?.1.split_whitespace().next()?.parse().ok()
     };
-    let address = plegd.said("where it serves", said).await?;
+    let address = plegd.wait_for_line("the HTTP address", address_in).await?;
     Ok((plegd, address))
 }
 
@@ -107,9 +107,9 @@ async fn opened(node: &Node, screen: Screen) -> Result<Browser> {
 
 #[tokio::test]
 #[ignore = "needs Chromium: see docs/testing.md"]
-async fn a_pod_shows_as_it_is_created_dies_and_outlives_the_daemon() -> Result<()> {
+async fn a_pod_is_shown_from_its_creation_and_stays_while_the_daemon_is_down() -> Result<()> {
     let mut node = Node::start().await?;
-    let mut browser = opened(&node, DESK).await?;
+    let mut browser = opened(&node, DESKTOP).await?;
     let web = node.run("shop", "web-1", "registry.example/web:1")?;
     browser.until(&format!("{}.querySelector('.box.running')", row("web-1"))).await?;
     node.exit(&web, 3)?;
@@ -121,13 +121,16 @@ async fn a_pod_shows_as_it_is_created_dies_and_outlives_the_daemon() -> Result<(
 
     node.kill().await?;
     browser.until("!document.querySelector('#trouble').hidden").await?;
-    let said = browser.value("document.querySelector('#trouble').textContent").await?;
-    let said = said.as_str().context("words")?;
-    ensure!(said.starts_with("plegd is not reachable since ") && said.contains("trying again"), "{said}");
-    ensure!(browser.value(&format!("{} !== null", row("web-1"))).await? == true, "what was known is shown");
-    // What happens while nobody watches shows afterwards.
+    let banner = browser.value("document.querySelector('#trouble').textContent").await?;
+    let banner = banner.as_str().context("a text")?;
+    ensure!(
+        banner.starts_with("plegd is not reachable since ") && banner.contains("trying again"),
+        "{banner}"
+    );
+    ensure!(browser.value(&format!("{} !== null", row("web-1"))).await? == true, "the last state is shown");
+    // Changes while the daemon is down are shown after its restart.
     node.run("shop", "web-2", "registry.example/web:2")?;
-    node.start_again().await?;
+    node.restart().await?;
     browser.until(LIVE).await?;
     browser.until("document.querySelector('#trouble').hidden").await?;
     browser.until(&format!("{}.querySelector('.box.running')", row("web-2"))).await?;
@@ -136,19 +139,19 @@ async fn a_pod_shows_as_it_is_created_dies_and_outlives_the_daemon() -> Result<(
     browser.until(&format!("{}.querySelector('.box.running')", row("web-3"))).await?;
     node.exit(&live, 0)?;
     browser.until(&format!("{}.querySelector('.box.done')", row("web-3"))).await?;
-    // A daemon that is away is no mistake of the page's.
+    // Failed requests while the daemon is down are no errors of the page.
     browser
-        .troubles
+        .problems
         .retain(|it| !it.contains("ERR_CONNECTION_REFUSED") && !it.contains("ERR_INCOMPLETE_CHUNKED"));
-    ensure!(browser.troubles.is_empty(), "{:#?}", browser.troubles);
+    ensure!(browser.problems.is_empty(), "{:#?}", browser.problems);
     browser.end().await
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium: see docs/testing.md"]
-async fn what_the_stream_misses_is_shown_on_both_paths() -> Result<()> {
+async fn a_missed_event_is_shown_on_both_paths() -> Result<()> {
     let node = Node::start().await?;
-    let mut browser = opened(&node, DESK).await?;
+    let mut browser = opened(&node, DESKTOP).await?;
     browser.until("document.querySelector('#stages [aria-current]').dataset.mode === 'probing'").await?;
     ensure!(browser.value("document.querySelector('#t-missed').textContent").await? == "0");
     node.sim.faults().events(EventFault::Drop, Dose::Always);
@@ -158,22 +161,22 @@ async fn what_the_stream_misses_is_shown_on_both_paths() -> Result<()> {
     browser.until("document.querySelector('#event-rows .by.relist')").await?;
     browser.until("document.querySelector('#c-relists .mark.missed')").await?;
     browser.until("document.querySelector('#t-missed').parentElement.classList.contains('bad')").await?;
-    ensure!(browser.troubles.is_empty(), "{:#?}", browser.troubles);
+    ensure!(browser.problems.is_empty(), "{:#?}", browser.problems);
     browser.end().await
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium: see docs/testing.md"]
-async fn it_is_searched_filtered_and_gone_through_by_keyboard() -> Result<()> {
+async fn the_page_is_searched_filtered_and_navigated_by_keyboard() -> Result<()> {
     let node = Node::start().await?;
     for (namespace, name, image) in
         [("shop", "web-1", "web:1"), ("shop", "cart-1", "redis:7"), ("batch", "job-1", "backup:2")]
     {
         node.run(namespace, name, image)?;
     }
-    let mut browser = opened(&node, DESK).await?;
+    let mut browser = opened(&node, DESKTOP).await?;
     browser.until("document.querySelectorAll('tr.pod').length === 3").await?;
-    // The first thing that Tab comes to leads past all the rest.
+    // The first Tab focuses the skip link.
     browser.press("Tab").await?;
     browser.until("document.activeElement.className === 'skip'").await?;
     browser.press("/").await?;
@@ -198,8 +201,8 @@ async fn it_is_searched_filtered_and_gone_through_by_keyboard() -> Result<()> {
         .until(&format!("{shown}.length > 0 && {shown}.every((it) => !it.textContent.includes('Started'))"))
         .await?;
     browser.value("document.querySelector('[data-type=ContainerStarted]').click()").await?;
-    let choose = "(() => { const it = document.querySelector('#f-ns'); it.value = 'batch'; it.dispatchEvent(new Event('input')); })()";
-    browser.value(choose).await?;
+    let select_namespace = "(() => { const it = document.querySelector('#f-ns'); it.value = 'batch'; it.dispatchEvent(new Event('input')); })()";
+    browser.value(select_namespace).await?;
     browser
         .until(&format!("{shown}.length > 0 && {shown}.every((it) => it.textContent.includes('batch/'))"))
         .await?;
@@ -222,48 +225,48 @@ async fn it_is_searched_filtered_and_gone_through_by_keyboard() -> Result<()> {
     browser.until("document.querySelector('#keys').open").await?;
     browser.press("Escape").await?;
     browser.until("!document.querySelector('#keys').open").await?;
-    ensure!(browser.troubles.is_empty(), "{:#?}", browser.troubles);
+    ensure!(browser.problems.is_empty(), "{:#?}", browser.problems);
     browser.end().await
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium: see docs/testing.md"]
-async fn it_is_readable_by_day_by_night_and_on_a_phone() -> Result<()> {
+async fn the_page_is_readable_in_light_and_dark_and_on_a_phone() -> Result<()> {
     let node = Node::start().await?;
     node.run(
         "shop",
         "web-with-a-name-that-is-as-long-as-kubernetes-lets-it-be-and-then-some-abcde",
         "web:1",
     )?;
-    let mut browser = opened(&node, DESK).await?;
-    let ground = "getComputedStyle(document.body).backgroundColor";
-    let light = browser.value(ground).await?;
-    browser.screen(Screen { scheme: "dark", ..DESK }).await?;
-    let dark = browser.value(ground).await?;
-    ensure!(light != dark, "{light} by day and {dark} by night");
-    // What is chosen counts more than what the system has, and is remembered.
+    let mut browser = opened(&node, DESKTOP).await?;
+    let background = "getComputedStyle(document.body).backgroundColor";
+    let light = browser.value(background).await?;
+    browser.screen(Screen { scheme: "dark", ..DESKTOP }).await?;
+    let dark = browser.value(background).await?;
+    ensure!(light != dark, "light {light}, dark {dark}");
+    // The chosen theme overrides the system's, and is stored.
     browser.press("t").await?;
     browser.until("document.documentElement.dataset.theme === 'light'").await?;
-    ensure!(browser.value(ground).await? == light);
+    ensure!(browser.value(background).await? == light);
     browser.open(&node.url()).await?;
     browser.until(LIVE).await?;
-    ensure!(browser.value(ground).await? == light);
+    ensure!(browser.value(background).await? == light);
 
-    for screen in [PHONE, Screen { width: 320, ..PHONE }, Screen { width: 800, ..DESK }, DESK] {
+    for screen in [PHONE, Screen { width: 320, ..PHONE }, Screen { width: 800, ..DESKTOP }, DESKTOP] {
         browser.screen(screen).await?;
-        // A phone does not become one while a page is open.
+        // A new screen needs a reload, because a device does not change while a page is open.
         browser.open(&node.url()).await?;
         browser.until(LIVE).await?;
         browser.until("document.querySelectorAll('tr.pod').length === 1").await?;
         let wide = browser.value("document.documentElement.scrollWidth").await?;
         ensure!(wide == screen.width, "{wide} pixels on a screen of {}", screen.width);
-        // Whatever can be operated has a name, and on a phone room for a finger.
+        // Every control has a name.
         let nameless = "[...document.querySelectorAll('button, input, select')].filter((it) => !(it.textContent.trim() \
                         || it.getAttribute('aria-label') || it.labels?.[0]?.textContent.trim())).length";
         ensure!(browser.value(nameless).await? == 0);
         let charts = "[...document.querySelectorAll('svg')].every((it) => it.getAttribute('aria-label'))";
         ensure!(browser.value(charts).await? == true);
     }
-    ensure!(browser.troubles.is_empty(), "{:#?}", browser.troubles);
+    ensure!(browser.problems.is_empty(), "{:#?}", browser.problems);
     browser.end().await
 }

@@ -1,6 +1,6 @@
-//! The API is written as buf's STANDARD and COMMENTS rules want it, and nothing in it ever changes.
+//! The API follows buf's STANDARD and COMMENTS rules, and nothing in it changes.
 //!
-//! The rules are checked on the descriptors, so that buf need not be there; where it is, `buf lint proto` says the same.
+//! The rules are checked on the descriptors, so the tests do not need buf; `buf lint proto` checks the same rules.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use prost_types::{
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto.golden");
 
-/// Fields of descriptors, as the paths of source locations have them.
+/// Field numbers of descriptors, as used in the paths of source locations.
 const MESSAGE_OF_FILE: i32 = 4;
 const ENUM_OF_FILE: i32 = 5;
 const SERVICE_OF_FILE: i32 = 6;
@@ -29,68 +29,68 @@ const ONEOF_OF_MESSAGE: i32 = 8;
 const VALUE_OF_ENUM: i32 = 2;
 const METHOD_OF_SERVICE: i32 = 2;
 
-/// All files of plegd's own API below a folder.
-fn files(folder: &Path) -> Vec<FileDescriptorProto> {
-    let mut names: Vec<String> = fs::read_dir(folder.join("plegd/v1"))
+/// All files of plegd's own API below a directory.
+fn files(dir: &Path) -> Vec<FileDescriptorProto> {
+    let mut names: Vec<String> = fs::read_dir(dir.join("plegd/v1"))
         .unwrap()
         .map(|entry| format!("plegd/v1/{}", entry.unwrap().file_name().to_str().unwrap()))
         .collect();
     names.sort();
-    let mut compiler = protox::Compiler::new([folder]).unwrap();
+    let mut compiler = protox::Compiler::new([dir]).unwrap();
     compiler.include_source_info(true).include_imports(false);
     compiler.open_files(&names).unwrap_or_else(|error| panic!("{error}"));
     compiler.file_descriptor_set().file
 }
 
 #[test]
-fn the_api_is_written_by_the_rules() {
-    let complaints = complaints(&files(Path::new(PROTO)));
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+fn the_api_follows_the_style_rules() {
+    let violations = violations(&files(Path::new(PROTO)));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 /// Each rule finds what breaks it.
 #[test]
-fn what_is_not_written_by_the_rules_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir_all(folder.path().join("plegd/v1")).unwrap();
+fn violations_of_the_style_rules_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("plegd/v1")).unwrap();
     let bad = r#"
         syntax = "proto3";
         package plegd.v2;
         message lower { string camelCase = 1; }
-        // Said.
+        // Comment.
         message Twice {
-          // Said.
+          // Comment.
           oneof Kind {
-            // Said.
+            // Comment.
             Color color = 1;
           }
         }
-        // Said.
+        // Comment.
         enum Color {
-          // Said.
+          // Comment.
           COLOR_NONE = 0;
-          // Said.
+          // Comment.
           RED = 1;
-          // Said.
+          // Comment.
           COLOR_dark = 2;
         }
-        // Said.
+        // Comment.
         service Things {
-          // Said.
+          // Comment.
           rpc Get(Twice) returns (Twice);
-          // Said.
+          // Comment.
           rpc put(Twice) returns (PutResponse);
         }
-        // Said.
+        // Comment.
         message PutResponse {}
     "#;
-    fs::write(folder.path().join("plegd/v1/Bad.proto"), bad).unwrap();
-    let mut found = complaints(&files(folder.path()));
+    fs::write(dir.path().join("plegd/v1/Bad.proto"), bad).unwrap();
+    let mut found = violations(&files(dir.path()));
     found.sort();
     let mut expected = [
-        "plegd/v1/Bad.proto: the package plegd.v2 does not match the folder",
+        "plegd/v1/Bad.proto: the package plegd.v2 does not match the directory",
         "plegd/v1/Bad.proto: the file's name is not lower_snake_case",
-        "plegd/v1/Bad.proto: there is no go_package like that of the others",
+        "plegd/v1/Bad.proto: the go_package is not plegd/v1;plegdv1",
         "plegd.v2.lower: it has no comment",
         "plegd.v2.lower: not PascalCase",
         "plegd.v2.lower.camelCase: it has no comment",
@@ -111,8 +111,8 @@ fn what_is_not_written_by_the_rules_is_found() {
     assert_eq!(found, expected);
 }
 
-/// What is there is there for ever: neither its name nor its number nor its type changes, nor does it go. What is new is
-/// taken into the list by `UPDATE_PROTO=1 cargo test --test proto`.
+/// No element of the API is removed, renamed, renumbered or given another type. `UPDATE_PROTO=1 cargo test --test proto` adds new
+/// elements to the list.
 #[test]
 fn nothing_in_the_api_ever_changes() {
     let now: BTreeSet<String> = files(Path::new(PROTO)).iter().flat_map(inventory).collect();
@@ -121,41 +121,38 @@ fn nothing_in_the_api_ever_changes() {
     let gone: Vec<&String> = before.difference(&now).collect();
     assert!(
         gone.is_empty(),
-        "these are no longer what they were, which breaks clients that are built: {gone:#?}"
+        "these elements have changed or disappeared, which breaks existing clients: {gone:#?}"
     );
     let new: Vec<&String> = now.difference(&before).collect();
     if std::env::var_os("UPDATE_PROTO").is_some() {
         let lines: String = now.iter().map(|line| format!("{line}\n")).collect();
         fs::write(GOLDEN, lines).unwrap();
     } else {
-        assert!(
-            new.is_empty(),
-            "new: {new:#?}\nIf they are as they are to stay: UPDATE_PROTO=1 cargo test --test proto"
-        );
+        assert!(new.is_empty(), "new: {new:#?}\nIf they are final: UPDATE_PROTO=1 cargo test --test proto");
     }
 }
 
 // The rules.
 
-/// All that is wrong, each with where.
-fn complaints(files: &[FileDescriptorProto]) -> Vec<String> {
+/// All violations, each with its element.
+fn violations(files: &[FileDescriptorProto]) -> Vec<String> {
     let mut found = Vec::new();
     let mut uses: BTreeMap<String, usize> = BTreeMap::new();
     for file in files {
         let (package, name) = (file.package(), file.name());
-        let mut file_complains = |what: &str| found.push(format!("{name}: {what}"));
-        let (folder, base) = name.rsplit_once('/').unwrap_or_default();
-        if folder != package.replace('.', "/") {
-            file_complains(&format!("the package {package} does not match the folder"));
+        let mut report_file = |what: &str| found.push(format!("{name}: {what}"));
+        let (dir, base) = name.rsplit_once('/').unwrap_or_default();
+        if dir != package.replace('.', "/") {
+            report_file(&format!("the package {package} does not match the directory"));
         }
         if !is_lower_snake(base.trim_end_matches(".proto")) {
-            file_complains("the file's name is not lower_snake_case");
+            report_file("the file's name is not lower_snake_case");
         }
         if file.options.as_ref().and_then(|it| it.go_package.as_deref()) != Some("plegd/v1;plegdv1") {
-            file_complains("there is no go_package like that of the others");
+            report_file("the go_package is not plegd/v1;plegdv1");
         }
         if file.syntax() != "proto3" {
-            file_complains("the syntax is not proto3");
+            report_file("the syntax is not proto3");
         }
         let mut lint = Lint { comments: comments(file), found: &mut found };
         for (index, message) in file.message_type.iter().enumerate() {
@@ -180,7 +177,7 @@ fn complaints(files: &[FileDescriptorProto]) -> Vec<String> {
     found
 }
 
-/// Where a comment stands before something.
+/// The paths of all elements with a comment.
 fn comments(file: &FileDescriptorProto) -> BTreeSet<Vec<i32>> {
     let info = file.source_code_info.as_ref().expect("with comments");
     let commented = info.location.iter().filter(|location| !location.leading_comments().trim().is_empty());
@@ -193,27 +190,27 @@ struct Lint<'a> {
 }
 
 impl Lint<'_> {
-    fn complain(&mut self, name: &str, what: &str) {
+    fn report(&mut self, name: &str, what: &str) {
         self.found.push(format!("{name}: {what}"));
     }
 
     fn named(&mut self, path: &[i32], name: &str, is_well_named: fn(&str) -> bool, case: &str) {
         if !self.comments.contains(path) {
-            self.complain(name, "it has no comment");
+            self.report(name, "it has no comment");
         }
         if !is_well_named(name.rsplit('.').next().unwrap_or_default()) {
-            self.complain(name, &format!("not {case}"));
+            self.report(name, &format!("not {case}"));
         }
     }
 
     fn message(&mut self, path: &[i32], scope: &str, message: &DescriptorProto) {
-        // What a map is made of has no name that anybody has given.
+        // The entry type of a map is generated.
         if message.options.as_ref().is_some_and(|options| options.map_entry()) {
             return;
         }
         let name = format!("{scope}.{}", message.name());
         self.named(path, &name, is_pascal, "PascalCase");
-        // Each `optional` field has a oneof of its own, which is nowhere written.
+        // Each `optional` field has a generated oneof.
         let hidden: BTreeSet<Option<i32>> =
             message.field.iter().filter(|it| it.proto3_optional()).map(|it| it.oneof_index).collect();
         for (index, field) in message.field.iter().enumerate() {
@@ -239,7 +236,7 @@ impl Lint<'_> {
         let name = format!("{scope}.{}", kind.name());
         self.named(path, &name, is_pascal, "PascalCase");
         if kind.options.as_ref().is_some_and(|options| options.allow_alias()) {
-            self.complain(&name, "it has two names for one value");
+            self.report(&name, "it has two names for one value");
         }
         let prefix = upper_snake(kind.name());
         for (index, value) in kind.value.iter().enumerate() {
@@ -247,10 +244,10 @@ impl Lint<'_> {
             let name = format!("{name}.{}", value.name());
             self.named(&path, &name, is_upper_snake, "UPPER_SNAKE_CASE");
             if !value.name().starts_with(&format!("{prefix}_")) {
-                self.complain(&name, &format!("it does not begin with {prefix}_"));
+                self.report(&name, &format!("it does not begin with {prefix}_"));
             }
             if value.number() == 0 && value.name() != format!("{prefix}_UNSPECIFIED") {
-                self.complain(&name, &format!("the zero value is not {prefix}_UNSPECIFIED"));
+                self.report(&name, &format!("the zero value is not {prefix}_UNSPECIFIED"));
             }
         }
     }
@@ -259,7 +256,7 @@ impl Lint<'_> {
         let name = format!("{scope}.{}", service.name());
         self.named(path, &name, is_pascal, "PascalCase");
         if !service.name().ends_with("Service") {
-            self.complain(&name, "it does not end in Service");
+            self.report(&name, "it does not end in Service");
         }
         for (index, method) in service.method.iter().enumerate() {
             let path = [path, &[METHOD_OF_SERVICE, index as i32]].concat();
@@ -268,9 +265,9 @@ impl Lint<'_> {
             for (role, suffix, message) in
                 [("request", "Request", method.input_type()), ("response", "Response", method.output_type())]
             {
-                let wanted = format!("{}{suffix}", method.name());
-                if message != format!(".{scope}.{wanted}") {
-                    self.complain(&name, &format!("the {role} is not {wanted}"));
+                let expected = format!("{}{suffix}", method.name());
+                if message != format!(".{scope}.{expected}") {
+                    self.report(&name, &format!("the {role} is not {expected}"));
                 }
             }
         }
@@ -305,7 +302,7 @@ fn upper_snake(pascal: &str) -> String {
 
 // The inventory.
 
-/// A line for all that a client is built on.
+/// One line for each element that clients depend on.
 fn inventory(file: &FileDescriptorProto) -> Vec<String> {
     let mut lines = Vec::new();
     let package = file.package();
@@ -354,7 +351,7 @@ fn values(scope: &str, kind: &EnumDescriptorProto, lines: &mut Vec<String>) {
     }
 }
 
-/// The type of a field, with what makes it another one on the wire or in code.
+/// The type of a field, with its label.
 fn kind(field: &FieldDescriptorProto) -> String {
     let kind = match field.r#type() {
         Type::Message | Type::Enum => field.type_name().trim_start_matches('.').to_owned(),

@@ -1,4 +1,4 @@
-//! Reading: a failed list is no empty list, nothing that fails is lost, one that hangs delays nobody, fresh means fresh.
+//! Reads: a failed list is not an empty list, failed reads are retried, a hung read delays no other, fresh reads are fresh.
 
 mod support;
 
@@ -29,27 +29,27 @@ async fn one_hung_pod_delays_no_other() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     let pods: Vec<TestPod> = (0..301).map(|_| world.pod()).collect();
     let ids: Vec<String> = pods.iter().map(|pod| world.start(pod, "c")).collect();
-    world.until("all told", |world| ids.iter().all(|id| world.story(id).len() == 1)).await;
+    world.until("all starts", |world| ids.iter().all(|id| world.history(id).len() == 1)).await;
     world.pass(5 * SECOND).await;
     let (hung, others) = ids.split_first().expect("301");
     world.sim.faults().hang(Target::Id(hung.clone()));
     world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
-    let before = world.told.len();
+    let before = world.events.len();
     world.pass(3 * SECOND).await;
-    assert_eq!(world.told.len() - before, 300, "within three seconds, while the hung call takes five");
-    assert!(others.iter().all(|id| world.story(id).len() == 2));
-    // From now on it hangs in a lane of its own, and is tried again and again.
+    assert_eq!(world.events.len() - before, 300, "within 3 s, while the hung call takes 5 s");
+    assert!(others.iter().all(|id| world.history(id).len() == 2));
+    // From now on the hung pod is read in its own lane, and the read is retried.
     world.pass(MINUTE).await;
     assert_eq!(world.metric("plegd_pods_failing_reads"), 1.0);
     assert!(world.metric(r#"plegd_reads_total{cause="relist",result="timeout"}"#) >= 3.0);
     assert!(world.app.health().live().ok);
     world.change(|truth| others.iter().for_each(|id| truth.remove_container(id).expect("remove")));
     world.pass(3 * SECOND).await;
-    assert!(others.iter().all(|id| world.story(id).len() == 3));
+    assert!(others.iter().all(|id| world.history(id).len() == 3));
     world.sim.faults().clear();
     world.pass(40 * SECOND).await;
-    // While it hung its death was published as listed, without exit code; what is read later is published as a change.
-    assert_eq!(world.story(hung), ["Started", "Died", "Changed(Error)"]);
+    // While the read hung, the death was published as listed, without exit code; the later read is published as a change.
+    assert_eq!(world.history(hung), ["Started", "Died", "Changed(Error)"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
     assert_eq!(world.differences(), NONE);
 }
@@ -59,19 +59,19 @@ async fn a_hung_container_delays_no_sibling() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     let pod = world.pod();
     let (hung, sibling) = (world.start(&pod, "hung"), world.start(&pod, "sibling"));
-    world.until("both told", |world| world.story(&hung).len() + world.story(&sibling).len() == 2).await;
+    world.until("both starts", |world| world.history(&hung).len() + world.history(&sibling).len() == 2).await;
     world.sim.faults().hang(Target::Id(hung.clone()));
     world.change(|truth| truth.exit(&hung, 1).expect("exit"));
-    // By now it is tried again every half a minute only.
+    // By now the hung read is retried only every 30 s.
     world.pass(3 * MINUTE).await;
     world.change(|truth| truth.exit(&sibling, 2).expect("exit"));
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&sibling), ["Started", "Died(2 Error)"]);
-    assert_eq!(world.story(&hung), ["Started", "Died"], "as listed, for want of a status");
+    assert_eq!(world.history(&sibling), ["Started", "Died(2 Error)"]);
+    assert_eq!(world.history(&hung), ["Started", "Died"], "as listed, since its status cannot be read");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_fails_is_tried_again_and_the_change_is_told() {
+async fn a_failed_read_is_retried_and_the_change_is_published() {
     for code in [Code::Internal, Code::Unknown, Code::Unavailable, Code::ResourceExhausted] {
         let mut world = World::new(Profile::CONTAINERD_1_6);
         let pod = world.pod();
@@ -81,7 +81,7 @@ async fn a_read_that_fails_is_tried_again_and_the_change_is_told() {
         world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
         world.pass(3 * SECOND).await;
         for id in &ids {
-            assert_eq!(world.story(id), ["Started", "Died(1 Error)"], "{code:?}");
+            assert_eq!(world.history(id), ["Started", "Died(1 Error)"], "{code:?}");
         }
         assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0, "{code:?}");
         assert_eq!(world.differences(), NONE, "{code:?}");
@@ -89,24 +89,24 @@ async fn a_read_that_fails_is_tried_again_and_the_change_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_ids_of_a_read_that_was_given_up_are_read_again() {
+async fn all_ids_of_an_abandoned_read_are_read_again() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
     let ids: Vec<String> = (0..5).map(|n| world.start(&pod, &format!("c{n}"))).collect();
     world.pass(10 * SECOND).await;
-    // The looks at five exits, all in one read, meet a runtime that is not there for its first call: nothing but
-    // these looks would ever find the new reason.
+    // The scheduled reads after five exits are one read, whose first call finds the runtime unavailable. No other read would find the new
+    // reason.
     world.change(|truth| ids.iter().for_each(|id| truth.oom(id).expect("oom")));
     world.pass(SECOND).await;
-    let away = CallFault::fail(Code::Unavailable);
-    world.sim.faults().calls(Method::ContainerStatus, away, Dose::Next(1));
+    let unavailable = CallFault::fail(Code::Unavailable);
+    world.sim.faults().calls(Method::ContainerStatus, unavailable, Dose::Next(1));
     world.pass(10 * SECOND).await;
     assert_eq!(world.differences(), NONE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_that_is_due_later_is_not_taken_early_because_another_read_failed() {
+async fn a_scheduled_read_is_not_done_early_because_another_read_failed() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
@@ -114,27 +114,27 @@ async fn a_look_that_is_due_later_is_not_taken_early_because_another_read_failed
     world.pass(10 * SECOND).await;
     let fail = CallFault::fail(Code::Internal);
     world.sim.faults().calls(Method::PodSandboxStatus, fail, Dose::Next(1));
-    let asked = world.app.clock().now();
-    assert!(world.app.pod_newer_than(&uid(&pod), asked, SECOND).await.is_err());
-    // A retry of that is due in a moment, when the reason is not yet what it will be.
+    let requested_at = world.app.clock().now();
+    assert!(world.app.pod_newer_than(&uid(&pod), requested_at, SECOND).await.is_err());
+    // The retry of that read comes at once, before the runtime sets the new reason.
     world.change(|truth| truth.oom(&id).expect("oom"));
     world.pass(10 * SECOND).await;
-    assert_eq!(world.story(&id)[2..], ["Died(137 Error)", "Changed(OOMKilled)"]);
+    assert_eq!(world.history(&id)[2..], ["Died(137 Error)", "Changed(OOMKilled)"]);
     assert_eq!(world.differences(), NONE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_fails_is_no_empty_list() {
+async fn a_failed_list_is_not_an_empty_list() {
     for method in [Method::ListPodSandbox, Method::ListContainers] {
         for fault in [CallFault::fail(Code::Internal), CallFault::Garbage] {
             let mut world = World::new(Profile::CONTAINERD_1_6);
             let pod = world.pod();
             let ids: Vec<String> = (0..5).map(|n| world.start(&pod, &format!("c{n}"))).collect();
             world.pass(5 * SECOND).await;
-            let told = world.told.len();
+            let published = world.events.len();
             world.sim.faults().calls(method, fault.clone(), Dose::Always);
             world.pass(2 * MINUTE).await;
-            assert_eq!(world.told.len(), told, "{method} {fault:?}: {:#?}", world.lines());
+            assert_eq!(world.events.len(), published, "{method} {fault:?}: {:#?}", world.lines());
             assert_eq!(world.differences(), NONE);
             let ready = world.app.health().ready();
             assert!(ready.ok && world.app.health().live().ok, "{ready:?}");
@@ -142,7 +142,7 @@ async fn a_list_that_fails_is_no_empty_list() {
             world.change(|truth| truth.exit(&ids[0], 0).expect("exit"));
             world.sim.faults().clear();
             world.pass(3 * SECOND).await;
-            assert_eq!(world.story(&ids[0]).last().map(String::as_str), Some("Died(0 Completed)"));
+            assert_eq!(world.history(&ids[0]).last().map(String::as_str), Some("Died(0 Completed)"));
             assert!(
                 world.app.health().ready().checks.iter().all(|check| check.name != "runtime" || check.ok)
             );
@@ -159,7 +159,7 @@ async fn readiness_waits_for_the_first_list_and_stays() {
     world.pass(MINUTE).await;
     let report = world.app.health().ready();
     assert!(!report.ok && world.app.health().live().ok);
-    assert!(report.checks[0].text.contains("ListContainers"), "says what it waits for: {report:?}");
+    assert!(report.checks[0].text.contains("ListContainers"), "it names the failed call: {report:?}");
     world.sim.faults().clear();
     world.pass(3 * SECOND).await;
     assert!(world.app.health().ready().ok);
@@ -169,7 +169,7 @@ async fn readiness_waits_for_the_first_list_and_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_events_have_overtaken_removes_and_resurrects_nothing() {
+async fn a_list_overtaken_by_events_removes_and_resurrects_nothing() {
     for method in [Method::ListPodSandbox, Method::ListContainers] {
         let mut world = World::new(Profile::CONTAINERD_2_1);
         world.until_evented().await;
@@ -185,96 +185,98 @@ async fn a_list_that_events_have_overtaken_removes_and_resurrects_nothing() {
             }
             world.pass(Duration::from_millis(100)).await;
         }
-        assert!(world.calls_of(method) > before, "a relist is under way");
+        assert!(world.calls_of(method) > before, "a relist is in flight");
         world.pass(Duration::from_millis(50)).await;
         world.change(|truth| truth.exit(&ends, 7).expect("exit"));
         world.change(|truth| truth.exit(&doomed, 7).expect("exit"));
         world.pass(Duration::from_millis(100)).await;
         world.change(|truth| truth.remove_container(&doomed).expect("remove"));
-        let young = world.start(&pod, "young");
+        let newer = world.start(&pod, "newer");
         let new = world.pod();
         let in_new = world.start(&new, "c");
         world.pass(10 * SECOND).await;
-        assert_eq!(world.story(&doomed), ["Changed", "Started", "Died(7 Error)", "Removed"]);
-        assert_eq!(world.story(&ends), ["Changed", "Started", "Died(7 Error)"]);
-        assert_eq!(world.story(&young), ["Changed", "Started"]);
-        assert_eq!(world.story(&in_new), ["Changed", "Started"]);
-        assert_eq!(world.story(&new.sandbox), ["Started"]);
+        assert_eq!(world.history(&doomed), ["Changed", "Started", "Died(7 Error)", "Removed"]);
+        assert_eq!(world.history(&ends), ["Changed", "Started", "Died(7 Error)"]);
+        assert_eq!(world.history(&newer), ["Changed", "Started"]);
+        assert_eq!(world.history(&in_new), ["Changed", "Started"]);
+        assert_eq!(world.history(&new.sandbox), ["Started"]);
         assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn containers_whose_sandbox_is_gone_stay_what_they_are() {
+async fn containers_whose_sandbox_is_gone_keep_their_state() {
     for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1] {
         let mut world = World::new(profile);
         let pod = world.pod();
         let ids: Vec<String> = (0..3).map(|n| world.start(&pod, &format!("c{n}"))).collect();
         world.change(|truth| truth.exit(&ids[2], 1).expect("exit"));
         world.pass(5 * SECOND).await;
-        let told: Vec<_> = ids.iter().map(|id| world.story(id)).collect();
+        let published: Vec<_> = ids.iter().map(|id| world.history(id)).collect();
         world.change(|truth| truth.orphan_containers(&pod.sandbox));
         world.pass(3 * MINUTE).await;
-        let after: Vec<_> = ids.iter().map(|id| world.story(id)).collect();
-        assert_eq!(after, told, "{}", profile.name);
-        assert_eq!(world.story(&pod.sandbox), ["Started", "Died!", "Removed"], "{}", profile.name);
+        let after: Vec<_> = ids.iter().map(|id| world.history(id)).collect();
+        assert_eq!(after, published, "{}", profile.name);
+        assert_eq!(world.history(&pod.sandbox), ["Started", "Died!", "Removed"], "{}", profile.name);
         assert_eq!(world.differences(), NONE, "{}", profile.name);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn newer_than_is_never_older() {
+async fn a_newer_than_read_is_never_older() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
-    let silent = world.start(&pod, "silent");
+    let unreported = world.start(&pod, "unreported");
     let gone = world.start(&pod, "gone");
     world.pass(2 * SECOND).await;
-    // Nothing signals these; only a read can know.
+    // These changes have no event; only a read finds them.
     world.sim.faults().events(plegd::sim::EventFault::Drop, Dose::Always);
-    world.change(|truth| truth.exit(&silent, 9).expect("exit"));
+    world.change(|truth| truth.exit(&unreported, 9).expect("exit"));
     world.change(|truth| truth.vanish_container(&gone));
-    let asked = world.app.clock().now();
+    let requested_at = world.app.clock().now();
     world.pass(Duration::from_millis(1)).await;
     let before = world.calls();
-    let fresh = world.app.pod_newer_than(&uid(&pod), asked, SECOND).await.expect("fresh").expect("there");
-    assert_eq!(fresh.container(&silent).and_then(|container| container.exit_code), Some(9));
-    assert_eq!(fresh.container(&gone), None, "a read has proved that it is gone");
+    let fresh =
+        world.app.pod_newer_than(&uid(&pod), requested_at, SECOND).await.expect("fresh").expect("there");
+    assert_eq!(fresh.container(&unreported).and_then(|container| container.exit_code), Some(9));
+    assert_eq!(fresh.container(&gone), None, "the read has confirmed that it is gone");
     assert!(world.calls() > before);
-    // That read began after `asked`: it serves for anybody who wants no more.
+    // That read began after `requested_at`, so it also answers later requests for the same moment.
     let before = world.calls();
-    let again = world.app.pod_newer_than(&uid(&pod), asked, SECOND).await.expect("fresh");
+    let again = world.app.pod_newer_than(&uid(&pod), requested_at, SECOND).await.expect("fresh");
     assert_eq!((again.as_deref(), world.calls()), (Some(&*fresh), before));
-    let unknown = world.app.pod_newer_than(&"nobody".into(), asked, SECOND).await.expect("an answer");
+    let unknown = world.app.pod_newer_than(&"unknown".into(), requested_at, SECOND).await.expect("an answer");
     assert_eq!(unknown, None);
-    // A pod that nobody has told of yet is there for who asks for it.
+    // A pod without any event is found by a request for it.
     let new = world.pod();
-    let asked = world.app.clock().now();
-    let fresh = world.app.pod_newer_than(&uid(&new), asked, SECOND).await.expect("fresh").expect("there");
+    let requested_at = world.app.clock().now();
+    let fresh =
+        world.app.pod_newer_than(&uid(&new), requested_at, SECOND).await.expect("fresh").expect("there");
     assert_eq!(fresh.sandboxes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn newer_than_has_a_deadline_and_can_be_given_up() {
+async fn newer_than_has_a_deadline_and_can_be_cancelled() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
     let id = world.start(&pod, "c");
     world.pass(2 * SECOND).await;
     world.sim.faults().hang(Target::Id(id));
-    let asked = world.app.clock().now();
+    let requested_at = world.app.clock().now();
     let uid = uid(&pod);
-    let late = world.app.pod_newer_than(&uid, asked, SECOND).await;
-    assert!(matches!(late, Err(FreshError::Deadline(patience)) if patience == SECOND), "{late:?}");
-    assert_eq!(world.app.clock().now().since(asked), SECOND);
-    let given_up = tokio::time::timeout(SECOND, world.app.pod_newer_than(&uid, asked, MINUTE)).await;
-    assert!(given_up.is_err());
-    // Who waits longer than a call may take is told that it failed, not left hanging.
-    let failed = world.app.pod_newer_than(&uid, asked, MINUTE).await;
+    let late = world.app.pod_newer_than(&uid, requested_at, SECOND).await;
+    assert!(matches!(late, Err(FreshError::Deadline(limit)) if limit == SECOND), "{late:?}");
+    assert_eq!(world.app.clock().now().since(requested_at), SECOND);
+    let cancelled = tokio::time::timeout(SECOND, world.app.pod_newer_than(&uid, requested_at, MINUTE)).await;
+    assert!(cancelled.is_err());
+    // A caller with a longer deadline than that of a call gets the call's error.
+    let failed = world.app.pod_newer_than(&uid, requested_at, MINUTE).await;
     assert!(matches!(failed, Err(FreshError::Read(_))), "{failed:?}");
     world.sim.faults().clear();
-    let asked = world.app.clock().now();
-    world.app.pod_newer_than(&uid, asked, MINUTE).await.expect("fresh").expect("there");
+    let requested_at = world.app.clock().now();
+    world.app.pod_newer_than(&uid, requested_at, MINUTE).await.expect("fresh").expect("there");
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,11 +287,11 @@ async fn ten_thousand_waiters_share_their_reads() {
     world.start(&pod, "c");
     world.pass(10 * SECOND).await;
     let before = world.calls();
-    let asked = world.app.clock().now();
+    let requested_at = world.app.clock().now();
     let uid = uid(&pod);
     let late = CallFault::Late(Duration::from_millis(200));
     world.sim.faults().calls(Method::ContainerStatus, late, Dose::Always);
-    let wait = || world.app.pod_newer_than(&uid, asked, MINUTE);
+    let wait = || world.app.pod_newer_than(&uid, requested_at, MINUTE);
     let (early, late) = tokio::join!(futures::future::join_all((0..5000).map(|_| wait())), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         futures::future::join_all((0..5000).map(|_| wait())).await
@@ -297,12 +299,12 @@ async fn ten_thousand_waiters_share_their_reads() {
     let answers: Vec<_> = early.into_iter().chain(late).collect();
     let first: Arc<_> = answers[0].clone().expect("fresh").expect("there");
     assert!(answers.iter().all(|answer| matches!(answer, Ok(Some(pod)) if *pod == first)));
-    // A read is two lists and two statuses; the second batch came while the first was being read.
+    // A read has two lists and two statuses. The second batch was requested during the first read.
     assert!(world.calls() - before <= 8, "{} calls", world.calls() - before);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_past_the_queue_costs_the_stream_and_not_the_truth() {
+async fn an_overflow_of_the_queue_costs_the_stream_and_the_cache_converges() {
     let tiny = |config: &mut plegd::config::Config| config.stream.queue_messages = 4;
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, tiny, |_| ()).await;
     world.until_evented().await;
@@ -312,18 +314,18 @@ async fn a_burst_past_the_queue_costs_the_stream_and_not_the_truth() {
     assert!(world.metric("plegd_stream_queue_trimmed_total") >= 1.0);
     assert!(world.metric(r#"plegd_stream_disconnects_total{reason="overflow"}"#) >= 1.0);
     for id in &ids {
-        assert_eq!(world.story(id).last().map(String::as_str), Some("Started"));
+        assert_eq!(world.history(id).last().map(String::as_str), Some("Started"));
     }
     world.pass(10 * SECOND).await;
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
     world.until_evented().await;
 }
 
-/// An event that is cut down in the queue has no labels: its sandbox is read before anything of it is published.
+/// An event whose payload was stripped in the queue has no labels: its sandbox is read before any of its events is published.
 #[tokio::test(start_paused = true)]
 async fn events_past_the_queue_are_published_with_the_labels_of_their_pods() {
-    let few = |config: &mut plegd::config::Config| config.stream.queue_messages = 3;
-    let mut world = World::after(Profile::CONTAINERD_2_1, 1, few, |_| ()).await;
+    let short_queue = |config: &mut plegd::config::Config| config.stream.queue_messages = 3;
+    let mut world = World::after(Profile::CONTAINERD_2_1, 1, short_queue, |_| ()).await;
     world.until_evented().await;
     for pod in ["one", "two", "three"] {
         let mut spec = SandboxSpec::of_pod("default", pod, pod);
@@ -332,9 +334,9 @@ async fn events_past_the_queue_are_published_with_the_labels_of_their_pods() {
     }
     world.pass(SECOND).await;
     assert!(world.metric("plegd_stream_queue_trimmed_total") > 0.0);
-    let started: Vec<_> = world.told.iter().filter(|it| it.kind == EventType::ContainerStarted).collect();
+    let started: Vec<_> = world.events.iter().filter(|it| it.kind == EventType::ContainerStarted).collect();
     assert_eq!(started.len(), 3, "{:#?}", world.lines());
-    for record in &world.told {
+    for record in &world.events {
         assert_eq!(record.labels.get("app"), Some(&*record.event.pod.name), "{:?}", record.event);
     }
     world.pass(MINUTE).await;
@@ -342,7 +344,7 @@ async fn events_past_the_queue_are_published_with_the_labels_of_their_pods() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_falls_off_the_journal_is_told_so_and_reads_afresh() {
+async fn a_subscriber_behind_the_journal_gets_a_gap_and_can_read_the_state() {
     let small = |config: &mut plegd::config::Config| config.journal.events = 64;
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, small, |_| ()).await;
     world.pass(5 * SECOND).await;
@@ -356,7 +358,7 @@ async fn a_subscriber_that_falls_off_the_journal_is_told_so_and_reads_afresh() {
     }
     let gap = slow.try_next().expect_err("151 events do not fit");
     assert_eq!((gap.from, gap.to), (1, 151 - 64));
-    let next = slow.try_next().expect("goes on").expect("an event");
+    let next = slow.try_next().expect("no gap").expect("an event");
     assert_eq!(next.sequence, gap.to + 1);
     let snapshot = world.served(&pod).expect("served");
     assert_eq!((snapshot.containers.len(), snapshot.sequence), (50, 151));
@@ -364,8 +366,8 @@ async fn a_subscriber_that_falls_off_the_journal_is_told_so_and_reads_afresh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_runtime_is_called_as_rarely_as_the_mode_allows() {
-    // A relist is two lists: 60 s apart in evented mode, 10 s where subscribers share, 1 s by polling.
+async fn an_idle_runtime_is_called_as_rarely_as_the_mode_allows() {
+    // A relist has two lists: every 60 s in evented mode, 10 s on a shared channel, 1 s in polling mode.
     for (profile, mode, minutes, relists) in [
         (Profile::CONTAINERD_2_1, Mode::Evented, 60, 60),
         (Profile::CONTAINERD_2_4, Mode::Evented, 60, 60),
@@ -388,20 +390,24 @@ async fn a_quiet_runtime_is_called_as_rarely_as_the_mode_allows() {
         let read = statuses(&world);
         world.pass(minutes * MINUTE).await;
         let (calls, streams) = (world.calls() - calls, world.calls_of(Method::GetContainerEvents) - streams);
-        let (fair, read) = (2 * relists, statuses(&world) - read);
+        let (expected, read) = (2 * relists, statuses(&world) - read);
         let lists = calls - read;
-        assert!((fair * 95 / 100..=fair * 105 / 100 + 4).contains(&lists), "{}: {lists}", profile.name);
-        // The content of four ids with a relist, and at most every 10 s.
+        assert!(
+            (expected * 95 / 100..=expected * 105 / 100 + 4).contains(&lists),
+            "{}: {lists}",
+            profile.name
+        );
+        // The content of four ids per relist, at most every 10 s.
         let content = 4 * (relists + 1).min(u64::from(minutes) * 6 + 1);
         assert!((1..=content).contains(&read), "{}: {read} statuses", profile.name);
         let tries = if mode == Mode::Polling { 4..=8 } else { 0..=0 };
         assert!(tries.contains(&streams), "{}: {streams} subscriptions", profile.name);
-        assert_eq!(world.told.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
+        assert_eq!(world.events.iter().filter(|event| event.kind == EventType::PodSync).count(), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_hung_pods_than_lanes_delay_the_others_by_one_deadline_at_most() {
+async fn more_hung_pods_than_lanes_delay_the_others_by_at_most_two_deadlines() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     let pods: Vec<TestPod> = (0..30).map(|_| world.pod()).collect();
     let ids: Vec<String> = pods.iter().map(|pod| world.start(pod, "c")).collect();
@@ -409,15 +415,18 @@ async fn more_hung_pods_than_lanes_delay_the_others_by_one_deadline_at_most() {
     let (hung, others) = ids.split_at(8);
     hung.iter().for_each(|id| world.sim.faults().hang(Target::Id(id.clone())));
     world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
-    // Eight that nobody knows to hang take the four lanes twice.
+    // Eight reads that are not known to hang occupy the four lanes twice.
     world.pass(13 * SECOND).await;
-    assert!(others.iter().all(|id| world.story(id).len() == 2), "{:#?}", world.lines());
+    assert!(others.iter().all(|id| world.history(id).len() == 2), "{:#?}", world.lines());
     world.pass(MINUTE).await;
     world.change(|truth| others.iter().for_each(|id| truth.remove_container(id).expect("remove")));
     let new = world.pod();
     world.start(&new, "c");
     world.pass(3 * SECOND).await;
-    assert!(others.iter().all(|id| world.story(id).len() == 3), "by now they hang elsewhere");
+    assert!(
+        others.iter().all(|id| world.history(id).len() == 3),
+        "the hung reads have their own lane by now"
+    );
     assert_eq!(world.served(&new).expect("served").containers.len(), 1);
     world.sim.faults().clear();
     world.pass(MINUTE).await;
@@ -464,8 +473,8 @@ async fn a_pod_of_the_same_name_and_another_uid_is_another_pod() {
     let second = world.start(&new, "c");
     world.change(|truth| truth.remove_sandbox(&old.sandbox).expect("remove"));
     world.pass(5 * SECOND).await;
-    assert_eq!(world.story(&first), ["Changed", "Started", "Died(137 Error)", "Removed"]);
-    assert_eq!(world.story(&second), ["Changed", "Started"]);
+    assert_eq!(world.history(&first), ["Changed", "Started", "Died(137 Error)", "Removed"]);
+    assert_eq!(world.history(&second), ["Changed", "Started"]);
     assert_eq!((world.served(&old), world.served(&new).expect("served").containers.len()), (None, 1));
     assert_eq!(world.differences(), NONE);
 }

@@ -17,10 +17,10 @@ async fn a_client_killed_five_times_receives_each_of_a_thousand_events_once() ->
     let arguments = "demo --seed 5 --pods 60 --pace 2ms --http-address off --print none".split(' ');
     let (demo, _) = Plegd::spawn(arguments, [("TMPDIR", OsString::from(directory.path()))])?;
     let socket: PathBuf =
-        demo.said("its socket", |line| Some(line.split_once("--socket ")?.1.into())).await?;
+        demo.wait_for_line("its socket", |line| Some(line.split_once("--socket ")?.1.into())).await?;
     let uninterrupted = Watcher::start(&socket, &["--since", "oldest"])?;
     let resumed = killed_and_resumed(&socket, 5, EVENTS).await?;
-    let last = resumed.told.last().and_then(|line| line.sequence).unwrap_or_default();
+    let last = resumed.received.last().and_then(|line| line.sequence).unwrap_or_default();
     resumed.same_as(&uninterrupted.until_event(last).await?)?;
     demo.stop().await
 }

@@ -111,7 +111,7 @@ async fn a_replay_publishes_what_was_published_during_the_recording() {
             assert!(recording.notes.is_empty(), "{:?}", recording.notes);
             assert!(recording.progress.events > 50, "{:?}", recording.progress);
 
-            let (published, replayed) = (by_id(&world.told), by_id(&replayed(&recording).await.published));
+            let (published, replayed) = (by_id(&world.events), by_id(&replayed(&recording).await.published));
             let differ = differences(&published, &replayed);
             assert!(differ.is_empty(), "{} seed {seed}:\n{}", profile.name, differ.join("\n"));
         }

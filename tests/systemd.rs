@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use binary::{Daemon, PATIENCE, Plegd};
+use binary::{DEADLINE, Daemon, Plegd};
 use plegd::{
     clock::Clock,
     sim::{Profile, SimRuntime, truth::SandboxSpec},
@@ -98,14 +98,14 @@ fn plegd_works_with_the_system_calls_and_capabilities_of_the_unit() -> Result<()
                 }
                 anyhow::Ok(())
             };
-            timeout(PATIENCE, published).await.context("no event is published")??;
+            timeout(DEADLINE, published).await.context("no event is published")??;
             ensure!(daemon.subscribers().await?.is_empty());
             let [started, files] = daemon.metrics(["process_start_time_seconds", "process_open_fds"]).await?;
             ensure!(started > 1e9 && files > 0.0, "{started} {files}");
             // A killed daemon leaves its socket, and the next one replaces it.
             daemon.kill9().await?;
-            daemon.start_again().await?;
-            let log = daemon.said();
+            daemon.restart().await?;
+            let log = daemon.log_text();
             ensure!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
             daemon.stop().await
         })
@@ -199,7 +199,7 @@ async fn a_log_to_the_journal_has_priorities_and_no_timestamps() -> Result<()> {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let logged = timeout(PATIENCE, logged).await.context("no log line")??;
+        let logged = timeout(DEADLINE, logged).await.context("no log line")??;
         let matches = if line.starts_with('<') { logged.starts_with(line) } else { logged.contains(line) };
         ensure!(matches, "{format:?} {journal}: {logged}");
         plegd.kill().await?;
@@ -232,7 +232,7 @@ async fn until_stopped(pid: u32) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, stopped).await.context("the process does not stop")?
+    timeout(DEADLINE, stopped).await.context("the process does not stop")?
 }
 
 /// Receives notifications in place of systemd, in the abstract namespace, as in containers.
@@ -280,7 +280,7 @@ impl Manager {
                 }
             }
         };
-        timeout(PATIENCE, received).await.with_context(|| format!("no notification contains {text:?}"))?
+        timeout(DEADLINE, received).await.with_context(|| format!("no notification contains {text:?}"))?
     }
 
     /// Discards the messages received so far.

@@ -8,7 +8,7 @@ mod binary;
 use std::{ffi::OsString, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
-use binary::{PATIENCE, Plegd};
+use binary::{DEADLINE, Plegd};
 use plegd::{
     clock::Clock,
     sim::{
@@ -62,7 +62,9 @@ impl Node {
             .chain(["--runtime-endpoint".into(), runtime.into()]);
         let (plegd, _) = Plegd::spawn(arguments, [("PLEGD_API_SOCKET", socket.clone().into())])?;
         let node = Self { sim, plegd, socket, _directory: directory, _runtime: serving };
-        node.plegd.said("API over gRPC", |line| line.contains("API over gRPC").then_some(())).await?;
+        node.plegd
+            .wait_for_line("API over gRPC", |line| line.contains("API over gRPC").then_some(()))
+            .await?;
         // plegd answers once the first relist is complete.
         while node.run(&["get", "pods", "-o", "name"]).await?.code != Some(0) {
             tokio::task::yield_now().await;
@@ -75,7 +77,7 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plegd"));
         command.args(arguments).env_clear().env("PLEGD_SOCKET", &self.socket);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = timeout(PATIENCE, output).await.with_context(|| format!("{arguments:?} hangs"))??;
+        let output = timeout(DEADLINE, output).await.with_context(|| format!("{arguments:?} hangs"))??;
         let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
         for text in [&stdout, &stderr] {
             ensure!(is_safe(text), "{arguments:?} prints {text:?}");
@@ -130,7 +132,7 @@ async fn no_output_format_lets_a_name_control_the_terminal() -> Result<()> {
         let mut lines = tokio::io::BufReader::new(watch.stdout.take().context("stdout")?);
         let mut printed = String::new();
         while !printed.contains("Started") || !printed.ends_with('\n') {
-            timeout(PATIENCE, tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut printed)).await??;
+            timeout(DEADLINE, tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut printed)).await??;
         }
         ensure!(is_safe(&printed), "{printed:?}");
     }
@@ -148,8 +150,9 @@ async fn no_error_of_the_runtime_forges_a_log_line() -> Result<()> {
         for method in [Method::ListPodSandbox, Method::StreamPodSandboxes] {
             node.sim.faults().calls(method, error(), Dose::Always);
         }
-        let evil =
-            node.plegd.said("the runtime's error", |line| line.contains("evil").then(|| line.to_owned()));
+        let evil = node
+            .plegd
+            .wait_for_line("the runtime's error", |line| line.contains("evil").then(|| line.to_owned()));
         let line = evil.await?;
         ensure!(is_safe(&line) && line.contains("forged"), "{format}: {line:?}");
         ensure!(node.plegd.log().lines().iter().all(|line| is_safe(line)), "{format}:\n{}", node.plegd.log());

@@ -259,7 +259,7 @@ async fn a_fast_watch_with_latest_per_pod_gets_every_event() {
     world.sim.faults().events(plegd::sim::EventFault::Drop, plegd::sim::Dose::Always);
     let id = world.start(&pod, "c");
     world.change(|truth| truth.exit(&id, 3).expect("exit"));
-    world.until("two events", |world| world.story(&id).len() == 2).await;
+    world.until("two events", |world| world.history(&id).len() == 2).await;
     assert_eq!(
         available(&mut fast).iter().filter(|word| !word.contains(" to ")).collect::<Vec<_>>(),
         ["2 Started!", "3 Died(3 Error)"]

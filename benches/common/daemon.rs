@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::binary::{PATIENCE, Plegd};
+use super::binary::{DEADLINE, Plegd};
 
 /// The process.
 pub(crate) struct Daemon {
@@ -98,7 +98,7 @@ impl Daemon {
         let (plegd, stdout) = Plegd::spawn(arguments, environment)?;
         let told = Told::default();
         tokio::spawn(told.clone().read(BufReader::new(stdout), clock.clone()));
-        let http = plegd.said("where it serves", address_in).await?;
+        let http = plegd.wait_for_line("where it serves", address_in).await?;
         Ok(Self { plegd, http, told, folder, spawned, clock: clock.clone() })
     }
 
@@ -117,7 +117,7 @@ impl Daemon {
 
     /// Waits until `/readyz` says so, and says how long after its start that was.
     pub(crate) async fn ready(&self) -> Result<Duration> {
-        self.ready_within(PATIENCE).await
+        self.ready_within(DEADLINE).await
     }
 
     /// The same, where more than a healthy node's worth of pods is to be read first.

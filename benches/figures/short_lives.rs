@@ -18,7 +18,7 @@ const SECONDS: f64 = 0.3;
 /// How long containerd is away.
 const AWAY: Duration = Duration::from_secs(1);
 /// How long the last one may take to be told before it counts as never told.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// On a containerd that is left alone.
 pub(crate) async fn undisturbed(bench: &mut Bench) -> Result<Vec<Reading>> {
@@ -64,7 +64,7 @@ pub(crate) async fn after_a_restart(bench: &mut Bench) -> Result<Vec<Reading>> {
 async fn following(bench: &Bench, containerd: &lab::Containerd) -> Result<Daemon> {
     let daemon = Daemon::start(&bench.clock, &containerd.endpoint(), Print::Json, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE).await?;
     Ok(daemon)
 }
 
@@ -92,7 +92,7 @@ async fn lives(client: &lab::Client, daemon: &Daemon, pod: &str, count: u32) -> 
         Ok((told == ids.len()).then_some(()))
     };
     // Not all is a result too.
-    let _ = lab::eventually("all lives to be told", PATIENCE, all).await;
+    let _ = lab::eventually("all lives to be told", DEADLINE, all).await;
     Ok(Lives { starts: tally("ContainerStarted"), deaths: tally("ContainerDied") })
 }
 

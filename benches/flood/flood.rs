@@ -12,7 +12,7 @@ use plegd::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
     emission::Emission,
     node::{Lists, Node, Weight},
@@ -30,7 +30,7 @@ pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
     let node = Node::start(clock, Lists::Unary, Weight::Light, PODS, 1)?;
     let daemon = Daemon::start(clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
     daemon.ready().await?;
-    let up = daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE);
+    let up = daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE);
     progress::during("waiting for the stream", up).await?;
     let pid = daemon.pid()?;
     let before = Memory::of(pid)?;
@@ -114,7 +114,7 @@ async fn agrees(node: &Node, daemon: &Daemon) -> Result<Vec<String>> {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    if let Ok(agreed) = timeout(PATIENCE, agreed).await {
+    if let Ok(agreed) = timeout(DEADLINE, agreed).await {
         agreed?;
     }
     Ok(differences)

@@ -11,7 +11,7 @@ use plegd::sim::{Method, Target};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::Daemon,
     node::{Lists, Node},
     process::Cpu,
@@ -51,7 +51,7 @@ impl Gate {
         gate.until(node, || node.calls(second) > listed).await?;
         let before = node.calls(first);
         node.sim.faults().hang(gate.target());
-        let ready = daemon.ready_within(5 * PATIENCE).await?;
+        let ready = daemon.ready_within(5 * DEADLINE).await?;
         gate.arrived(node, before).await?;
         Ok((gate, ready))
     }
@@ -101,6 +101,6 @@ impl Gate {
                 sleep(GLIMPSE).await;
             }
         };
-        timeout(2 * PATIENCE, met).await.with_context(|| format!("no relist; calls: {:?}", node.sim.calls()))
+        timeout(2 * DEADLINE, met).await.with_context(|| format!("no relist; calls: {:?}", node.sim.calls()))
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{
     Bench,
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
     emission::Emission,
     node::{Lists, Node, Weight},
@@ -63,7 +63,7 @@ async fn by_rate(bench: &Bench) -> Result<Vec<Reading>> {
     let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, super::PODS, 1)?;
     let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE).await?;
     let pid = daemon.pid()?;
     let mut emission = Emission::new(&node, &bench.clock);
     // Until every pod has a life in it, and memory is what it is.

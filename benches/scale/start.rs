@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Bench, CONTAINERS_PER_POD, PODS,
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
     node::{Lists, Node, Weight, act},
     process::Cpu,
@@ -54,7 +54,7 @@ async fn of_size(bench: &Bench, pods: usize) -> Result<Reading> {
     let ready = daemon.ready().await;
     let (took, note) = match ready {
         Ok(took) => (took, "once"),
-        Err(_) => (PATIENCE, "it was not ready even then"),
+        Err(_) => (DEADLINE, "it was not ready even then"),
     };
     let cpu = Cpu::of(daemon.pid()?)?.since(&Cpu::NONE);
     daemon.stop().await?;
@@ -71,7 +71,7 @@ pub(crate) async fn restart(bench: &Bench) -> Result<Vec<Reading>> {
     let node = Node::start(&bench.clock, Lists::Unary, Weight::Real, PODS, RESTARTS)?;
     let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Json, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE).await?;
     let mut took = Vec::new();
     for round in 0..RESTARTS {
         let what = format!("restarting the runtime, {} of {RESTARTS}", round + 1);
@@ -110,7 +110,7 @@ async fn away(node: &Node, daemon: &Daemon, clock: &Clock, round: usize) -> Resu
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let last = timeout(PATIENCE, all).await.context("not all deaths are told")?.context("none is told")?;
+    let last = timeout(DEADLINE, all).await.context("not all deaths are told")?.context("none is told")?;
     // The stream is up again, so that the next time is like the first.
     sleep(Duration::from_secs(2)).await;
     Ok(last.since(back))

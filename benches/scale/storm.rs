@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Bench,
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
     node::{Lists, Node, Weight, act},
     progress,
@@ -99,7 +99,7 @@ async fn storm(bench: &Bench, sign: Sign) -> Result<Storm> {
     };
     daemon.ready().await?;
     if sign == Sign::Events {
-        let trusted = daemon.shows("plegd_mode{mode=\"evented\"}", 1.0, PATIENCE);
+        let trusted = daemon.shows("plegd_mode{mode=\"evented\"}", 1.0, DEADLINE);
         progress::during("waiting for plegd to trust the stream", trusted).await?;
         for fault in [EventFault::NilStatus, EventFault::NoStatuses] {
             node.sim.faults().events(fault, Dose::Always);
@@ -157,7 +157,7 @@ async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usi
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let lines = timeout(PATIENCE, all).await.context("not all deaths are told")?;
+    let lines = timeout(DEADLINE, all).await.context("not all deaths are told")?;
     let told = lines.iter().map(|line| line.read_at);
     let (first, last) = (told.clone().min().context("none told")?, told.max().context("none told")?);
     let began = match sign {

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     Bench,
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
     emission::Emission,
     node::{Lists, Node, Weight},
@@ -58,7 +58,7 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
     let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, PODS, 1)?;
     let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE).await?;
     let crowd = Crowd::connect(&daemon.socket(), FAN_OUT).await?;
     let crowd = crowd.watch(From::Now, &bench.clock).await?;
     sleep(SETTLE).await;

@@ -117,7 +117,7 @@ async fn soak(args: &Args) -> Result<Report> {
     let relay = Relay::to(&containerd.socket())?;
     let daemon = Daemon::start(&relay.endpoint()).await?;
     let witness = Witness::start(&daemon.client());
-    let (churn, director) = Churn::new(containerd.client()?);
+    let (churn, control) = Churn::new(containerd.client()?);
     let runtime = containerd.runtime_version();
     let version = plegd::version::VERSION;
     let conditions =
@@ -139,9 +139,9 @@ async fn soak(args: &Args) -> Result<Report> {
         Usage::of(&daemon).await
     };
     let working = async {
-        let troubles = troubles::make(&mut containerd, &relay, &daemon, &director, whole, dice.fork());
+        let troubles = troubles::make(&mut containerd, &relay, &daemon, &control, whole, dice.fork());
         let (troubles, warm) = tokio::try_join!(troubles, warm)?;
-        director.end();
+        control.end();
         Ok::<_, anyhow::Error>((troubles, warm, pods.await?))
     };
     let (mut troubles, warm, (pods, failures)) = tokio::select! {

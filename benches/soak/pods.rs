@@ -43,7 +43,7 @@ pub(crate) async fn come_and_go(
         while let Some(Ok(life)) = lives.try_join_next() {
             ended(life);
         }
-        let (churn, story, dice) = (churn.clone(), PodScenario::drawn(&mut dice), dice.fork());
+        let (churn, story, dice) = (churn.clone(), PodScenario::random(&mut dice), dice.fork());
         lives.spawn(async move {
             let life = churn.run_scenario(&format!("pod-{number}"), story, dice).await;
             (story, life)

@@ -43,7 +43,7 @@ pub(crate) async fn make(
     containerd: &mut Containerd,
     relay: &Relay,
     daemon: &Daemon,
-    director: &ChurnControl,
+    control: &ChurnControl,
     whole: Duration,
     mut dice: fastrand::Rng,
 ) -> Result<Troubles> {
@@ -60,7 +60,7 @@ pub(crate) async fn make(
             return Ok(troubles);
         }
         sleep(at.since(clock.now())).await;
-        director.disturb();
+        control.suspend_removals();
         // What was done right before it may be told by an event that is lost with it.
         let from = SystemTime::now() - Duration::from_secs(1);
         let connects = daemon.metric(CONNECTS).await?;
@@ -75,8 +75,8 @@ pub(crate) async fn make(
             containerd.restart().await?;
             troubles.kills += 1;
         }
-        settled(daemon, connects).await.with_context(|| daemon.said())?;
-        director.calm();
+        settled(daemon, connects).await.with_context(|| daemon.log_text())?;
+        control.resume_removals();
         troubles.times.push([from, SystemTime::now()]);
         troubles.looks += 1;
         troubles.faults.extend(state_differences(&client, daemon).await?);

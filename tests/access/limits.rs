@@ -1,4 +1,4 @@
-//! What a client can cost, and that others do not notice.
+//! Limits on what a client costs plegd; other clients are not affected.
 
 use std::{
     sync::{
@@ -34,8 +34,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// Reads until the server closes the connection.
 async fn closed(mut stream: UnixStream) {
     let mut rest = Vec::new();
-    // It may be reset, too.
-    let _ = soon("the end of a connection", stream.read_to_end(&mut rest)).await;
+    // The connection may also be reset.
+    let _ = in_time("the end of a connection", stream.read_to_end(&mut rest)).await;
 }
 
 #[tokio::test]
@@ -56,14 +56,14 @@ async fn a_request_of_100_mb_is_refused_before_it_is_read() {
         });
         let expected = match path {
             CHECK => Code::ResourceExhausted,
-            // Nobody reads it.
+            // No service reads the body.
             GET_POD => Code::Unimplemented,
-            // tonic's reflection ends its stream in peace, whatever the requests end with.
+            // tonic's reflection service ends its stream with OK even if the request stream fails.
             _ => Code::Ok,
         };
         assert_eq!(code_of_body(&channel, path, body).await, expected, "{path}");
         let sent = sent.load(Ordering::Relaxed);
-        assert!(sent < 10_000_000, "{path}: {sent} bytes were taken");
+        assert!(sent < 10_000_000, "{path}: the server read {sent} bytes");
     }
     assert_eq!(server.metrics.api.refused.with(Refusal::Message).get(), 2);
     check(&channel).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_request_of_100_mb_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_request_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
+async fn a_request_of_the_largest_size_is_accepted_and_one_byte_more_is_not() {
     let server = Server::configured(|config| config.message_bytes = config::Bytes(1024)).await;
     let channel = server.channel().await;
     // One byte for the field, two for its length.
@@ -88,8 +88,8 @@ async fn a_request_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_is_given_up() {
-    let server = Server::with(|_| {}, |patience| patience.request = Duration::from_millis(50)).await;
+async fn a_request_that_never_ends_exceeds_its_deadline() {
+    let server = Server::with(|_| {}, |timeouts| timeouts.request = Duration::from_millis(50)).await;
     let channel = server.channel().await;
     let mut begun = Some(Bytes::from_static(&[0, 0, 0, 0, 100, 1, 2, 3]));
     let body = Endless(move || begun.take());
@@ -103,13 +103,13 @@ async fn metadata_that_is_too_large_is_refused() {
     let channel = server.channel().await;
     let mut request = tonic::Request::new(HealthCheckRequest::default());
     request.metadata_mut().insert("x-large", "y".repeat(64 * 1024).parse().unwrap());
-    let refused = soon("an answer", HealthClient::new(channel).check(request)).await;
+    let refused = in_time("an answer", HealthClient::new(channel).check(request)).await;
     assert!(refused.is_err());
     server.assert_serves().await;
 }
 
 #[tokio::test]
-async fn a_peer_has_so_many_requests_at_a_time() {
+async fn requests_per_peer_limits_concurrent_requests() {
     let server = Server::configured(|config| config.requests_per_peer = 2).await;
     let channel = server.channel().await;
     let watch = async || {
@@ -127,34 +127,34 @@ async fn a_peer_has_so_many_requests_at_a_time() {
             .message()
             .ends_with("has 2 requests under way, as many as are allowed; api.requests_per_peer sets this")
     );
-    // From another connection it is the same peer.
+    // A second connection of the same peer counts to the same limit.
     assert_eq!(check(&server.channel().await).await.unwrap_err().code(), Code::ResourceExhausted);
     assert_eq!(code(&channel, GET_POD).await, Code::ResourceExhausted);
     assert_eq!(code(&channel, WATCH).await, Code::ResourceExhausted);
     drop(first);
-    until("a place becomes free", async || check(&channel).await.is_ok()).await;
+    until("a request permit is free", async || check(&channel).await.is_ok()).await;
     assert_eq!(server.counted(Call::Health, CallCode::Canceled), 1);
     assert!(server.metrics.api.refused.with(Refusal::Requests).get() >= 3);
 }
 
 #[tokio::test]
 async fn past_the_limit_a_connection_is_closed_at_once() {
-    // One user has half of them.
+    // One user may have half of the connections.
     let server = Server::configured(|config| config.connections = 4).await;
     let (first, second) = (server.channel().await, server.channel().await);
     check(&first).await.unwrap();
     check(&second).await.unwrap();
     closed(server.raw().await).await;
-    // A client is told so.
+    // A gRPC client gets an error.
     let refused = match channel(&server.socket).await {
-        Ok(channel) => soon("an answer", check(&channel)).await.map_err(|status| status.code()),
+        Ok(channel) => in_time("an answer", check(&channel)).await.map_err(|status| status.code()),
         Err(_) => Err(Code::Unavailable),
     };
     assert!(refused.is_err());
     assert!(server.metrics.api.refused.with(Refusal::Connections).get() >= 2);
     check(&first).await.unwrap();
     drop(second);
-    until("a place becomes free", async || match channel(&server.socket).await {
+    until("a connection permit is free", async || match channel(&server.socket).await {
         Ok(channel) => check(&channel).await.is_ok(),
         Err(_) => false,
     })
@@ -162,7 +162,7 @@ async fn past_the_limit_a_connection_is_closed_at_once() {
 }
 
 #[tokio::test]
-async fn tcp_takes_no_place_of_the_unix_socket() {
+async fn tcp_connections_do_not_count_to_the_limit_of_the_unix_socket() {
     let server = Server::configured(|config| {
         config.connections = 4;
         config.tcp_address = Some("127.0.0.1:0".parse().unwrap());
@@ -171,7 +171,7 @@ async fn tcp_takes_no_place_of_the_unix_socket() {
     .await;
     let connect = async || TcpStream::connect(server.tcp.unwrap()).await.unwrap();
     let crowd = [connect().await, connect().await, connect().await];
-    until("those past half of TCP's are closed", async || {
+    until("connections beyond half of TCP's limit are closed", async || {
         server.metrics.api.refused.with(Refusal::Connections).get() == 2
     })
     .await;
@@ -179,22 +179,22 @@ async fn tcp_takes_no_place_of_the_unix_socket() {
     drop(crowd);
 }
 
-/// A server with this instead of plegd's own services.
+/// A server with this handler instead of plegd's own services.
 async fn serving(
     path: &'static str,
     handler: axum::routing::MethodRouter,
     change: impl FnOnce(&mut config::Api, &mut Patience),
 ) -> Server {
-    let folder = folder();
-    let (mut config, mut patience) = (config(&folder), Patience::default());
-    change(&mut config, &mut patience);
+    let dir = dir();
+    let (mut config, mut timeouts) = (config(&dir), Patience::default());
+    change(&mut config, &mut timeouts);
     let mut standard_ones = RoutesBuilder::default();
     let serving = standard::add(&mut standard_ones).await;
     let router = standard_ones.routes().into_axum_router().route(path, handler);
-    Server::of(folder, &config, patience, Routes::from(router), serving).await
+    Server::of(dir, &config, timeouts, Routes::from(router), serving).await
 }
 
-/// The beginning of an answer.
+/// The response's head; its body follows.
 async fn begin<F>(channel: &Channel, path: &str, body: Endless<F>) -> http::Response<tonic::body::Body>
 where
     F: FnMut() -> Option<Bytes> + Unpin + Send + 'static,
@@ -203,14 +203,14 @@ where
         .header("content-type", "application/grpc")
         .body(tonic::body::Body::new(body))
         .unwrap();
-    soon("an answer", channel.clone().oneshot(request)).await.unwrap()
+    in_time("an answer", channel.clone().oneshot(request)).await.unwrap()
 }
 
 async fn received(answer: http::Response<tonic::body::Body>) -> Result<usize, tonic::Status> {
     let (mut body, mut bytes) = (std::pin::pin!(answer.into_body()), 0);
     loop {
         let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(body.as_mut(), cx));
-        match soon("more of an answer", frame).await {
+        match in_time("the next frame of an answer", frame).await {
             None => return Ok(bytes),
             Some(frame) => bytes += frame?.data_ref().map_or(0, Bytes::len),
         }
@@ -218,8 +218,8 @@ async fn received(answer: http::Response<tonic::body::Body>) -> Result<usize, to
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_ends_its_connection() {
-    /// More than a client's windows have room for.
+async fn a_client_that_does_not_read_its_answer_is_disconnected() {
+    /// More than fits into a client's flow control windows.
     const ANSWER: usize = 16 << 20;
     let large = || axum::routing::any(|| async { axum::body::Body::from(vec![7; ANSWER]) });
     let server = serving(GET_POD, large(), |_, _| {}).await;
@@ -228,29 +228,29 @@ async fn an_answer_that_is_not_taken_ends_its_connection() {
     assert_eq!(received(answer).await.unwrap(), ANSWER);
     server.end().await;
 
-    let brief = |_: &mut config::Api, patience: &mut Patience| patience.answer = Duration::from_millis(100);
+    let brief = |_: &mut config::Api, timeouts: &mut Patience| timeouts.answer = Duration::from_millis(100);
     let server = serving(GET_POD, large(), brief).await;
     let (bystander, channel) = (server.channel().await, server.channel().await);
     check(&bystander).await.unwrap();
-    let untaken = begin(&channel, GET_POD, Endless(|| None)).await;
+    let unread = begin(&channel, GET_POD, Endless(|| None)).await;
     until("only the bystander is left", async || server.metrics.api.connections.get() == 1).await;
-    assert!(received(untaken).await.is_err());
+    assert!(received(unread).await.is_err());
     check(&bystander).await.unwrap();
-    // It did come to its end, as far as the client is concerned: it went away.
+    // The client left before the end of the answer, so the call counts as canceled.
     assert_eq!(server.counted(Call::GetPod, CallCode::Canceled), 1);
     server.end().await;
 
-    // A stream may take as long as it likes.
+    // A stream has no such limit.
     let server = serving(WATCH, large(), brief).await;
     let channel = server.channel().await;
-    let untaken = begin(&channel, WATCH, Endless(|| None)).await;
+    let unread = begin(&channel, WATCH, Endless(|| None)).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(received(untaken).await.unwrap(), ANSWER);
+    assert_eq!(received(unread).await.unwrap(), ANSWER);
 }
 
 #[tokio::test]
-async fn a_watch_counts_until_it_is_answered() {
-    // It answers once there is a byte of the request, and goes on for ever.
+async fn a_watch_counts_to_the_request_limit_until_it_is_answered() {
+    // The handler answers after the first byte of the request; its answer never ends.
     let watch = axum::routing::any(|request: http::Request<axum::body::Body>| async {
         let mut body = request.into_body();
         let _ =
@@ -266,52 +266,52 @@ async fn a_watch_counts_until_it_is_answered() {
         let channel = channel.clone();
         async move { begin(&channel, WATCH, Endless(|| None)).await }
     });
-    until("its place is taken", async || {
+    until("the watch holds its permit", async || {
         check(&channel).await.is_err_and(|status| status.code() == Code::ResourceExhausted)
     })
     .await;
     held.abort();
-    until("its place is free", async || check(&channel).await.is_ok()).await;
+    until("the permit is free", async || check(&channel).await.is_ok()).await;
     drop(answered);
 }
 
 #[tokio::test]
-async fn whoever_asks_for_nothing_is_dropped() {
-    let server = Server::with(|_| {}, |patience| patience.first_request = Duration::from_millis(100)).await;
+async fn a_connection_without_a_request_is_closed() {
+    let server = Server::with(|_| {}, |timeouts| timeouts.first_request = Duration::from_millis(100)).await;
     let healthy = server.channel().await;
     check(&healthy).await.unwrap();
     let silent = server.raw().await;
     let mut half = server.raw().await;
     half.write_all(&PREFACE[..10]).await.unwrap();
-    let mut polite = server.raw().await;
-    polite.write_all(PREFACE).await.unwrap();
-    for stream in [silent, half, polite] {
+    let mut with_preface = server.raw().await;
+    with_preface.write_all(PREFACE).await.unwrap();
+    for stream in [silent, half, with_preface] {
         closed(stream).await;
     }
     check(&healthy).await.unwrap();
-    until("only the healthy one is left", async || server.metrics.api.connections.get() == 1).await;
+    until("only the healthy connection is open", async || server.metrics.api.connections.get() == 1).await;
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_but_not_one_that_waits_for_an_answer() {
     let idle = Duration::from_millis(100);
-    let server = Server::with(|_| {}, |patience| patience.idle = idle).await;
+    let server = Server::with(|_| {}, |timeouts| timeouts.idle = idle).await;
     let busy = server.channel().await;
     let mut watch =
         HealthClient::new(busy.clone()).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     watch.message().await.unwrap();
     let idler = server.channel().await;
     check(&idler).await.unwrap();
-    until("the idle one is closed", async || server.metrics.api.connections.get() == 1).await;
+    until("the idle connection is closed", async || server.metrics.api.connections.get() == 1).await;
     tokio::time::sleep(3 * idle).await;
     server.serving.set(false).await;
-    assert!(soon("news", watch.message()).await.unwrap().is_some());
-    // The idle client connects again when it has a use for it.
-    until("it is served", async || check(&idler).await.is_ok()).await;
+    assert!(in_time("a health change", watch.message()).await.unwrap().is_some());
+    // The idle client reconnects for its next call.
+    until("the idle client is served again", async || check(&idler).await.is_ok()).await;
 }
 
 #[tokio::test]
-async fn garbage_harms_nobody() {
+async fn malformed_input_affects_no_other_client() {
     let server = Server::start().await;
     let healthy = server.channel().await;
     let mut flood = PREFACE.to_vec();
@@ -331,7 +331,7 @@ async fn garbage_harms_nobody() {
         &hidden,
     ] {
         let mut stream = server.raw().await;
-        // It may be closed before it is all written.
+        // The server may close the connection before all of it is written.
         let _ = stream.write_all(garbage).await;
         closed(stream).await;
         check(&healthy).await.unwrap();
@@ -340,14 +340,14 @@ async fn garbage_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_flood_of_resets_ends_its_connection_only() {
+async fn a_flood_of_resets_ends_only_its_own_connection() {
     let server = Server::start().await;
     let healthy = server.channel().await;
     let mut stream = server.raw().await;
     stream.write_all(PREFACE).await.unwrap();
     let mut flood = Vec::new();
     for id in (1..40_000_u32).step_by(2) {
-        // HEADERS with POST and a literal path of nothing much, END_HEADERS; then RST_STREAM with CANCEL.
+        // HEADERS with POST, a short literal path and END_HEADERS; then RST_STREAM with CANCEL.
         let block = [0x83, 0x86, 0x44, 0x02, b'/', b'x', 0x41, 0x01, b'n'];
         flood.extend([0, 0, u8::try_from(block.len()).unwrap(), 1, 4]);
         flood.extend(id.to_be_bytes());
@@ -359,7 +359,7 @@ async fn a_flood_of_resets_ends_its_connection_only() {
     let (mut reader, mut writer) = stream.into_split();
     let writing = tokio::spawn(async move { writer.write_all(&flood).await.is_err() });
     let mut rest = Vec::new();
-    let _ = soon("the end of the connection", reader.read_to_end(&mut rest)).await;
-    assert!(soon("the writer", writing).await.unwrap(), "all of the flood was taken");
+    let _ = in_time("the end of the connection", reader.read_to_end(&mut rest)).await;
+    assert!(in_time("the writer", writing).await.unwrap(), "the server read the whole flood");
     check(&healthy).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Which peer may make which call.
 
 use std::{os::unix::process::CommandExt as _, path::Path, process::Command, sync::Arc};
 
@@ -17,7 +17,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient, health_s
 
 use super::server::*;
 
-/// Somebody who is not us.
+/// The UID and GID of another user.
 const NOBODY: u32 = 65_534;
 
 fn all_calls() -> impl Iterator<Item = &'static str> {
@@ -25,19 +25,23 @@ fn all_calls() -> impl Iterator<Item = &'static str> {
 }
 
 #[tokio::test]
-async fn whoever_is_in_no_list_is_refused_every_call() {
+async fn a_peer_in_no_list_is_refused_every_call() {
     let server = Server::configured(|config| {
         config.allow_watch = principals([Principal::Uid(4_000_000_001)]);
         config.allow_introspection = principals([Principal::Uid(4_000_000_002)]);
     })
     .await;
     for path in all_calls().chain(["/grpc.health.v1.Health/List", "/nothing.Here/Call", "/"]) {
-        assert_eq!(soon(path, code(&server.channel().await, path)).await, Code::PermissionDenied, "{path}");
+        assert_eq!(
+            in_time(path, code(&server.channel().await, path)).await,
+            Code::PermissionDenied,
+            "{path}"
+        );
     }
-    // Whoever may do nothing does not keep a place.
+    // A peer that may make no call is disconnected.
     let channel = server.channel().await;
     let status = call(&channel, GET_POD).await.unwrap_err();
-    until("nobody is connected", async || server.metrics.api.connections.get() == 0).await;
+    until("all connections are closed", async || server.metrics.api.connections.get() == 0).await;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let pid = std::process::id();
     assert_eq!(
@@ -61,7 +65,7 @@ async fn whoever_is_in_no_list_is_refused_every_call() {
 }
 
 #[tokio::test]
-async fn each_service_has_a_list_of_its_own_and_the_standard_ones_take_either() {
+async fn each_service_has_its_own_list_and_the_standard_services_accept_either() {
     let nobody = || principals([Principal::Uid(4_000_000_001)]);
     for watch_too in [true, false] {
         let server = Server::configured(|config| {
@@ -89,24 +93,24 @@ async fn each_service_has_a_list_of_its_own_and_the_standard_ones_take_either() 
 
 #[tokio::test]
 async fn every_request_carries_its_peer() {
-    let seen = Arc::new(Mutex::new(None));
-    let noted = seen.clone();
+    let observed = Arc::new(Mutex::new(None));
+    let recorded = observed.clone();
     let (reporter, _) = tonic_health::server::health_reporter();
     let health = tonic_health::server::HealthService::from_health_reporter(reporter);
     let intercepted = HealthServer::with_interceptor(health, move |request: tonic::Request<()>| {
-        *noted.lock() = request.extensions().get::<Peer>().cloned();
+        *recorded.lock() = request.extensions().get::<Peer>().cloned();
         Ok(request)
     });
     let mut routes = RoutesBuilder::default();
     routes.add_service(intercepted);
-    let folder = folder();
-    let config = config(&folder);
+    let dir = dir();
+    let config = config(&dir);
     let serving = standard::add(&mut RoutesBuilder::default()).await;
-    let server = Server::of(folder, &config, Patience::default(), routes.routes(), serving).await;
+    let server = Server::of(dir, &config, Patience::default(), routes.routes(), serving).await;
     server.assert_serves().await;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let pid = i32::try_from(std::process::id()).ok();
-    assert_eq!(*seen.lock(), Some(Peer::Process { uid, gid, pid }));
+    assert_eq!(*observed.lock(), Some(Peer::Process { uid, gid, pid }));
 }
 
 #[tokio::test]
@@ -121,10 +125,10 @@ async fn a_service_can_cut_the_connection_of_a_request() {
     });
     let mut routes = RoutesBuilder::default();
     routes.add_service(cutting);
-    let folder = folder();
-    let config = config(&folder);
+    let dir = dir();
+    let config = config(&dir);
     let serving = standard::add(&mut RoutesBuilder::default()).await;
-    let server = Server::of(folder, &config, Patience::default(), routes.routes(), serving).await;
+    let server = Server::of(dir, &config, Patience::default(), routes.routes(), serving).await;
     let (bystander, channel) = (server.channel().await, server.channel().await);
     check(&bystander).await.unwrap();
     let mut client = HealthClient::new(channel);
@@ -132,24 +136,24 @@ async fn a_service_can_cut_the_connection_of_a_request() {
     watch.message().await.unwrap();
     let mut request = tonic::Request::new(HealthCheckRequest::default());
     request.metadata_mut().insert("x-cut", "1".parse().unwrap());
-    // The answer may still come through; the connection then ends all the same.
-    let _ = soon("an answer or an end", client.check(request)).await;
-    // All that is under way in it ends too.
-    assert!(soon("an end", watch.message()).await.is_err());
+    // The answer may still arrive before the connection ends.
+    let _ = in_time("an answer or an end", client.check(request)).await;
+    // All other calls on the connection end too.
+    assert!(in_time("an end", watch.message()).await.is_err());
     until("only the bystander is left", async || server.metrics.api.connections.get() == 1).await;
     check(&bystander).await.unwrap();
 }
 
-/// Python, C++, Ruby and PHP name a socket in a way that h2 does not take.
+/// gRPC's C core (Python, C++, Ruby, PHP) sends a percent-encoded socket path as authority, which h2 rejects.
 #[tokio::test]
-async fn a_client_of_grpcs_c_core_is_understood() {
+async fn a_client_of_grpcs_c_core_is_served() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    /// The kinds of frames that answer a request.
+    /// The types of frames that answer a request.
     const HEADERS: u8 = 1;
     const RST_STREAM: u8 = 3;
     let server = Server::start().await;
     let mut stream = server.raw().await;
-    // As grpcio 1.85 sends it, but for its settings and the authority's own length.
+    // As grpcio 1.85 sends it, except for its settings and the length of the authority.
     let literal = |name: &str, value: &str| {
         [b"@", &[name.len() as u8][..], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
     };
@@ -172,7 +176,7 @@ async fn a_client_of_grpcs_c_core_is_understood() {
     ]
     .concat();
     stream.write_all(&request).await.unwrap();
-    let answer = soon("an answer", async {
+    let answer = in_time("an answer", async {
         loop {
             let mut header = [0; 9];
             stream.read_exact(&mut header).await.unwrap();
@@ -188,7 +192,7 @@ async fn a_client_of_grpcs_c_core_is_understood() {
 }
 
 #[tokio::test]
-async fn health_follows_the_daemon_and_reflection_knows_plegd() {
+async fn health_follows_the_daemon_and_reflection_lists_plegds_services() {
     use tonic_health::pb::health_check_response::ServingStatus;
     let server = Server::start().await;
     let channel = server.channel().await;
@@ -230,29 +234,29 @@ async fn health_follows_the_daemon_and_reflection_knows_plegd() {
 
 // === Other users ===
 
-/// Not a test of its own: what another user does, in a process of his own.
+/// Runs in a process of another user; the tests below start it.
 #[tokio::test]
 #[ignore = "run by the tests that need another user"]
 async fn another_user_calls() {
     let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else { return };
     for path in all_calls() {
-        // Whoever is refused all is disconnected, too.
+        // The server also disconnects a peer that may make no call.
         match channel(Path::new(&socket)).await {
             Err(_) => println!("\nunconnected"),
-            Ok(channel) => println!("\n{path} {:?}", soon(path, code(&channel, path)).await),
+            Ok(channel) => println!("\n{path} {:?}", in_time(path, code(&channel, path)).await),
         }
     }
 }
 
-/// What [`another_user_calls`] prints when `command` runs it: each call with its code.
+/// The output of [`another_user_calls`], run by `command`: each call with its code.
 async fn as_another(socket: &Path, command: impl FnOnce(&Path) -> Command) -> Option<Vec<(String, String)>> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("not tested: only root can become another user");
         return None;
     }
-    // The build's folder may be closed to others.
-    let folder = folder();
-    let program = folder.path().join("test");
+    // Other users may have no access to the build's directory.
+    let dir = dir();
+    let program = dir.path().join("test");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let mut command = command(&program);
     command
@@ -261,7 +265,7 @@ async fn as_another(socket: &Path, command: impl FnOnce(&Path) -> Command) -> Op
         .current_dir("/");
     let run = move || loop {
         match command.output() {
-            // A child of another test has been forked while the program was being written, and not yet become another.
+            // Another test has forked while the program was written; its child holds the file until exec.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
             output => return output.unwrap(),
         }
@@ -281,7 +285,7 @@ fn nobody(program: &Path) -> Command {
 }
 
 #[tokio::test]
-async fn another_user_does_not_get_past_the_sockets_mode() {
+async fn the_mode_of_the_socket_keeps_other_users_from_connecting() {
     let server = Server::start().await;
     let Some(calls) = as_another(&server.socket, nobody).await else { return };
     assert!(calls.is_empty(), "{calls:?}");
@@ -300,7 +304,7 @@ async fn another_user_that_can_connect_is_refused_every_call() {
 }
 
 #[tokio::test]
-async fn another_user_is_admitted_by_number_or_by_the_sockets_group() {
+async fn another_user_is_admitted_by_uid_or_by_the_group_of_the_socket() {
     let by_uid = Server::configured(|config| {
         config.socket_mode = FileMode(0o666);
         config.allow_watch = principals([Principal::Uid(NOBODY)]);
@@ -330,10 +334,10 @@ async fn another_user_is_admitted_by_number_or_by_the_sockets_group() {
 }
 
 #[tokio::test]
-async fn a_supplementary_group_counts_even_where_others_may_connect() {
+async fn a_supplementary_group_is_accepted_where_other_users_may_connect() {
     const GROUP: u32 = 54_321;
     if !rustix::process::geteuid().is_root() || Command::new("setpriv").arg("--version").output().is_err() {
-        eprintln!("not tested: it takes root and setpriv");
+        eprintln!("not tested: this test needs root and setpriv");
         return;
     }
     let server = Server::configured(|config| {
@@ -351,6 +355,6 @@ async fn a_supplementary_group_counts_even_where_others_may_connect() {
     };
     let member = as_another(&server.socket, in_groups(format!("--groups={GROUP}"))).await.unwrap();
     assert_eq!(member[0], (WATCH.into(), "Unimplemented".into()));
-    let stranger = as_another(&server.socket, in_groups("--clear-groups".into())).await.unwrap();
-    assert_eq!(stranger[0], (WATCH.into(), "PermissionDenied".into()));
+    let non_member = as_another(&server.socket, in_groups("--clear-groups".into())).await.unwrap();
+    assert_eq!(non_member[0], (WATCH.into(), "PermissionDenied".into()));
 }

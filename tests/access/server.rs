@@ -1,4 +1,4 @@
-//! A server in a folder of its own, and calls to it.
+//! A server in its own temporary directory, and calls to it.
 
 use std::{
     convert::Infallible,
@@ -29,10 +29,10 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-/// Longer than anything takes, unless it never ends.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// Deadline of one step of a test.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Names the socket to a process that a test starts.
+/// The variable that passes the socket's path to a child process.
 pub(crate) const SOCKET_VARIABLE: &str = "PLEGD_TEST_SOCKET";
 
 pub(crate) const WATCH: &str = "/plegd.v1.PodLifecycleService/Watch";
@@ -62,7 +62,7 @@ pub(crate) const STANDARD_CALLS: [&str; 4] = [
 ];
 
 pub(crate) struct Server {
-    pub(crate) folder: TempDir,
+    pub(crate) dir: TempDir,
     pub(crate) socket: PathBuf,
     pub(crate) tcp: Option<std::net::SocketAddr>,
     pub(crate) metrics: Arc<Metrics>,
@@ -71,29 +71,29 @@ pub(crate) struct Server {
     pub(crate) task: JoinHandle<()>,
 }
 
-pub(crate) fn folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    // For other users to reach the socket; who may connect is the socket's matter.
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
-    folder
+pub(crate) fn dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    // Other users need access to the directory; the socket has its own mode.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
 }
 
-pub(crate) fn config(folder: &TempDir) -> config::Api {
-    config::Api { socket: Some(folder.path().join("plegd.sock")), ..config::Api::default() }
+pub(crate) fn config(dir: &TempDir) -> config::Api {
+    config::Api { socket: Some(dir.path().join("plegd.sock")), ..config::Api::default() }
 }
 
 pub(crate) fn principals(all: impl IntoIterator<Item = Principal>) -> Principals {
     Principals::of(all)
 }
 
-/// Awaits this; a test must not hang.
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what} takes for ever"))
+/// Awaits `future`; panics after [`DEADLINE`].
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
 }
 
-/// Awaits until this holds.
+/// Polls until `holds` returns true; panics after [`DEADLINE`].
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    soon(what, async {
+    in_time(what, async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -112,32 +112,32 @@ impl Server {
 
     pub(crate) async fn with(
         change: impl FnOnce(&mut config::Api),
-        change_patience: impl FnOnce(&mut Patience),
+        change_timeouts: impl FnOnce(&mut Patience),
     ) -> Self {
-        let folder = folder();
-        let mut config = config(&folder);
+        let dir = dir();
+        let mut config = config(&dir);
         change(&mut config);
-        let mut patience = Patience::default();
-        change_patience(&mut patience);
+        let mut timeouts = Patience::default();
+        change_timeouts(&mut timeouts);
         let mut routes = RoutesBuilder::default();
         let serving = standard::add(&mut routes).await;
         serving.set(true).await;
-        Self::of(folder, &config, patience, routes.routes(), serving).await
+        Self::of(dir, &config, timeouts, routes.routes(), serving).await
     }
 
     pub(crate) async fn of(
-        folder: TempDir,
+        dir: TempDir,
         config: &config::Api,
-        patience: Patience,
+        timeouts: Patience,
         routes: Routes,
         serving: Serving,
     ) -> Self {
-        let listening = Listening::bind(config).await.unwrap().with_patience(patience);
+        let listening = Listening::bind(config).await.unwrap().with_patience(timeouts);
         let socket = listening.socket().map(Path::to_owned).unwrap_or_default();
         let tcp = listening.tcp_address();
         let (metrics, shutdown) = (Arc::new(Metrics::new()), CancellationToken::new());
         let task = tokio::spawn(listening.serve(routes, metrics.clone(), shutdown.clone()));
-        Self { folder, socket, tcp, metrics, serving, shutdown, task }
+        Self { dir, socket, tcp, metrics, serving, shutdown, task }
     }
 
     pub(crate) async fn channel(&self) -> Channel {
@@ -148,19 +148,19 @@ impl Server {
         UnixStream::connect(&self.socket).await.unwrap()
     }
 
-    /// Whether a client that does nothing wrong is served.
+    /// Checks that a well-behaved client is served.
     pub(crate) async fn assert_serves(&self) {
-        soon("a healthy client", async { check(&self.channel().await).await.unwrap() }).await;
+        in_time("a healthy client", async { check(&self.channel().await).await.unwrap() }).await;
     }
 
     pub(crate) fn counted(&self, call: Call, code: CallCode) -> u64 {
         self.metrics.api.requests.with((call, code)).get()
     }
 
-    /// Ends the server, which must be in time.
+    /// Stops the server, which must end within [`DEADLINE`].
     pub(crate) async fn end(self) {
         self.shutdown.cancel();
-        soon("the end of the server", self.task).await.unwrap();
+        in_time("the end of the server", self.task).await.unwrap();
     }
 }
 
@@ -187,7 +187,7 @@ pub(crate) async fn call(channel: &Channel, path: &'static str) -> Result<(), St
     client.unary(tonic::Request::new(()), path, codec).await.map(|_| ())
 }
 
-/// The code of a call that begins, which is OK for a stream.
+/// The code of a call; OK for a stream that begins.
 pub(crate) async fn code(channel: &Channel, path: &'static str) -> Code {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
@@ -198,7 +198,7 @@ pub(crate) async fn code(channel: &Channel, path: &'static str) -> Code {
     answer.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
-/// A request's body of these frames, one after the other, that never ends by itself.
+/// A request body that consists of the frames that the closure returns, and stays open when it returns `None`.
 pub(crate) struct Endless<F>(pub(crate) F);
 
 impl<F: FnMut() -> Option<bytes::Bytes> + Unpin> http_body::Body for Endless<F> {
@@ -211,13 +211,13 @@ impl<F: FnMut() -> Option<bytes::Bytes> + Unpin> http_body::Body for Endless<F> 
     ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
         match (self.0)() {
             Some(bytes) => std::task::Poll::Ready(Some(Ok(http_body::Frame::data(bytes)))),
-            // Whoever writes it waits for ever.
+            // Pending for ever: nothing wakes the task.
             None => std::task::Poll::Pending,
         }
     }
 }
 
-/// The gRPC code with which a call with this body is answered.
+/// The gRPC code of a call with this body.
 pub(crate) async fn code_of_body<F>(channel: &Channel, path: &str, body: Endless<F>) -> Code
 where
     F: FnMut() -> Option<bytes::Bytes> + Unpin + Send + 'static,
@@ -228,17 +228,17 @@ where
         .header("te", "trailers")
         .body(tonic::body::Body::new(body))
         .unwrap();
-    let answer = soon("an answer", channel.clone().oneshot(request)).await.unwrap();
+    let answer = in_time("an answer", channel.clone().oneshot(request)).await.unwrap();
     let code =
         |headers: &http::HeaderMap| headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
     if let Some(code) = code(answer.headers()) {
         return code;
     }
-    // Where the answer is a stream it comes at its end.
+    // A stream has its code in the trailers.
     let mut body = std::pin::pin!(answer.into_body());
     loop {
         let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(body.as_mut(), cx));
-        let frame = soon("the end of an answer", frame).await.expect("an answer has a code").unwrap();
+        let frame = in_time("the end of an answer", frame).await.expect("an answer has a code").unwrap();
         if let Some(code) = frame.trailers_ref().and_then(code) {
             return code;
         }

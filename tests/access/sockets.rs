@@ -1,4 +1,4 @@
-//! The UNIX socket as it is made and removed.
+//! How plegd creates and removes its UNIX socket.
 
 use std::{
     os::unix::{
@@ -29,8 +29,8 @@ async fn mode_and_group_are_as_configured() {
     // Only root may give a socket to any group.
     let group = if is_root() { 54_321 } else { rustix::process::getegid().as_raw() };
     for mode in [0o660, 0o600, 0o666] {
-        let folder = folder();
-        let mut config = config(&folder);
+        let dir = dir();
+        let mut config = config(&dir);
         config.socket_mode = FileMode(mode);
         config.socket_group = SocketGroup::Number(group);
         let listening = Listening::bind(&config).await.unwrap();
@@ -42,24 +42,24 @@ async fn mode_and_group_are_as_configured() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_is_made_for_all_to_pass() {
-    let folder = folder();
-    let mut config = config(&folder);
-    let above = folder.path().join("run");
+async fn a_missing_directory_is_created_with_mode_0755() {
+    let dir = dir();
+    let mut config = config(&dir);
+    let above = dir.path().join("run");
     config.socket = Some(above.join("plegd/plegd.sock"));
     let listening = Listening::bind(&config).await.unwrap();
     assert_eq!((mode_of(&above), mode_of(&above.join("plegd"))), (0o755, 0o755));
     drop(listening);
-    // One that is there is left as it is.
+    // The mode of an existing directory does not change.
     std::fs::set_permissions(above.join("plegd"), std::fs::Permissions::from_mode(0o700)).unwrap();
     let _listening = Listening::bind(&config).await.unwrap();
     assert_eq!(mode_of(&above.join("plegd")), 0o700);
 }
 
 #[tokio::test]
-async fn a_group_that_is_not_there_is_named() {
-    let folder = folder();
-    let mut config = config(&folder);
+async fn the_error_names_a_group_that_does_not_exist() {
+    let dir = dir();
+    let mut config = config(&dir);
     config.socket_group = SocketGroup::Name("no-such-group-of-plegd".into());
     let error = Listening::bind(&config).await.err().unwrap();
     assert_eq!(
@@ -76,8 +76,8 @@ async fn a_group_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_stale_socket_is_replaced() {
-    let folder = folder();
-    let config = config(&folder);
+    let dir = dir();
+    let config = config(&dir);
     let path = config.socket.clone().unwrap();
     drop(StdListener::bind(&path).unwrap());
     assert!(path.exists());
@@ -88,7 +88,7 @@ async fn a_stale_socket_is_replaced() {
 #[tokio::test]
 async fn a_live_socket_is_refused_and_stays() {
     let server = Server::start().await;
-    let mut config = config(&server.folder);
+    let mut config = config(&server.dir);
     let error = Listening::bind(&config).await.err().unwrap();
     assert_eq!(
         error.to_string(),
@@ -99,8 +99,8 @@ async fn a_live_socket_is_refused_and_stays() {
         )
     );
     server.assert_serves().await;
-    // Another program's, too.
-    let other = server.folder.path().join("other.sock");
+    // Another program's socket too.
+    let other = server.dir.path().join("other.sock");
     let _listener = StdListener::bind(&other).unwrap();
     config.socket = Some(other.clone());
     assert!(
@@ -109,14 +109,14 @@ async fn a_live_socket_is_refused_and_stays() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_socket_is_not_touched() {
-    let folder = folder();
-    let mut config = config(&folder);
-    let path = folder.path().join("notes.txt");
+async fn a_file_that_is_not_a_socket_is_not_changed() {
+    let dir = dir();
+    let mut config = config(&dir);
+    let path = dir.path().join("notes.txt");
     std::fs::write(&path, "mine").unwrap();
-    let link = folder.path().join("link");
+    let link = dir.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let inner = folder.path().join("folder");
+    let inner = dir.path().join("dir");
     std::fs::create_dir(&inner).unwrap();
     for path in [&path, &link, &inner] {
         config.socket = Some(path.clone());
@@ -126,18 +126,18 @@ async fn what_is_not_a_socket_is_not_touched() {
     }
     assert_eq!(std::fs::read_to_string(&link).unwrap(), "mine");
     assert!(inner.is_dir());
-    // The folder of the socket can be a file, too.
+    // The parent of the socket may also be a file.
     config.socket = Some(path.join("plegd.sock"));
     let error = Listening::bind(&config).await.err().unwrap();
     assert!(error.to_string().starts_with("cannot make the socket's folder "), "{error}");
 }
 
 #[tokio::test]
-async fn a_folder_in_which_others_could_replace_the_socket_is_refused() {
-    let folder = folder();
-    let inner = folder.path().join("run");
+async fn a_directory_in_which_others_could_replace_the_socket_is_refused() {
+    let dir = dir();
+    let inner = dir.path().join("run");
     std::fs::create_dir(&inner).unwrap();
-    let mut config = config(&folder);
+    let mut config = config(&dir);
     config.socket = Some(inner.join("plegd.sock"));
     let set_mode = |mode| {
         std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -160,19 +160,19 @@ async fn a_folder_in_which_others_could_replace_the_socket_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_can_only_read_the_folder_does_not_keep_plegd_from_starting() {
+async fn a_lock_on_the_directory_does_not_keep_plegd_from_starting() {
     use rustix::fs::{FlockOperation, flock};
-    let folder = folder();
-    let opened = std::fs::File::open(folder.path()).unwrap();
+    let dir = dir();
+    let opened = std::fs::File::open(dir.path()).unwrap();
     flock(&opened, FlockOperation::LockExclusive).unwrap();
-    let config = config(&folder);
+    let config = config(&dir);
     let listening = Listening::bind(&config).await.unwrap();
-    let lock = folder.path().join("plegd.sock.lock");
+    let lock = dir.path().join("plegd.sock.lock");
     assert_eq!(mode_of(&lock), 0o600);
     drop(listening);
     assert!(!config.socket.as_ref().unwrap().exists());
-    // What is there instead of the lock is not touched.
-    let notes = folder.path().join("notes.txt");
+    // A symbolic link in place of the lock file is not followed.
+    let notes = dir.path().join("notes.txt");
     std::fs::remove_file(&lock).unwrap();
     std::os::unix::fs::symlink(&notes, &lock).unwrap();
     let error = Listening::bind(&config).await.err().unwrap();
@@ -180,10 +180,10 @@ async fn whoever_can_only_read_the_folder_does_not_keep_plegd_from_starting() {
     assert!(!notes.exists());
 }
 
-/// Not a test of its own: what a user does who may not give files to a group.
+/// Runs in a process of a user who may not give files to that group; the test below starts it.
 #[tokio::test]
 #[ignore = "run by the test that needs another user"]
-async fn another_user_gives_a_socket_away() {
+async fn another_user_gives_the_socket_to_a_group() {
     let Some(path) = std::env::var_os(SOCKET_VARIABLE) else { return };
     let config = plegd::config::Api {
         socket: Some(path.into()),
@@ -195,21 +195,21 @@ async fn another_user_gives_a_socket_away() {
 }
 
 #[tokio::test]
-async fn a_socket_that_cannot_be_given_away_does_not_stay() {
+async fn a_socket_whose_group_cannot_be_set_is_removed() {
     use std::os::unix::process::CommandExt as _;
-    let folder = folder();
+    let dir = dir();
     if !is_root() {
         eprintln!("not tested: only root can become another user");
         return;
     }
-    let program = folder.path().join("test");
+    let program = dir.path().join("test");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
-    let socket = folder.path().join("plegd.sock");
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = dir.path().join("plegd.sock");
     let output = std::process::Command::new(program)
         .uid(65_534)
         .gid(65_534)
-        .args(["--exact", "sockets::another_user_gives_a_socket_away", "--ignored"])
+        .args(["--exact", "sockets::another_user_gives_the_socket_to_a_group", "--ignored"])
         .env(SOCKET_VARIABLE, &socket)
         .current_dir("/")
         .output()
@@ -220,16 +220,16 @@ async fn a_socket_that_cannot_be_given_away_does_not_stay() {
 }
 
 #[tokio::test]
-async fn of_many_that_are_started_at_once_one_gets_the_socket() {
-    let folder = folder();
-    let path = config(&folder).socket.unwrap();
+async fn of_many_concurrent_starts_one_gets_the_socket() {
+    let dir = dir();
+    let path = config(&dir).socket.unwrap();
     drop(StdListener::bind(&path).unwrap());
     let mut starts = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        let config = config(&folder);
+        let config = config(&dir);
         starts.spawn(async move { Listening::bind(&config).await });
     }
-    let outcomes = soon("starting", starts.join_all()).await;
+    let outcomes = in_time("starting", starts.join_all()).await;
     let (got, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!(got.len(), 1);
     for error in refused {
@@ -239,17 +239,17 @@ async fn of_many_that_are_started_at_once_one_gets_the_socket() {
 }
 
 #[tokio::test]
-async fn the_socket_is_removed_at_the_end_if_it_is_still_ours() {
+async fn the_socket_is_removed_at_the_end_unless_it_was_replaced() {
     let server = Server::start().await;
-    let (socket, folder) = (server.socket.clone(), folder());
+    let (socket, dir) = (server.socket.clone(), dir());
     server.assert_serves().await;
     server.end().await;
     assert!(!socket.exists());
 
-    let config = config(&folder);
+    let config = config(&dir);
     let path = config.socket.clone().unwrap();
     let listening = Listening::bind(&config).await.unwrap();
-    // Somebody has removed it and put another in its place.
+    // Another program has removed the socket and created its own.
     std::fs::remove_file(&path).unwrap();
     let _other = StdListener::bind(&path).unwrap();
     drop(listening);
@@ -257,7 +257,7 @@ async fn the_socket_is_removed_at_the_end_if_it_is_still_ours() {
 }
 
 #[tokio::test]
-async fn it_ends_in_time_whatever_is_open() {
+async fn the_server_ends_in_time_with_open_connections() {
     let server = Server::start().await;
     let silent = server.raw().await;
     let channel = server.channel().await;
@@ -266,13 +266,13 @@ async fn it_ends_in_time_whatever_is_open() {
     assert!(watch.message().await.unwrap().is_some());
     let socket = server.socket.clone();
     server.end().await;
-    assert!(soon("the end of the stream", watch.message()).await.is_err());
+    assert!(in_time("the end of the stream", watch.message()).await.is_err());
     assert!(super::server::channel(&socket).await.is_err());
     drop(silent);
 }
 
 #[tokio::test]
-async fn nothing_is_served_where_nothing_is_asked_for() {
+async fn without_addresses_the_server_runs_and_serves_nothing() {
     let server = Server::configured(|config| config.socket = None).await;
     assert_eq!(server.socket, Path::new(""));
     tokio::time::sleep(Duration::from_millis(20)).await;

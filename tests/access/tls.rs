@@ -1,4 +1,4 @@
-//! TCP: with TLS and a client's certificate, or on loopback without.
+//! TCP: with TLS and a client certificate, or in plaintext on loopback.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -71,19 +71,19 @@ impl Authority {
     }
 }
 
-/// Writes the three files that a server needs.
-fn write(folder: &Path, identity: &Identity, client_ca: &Authority) {
-    std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(folder.join("tls.crt"), identity.certificate.pem()).unwrap();
-    std::fs::write(folder.join("tls.key"), identity.key.serialize_pem()).unwrap();
-    std::fs::write(folder.join("ca.crt"), client_ca.0.pem()).unwrap();
+/// Writes the three files of a server.
+fn write(dir: &Path, identity: &Identity, client_ca: &Authority) {
+    std::fs::create_dir_all(dir).unwrap();
+    std::fs::write(dir.join("tls.crt"), identity.certificate.pem()).unwrap();
+    std::fs::write(dir.join("tls.key"), identity.key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("ca.crt"), client_ca.0.pem()).unwrap();
 }
 
-fn with_tls(config: &mut config::Api, folder: &Path) {
+fn with_tls(config: &mut config::Api, dir: &Path) {
     config.tcp_address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    config.tls_certificate = Some(folder.join("tls.crt"));
-    config.tls_key = Some(folder.join("tls.key"));
-    config.tls_client_ca = Some(folder.join("ca.crt"));
+    config.tls_certificate = Some(dir.join("tls.crt"));
+    config.tls_key = Some(dir.join("tls.key"));
+    config.tls_client_ca = Some(dir.join("ca.crt"));
 }
 
 fn connector(server_ca: &Authority, identity: Option<&Identity>) -> TlsConnector {
@@ -104,10 +104,10 @@ fn connector(server_ca: &Authority, identity: Option<&Identity>) -> TlsConnector
     TlsConnector::from(Arc::new(config))
 }
 
-/// The outcome of a check over a connection of its own: the call's code, or `Unavailable` where there is no connection.
+/// The code of a health check on a new connection; `Unavailable` if there is no connection.
 async fn check_over(address: SocketAddr, connector: TlsConnector) -> Result<(), Code> {
     let channel = channel_over(address, connector).await.map_err(|_| Code::Unavailable)?;
-    soon("an answer", check(&channel)).await.map_err(|status| status.code())
+    in_time("an answer", check(&channel)).await.map_err(|status| status.code())
 }
 
 async fn channel_over(
@@ -122,7 +122,7 @@ async fn channel_over(
             connector.connect(name, stream).await.map(TokioIo::new)
         }
     });
-    soon("a handshake", Endpoint::from_static("http://plegd").connect_with_connector(connect)).await
+    in_time("a handshake", Endpoint::from_static("http://plegd").connect_with_connector(connect)).await
 }
 
 async fn plain(address: SocketAddr) -> Result<(), Code> {
@@ -130,11 +130,11 @@ async fn plain(address: SocketAddr) -> Result<(), Code> {
         tower::service_fn(move |_| async move { TcpStream::connect(address).await.map(TokioIo::new) });
     let channel = Endpoint::from_static("http://plegd").connect_with_connector(connect).await;
     let channel = channel.map_err(|_| Code::Unavailable)?;
-    soon("an answer", check(&channel)).await.map_err(|status| status.code())
+    in_time("an answer", check(&channel)).await.map_err(|status| status.code())
 }
 
 #[tokio::test]
-async fn a_client_needs_a_certificate_of_the_right_authority() {
+async fn a_client_needs_a_certificate_from_the_configured_authority() {
     let (own, foreign, files) =
         (Authority::new("own"), Authority::new("foreign"), tempfile::tempdir().unwrap());
     write(files.path(), &own.server(), &own);
@@ -155,13 +155,13 @@ async fn a_client_needs_a_certificate_of_the_right_authority() {
     }
     assert!(plain(address).await.is_err());
     assert_eq!(server.metrics.api.refused.with(Refusal::Tls).get(), 4);
-    // The client does not trust just any server either.
+    // The client also verifies the server's authority.
     assert!(channel_over(address, connector(&foreign, Some(&own.client(AGENT)))).await.is_err());
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_certificates_name_can_be_asked_for() {
+async fn the_name_in_a_certificate_can_be_required() {
     let (own, files) = (Authority::new("own"), tempfile::tempdir().unwrap());
     write(files.path(), &own.server(), &own);
     let server = Server::configured(|config| {
@@ -186,27 +186,27 @@ async fn a_certificates_name_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn certificates_are_read_anew_and_bad_ones_are_passed_over() {
-    let (old, new, folder) = (Authority::new("old"), Authority::new("new"), tempfile::tempdir().unwrap());
-    // As the kubelet writes a Secret: files are links through `..data`, which is replaced in one step.
-    let (first, second, third) = (folder.path().join("1"), folder.path().join("2"), folder.path().join("3"));
+async fn certificates_are_reloaded_and_invalid_ones_are_ignored() {
+    let (old, new, dir) = (Authority::new("old"), Authority::new("new"), tempfile::tempdir().unwrap());
+    // Like the kubelet's Secret volumes: the files are links through `..data`, which is replaced atomically.
+    let (first, second, third) = (dir.path().join("1"), dir.path().join("2"), dir.path().join("3"));
     write(&first, &old.server(), &old);
     write(&second, &new.server(), &new);
     write(&third, &old.server(), &old);
     std::fs::write(third.join("tls.key"), "not a key").unwrap();
-    let data = folder.path().join("..data");
+    let data = dir.path().join("..data");
     let swap = |to: &Path| {
-        let link = folder.path().join("..data_tmp");
+        let link = dir.path().join("..data_tmp");
         std::os::unix::fs::symlink(to, &link).unwrap();
         std::fs::rename(&link, &data).unwrap();
     };
     swap(&first);
     for file in ["tls.crt", "tls.key", "ca.crt"] {
-        std::os::unix::fs::symlink(Path::new("..data").join(file), folder.path().join(file)).unwrap();
+        std::os::unix::fs::symlink(Path::new("..data").join(file), dir.path().join(file)).unwrap();
     }
     let server = Server::with(
-        |config| with_tls(config, folder.path()),
-        |patience| patience.certificates = Duration::from_millis(10),
+        |config| with_tls(config, dir.path()),
+        |timeouts| timeouts.certificates = Duration::from_millis(10),
     )
     .await;
     let address = server.tcp.unwrap();
@@ -229,35 +229,35 @@ async fn certificates_are_read_anew_and_bad_ones_are_passed_over() {
         assert_eq!(with_new().await, Ok(()));
     }
     swap(&first);
-    until("the good ones are in force again", async || with_old().await.is_ok()).await;
+    until("the valid certificates are in force again", async || with_old().await.is_ok()).await;
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_come_is_given_up() {
+async fn a_connection_without_a_handshake_is_closed() {
     let (own, files) = (Authority::new("own"), tempfile::tempdir().unwrap());
     write(files.path(), &own.server(), &own);
     let server = Server::with(
         |config| with_tls(config, files.path()),
-        |patience| patience.first_request = Duration::from_millis(100),
+        |timeouts| timeouts.first_request = Duration::from_millis(100),
     )
     .await;
     let mut silent = TcpStream::connect(server.tcp.unwrap()).await.unwrap();
     let mut rest = Vec::new();
-    let _ = soon("the end of the connection", silent.read_to_end(&mut rest)).await;
+    let _ = in_time("the end of the connection", silent.read_to_end(&mut rest)).await;
     assert!(rest.is_empty());
     assert_eq!(server.metrics.api.refused.with(Refusal::Tls).get(), 1);
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_named() {
+async fn the_error_names_a_file_that_cannot_be_used() {
     let (own, files) = (Authority::new("own"), tempfile::tempdir().unwrap());
-    let folder = folder();
-    let mut config = config(&folder);
+    let dir = dir();
+    let mut config = config(&dir);
     with_tls(&mut config, files.path());
     let refusal = async || match Listening::bind(&config).await {
         Err(ListenError::Tls(error)) => error,
         Err(error) => panic!("{error}"),
-        Ok(_) => panic!("it is taken"),
+        Ok(_) => panic!("the configuration is accepted"),
     };
     let path = |name: &str| files.path().join(name).display().to_string();
     let error = refusal().await;
@@ -284,12 +284,12 @@ async fn files_that_cannot_be_used_are_named() {
     std::fs::write(path("ca.crt"), own.server().key.serialize_pem()).unwrap();
     let error = refusal().await.to_string();
     assert!(error.contains(&path("ca.crt")) && error.contains("api.tls_client_ca"), "{error}");
-    // Nothing was left behind.
+    // No socket remains.
     assert!(!config.socket.as_ref().unwrap().exists());
 }
 
 #[tokio::test]
-async fn plaintext_is_for_loopback_and_its_principal() {
+async fn plaintext_is_allowed_on_loopback_and_for_its_principal() {
     let plaintext = |config: &mut config::Api| {
         config.tcp_address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         config.tcp_plaintext = true;
@@ -306,9 +306,9 @@ async fn plaintext_is_for_loopback_and_its_principal() {
     assert_eq!(plain(server.tcp.unwrap()).await, Err(Code::PermissionDenied));
     server.assert_serves().await;
 
-    // Whoever embeds plegd need not have had the configuration checked.
-    let folder = folder();
-    let mut config = config(&folder);
+    // An embedding program may pass a configuration that was not validated.
+    let dir = dir();
+    let mut config = config(&dir);
     config.tcp_plaintext = true;
     config.tcp_address = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
     assert!(matches!(Listening::bind(&config).await, Err(ListenError::Unprotected { .. })));

@@ -1,4 +1,4 @@
-//! `plegd run` on some runtime. Its socket is in a folder of its own, so that the next daemon can serve at the same path.
+//! `plegd run` on a runtime. Its socket is in a temporary directory that the next daemon reuses.
 
 use std::{
     ffi::OsString,
@@ -19,38 +19,38 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{PATIENCE, Plegd};
+use super::{DEADLINE, Plegd};
 
-/// A daemon, and where it serves.
+/// A daemon and its addresses.
 pub struct Daemon {
     plegd: Plegd,
     endpoint: String,
     config: PathBuf,
     http: SocketAddr,
-    folder: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 // === impl Daemon ===
 
 impl Daemon {
-    /// Starts it with the defaults, and waits until it has listed the runtime.
+    /// Starts the daemon with the defaults, and waits until it has listed the runtime.
     pub async fn start(endpoint: &str) -> Result<Self> {
-        // An empty file, so that the machine's own configuration does not count.
+        // An empty file, so that plegd does not read the machine's own configuration.
         Self::configured(endpoint, Path::new("/dev/null")).await
     }
 
-    /// The same with this file. Its flags and its environment say where the runtime is and where it serves.
+    /// Like `start`, with this file. Flags and environment set the runtime's and the server's addresses.
     pub async fn configured(endpoint: &str, config: &Path) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let plegd = spawn(endpoint, socket_in(&folder), config)?;
+        let dir = tempfile::tempdir()?;
+        let plegd = spawn(endpoint, socket_in(&dir), config)?;
         let http = http_of(&plegd).await?;
-        let daemon = Self { plegd, endpoint: endpoint.to_owned(), config: config.to_owned(), http, folder };
+        let daemon = Self { plegd, endpoint: endpoint.to_owned(), config: config.to_owned(), http, dir };
         daemon.ready().await?;
         Ok(daemon)
     }
 
     pub fn socket(&self) -> PathBuf {
-        socket_in(&self.folder)
+        socket_in(&self.dir)
     }
 
     pub fn pid(&self) -> Result<u32> {
@@ -61,19 +61,19 @@ impl Daemon {
         self.plegd.signal(signal)
     }
 
-    /// The end of its log.
-    pub fn said(&self) -> String {
+    /// The last lines of its log.
+    pub fn log_text(&self) -> String {
         self.plegd.log().to_string()
     }
 
-    /// Waits until a line of its log has all of these.
-    pub async fn says(&self, words: &[&str]) -> Result<String> {
+    /// Waits for a log line that contains all of these.
+    pub async fn wait_for_log(&self, words: &[&str]) -> Result<String> {
         let line = |line: &str| words.iter().all(|word| line.contains(word)).then(|| line.to_owned());
-        self.plegd.said(&format!("{words:?}"), line).await
+        self.plegd.wait_for_line(&format!("{words:?}"), line).await
     }
 
-    /// What it answers over HTTP: the head and what follows, or an error if it does not within `patience`.
-    pub async fn get(&self, path: &str, patience: Duration) -> Result<String> {
+    /// The HTTP response of `path`, head and body; an error after `limit`.
+    pub async fn get(&self, path: &str, limit: Duration) -> Result<String> {
         let answer = async {
             let mut stream = TcpStream::connect(self.http).await?;
             let request = format!("GET {path} HTTP/1.1\r\nHost: plegd\r\nConnection: close\r\n\r\n");
@@ -82,12 +82,12 @@ impl Daemon {
             stream.read_to_string(&mut answer).await?;
             anyhow::Ok(answer)
         };
-        timeout(patience, answer).await.with_context(|| format!("{path} is not answered"))?
+        timeout(limit, answer).await.with_context(|| format!("{path} is not answered"))?
     }
 
-    /// The samples of its metrics whose name and labels begin like one of these, each added up.
+    /// For each name, the sum of the samples that begin with it.
     pub async fn metrics<const N: usize>(&self, samples: [&str; N]) -> Result<[f64; N]> {
-        let text = self.get("/metrics", PATIENCE).await?;
+        let text = self.get("/metrics", DEADLINE).await?;
         Ok(samples.map(|sample| {
             let values = text.lines().filter(|line| line.starts_with(sample));
             values.filter_map(|line| line.rsplit(' ').next()?.trim().parse::<f64>().ok()).sum()
@@ -103,12 +103,12 @@ impl Daemon {
         Client::lazy(&Address::Unix(self.socket()))
     }
 
-    /// The number of the newest event.
+    /// The sequence of the newest event.
     pub async fn head(&self) -> Result<u64> {
         Ok(self.client().list_pods(v1::Filter::default()).await?.position.sequence)
     }
 
-    /// Those who watch.
+    /// The connected subscribers.
     pub async fn subscribers(&self) -> Result<Vec<v1::Subscriber>> {
         let client = self.client();
         let answer =
@@ -116,13 +116,13 @@ impl Daemon {
         Ok(answer.subscribers)
     }
 
-    /// Kills it as the kernel does where memory is short; the socket stays behind.
+    /// Kills the daemon with SIGKILL; the socket file stays.
     pub async fn kill9(&mut self) -> Result<()> {
         self.plegd.kill9().await
     }
 
-    /// Starts the next one at the same socket.
-    pub async fn start_again(&mut self) -> Result<()> {
+    /// Starts the next daemon at the same socket.
+    pub async fn restart(&mut self) -> Result<()> {
         self.plegd = spawn(&self.endpoint, self.socket(), &self.config)?;
         self.http = http_of(&self.plegd).await?;
         self.ready().await
@@ -134,9 +134,11 @@ impl Daemon {
 
     async fn ready(&self) -> Result<()> {
         self.plegd
-            .said("where it serves", |line| line.contains("Serving the pod lifecycle API").then_some(()))
+            .wait_for_line("the API's address", |line| {
+                line.contains("Serving the pod lifecycle API").then_some(())
+            })
             .await?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + DEADLINE;
         loop {
             match self.client().list_pods(v1::Filter::default()).await {
                 Ok(_) => return Ok(()),
@@ -149,8 +151,8 @@ impl Daemon {
     }
 }
 
-fn socket_in(folder: &tempfile::TempDir) -> PathBuf {
-    folder.path().join("plegd.sock")
+fn socket_in(dir: &tempfile::TempDir) -> PathBuf {
+    dir.path().join("plegd.sock")
 }
 
 async fn http_of(plegd: &Plegd) -> Result<SocketAddr> {
@@ -158,7 +160,7 @@ async fn http_of(plegd: &Plegd) -> Result<SocketAddr> {
         let rest = line.split_once("Serving metrics and health over HTTP.")?.1;
         rest.split_once("address=")?.1.split_whitespace().next()?.parse().ok()
     };
-    plegd.said("where it serves metrics and health", address).await
+    plegd.wait_for_line("the HTTP address", address).await
 }
 
 fn spawn(endpoint: &str, socket: PathBuf, config: &Path) -> Result<Plegd> {

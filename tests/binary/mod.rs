@@ -1,17 +1,17 @@
-//! The `plegd` binary as it is shipped, in processes of its own: the daemon, and `plegd watch` as somebody's client.
+//! The `plegd` binary in its own processes: the daemon, and `plegd watch` as a client.
 //!
-//! | room | what lives there |
+//! | module | contents |
 //! | --- | --- |
-//! | `daemon` | `plegd run` on some runtime, with a socket that outlives it |
-//! | `watcher` | `plegd watch`: what it printed; frozen, thawed, killed |
-//! | `resume` | a client that is killed time and again and goes on where it was |
+//! | `daemon` | `plegd run` on a runtime, with a socket that survives it |
+//! | `watcher` | `plegd watch` and its output; can be stopped, continued and killed |
+//! | `resume` | a client that is killed repeatedly and resumes at its position |
 //!
-//! Owns its processes and kills them when it is dropped. It knows nothing of runtimes: tests on the simulated and on the
-//! real ones share it, and so do the figures.
+//! Owns its processes and kills them on drop. It depends on no runtime: tests on the simulated and on the real runtimes share it, and
+//! so do the benchmarks.
 
-// Each user is a crate of its own and uses a part.
+// Each program that includes this module uses a part of it.
 #![allow(dead_code, unreachable_pub, unused_imports, missing_docs)]
-// These processes live in real time.
+// These processes run in real time.
 #![allow(clippy::disallowed_methods)]
 
 mod daemon;
@@ -40,29 +40,29 @@ use tokio::{
     time::timeout,
 };
 
-/// How long anything may take that a healthy process does at once. Generous: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Deadline of one step of a healthy process; long, because the machine may be under load.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Lines of standard error that are kept.
+/// How many lines of standard error are kept.
 const LOG_LINES: usize = 100;
 
-/// A process. Its standard error is read all the time.
+/// A process. A task reads its standard error.
 #[derive(Debug)]
 pub struct Plegd {
     child: Child,
     log: Log,
-    /// Counts the lines of the log; closed when there are no more.
+    /// The number of log lines; closed when the process has ended.
     logged: watch::Receiver<u64>,
 }
 
-/// The end of what a process wrote to standard error.
+/// The last lines of standard error.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Mutex<VecDeque<String>>>);
 
 // === impl Plegd ===
 
 impl Plegd {
-    /// Starts `plegd` with these arguments, in this environment and no other.
+    /// Starts `plegd` with these arguments and only this environment.
     pub fn spawn<A: AsRef<OsStr>>(
         arguments: impl IntoIterator<Item = A>,
         environment: impl IntoIterator<Item = (&'static str, OsString)>,
@@ -93,23 +93,23 @@ impl Plegd {
         &self.log
     }
 
-    /// Waits until a line of its log says something to `find`.
-    pub async fn said<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> Result<T> {
+    /// Waits for the first log line for which `find` returns a value.
+    pub async fn wait_for_line<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> Result<T> {
         let mut logged = self.logged.clone();
-        let said = async {
+        let search = async {
             loop {
                 logged.mark_unchanged();
                 if let Some(found) = self.log.lines().iter().find_map(|line| find(line)) {
                     return Ok(found);
                 }
                 if logged.changed().await.is_err() {
-                    bail!("plegd ended before it said {what}");
+                    bail!("plegd ended before it logged {what}");
                 }
             }
         };
-        let said = timeout(PATIENCE, said).await;
-        let said = said.unwrap_or_else(|_| bail!("plegd has not said {what}"));
-        said.with_context(|| format!("its log:\n{}", self.log))
+        let found = timeout(DEADLINE, search).await;
+        let found = found.unwrap_or_else(|_| bail!("plegd has not logged {what}"));
+        found.with_context(|| format!("its log:\n{}", self.log))
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
@@ -117,15 +117,15 @@ impl Plegd {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Ends it as nothing can be ended that has a say in it.
+    /// Kills the process with SIGKILL.
     pub async fn kill9(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// Ends it as a service manager does.
+    /// Ends the process with SIGTERM, as a service manager does.
     pub async fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
-        timeout(PATIENCE, self.child.wait()).await.context("plegd does not end")??;
+        timeout(DEADLINE, self.child.wait()).await.context("plegd does not end")??;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A client that stores its position, is killed at any moment, and goes on where it was.
+//! A client that stores its position, is killed at random moments, and resumes at that position.
 
 use std::{path::Path, time::Duration};
 
@@ -7,56 +7,59 @@ use tokio::time::{sleep, timeout};
 
 use super::{Line, Watcher};
 
-/// How long each of them lives, and how long nobody is there in between: at most.
-const LIFE: Duration = Duration::from_millis(600);
-const AWAY: Duration = Duration::from_millis(200);
+/// Upper bounds of each client's run time, and of the pause between two clients.
+const MAX_RUN: Duration = Duration::from_millis(600);
+const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// What its lives were told together.
+/// The output of all clients together.
 pub struct Resumed {
-    pub told: Vec<Line>,
-    /// How often it was killed with more to come.
+    pub received: Vec<Line>,
+    /// How often a client was killed before the last event.
     pub kills: usize,
 }
 
-/// Watches from the oldest event on until event number `last`, killed with `kill -9` time and again. What it stores is the
-/// position of the last line that it has printed.
+/// Watches from the oldest event to event number `last`. Each client is killed with SIGKILL and resumes at the position of the last line
+/// that the previous one printed.
 pub async fn killed_and_resumed(socket: &Path, seed: u64, last: u64) -> Result<Resumed> {
-    let mut dice = fastrand::Rng::with_seed(seed);
-    let mut resumed = Resumed { told: Vec::new(), kills: 0 };
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut resumed = Resumed { received: Vec::new(), kills: 0 };
     let mut since = "oldest".to_owned();
     loop {
         let client = Watcher::start(socket, &["--since", &since])?;
-        let life = LIFE.mul_f64(dice.f64());
-        // An error is a watch that ended by itself, which what was told will show.
-        let _ = timeout(life, client.until_event(last)).await;
-        let told = client.kill9().await?;
-        if let Some(position) = told.last().and_then(|line| line.position.clone()) {
+        let run = MAX_RUN.mul_f64(rng.f64());
+        // An error means that the watch ended by itself; the comparison of the events detects that.
+        let _ = timeout(run, client.until_event(last)).await;
+        let received = client.kill9().await?;
+        if let Some(position) = received.last().and_then(|line| line.position.clone()) {
             since = position;
         }
-        resumed.told.extend(told);
-        if resumed.told.last().and_then(|line| line.sequence) >= Some(last) {
+        resumed.received.extend(received);
+        if resumed.received.last().and_then(|line| line.sequence) >= Some(last) {
             return Ok(resumed);
         }
         resumed.kills += 1;
-        sleep(AWAY.mul_f64(dice.f64())).await;
+        sleep(MAX_PAUSE.mul_f64(rng.f64())).await;
     }
 }
 
 // === impl Resumed ===
 
 impl Resumed {
-    /// Holds what was told, through all deaths, against what one who was never interrupted was told: the same, each once.
+    /// Checks that the events across all kills equal those of an uninterrupted watcher, each once.
     pub fn same_as(&self, uninterrupted: &[Line]) -> Result<()> {
-        ensure!(self.kills >= 3, "killed {} times only", self.kills);
+        ensure!(self.kills >= 3, "killed only {} times", self.kills);
         let numbers = uninterrupted.iter().map(|line| line.sequence);
-        ensure!(numbers.eq((1..).map(Some).take(uninterrupted.len())), "a hole in what the other was told");
-        ensure!(uninterrupted.len() >= self.told.len(), "told more than there was");
-        for (number, (told, due)) in self.told.iter().zip(uninterrupted).enumerate() {
+        ensure!(
+            numbers.eq((1..).map(Some).take(uninterrupted.len())),
+            "the uninterrupted watcher has a hole"
+        );
+        ensure!(uninterrupted.len() >= self.received.len(), "more events than the uninterrupted watcher has");
+        for (number, (received, due)) in self.received.iter().zip(uninterrupted).enumerate() {
             ensure!(
-                told.told() == due.told(),
-                "{:?} where {:?} was due, after {number} events and {} kills",
-                told.told(),
-                due.told(),
+                received.event() == due.event(),
+                "{:?} instead of {:?}, after {number} events and {} kills",
+                received.event(),
+                due.event(),
                 self.kills
             );
         }

@@ -1,4 +1,4 @@
-//! `plegd watch` as a client that somebody runs, and all that it has printed.
+//! `plegd watch` as a client process, and its output.
 
 use std::{
     path::Path,
@@ -17,19 +17,19 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATIENCE, Plegd};
+use super::{DEADLINE, Plegd};
 
-/// The process, and what it has printed.
+/// The process, and the lines that it printed.
 #[derive(Debug)]
 pub struct Watcher {
     plegd: Plegd,
     lines: Arc<Mutex<Vec<Line>>>,
-    /// Counts them.
+    /// The number of lines.
     printed: watch::Receiver<usize>,
     reading: JoinHandle<()>,
 }
 
-/// A JSON line: an event, or what comes with snapshots and gaps.
+/// A JSON line: an event, a part of a snapshot, or a gap.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Line {
     pub r#type: String,
@@ -37,11 +37,11 @@ pub struct Line {
     pub container_id: Option<String>,
     pub position: Option<String>,
     pub observed_at: Option<String>,
-    /// Of a death, or of a gap.
+    /// Reason of a death or of a gap.
     pub reason: Option<String>,
-    /// Of a snapshot.
+    /// Set in a snapshot.
     pub pod: Option<serde_json::Value>,
-    /// When it was read here.
+    /// When this test read the line.
     #[serde(skip, default = "SystemTime::now")]
     pub read_at: SystemTime,
 }
@@ -49,7 +49,7 @@ pub struct Line {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Starts it. It prints JSON lines, events of all types.
+    /// Starts `plegd watch` with JSON output and all types of events.
     pub fn start(socket: &Path, arguments: &[&str]) -> Result<Self> {
         let socket = socket.to_string_lossy();
         let usual = ["watch", "--socket", &socket, "--output", "json", "--types", "all"];
@@ -60,28 +60,28 @@ impl Watcher {
         Ok(Self { plegd, lines, printed, reading })
     }
 
-    /// What it has printed so far.
+    /// The lines printed so far.
     pub fn lines(&self) -> Vec<Line> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The events among that.
+    /// The events printed so far.
     pub fn events(&self) -> Vec<Line> {
         self.lines().into_iter().filter(|line| line.sequence.is_some()).collect()
     }
 
-    /// What it has said beside it, for people.
-    pub fn said(&self) -> Vec<String> {
+    /// Its messages on standard error.
+    pub fn log_lines(&self) -> Vec<String> {
         self.plegd.log().lines()
     }
 
-    /// Waits until what it has printed satisfies `is`, and returns it.
+    /// Waits until the printed lines satisfy `is`, and returns them.
     pub async fn until(&self, what: &str, is: impl Fn(&[Line]) -> bool) -> Result<Vec<Line>> {
         let mut printed = self.printed.clone();
-        let waited = timeout(PATIENCE, async {
+        let waited = timeout(DEADLINE, async {
             while !is(&self.lines.lock().unwrap_or_else(PoisonError::into_inner)) {
                 if printed.changed().await.is_err() {
-                    bail!("it ended");
+                    bail!("plegd watch ended");
                 }
             }
             Ok(())
@@ -92,7 +92,7 @@ impl Watcher {
                 let lines = self.lines();
                 let last: Vec<_> = lines.iter().rev().take(3).collect();
                 bail!(
-                    "a watcher was to print {what}, and has not ({failed:?}): {} lines, the last ones {last:#?}\n{}",
+                    "plegd watch has not printed {what} ({failed:?}): {} lines, the last ones {last:#?}\n{}",
                     lines.len(),
                     self.plegd.log()
                 )
@@ -100,18 +100,18 @@ impl Watcher {
         }
     }
 
-    /// Waits until it has printed the event of that number, or a later one.
+    /// Waits until it has printed the event with this sequence, or a later one.
     pub async fn until_event(&self, sequence: u64) -> Result<Vec<Line>> {
         let reached = |lines: &[Line]| lines.iter().rev().find_map(|line| line.sequence) >= Some(sequence);
         self.until(&format!("event {sequence}"), reached).await
     }
 
-    /// Stops the process: it neither reads nor answers, and its connection stays.
+    /// Stops the process with SIGSTOP: it does not read, and its connection stays open.
     pub fn freeze(&self) -> Result<()> {
         self.plegd.signal(Signal::STOP)
     }
 
-    /// Lets it go on.
+    /// Continues the process with SIGCONT.
     pub fn thaw(&self) -> Result<()> {
         self.plegd.signal(Signal::CONT)
     }
@@ -120,7 +120,7 @@ impl Watcher {
         self.plegd.pid()
     }
 
-    /// Kills it and returns all that it has printed whole until then.
+    /// Kills the process, and returns the complete lines that it printed.
     pub async fn kill9(mut self) -> Result<Vec<Line>> {
         self.plegd.kill9().await?;
         timeout(Duration::from_secs(10), &mut self.reading).await??;
@@ -131,15 +131,15 @@ impl Watcher {
 // === impl Line ===
 
 impl Line {
-    /// From when plegd saw it until it was read here, in seconds.
+    /// Seconds from plegd's observation until this test read the line.
     pub fn latency_seconds(&self) -> Option<f64> {
         let observed_at = humantime::parse_rfc3339(self.observed_at.as_ref()?).ok()?;
-        // A negative one means that the clock was stepped.
+        // Negative after a clock step.
         Some(self.read_at.duration_since(observed_at).map_or(0.0, |latency| latency.as_secs_f64()))
     }
 
-    /// What two watchers that were told the same agree on.
-    pub fn told(&self) -> (Option<u64>, &str, Option<&str>) {
+    /// The part in which two watchers of the same events agree.
+    pub fn event(&self) -> (Option<u64>, &str, Option<&str>) {
         (self.sequence, &self.r#type, self.container_id.as_deref())
     }
 }
@@ -147,7 +147,7 @@ impl Line {
 async fn read(stdout: ChildStdout, into: Arc<Mutex<Vec<Line>>>, counted: watch::Sender<usize>) {
     let mut stdout = BufReader::new(stdout).lines();
     while let Ok(Some(text)) = stdout.next_line().await {
-        // The last one of a process that was killed may be cut off: it counts as never printed.
+        // The last line of a killed process may be incomplete and does not count.
         let Ok(line) = serde_json::from_str::<Line>(&text) else { continue };
         let mut lines = into.lock().unwrap_or_else(PoisonError::into_inner);
         lines.push(line);

@@ -1,7 +1,7 @@
-//! A headless Chromium, driven over the DevTools protocol on a pair of pipes.
+//! A headless Chromium, driven over the DevTools protocol through a pair of pipes.
 //!
-//! The protocol is JSON with a NUL after each message, so that no crate is needed for the few calls that the tests make.
-//! Owns its process and the folder with its profile, and ends and removes both. It asks no address but the one it is given.
+//! The protocol is JSON with a NUL after each message, so the few calls of the tests need no crate. This module owns the process and the
+//! directory of its profile, and removes both. It opens only the address that it is given.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -13,10 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How long anything may take. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Deadline of one call; long, because the machine may be under load.
+const DEADLINE: Duration = Duration::from_secs(90);
 
-/// What Debian and others call it.
+/// Its names in Debian and other distributions.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// A browser with one page.
@@ -26,12 +26,12 @@ pub struct Browser {
     from: BufReader<ChildStdout>,
     last: u64,
     session: Option<String>,
-    /// What went wrong in the page: exceptions, and what its policy refused.
-    pub troubles: Vec<String>,
+    /// Exceptions in the page, and requests that its content security policy refused.
+    pub problems: Vec<String>,
     _profile: tempfile::TempDir,
 }
 
-/// What the page is shown on.
+/// The screen on which the page is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
     pub width: u32,
@@ -43,14 +43,14 @@ pub struct Screen {
 // === impl Browser ===
 
 impl Browser {
-    /// Starts it with an empty page.
+    /// Starts Chromium with an empty page.
     pub async fn start() -> Result<Self> {
         let program = installed().context(
             "there is no Chromium on this machine; install it (Debian: apt-get install chromium) to run the page's tests",
         )?;
         let profile = tempfile::tempdir()?;
         let mut command = Command::new("sh");
-        // The protocol is spoken on the descriptors 3 and 4.
+        // The protocol uses descriptors 3 and 4.
         command.args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#]).arg(program);
         command.args([
             "--headless=new",
@@ -64,10 +64,10 @@ impl Browser {
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().context("starting Chromium")?;
-        let to = child.stdin.take().context("no way to Chromium")?;
-        let from = BufReader::new(child.stdout.take().context("no way from Chromium")?);
+        let to = child.stdin.take().context("Chromium has no stdin")?;
+        let from = BufReader::new(child.stdout.take().context("Chromium has no stdout")?);
         let mut it =
-            Self { child, to, from, last: 0, session: None, troubles: Vec::new(), _profile: profile };
+            Self { child, to, from, last: 0, session: None, problems: Vec::new(), _profile: profile };
         let target = it.call("Target.createTarget", json!({ "url": "about:blank" })).await?;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = it.call("Target.attachToTarget", attach).await?;
@@ -95,10 +95,10 @@ impl Browser {
         }
     }
 
-    /// What an expression has as its value in the page.
+    /// The value of an expression in the page.
     pub async fn value(&mut self, expression: &str) -> Result<Value> {
-        let asked = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.call("Runtime.evaluate", asked).await?;
+        let request = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let answer = self.call("Runtime.evaluate", request).await?;
         if !answer["exceptionDetails"].is_null() {
             bail!("{expression}: {}", answer["exceptionDetails"]);
         }
@@ -109,13 +109,13 @@ impl Browser {
     pub async fn until(&mut self, expression: &str) -> Result<()> {
         let whole = format!(
             "new Promise((done) => {{ const look = () => {{ let is = false; try {{ is = Boolean({expression}); }} catch {{}} \
-             if (is) done(true); else setTimeout(look, 20); }}; look(); }})"
+             if (is) done(true); else setTimeout(poll, 20); }}; poll(); }})"
         );
-        self.value(&whole).await.with_context(|| format!("it has not come about: {expression}"))?;
+        self.value(&whole).await.with_context(|| format!("the page does not reach: {expression}"))?;
         Ok(())
     }
 
-    /// Presses a key and lets it go.
+    /// Presses and releases a key.
     pub async fn press(&mut self, key: &str) -> Result<()> {
         let text = if key.chars().count() == 1 { key } else { "" };
         let code = match key {
@@ -137,12 +137,12 @@ impl Browser {
         Ok(())
     }
 
-    /// Ends it as its own menu does.
+    /// Closes the browser.
     pub async fn end(mut self) -> Result<()> {
         self.session = None;
-        // It may be gone before it has answered.
+        // Chromium may end before it has answered.
         let _ = self.call("Browser.close", json!({})).await;
-        timeout(PATIENCE, self.child.wait()).await.context("Chromium does not end")??;
+        timeout(DEADLINE, self.child.wait()).await.context("Chromium does not end")??;
         Ok(())
     }
 
@@ -155,20 +155,20 @@ impl Browser {
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
         self.to.write_all(&bytes).await?;
-        let (last, from, troubles) = (self.last, &mut self.from, &mut self.troubles);
+        let (last, from, problems) = (self.last, &mut self.from, &mut self.problems);
         let answered = async {
             loop {
                 let mut bytes = Vec::new();
                 if from.read_until(0, &mut bytes).await? == 0 {
                     bail!(
-                        "Chromium has ended; as root it needs a machine on which it may run without its sandbox"
+                        "Chromium has ended; as root it needs a machine that allows it to run without its sandbox"
                     );
                 }
                 bytes.pop();
                 let message: Value = serde_json::from_slice(&bytes)?;
                 match message["method"].as_str() {
                     Some("Runtime.exceptionThrown" | "Log.entryAdded") => {
-                        troubles.push(message["params"].to_string())
+                        problems.push(message["params"].to_string())
                     }
                     _ if message["id"] == last => return Ok(message),
                     _ => {}
@@ -176,7 +176,7 @@ impl Browser {
             }
         };
         let answer =
-            timeout(PATIENCE, answered).await.map_err(|_| anyhow!("Chromium does not answer {method}"))??;
+            timeout(DEADLINE, answered).await.map_err(|_| anyhow!("Chromium does not answer {method}"))??;
         match answer.get("error") {
             Some(error) => bail!("{method}: {error}"),
             None => Ok(answer["result"].clone()),
@@ -186,6 +186,6 @@ impl Browser {
 
 fn installed() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|it| it.is_file())
+    let dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    NAMES.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|it| it.is_file())
 }

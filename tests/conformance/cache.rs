@@ -1,4 +1,4 @@
-//! The cache and `newer than`: what is served at once, what waits, and for what.
+//! The cache and newer-than reads: which are answered at once, and which wait for a read.
 
 use plegd::{
     app::FreshError,
@@ -13,23 +13,24 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn before_the_first_list_a_reader_has_a_read_of_its_own_or_its_deadline() {
+async fn before_the_first_list_a_newer_than_read_reads_by_itself_or_exceeds_its_deadline() {
     let stuck = Target::Method(Method::ListContainers);
     let hang = |sim: &plegd::sim::SimRuntime| sim.faults().hang(stuck.clone());
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, |_| (), hang).await;
     let pod = world.pod();
-    let asked = world.app.clock().now();
-    let late = world.app.pod_newer_than(&uid(&pod), asked, SECOND).await;
-    assert!(matches!(late, Err(FreshError::Deadline(_))), "nobody knows, and nobody says: {late:?}");
+    let requested_at = world.app.clock().now();
+    let late = world.app.pod_newer_than(&uid(&pod), requested_at, SECOND).await;
+    assert!(matches!(late, Err(FreshError::Deadline(_))), "the pod is not known yet: {late:?}");
     assert!(!world.app.health().ready().ok);
     world.sim.faults().clear();
-    let fresh = world.app.pod_newer_than(&uid(&pod), asked, MINUTE).await.expect("fresh").expect("there");
+    let fresh =
+        world.app.pod_newer_than(&uid(&pod), requested_at, MINUTE).await.expect("fresh").expect("there");
     assert_eq!(fresh.sandboxes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn newer_than_is_answered_at_once_if_a_read_was_newer_and_by_a_read_if_not() {
-    // Whether the pod's last read, and the last list of all, are newer than what is asked for.
+async fn newer_than_is_answered_from_the_cache_only_after_a_newer_read() {
+    // Whether the pod's last read, and the last list, are newer than the requested moment.
     for (read_is_newer, list_is_newer) in [(true, false), (true, true), (false, false), (false, true)] {
         let mut world = evented().await;
         let pod = world.pod();
@@ -41,7 +42,7 @@ async fn newer_than_is_answered_at_once_if_a_read_was_newer_and_by_a_read_if_not
         };
         read(&world).await;
         world.pass(SECOND).await;
-        let asked = world.app.clock().now();
+        let requested_at = world.app.clock().now();
         world.pass(SECOND / 100).await;
         if read_is_newer {
             read(&world).await;
@@ -52,29 +53,30 @@ async fn newer_than_is_answered_at_once_if_a_read_was_newer_and_by_a_read_if_not
         }
         world.pass(SECOND / 100).await;
         let calls = world.calls();
-        let fresh = world.app.pod_newer_than(&uid(&pod), asked, SECOND).await.expect("fresh").expect("there");
+        let fresh =
+            world.app.pod_newer_than(&uid(&pod), requested_at, SECOND).await.expect("fresh").expect("there");
         assert!(fresh.container(&id).is_some());
-        // A list shows phases and nothing else, so it makes nobody newer: plegd's answer is a read, not a wait.
+        // A list shows only phases, so it does not refresh a pod: plegd reads instead of waiting.
         assert_eq!(world.calls() == calls, read_is_newer, "{read_is_newer} {list_is_newer}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_not_there_is_none_and_a_read_proves_it() {
+async fn an_absent_pod_is_none_once_a_read_has_confirmed_it() {
     let mut world = evented().await;
-    let nobody = "uid-of-nobody".into();
-    assert_eq!(world.app.cache().get(&nobody), None, "not an empty status");
-    let (asked, calls) = (world.app.clock().now(), world.calls());
-    assert_eq!(world.app.pod_newer_than(&nobody, asked, SECOND).await.expect("an answer"), None);
+    let absent = "uid-of-nobody".into();
+    assert_eq!(world.app.cache().get(&absent), None, "not an empty status");
+    let (requested_at, calls) = (world.app.clock().now(), world.calls());
+    assert_eq!(world.app.pod_newer_than(&absent, requested_at, SECOND).await.expect("an answer"), None);
     assert!(world.calls() > calls);
     world.sim.faults().hang(Target::Method(Method::ListPodSandbox));
     world.pass(SECOND).await;
-    let late = world.app.pod_newer_than(&nobody, world.app.clock().now(), SECOND).await;
-    assert!(matches!(late, Err(FreshError::Deadline(_))), "it is not said to be gone unseen: {late:?}");
+    let late = world.app.pod_newer_than(&absent, world.app.clock().now(), SECOND).await;
+    assert!(matches!(late, Err(FreshError::Deadline(_))), "not reported absent without a read: {late:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_known_is_served_as_it_is_and_an_error_is_no_status() {
+async fn the_cache_serves_the_last_known_state_and_an_error_is_not_a_status() {
     let mut world = polling();
     let (three, bare) = (world.pod(), world.pod());
     let ids = [world.start(&three, "a"), ended(&world, &three, "b"), world.create(&three, "c")];
@@ -83,30 +85,33 @@ async fn what_is_known_is_served_as_it_is_and_an_error_is_no_status() {
     let states = ids.map(|id| served.container(&id).map(|container| container.state.as_str()));
     assert_eq!(states, [Some("running"), Some("exited"), Some("created")]);
     assert_eq!(world.served(&bare).expect("served").containers.len(), 0);
-    assert_eq!(world.differences(), NONE, "to the last field");
+    assert_eq!(world.differences(), NONE, "all fields are equal");
     world.sim.faults().calls(Method::ContainerStatus, CallFault::fail(Code::Internal), Dose::Always);
     let unreadable = world.start(&three, "d");
     world.pass(10 * SECOND).await;
-    let held = world.served(&three).expect("what was known is served on, for all that fails");
+    let held = world.served(&three).expect("the last known state is still served");
     let (listed, known): (Vec<_>, Vec<_>) =
         held.containers.iter().cloned().partition(|container| container.id.as_str() == unreadable);
     assert_eq!(known, served.containers);
-    // What lists show, and no status, is served as listed.
+    // A container that a list shows and that no read has returned is served as listed.
     assert_eq!(
         listed.iter().map(|it| (it.state.as_str(), it.started_at)).collect::<Vec<_>>(),
         [("running", None)]
     );
     let failed = world.app.pod_newer_than(&uid(&three), world.app.clock().now(), SECOND).await;
-    assert!(matches!(failed, Err(FreshError::Read(_))), "whoever wants it newer hears the error: {failed:?}");
+    assert!(
+        matches!(failed, Err(FreshError::Read(_))),
+        "the caller of newer-than gets the error: {failed:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_gone_is_served_no_more_and_late_events_do_not_bring_it_back() {
+async fn a_removed_pod_is_not_served_and_late_events_do_not_resurrect_it() {
     let mut world = evented().await;
     let pod = world.pod();
     let id = world.start(&pod, "c");
     world.pass(SECOND).await;
-    // All that is said of its end comes a minute and a half later, and twice.
+    // The events of its end arrive 90 s late, and twice.
     let late = plegd::sim::EventFault::Delay(90 * SECOND);
     world.sim.faults().events(late, Dose::Always);
     world.sim.faults().events(plegd::sim::EventFault::Duplicate, Dose::Always);
@@ -116,10 +121,10 @@ async fn a_pod_that_is_gone_is_served_no_more_and_late_events_do_not_bring_it_ba
     });
     world.sim.faults().clear();
     world.pass(70 * SECOND).await;
-    assert_eq!(world.served(&pod), None, "the relist has seen it");
-    let told = world.told.len();
+    assert_eq!(world.served(&pod), None, "the relist has found it");
+    let published = world.events.len();
     world.pass(2 * MINUTE).await;
-    assert_eq!((world.served(&pod), world.told.len()), (None, told));
+    assert_eq!((world.served(&pod), world.events.len()), (None, published));
     assert_eq!(world.absurdities(), NONE);
 }
 
@@ -130,15 +135,15 @@ async fn each_waiter_is_released_by_the_read_of_its_own_pod() {
     let [_, stuck] = [&a, &b].map(|pod: &TestPod| world.start(pod, "c"));
     world.pass(SECOND).await;
     world.sim.faults().hang(Target::Id(stuck.clone()));
-    let asked = world.app.clock().now();
+    let requested_at = world.app.clock().now();
     let (uid_a, uid_b) = (uid(&a), uid(&b));
-    let mut of_b = Box::pin(world.app.pod_newer_than(&uid_b, asked, MINUTE));
+    let mut of_b = Box::pin(world.app.pod_newer_than(&uid_b, requested_at, MINUTE));
     tokio::select! {
         biased;
-        answer = &mut of_b => panic!("nobody has read it: {answer:?}"),
-        answer = world.app.pod_newer_than(&uid_a, asked, MINUTE) => assert!(answer.expect("fresh").is_some()),
+        answer = &mut of_b => panic!("no read has answered: {answer:?}"),
+        answer = world.app.pod_newer_than(&uid_a, requested_at, MINUTE) => assert!(answer.expect("fresh").is_some()),
     }
-    // Time alone releases nobody, nor does a list.
+    // Neither time nor a list releases a waiter.
     assert!(tokio::time::timeout(2 * SECOND, &mut of_b).await.is_err());
     world.sim.faults().release(&Target::Id(stuck.clone()));
     let answer = tokio::time::timeout(SECOND, &mut of_b).await.expect("released").expect("fresh");

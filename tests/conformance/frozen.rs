@@ -1,5 +1,5 @@
-//! A daemon that is stopped as a debugger, a cgroup freezer or SIGSTOP does it: what that costs the runtime, and that it
-//! goes on from where it was. With the binary itself, in real time; nothing here is bounded but by patience.
+//! A daemon that is stopped by SIGSTOP, a debugger or a cgroup freezer: the effect on the runtime, and that the daemon catches up
+//! afterwards. With the binary, in real time; the only time limit is a generous deadline.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    binary::{Daemon, PATIENCE},
+    binary::{DEADLINE, Daemon},
     support::truth::differences_of,
 };
 
-/// A pod of one container, made as a kubelet makes it: each step waits until the runtime has got rid of its event.
+/// Creates a pod with one container like a kubelet: each step waits until the runtime has sent its event.
 async fn pod(sim: &SimRuntime, n: usize) {
     let spec = SandboxSpec::of_pod("default", &format!("pod-{n}"), &format!("uid-{n}"));
     let container = ContainerSpec::of_pod(&spec, "c", 0, "busybox");
@@ -27,12 +27,12 @@ async fn pod(sim: &SimRuntime, n: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_daemon_holds_up_nobody_for_a_hundred_events_and_is_right_when_it_goes_on() -> Result<()> {
+async fn a_stopped_daemon_blocks_no_call_for_100_events_and_catches_up_when_it_continues() -> Result<()> {
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
-    let folder = tempfile::tempdir()?;
-    let socket = sim.serve_uds(folder.path().join("runtime.sock"))?;
+    let dir = tempfile::tempdir()?;
+    let socket = sim.serve_uds(dir.path().join("runtime.sock"))?;
     let daemon = Daemon::start(&format!("unix://{}", socket.path().display())).await?;
-    let right = async || -> Result<()> {
+    let converged = async || -> Result<()> {
         let all = async {
             loop {
                 let served: Vec<v1::Pod> = daemon.client().list_pods(v1::Filter::default()).await?.pods;
@@ -42,19 +42,19 @@ async fn a_frozen_daemon_holds_up_nobody_for_a_hundred_events_and_is_right_when_
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, all).await.context("what is served is not the truth")?
+        timeout(DEADLINE, all).await.context("the served state does not converge to the truth")?
     };
     pod(&sim, 0).await;
-    right().await?;
+    converged().await?;
     daemon.signal(Signal::STOP)?;
-    // A channel of the runtime's holds a hundred events, and the connection some more: that much of life goes on.
+    // The runtime's channel holds 100 events, and the connection some more.
     let some = async {
         for n in 1..=25 {
             pod(&sim, n).await;
         }
     };
-    timeout(PATIENCE, some).await.context("a hundred events are held up by a frozen daemon")?;
-    // Whatever is held up beyond that (on containerd 2.x it is: its publish blocks) goes on with the daemon.
+    timeout(DEADLINE, some).await.context("a stopped daemon blocks the runtime within 100 events")?;
+    // Beyond that containerd 2.x blocks in publish until the daemon continues.
     let more = tokio::spawn({
         let sim = sim.clone();
         async move {
@@ -64,9 +64,9 @@ async fn a_frozen_daemon_holds_up_nobody_for_a_hundred_events_and_is_right_when_
         }
     });
     sleep(Duration::from_millis(200)).await;
-    ensure!(!more.is_finished(), "1500 events without a reader are more than containerd 2.x can have");
+    ensure!(!more.is_finished(), "containerd 2.x cannot buffer 1500 events");
     daemon.signal(Signal::CONT)?;
-    timeout(PATIENCE, more).await.context("the runtime is held up after the daemon goes on")??;
-    right().await?;
+    timeout(DEADLINE, more).await.context("the runtime stays blocked after the daemon continues")??;
+    converged().await?;
     daemon.stop().await
 }

@@ -1,4 +1,4 @@
-//! The generic path: what one list after the other tells, what becomes of a read that fails, and who is healthy.
+//! The generic path: differences between lists, failed reads, and health.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_list_is_told_once_and_the_next_one_only_by_what_has_changed() {
+async fn the_first_list_is_published_once_and_the_next_one_only_by_its_changes() {
     let mut world = polling();
     let (a, b) = (world.pod(), world.pod());
     let (a1, a2, a3) = (ended(&world, &a, "c1"), world.start(&a, "c2"), world.create(&a, "c3"));
     let b1 = ended(&world, &b, "c1");
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&a1), ["Started!", "Died(1 Error)"]);
-    assert_eq!(world.story(&a2), ["Started"]);
-    assert_eq!(world.story(&a3), ["Changed"], "made, and not yet started: a state of its own");
-    assert_eq!(world.story(&b1), ["Started!", "Died(1 Error)"]);
-    let told = world.told.len();
+    assert_eq!(world.history(&a1), ["Started!", "Died(1 Error)"]);
+    assert_eq!(world.history(&a2), ["Started"]);
+    assert_eq!(world.history(&a3), ["Changed"], "created and not started is a state");
+    assert_eq!(world.history(&b1), ["Started!", "Died(1 Error)"]);
+    let published = world.events.len();
     world.pass(10 * SECOND).await;
-    assert_eq!(world.told.len(), told, "the same list again");
+    assert_eq!(world.events.len(), published, "the same list again");
     let b4 = world.start(&b, "c4");
     world.change(|truth| {
         truth.exit(&a2, 2).expect("exit");
@@ -35,40 +35,40 @@ async fn a_list_is_told_once_and_the_next_one_only_by_what_has_changed() {
         [&a1, &b1].into_iter().for_each(|id| truth.remove_container(id).expect("remove"));
     });
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&a1)[2..], ["Removed"]);
-    assert_eq!(world.story(&a2)[1..], ["Died(2 Error)"]);
-    assert_eq!(world.story(&a3)[1..], ["Started"]);
-    assert_eq!(world.story(&b1)[2..], ["Removed"]);
-    assert_eq!(world.story(&b4), ["Started"]);
-    assert_eq!(world.told.len(), told + 5);
+    assert_eq!(world.history(&a1)[2..], ["Removed"]);
+    assert_eq!(world.history(&a2)[1..], ["Died(2 Error)"]);
+    assert_eq!(world.history(&a3)[1..], ["Started"]);
+    assert_eq!(world.history(&b1)[2..], ["Removed"]);
+    assert_eq!(world.history(&b4), ["Started"]);
+    assert_eq!(world.events.len(), published + 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn sandboxes_are_listed_and_told_as_containers_are() {
+async fn sandboxes_are_listed_and_published_like_containers() {
     let mut world = polling();
     let [ready, ended, ends] = [world.pod(), world.pod(), world.pod()];
     world.change(|truth| truth.sandbox_died(&ended.sandbox));
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&ready.sandbox), ["Started"]);
-    assert_eq!(world.story(&ended.sandbox), ["Died"]);
-    assert_eq!(world.story(&ends.sandbox), ["Started"]);
-    let told = world.told.len();
+    assert_eq!(world.history(&ready.sandbox), ["Started"]);
+    assert_eq!(world.history(&ended.sandbox), ["Died"]);
+    assert_eq!(world.history(&ends.sandbox), ["Started"]);
+    let published = world.events.len();
     world.pass(10 * SECOND).await;
-    assert_eq!(world.told.len(), told, "the same list again");
+    assert_eq!(world.events.len(), published, "the same list again");
     let new = world.pod();
     world.change(|truth| {
         truth.sandbox_died(&ends.sandbox);
         truth.remove_sandbox(&ended.sandbox).expect("remove");
     });
     world.pass(2 * SECOND).await;
-    assert_eq!(world.story(&ended.sandbox)[1..], ["Removed"]);
-    assert_eq!(world.story(&ends.sandbox)[1..], ["Died"]);
-    assert_eq!(world.story(&new.sandbox), ["Started"]);
-    assert_eq!(world.told.len(), told + 3);
+    assert_eq!(world.history(&ended.sandbox)[1..], ["Removed"]);
+    assert_eq!(world.history(&ends.sandbox)[1..], ["Died"]);
+    assert_eq!(world.history(&new.sandbox), ["Started"]);
+    assert_eq!(world.events.len(), published + 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_ring_holds_up_no_relist_and_says_what_fell_off() {
+async fn a_full_ring_blocks_no_relist_and_its_gap_names_the_evicted_events() {
     let four = |config: &mut Config| config.journal.events = 4;
     let mut world = World::after(Profile::CONTAINERD_1_6, 1, four, |_| ()).await;
     let mut reader = world.app.journal().cursor(0);
@@ -87,19 +87,19 @@ async fn a_full_ring_holds_up_no_relist_and_says_what_fell_off() {
     tokio::time::sleep(5 * SECOND).await;
     assert!(world.metric(r#"plegd_relists_total{cause="period",result="ok"}"#) >= relists + 3.0);
     let gap = reader.try_next().expect_err("five events do not fit");
-    assert_eq!((gap.from, gap.to), (4, 4), "said, not lost in silence");
+    assert_eq!((gap.from, gap.to), (4, 4), "an explicit gap");
     let rest = std::iter::from_fn(|| reader.try_next().expect("no gap"));
     assert_eq!(rest.map(|event| event.sequence).collect::<Vec<_>>(), [5, 6, 7, 8]);
-    assert_eq!(world.differences(), NONE, "and what is served has all of it");
+    assert_eq!(world.differences(), NONE, "the cache has all changes");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_vanishes_from_the_list_has_died_if_it_ran_and_is_removed() {
+async fn an_id_that_vanishes_from_the_list_is_removed_and_has_died_before_if_it_ran() {
     for relists in [1, 3] {
         let mut world = polling();
         let (stays, goes) = (world.pod(), world.pod());
-        let lives = |pod: &TestPod| [world.start(pod, "runs"), ended(&world, pod, "ended")];
-        let (of_stays, of_goes) = (lives(&stays), lives(&goes));
+        let containers = |pod: &TestPod| [world.start(pod, "runs"), ended(&world, pod, "ended")];
+        let (of_stays, of_goes) = (containers(&stays), containers(&goes));
         world.pass(SECOND / 2 + (relists - 1) * SECOND).await;
         world.change(|truth| {
             of_stays.iter().for_each(|id| truth.vanish_container(id));
@@ -107,16 +107,16 @@ async fn what_vanishes_from_the_list_has_died_if_it_ran_and_is_removed() {
         });
         world.pass(2 * SECOND).await;
         for [runs, ended] in [of_stays, of_goes] {
-            assert_eq!(world.story(&runs), ["Started", "Died!", "Removed"], "after {relists}");
-            assert_eq!(world.story(&ended), ["Started!", "Died(1 Error)", "Removed"], "after {relists}");
+            assert_eq!(world.history(&runs), ["Started", "Died!", "Removed"], "after {relists}");
+            assert_eq!(world.history(&ended), ["Started!", "Died(1 Error)", "Removed"], "after {relists}");
         }
-        assert_eq!(world.story(&goes.sandbox), ["Started", "Died!", "Removed"]);
-        assert_eq!((world.served(&goes), world.story(&stays.sandbox)), (None, vec!["Started".to_owned()]));
+        assert_eq!(world.history(&goes.sandbox), ["Started", "Died!", "Removed"]);
+        assert_eq!((world.served(&goes), world.history(&stays.sandbox)), (None, vec!["Started".to_owned()]));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_fails_for_one_pod_is_told_by_the_next_one_and_holds_up_no_other() {
+async fn a_failed_read_of_one_pod_is_retried_and_delays_no_other_pod() {
     let mut world = polling();
     let (fails, other) = (world.pod(), world.pod());
     let id = world.start(&fails, "c");
@@ -127,31 +127,31 @@ async fn a_read_that_fails_for_one_pod_is_told_by_the_next_one_and_holds_up_no_o
         truth.exit(&id, 1).expect("exit");
         truth.sandbox_died(&other.sandbox);
     });
-    world.until("the other pod is told", |world| world.story(&other.sandbox).len() == 2).await;
-    assert_eq!(world.story(&id), ["Started"]);
+    world.until("the other pod's event", |world| world.history(&other.sandbox).len() == 2).await;
+    assert_eq!(world.history(&id), ["Started"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 1.0);
-    let held = world.served(&fails).expect("what was last known is served, not an empty status");
+    let held = world.served(&fails).expect("the last known state is served, not an empty status");
     assert_eq!(held.container(&id).map(|container| container.state.as_str()), Some("running"));
     world.pass(SECOND).await;
-    assert_eq!(world.story(&id), ["Started", "Died(1 Error)"]);
+    assert_eq!(world.history(&id), ["Started", "Died(1 Error)"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_is_gone_before_it_can_be_read_leaves_nothing_behind() {
+async fn a_container_that_is_gone_before_it_can_be_read_leaves_no_state_behind() {
     let mut world = polling();
     let pod = world.pod();
     let stays = world.start(&pod, "stays");
     world.pass(3 * SECOND).await;
     let fail = CallFault::fail(Code::Unknown);
     world.sim.faults().calls(Method::ContainerStatus, fail, Dose::Next(1));
-    let passing = world.start(&pod, "passing");
+    let short_lived = world.start(&pod, "short-lived");
     world.until("its read fails", |world| world.metric("plegd_pods_failing_reads") == 1.0).await;
-    world.change(|truth| truth.vanish_container(&passing));
+    world.change(|truth| truth.vanish_container(&short_lived));
     world.pass(3 * SECOND).await;
-    // The list has shown it, so its life is told; the kubelet would tell nothing.
-    assert_eq!(world.story(&passing), ["Started", "Died!", "Removed"]);
-    assert_eq!(world.story(&stays), ["Started"]);
+    // A list has shown it, so its history is published; the kubelet publishes nothing.
+    assert_eq!(world.history(&short_lived), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.history(&stays), ["Started"]);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
     assert_eq!(world.differences(), NONE);
 }
@@ -184,9 +184,13 @@ async fn a_finished_pod_keeps_all_of_its_addresses() {
             truth.stop_sandbox(&pod.sandbox).expect("stop");
         });
         world.pass(2 * SECOND).await;
-        assert_eq!(world.story(&id), ["Started", "Died(0 Completed)"]);
+        assert_eq!(world.history(&id), ["Started", "Died(0 Completed)"]);
         let after = world.served(&pod).expect("served");
-        assert_eq!(after.sandbox().map(|sandbox| sandbox.ips.len()), Some(0), "its network is down");
+        assert_eq!(
+            after.sandbox().map(|sandbox| sandbox.ips.len()),
+            Some(0),
+            "the sandbox's network is down"
+        );
         assert_eq!(after.ips, addresses);
     }
 }
@@ -197,7 +201,7 @@ async fn pods_and_containers_are_counted_by_state_and_a_pod_of_two_sandboxes_onc
     let (one, two) = (world.pod(), world.pod());
     world.start(&one, "runs");
     ended(&world, &one, "ended");
-    world.create(&two, "made");
+    world.create(&two, "created");
     let lost = world.start(&two, "lost");
     world.change(|truth| {
         truth.fail_load(&lost).expect("lose");
@@ -219,7 +223,7 @@ async fn pods_and_containers_are_counted_by_state_and_a_pod_of_two_sandboxes_onc
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_begins_with_the_first_relist_and_the_age_of_the_last_one_is_shown() {
+async fn readiness_begins_with_the_first_relist_and_a_metric_has_the_age_of_the_last_one() {
     let stuck = Target::Method(Method::ListPodSandbox);
     let hang = |sim: &plegd::sim::SimRuntime| sim.faults().hang(stuck.clone());
     let mut world = World::after(Profile::CONTAINERD_1_6, 1, |_| (), hang).await;
@@ -227,7 +231,7 @@ async fn readiness_begins_with_the_first_relist_and_the_age_of_the_last_one_is_s
     let now = |world: &World| world.app.clock().wall().as_nanos() as f64 / 1e9;
     for _ in 0..2 {
         let health = world.app.health();
-        assert!(!health.ready().ok && health.live().ok, "no relist is complete");
+        assert!(!health.ready().ok && health.live().ok, "no relist has completed");
         assert_eq!(last(&world), 0.0);
         world.pass(10 * MINUTE).await;
     }
@@ -238,16 +242,16 @@ async fn readiness_begins_with_the_first_relist_and_the_age_of_the_last_one_is_s
     assert!(now(&world) - last(&world) < 2.0);
     world.sim.faults().hang(stuck);
     world.pass(11 * MINUTE).await;
-    // The kubelet would call its node not ready by now, although nothing is wrong with the kubelet.
-    assert!(now(&world) - last(&world) > 600.0, "whoever wants to be warned has the figure");
+    // The kubelet reports its node NotReady by now, although the kubelet itself works.
+    assert!(now(&world) - last(&world) > 600.0, "an alert on this metric fires");
     let ready = world.app.health().ready();
     assert!(ready.ok && world.app.health().live().ok);
-    let runtime = ready.checks.iter().find(|check| check.name == "runtime").expect("a note");
+    let runtime = ready.checks.iter().find(|check| check.name == "runtime").expect("a check of the runtime");
     assert!(!runtime.ok && runtime.text.contains("ListPodSandbox"), "{runtime:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_both_paths_see_is_told_once_and_by_the_first() {
+async fn a_change_that_both_paths_observe_is_published_once_by_the_first() {
     let often = |config: &mut Config| config.relist.max_period = SECOND;
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, often, |_| ()).await;
     world.pass(5 * SECOND).await;
@@ -259,14 +263,14 @@ async fn a_change_that_both_paths_see_is_told_once_and_by_the_first() {
         world.pass(Duration::from_millis(1300)).await;
         world.change(|truth| truth.remove_container(&id).expect("remove"));
         world.pass(Duration::from_millis(1300)).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)", "Removed"]);
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)", "Removed"]);
     }
-    assert!(world.told.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
+    assert!(world.events.iter().all(|event| event.source.as_str() == "event"), "{:#?}", world.lines());
     assert!(
         world.metric(r#"plegd_transitions_seen_total{by="both"}"#) >= 60.0,
-        "the relist has seen them too"
+        "the relist observed them too"
     );
     assert_ne!(world.app.situation().mode, Mode::Polling);
-    let sequence: Vec<u64> = world.told.iter().map(|event| event.sequence).collect();
+    let sequence: Vec<u64> = world.events.iter().map(|event| event.sequence).collect();
     assert_eq!(sequence, (1..=sequence.len() as u64).collect::<Vec<_>>());
 }

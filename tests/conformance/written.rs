@@ -1,4 +1,4 @@
-//! Holds `tests/README.md` against the tests there are.
+//! Compares the tables in `tests/README.md` with the tests in the sources.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// What stands between backquotes and reads like the name of a test: lower case, with at least three words.
+/// The words between backquotes that look like the name of a test: lower case, with at least four parts.
 fn named(text: &str) -> BTreeSet<String> {
     let quoted = text.split('`').skip(1).step_by(2);
     let like_a_test = |word: &&str| {
@@ -16,7 +16,7 @@ fn named(text: &str) -> BTreeSet<String> {
     quoted.filter(like_a_test).map(str::to_owned).collect()
 }
 
-/// The tests of a file: the functions that follow an attribute `test`.
+/// The tests of a file: the functions after an attribute `test`.
 fn tests_of(source: &str) -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
     let mut attributed = false;
@@ -31,8 +31,8 @@ fn tests_of(source: &str) -> BTreeSet<String> {
     tests
 }
 
-fn sources(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
+fn sources(dir: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             sources(&path, found);
@@ -46,8 +46,8 @@ fn sources(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
 fn all_tests() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeMap::new();
-    for folder in ["src", "tests"] {
-        sources(&root.join(folder), &mut found);
+    for dir in ["src", "tests"] {
+        sources(&root.join(dir), &mut found);
     }
     found
 }
@@ -62,22 +62,23 @@ fn every_test_that_the_tables_name_exists() {
     let named = named(&readme());
     assert!(named.len() > 100, "the tables name {} tests", named.len());
     let missing: Vec<_> = named.difference(&tests).collect();
-    assert!(missing.is_empty(), "named and not there: {missing:#?}");
+    assert!(missing.is_empty(), "in the tables, but in no source: {missing:#?}");
 }
 
 #[test]
-fn every_test_that_answers_to_upstream_is_in_the_tables() {
+fn every_test_of_an_upstream_case_is_in_the_tables() {
     let named = named(&readme());
-    let ours = |path: &str| path.contains("tests/conformance/") || path.contains("tests/known_failures/");
-    let of_ours = all_tests().into_iter().filter(|(path, _)| ours(path) && !path.ends_with("written.rs"));
-    let unnamed: Vec<_> = of_ours.flat_map(|(_, tests)| tests).filter(|test| !named.contains(test)).collect();
-    assert!(unnamed.is_empty(), "there and not named: {unnamed:#?}");
+    let owned = |path: &str| path.contains("tests/conformance/") || path.contains("tests/known_failures/");
+    let of_owned = all_tests().into_iter().filter(|(path, _)| owned(path) && !path.ends_with("written.rs"));
+    let unnamed: Vec<_> =
+        of_owned.flat_map(|(_, tests)| tests).filter(|test| !named.contains(test)).collect();
+    assert!(unnamed.is_empty(), "in the sources, but in no table: {unnamed:#?}");
 }
 
 #[test]
 fn every_file_of_tests_is_in_the_readme() {
-    let folder = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")).expect("a folder");
-    let names = folder.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let dir = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")).expect("a directory");
+    let names = dir.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
     let readme = readme();
     let is_in = |name: &str| ["", ".rs", "/"].iter().any(|end| readme.contains(&format!("`{name}{end}`")));
     let missing: Vec<String> = names.filter(|name| name != "README.md" && !is_in(name)).collect();
@@ -85,7 +86,7 @@ fn every_file_of_tests_is_in_the_readme() {
 }
 
 #[test]
-fn what_is_no_test_is_not_taken_for_one() {
+fn only_functions_with_the_attribute_are_tests() {
     let source =
         "#[test]\nfn it_is_a_test() {}\nfn it_is_a_helper() {}\n#[tokio::test]\nasync fn so_is_this_one() {}";
     assert_eq!(tests_of(source), BTreeSet::from(["it_is_a_test".to_owned(), "so_is_this_one".to_owned()]));

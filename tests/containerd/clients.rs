@@ -56,11 +56,15 @@ pub(super) async fn a_frozen_client_delays_nobody() -> Result<()> {
     expect_published_once(&all, &client.history().entries())?;
     for watcher in &healthy[1..] {
         let lines = watcher.lines();
-        ensure!(lines.iter().map(Line::told).eq(all.iter().map(Line::told)), "{:?}", watcher.said());
+        ensure!(lines.iter().map(Line::event).eq(all.iter().map(Line::event)), "{:?}", watcher.log_lines());
     }
     let missed = frozen.until_event(head).await?;
     let gap = missed.iter().any(|line| line.r#type == "Gap");
-    ensure!(gap || missed.iter().map(Line::told).eq(all.iter().map(Line::told)), "{:?}", frozen.said());
+    ensure!(
+        gap || missed.iter().map(Line::event).eq(all.iter().map(Line::event)),
+        "{:?}",
+        frozen.log_lines()
+    );
 
     let latency = |from: u64, to: u64| {
         let of = |watcher: &Watcher| {
@@ -105,7 +109,7 @@ pub(super) async fn a_killed_client_resumes_at_its_position() -> Result<()> {
     };
     let socket = daemon.socket();
     let ((), resumed) = tokio::try_join!(runs, killed_and_resumed(&socket, 7, least))?;
-    let last = resumed.told.last().and_then(|line| line.sequence).unwrap_or_default();
+    let last = resumed.received.last().and_then(|line| line.sequence).unwrap_or_default();
     resumed.same_as(&uninterrupted.until_event(last).await?)?;
     let head = caught_up(&daemon, &client, [&uninterrupted]).await?;
     ensure!(head >= least, "only {head} events");
@@ -130,7 +134,7 @@ pub(super) async fn a_restarted_daemon_is_found_again() -> Result<()> {
     client.stop_pod(&gone).await?;
     client.remove_pod(&gone).await?;
     let new = client.run_pod("new").await?;
-    daemon.start_again().await?;
+    daemon.restart().await?;
     for watcher in &watchers {
         let lines = watcher
             .until("the snapshot of the next daemon", |lines| snapshot(lines) == Some(uids([&kept, &new])))
@@ -138,7 +142,7 @@ pub(super) async fn a_restarted_daemon_is_found_again() -> Result<()> {
         let gaps: Vec<_> = lines.iter().filter(|line| line.r#type == "Gap").collect();
         let reasons: Vec<_> = gaps.iter().filter_map(|gap| gap.reason.as_deref()).collect();
         ensure!(reasons == ["foreign_epoch"], "{gaps:?}");
-        let said = watcher.said().join("\n");
+        let said = watcher.log_lines().join("\n");
         ensure!(
             said.contains("connection to plegd was lost") && said.contains("plegd was restarted"),
             "{said}"

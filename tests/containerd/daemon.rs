@@ -29,7 +29,7 @@ pub(super) async fn a_daemon_killed_during_churn_recovers() -> Result<()> {
     let containerd = Containerd::start(V2_1).await?;
     let mut daemon = Daemon::start(&containerd.endpoint()).await?;
     let mirror = Mirror::start(&daemon.client());
-    let (churn, director) = Churn::new(containerd.client()?);
+    let (churn, control) = Churn::new(containerd.client()?);
     let client = churn.client().clone();
     // A pod that exists all the time must be in the final state.
     let kept = client.run_pod("kept").await?;
@@ -43,7 +43,7 @@ pub(super) async fn a_daemon_killed_during_churn_recovers() -> Result<()> {
         ensure!(!pods.is_finished(), "the churn had ended before kill {kill}");
         daemon.kill9().await?;
         sleep(Duration::from_millis(u64::from(kill) * 400)).await;
-        daemon.start_again().await?;
+        daemon.restart().await?;
         eventually("the gap and a snapshot", TIMEOUT, || async {
             let state = mirror.state()?;
             Ok((state.gaps.len() == kill as usize && state.snapshots == kill + 1).then_some(()))
@@ -52,7 +52,7 @@ pub(super) async fn a_daemon_killed_during_churn_recovers() -> Result<()> {
         let wrong = state_differences(&client, async || mirror.states(), TIMEOUT).await?;
         ensure!(wrong.is_empty(), "after kill {kill}:\n{}", wrong.join("\n"));
     }
-    director.end();
+    control.end();
     let ended = report("waiting for the last pods", pods);
     ended.await??;
     until_consistent(&client, &daemon, &mirror).await?;
@@ -134,7 +134,7 @@ pub(super) async fn the_kill_of_a_paused_daemon_unblocks_the_runtime(version: Ve
         unblocked.as_secs_f64(),
         whole.longest.as_secs_f64()
     );
-    daemon.start_again().await?;
+    daemon.restart().await?;
     until_consistent(&client, &daemon, &mirror).await?;
     finish(daemon, containerd).await
 }
@@ -178,7 +178,7 @@ pub(super) async fn a_starved_daemon_delays_nobody_and_loses_nothing(version: Ve
     );
     let [disconnects, missed] =
         daemon.metrics(["plegd_stream_disconnects_total{", "plegd_missed_events_total{"]).await?;
-    ensure!(disconnects == 0.0, "the stream was lost\n{}", daemon.said());
+    ensure!(disconnects == 0.0, "the stream was lost\n{}", daemon.log_text());
     eprintln!("{missed} missed events were counted");
     finish(daemon, containerd).await
 }
@@ -203,7 +203,7 @@ async fn until_consistent(client: &Client, daemon: &Daemon, mirror: &Mirror) -> 
         wrong.is_empty(),
         "the served state differs from the runtime:\n{}\n{}",
         wrong.join("\n"),
-        daemon.said()
+        daemon.log_text()
     );
     let wrong = state_differences(client, async || mirror.states(), TIMEOUT).await?;
     ensure!(wrong.is_empty(), "the watched state differs from the runtime:\n{}", wrong.join("\n"));

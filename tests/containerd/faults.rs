@@ -25,7 +25,7 @@ const PODS: u32 = 50;
 
 pub(super) async fn kills_during_churn_lose_nothing(version: Version) -> Result<()> {
     let mut containerd = Containerd::start(version).await?;
-    let (churn, director) = Churn::new(containerd.client()?);
+    let (churn, control) = Churn::new(containerd.client()?);
     let mut plegd = Follower::start(&containerd)?;
     plegd.until_following(true).await?;
     plegd.may_return = true;
@@ -36,7 +36,7 @@ pub(super) async fn kills_during_churn_lose_nothing(version: Version) -> Result<
         plegd.until("pods to come and go", TIMEOUT, some).await?;
         eprintln!("containerd is killed, time {kill} of {KILLS}; {} pods have come and gone", churn.pods());
         ensure!(!pods.is_finished(), "the churn had ended before kill {kill}");
-        director.disturb();
+        control.suspend_removals();
         let connects = plegd.metric(CONNECTS);
         containerd.kill9()?;
         sleep(Duration::from_millis(u64::from(kill % 4) * 300)).await;
@@ -45,15 +45,15 @@ pub(super) async fn kills_during_churn_lose_nothing(version: Version) -> Result<
         // The second relist from now begins after the resubscription.
         let relists = plegd.relists() + 2.0;
         plegd.until("two relists", TIMEOUT, |it| it.relists() >= relists).await?;
-        director.calm();
+        control.resume_removals();
     }
-    director.end();
+    control.end();
     check_end(plegd, containerd, churn, pods).await
 }
 
 pub(super) async fn a_pause_during_churn_loses_nothing(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
-    let (churn, director) = Churn::new(containerd.client()?);
+    let (churn, control) = Churn::new(containerd.client()?);
     let mut plegd = Follower::start(&containerd)?;
     plegd.until_following(true).await?;
     let pods = churn.many(30, 6, 2);
@@ -64,7 +64,7 @@ pub(super) async fn a_pause_during_churn_loses_nothing(version: Version) -> Resu
     let (live, ready) = (plegd.app.health().live(), plegd.app.health().ready());
     ensure!(live.ok && ready.ok, "{live:?} {ready:?}");
     containerd.sigcont()?;
-    director.end();
+    control.end();
     check_end(plegd, containerd, churn, pods).await
 }
 
@@ -72,14 +72,14 @@ pub(super) async fn a_pause_during_churn_loses_nothing(version: Version) -> Resu
 /// but all published events must be right.
 pub(super) async fn a_competing_subscriber_during_churn_leaves_the_cache_correct() -> Result<()> {
     let containerd = Containerd::start(V1_7).await?;
-    let (churn, director) = Churn::new(containerd.client()?);
+    let (churn, control) = Churn::new(containerd.client()?);
     let other = reading_subscriber(churn.client()).await?;
     let mut plegd = Follower::start_with(&containerd, compete)?;
     plegd.until_following(true).await?;
     let taken = other.received();
     let pods = churn.many(40, 6, 3);
     plegd.until("pods to come and go", 3 * TIMEOUT, |_| churn.pods() >= 30).await?;
-    director.end();
+    control.end();
     plegd.until("the end of the churn", 3 * TIMEOUT, |_| pods.is_finished()).await?;
     pods.await??;
     ensure!(other.received() > taken + 20, "the other subscriber took no event");
@@ -146,7 +146,7 @@ const DISK_BYTES: u64 = 128 << 20;
 
 pub(super) async fn plegd_recovers_from_a_full_disk(version: Version) -> Result<()> {
     let mut containerd = Containerd::start_on_small_disks(version, DISK_BYTES).await?;
-    let (churn, director) = Churn::new(containerd.client()?);
+    let (churn, control) = Churn::new(containerd.client()?);
     let client = churn.client().clone();
     let mut plegd = Follower::start(&containerd)?;
     plegd.until_following(true).await?;
@@ -157,7 +157,7 @@ pub(super) async fn plegd_recovers_from_a_full_disk(version: Version) -> Result<
     let pods = churn.many(12, 4, 4);
     plegd.until("pods to come and go", TIMEOUT, |_| churn.pods() >= 2).await?;
 
-    director.disturb();
+    control.suspend_removals();
     containerd.fill_disks()?;
     containerd.kill_processes_of(&dies)?;
     // The churn may make no call at this time, so this task makes some.
@@ -172,8 +172,8 @@ pub(super) async fn plegd_recovers_from_a_full_disk(version: Version) -> Result<
     }
     let relists = plegd.relists() + 2.0;
     plegd.until("two relists", 2 * TIMEOUT, |it| it.relists() >= relists).await?;
-    director.calm();
-    director.end();
+    control.resume_removals();
+    control.end();
     plegd.until("the end of the churn", 5 * TIMEOUT, |_| pods.is_finished()).await?;
     pods.await??;
     eprintln!("{} calls failed, {} containers are uncertain", churn.failed_calls(), churn.uncertain());

@@ -1,4 +1,4 @@
-//! Lists that show an id twice, in another state, in another sandbox, or that lack what is there.
+//! Lists that show an id twice, with a wrong state or a wrong sandbox, or that omit ids that exist.
 
 use plegd::{
     model::EventType,
@@ -12,20 +12,20 @@ use plegd::{
 use crate::{MINUTE, MS, SECOND, polled_pod, support::World};
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_is_listed_twice_hides_no_other_that_is_gone() {
+async fn an_id_that_is_listed_twice_hides_no_removal_of_another() {
     let (mut world, pod, one) = polled_pod().await;
     let other = world.start(&pod, "side");
     world.pass(3 * SECOND).await;
     world.sim.faults().lists(Subject::Container, ListFault::Twice(one.clone()), Dose::Always);
     world.change(|truth| truth.remove_container(&other).expect("remove"));
     world.pass(3 * SECOND).await;
-    assert_eq!(world.story(&other), ["Started", "Died!", "Removed"]);
-    assert_eq!(world.story(&one), ["Started"]);
+    assert_eq!(world.history(&other), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.history(&one), ["Started"]);
 }
 
-/// What a full list lacks is there all the same: nothing is published, and the pods are served on.
+/// The ids that a list omits still exist: nothing is published, and the pods are still served.
 #[tokio::test(start_paused = true)]
-async fn a_list_that_lacks_what_is_there_removes_nothing() {
+async fn a_list_that_omits_existing_ids_removes_nothing() {
     for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_4] {
         for fault in
             [ListFault::Nothing, ListFault::Truncated(0), ListFault::Truncated(1), ListFault::Truncated(7)]
@@ -39,15 +39,15 @@ async fn a_list_that_lacks_what_is_there_removes_nothing() {
                         world.start(&pod, "two");
                     }
                     world.pass(10 * SECOND).await;
-                    let published = world.told.len();
-                    // A list of one id is the last proof where only few are missing: it is not doubted.
+                    let published = world.events.len();
+                    // Where only a few ids are missing, a list of one id is the final confirmation.
                     if lists == Lists::All && matches!(fault, ListFault::Truncated(7)) {
                         continue;
                     }
                     world.sim.faults().lists_only(subject, lists, fault.clone(), Dose::Always);
                     world.pass(2 * MINUTE).await;
                     assert_eq!(
-                        world.told.len(),
+                        world.events.len(),
                         published,
                         "{fault:?}, {lists:?}, {subject:?}: {:#?}",
                         world.lines()
@@ -59,7 +59,7 @@ async fn a_list_that_lacks_what_is_there_removes_nothing() {
     }
 }
 
-/// A streamed list that is reset is an error, whatever the reset says, or it is confirmed like every other absence.
+/// A reset of a streamed list is an error, whatever its code, or its absences are confirmed like every other.
 #[tokio::test(start_paused = true)]
 async fn a_streamed_list_that_ends_early_removes_nothing() {
     for reason in [ResetReason::InternalError, ResetReason::Cancel, ResetReason::NoError] {
@@ -70,12 +70,12 @@ async fn a_streamed_list_that_ends_early_removes_nothing() {
                 world.start(&pod, "one");
             }
             world.pass(10 * SECOND).await;
-            let published = world.told.len();
+            let published = world.events.len();
             for subject in [Subject::Sandbox, Subject::Container] {
                 world.sim.faults().lists(subject, ListFault::Reset { after, reason }, Dose::Always);
             }
             world.pass(2 * MINUTE).await;
-            assert_eq!(world.told.len(), published, "{reason:?} after {after}: {:#?}", world.lines());
+            assert_eq!(world.events.len(), published, "{reason:?} after {after}: {:#?}", world.lines());
         }
     }
 }
@@ -89,15 +89,15 @@ async fn a_list_that_shows_another_state_than_the_status_changes_nothing() {
     world.sim.faults().lists(Subject::Sandbox, not_ready, Dose::Always);
     world.pass(MINUTE).await;
     assert_eq!(
-        (world.story(&id), world.story(&pod.sandbox)),
+        (world.history(&id), world.history(&pod.sandbox)),
         (vec!["Started".into()], vec!["Started".into()])
     );
 }
 
-/// CRI-O shows the containers of all sandboxes of a pod in an event; one comes before the first list.
+/// In an event, CRI-O includes the containers of all sandboxes of a pod. One such event arrives before the first list.
 #[tokio::test(start_paused = true)]
 async fn a_container_of_an_older_sandbox_is_served_in_that_sandbox() {
-    let mut made = None;
+    let mut created = None;
     let mut world = World::after(
         Profile::CRI_O_1_34,
         1,
@@ -118,11 +118,11 @@ async fn a_container_of_an_older_sandbox_is_served_in_that_sandbox() {
             let new =
                 sim.change(|truth| truth.create_container(&second, container(&spec, "new"))).expect("create");
             sim.faults().calls(Method::ListPodSandbox, CallFault::Late(300 * MS), Dose::Next(1));
-            made = Some((old, first, new));
+            created = Some((old, first, new));
         },
     )
     .await;
-    let (old, first, new) = made.expect("made");
+    let (old, first, new) = created.expect("created");
     world.pass(100 * MS).await;
     world.change(|truth| truth.start_container(&new).expect("start"));
     world.pass(MINUTE).await;
@@ -154,7 +154,7 @@ async fn two_pods_with_one_uid_are_served_and_published_under_their_own_names() 
             let (_, pods) = world.app.feed().snapshot(&filter);
             assert_eq!(pods.len(), 1, "{}", profile.name);
             assert!(pods[0].container(&id).is_some(), "{}: in its own pod", profile.name);
-            let of_it = world.told.iter().filter(|record| record.event.id.as_str() == id);
+            let of_it = world.events.iter().filter(|record| record.event.id.as_str() == id);
             let names: Vec<_> = of_it.map(|it| (&*it.event.pod.namespace, &*it.event.pod.name)).collect();
             assert!(names.len() >= 2 || profile == Profile::CONTAINERD_1_6, "{}: {names:?}", profile.name);
             assert!(names.iter().all(|it| *it == (namespace, name)), "{}: {names:?}", profile.name);
@@ -163,7 +163,7 @@ async fn two_pods_with_one_uid_are_served_and_published_under_their_own_names() 
     }
 }
 
-/// Statuses take 60 ms each; the subscriber wants the pods that are labelled app=web.
+/// Each status takes 60 ms; the subscriber selects the pods with app=web.
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_by_label_gets_all_starts_however_slow_the_runtime_is() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
@@ -202,9 +202,9 @@ async fn a_subscriber_by_label_gets_all_starts_however_slow_the_runtime_is() {
     assert_eq!(started, ids);
 }
 
-/// The first list shows a container that is gone when it is read. Its sandbox has been read by then, and says the labels of the pod.
+/// The first list shows a container that is gone before it is read. The status of its sandbox, read before that, has the labels.
 #[tokio::test(start_paused = true)]
-async fn what_is_gone_before_it_is_read_is_published_with_the_labels_of_its_pod() {
+async fn a_container_gone_before_its_read_is_published_with_the_labels_of_its_pod() {
     let slow = CallFault::Late(100 * MS);
     let mut ids = None;
     let mut world = World::after(
@@ -224,13 +224,13 @@ async fn what_is_gone_before_it_is_read_is_published_with_the_labels_of_its_pod(
     )
     .await;
     let (sandbox, id) = ids.expect("both");
-    // The list has come, and the status of the sandbox has not.
+    // The list has been answered, and the status of the sandbox has not.
     world.pass(50 * MS).await;
     world.change(|truth| truth.vanish_container(&id));
     world.pass(3 * SECOND).await;
-    assert_eq!(world.story(&id), ["Started", "Died!", "Removed"]);
-    assert_eq!(world.story(&sandbox), ["Started"], "once");
-    for record in &world.told {
+    assert_eq!(world.history(&id), ["Started", "Died!", "Removed"]);
+    assert_eq!(world.history(&sandbox), ["Started"], "once");
+    for record in &world.events {
         assert_eq!(record.event.labels.get("app"), Some("web"), "{:?}", record.event);
     }
 }

@@ -1,4 +1,4 @@
-//! Readers who want a pod newer than a moment, and those who look up what was published.
+//! Newer-than reads, and lookups of published ids.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use plegd::{
 
 use crate::{SECOND, support::World};
 
-/// kubernetes#97190: a pod as `crictl runp` makes it, with a UID in its metadata and without the kubelet's labels.
+/// kubernetes#97190: a pod created with `crictl runp`, with a UID in its metadata and without the kubelet's labels.
 fn by_hand() -> SandboxSpec {
     let mut spec = SandboxSpec::of_pod("default", "by-hand", "uid-by-hand");
     spec.labels.clear();
@@ -49,9 +49,9 @@ async fn newer_than_now_finds_a_pod_without_labels() {
     assert!(pod.is_some());
 }
 
-/// spire#3092: an agent asks for a pod, or a container, a moment after it was made.
+/// spire#3092: an agent requests a pod, or a container, right after its creation.
 #[tokio::test(start_paused = true)]
-async fn what_no_relist_has_shown_is_found_by_name_and_by_container_id() {
+async fn an_id_that_no_relist_has_shown_is_found_by_name_and_by_container_id() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     world.pass(3 * SECOND).await;
     let pod = world.pod();
@@ -67,9 +67,9 @@ async fn what_no_relist_has_shown_is_found_by_name_and_by_container_id() {
     assert!(found.container(&id).is_some());
 }
 
-/// A pod that replaces one of the same name is meant, although the old one is still there.
+/// A pod that replaces one of the same name is returned, although the old one still exists.
 #[tokio::test(start_paused = true)]
-async fn of_two_pods_with_one_name_the_one_with_a_ready_sandbox_is_meant() {
+async fn of_two_pods_with_one_name_the_one_with_a_ready_sandbox_is_returned() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     let old = SandboxSpec::of_pod("shop", "web-0", "uid-old");
     let sandbox = world.change(|truth| truth.run_sandbox(old)).expect("run");
@@ -84,9 +84,9 @@ async fn of_two_pods_with_one_name_the_one_with_a_ready_sandbox_is_meant() {
     assert_eq!(held.identity.uid.as_str(), "uid-new", "although its creation time is earlier");
 }
 
-/// A subscriber that gets an event finds its id at once.
+/// A subscriber that receives an event finds its id in the cache at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn what_is_published_is_found_by_its_id() {
+async fn a_published_id_is_found_in_the_cache() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     tokio::time::sleep(2 * SECOND).await;
     world.drain();
@@ -118,5 +118,5 @@ async fn what_is_published_is_found_by_its_id() {
     }
     over.store(true, Ordering::Relaxed);
     let (started, unknown) = watcher.join().expect("the watcher");
-    assert_eq!(unknown, 0, "of {started} starts, so many were not found by their id");
+    assert_eq!(unknown, 0, "of {started} started sandboxes, {unknown} were not found by their id");
 }

@@ -1,13 +1,13 @@
-//! Pods that go in silence, and removals that are confirmed without an error in the runtime's log.
+//! Pods that are removed without events, and removals that are confirmed without an error in the runtime's log.
 
 use plegd::sim::{CallFault, Dose, ListFault, Lists, Method, Profile, Subject};
 use tonic::Code;
 
 use crate::{MINUTE, SECOND, support::World};
 
-/// `crictl rmp -f` on CRI-O: the sandbox's removal is found by a look, and its containers have no event at all.
+/// `crictl rmp -f` on CRI-O: a scheduled read finds the sandbox's removal; the containers' removals have no event.
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_pod_outlives_its_sandbox_by_more_than_two_seconds() {
+async fn the_containers_of_a_removed_sandbox_are_removed_within_two_seconds() {
     for profile in [Profile::CRI_O_1_34, Profile::CONTAINERD_2_1, Profile::CONTAINERD_1_7] {
         let mut world = World::new(profile);
         world.until_evented().await;
@@ -15,7 +15,7 @@ async fn nothing_of_a_pod_outlives_its_sandbox_by_more_than_two_seconds() {
         let ids = [world.start(&pod, "one"), world.start(&pod, "two")];
         world.pass(5 * SECOND).await;
         world.change(|truth| truth.remove_sandbox_silently(&pod.sandbox).expect("remove"));
-        let gone = |world: &World, id: &str| world.story(id).last().map(String::as_str) == Some("Removed");
+        let gone = |world: &World, id: &str| world.history(id).last().map(String::as_str) == Some("Removed");
         world.until("the sandbox's removal", |world| gone(world, &pod.sandbox)).await;
         world.pass(2 * SECOND).await;
         assert!(ids.iter().all(|id| gone(&world, id)), "{}: {:#?}", profile.name, world.lines());
@@ -24,8 +24,8 @@ async fn nothing_of_a_pod_outlives_its_sandbox_by_more_than_two_seconds() {
 
 /// Each NotFound to a status call is an error line in containerd's log.
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_removed_is_never_looked_up_by_a_status_that_is_not_found() {
-    // CRI-O removes containers without an event, so that a read for a late reason may find none.
+async fn a_removed_pod_causes_no_status_call_that_answers_not_found() {
+    // CRI-O removes containers without an event, so a read for a late reason may answer NotFound there.
     for profile in [Profile::CONTAINERD_2_1, Profile::CONTAINERD_1_7, Profile::CONTAINERD_1_6] {
         let mut world = World::new(profile);
         for _ in 0..5 {
@@ -54,7 +54,7 @@ async fn a_pod_that_is_removed_is_never_looked_up_by_a_status_that_is_not_found(
     }
 }
 
-/// A runtime that lists what it has removed: the removal is published once, and the list never brings the id back.
+/// A runtime that lists a removed id: the removal is published once, and the list never resurrects the id.
 #[tokio::test(start_paused = true)]
 async fn an_id_that_is_listed_after_its_removal_is_not_published_again() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
@@ -65,19 +65,19 @@ async fn an_id_that_is_listed_after_its_removal_is_not_published_again() {
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(10 * MINUTE).await;
     assert_eq!(
-        world.story(&id),
+        world.history(&id),
         ["Changed", "Started", "Died(137 Error)", "Removed"],
         "{:#?}",
         world.lines()
     );
-    // One read each half a minute at most.
+    // At most one read per 30 s.
     let read = world.metric(r#"plegd_cri_requests_total{code="NotFound",method="ContainerStatus"}"#);
     assert!(read <= 21.0, "{read}");
 }
 
-/// A sandbox that a full list lacks for once, and whose status fails at the same time, is there.
+/// One full list omits a sandbox, and its status fails at the same time; the sandbox still exists.
 #[tokio::test(start_paused = true)]
-async fn a_list_that_lacks_an_id_once_removes_nothing() {
+async fn an_id_that_one_full_list_omits_is_not_removed() {
     let mut world = World::new(Profile::CONTAINERD_1_6);
     let pods: Vec<_> = (0..5).map(|_| world.pod()).collect();
     world.pass(5 * SECOND).await;
@@ -90,5 +90,5 @@ async fn a_list_that_lacks_an_id_once_removes_nothing() {
         Dose::Always,
     );
     world.pass(MINUTE).await;
-    assert_eq!(world.story(&pods[0].sandbox), ["Started"]);
+    assert_eq!(world.history(&pods[0].sandbox), ["Started"]);
 }

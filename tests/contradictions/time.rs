@@ -1,4 +1,4 @@
-//! Timestamps that are wrong by the clock's error or by more.
+//! Timestamps that are wrong, by the clock's error or by more.
 
 use plegd::{
     model::PodUid,
@@ -9,7 +9,7 @@ use crate::{MINUTE, MS, SECOND, answer_under_way, create_attempt, support::World
 
 const MINUS_40_MS: i64 = -40_000_000;
 
-/// The wall clock is put back by 40 ms, less than the step margin. A sandbox is run while an older list is on its way.
+/// The wall clock is set back by 40 ms, less than the step margin. A sandbox starts while an older list is in flight.
 #[tokio::test(start_paused = true)]
 async fn a_ready_sandbox_is_not_published_dead_after_a_small_clock_step() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
@@ -21,7 +21,7 @@ async fn a_ready_sandbox_is_not_published_dead_after_a_small_clock_step() {
     world.pass(10 * MS).await;
     let pod = world.pod();
     world.pass(90 * SECOND).await;
-    assert_eq!(world.story(&pod.sandbox), ["Started"], "{:#?}", world.lines());
+    assert_eq!(world.history(&pod.sandbox), ["Started"], "{:#?}", world.lines());
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,11 +35,11 @@ async fn a_ready_sandbox_is_not_published_dead_for_an_early_timestamp() {
         world.sim.faults().events(EventFault::Stamp(Stamp::Off(-early * 1_000_000)), Dose::Next(2));
         let pod = world.pod();
         world.pass(90 * SECOND).await;
-        // One that seems older than a whole list is history first, and a change says that it is there after all.
-        let story = world.story(&pod.sandbox);
+        // A sandbox that seems older than a whole list is published as history first; then a change reports that it exists.
+        let history = world.history(&pod.sandbox);
         assert!(
-            story == ["Started"] || early > 1000 && story == ["Started", "Changed"],
-            "{early} ms early: {story:?}"
+            history == ["Started"] || early > 1000 && history == ["Started", "Changed"],
+            "{early} ms early: {history:?}"
         );
         assert_eq!(world.differences(), [""; 0]);
     }
@@ -59,7 +59,7 @@ async fn a_removed_container_is_not_published_twice_after_a_small_clock_step() {
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(90 * SECOND).await;
     assert_eq!(
-        world.story(&id),
+        world.history(&id),
         ["Changed", "Started", "Died(0 Completed)", "Removed"],
         "{:#?}",
         world.lines()
@@ -81,7 +81,7 @@ async fn a_dead_sandbox_is_not_published_started_again_after_a_small_clock_step(
     world.change(|truth| truth.sandbox_died(&pod.sandbox));
     world.pass(90 * SECOND).await;
     let _ = read.await;
-    assert_eq!(world.story(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
+    assert_eq!(world.history(&pod.sandbox), ["Started", "Died"], "{:#?}", world.lines());
 }
 
 /// 500 ppm for three hours, while pods come and go.
@@ -104,9 +104,9 @@ async fn a_clock_that_is_slewed_for_hours_changes_nothing() {
     }
 }
 
-/// kubernetes#141754, #135762: the clock said an hour more when the first attempt was created.
+/// kubernetes#141754, #135762: the clock was an hour ahead when the first attempt was created.
 #[tokio::test(start_paused = true)]
-async fn the_newest_container_is_the_one_of_the_last_attempt_whatever_its_times() {
+async fn the_newest_container_is_that_of_the_last_attempt_whatever_its_timestamps() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     let pod = world.pod();
     world.step_clock(3_600_000_000_000);
@@ -122,7 +122,7 @@ async fn the_newest_container_is_the_one_of_the_last_attempt_whatever_its_times(
     assert_eq!(ids, [second, first]);
 }
 
-/// containerd 1.7 keeps events for the next subscriber for as long as it takes, hours if need be.
+/// containerd 1.7 keeps events for the next subscriber, for hours if there is none.
 #[tokio::test(start_paused = true)]
 async fn events_that_a_shared_channel_kept_for_hours_are_not_published_again() {
     for hours in [1, 7] {
@@ -142,37 +142,37 @@ async fn events_that_a_shared_channel_kept_for_hours_are_not_published_again() {
         world.pass(5 * SECOND).await;
         world.change(|truth| truth.remove_container(&id).expect("remove"));
         world.pass(hours * 60 * MINUTE).await;
-        // Another removal, so that tombstones that are too old are forgotten.
+        // A second removal, so that expired tombstones are dropped.
         let other = world.start(&pod, "other");
         world.pass(5 * SECOND).await;
         world.change(|truth| truth.exit(&other, 0).expect("exit"));
         world.change(|truth| truth.remove_container(&other).expect("remove"));
         world.pass(5 * SECOND).await;
-        let before = world.story(&id);
+        let before = world.history(&id);
         world.sim.faults().clear();
         world.pass(180 * SECOND).await;
-        assert_eq!(world.story(&id), before, "after {hours} h: {:#?}", world.lines());
+        assert_eq!(world.history(&id), before, "after {hours} h: {:#?}", world.lines());
     }
 }
 
 /// containerd sets `created_at` before the network is set up.
 #[tokio::test(start_paused = true)]
-async fn a_network_that_takes_seconds_to_set_up_is_no_detection_latency() {
+async fn the_time_of_a_network_setup_does_not_count_as_detection_latency() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let spec =
         SandboxSpec { network_setup: 2 * SECOND, ..SandboxSpec::of_pod("default", "slow", "uid-slow") };
     let sandbox = world.change(|truth| truth.run_sandbox(spec)).expect("run");
     world.pass(5 * SECOND).await;
-    assert_eq!(world.story(&sandbox), ["Started"]);
+    assert_eq!(world.history(&sandbox), ["Started"]);
     let [count, sum] = ["count", "sum"]
         .map(|part| world.metric(&format!(r#"plegd_detection_latency_seconds_{part}{{source="event"}}"#)));
     assert!(count >= 1.0 && sum < 0.1, "{count} with {sum} s in all");
 }
 
-/// Kata: the times of a container come from a guest whose clock is hours off.
+/// Kata: the timestamps of a container come from a guest whose clock is hours off.
 #[tokio::test(start_paused = true)]
-async fn the_clock_of_a_guest_counts_as_no_detection_latency() {
+async fn timestamps_of_a_guest_do_not_count_as_detection_latency() {
     for hours in [-3, 3] {
         let mut world = World::new(Profile::CONTAINERD_2_1);
         world.until_evented().await;
@@ -186,7 +186,7 @@ async fn the_clock_of_a_guest_counts_as_no_detection_latency() {
         world.pass(SECOND).await;
         world.change(|truth| truth.exit(&id, 0).expect("exit"));
         world.pass(5 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(0 Completed)"]);
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(0 Completed)"]);
         let sums = ["event", "read", "relist"].map(|source| {
             world.metric(&format!(r#"plegd_detection_latency_seconds_sum{{source="{source}"}}"#))
         });
@@ -194,9 +194,9 @@ async fn the_clock_of_a_guest_counts_as_no_detection_latency() {
     }
 }
 
-/// What is there at the start may have happened days ago.
+/// The initial inventory may be days old.
 #[tokio::test(start_paused = true)]
-async fn what_the_first_relist_finds_counts_as_no_latency_and_in_no_comparison() {
+async fn the_initial_inventory_counts_in_no_latency_and_in_no_comparison() {
     for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1] {
         let mut world = World::after(
             profile,
@@ -214,8 +214,8 @@ async fn what_the_first_relist_finds_counts_as_no_latency_and_in_no_comparison()
         )
         .await;
         world.pass(10 * SECOND).await;
-        assert_eq!(world.told.len(), 2, "{}", profile.name);
-        assert!(world.told.iter().all(|record| record.event.initial), "{}", profile.name);
+        assert_eq!(world.events.len(), 2, "{}", profile.name);
+        assert!(world.events.iter().all(|record| record.event.initial), "{}", profile.name);
         for source in ["event", "read", "relist"] {
             let count = format!(r#"plegd_detection_latency_seconds_count{{source="{source}"}}"#);
             assert_eq!(world.metric(&count), 0.0, "{}, {source}", profile.name);
@@ -226,7 +226,7 @@ async fn what_the_first_relist_finds_counts_as_no_latency_and_in_no_comparison()
         }
         let pod = world.pod();
         world.pass(5 * SECOND).await;
-        let of_it = world.told.iter().filter(|record| record.event.id.as_str() == pod.sandbox);
+        let of_it = world.events.iter().filter(|record| record.event.id.as_str() == pod.sandbox);
         assert!(of_it.clone().count() == 1 && of_it.clone().all(|record| !record.event.initial));
     }
 }

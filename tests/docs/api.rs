@@ -22,7 +22,7 @@ The gRPC API `plegd.v1`. [Agents](agents.md) shows how to use it; [security](sec
 is renamed, renumbered or given another meaning; fields, values and calls may be added.
 ";
 
-// Fields of descriptors, as the paths of source locations have them.
+// Field numbers of descriptors, as used in the paths of source locations.
 const MESSAGE_OF_FILE: i32 = 4;
 const ENUM_OF_FILE: i32 = 5;
 const SERVICE_OF_FILE: i32 = 6;
@@ -30,7 +30,7 @@ const FIELD_OF_MESSAGE: i32 = 2;
 const VALUE_OF_ENUM: i32 = 2;
 const METHOD_OF_SERVICE: i32 = 2;
 
-/// Comments by the path of what they are about.
+/// Comments by the path of the described element.
 type Comments = BTreeMap<Vec<i32>, String>;
 
 /// The page.
@@ -38,7 +38,7 @@ pub(crate) fn page() -> String {
     let mut compiler =
         protox::Compiler::new([concat!(env!("CARGO_MANIFEST_DIR"), "/proto")]).expect("the protos");
     compiler.include_source_info(true).include_imports(false);
-    compiler.open_files(FILES.map(|(file, _)| file)).expect("they compile");
+    compiler.open_files(FILES.map(|(file, _)| file)).expect("valid protos");
     let files = compiler.file_descriptor_set().file;
     let names: BTreeSet<String> = files
         .iter()
@@ -148,7 +148,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A type, as a link if it has a heading here.
+    /// A type; a link if the page has a heading for it.
     fn type_name(&self, full: &str) -> String {
         let short = full.rsplit('.').next().unwrap_or_default();
         if full.starts_with(".plegd.v1.") && self.names.contains(short) {
@@ -157,7 +157,7 @@ impl Writer<'_> {
         format!("`{}`", full.trim_start_matches('.'))
     }
 
-    /// A comment, with names of codes and values as code.
+    /// A comment, with names of codes and enum values as code.
     fn comment(&self, path: &[i32]) -> String {
         let text = self.comments.get(path).cloned().unwrap_or_default().replace('<', "&lt;");
         let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
@@ -184,7 +184,7 @@ impl Writer<'_> {
         result
     }
 
-    /// A comment as paragraphs. A line that begins with the name of an error is an item of a list.
+    /// A comment as paragraphs. A line that begins with the name of an error becomes a list item.
     fn paragraphs(&self, path: &[i32]) -> String {
         let text = self.comment(path);
         let mut result = String::new();

@@ -1,4 +1,4 @@
-//! `docs/cli-reference.md`: every command's help, as the program prints it; and commands in the documentation, checked against it.
+//! `docs/cli-reference.md`: every command's help, as the program prints it. Also checks the commands in the documentation.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ The help of every command. `plegd man` prints the same as a manual page, `plegd 
 | 70 | a bug: a component panicked |
 ";
 
-/// Asks the program for the help of each command.
+/// Runs `--help` of each command.
 pub(crate) fn commands() -> Commands {
     let mut commands = Commands::new();
     let mut pending = vec![String::new()];
@@ -43,7 +43,7 @@ fn help(command: &str) -> String {
         .args(command.split_whitespace())
         .arg("--help")
         .env_clear()
-        // The width, where no terminal has one.
+        // The width without a terminal.
         .env("COLUMNS", "100")
         .stdin(Stdio::null())
         .output()
@@ -52,7 +52,7 @@ fn help(command: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The names below `Commands:`, but for `help`.
+/// The names below `Commands:`, except `help`.
 fn subcommands(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let names = lines.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
@@ -74,18 +74,18 @@ pub(crate) fn page(commands: &Commands) -> String {
     page
 }
 
-/// The arguments of each call of `plegd` in a line of shell.
+/// The arguments of each call of `plegd` in a shell line.
 pub(crate) fn invocations(line: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for part in line.split(['|', ';', '&', '(']) {
-        // A comment, but not the prompt of root.
+        // Remove a comment, but not the prompt of root.
         let part = part.split(" # ").next().unwrap_or_default().split("    #").next().unwrap_or_default();
         let words: Vec<&str> = part.split_whitespace().collect();
         let is_program =
             |word: &str| ["plegd", "/plegd", "target/release/plegd", "target/debug/plegd"].contains(&word);
         let after = |at: usize| words[at + 1..].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         if let Some(at) = words.iter().position(|word| is_program(word)) {
-            // `plegd` as an argument of another program is none of its calls, but after kubectl's `--`.
+            // `plegd` as an argument of another program is not a call, except after kubectl's `--`.
             let begins = at == 0 || ["$", "#", "--"].contains(&words[at - 1]);
             if begins && words.len() > at + 1 {
                 found.push(after(at));
@@ -101,7 +101,7 @@ pub(crate) fn invocations(line: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// What is wrong with the arguments of a call.
+/// The problem of a call's arguments, if there is one.
 pub(crate) fn problem(commands: &Commands, words: &[String]) -> Option<String> {
     let mut name = String::new();
     for word in words.iter().take_while(|word| !word.starts_with('-')) {

@@ -57,7 +57,7 @@ pub(crate) fn page() -> String {
     page
 }
 
-/// A comment as one paragraph. An underscore or asterisk in it means itself.
+/// A comment as one paragraph.
 fn paragraph(doc: &str) -> String {
     doc.split_whitespace().collect::<Vec<_>>().join(" ").replace('<', "&lt;")
 }

@@ -9,7 +9,7 @@ use std::{
 /// One file.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// Relative to the repository.
+    /// Path in the repository.
     pub(crate) path: PathBuf,
     /// Targets of its links and images.
     pub(crate) links: Vec<String>,
@@ -17,7 +17,7 @@ pub(crate) struct Page {
     pub(crate) anchors: BTreeSet<String>,
     /// Fenced blocks.
     pub(crate) blocks: Vec<Block>,
-    /// Code within the text.
+    /// Inline code.
     pub(crate) inline: Vec<String>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn pages() -> Vec<Page> {
     collect(Path::new(env!("CARGO_MANIFEST_DIR")), &mut paths);
     paths.sort();
     let relative = |path: &PathBuf| {
-        path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("it is in the repository").to_owned()
+        path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("a path in the repository").to_owned()
     };
     paths
         .iter()
@@ -42,15 +42,15 @@ pub(crate) fn pages() -> Vec<Page> {
         .collect()
 }
 
-/// Directories that hold what is built or installed, which may contain pages of others.
-const NOT_OURS: [&str; 4] = ["target", ".git", "corpus", "artifacts"];
+/// Directories with build output or installed tools, which may contain other projects' pages.
+const EXCLUDED: [&str; 4] = ["target", ".git", "corpus", "artifacts"];
 
 fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            if !NOT_OURS.contains(&name.as_str()) {
+            if !EXCLUDED.contains(&name.as_str()) {
                 collect(&path, paths);
             }
         } else if name.ends_with(".md") {
@@ -89,11 +89,11 @@ impl Page {
             }
             page.read_text(line);
         }
-        assert!(block.is_none(), "{}: a block of code has no end", page.path.display());
+        assert!(block.is_none(), "{}: a code block is not closed", page.path.display());
         page
     }
 
-    /// Takes links and code from a line of text. Code may hold what looks like a link.
+    /// Collects links and inline code of a line. A link in code is not a link.
     fn read_text(&mut self, line: &str) {
         let mut text = String::new();
         for (index, part) in line.split('`').enumerate() {
@@ -108,7 +108,7 @@ impl Page {
         }
     }
 
-    /// All code, line by line: blocks of commands and code within the text.
+    /// All code, line by line: console blocks and inline code.
     pub(crate) fn code(&self) -> Vec<String> {
         let blocks = self.blocks.iter().filter(|block| block.language == "console");
         let lines = blocks.flat_map(|block| {
@@ -122,7 +122,7 @@ impl Page {
 /// The anchor that GitHub gives a heading.
 fn slug(title: &str) -> String {
     let visible: String = match title.split_once("](") {
-        // The text of a link counts, its target does not.
+        // The text of a link counts, but not its target.
         Some((text, rest)) => format!("{text}{}", rest.split_once(')').map_or("", |(_, rest)| rest)),
         None => title.to_owned(),
     };

@@ -1,16 +1,16 @@
-//! `deploy/grafana/plegd.json`: the panels of `panels`, laid out as Grafana reads them.
+//! `deploy/grafana/plegd.json`, generated from the panels in `panels`.
 
 use serde_json::{Value, json};
 
 use super::panels::{Kind, Panel, ROWS};
 
-/// Where it is.
+/// Its path.
 pub const FILE: &str = "deploy/grafana/plegd.json";
 
-/// Grafana's grid has so many columns.
+/// Columns of Grafana's grid.
 const WIDTH: u64 = 24;
 
-/// What a panel's expressions ask of the nodes that are chosen.
+/// The matchers for the selected clusters and nodes.
 const CHOSEN: &str = r#"cluster=~"$cluster", node=~"$node""#;
 
 /// The file.
@@ -41,7 +41,7 @@ pub fn file() -> String {
         "id": null,
         "uid": "plegd",
         "title": "plegd",
-        "description": "Pod lifecycle events of the nodes: how plegd is, how its two paths compare, who listens, what it costs.",
+        "description": "Pod lifecycle events of the nodes: health, detection paths, arbitration, subscribers, runtime calls, resources.",
         "tags": ["plegd", "kubernetes", "node"],
         "schemaVersion": 39,
         "version": 1,
@@ -62,7 +62,7 @@ pub fn file() -> String {
     format!("{dashboard:#}\n")
 }
 
-/// Every expression of the dashboard as it is in the file, with the panel that has it.
+/// Every expression in the file, with the title of its panel.
 pub fn expressions() -> Vec<(String, String)> {
     let file: Value = serde_json::from_str(&super::text(FILE)).expect("JSON");
     let panels = file["panels"].as_array().expect("panels").clone();
@@ -75,12 +75,12 @@ pub fn expressions() -> Vec<(String, String)> {
     panels.iter().flat_map(of).collect()
 }
 
-/// The expression as Grafana sends it: every node is chosen.
+/// The expression that Grafana sends if all nodes are selected.
 pub fn as_sent(expr: &str, interval: &str) -> String {
     expr.replace("$cluster", ".*").replace("$node", ".*").replace("$__rate_interval", interval)
 }
 
-/// All that there are by default; `.*` also takes series that have no such label.
+/// A variable with all values selected by default. `.*` also matches series without the label.
 fn variable(name: &str, label: &str, query: &str) -> Value {
     json!({
         "name": name, "label": label, "type": "query", "query": { "query": query, "refId": name },

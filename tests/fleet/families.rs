@@ -1,4 +1,4 @@
-//! What `/metrics` prints, as families.
+//! The output of `/metrics`, as families.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,21 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Family {
     pub kind: String,
     pub help: String,
-    /// The labels and their values; without those of a histogram's buckets.
+    /// The labels and their values, without `le`.
     pub labels: BTreeMap<String, BTreeSet<String>>,
-    /// The upper ends of a histogram's buckets, in order.
+    /// The upper bounds of a histogram's buckets, in order.
     pub buckets: Vec<String>,
 }
 
-/// All families that a text shows, by name.
+/// Families by name.
 pub type Families = BTreeMap<String, Family>;
 
-/// What a plegd that has seen nothing prints: every family, with every value of its labels.
+/// The output of a plegd without any input: every family, with every label value.
 pub fn of_the_program() -> Families {
     parse(&plegd::metrics::Metrics::new().scrape().expect("the metrics"))
 }
 
-/// Reads Prometheus' text format.
+/// Parses Prometheus' text format.
 pub fn parse(text: &str) -> Families {
     let mut families = Families::new();
     for line in text.lines() {
@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Families {
         } else if let Some((sample, labels)) = line.split_once('{') {
             let labels = labels.rsplit_once('}').expect("a closing brace").0;
             let name = family_of(&families, sample).unwrap_or_else(|| panic!("{sample} has no type"));
-            let family = families.get_mut(&name).expect("it is there");
+            let family = families.get_mut(&name).expect("a family of this name");
             for (label, value) in pairs(labels) {
                 if label != "le" {
                     family.labels.entry(label).or_default().insert(value);
@@ -47,7 +47,7 @@ pub fn parse(text: &str) -> Families {
     families
 }
 
-/// The family that a sample is of.
+/// The family of a sample.
 pub fn family_of(families: &Families, sample: &str) -> Option<String> {
     if families.contains_key(sample) {
         return Some(sample.into());
@@ -58,7 +58,7 @@ pub fn family_of(families: &Families, sample: &str) -> Option<String> {
     })
 }
 
-/// `a="b",c="d"`; no value of plegd's has a quote in it.
+/// `a="b",c="d"`; plegd's label values contain no quotes.
 fn pairs(labels: &str) -> Vec<(String, String)> {
     let parts: Vec<&str> = labels.split('"').collect();
     let pair = |parts: &[&str]| (parts[0].trim_matches([',', '=', ' ']).to_owned(), parts[1].to_owned());

@@ -1,4 +1,4 @@
-//! Kubernetes objects, as they are written and as tools render them.
+//! Kubernetes objects, from the files and from the output of tools.
 
 use std::{collections::BTreeMap, fs};
 
@@ -9,10 +9,10 @@ use super::{path, text, yaml};
 /// Objects by kind and name.
 pub type Objects = BTreeMap<String, Value>;
 
-/// Where the Prometheus Operator's form of the rules is.
+/// The rules as an object of the Prometheus Operator.
 pub const PROMETHEUS_RULE: &str = "deploy/kubernetes/components/prometheus-operator/prometheusrule.yaml";
 
-/// Files within the chart, which reads none outside of it, and what is in them.
+/// The chart's copies of files outside of the chart, which helm cannot read, with the expected text.
 pub fn copies() -> [(&'static str, String); 2] {
     let rules = text(super::rules::FILE);
     [
@@ -21,7 +21,7 @@ pub fn copies() -> [(&'static str, String); 2] {
     ]
 }
 
-/// The rules as the Prometheus Operator takes them.
+/// The text of [`PROMETHEUS_RULE`].
 pub fn prometheus_rule() -> String {
     let head = "\
 # Generated from deploy/prometheus/rules.yaml by `UPDATE_DEPLOY=1 cargo test --test deploy`.
@@ -55,18 +55,18 @@ pub fn objects(text: &str) -> Objects {
         .collect()
 }
 
-/// All objects that are written in a folder, without what only kustomize reads.
-pub fn written(folder: &str) -> Objects {
-    let files = fs::read_dir(path(folder)).expect("the folder is there");
+/// All objects in the files of a directory, except those that only kustomize reads.
+pub fn in_files(dir: &str) -> Objects {
+    let files = fs::read_dir(path(dir)).expect("a directory");
     let names = files.map(|file| file.expect("a file").file_name().into_string().expect("a name"));
     let mut objects_of_all = Objects::new();
     for name in names.filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml") {
-        objects_of_all.extend(objects(&text(&format!("{folder}/{name}"))));
+        objects_of_all.extend(objects(&text(&format!("{dir}/{name}"))));
     }
     objects_of_all
 }
 
-/// The same objects, without what helm says of itself.
+/// The same objects without helm's own labels.
 pub fn without_helm(mut objects: Objects) -> Objects {
     for object in objects.values_mut() {
         let labels = object["metadata"]["labels"].as_object_mut().expect("labels");
@@ -77,26 +77,26 @@ pub fn without_helm(mut objects: Objects) -> Objects {
     objects
 }
 
-/// What is wrong with a pod that is to have nothing but a folder or two of the host.
-pub fn too_much(pod: &Value) -> Vec<String> {
+/// The rights of a pod that exceed those that plegd and its agents need.
+pub fn excessive_rights(pod: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut ask = |place: &str, found: &Value, wanted: Value| {
-        if *found != wanted {
-            wrong.push(format!("{place} is {found}, not {wanted}"));
+    let mut check = |path: &str, found: &Value, expected: Value| {
+        if *found != expected {
+            wrong.push(format!("{path} is {found}, not {expected}"));
         }
     };
-    ask("automountServiceAccountToken", &pod["automountServiceAccountToken"], json!(false));
+    check("automountServiceAccountToken", &pod["automountServiceAccountToken"], json!(false));
     for key in ["hostNetwork", "hostPID", "hostIPC"] {
-        ask(key, &json!(pod[key].as_bool().unwrap_or_default()), json!(false));
+        check(key, &json!(pod[key].as_bool().unwrap_or_default()), json!(false));
     }
-    ask("seccompProfile", &pod["securityContext"]["seccompProfile"]["type"], json!("RuntimeDefault"));
+    check("seccompProfile", &pod["securityContext"]["seccompProfile"]["type"], json!("RuntimeDefault"));
     for container in pod["containers"].as_array().expect("containers") {
         let context = &container["securityContext"];
-        ask("privileged", &context["privileged"], json!(false));
-        ask("allowPrivilegeEscalation", &context["allowPrivilegeEscalation"], json!(false));
-        ask("readOnlyRootFilesystem", &context["readOnlyRootFilesystem"], json!(true));
-        ask("capabilities", &context["capabilities"], json!({ "drop": ["ALL"] }));
-        ask("a limit of the CPU", &container["resources"]["limits"]["cpu"], Value::Null);
+        check("privileged", &context["privileged"], json!(false));
+        check("allowPrivilegeEscalation", &context["allowPrivilegeEscalation"], json!(false));
+        check("readOnlyRootFilesystem", &context["readOnlyRootFilesystem"], json!(true));
+        check("capabilities", &context["capabilities"], json!({ "drop": ["ALL"] }));
+        check("a limit of the CPU", &container["resources"]["limits"]["cpu"], Value::Null);
     }
     for volume in pod["volumes"].as_array().expect("volumes") {
         let host = &volume["hostPath"];
@@ -107,7 +107,7 @@ pub fn too_much(pod: &Value) -> Vec<String> {
         }
         if host["path"].as_str().is_some_and(|path| path.ends_with(".sock") || path.matches('/').count() < 2)
         {
-            wrong.push(format!("{host} is a socket, or far too much"));
+            wrong.push(format!("{host} is a socket, or a top-level directory"));
         }
     }
     wrong

@@ -1,17 +1,17 @@
-//! What lies in `deploy/`, read as those read it who deploy it.
+//! The files in `deploy/`, parsed like the tools that use them do.
 //!
-//! | room | what lives there |
+//! | module | contents |
 //! | --- | --- |
-//! | `families` | what `/metrics` prints, as families with labels and their values |
-//! | `reference` | the page that says what each means |
+//! | `families` | the output of `/metrics`, as families with labels and values |
+//! | `reference` | the metrics reference |
 //! | `promql` | which metrics and labels an expression reads |
 //! | `rules` | the recording and alerting rules |
-//! | `dashboard` | the dashboard, and `panels`, what is on it |
-//! | `manifests` | Kubernetes objects, as they are written and as tools render them |
+//! | `dashboard` | the dashboard; its panels are in `panels` |
+//! | `manifests` | Kubernetes objects, from the files and from the output of tools |
 //!
-//! `UPDATE_DEPLOY=1 cargo test --test deploy` regenerates what is generated in `deploy/`.
+//! `UPDATE_DEPLOY=1 cargo test --test deploy` writes the generated files in `deploy/`.
 
-// Each user is a crate of its own and uses a part.
+// Each program that includes this module uses a part of it.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,12 +27,12 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-/// Where a file of the repository is.
+/// The path of a file in the repository.
 pub fn path(relative: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
-/// What is in a file of the repository.
+/// The text of a file in the repository.
 pub fn text(relative: &str) -> String {
     let path = path(relative);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
@@ -40,11 +40,11 @@ pub fn text(relative: &str) -> String {
 
 /// The documents of a YAML text.
 pub fn yaml(text: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("no YAML: {error}\n{text}"))
+    serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("invalid YAML: {error}\n{text}"))
 }
 
 /// Checks a file that `cargo test --test deploy` generates.
-pub fn assert_held(relative: &str, expected: &str) {
+pub fn assert_current(relative: &str, expected: &str) {
     assert_generated("deploy", relative, expected);
 }
 
@@ -52,13 +52,13 @@ pub fn assert_held(relative: &str, expected: &str) {
 pub fn assert_generated(test: &str, relative: &str, expected: &str) {
     let path = path(relative);
     let variable = format!("UPDATE_{}", test.to_uppercase());
-    let there = fs::read_to_string(&path).unwrap_or_default();
-    if std::env::var_os(&variable).is_some() && there != expected {
-        fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("the folder can be made");
-        // At once: another test may be reading it.
+    let current = fs::read_to_string(&path).unwrap_or_default();
+    if std::env::var_os(&variable).is_some() && current != expected {
+        fs::create_dir_all(path.parent().expect("a parent directory")).expect("the directory is created");
+        // Atomically, since another test may read it.
         let new = path.with_extension("new");
-        fs::write(&new, expected).expect("the file can be written");
-        fs::rename(&new, &path).expect("the file can be put in its place");
+        fs::write(&new, expected).expect("the file is written");
+        fs::rename(&new, &path).expect("the file is renamed");
     }
     assert!(
         text(relative) == expected,

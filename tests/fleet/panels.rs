@@ -1,11 +1,11 @@
-//! What is on the dashboard: every panel with its unit, what it tells, and its expressions. `CHOSEN` stands for the nodes that
-//! are chosen above the panels.
+//! The panels of the dashboard: title, unit, description and expressions. `CHOSEN` in an expression is replaced with the matchers for
+//! the selected clusters and nodes.
 
 mod calls;
 mod health;
 mod paths;
 
-/// How a panel looks.
+/// The visualization of a panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Figure,
@@ -19,7 +19,7 @@ pub enum Kind {
 pub struct Panel {
     pub kind: Kind,
     pub title: &'static str,
-    /// Grafana's name of it.
+    /// Grafana's name of the unit.
     pub unit: &'static str,
     pub description: &'static str,
     /// Expressions, each with its legend.
@@ -29,7 +29,7 @@ pub struct Panel {
 // === impl Kind ===
 
 impl Kind {
-    /// Columns and lines of the grid.
+    /// Width and height in the grid.
     pub fn size(self) -> (u64, u64) {
         match self {
             Kind::Figure => (4, 4),

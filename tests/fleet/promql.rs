@@ -1,8 +1,8 @@
-//! Which metrics and labels an expression reads. No parser: Prometheus' own says whether it is one, this says what of.
+//! The metrics and labels that an expression reads. Not a full parser: Prometheus checks the syntax.
 
 use std::{iter::Peekable, str::Chars};
 
-/// A metric that is read, with what its labels must be.
+/// A metric with its label matchers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     pub metric: String,
@@ -10,18 +10,18 @@ pub struct Selector {
     pub matchers: Vec<(String, String, String)>,
 }
 
-/// What an expression reads.
+/// Everything that an expression reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     pub selectors: Vec<Selector>,
-    /// The labels that it groups and joins by.
+    /// Labels for grouping and joining.
     pub grouped_by: Vec<String>,
 }
 
 const OPERATORS: [&str; 6] = ["and", "or", "unless", "bool", "offset", "inf"];
 const GROUPINGS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
-/// What `expression` reads.
+/// Finds the selectors and groupings of `expression`.
 pub fn reads(expression: &str) -> Reads {
     let mut reads = Reads::default();
     let mut rest = expression.chars().peekable();
@@ -68,7 +68,7 @@ fn word(rest: &mut Peekable<Chars<'_>>) -> String {
     std::iter::from_fn(|| rest.next_if(|c| c.is_ascii_alphanumeric() || "_:.".contains(*c))).collect()
 }
 
-/// What is between this bracket and the one that closes it; values have none.
+/// The text up to the closing bracket; label values contain none.
 fn until(rest: &mut Peekable<Chars<'_>>, end: char) -> String {
     rest.next();
     let inside = std::iter::from_fn(|| rest.next_if(|c| *c != end)).collect();
@@ -88,7 +88,7 @@ fn matchers(inside: &str) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn what_an_expression_reads_is_found() {
+fn selectors_and_groupings_of_an_expression_are_found() {
     let of = reads(
         r#"sum by (cluster, le) (rate(plegd_a_bucket{by="x", state=~"down|up"}[5m])) > 1e3 * 2
            and on (job) plegd_b == 1 or label_replace(up, "plegd_no", "$1", "x", "(.*)") unless absent(c:d:e)"#,

@@ -1,4 +1,4 @@
-//! `docs/metrics.md`: every metric, as the program itself describes it.
+//! `docs/metrics.md`: every metric with the program's own help text.
 
 use std::fmt::Write as _;
 
@@ -72,8 +72,8 @@ pub fn page(families: &Families, series: usize) -> String {
 }
 
 fn chapter_of(name: &str) -> &'static str {
-    let fits = CHAPTERS.iter().flat_map(|(chapter, beginnings)| {
-        beginnings.iter().filter(|beginning| name.starts_with(**beginning)).map(|it| (it.len(), *chapter))
+    let fits = CHAPTERS.iter().flat_map(|(chapter, prefixes)| {
+        prefixes.iter().filter(|prefix| name.starts_with(**prefix)).map(|it| (it.len(), *chapter))
     });
     fits.max().unwrap_or_else(|| panic!("{name} matches no chapter: add a prefix to CHAPTERS")).1
 }

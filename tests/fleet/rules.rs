@@ -5,14 +5,14 @@ use serde_json::Value;
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The alert's name or the metric that is recorded.
+    /// The alert's name or the recorded metric.
     pub name: String,
     pub expr: String,
-    /// What an alert carries; none of a recording rule.
+    /// The fields of an alert; `None` for a recording rule.
     pub alert: Option<Value>,
 }
 
-/// Where they are.
+/// Their file.
 pub const FILE: &str = "deploy/prometheus/rules.yaml";
 
 /// All rules, in the file's order.
@@ -32,7 +32,7 @@ pub fn all() -> Vec<Rule> {
         .collect()
 }
 
-/// The alerts alone.
+/// The alerts only.
 pub fn alerts() -> Vec<(Rule, Value)> {
     all().into_iter().filter_map(|rule| rule.alert.clone().map(|alert| (rule, alert))).collect()
 }

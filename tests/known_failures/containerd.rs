@@ -1,4 +1,4 @@
-//! What containerd's stream does to whoever believes it: stolen, dropped, replayed, empty, late, and never sent.
+//! Defects of containerd's stream: events that another client takes, and events that are dropped, replayed, empty, late or never sent.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ use plegd::{
 use crate::{MINUTE, NONE, SECOND, STARTED, STOPPED, evented, last, support::World};
 
 #[tokio::test(start_paused = true)]
-async fn containerd_7318_events_that_another_client_takes_are_found_and_missed_aloud() {
+async fn containerd_7318_events_taken_by_another_client_are_found_and_counted_as_missed() {
     let mut world = evented(Profile::CONTAINERD_1_7).await;
-    assert_eq!(world.app.situation().period, 10 * SECOND, "a shared stream is believed for so long at most");
-    let mut stolen = world.sim.queue().subscribe();
-    let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
+    assert_eq!(world.app.situation().period, 10 * SECOND, "the longest period on a shared channel");
+    let mut other_client = world.sim.queue().subscribe();
+    let other_task = tokio::spawn(async move { while other_client.next().await.is_some() {} });
     let pod = world.pod();
     let ids: Vec<String> = (0..20).map(|n| world.start(&pod, &format!("c{n}"))).collect();
     world.pass(12 * SECOND).await;
-    assert!(ids.iter().all(|id| last(&world, id) == "Started"), "whoever was given the event");
+    assert!(ids.iter().all(|id| last(&world, id) == "Started"), "whichever client received the event");
     world.pass(3 * SECOND).await;
     assert!(world.misses() + world.metric(r#"plegd_stream_skipped_events_total{type="created"}"#) >= 2.0);
-    assert!(world.app.situation().yielded.is_some(), "from then on the other client receives all of them");
-    thief.abort();
+    assert!(world.app.situation().yielded.is_some(), "from now on the other client receives all events");
+    other_task.abort();
     world.pass(2 * MINUTE).await;
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_8935_a_channel_that_overflowed_before_anybody_read_it_misleads_nobody() {
-    // Nobody was there for hours: the oldest thousand events are kept and the rest dropped, and then plegd comes.
+async fn containerd_8935_a_channel_that_overflowed_before_the_subscription_causes_no_wrong_event() {
+    // Without a subscriber for hours, the runtime has kept the oldest 1000 events and dropped the rest. Then plegd subscribes.
     let busy = |sim: &SimRuntime| {
         let pod = SandboxSpec::of_pod("default", "busy", "uid-busy");
         sim.change(|truth| {
@@ -54,7 +54,7 @@ async fn containerd_8935_a_channel_that_overflowed_before_anybody_read_it_mislea
         let dropped = world.sim.event_counts().dropped;
         assert_eq!(dropped > 1000, profile.name == "containerd-1.7", "{}: {dropped}", profile.name);
         world.pass(10 * SECOND).await;
-        assert_eq!(world.told.len(), 11, "{}: the sandbox and what runs, and nothing of old", profile.name);
+        assert_eq!(world.events.len(), 11, "{}: the sandbox and its running containers only", profile.name);
         assert!(world.metric("plegd_stream_replayed_messages_total") >= 1000.0, "{}", profile.name);
         assert_eq!((world.differences(), world.misses()), (vec![], 0.0), "{}", profile.name);
         world.until_evented().await;
@@ -62,9 +62,9 @@ async fn containerd_8935_a_channel_that_overflowed_before_anybody_read_it_mislea
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_9661_a_busy_plegd_keeps_no_life_cycle_call_waiting() {
-    // Each of these calls ends when containerd 2.x has handed its event to every subscriber. The lists hang, so that plegd
-    // has all the trouble it can have; it is its stream that must go on.
+async fn containerd_9661_a_busy_plegd_delays_no_runtime_call() {
+    // Each of these calls returns after containerd 2.x has passed its event to every subscriber. The lists hang, so that plegd is busy;
+    // its stream must keep receiving.
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     world.sim.faults().hang(Target::Method(Method::ListPodSandbox));
     world.sim.faults().hang(Target::Method(Method::ContainerStatus));
@@ -87,17 +87,21 @@ async fn containerd_9661_a_busy_plegd_keeps_no_life_cycle_call_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_11108_what_a_dead_subscriber_ate_is_found_after_the_next_subscription() {
+async fn containerd_11108_events_lost_to_a_dead_subscription_are_found_after_the_next_one() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
     for n in 0..20 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(2 * SECOND).await;
-        // The connection breaks; the runtime notices only when it sends, and what it sends until then is gone.
+        // The connection breaks. The runtime notices only when it sends, and loses the events until then.
         world.sim.cut_streams(Some(tonic::Status::unavailable("cut")));
         world.change(|truth| truth.exit(&id, 1).expect("exit"));
         world.pass(SECOND / 2).await;
-        assert_eq!(last(&world, &id), "Died(1 Error)", "cut {n}: within a moment, not at the next period");
+        assert_eq!(
+            last(&world, &id),
+            "Died(1 Error)",
+            "cut {n}: by an immediate relist, not by the next period"
+        );
         world.pass(2 * MINUTE).await;
     }
     assert_eq!((world.misses(), world.differences()), (0.0, vec![]));
@@ -113,18 +117,21 @@ async fn containerd_12390_a_deletion_without_a_sandbox_status_removes_the_pod() 
         let empty = world.metric("plegd_stream_nil_payloads_total");
         world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
         world.pass(SECOND).await;
-        assert!(world.metric("plegd_stream_nil_payloads_total") > empty, "its DELETED has none");
+        assert!(world.metric("plegd_stream_nil_payloads_total") > empty, "DELETED has no sandbox status");
         assert_eq!((last(&world, &id), last(&world, &pod.sandbox)), ("Removed".into(), "Removed".into()));
         assert_eq!(world.served(&pod), None);
-        let by =
-            world.told.iter().rfind(|told| told.id.as_str() == pod.sandbox).map(|told| told.source.as_str());
-        assert_eq!(by, Some("event"), "its pod is known by its id, and no list is needed");
+        let by = world
+            .events
+            .iter()
+            .rfind(|event| event.id.as_str() == pod.sandbox)
+            .map(|event| event.source.as_str());
+        assert_eq!(by, Some("event"), "the index has the pod of the id, and no list is needed");
     }
     assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_7111_an_exit_that_is_told_before_its_start_ends_as_an_exit() {
+async fn containerd_7111_an_exit_reported_before_its_start_ends_as_an_exit() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
     world.sim.faults().events_only(STARTED, EventFault::Reorder, Dose::Always);
@@ -132,33 +139,30 @@ async fn containerd_7111_an_exit_that_is_told_before_its_start_ends_as_an_exit()
         let id = world.start(&pod, &format!("c{n}"));
         world.change(|truth| truth.exit(&id, n).expect("exit"));
         world.pass(2 * SECOND).await;
-        assert!(last(&world, &id).starts_with(&format!("Died({n} ")), "{:?}", world.story(&id));
-        assert_eq!(world.story(&id).len(), 3);
+        assert!(last(&world, &id).starts_with(&format!("Died({n} ")), "{:?}", world.history(&id));
+        assert_eq!(world.history(&id).len(), 3);
     }
     assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_13646_a_stream_that_is_up_and_dead_is_found_out_and_polled_beside() {
+async fn containerd_13646_a_stream_that_is_up_and_silent_is_detected_and_relists_go_on() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
     world.pass(SECOND).await;
-    // The exchange of events is deadlocked: the connection stays, and nothing comes any more.
+    // The event exchange is deadlocked: the connection stays open, and no event arrives.
     world.sim.faults().events(EventFault::Drop, Dose::Always);
     let first = world.start(&pod, "first");
     let began = world.app.clock().now();
-    world.until("it is told", |world| last(world, &first) == "Started").await;
-    assert!(
-        world.app.clock().now().since(began) <= 66 * SECOND,
-        "at the latest by the longest period and its jitter"
-    );
-    world.until("it is found out", |world| world.misses() > 0.0).await;
+    world.until("the start", |world| last(world, &first) == "Started").await;
+    assert!(world.app.clock().now().since(began) <= 66 * SECOND, "within the longest period and its jitter");
+    world.until("a missed event", |world| world.misses() > 0.0).await;
     world.pass(SECOND / 10).await;
-    assert_eq!(world.app.situation().mode, Mode::Probing, "silence is not health");
+    assert_eq!(world.app.situation().mode, Mode::Probing, "a silent stream is not trusted");
     for n in 0..20 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(5 * SECOND).await;
-        assert_eq!(world.story(&id), ["Started"], "life {n}");
+        assert_eq!(world.history(&id), ["Started"], "container {n}");
         assert_eq!(world.app.situation().mode, Mode::Probing);
     }
     assert_eq!(world.misses(), 21.0);
@@ -167,10 +171,10 @@ async fn containerd_13646_a_stream_that_is_up_and_dead_is_found_out_and_polled_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_9770_lists_that_hang_on_one_container_keep_nothing_from_the_events() {
+async fn containerd_9770_lists_that_hang_on_one_container_delay_no_event() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
-    let stuck = world.start(&pod, "its limits are being updated");
+    let stuck = world.start(&pod, "update-hangs");
     world.pass(SECOND).await;
     world.sim.faults().hang(Target::Method(Method::ListContainers));
     world.sim.faults().hang(Target::Id(stuck.clone()));
@@ -179,11 +183,11 @@ async fn containerd_9770_lists_that_hang_on_one_container_keep_nothing_from_the_
         world.pass(3 * SECOND).await;
         world.change(|truth| truth.exit(&id, 1).expect("exit"));
         world.pass(3 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "life {n}");
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "container {n}");
     }
     assert!(
         world.metric(r#"plegd_relists_total{cause="retry",result="error"}"#) >= 5.0,
-        "each has its deadline"
+        "each list has its deadline"
     );
     world.sim.faults().clear();
     world.change(|truth| truth.exit(&stuck, 0).expect("exit"));
@@ -192,28 +196,28 @@ async fn containerd_9770_lists_that_hang_on_one_container_keep_nothing_from_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_7496_an_exit_that_is_told_minutes_late_is_known_by_the_next_relist() {
+async fn containerd_7496_an_exit_reported_minutes_late_is_found_by_the_next_relist() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
     for minutes in 2..=5 {
         let id = world.start(&pod, &format!("c{minutes}"));
         world.pass(SECOND).await;
-        // Unmounting takes long, and the event waits for it.
+        // The event waits until the unmount is done, which takes minutes.
         world.sim.faults().events_only(STOPPED, EventFault::Delay(minutes * MINUTE), Dose::Next(1));
         world.change(|truth| truth.exit(&id, 9).expect("exit"));
         world.pass(70 * SECOND).await;
         assert_eq!(last(&world, &id), "Died(9 Error)");
-        let told = world.told.len();
+        let published = world.events.len();
         world.pass(minutes * MINUTE).await;
-        assert_eq!(world.told.len(), told, "the event tells nothing twice");
+        assert_eq!(world.events.len(), published, "the late event publishes nothing");
         world.until_evented().await;
     }
-    assert_eq!(world.misses(), 4.0, "and a stream that is so late is not believed for a while");
+    assert_eq!(world.misses(), 4.0, "each late event counts as missed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_8180_a_kill_for_want_of_memory_is_called_one_in_the_end() {
-    for (profile, story) in [
+async fn containerd_8180_the_reason_oom_killed_is_published_when_the_runtime_sets_it() {
+    for (profile, history) in [
         (Profile::CONTAINERD_1_7, &["Died(137 Error)", "Changed(OOMKilled)"][..]),
         (Profile::CONTAINERD_2_1, &["Died(137 Error)", "Changed(OOMKilled)"]),
         (Profile::CONTAINERD_2_3, &["Died(137 OOMKilled)"]),
@@ -226,14 +230,14 @@ async fn containerd_8180_a_kill_for_want_of_memory_is_called_one_in_the_end() {
             world.pass(SECOND).await;
             world.change(|truth| truth.oom(&id).expect("oom"));
             world.pass(3 * SECOND).await;
-            assert_eq!(world.story(&id)[2..], *story, "{}", profile.name);
+            assert_eq!(world.history(&id)[2..], *history, "{}", profile.name);
         }
         assert_eq!(world.differences(), NONE, "{}", profile.name);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_10409_exits_around_a_restart_are_found_whatever_is_said_of_them() {
+async fn containerd_10409_exits_around_a_restart_are_found_whether_reported_or_not() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     for n in 0..5 {
         let pod = world.pod();
@@ -252,8 +256,8 @@ async fn containerd_10409_exits_around_a_restart_are_found_whatever_is_said_of_t
         assert_eq!(last(&world, &lost), "Died(255 Unknown)", "restart {n}");
         assert_eq!(last(&world, &gone), "Removed", "restart {n}");
         assert_eq!(last(&world, &wrong), "Started", "restart {n}");
-        // The runtime takes it for running until it looks again (containerd#12600), and so must everybody; but then, with no
-        // event, it is known.
+        // The runtime reports it as running until it checks again (containerd#12600), and so does plegd. The exit is then found without an
+        // event.
         world.sim.faults().events_only(STOPPED, EventFault::Drop, Dose::Next(1));
         world.change(|truth| truth.exit(&wrong, 5).expect("exit"));
         world.pass(70 * SECOND).await;
@@ -263,17 +267,17 @@ async fn containerd_10409_exits_around_a_restart_are_found_whatever_is_said_of_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn containerd_9673_a_sandbox_on_its_way_out_keeps_the_time_it_was_made() {
-    // Between DELETED and the deletion it shows a creation in 1754.
+async fn containerd_9673_a_sandbox_in_removal_keeps_its_creation_time() {
+    // Between DELETED and the deletion the status has a creation time in 1754.
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
     world.pass(SECOND).await;
-    let made = world.served(&pod).expect("served").sandboxes[0].created_at;
-    assert!(made.is_some());
+    let created_at = world.served(&pod).expect("served").sandboxes[0].created_at;
+    assert!(created_at.is_some());
     world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
     world.pass(Duration::from_millis(1)).await;
-    let served = world.served(&pod).expect("it is in the store yet");
-    assert_eq!(served.sandboxes[0].created_at, made);
+    let served = world.served(&pod).expect("it is still in the store");
+    assert_eq!(served.sandboxes[0].created_at, created_at);
     world.pass(SECOND).await;
     assert_eq!(world.served(&pod), None);
 }

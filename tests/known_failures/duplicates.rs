@@ -1,4 +1,4 @@
-//! A second container of the same name: views from before the worker's last action made it act again.
+//! A second container of the same name, created because of a status from before the worker's last action.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use plegd::{
 use crate::{
     MINUTE, SECOND, evented, last, now,
     support::{EVENT_FAULTS, World},
-    worker::{Look, Worker},
+    worker::{Freshness, Worker},
 };
 
-/// What made events older than their stamps, or empty.
+/// Faults by which events were older than their timestamps, or empty.
 const STALE: [EventFault; 6] = [
     EventFault::OlderView,
     EventFault::Stall(Duration::from_millis(300)),
@@ -23,35 +23,35 @@ const STALE: [EventFault; 6] = [
     EventFault::Replay,
 ];
 
-/// The payload was read before the worker acted, and the stamp was made after that.
-const STAMPED_LATER: [&[EventFault]; 2] = [
+/// The statuses were read before the worker acted, and the timestamp was taken after that.
+const TIMESTAMP_LATER: [&[EventFault]; 2] = [
     &[EventFault::Stall(Duration::from_millis(300))],
     &[EventFault::OlderView, EventFault::Stall(Duration::from_millis(1))],
 ];
 
-/// What a worker did in 400 steps, woken up by every event and at random, while its container ended time and again.
+/// The result of 400 steps of a worker that runs at every event and at random, while its container ends repeatedly.
 #[derive(Debug)]
 struct Work {
-    /// The most containers that ran at a time.
+    /// The most containers that ran at the same time.
     at_a_time: usize,
-    /// How many it made.
-    made: u32,
+    /// How many it created.
+    created: u32,
     /// How many of them ended.
     ended: u32,
 }
 
-async fn work(look: Look, profile: Profile, faults: &dyn Fn(&Faults)) -> Work {
+async fn work(freshness: Freshness, profile: Profile, faults: &dyn Fn(&Faults)) -> Work {
     let mut world = evented(profile).await;
     let pod = world.pod();
     world.pass(SECOND).await;
     faults(world.sim.faults());
-    let mut worker = Worker::new(&world, &pod, look);
+    let mut worker = Worker::new(&world, &pod, freshness);
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut work = Work { at_a_time: 0, made: 0, ended: 0 };
-    let mut told = 0;
+    let mut work = Work { at_a_time: 0, created: 0, ended: 0 };
+    let mut published = 0;
     for step in 1..=400 {
-        if world.told.len() > told || rng.u32(..10) == 0 {
-            told = world.told.len();
+        if world.events.len() > published || rng.u32(..10) == 0 {
+            published = world.events.len();
             worker.sync(&world).await;
         }
         let running = worker.running(&world);
@@ -62,34 +62,34 @@ async fn work(look: Look, profile: Profile, faults: &dyn Fn(&Faults)) -> Work {
         }
         world.pass(Duration::from_millis(rng.u64(1..60))).await;
     }
-    work.made = worker.made();
+    work.created = worker.created();
     world.sim.faults().clear();
     world.pass(3 * MINUTE).await;
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
     work
 }
 
-/// These events on containerd 2.1, all of them.
-async fn work_under(look: Look, events: &[EventFault]) -> Work {
+/// The result on containerd 2.1 with these faults in every event.
+async fn work_under(freshness: Freshness, events: &[EventFault]) -> Work {
     let faults = |faults: &Faults| events.iter().for_each(|fault| faults.events(*fault, Dose::Always));
-    work(look, Profile::CONTAINERD_2_1, &faults).await
+    work(freshness, Profile::CONTAINERD_2_1, &faults).await
 }
 
-/// One at a time, and the next when one has ended, at least so often.
+/// One container at a time, the next one after the previous has ended, and at least `times` of them.
 fn is_right(work: &Work, times: u32) -> bool {
-    work.at_a_time == 1 && work.ended >= times && (work.ended..=work.ended + 1).contains(&work.made)
+    work.at_a_time == 1 && work.ended >= times && (work.ended..=work.ended + 1).contains(&work.created)
 }
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_121003_a_worker_never_starts_a_second_container_of_a_name() {
-    for events in STALE.iter().map(std::slice::from_ref).chain(STAMPED_LATER) {
-        let work = work_under(Look::ByReads, events).await;
+    for events in STALE.iter().map(std::slice::from_ref).chain(TIMESTAMP_LATER) {
+        let work = work_under(Freshness::ByReads, events).await;
         assert!(is_right(&work, 9), "{events:?}: {work:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_123087_nor_does_it_with_all_faults_at_once_on_any_runtime() {
+async fn kubernetes_123087_nor_with_all_faults_at_once_on_any_runtime() {
     let faults = |faults: &Faults| {
         EVENT_FAULTS.iter().for_each(|fault| faults.events(*fault, Dose::Chance(0.2)));
         for method in [Method::ListPodSandbox, Method::ListContainers, Method::ContainerStatus] {
@@ -104,51 +104,51 @@ async fn kubernetes_123087_nor_does_it_with_all_faults_at_once_on_any_runtime() 
         Profile::CRI_O_1_26,
         Profile::CRI_O_1_34,
     ] {
-        let work = work(Look::ByReads, profile, &faults).await;
-        // Where STOPPED is lost or late, the worker hears of the end no earlier than from a relist.
+        let work = work(Freshness::ByReads, profile, &faults).await;
+        // Where STOPPED is lost or late, only a relist reports the exit.
         assert!(is_right(&work, 2), "{}: {work:?}", profile.name);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_121796_the_same_events_mislead_the_same_worker_where_stamps_decide() {
-    // So the circumstances are those in which it went wrong.
-    for events in STAMPED_LATER {
-        let work = work_under(Look::ByStamps, events).await;
+async fn kubernetes_121796_the_same_events_mislead_a_worker_that_trusts_timestamps() {
+    // This proves that the faults reproduce the reported circumstances.
+    for events in TIMESTAMP_LATER {
+        let work = work_under(Freshness::ByTimestamps, events).await;
         assert!(work.at_a_time > 1, "{events:?}: {work:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_122763_a_container_that_is_made_and_not_started_is_called_created() {
+async fn kubernetes_122763_a_container_that_is_created_and_not_started_is_reported_as_created() {
     for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
         let mut world = World::new(profile);
         let pod = world.pod();
         world.pass(5 * MINUTE).await;
         let id = world.create(&pod, "c");
-        // A StartContainer that takes for ever: what is there stays what it is, and is not made again.
+        // StartContainer hangs: the state stays created, so no second container is created.
         for _ in 0..10 {
             world.pass(10 * SECOND).await;
             let served = world.served(&pod).expect("served");
             let state = served.container(&id).map(|container| container.state);
             assert_eq!(state, Some(ContainerState::Created), "{}: not unknown, not missing", profile.name);
         }
-        assert_eq!(world.story(&id), ["Changed"], "{}", profile.name);
+        assert_eq!(world.history(&id), ["Changed"], "{}", profile.name);
         world.change(|truth| truth.start_container(&id).expect("start"));
         world.pass(2 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started"], "{}", profile.name);
+        assert_eq!(world.history(&id), ["Changed", "Started"], "{}", profile.name);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_128229_statuses_that_are_left_out_are_not_taken_for_none() {
-    // containerd 2.0.0 to 2.0.2 set the timestamp of PodSandboxStatus and left the statuses out (containerd#10728); its
-    // events came without statuses too.
+async fn kubernetes_128229_statuses_that_are_left_out_do_not_count_as_absent() {
+    // containerd 2.0.0 to 2.0.2 set the timestamp of PodSandboxStatus and left the statuses out (containerd#10728). Their events had no
+    // statuses either.
     let profile = Profile { status_timestamp: StatusTimestamp::WithoutStatuses, ..Profile::CONTAINERD_2_1 };
     let mut world = evented(profile).await;
     world.sim.faults().events(EventFault::NoStatuses, Dose::Always);
     let pod = world.pod();
-    let mut worker = Worker::new(&world, &pod, Look::ByReads);
+    let mut worker = Worker::new(&world, &pod, Freshness::ByReads);
     for _ in 0..100 {
         worker.sync(&world).await;
         assert_eq!(worker.running(&world).len(), 1);
@@ -159,7 +159,7 @@ async fn kubernetes_128229_statuses_that_are_left_out_are_not_taken_for_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_133371_a_pod_is_the_same_whether_an_event_or_a_read_has_made_it() {
+async fn kubernetes_133371_a_pod_is_the_same_from_an_event_and_from_a_read() {
     for profile in [Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
         let mut world = evented(profile).await;
         let pod = world.pod();
@@ -168,7 +168,7 @@ async fn kubernetes_133371_a_pod_is_the_same_whether_an_event_or_a_read_has_made
         world.pass(SECOND).await;
         let by_event = world.served(&pod).expect("served");
         let by_read = now(&world, &pod).await.expect("fresh").expect("there");
-        assert_eq!(by_event, by_read, "{}: one builder for both paths", profile.name);
+        assert_eq!(by_event, by_read, "{}: both paths build the same status", profile.name);
         world.change(|truth| truth.exit(&main, 3).expect("exit"));
         world.pass(SECOND).await;
         let by_event = world.served(&pod).expect("served");

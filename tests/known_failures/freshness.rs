@@ -1,4 +1,4 @@
-//! Waiting for a newer view: it returned an empty one, waited for a tick that proved nothing, or took many seconds.
+//! Waiting for a newer status: it returned an empty one, waited for a relist that proved nothing, or took many seconds.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use plegd::{
 use crate::{MINUTE, NONE, SECOND, evented, now};
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_120941_newer_than_never_answers_with_less_than_there_is() {
+async fn kubernetes_120941_newer_than_never_answers_with_an_incomplete_pod() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     world.sim.faults().events(EventFault::Delay(5 * SECOND), Dose::Always);
     for n in 0..50 {
         let pod = world.pod();
-        let ids = [world.create(&pod, "made"), world.start(&pod, "runs")];
-        let fresh = now(&world, &pod).await.expect("fresh").expect("a pod, although no event has told of it");
+        let ids = [world.create(&pod, "created"), world.start(&pod, "runs")];
+        let fresh = now(&world, &pod).await.expect("fresh").expect("a pod, before any event has arrived");
         assert_eq!(fresh.sandboxes.len(), 1, "pod {n}");
         let states = ids.map(|id| fresh.container(&id).map(|container| container.state.as_str()));
         assert_eq!(states, [Some("created"), Some("running")], "pod {n}");
         world.pass(Duration::from_millis(70)).await;
     }
-    // Where it cannot be known it is not answered: no empty status for want of a better one.
+    // A read that fails is an error, not an empty status.
     let pod = world.pod();
     world.sim.faults().hang(Target::Method(Method::ListPodSandbox));
     let unknown = now(&world, &pod).await;
@@ -30,7 +30,7 @@ async fn kubernetes_120941_newer_than_never_answers_with_less_than_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_124704_a_pod_is_terminated_in_a_moment_and_not_at_the_next_tick() {
+async fn kubernetes_124704_a_pod_is_terminated_without_waiting_for_a_relist() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     for dose in [Dose::Chance(0.0), Dose::Always] {
         world.sim.faults().events(EventFault::Delay(10 * SECOND), dose);
@@ -38,7 +38,7 @@ async fn kubernetes_124704_a_pod_is_terminated_in_a_moment_and_not_at_the_next_t
         let id = world.start(&pod, "c");
         world.pass(20 * SECOND).await;
         let began = world.app.clock().now();
-        // As the kubelet terminates a pod: each step waits until it sees what the one before has done.
+        // The kubelet terminates a pod in steps, and waits after each until a read shows its effect.
         world.change(|truth| truth.stop_container(&id, SECOND).expect("stop"));
         let pod_now = now(&world, &pod).await.expect("fresh").expect("there");
         assert_eq!(pod_now.container(&id).and_then(|container| container.exit_code), Some(143));
@@ -48,7 +48,7 @@ async fn kubernetes_124704_a_pod_is_terminated_in_a_moment_and_not_at_the_next_t
         world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
         world.pass(Duration::from_millis(10)).await;
         assert_eq!(now(&world, &pod).await.expect("fresh"), None);
-        // 9 to 14 s there; here nothing but the calls themselves, which take no time in a simulation.
+        // 9 to 14 s in the kubelet. Here only the calls, which take no time in the simulation.
         assert!(world.app.clock().now().since(began) < SECOND / 2, "{dose:?}");
         world.sim.faults().clear();
         world.pass(MINUTE).await;
@@ -57,21 +57,21 @@ async fn kubernetes_124704_a_pod_is_terminated_in_a_moment_and_not_at_the_next_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_124953_no_tick_declares_fresh_what_nobody_has_looked_at() {
+async fn kubernetes_124953_a_relist_or_a_version_call_makes_no_pod_fresh() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let mut rng = fastrand::Rng::with_seed(1);
     let pod = world.pod();
     world.pass(SECOND).await;
     world.sim.faults().events(EventFault::Drop, Dose::Always);
     for n in 0..60 {
-        // At any time between two relists, which are further and further apart from the ticks of 1, 2 and 5 s.
+        // At random times between two relists; their distance differs from the kubelet's 1, 2 and 5 s.
         world.pass(Duration::from_millis(rng.u64(1..7000))).await;
         let id = world.start(&pod, &format!("c{n}"));
-        let asked = world.app.clock().now();
+        let requested_at = world.app.clock().now();
         world.pass(Duration::from_millis(rng.u64(1..7000))).await;
         world.change(|truth| truth.exit(&id, n).expect("exit"));
         let fresh = now(&world, &pod).await.expect("fresh").expect("there");
         assert_eq!(fresh.container(&id).and_then(|container| container.exit_code), Some(n));
-        assert!(world.app.fresh().is_newer(&crate::uid(&pod), asked));
+        assert!(world.app.fresh().is_newer(&crate::uid(&pod), requested_at));
     }
 }

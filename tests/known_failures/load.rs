@@ -1,4 +1,4 @@
-//! Slow runtimes, hung runtimes and many pods: serial reads, health that flips, metrics that stand still.
+//! Slow runtimes, hung runtimes and many pods: serial reads, readiness that flaps, metrics that do not change.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use plegd::{
 use crate::{MINUTE, NONE, SECOND, evented, last, support::World};
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_95750_slow_reads_of_765_containers_hold_up_no_list_and_no_event() {
-    // 360 pods and 765 containers, whose statuses took 83 s one after the other: 108 ms each.
+async fn kubernetes_95750_slow_reads_of_765_containers_delay_no_list() {
+    // As reported: 255 pods with 765 containers, whose statuses took 83 s one after the other, 108 ms each.
     let full = |sim: &plegd::sim::SimRuntime| {
         sim.change(|truth| populate(truth, 1, 255, 3)).expect("populate");
         let slow = CallFault::Late(Duration::from_millis(108));
@@ -29,14 +29,14 @@ async fn kubernetes_95750_slow_reads_of_765_containers_hold_up_no_list_and_no_ev
     let regular = lists.windows(2).all(|two| two[0] + two[1] >= 1);
     assert!(
         regular && lists.iter().sum::<u64>() >= 17,
-        "a list every second, whatever the reads do: {lists:?}"
+        "one list per second, independent of the reads: {lists:?}"
     );
-    // Four at a time or more: a quarter of 83 s at most.
+    // At least four in parallel: at most a quarter of 83 s.
     world.pass(4 * SECOND).await;
     assert!(world.app.health().ready().ok);
     assert_eq!(world.differences(), NONE);
     assert_eq!(world.metric("plegd_pods_failing_reads"), 0.0);
-    // And once more, when all of them change.
+    // The same when all of them change.
     let ids: Vec<String> = world.sim.read(|truth| truth.view().containers.keys().cloned().collect());
     world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
     world.pass(25 * SECOND).await;
@@ -44,8 +44,8 @@ async fn kubernetes_95750_slow_reads_of_765_containers_hold_up_no_list_and_no_ev
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_26394_reads_run_side_by_side_and_no_more_than_a_few() {
-    // More than four only once the runtime has been seen to answer them as fast: a round more.
+async fn kubernetes_26394_reads_run_in_parallel_up_to_the_limit() {
+    // The limit grows beyond four only after the runtime has answered four as fast: one more round.
     for (lanes, rounds_more) in [(1, 0), (4, 0), (16, 1)] {
         let parallel = |config: &mut Config| config.relist.parallelism = lanes;
         let full = |sim: &plegd::sim::SimRuntime| {
@@ -61,8 +61,11 @@ async fn kubernetes_26394_reads_run_side_by_side_and_no_more_than_a_few() {
         }
         let took = world.app.clock().now().since(began);
         assert_eq!(most, lanes as f64);
-        let fair = (64 / lanes as u32 + rounds_more) * SECOND;
-        assert!((fair - SECOND..fair + 2 * SECOND).contains(&took), "{took:?} with {lanes} at a time");
+        let expected = (64 / lanes as u32 + rounds_more) * SECOND;
+        assert!(
+            (expected - SECOND..expected + 2 * SECOND).contains(&took),
+            "{took:?} with {lanes} in parallel"
+        );
     }
 }
 
@@ -74,7 +77,7 @@ async fn kubernetes_45419_a_hung_runtime_never_makes_the_node_flap() {
     world.pass(SECOND).await;
     let mut flips = 0;
     let mut good = true;
-    // Hung for two minutes and back for two, by turns (kubernetes#97362): first the lists, then the statuses, then all.
+    // Hung for two minutes, then back for two (kubernetes#97362): the lists, the statuses, then all calls.
     for target in [
         Target::Method(Method::ListPodSandbox),
         Target::Method(Method::ListContainers),
@@ -105,9 +108,9 @@ async fn kubernetes_45419_a_hung_runtime_never_makes_the_node_flap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_87108_a_relist_that_hangs_is_seen_while_it_hangs() {
-    let patient = |config: &mut Config| config.runtime.request_timeout = 4 * MINUTE;
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, patient, |_| ()).await;
+async fn kubernetes_87108_the_metrics_show_a_relist_that_hangs_while_it_hangs() {
+    let long_timeout = |config: &mut Config| config.runtime.request_timeout = 4 * MINUTE;
+    let mut world = World::after(Profile::CONTAINERD_1_6, 1, long_timeout, |_| ()).await;
     world.pass(10 * SECOND).await;
     let since = "plegd_relist_in_progress_since_timestamp_seconds";
     world.sim.faults().hang(Target::Method(Method::ListContainers));
@@ -127,7 +130,7 @@ async fn kubernetes_87108_a_relist_that_hangs_is_seen_while_it_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_45278_a_shorter_period_is_a_matter_of_configuration() {
+async fn kubernetes_45278_the_relist_period_is_configurable() {
     let often = |config: &mut Config| {
         config.stream.enabled = false;
         config.relist.period = Duration::from_millis(100);
@@ -138,12 +141,12 @@ async fn kubernetes_45278_a_shorter_period_is_a_matter_of_configuration() {
     for n in 0..20 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(Duration::from_millis(115)).await;
-        assert_eq!(world.story(&id), ["Started"], "800 ms there");
+        assert_eq!(world.history(&id), ["Started"], "within 115 ms");
     }
-    // And with the stream nobody needs it.
+    // With the stream a shorter period is not needed.
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
     let id = world.start(&pod, "c");
     world.pass(Duration::from_millis(1)).await;
-    assert_eq!(world.story(&id), ["Changed", "Started"]);
+    assert_eq!(world.history(&id), ["Changed", "Started"]);
 }

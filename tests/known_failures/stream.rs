@@ -1,4 +1,4 @@
-//! The stream as a whole: given up for good after five quick tries, a panic over an empty payload, a flag for all.
+//! The stream: given up after five quick retries, a panic over an empty event, a process-wide flag.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tonic::Code;
 use crate::{MINUTE, NONE, SECOND, evented, last, support::World};
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_129827_a_short_restart_is_no_lasting_fallback() {
+async fn kubernetes_129827_a_short_restart_causes_no_permanent_fallback() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let pod = world.pod();
-    // Its upgrade took 0.401 s, which was enough for five tries within milliseconds; here it is upgraded ten times.
+    // The reported upgrade took 0.401 s, in which five retries failed. Here it happens ten times.
     for n in 0..10 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(SECOND).await;
@@ -25,18 +25,18 @@ async fn kubernetes_129827_a_short_restart_is_no_lasting_fallback() {
         world.pass(Duration::from_millis(201)).await;
         world.sim.recover().expect("recover");
         world.pass(3 * SECOND).await;
-        assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
-        assert_ne!(world.app.situation().mode, Mode::Polling, "restart {n}: the stream is back");
+        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
+        assert_ne!(world.app.situation().mode, Mode::Polling, "restart {n}: the stream is up again");
     }
     world.until_evented().await;
-    let id = world.start(&pod, "after all of them");
+    let id = world.start(&pod, "after-the-restarts");
     world.pass(SECOND / 10).await;
-    assert_eq!(world.story(&id), ["Changed", "Started"]);
-    assert!(world.told.iter().rev().take(2).all(|event| event.source.as_str() == "event"));
+    assert_eq!(world.history(&id), ["Changed", "Started"]);
+    assert!(world.events.iter().rev().take(2).all(|event| event.source.as_str() == "event"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_129835_tries_are_spaced_out_and_never_end() {
+async fn kubernetes_129835_retries_are_spaced_out_and_unlimited() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     for code in [Code::Unavailable, Code::Unimplemented, Code::Internal] {
         world.sim.faults().calls(Method::GetContainerEvents, CallFault::fail(code), Dose::Always);
@@ -47,7 +47,7 @@ async fn kubernetes_129835_tries_are_spaced_out_and_never_end() {
             world.pass(5 * MINUTE).await;
             tries.push(world.calls_of(Method::GetContainerEvents) - before);
         }
-        // Never more than a burst at the beginning, and about one in a minute for ever.
+        // At most 20 in the first 5 min, then about one per minute.
         assert!(
             tries[0] <= 20 && tries[1..].iter().all(|tries| (4..=8).contains(tries)),
             "{code:?}: {tries:?}"
@@ -59,7 +59,7 @@ async fn kubernetes_129835_tries_are_spaced_out_and_never_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_120934_nothing_is_shared_by_two_in_one_process() {
+async fn kubernetes_120934_two_apps_in_one_process_share_nothing() {
     let (mut one, mut other) = (evented(Profile::CONTAINERD_2_1).await, World::new(Profile::CONTAINERD_2_1));
     other.sim.faults().calls(Method::GetContainerEvents, CallFault::fail(Code::Unavailable), Dose::Always);
     for _ in 0..20 {
@@ -72,13 +72,13 @@ async fn kubernetes_120934_nothing_is_shared_by_two_in_one_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_114371_events_without_a_sandbox_status_are_told_of_the_right_pod() {
+async fn kubernetes_114371_events_without_a_sandbox_status_are_published_for_the_right_pod() {
     let mut world = evented(Profile::CONTAINERD_2_1).await;
     let (pod, other) = (world.pod(), world.pod());
     world.start(&other, "c");
     world.pass(SECOND).await;
     world.sim.faults().events(EventFault::NilStatus, Dose::Always);
-    // Every type, and of a sandbox too.
+    // Events of every type, also of a sandbox.
     let id = world.start(&pod, "c");
     world.pass(SECOND).await;
     world.change(|truth| truth.exit(&id, 3).expect("exit"));
@@ -86,21 +86,21 @@ async fn kubernetes_114371_events_without_a_sandbox_status_are_told_of_the_right
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(SECOND).await;
     assert_eq!(last(&world, &id), "Removed");
-    assert!(world.story(&id).contains(&"Died(3 Error)".to_owned()), "{:?}", world.story(&id));
+    assert!(world.history(&id).contains(&"Died(3 Error)".to_owned()), "{:?}", world.history(&id));
     world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
     world.pass(SECOND).await;
     assert_eq!(last(&world, &pod.sandbox), "Removed");
     let new = world.pod();
     world.pass(SECOND).await;
-    assert_eq!(world.story(&new.sandbox), ["Started"], "one that nobody had heard of");
-    let mut of_it = world.told.iter().filter(|told| told.id.as_str() == id);
-    assert!(of_it.all(|told| told.event.pod.uid == crate::uid(&pod)), "of no other pod");
-    assert_eq!(world.app.situation().mode, Mode::Evented, "the stream is not blamed");
+    assert_eq!(world.history(&new.sandbox), ["Started"], "a sandbox that was unknown before");
+    let mut of_it = world.events.iter().filter(|event| event.id.as_str() == id);
+    assert!(of_it.all(|event| event.event.pod.uid == crate::uid(&pod)), "for this pod only");
+    assert_eq!(world.app.situation().mode, Mode::Evented, "no event counts as missed");
     assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubernetes_139818_a_node_at_rest_costs_a_sixtieth_of_what_polling_costs() {
+async fn kubernetes_139818_an_idle_node_costs_a_twentieth_of_the_calls_of_polling() {
     let mut calls = Vec::new();
     for stream in [true, false] {
         let configure = |config: &mut Config| config.stream.enabled = stream;
@@ -116,7 +116,7 @@ async fn kubernetes_139818_a_node_at_rest_costs_a_sixtieth_of_what_polling_costs
         assert_eq!(world.differences(), NONE);
     }
     let [evented, polling] = calls[..] else { panic!("{calls:?}") };
-    // Two lists a minute, and the content of four ids.
+    // Two lists per minute, and the content of four ids.
     assert!((3 * 36..=3 * 46).contains(&evented), "{evented}");
     assert!(polling > 20 * evented, "{polling} and {evented}");
 }

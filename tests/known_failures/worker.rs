@@ -1,4 +1,4 @@
-//! A pod worker as the kubelet has one: woken up by what it is told, it looks at the pod, and makes what is missing.
+//! A pod worker like the kubelet's: at an event it gets the pod, and creates and starts its container if that is missing.
 
 use std::time::Duration;
 
@@ -19,62 +19,64 @@ use crate::{
     uid,
 };
 
-/// How long it takes from one to the other.
+/// The time between creating and starting a container.
 const TO_START: Duration = Duration::from_millis(100);
 
-/// How the worker gets a state of the pod that is newer than its own last action.
+/// How the worker gets a status of the pod that is newer than its own last action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// From plegd, which has the pod read after that.
+pub(crate) enum Freshness {
+    /// From plegd, by a newer-than read.
     ByReads,
-    /// From the last event whose stamp is later, as the first design with two writers had it.
-    ByStamps,
+    /// From the last event with a later timestamp, as in the kubelet's first design, which had two writers.
+    ByTimestamps,
 }
 
 /// Keeps one container of a pod running.
 pub(crate) struct Worker {
     pod: TestPod,
-    look: Look,
+    freshness: Freshness,
     acted: (Mono, Wall),
     attempts: u32,
-    stamps: Stamps,
+    timestamps: TimestampCache,
 }
 
-/// The cache of the first design: the newest stamp wins, and what came with it is the pod.
-struct Stamps {
+/// The cache of the first design: the event with the newest timestamp is the pod.
+struct TimestampCache {
     events: Subscription,
     newest: ContainerEventResponse,
 }
 
 impl Worker {
-    pub(crate) fn new(world: &World, pod: &TestPod, look: Look) -> Self {
-        // Nothing is older than that it has not done anything yet.
+    pub(crate) fn new(world: &World, pod: &TestPod, freshness: Freshness) -> Self {
+        // Before its first action any status is new enough.
         let acted = (world.app.clock().now(), Wall::from_nanos(-1));
-        let stamps =
-            Stamps { events: world.sim.queue().subscribe(), newest: ContainerEventResponse::default() };
-        Self { pod: pod.clone(), look, acted, attempts: 0, stamps }
+        let timestamps = TimestampCache {
+            events: world.sim.queue().subscribe(),
+            newest: ContainerEventResponse::default(),
+        };
+        Self { pod: pod.clone(), freshness, acted, attempts: 0, timestamps }
     }
 
-    /// Looks, and makes and starts a container if none is there that runs or is about to.
+    /// Gets the pod, and creates and starts a container if none is running or created.
     pub(crate) async fn sync(&mut self, world: &World) {
         let (acted, acted_at) = self.acted;
-        let newest = self.stamps.newest();
-        let states: Vec<ContainerState> = match self.look {
-            Look::ByReads => {
+        let newest = self.timestamps.newest();
+        let states: Vec<ContainerState> = match self.freshness {
+            Freshness::ByReads => {
                 let pod = world.app.pod_newer_than(&uid(&self.pod), acted, MINUTE).await;
                 let pod = pod.expect("the runtime answers").expect("there");
                 pod.containers.iter().map(|container| container.state).collect()
             }
-            Look::ByStamps if newest.created_at > acted_at.as_nanos() => {
+            Freshness::ByTimestamps if newest.created_at > acted_at.as_nanos() => {
                 newest.containers_statuses.iter().map(|container| state(container.state())).collect()
             }
-            // It waits.
-            Look::ByStamps => return,
+            // The worker waits for a newer event.
+            Freshness::ByTimestamps => return,
         };
-        let runs = match self.look {
-            Look::ByReads => states.iter().any(|state| *state != ContainerState::Exited),
-            // Without a state of its own, what is only made counts as missing (kubernetes#122763).
-            Look::ByStamps => states.contains(&ContainerState::Running),
+        let runs = match self.freshness {
+            Freshness::ByReads => states.iter().any(|state| *state != ContainerState::Exited),
+            // The first design had no state for created containers and treated them as missing (kubernetes#122763).
+            Freshness::ByTimestamps => states.contains(&ContainerState::Running),
         };
         if !runs {
             let spec = ContainerSpec::of_pod(&self.pod.spec, "main", self.attempts, "busybox");
@@ -86,12 +88,12 @@ impl Worker {
         }
     }
 
-    /// How many containers it has made.
-    pub(crate) fn made(&self) -> u32 {
+    /// How many containers it has created.
+    pub(crate) fn created(&self) -> u32 {
         self.attempts
     }
 
-    /// The containers that run, of which there is to be one.
+    /// The running containers; there should be one.
     pub(crate) fn running(&self, world: &World) -> Vec<String> {
         world.sim.read(|truth| {
             let mut ids = truth.containers_of(&self.pod.sandbox);
@@ -101,8 +103,8 @@ impl Worker {
     }
 }
 
-impl Stamps {
-    /// The event with the latest stamp so far.
+impl TimestampCache {
+    /// The event with the latest timestamp so far.
     fn newest(&mut self) -> &ContainerEventResponse {
         while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
             if event.created_at >= self.newest.created_at {

@@ -37,14 +37,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Churn {
     client: Client,
     state: Arc<State>,
-    is_calm: watch::Receiver<bool>,
+    removals_allowed: watch::Receiver<bool>,
     is_ending: watch::Receiver<bool>,
 }
 
 /// Controls a running churn.
 #[derive(Debug)]
 pub struct ChurnControl {
-    calm: watch::Sender<bool>,
+    removals: watch::Sender<bool>,
     ending: watch::Sender<bool>,
 }
 
@@ -58,13 +58,13 @@ struct State {
 // === impl ChurnControl ===
 
 impl ChurnControl {
-    /// Suspends removals until [`Self::calm`].
-    pub fn disturb(&self) {
-        self.calm.send_replace(false);
+    /// Suspends removals until [`Self::resume_removals`].
+    pub fn suspend_removals(&self) {
+        self.removals.send_replace(false);
     }
 
-    pub fn calm(&self) {
-        self.calm.send_replace(true);
+    pub fn resume_removals(&self) {
+        self.removals.send_replace(true);
     }
 
     /// Ends all pauses, so that every scenario runs to its end at once.
@@ -77,9 +77,12 @@ impl ChurnControl {
 
 impl Churn {
     pub fn new(client: Client) -> (Self, ChurnControl) {
-        let (calm, is_calm) = watch::channel(true);
+        let (removals, removals_allowed) = watch::channel(true);
         let (ending, is_ending) = watch::channel(false);
-        (Self { client, state: Arc::default(), is_calm, is_ending }, ChurnControl { calm, ending })
+        (
+            Self { client, state: Arc::default(), removals_allowed, is_ending },
+            ChurnControl { removals, ending },
+        )
     }
 
     /// Whether the history has every change of this id. It has no id that a failed call created.
@@ -109,7 +112,7 @@ impl Churn {
     pub fn many(&self, count: u32, at_a_time: usize, seed: u64) -> JoinHandle<Result<()>> {
         let (churn, mut rng) = (self.clone(), fastrand::Rng::with_seed(seed));
         let runs = (0..count).map(move |number| {
-            let (churn, scenario, rng) = (churn.clone(), PodScenario::drawn(&mut rng), rng.fork());
+            let (churn, scenario, rng) = (churn.clone(), PodScenario::random(&mut rng), rng.fork());
             async move {
                 let name = format!("{}-{number}", scenario.as_str());
                 churn.run_scenario(&name, scenario, rng).await.with_context(|| format!("{name}, seed {seed}"))
@@ -288,11 +291,11 @@ impl Churn {
 
     async fn remove(&self, id: &str) -> Result<()> {
         let mut tries = 0;
-        self.calm().await;
+        self.wait_for_removals().await;
         while let Err(error) = self.client.remove(id).await {
             self.mark_uncertain(id);
             self.retry(&mut tries, error).await?;
-            self.calm().await;
+            self.wait_for_removals().await;
         }
         Ok(())
     }
@@ -307,7 +310,7 @@ impl Churn {
 
     async fn remove_pod(&self, pod: &Pod) -> Result<()> {
         let mut tries = 0;
-        self.calm().await;
+        self.wait_for_removals().await;
         while let Err(error) = self.client.remove_pod(pod).await {
             // The pod may be removed, or may reappear once the runtime is back.
             self.mark_uncertain(&pod.sandbox_id);
@@ -317,7 +320,7 @@ impl Churn {
                 .iter()
                 .for_each(|(id, _)| self.mark_uncertain(id));
             self.retry(&mut tries, error).await?;
-            self.calm().await;
+            self.wait_for_removals().await;
         }
         Ok(())
     }
@@ -325,10 +328,10 @@ impl Churn {
     /// Removes sandboxes that a failed call may have created.
     async fn discard(&self, name: &str, but: &str) -> Result<()> {
         let mut tries = 0;
-        self.calm().await;
+        self.wait_for_removals().await;
         while let Err(error) = self.client.discard_pods(name, but).await {
             self.retry(&mut tries, error).await?;
-            self.calm().await;
+            self.wait_for_removals().await;
         }
         Ok(())
     }
@@ -353,9 +356,9 @@ impl Churn {
     }
 
     /// Waits while removals are suspended.
-    async fn calm(&self) {
+    async fn wait_for_removals(&self) {
         // An error means that the control was dropped: the state does not change any more.
-        let _ = self.is_calm.clone().wait_for(|calm| *calm).await;
+        let _ = self.removals_allowed.clone().wait_for(|allowed| *allowed).await;
     }
 
     /// Waits, unless the churn is ending.

@@ -8,7 +8,7 @@ use plegd::{
 use tokio::time::timeout;
 
 use crate::{
-    binary::PATIENCE,
+    binary::DEADLINE,
     node::{Node, until},
 };
 
@@ -17,7 +17,7 @@ const NO_CLIENT: &str = "uid:4000000001";
 
 async fn watching(client: &Client) -> Watch {
     let mut watch = client.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("test") });
-    let first = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    let first = timeout(DEADLINE, watch.next()).await.unwrap().unwrap();
     assert!(matches!(first, Ok(Update::Connected(_))), "{first:?}");
     watch
 }
@@ -44,7 +44,7 @@ async fn a_client_that_loses_its_right_is_disconnected_and_refused() {
     lists(&client).await.unwrap();
     node.reload(&format!("[api]\nallow_watch = \"{NO_CLIENT}\"\n"), "success").await;
     // Its watch is closed. It reconnects by itself and receives the reason of the refusal.
-    let refused = timeout(PATIENCE, async {
+    let refused = timeout(DEADLINE, async {
         loop {
             match watch.next().await {
                 Some(Err(error)) => break error,
@@ -57,7 +57,10 @@ async fn a_client_that_loses_its_right_is_disconnected_and_refused() {
     assert!(matches!(refused, CallError::Denied { .. }), "{refused:?}");
     assert!(matches!(lists(&client).await, Err(CallError::Denied { .. })));
     introspects(&client).await.unwrap();
-    node.daemon.says(&["INFO", "A client was cut off: the configuration admits it to less"]).await.unwrap();
+    node.daemon
+        .wait_for_log(&["INFO", "A client was cut off: the configuration admits it to less"])
+        .await
+        .unwrap();
     node.reload("", "success").await;
     lists(&client).await.unwrap();
 }
@@ -81,9 +84,9 @@ async fn introspection_has_its_own_allow_list() {
             }
         }
     };
-    let next = timeout(PATIENCE, next).await.unwrap();
+    let next = timeout(DEADLINE, next).await.unwrap();
     assert!(matches!(next, Update::Event { .. }), "{next:?}");
-    assert!(!node.daemon.said().contains("A client was cut off"));
+    assert!(!node.daemon.log_text().contains("A client was cut off"));
 }
 
 #[tokio::test]
@@ -118,7 +121,7 @@ async fn a_lower_request_limit_applies_to_each_peer() {
     // A pod that is not known yet counts as gone.
     until("the pod is known", async || client.get_pod(&pod, Freshness::Held).await.is_ok()).await;
     let waits = node.daemon.client();
-    let waiting = tokio::spawn(async move { waits.wait_for(&pod, &WaitCondition::PodGone, PATIENCE).await });
+    let waiting = tokio::spawn(async move { waits.wait_for(&pod, &WaitCondition::PodGone, DEADLINE).await });
     node.reload("[api]\nrequests_per_peer = 1\n", "success").await;
     until("a second request is refused", async || lists(&client).await.is_err()).await;
     assert_exhausted(

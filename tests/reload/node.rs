@@ -9,7 +9,7 @@ use plegd::{
 use rustix::process::Signal;
 use tokio::time::{Duration, sleep, timeout};
 
-use crate::binary::{Daemon, PATIENCE};
+use crate::binary::{DEADLINE, Daemon};
 
 pub(crate) struct Node {
     pub(crate) daemon: Daemon,
@@ -100,5 +100,5 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, holding).await.unwrap_or_else(|_| panic!("{what}: never"));
+    timeout(DEADLINE, holding).await.unwrap_or_else(|_| panic!("{what}: never"));
 }

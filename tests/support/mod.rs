@@ -43,7 +43,7 @@ pub const EVENT_FAULTS: [EventFault; 10] = [
 pub struct World {
     pub sim: SimRuntime,
     pub app: App,
-    pub told: Vec<Arc<Record>>,
+    pub events: Vec<Arc<Record>>,
     cursor: Cursor,
     hands: [WallHand; 2],
     next_pod: u32,
@@ -101,7 +101,7 @@ impl World {
         configure(&mut config);
         let app = App::start(&config, link(&sim), clock);
         let cursor = app.journal().cursor(0);
-        Self { sim, app, told: Vec::new(), cursor, hands: [sim_hand, hand], next_pod: 0 }
+        Self { sim, app, events: Vec::new(), cursor, hands: [sim_hand, hand], next_pod: 0 }
     }
 
     /// Steps the machine's wall clock.
@@ -118,7 +118,7 @@ impl World {
     /// Reads the events that were published meanwhile.
     pub fn drain(&mut self) {
         while let Some(event) = self.cursor.try_next().expect("the subscriber keeps up") {
-            self.told.push(event);
+            self.events.push(event);
         }
     }
 
@@ -193,11 +193,11 @@ impl World {
     /// removal.
     pub fn absurdities(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let mut ids: Vec<&str> = self.told.iter().map(|event| event.id.as_str()).collect();
+        let mut ids: Vec<&str> = self.events.iter().map(|event| event.id.as_str()).collect();
         ids.sort_unstable();
         ids.dedup();
         for id in ids {
-            let words: Vec<String> = self.story(id);
+            let words: Vec<String> = self.history(id);
             if !is_valid_history(&words) {
                 found.push(format!("{id}: {words:?}"));
             }
@@ -224,13 +224,13 @@ impl World {
     }
 
     /// The events published for an id, as `Started!` (inferred), `Died(1 Error)` and so on.
-    pub fn story(&self, id: &str) -> Vec<String> {
-        self.told.iter().filter(|event| event.id.as_str() == id).map(|event| word(event)).collect()
+    pub fn history(&self, id: &str) -> Vec<String> {
+        self.events.iter().filter(|event| event.id.as_str() == id).map(|event| word(event)).collect()
     }
 
     /// All published events.
     pub fn lines(&self) -> Vec<String> {
-        self.told
+        self.events
             .iter()
             .map(|event| {
                 format!("{} {} {} by {}", event.sequence, event.id, word(event), event.source.as_str())

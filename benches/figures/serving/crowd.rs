@@ -36,7 +36,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::super::{binary::PATIENCE, unread::Unread};
+use super::super::{binary::DEADLINE, unread::Unread};
 
 /// The first byte of a message with an event: its field's number is 4, of the kind that has a length.
 const EVENT: u8 = (4 << 3) | 2;
@@ -117,7 +117,7 @@ impl Crowd {
                 let _ = timeout(Duration::from_millis(50), self.tally.reached.notified()).await;
             }
         };
-        timeout(3 * PATIENCE, reached)
+        timeout(3 * DEADLINE, reached)
             .await
             .with_context(|| format!("{} of {due} told", self.tally.events.load(Ordering::Relaxed)))
     }

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::{
     CONTAINERS_PER_POD,
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
     progress,
 };
@@ -58,7 +58,7 @@ impl Feed {
         let served = sim.serve_uds(socket)?;
         let daemon = Daemon::start(clock, &socket.display().to_string(), Print::Nothing, Stream::On).await?;
         daemon.ready().await?;
-        let up = daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE);
+        let up = daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE);
         progress::during("waiting for the stream", up).await?;
         let client = Client::lazy(&Address::Unix(daemon.socket()));
         Ok(Self { clock: clock.clone(), sim, _served: served, daemon, client, pods })
@@ -102,7 +102,7 @@ impl Feed {
                 }
             }
         };
-        timeout(PATIENCE, told).await.context("not all is told that has happened")?
+        timeout(DEADLINE, told).await.context("not all is told that has happened")?
     }
 
     async fn act<T>(&self, pause: Duration, act: impl FnOnce(&mut Truth) -> Result<T, Refused>) -> Result<T> {

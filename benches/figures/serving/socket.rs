@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::{
     Bench,
-    binary::PATIENCE,
+    binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
     latency::{LIVES, PACE, run_gently},
     report::{Asked, Distribution, Reading, Unit},
@@ -21,7 +21,7 @@ pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
     let client = containerd.client()?;
     let daemon = Daemon::start(&bench.clock, &containerd.endpoint(), Print::Nothing, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE).await?;
     let pod = client.run_pod("latency").await?;
     let plegd = Client::connect(&Address::Unix(daemon.socket())).await?;
     let watch = plegd.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("figures") });
@@ -46,7 +46,7 @@ pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
 /// How long after its stamp each start and death was received, until plegd ends.
 async fn seconds(mut watch: Watch, clock: Clock) -> Result<Vec<f64>> {
     let mut seconds = Vec::with_capacity(2 * LIVES);
-    while let Ok(Some(update)) = timeout(PATIENCE, watch.next()).await {
+    while let Ok(Some(update)) = timeout(DEADLINE, watch.next()).await {
         let received = clock.wall();
         match update? {
             Update::Event { event, .. } => {

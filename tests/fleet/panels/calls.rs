@@ -1,4 +1,4 @@
-//! Who asks plegd, and what plegd asks.
+//! Panels about calls from clients and calls to the runtime.
 
 use super::{
     Kind::{Lines, Stacked},
@@ -42,7 +42,7 @@ pub const SUBSCRIBERS: &[Panel] = &[
         "Journal",
         "bytes",
         "Bytes of events in the journals: maximum of one node, and average.",
-        &[("max(plegd_journal_bytes{CHOSEN})", "most"), ("avg(plegd_journal_bytes{CHOSEN})", "average")],
+        &[("max(plegd_journal_bytes{CHOSEN})", "maximum"), ("avg(plegd_journal_bytes{CHOSEN})", "average")],
     ),
     panel(
         Stacked,
@@ -79,7 +79,7 @@ pub const SUBSCRIBERS: &[Panel] = &[
         "Events in the journal",
         "short",
         "Number of events that a client can be away for: minimum and maximum over the nodes.",
-        &[("min(plegd_journal_events{CHOSEN})", "fewest"), ("max(plegd_journal_events{CHOSEN})", "most")],
+        &[("min(plegd_journal_events{CHOSEN})", "minimum"), ("max(plegd_journal_events{CHOSEN})", "maximum")],
     ),
     panel(
         Lines,
@@ -178,7 +178,7 @@ pub const RUNTIME: &[Panel] = &[
         "short",
         "By reason. overflow and malformed should be 0.",
         &[
-            ("sum(increase(plegd_stream_connects_total{CHOSEN}[$__rate_interval]))", "began"),
+            ("sum(increase(plegd_stream_connects_total{CHOSEN}[$__rate_interval]))", "opened"),
             (
                 "sum by (reason) (increase(plegd_stream_disconnects_total{CHOSEN}[$__rate_interval]))",
                 "{{reason}}",

@@ -1,4 +1,4 @@
-//! How plegd is, and what it takes.
+//! Panels about plegd's health and resources.
 
 use super::{
     Kind::{Figure, Lines, Stacked},
@@ -46,8 +46,8 @@ pub const HEALTH: &[Panel] = &[
         Stacked,
         "Nodes by mode",
         "short",
-        "evented: events are trusted and a relist a minute checks them. probing: events come and are not trusted yet. \
-         polling: there are none, and everything is listed each second.",
+        "evented: events are trusted, with one relist per minute. probing: events arrive but are not trusted yet. \
+         polling: no events, with one relist per second.",
         &[("sum by (mode) (plegd_mode{CHOSEN})", "{{mode}}")],
     ),
     panel(
@@ -98,8 +98,8 @@ pub const HEALTH: &[Panel] = &[
                 "sum by (result) (increase(plegd_config_reloads_total{CHOSEN}[$__rate_interval]))",
                 "{{result}}",
             ),
-            ("sum(plegd_config_last_reload_successful{CHOSEN} == bool 0)", "nodes on an old one"),
-            ("sum(plegd_config_keys_awaiting_restart{CHOSEN})", "keys that wait for a restart"),
+            ("sum(plegd_config_last_reload_successful{CHOSEN} == bool 0)", "nodes with an invalid file"),
+            ("sum(plegd_config_keys_awaiting_restart{CHOSEN})", "keys that need a restart"),
         ],
     ),
 ];
@@ -111,7 +111,7 @@ pub const PROCESS: &[Panel] = &[
         "percentunit",
         "Of one core: maximum over the nodes, and average.",
         &[
-            (r#"max(rate(process_cpu_seconds_total{job="plegd", CHOSEN}[$__rate_interval]))"#, "most"),
+            (r#"max(rate(process_cpu_seconds_total{job="plegd", CHOSEN}[$__rate_interval]))"#, "maximum"),
             (r#"avg(rate(process_cpu_seconds_total{job="plegd", CHOSEN}[$__rate_interval]))"#, "average"),
         ],
     ),
@@ -121,7 +121,7 @@ pub const PROCESS: &[Panel] = &[
         "bytes",
         "Maximum over the nodes, and average. A full journal takes journal.bytes.",
         &[
-            (r#"max(process_resident_memory_bytes{job="plegd", CHOSEN})"#, "most"),
+            (r#"max(process_resident_memory_bytes{job="plegd", CHOSEN})"#, "maximum"),
             (r#"avg(process_resident_memory_bytes{job="plegd", CHOSEN})"#, "average"),
         ],
     ),

@@ -1,4 +1,4 @@
-//! Both paths side by side, and what the arbiter makes of what they say.
+//! Panels that compare both paths, and panels about the arbiter.
 
 use super::{
     Kind::{Heatmap, Lines, Stacked},
@@ -159,11 +159,11 @@ pub const ARBITRATION: &[Panel] = &[
         "short",
         "Pods that wait for a read, that are being read, and whose last read failed; scheduled reads; waiting callers.",
         &[
-            ("sum(plegd_reads_pending{CHOSEN})", "wait"),
-            ("sum(plegd_reads_running{CHOSEN})", "run"),
+            ("sum(plegd_reads_pending{CHOSEN})", "pending"),
+            ("sum(plegd_reads_running{CHOSEN})", "running"),
             ("sum(plegd_pods_failing_reads{CHOSEN})", "failed"),
-            ("sum(plegd_reads_delayed{CHOSEN})", "due later"),
-            ("sum(plegd_reads_awaited{CHOSEN})", "callers who wait"),
+            ("sum(plegd_reads_delayed{CHOSEN})", "scheduled"),
+            ("sum(plegd_reads_awaited{CHOSEN})", "waiting callers"),
         ],
     ),
     panel(

@@ -25,7 +25,7 @@ pub enum PodScenario {
 
 impl PodScenario {
     /// A random scenario: mostly short ones, rarely out of memory.
-    pub fn drawn(rng: &mut fastrand::Rng) -> Self {
+    pub fn random(rng: &mut fastrand::Rng) -> Self {
         match rng.u32(..20) {
             0..8 => Self::Short,
             8..11 => Self::Long,
