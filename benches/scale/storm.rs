@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use plegd::{
     clock::{Clock, Mono},
-    sim::{CallFault, Dose, EventFault, Method, Saying, v1::ContainerState},
+    sim::{CallFault, Dose, EventFault, Message, Method, v1::ContainerState},
 };
 use tokio::time::{sleep, timeout};
 
@@ -108,7 +108,7 @@ async fn storm(bench: &Bench, sign: Sign) -> Result<Storm> {
     for method in [Method::ContainerStatus, Method::PodSandboxStatus] {
         node.sim.faults().calls(method, CallFault::Late(STATUS_TAKES), Dose::Always);
     }
-    node.sim.record_said();
+    node.sim.record_exchanges();
     let mut told = Vec::new();
     for round in 0..ROUNDS {
         let what = format!("a storm in {PODS} pods, {} of {ROUNDS}", round + 1);
@@ -139,7 +139,7 @@ struct Told {
 
 async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usize) -> Result<Told> {
     let ids: Vec<String> = node.pods.iter().map(|pod| pod.containers[round].clone()).collect();
-    let said_before = node.sim.said().len();
+    let said_before = node.sim.exchanges().len();
     let changed = clock.now();
     match sign {
         // One by one: a status that is asked for is not to wait until the simulated runtime is done with all of them.
@@ -176,8 +176,8 @@ async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usi
 /// When the first list was made that shows this container as ended.
 fn shown_at(node: &Node, from: usize, id: &str) -> Option<Mono> {
     let ended = i32::from(ContainerState::ContainerExited);
-    node.sim.said()[from..].iter().find_map(|said| match &said.what {
-        Saying::Containers(items) => {
+    node.sim.exchanges()[from..].iter().find_map(|said| match &said.message {
+        Message::Containers(items) => {
             items.iter().any(|item| item.id == id && item.state == ended).then_some(said.at)
         }
         _ => None,

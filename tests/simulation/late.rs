@@ -5,7 +5,7 @@ use std::time::Duration;
 use plegd::{
     clock::Mono,
     sim::{
-        Said, Saying,
+        Exchange, Message,
         v1::{self, ContainerEventType},
     },
 };
@@ -34,17 +34,17 @@ pub struct Times<'a> {
 }
 
 /// What has been said and was published late, or not yet though it is late.
-pub fn late(said: &[Said], facts: &Facts, lives: &Lives, times: Times<'_>) -> Vec<String> {
+pub fn late(said: &[Exchange], facts: &Facts, lives: &Lives, times: Times<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    let mut sandboxes: Option<&Said> = None;
+    let mut sandboxes: Option<&Exchange> = None;
     for it in said.iter().filter(|it| times.is_calm(it.at)) {
-        match &it.what {
-            Saying::Sandboxes(_) => sandboxes = Some(it),
-            Saying::Containers(containers) => {
+        match &it.message {
+            Message::Sandboxes(_) => sandboxes = Some(it),
+            Message::Containers(containers) => {
                 let Some(before) = sandboxes.take().filter(|before| before.at + WITHIN > it.at) else {
                     continue;
                 };
-                let Saying::Sandboxes(of_sandboxes) = &before.what else { continue };
+                let Message::Sandboxes(of_sandboxes) = &before.message else { continue };
                 let containers = containers.iter().map(|it| (it.id.as_str(), witness::phase_of(it.state())));
                 let of_sandboxes =
                     of_sandboxes.iter().map(|it| (it.id.as_str(), witness::phase_of_sandbox(it.state())));
@@ -65,7 +65,7 @@ pub fn late(said: &[Said], facts: &Facts, lives: &Lives, times: Times<'_>) -> Ve
                     }
                 }
             }
-            Saying::Event(event) => {
+            Message::Event(event) => {
                 let phase = match event.container_event_type() {
                     ContainerEventType::ContainerStartedEvent => 2,
                     ContainerEventType::ContainerStoppedEvent => 3,
@@ -82,16 +82,16 @@ pub fn late(said: &[Said], facts: &Facts, lives: &Lives, times: Times<'_>) -> Ve
                     found.extend(times.overdue(&event.container_id, phase, "reported", it.at, lives));
                 }
             }
-            Saying::Sandbox(_) | Saying::Container(_) | Saying::Garbage => {}
+            Message::Sandbox(_) | Message::Container(_) | Message::Garbage => {}
         }
     }
     found
 }
 
 /// How long no relist came although a period was in force and nothing hindered it. `periods` says from when on which one was.
-pub fn unlisted(said: &[Said], periods: &[(Mono, Duration)], times: Times<'_>) -> Vec<String> {
+pub fn unlisted(said: &[Exchange], periods: &[(Mono, Duration)], times: Times<'_>) -> Vec<String> {
     let lists: Vec<Mono> =
-        said.iter().filter(|it| matches!(it.what, Saying::Containers(_))).map(|it| it.at).collect();
+        said.iter().filter(|it| matches!(it.message, Message::Containers(_))).map(|it| it.at).collect();
     let ends = periods.iter().skip(1).map(|(from, _)| *from).chain([times.now]);
     let mut found = Vec::new();
     for ((from, period), to) in periods.iter().zip(ends) {
@@ -110,7 +110,7 @@ pub fn unlisted(said: &[Said], periods: &[(Mono, Duration)], times: Times<'_>) -
     found
 }
 
-fn is_placed(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> bool {
+fn is_placed(event: &v1::ContainerEventResponse, said: &Exchange, steps: &[(Mono, i64)]) -> bool {
     event.pod_sandbox_status.is_some() && oracle::is_exact(event, said, steps)
 }
 

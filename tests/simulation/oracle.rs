@@ -13,7 +13,7 @@ use plegd::{
     clock::Mono,
     model::{EventType, Source, Subject},
     sim::{
-        Change, Said, Saying, What,
+        Change, ChangeKind, Exchange, Message,
         v1::{self, ContainerState, PodSandboxState},
     },
 };
@@ -54,7 +54,7 @@ struct Seen {
 /// Who asks waits for so much.
 #[allow(clippy::too_many_arguments, reason = "one place calls it, and each is a part of the play")]
 pub fn lost(
-    said: &[Said],
+    said: &[Exchange],
     facts: &Facts,
     hindrances: &Hindrances,
     began: Mono,
@@ -65,25 +65,26 @@ pub fn lost(
 ) -> Vec<String> {
     let mut found = BTreeSet::new();
     let garbage: BTreeSet<Mono> =
-        said.iter().filter(|it| matches!(it.what, Saying::Garbage)).map(|it| it.at).collect();
-    let certain = |it: &&Said| {
+        said.iter().filter(|it| matches!(it.message, Message::Garbage)).map(|it| it.at).collect();
+    let certain = |it: &&Exchange| {
         it.at > began + Duration::from_millis(50)
             && !uncertain.iter().any(|(from, to)| (*from..=*to).contains(&it.at))
             // The stream ends with it, and what comes at the same moment may go with the stream.
             && !garbage.contains(&it.at)
     };
-    let mut sandboxes: Option<&Said> = None;
+    let mut sandboxes: Option<&Exchange> = None;
     for it in said.iter().filter(certain) {
         // A list that is not followed by the other one was of no use.
-        let seen = match (&it.what, sandboxes.take()) {
-            (Saying::Sandboxes(_), _) => {
+        let seen = match (&it.message, sandboxes.take()) {
+            (Message::Sandboxes(_), _) => {
                 sandboxes = Some(it);
                 continue;
             }
             // Nor is one that is answered when nobody waits for it any more.
-            (Saying::Containers(containers), Some(Said { what: Saying::Sandboxes(sandboxes), at, .. }))
-                if it.at <= *at + waits =>
-            {
+            (
+                Message::Containers(containers),
+                Some(Exchange { message: Message::Sandboxes(sandboxes), at, .. }),
+            ) if it.at <= *at + waits => {
                 // A sandbox says nowhere that it was ready. If an event says that it is not any more, before what a list
                 // showed can be read, that it was is lost; or if another read says so before the list is complete.
                 let soon = *at..=it.at + READ_WITHIN;
@@ -100,7 +101,7 @@ pub fn lost(
                 let of_sandboxes = of_sandboxes.map(seen_listed_sandbox);
                 of_sandboxes.chain(containers.map(seen_listed)).collect()
             }
-            (Saying::Event(event), before) => {
+            (Message::Event(event), before) => {
                 sandboxes = before;
                 let mut seen = seen_in(event, it, steps);
                 // CRI-O shows the containers of another pod, too, that has the same UID.
@@ -116,18 +117,18 @@ pub fn lost(
                 });
                 seen
             }
-            (Saying::Sandbox(status), before) => {
+            (Message::Sandbox(status), before) => {
                 sandboxes = before;
                 // One that was overtaken on its way.
                 let seen = seen_sandbox(status);
                 let overtaken = seen.running && is_ended(said, &seen.id, &(began..=it.at));
                 if overtaken { Vec::new() } else { vec![seen] }
             }
-            (Saying::Container(status), before) => {
+            (Message::Container(status), before) => {
                 sandboxes = before;
                 vec![seen_container(status)]
             }
-            (Saying::Containers(_) | Saying::Garbage, _) => continue,
+            (Message::Containers(_) | Message::Garbage, _) => continue,
         };
         for seen in seen {
             let life = lives.by_id.get(&seen.id);
@@ -153,35 +154,37 @@ pub fn lost(
 }
 
 /// Whether nothing that was said until then says in which pod a container is: it has no labels, and its sandbox is gone.
-fn is_of_no_pod(id: &str, facts: &Facts, said: &[Said], within: RangeInclusive<Mono>) -> bool {
+fn is_of_no_pod(id: &str, facts: &Facts, said: &[Exchange], within: RangeInclusive<Mono>) -> bool {
     let Some(fact) = facts.get(id) else { return false };
     let labelled = fact.versions.iter().filter_map(Version::container);
     let labelled = labelled.into_iter().any(|it| it.spec.labels.contains_key("io.kubernetes.pod.uid"));
-    let shows_sandbox = |it: &&Said| match &it.what {
-        Saying::Sandboxes(all) => all.iter().any(|it| it.id == fact.sandbox_id),
-        Saying::Sandbox(status) => status.id == fact.sandbox_id,
-        Saying::Event(event) => {
+    let shows_sandbox = |it: &&Exchange| match &it.message {
+        Message::Sandboxes(all) => all.iter().any(|it| it.id == fact.sandbox_id),
+        Message::Sandbox(status) => status.id == fact.sandbox_id,
+        Message::Event(event) => {
             event.pod_sandbox_status.as_ref().is_some_and(|status| status.id == fact.sandbox_id)
         }
-        Saying::Containers(_) | Saying::Container(_) | Saying::Garbage => false,
+        Message::Containers(_) | Message::Container(_) | Message::Garbage => false,
     };
     !labelled && !said.iter().filter(|it| within.contains(&it.at)).any(|it| shows_sandbox(&it))
 }
 
 /// Whether an event of this time shows that a sandbox has ended.
-fn is_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
+fn is_ended(said: &[Exchange], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
     said.iter().filter(|it| within.contains(&it.at)).any(|it| {
-        let Saying::Event(event) = &it.what else { return false };
+        let Message::Event(event) = &it.message else { return false };
         let status = event.pod_sandbox_status.as_ref();
         status.is_some_and(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
     })
 }
 
 /// Whether a list or a read of this time shows that a sandbox has ended.
-fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<Mono>) -> bool {
-    said.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.what {
-        Saying::Sandbox(status) => status.id == sandbox_id && status.state() != PodSandboxState::SandboxReady,
-        Saying::Sandboxes(listed) => {
+fn is_read_as_ended(said: &[Exchange], sandbox_id: &str, within: &impl RangeBounds<Mono>) -> bool {
+    said.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.message {
+        Message::Sandbox(status) => {
+            status.id == sandbox_id && status.state() != PodSandboxState::SandboxReady
+        }
+        Message::Sandboxes(listed) => {
             listed.iter().any(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
         }
         _ => false,
@@ -191,7 +194,7 @@ fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<M
 /// How many changes the stream has missed at least, and at most: what a relist found first and no event ever told though
 /// the stream was `up` for sure, and what was signalled and not said in time.
 pub fn misses(
-    said: &[Said],
+    said: &[Exchange],
     history: &[Change],
     began: Mono,
     uncertain: &[(Mono, Mono)],
@@ -202,8 +205,8 @@ pub fn misses(
 ) -> (usize, usize) {
     let said_of =
         |change: &Change, kind: v1::ContainerEventType, until: Mono, counts: &dyn Fn(Mono) -> bool| {
-            said.iter().filter(|it| counts(it.at)).any(|it| match &it.what {
-                Saying::Event(event) => {
+            said.iter().filter(|it| counts(it.at)).any(|it| match &it.message {
+                Message::Event(event) => {
                     event.container_id == change.id
                         && event.container_event_type() == kind
                         && (change.at..=until).contains(&it.at)
@@ -217,7 +220,7 @@ pub fn misses(
     let in_time = |change: &Change, kind| said_of(change, kind, change.at + GRACE, &certain);
     let signalled = history.iter().filter(|change| change.signalled);
     let signalled: Vec<(&Change, v1::ContainerEventType)> =
-        signalled.filter_map(|change| Some((change, kind_of(&change.what)?))).collect();
+        signalled.filter_map(|change| Some((change, kind_of(&change.kind)?))).collect();
     let lost = signalled.iter().filter(|(change, kind)| !is_said(change, *kind, change.at + GRACE));
     let first_by_relist = |change: &Change, kind: v1::ContainerEventType| {
         // Where its own clock is off, nobody knows when it happened.
@@ -259,11 +262,11 @@ pub fn misses(
     (least, late + echoed)
 }
 
-fn kind_of(what: &What) -> Option<v1::ContainerEventType> {
+fn kind_of(what: &ChangeKind) -> Option<v1::ContainerEventType> {
     Some(match what {
-        What::Started => v1::ContainerEventType::ContainerStartedEvent,
-        What::Died { .. } => v1::ContainerEventType::ContainerStoppedEvent,
-        What::Removed => v1::ContainerEventType::ContainerDeletedEvent,
+        ChangeKind::Started => v1::ContainerEventType::ContainerStartedEvent,
+        ChangeKind::Died { .. } => v1::ContainerEventType::ContainerStoppedEvent,
+        ChangeKind::Removed => v1::ContainerEventType::ContainerDeletedEvent,
         _ => return None,
     })
 }
@@ -296,7 +299,7 @@ impl Seen {
 }
 
 /// Whether the stamp of an event can be believed.
-pub fn is_exact(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> bool {
+pub fn is_exact(event: &v1::ContainerEventResponse, said: &Exchange, steps: &[(Mono, i64)]) -> bool {
     let age = said.wall.as_nanos().saturating_sub(event.created_at);
     // Between its stamp and its arrival the clock may have been put forward.
     let since =
@@ -306,7 +309,7 @@ pub fn is_exact(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono,
 }
 
 /// What an event shows, if it says which pod it is about and when.
-fn seen_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Seen> {
+fn seen_in(event: &v1::ContainerEventResponse, said: &Exchange, steps: &[(Mono, i64)]) -> Vec<Seen> {
     let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
     if !is_exact(event, said, steps) {
         return Vec::new();

@@ -8,7 +8,7 @@ use plegd::{
     model::EventType,
     relister::CONTENT_READS,
     sim::{
-        EventFault, Method, Said, SimRuntime,
+        EventFault, Exchange, Method, SimRuntime,
         profile::{Events, RemovedWithPod},
     },
     supervisor::Mode,
@@ -221,13 +221,13 @@ impl<'a> Play<'a> {
     /// What one plegd has told is complete.
     fn close_book(&mut self) {
         self.take_answers();
-        let (said, began) = (self.stage.sim().said(), self.stage.began);
+        let (said, began) = (self.stage.sim().exchanges(), self.stage.began);
         self.hold_against(&said, began);
         self.lives = Lives::default();
     }
 
     /// Holds what this plegd has told against what the runtime has said.
-    fn hold_against(&mut self, said: &[Said], began: Mono) {
+    fn hold_against(&mut self, said: &[Exchange], began: Mono) {
         self.found.append(&mut self.lives.found);
         let Stage { announced, hindrances, wrong_lists, .. } = &self.stage;
         let empty_lists = self.plan.has(|act| matches!(act, Act::EmptyLists));
@@ -460,7 +460,7 @@ impl<'a> Play<'a> {
     /// What was said is told, and what was missed is counted.
     async fn judge(&mut self) {
         let (sim, began) = (self.stage.sim().clone(), self.stage.began);
-        let (said, history) = (sim.said(), sim.history());
+        let (said, history) = (sim.exchanges(), sim.history());
         self.trace.said(&said);
         let calls: u64 = sim.calls().values().sum();
         if calls > MOST_CALLS {

@@ -6,7 +6,7 @@ use plegd::{
     clock::Mono,
     model::EventType,
     sim::{
-        Said, Saying,
+        Exchange, Message,
         v1::{ContainerEventType, ContainerState, PodSandboxState},
     },
 };
@@ -56,27 +56,27 @@ pub enum By {
 }
 
 /// What is said of this id here, if anything.
-pub fn of(said: &Said, id: &str) -> Option<Statement> {
+pub fn of(said: &Exchange, id: &str) -> Option<Statement> {
     let by_list = |phase| Some(Statement { by: By::List, phase });
-    match &said.what {
-        Saying::Event(event) => {
+    match &said.message {
+        Message::Event(event) => {
             let sandbox = event.pod_sandbox_status.as_ref().filter(|status| status.id == id);
             let container = || event.containers_statuses.iter().find(|status| status.id == id);
             let phase = sandbox.map(|status| phase_of_sandbox(status.state()));
             let phase = phase.or_else(|| container().map(|status| phase_of(status.state())))?;
             Some(Statement { by: By::Event, phase })
         }
-        Saying::Sandboxes(all) => {
+        Message::Sandboxes(all) => {
             by_list(phase_of_sandbox(all.iter().find(|listed| listed.id == id)?.state()))
         }
-        Saying::Containers(all) => by_list(phase_of(all.iter().find(|listed| listed.id == id)?.state())),
-        Saying::Sandbox(status) if status.id == id => {
+        Message::Containers(all) => by_list(phase_of(all.iter().find(|listed| listed.id == id)?.state())),
+        Message::Sandbox(status) if status.id == id => {
             Some(Statement { by: By::Status, phase: phase_of_sandbox(status.state()) })
         }
-        Saying::Container(status) if status.id == id => {
+        Message::Container(status) if status.id == id => {
             Some(Statement { by: By::Status, phase: phase_of(status.state()) })
         }
-        Saying::Sandbox(_) | Saying::Container(_) | Saying::Garbage => None,
+        Message::Sandbox(_) | Message::Container(_) | Message::Garbage => None,
     }
 }
 
@@ -86,7 +86,7 @@ const BELIEVED: Duration = Duration::from_secs(1);
 /// Those that the runtime has not told plegd, which began at `began`. It may have told of ids in `announced` that they are deleted.
 pub fn own_lies<'a>(
     lies: impl Iterator<Item = &'a Lie>,
-    said: &'a [Said],
+    said: &'a [Exchange],
     began: Mono,
     announced: &'a BTreeSet<String>,
     hindrances: &'a Hindrances,
@@ -95,7 +95,7 @@ pub fn own_lies<'a>(
         if lie.kind == EventType::ContainerRemoved && announced.contains(&lie.id) {
             let mut before = said.iter().filter(|it| (began..=lie.at).contains(&it.at));
             return before.any(|it| {
-                let of_it = matches!(&it.what, Saying::Event(event) if event.container_id == lie.id
+                let of_it = matches!(&it.message, Message::Event(event) if event.container_id == lie.id
                     && event.container_event_type() == ContainerEventType::ContainerDeletedEvent);
                 of_it && (lie.at <= it.at + BELIEVED || hindrances.any(it.at, lie.at))
             });
@@ -115,7 +115,7 @@ pub fn own_lies<'a>(
 /// that began after the first of them takes it back.
 pub fn hasty<'a>(
     corrections: &'a [(String, Mono)],
-    said: &'a [Said],
+    said: &'a [Exchange],
     began: Mono,
 ) -> impl Iterator<Item = String> + use<'a> {
     let is_hasty = move |(id, at): &(String, Mono)| {
@@ -123,7 +123,7 @@ pub fn hasty<'a>(
         let mut listing = Mono::ZERO;
         let mut first = Mono::ZERO;
         for it in said.iter().filter(|it| (began..=*at).contains(&it.at)) {
-            if matches!(it.what, Saying::Sandboxes(_)) {
+            if matches!(it.message, Message::Sandboxes(_)) {
                 listing = it.at;
             }
             let Some(said) = of(it, id) else { continue };
