@@ -5,8 +5,7 @@
 //! ```
 //!
 //! Owns the format, the player and the checks. Its only interface to plegd is [`Plegd`]: [`crate::cli`] runs a plegd
-//! beside the
-//! player. `tests/scenarios/README.md` describes the format.
+//! beside the player. `tests/scenarios/README.md` describes the format.
 
 pub mod check;
 mod format;

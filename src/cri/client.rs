@@ -58,8 +58,7 @@ pub struct EventStream(Streaming<v1::ContainerEventResponse>);
 
 impl Client {
     /// A client that connects at its first call. `deadline` applies to each call except the stream; its value at the
-    /// start of a
-    /// call counts.
+    /// start of a call counts.
     pub fn new(link: Link, deadline: impl Into<Live<Duration>>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let channel = link.channel(Use::Unary);
         let (service, lists, deadline) = (service(channel.clone()), Pager::new(channel), deadline.into());
@@ -134,8 +133,7 @@ impl Client {
     }
 
     /// Status of a container; none if the runtime answers NotFound, which alone does not prove that it is gone. CRI's
-    /// status does not
-    /// contain the sandbox id.
+    /// status does not contain the sandbox id.
     ///
     /// # Errors
     ///
@@ -159,8 +157,7 @@ impl Client {
     /// Subscribes to events on a connection of its own.
     ///
     /// Resolves only with the first event: the runtimes send their headers with it (grpc-rust#515) and acknowledge
-    /// nothing before.
-    /// Pending does not mean failure.
+    /// nothing before. Pending does not mean failure.
     ///
     /// # Errors
     ///

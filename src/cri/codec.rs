@@ -1,10 +1,8 @@
 //! prost's codec, decoding from one slice.
 //!
 //! tonic passes its decoder the read buffer, which prost reads byte by byte through a trait that updates that buffer.
-//! The buffer holds
-//! the whole message; taking it out as a slice copies nothing, and decoding then takes a third less time. Lists, one
-//! per second while
-//! plegd polls, are almost all that plegd decodes.
+//! The buffer holds the whole message; taking it out as a slice copies nothing, and decoding then takes a third less
+//! time. Lists, one per second while plegd polls, are almost all that plegd decodes.
 
 use std::marker::PhantomData;
 

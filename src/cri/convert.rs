@@ -76,8 +76,7 @@ impl RawEvent {
     }
 
     /// Strips the payload to the lifecycle fields of the event's own container or sandbox: id, name, state, times and
-    /// exit. Used when
-    /// queued events reach the memory limit.
+    /// exit. Used when queued events reach the memory limit.
     pub(crate) fn trim(&mut self) {
         self.detail = Detail::Minimal;
         let id = &self.message.container_id;
@@ -132,8 +131,7 @@ impl RawEvent {
         let sandbox = message.pod_sandbox_status.map(|bytes| status::sandbox_status(&bytes));
         let sandbox = sandbox.and_then(|status| count_malformed(status, &mut malformed));
         // The payload does not name the containers' sandbox. On containerd it is this one; on CRI-O it may be an
-        // older one, which only
-        // a list shows: the arbiter keeps the sandbox id that it has.
+        // older one, which only a list shows: the arbiter keeps the sandbox id that it has.
         let sandbox_id = sandbox.as_ref().map_or_else(|| "".into(), |sandbox| sandbox.id.clone());
         let containers = message.containers_statuses.iter();
         let containers = containers.map(|bytes| status::container_status(bytes, &sandbox_id));

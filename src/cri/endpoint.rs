@@ -48,8 +48,7 @@ impl std::str::FromStr for Endpoint {
     type Err = String;
 
     /// Parses `unix:///run/containerd/containerd.sock` or `/run/containerd/containerd.sock`. The error is a clause
-    /// that names the
-    /// problem.
+    /// that names the problem.
     fn from_str(text: &str) -> Result<Self, String> {
         let path = match text.split_once("://") {
             Some(("unix", path)) => path,

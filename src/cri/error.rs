@@ -113,9 +113,8 @@ impl CriError {
 }
 
 /// Whether the call exceeded its deadline. The deadline is sent with the request, so that three timers run: plegd's,
-/// tonic's (which
-/// reports "cancelled" with a cause, as for a broken connection) and the runtime's. Whichever fires first, the error
-/// is the same.
+/// tonic's (which reports "cancelled" with a cause, as for a broken connection) and the runtime's. Whichever fires
+/// first, the error is the same.
 pub(super) fn ran_out_of_time(status: &Status) -> bool {
     status.code() == Code::DeadlineExceeded || has_cause::<TimeoutExpired>(status)
 }

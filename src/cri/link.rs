@@ -56,8 +56,7 @@ impl Link {
     }
 
     /// Connects to the first well-known socket that answers as a container runtime. Until one has answered, each
-    /// connection
-    /// tries all of them; afterwards the choice is fixed.
+    /// connection tries all of them; afterwards the choice is fixed.
     pub fn well_known() -> Self {
         Self::to_first_of(Discovery::well_known())
     }
@@ -88,8 +87,8 @@ impl Link {
         };
         let connect = self.connect.clone();
         // The authority is irrelevant on a UNIX socket. No HTTP/2 keepalive: the runtimes' servers treat pings more
-        // often than every five
-        // minutes as an attack, and the kernel reports when the other side of a socket is closed.
+        // often than every five minutes as an attack, and the kernel reports when the other side of a socket is
+        // closed.
         Channel::builder(Uri::from_static("http://localhost"))
             .initial_stream_window_size(stream_window)
             .initial_connection_window_size(connection_window)

@@ -24,8 +24,7 @@ use crate::model::{
 };
 
 /// Maximum number of sandboxes or containers in a list: far more than a node can have. It limits the memory for an
-/// answer of
-/// millions of empty items, each of two bytes on the wire and a hundred in memory.
+/// answer of millions of empty items, each of two bytes on the wire and a hundred in memory.
 const ITEMS_LIMIT: usize = 1 << 18;
 
 /// The result of both lists.
@@ -151,8 +150,7 @@ impl Client {
     }
 
     /// The sandbox with this id, from a list filtered by the id: without addresses. None if the list is empty. Unlike
-    /// for a status
-    /// that is not found, no runtime logs an error for it.
+    /// for a status that is not found, no runtime logs an error for it.
     ///
     /// # Errors
     ///
@@ -169,8 +167,7 @@ impl Client {
     }
 
     /// The container with this id, from a list filtered by the id: without times, exit code, reason and message, but
-    /// with its
-    /// sandbox. None if the list is empty.
+    /// with its sandbox. None if the list is empty.
     ///
     /// # Errors
     ///

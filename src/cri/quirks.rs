@@ -1,8 +1,7 @@
 //! The differences between runtime versions, as data.
 //!
 //! The rows are looked up once, with the name and version from `Version`; the rest of plegd queries the set. A
-//! runtime without a row
-//! gets the most careful set: events are trusted less, and reads are more frequent.
+//! runtime without a row gets the most careful set: events are trusted less, and reads are more frequent.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -14,12 +13,10 @@ pub enum Quirk {
     /// `GetContainerEvents` ends at once, with OK and without a message, unless `enable_pod_events` is set (CRI-O).
     EventsOffByDefault,
     /// All subscribers share one channel of 1000 events: each event goes to one of them, and a closed stream loses
-    /// one more
-    /// (containerd 1.7, containerd#7318; CRI-O 1.26 and 1.27).
+    /// one more (containerd 1.7, containerd#7318; CRI-O 1.26 and 1.27).
     SharedChannel,
     /// The first subscriber gets events from before its subscription: up to 1000, hours old (containerd 1.7), or all
-    /// of the last
-    /// five minutes (containerd 2.x).
+    /// of the last five minutes (containerd 2.x).
     ReplaysBacklog,
     /// A subscriber that does not read makes the runtime's own calls hang (containerd 2.x, `internal/eventq`).
     SlowSubscriberBlocksRuntime,

@@ -1,14 +1,12 @@
 //! Decodes the status of a container or sandbox directly into the model.
 //!
 //! Each event carries the statuses of a whole pod, and most of their bytes are labels and annotations: prost would
-//! build maps of
-//! strings only for them to be packed afterwards. The field numbers are those of `ContainerStatus` and
+//! build maps of strings only for them to be packed afterwards. The field numbers are those of `ContainerStatus` and
 //! `PodSandboxStatus`; fields that
 //! are not in `proto/cri.proto` are skipped.
 //!
 //! Ids and the names of pods and containers must be UTF-8. In other text, such as a termination message, U+FFFD
-//! replaces bytes that
-//! are not UTF-8: rejecting the message would make the whole pod unreadable for ever.
+//! replaces bytes that are not UTF-8: rejecting the message would make the whole pod unreadable for ever.
 
 use std::borrow::Cow;
 
@@ -21,8 +19,7 @@ use crate::{
 };
 
 /// Maximum number of labels, annotations or addresses: Kubernetes allows 256 KiB of annotations, of at least four
-/// bytes each. An
-/// empty one takes two bytes on the wire and fifty in memory.
+/// bytes each. An empty one takes two bytes on the wire and fifty in memory.
 const REPEATED_LIMIT: usize = 1 << 16;
 
 /// The bytes are not a message of this type.

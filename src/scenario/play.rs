@@ -1,8 +1,7 @@
 //! Plays the steps of a scenario on a simulated runtime.
 //!
 //! Owns the runtime and the objects put into it. Its only interface to plegd is [`Plegd`]: the same steps can be
-//! played beside a
-//! plegd of this process or of another one, in real time or in tokio's paused time.
+//! played beside a plegd of this process or of another one, in real time or in tokio's paused time.
 
 mod puts;
 

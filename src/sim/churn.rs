@@ -1,8 +1,7 @@
 //! A workload that creates and removes pods as on a node, from a seed.
 //!
 //! Owns the pods it has created and their next steps. One step is one action of a kubelet or a process. A test takes
-//! the steps
-//! itself; for `plegd demo`, [`Churn::run`] takes them at a given pace.
+//! the steps itself; for `plegd demo`, [`Churn::run`] takes them at a given pace.
 
 mod workload;
 

@@ -1,8 +1,7 @@
 //! The codec of the simulated server: prost's, except that one marker string is sent as bytes that are not UTF-8.
 //!
 //! Go runtimes up to cri-api 0.33 encode with gogo-proto, which does not validate strings; prost rejects such a
-//! message as a whole.
-//! A Rust `String` cannot hold those bytes, so the marker is replaced after encoding.
+//! message as a whole. A Rust `String` cannot hold those bytes, so the marker is replaced after encoding.
 
 use std::marker::PhantomData;
 

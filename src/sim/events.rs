@@ -1,8 +1,7 @@
 //! The event queues of the runtimes: which subscriber of GetContainerEvents gets which events, and which are lost.
 //!
 //! Owns the queue and its subscribers. The rules of each kind are in `queue`, without I/O; this file adds locking and
-//! wakeups. Like
-//! the runtimes' queues it is in memory only, and a restart empties it.
+//! wakeups. Like the runtimes' queues it is in memory only, and a restart empties it.
 
 mod queue;
 

@@ -1,8 +1,7 @@
 //! A record of the messages that the runtime sent: tests compare what plegd publishes with it.
 //!
 //! A message is recorded when it leaves the service, after all faults. Whether it reached the client is not known
-//! here. Nothing is
-//! recorded before [`super::SimRuntime::record_exchanges`].
+//! here. Nothing is recorded before [`super::SimRuntime::record_exchanges`].
 
 use super::{codec::NOT_UTF_8, v1};
 use crate::clock::{Mono, Wall};

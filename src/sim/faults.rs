@@ -1,8 +1,8 @@
 //! Faults to inject into events, calls and lists.
 //!
 //! Owns the ordered faults and their random numbers. It decides which fault happens; [`super::runtime`] and
-//! [`super::server`] carry it
-//! out. Without an order it changes nothing. A profile's quirks are not faults: they are in [`super::profile`].
+//! [`super::server`] carry it out. Without an order it changes nothing. A profile's quirks are not faults: they are
+//! in [`super::profile`].
 
 mod lists;
 
@@ -108,8 +108,7 @@ pub enum CallFault {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// The whole process, as after SIGSTOP: connections are accepted and stay open, and no byte is read or written.
-    /// Changes made
-    /// meanwhile are sent after the release.
+    /// Changes made meanwhile are sent after the release.
     Process,
     /// All calls of a method.
     Method(Method),
@@ -197,8 +196,7 @@ impl Faults {
     }
 
     /// Orders a fault of the method's calls that name this sandbox or container, including lists that filter by its
-    /// id. The dose
-    /// counts only these. Orders add up.
+    /// id. The dose counts only these. Orders add up.
     pub fn calls_about(&self, method: Method, id: &str, fault: CallFault, dose: Dose) {
         let about = Some(id.to_owned());
         self.0.orders.lock().calls.push(CallOrder { method, about, fault, dose });

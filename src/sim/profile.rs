@@ -54,15 +54,13 @@ pub enum Events {
     /// Switched off: the stream ends at once, with OK and without events (cri-o#7164).
     EndAtOnce,
     /// One channel for all subscribers: each event goes to one of them. Nobody needs to read: the channel keeps the
-    /// oldest events
-    /// and drops the newest when it is full (containerd#7318).
+    /// oldest events and drops the newest when it is full (containerd#7318).
     Shared {
         /// Slots of the channel.
         capacity: usize,
     },
     /// Every subscriber has a channel; a full one blocks the queue and with it the life-cycle calls. Without a
-    /// subscriber,
-    /// all events are kept up to a maximum age for the first subscriber (containerd's `internal/eventq`).
+    /// subscriber, all events are kept up to a maximum age for the first subscriber (containerd's `internal/eventq`).
     Blocking {
         /// Slots of a subscriber's channel.
         capacity: usize,
@@ -70,8 +68,7 @@ pub enum Events {
         retention: Duration,
     },
     /// One channel, read by a task that sends each event to every subscriber in turn; the newest events are dropped
-    /// when the
-    /// channel is full. The task starts with the first subscriber.
+    /// when the channel is full. The task starts with the first subscriber.
     Broadcast {
         /// Slots of the channel.
         capacity: usize,

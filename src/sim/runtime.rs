@@ -1,10 +1,8 @@
 //! [`SimRuntime`] joins the truth, the faults, the event queue and the connections.
 //!
 //! It owns the order of operations: a change of the truth raises signals; each passes the faults, is stamped after
-//! its statuses were
-//! read, as runtimes do, and is sent. Every change goes through [`SimRuntime::change`], whether a CRI call, a test or
-//! [`super::churn`]
-//! causes it.
+//! its statuses were read, as runtimes do, and is sent. Every change goes through [`SimRuntime::change`], whether a
+//! CRI call, a test or [`super::churn`] causes it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -195,8 +193,7 @@ impl SimRuntime {
     }
 
     /// Stops keeping events, which disables [`EventFault::OlderView`] and [`EventFault::Replay`]. With tens of
-    /// thousands of events,
-    /// keeping them costs more than all other work.
+    /// thousands of events, keeping them costs more than all other work.
     pub fn forget_events(&self) {
         let mut state = self.0.state.lock();
         state.keeps_events = false;
@@ -246,8 +243,7 @@ impl SimRuntime {
     }
 
     /// Serves on a UNIX socket, after removing the file at that path. Serves it again after each recovery, until the
-    /// handle
-    /// stops it.
+    /// handle stops it.
     pub fn serve_uds(&self, path: impl AsRef<Path>) -> io::Result<SocketHandle> {
         let path = path.as_ref().to_path_buf();
         if !self.is_down() {
@@ -270,8 +266,7 @@ impl SimRuntime {
     }
 
     /// Ends the process like `kill -9`: connections break off, queued events are lost, the socket files stay, and
-    /// containers keep
-    /// running.
+    /// containers keep running.
     pub fn crash(&self) {
         let mut state = self.0.state.lock();
         state.truth.settle();
@@ -288,8 +283,7 @@ impl SimRuntime {
     }
 
     /// Starts the process again; for the time `starting` it answers only that it is not initialized. CRI-O opens its
-    /// socket late
-    /// instead: there, wait and call [`SimRuntime::recover`].
+    /// socket late instead: there, wait and call [`SimRuntime::recover`].
     pub fn recover_in(&self, starting: Duration) -> io::Result<()> {
         let mut state = self.0.state.lock();
         state.truth.recover();
@@ -408,8 +402,7 @@ impl Core {
     }
 
     /// Fails every call once a client has called [`SPIN`] times at one moment: in paused time, a client that calls
-    /// without a
-    /// pause would stop the clock for ever.
+    /// without a pause would stop the clock for ever.
     pub(super) fn check_spin(&self) -> Result<(), Status> {
         let mut state = self.state.lock();
         state.spun |= state.at_once.1 > SPIN;

@@ -364,8 +364,8 @@ impl runtime_service_server::RuntimeService for RuntimeService {
                     .chain(self.runtime.queue().subscribe()),
             };
             // A Go server sends its headers with the first message, so a client waits until then for the answer to
-            // its call
-            // (grpc-rust#2302). tonic sends them when this function returns, so it returns after the first message.
+            // its call (grpc-rust#2302). tonic sends them when this function returns, so it returns after the first
+            // message.
             match events.next().await {
                 None => Ok(EventStream::default()),
                 Some(Err(status)) => Err(status),

@@ -1,9 +1,8 @@
 //! The truth: the actual sandboxes and containers of a simulated node, and the history of their changes.
 //!
 //! Owns the objects, the life-cycle operations on them, the signals that these raise (an event each, its payload read
-//! at that moment),
-//! and the history that tests compare with what plegd published. It never waits, sends or loses anything; that is for
-//! [`super::events`] and [`super::faults`].
+//! at that moment), and the history that tests compare with what plegd published. It never waits, sends or loses
+//! anything; that is for [`super::events`] and [`super::faults`].
 
 pub(super) mod lifecycle;
 mod outage;
@@ -195,8 +194,7 @@ pub enum ChangeKind {
     /// It left the runtime's store.
     Removed,
     /// The reason of a container changed without an event, usually after its end. A running container can have a
-    /// reason too
-    /// (kubernetes#78973).
+    /// reason too (kubernetes#78973).
     ReasonChanged {
         /// The new reason.
         reason: String,

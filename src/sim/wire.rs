@@ -14,8 +14,7 @@ pub(super) const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
 pub(super) const CONTAINER_NAME_LABEL: &str = "io.kubernetes.container.name";
 
 /// The creation time that containerd 2.x returns for a sandbox whose controller has deleted its record: Go's zero
-/// time in
-/// nanoseconds, with an overflow (containerd#9673).
+/// time in nanoseconds, with an overflow (containerd#9673).
 pub(super) const FORGOTTEN_CREATED_AT: i64 = -6_795_364_578_871_345_152;
 
 pub(super) fn pod_labels(namespace: &str, name: &str, uid: &str) -> BTreeMap<String, String> {

@@ -1,12 +1,10 @@
 //! The answer to a list call, cut into pages while it arrives.
 //!
 //! gRPC decodes a message once it is complete, and the list of a large node is one message of tens of megabytes. All
-//! fields of this
-//! message are repeated, so any part that ends after a field is a message too, and the parts decode to the same items
-//! as the whole.
-//! Therefore the body is passed on as messages of about [`PAGE`] bytes: each is decoded while the next one arrives,
-//! and only one is in
-//! memory. All pages share one buffer, which is free again when its page was taken.
+//! fields of this message are repeated, so any part that ends after a field is a message too, and the parts decode to
+//! the same items as the whole. Therefore the body is passed on as messages of about [`PAGE`] bytes: each is decoded
+//! while the next one arrives, and only one is in memory. All pages share one buffer, which is free again when its
+//! page was taken.
 
 use std::{
     collections::VecDeque,

@@ -1,8 +1,7 @@
 //! The recorded state of the runtime, and the steps that produce it.
 //!
 //! Pure: lists, reads and events come in with their times; steps come out. A read or list that began before an event
-//! was received may
-//! be older than the event, and then changes nothing: a later one decides.
+//! was received may be older than the event, and then changes nothing: a later one decides.
 
 mod polls;
 

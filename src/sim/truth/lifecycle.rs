@@ -90,8 +90,7 @@ impl Truth {
     }
 
     /// RemovePodSandbox: stops and removes the containers and the sandbox. Where DELETED is sent before the deletion
-    /// (containerd 2.x),
-    /// the sandbox leaves the store a moment later, in [`Truth::settle`].
+    /// (containerd 2.x), the sandbox leaves the store a moment later, in [`Truth::settle`].
     pub fn remove_sandbox(&mut self, id: &str) -> Result<(), Refused> {
         self.remove_sandbox_as(id, self.profile.removed_with_pod)
     }
@@ -214,8 +213,7 @@ impl Truth {
     }
 
     /// A StartContainer that fails, e.g. for a missing command: exit code 128, reason StartError, no start time and
-    /// no event
-    /// (containerd: container_start.go).
+    /// no event (containerd: container_start.go).
     pub fn fail_start(&mut self, id: &str, message: &str) -> Result<(), Refused> {
         self.startable(id)?;
         let now = self.clock.wall();
@@ -262,8 +260,7 @@ impl Truth {
     }
 
     /// As [`Truth::oom`], with another exit code: a child was killed, and the container's first process ended by
-    /// itself or on
-    /// SIGTERM (containerd#12260, #12372). Before containerd 2.3 the reason first fits the exit code.
+    /// itself or on SIGTERM (containerd#12260, #12372). Before containerd 2.3 the reason first fits the exit code.
     pub fn oom_with(&mut self, id: &str, exit_code: i32) -> Result<(), Refused> {
         match self.profile.oom_reason {
             OomReason::AtOnce => self.exit_for(id, exit_code, "OOMKilled"),

@@ -5,8 +5,7 @@ use crate::clock::Mono;
 
 impl Truth {
     /// Sets the reason of a container that runs or has ended, whatever its exit code. containerd shows a reason on a
-    /// running
-    /// container after one of its processes was OOM-killed (kubernetes#78973).
+    /// running container after one of its processes was OOM-killed (kubernetes#78973).
     pub fn set_reason(&mut self, id: &str, reason: &str) -> Result<(), Refused> {
         let container =
             self.view.containers.get(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;

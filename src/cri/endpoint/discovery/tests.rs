@@ -150,8 +150,8 @@ async fn a_socket_with_a_wrong_answer_is_paused_and_a_missing_one_is_not() {
     };
     note(Unfit::NoCri);
     // During the pause the last result is returned; afterwards the socket is probed.
-    assert_eq!(discovery.ask(0).await.answer, Err(Unfit::NoCri));
-    assert_eq!(discovery.ask(1).await.answer, Err(Unfit::Missing));
+    assert_eq!(discovery.probe(0).await.answer, Err(Unfit::NoCri));
+    assert_eq!(discovery.probe(1).await.answer, Err(Unfit::Missing));
     tokio::time::advance(FIRST_PAUSE).await;
-    assert_eq!(discovery.ask(0).await.answer, Err(Unfit::Missing));
+    assert_eq!(discovery.probe(0).await.answer, Err(Unfit::Missing));
 }

@@ -32,8 +32,7 @@ pub(in crate::scenario::record) enum ListedItem<'a> {
 
 impl Tape {
     /// The ids whose statuses a poll has to read after this list: new ones, those that differ from the list or fail,
-    /// and those with
-    /// an event since `since`; also some others, least recently read first.
+    /// and those with an event since `since`; also some others, least recently read first.
     pub(in crate::scenario::record) fn to_read(
         &self,
         listing: &Listing,
