@@ -1,10 +1,9 @@
 //! All metrics of plegd.
 //!
 //! Owns a registry and one struct per subsystem. All children of a family exist from the start with value 0, so that
-//! the first error
-//! of a kind shows as an increase. Label values are enums; the id of a pod or container is never a label. This module
-//! depends on
-//! neither cache nor journal: hooks that run before each scrape set the gauges ([`Metrics::on_scrape`]).
+//! the first error of a kind shows as an increase. Label values are enums; the id of a pod or container is never a
+//! label. This module depends on neither cache nor journal: hooks that run before each scrape set the gauges
+//! ([`Metrics::on_scrape`]).
 
 mod api;
 mod config;

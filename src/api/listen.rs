@@ -203,7 +203,7 @@ impl Listening {
         }
         socket.take();
         tcp.take();
-        connections.farewell().await;
+        connections.drain().await;
     }
 }
 
