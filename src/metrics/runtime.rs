@@ -368,7 +368,7 @@ impl Stream {
 impl Modes {
     pub(super) fn new(registry: &Registry) -> Self {
         let modes = Self {
-            ready: make.gauge(
+            ready: registry.gauge(
                 "plegd_ready",
                 "1 once the first relist is complete, as in /readyz; it never returns to 0.",
             ),
