@@ -1,4 +1,4 @@
-//! From the stamp that a real containerd puts on an event to the moment at which a client has it over the UNIX socket.
+//! Latency from the event's timestamp by a real containerd to a client on the UNIX socket.
 
 use anyhow::{Context, Result};
 use plegd::{
@@ -27,13 +27,13 @@ pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
     let watch = plegd.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("figures") });
     let subscriber = tokio::spawn(seconds(watch, bench.clock.clone()));
     run_gently(&client, &pod).await?;
-    // What comes after the last death takes no longer than anything else.
+    // Events after the last death take no longer than this.
     sleep(PACE).await;
     daemon.stop().await?;
-    let latencies = Distribution::of(subscriber.await??).context("the stream told nothing")?;
-    let note = format!("{} starts and deaths told by the stream, one subscriber", latencies.count());
+    let latencies = Distribution::of(subscriber.await??).context("the stream reported nothing")?;
+    let note = format!("{} starts and deaths from the stream, one subscriber", latencies.count());
     let reading = |key, what: &str, seconds: f64| {
-        let what = format!("stamped → received over the socket: {what}");
+        let what = format!("timestamp → received over the socket: {what}");
         Reading::new(key, what, Unit::Milliseconds, seconds * 1e3)
     };
     Ok(vec![
@@ -43,7 +43,7 @@ pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
     ])
 }
 
-/// How long after its stamp each start and death was received, until plegd ends.
+/// Latency of each start and death, until plegd ends.
 async fn seconds(mut watch: Watch, clock: Clock) -> Result<Vec<f64>> {
     let mut seconds = Vec::with_capacity(2 * LIVES);
     while let Ok(Some(update)) = timeout(PATIENCE, watch.next()).await {
