@@ -131,11 +131,11 @@ fn events(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node) {
     let (arbiter, _) = arbiter(clock);
     let mut group = criterion.benchmark_group("events");
     group.throughput(Throughput::Elements(4));
-    let mut lives = 0;
+    let mut containers = 0;
     group.bench_function("forward, four events of a container", |b| {
         let life = || {
-            lives += 1;
-            lifecycle(clock, node, &node.pods[lives % PODS], &format!("{lives:064x}"))
+            containers += 1;
+            lifecycle(clock, node, &node.pods[containers % PODS], &format!("{containers:064x}"))
         };
         b.iter_batched(
             life,

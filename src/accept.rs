@@ -36,8 +36,8 @@ impl Connections {
         });
     }
 
-    /// Waits at most [`DRAIN_TIMEOUT`] for the connections to end, then aborts them. They must have been asked to end
-    /// before.
+    /// Waits at most [`DRAIN_TIMEOUT`] for the connections to end, then aborts them. The caller has signalled
+    /// the shutdown to them before.
     pub(crate) async fn drain(self) {
         self.tasks.close();
         if timeout(DRAIN_TIMEOUT, self.tasks.wait()).await.is_err() {

@@ -1,4 +1,4 @@
-//! Text from outside, made safe to print.
+//! Escapes text from outside, so that it is safe to print.
 //!
 //! The names of pods and containers, reasons, messages and errors come from the runtime, and a pod that was created
 //! by hand may have any name. This module defines which characters never reach a terminal, and how each output format

@@ -1,29 +1,21 @@
 //! A simulated CRI runtime: a node whose true state is known, served by the same calls as a real runtime.
-//! | module | what it contains |
-//! | [`truth`] | the true state of sandboxes and containers, and the history of its changes |
-//! | [`profile`] | the differences between runtime versions, as data |
-//! | [`events`] | the event queues of the runtimes: shared, blocking, broadcast |
-//! | [`faults`] | faults to inject |
-//! | [`serve`] | UNIX sockets and in-process pipes, which a crash cuts |
-//! | [`exchanges`] | a record of the messages that the runtime sent, for tests |
-//! | [`churn`] | a workload that creates and removes pods |
 //!
 //! ```text
 //! truth ── signals ──▶ faults ──▶ events ──▶ GetContainerEvents ─┐
 //!   └───── view ───────────────────────────▶ List…, …Status ─────┴─▶ socket or in-process pipe
 //! ```
 //!
-//! | room | what lives there |
+//! | module | what it contains |
 //! | --- | --- |
-//! | [`truth`] | sandboxes and containers as they are, and the history of all that happened |
-//! | [`profile`] | what each runtime version does differently, as data |
-//! | [`events`] | the event queues of the runtimes: shared, blocking, broadcasting |
-//! | [`faults`] | what goes wrong, to order |
+//! | [`truth`] | the true state of sandboxes and containers, and the history of its changes |
+//! | [`profile`] | the differences between runtime versions, as data |
+//! | [`events`] | the event queues of the runtimes: shared, blocking, broadcast |
+//! | [`faults`] | faults to inject |
 //! | [`server`] | the gRPC service |
-//! | [`serve`] | real sockets and in-process pipes, which a crash cuts |
+//! | [`serve`] | UNIX sockets and in-process pipes, which a crash cuts |
 //! | [`runtime`] | [`SimRuntime`], which joins them |
-//! | [`exchanges`] | what the runtime has said, for tests that hold plegd against it |
-//! | [`churn`] | pods coming and going, as on a node |
+//! | [`exchanges`] | a record of the messages that the runtime sent, for tests |
+//! | [`churn`] | a workload that creates and removes pods |
 //!
 //! `plegd demo`, the tests and the benchmarks use it; `plegd run` never does. It has no threads. It takes time from
 //! [`crate::clock::Clock`] and randomness from one seed: in a single-threaded runtime with paused time, the same seed

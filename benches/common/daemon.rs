@@ -121,7 +121,7 @@ impl Daemon {
     }
 
     /// As [`Self::ready`], with a timeout for larger nodes.
-    pub(crate) async fn ready_within(&self, patience: Duration) -> Result<Duration> {
+    pub(crate) async fn ready_within(&self, limit: Duration) -> Result<Duration> {
         let ready = async {
             loop {
                 if self.get("/readyz").await?.starts_with("HTTP/1.1 200") {
@@ -130,20 +130,20 @@ impl Daemon {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        let ready = timeout(patience, ready).await;
+        let ready = timeout(limit, ready).await;
         let ready = ready.unwrap_or_else(|late| Err(late.into()));
         ready.with_context(|| format!("plegd is not ready:\n{}", self.plegd.log()))
     }
 
     /// Waits until a metric sample has this value.
-    pub(crate) async fn shows(&self, sample: &str, value: f64, patience: Duration) -> Result<()> {
+    pub(crate) async fn shows(&self, sample: &str, value: f64, limit: Duration) -> Result<()> {
         let shown = async {
             while self.metric(sample).await? != value {
                 sleep(Duration::from_millis(100)).await;
             }
             anyhow::Ok(())
         };
-        let shown = timeout(patience, shown).await.unwrap_or_else(|late| Err(late.into()));
+        let shown = timeout(limit, shown).await.unwrap_or_else(|late| Err(late.into()));
         shown.with_context(|| format!("{sample} is not {value}:\n{}", self.plegd.log()))
     }
 

@@ -18,10 +18,10 @@ pub(crate) fn during<F: Future>(what: &str, work: F) -> impl Future<Output = F::
     async move {
         let mut waited = Duration::ZERO;
         loop {
-            let patience = Duration::from_secs(if waited.is_zero() { 2 } else { 10 });
-            match timeout(patience, &mut work).await {
+            let limit = Duration::from_secs(if waited.is_zero() { 2 } else { 10 });
+            match timeout(limit, &mut work).await {
                 Ok(output) => return output,
-                Err(_) => waited += patience,
+                Err(_) => waited += limit,
             }
             say(&format!("{what} ({} s)", waited.as_secs()));
         }

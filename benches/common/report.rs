@@ -15,7 +15,7 @@ pub(crate) struct Reading {
     pub(crate) what: String,
     /// Its key, for programs: never changes.
     pub(crate) key: Cow<'static, str>,
-    pub(crate) asked: Asked,
+    pub(crate) target: Target,
     /// The kubelet's value; empty if there is none.
     pub(crate) kubelet: &'static str,
     pub(crate) unit: Unit,
@@ -26,11 +26,11 @@ pub(crate) struct Reading {
 
 /// The target.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
     /// No target, or not measured at the target's size.
-    Nothing,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Reading {
         Self {
             what: what.into(),
             key: key.into(),
-            asked: Asked::Nothing,
+            target: Target::None,
             kubelet: "",
             unit,
             measured,
@@ -94,8 +94,8 @@ impl Reading {
         }
     }
 
-    pub(crate) fn asked(self, asked: Asked) -> Self {
-        Self { asked, ..self }
+    pub(crate) fn target(self, target: Target) -> Self {
+        Self { target, ..self }
     }
 
     pub(crate) fn kubelet(self, kubelet: &'static str) -> Self {
@@ -112,19 +112,19 @@ impl Reading {
     }
 
     fn is_ok(&self) -> Option<bool> {
-        match self.asked {
-            Asked::AtLeast(least) => Some(self.measured >= least),
-            Asked::AtMost(most) => Some(self.measured <= most),
-            Asked::Nothing => None,
+        match self.target {
+            Target::AtLeast(least) => Some(self.measured >= least),
+            Target::AtMost(most) => Some(self.measured <= most),
+            Target::None => None,
         }
     }
 
     fn cells(&self) -> [String; 6] {
-        let asked = match self.asked {
-            Asked::AtLeast(least) if self.unit == Unit::Count => self.unit.show(least),
-            Asked::AtLeast(least) => format!("≥ {}", self.unit.show(least)),
-            Asked::AtMost(most) => format!("≤ {}", self.unit.show(most)),
-            Asked::Nothing => "-".into(),
+        let target = match self.target {
+            Target::AtLeast(least) if self.unit == Unit::Count => self.unit.show(least),
+            Target::AtLeast(least) => format!("≥ {}", self.unit.show(least)),
+            Target::AtMost(most) => format!("≤ {}", self.unit.show(most)),
+            Target::None => "-".into(),
         };
         let kubelet = if self.kubelet.is_empty() { "-" } else { self.kubelet };
         let ok = match self.is_ok() {
@@ -133,14 +133,14 @@ impl Reading {
             None => "-",
         };
         let measured = self.unit.show(self.measured);
-        [self.what.clone(), asked, kubelet.into(), measured, ok.into(), self.note.clone()]
+        [self.what.clone(), target, kubelet.into(), measured, ok.into(), self.note.clone()]
     }
 
     fn json(&self) -> serde_json::Value {
-        let (least, most) = match self.asked {
-            Asked::AtLeast(least) => (Some(least), None),
-            Asked::AtMost(most) => (None, Some(most)),
-            Asked::Nothing => (None, None),
+        let (least, most) = match self.target {
+            Target::AtLeast(least) => (Some(least), None),
+            Target::AtMost(most) => (None, Some(most)),
+            Target::None => (None, None),
         };
         json!({
             "figure": self.key,

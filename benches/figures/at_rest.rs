@@ -12,7 +12,7 @@ use super::{
     node::Node,
     process::{Cpu, Memory},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 /// Number of starts measured.
@@ -72,7 +72,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let relists = Relists::of(&daemon).await?.since(&relists_before);
     daemon.stop().await?;
 
-    let at_most = |most| if full { Asked::AtMost(most) } else { Asked::Nothing };
+    let at_most = |most| if full { Target::AtMost(most) } else { Target::None };
     let cpu = |key, what: &str, time: Duration| {
         Reading::new(key, format!("{what}, {pods} pods, {seconds} s"), Unit::Seconds, time.as_secs_f64())
     };
@@ -85,11 +85,11 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
             memory.resident as f64 / 1e6,
         )
         .note(format!("{anonymous:.1} MB of it heap and stacks, the rest pages of the program"))
-        .asked(at_most(10.0))
+        .target(at_most(10.0))
     };
     Ok(vec![
-        cpu("cpu_evented", "CPU, evented", evented.plegd).asked(at_most(0.02)).kubelet(kubelet::CPU_EVENTED),
-        cpu("cpu_polling", "CPU, polling", polling.plegd).asked(at_most(0.16)).kubelet(kubelet::CPU_POLLING),
+        cpu("cpu_evented", "CPU, evented", evented.plegd).target(at_most(0.02)).kubelet(kubelet::CPU_EVENTED),
+        cpu("cpu_polling", "CPU, polling", polling.plegd).target(at_most(0.16)).kubelet(kubelet::CPU_POLLING),
         memory("memory_evented", "evented", &evented.memory).kubelet(kubelet::MEMORY_EVENTED),
         memory("memory_polling", "polling", &polling.memory).kubelet(kubelet::MEMORY_POLLING),
         cpu("containerd_alone", "containerd's CPU alone", alone).kubelet(kubelet::CONTAINERD_ALONE),
@@ -170,9 +170,9 @@ impl Calls {
 
     fn a_minute(&self, rest: Duration) -> String {
         let minutes = rest.as_secs_f64() / 60.0;
-        let made = self.0.iter().filter(|(_, count)| **count > 0.0);
-        let made: Vec<_> = made.map(|(method, count)| format!("{method} {:.0}", count / minutes)).collect();
-        format!("calls per minute: {}", if made.is_empty() { "none".into() } else { made.join(", ") })
+        let calls = self.0.iter().filter(|(_, count)| **count > 0.0);
+        let calls: Vec<_> = calls.map(|(method, count)| format!("{method} {:.0}", count / minutes)).collect();
+        format!("calls per minute: {}", if calls.is_empty() { "none".into() } else { calls.join(", ") })
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     Bench,
     process::{Cpu, Memory},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 /// Numbers of subscribers, and of containers whose events they get, four each. The first fills the journal.
@@ -33,7 +33,7 @@ const BACK: u64 = 5_000;
 const IDLE: usize = 1_000;
 const READING: usize = 900;
 const FROZEN: usize = 100;
-const LIVES: usize = 500;
+const CONTAINERS: usize = 500;
 /// Containers at a rate at which no subscriber falls behind.
 const GENTLE_LIVES: usize = 40;
 /// Pause until the machine is idle.
@@ -41,11 +41,11 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     raise_open_files();
-    let folder = tempfile::tempdir()?;
-    let feed = Feed::start(&bench.clock, &folder.path().join("cri.sock")).await?;
+    let directory = tempfile::tempdir()?;
+    let feed = Feed::start(&bench.clock, &directory.path().join("cri.sock")).await?;
     let mut readings = vec![feed.idle().await?];
-    for (subscribers, lives) in CROWDS {
-        readings.extend(feed.deliver(subscribers, lives).await?);
+    for (subscribers, containers) in CROWDS {
+        readings.extend(feed.deliver(subscribers, containers).await?);
         if subscribers == 1 {
             let memory = Memory::of(feed.daemon().pid()?)?.resident as f64 / 1e6;
             readings.push(
@@ -55,7 +55,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
                     Unit::Megabytes,
                     memory,
                 )
-                .note(format!("{PODS} pods, after {lives} containers within 1 to 2 s")),
+                .note(format!("{PODS} pods, after {containers} containers within 1 to 2 s")),
             );
         }
     }
@@ -92,7 +92,7 @@ impl Feed {
         crowd.leave().await;
         let each = after.resident.saturating_sub(before.resident) as f64 / IDLE as f64 / 1e3;
         Ok(Reading::new("serving_memory", "memory of an idle subscriber", Unit::Kilobytes, each)
-            .asked(Asked::AtMost(40.0))
+            .target(Target::AtMost(40.0))
             .note(format!(
                 "resident: {:.1} MB with {IDLE}, each on its own connection, {:.1} MB with none",
                 after.resident as f64 / 1e6,
@@ -101,11 +101,11 @@ impl Feed {
     }
 
     /// Total deliveries per second to this many subscribers: live, and resumed from the journal.
-    async fn deliver(&self, subscribers: usize, lives: usize) -> Result<[Reading; 2]> {
+    async fn deliver(&self, subscribers: usize, containers: usize) -> Result<[Reading; 2]> {
         let crowd = self.crowd(subscribers, From::Now).await?;
         let before = self.head().await?;
-        let what = format!("delivering the events of {lives} containers to {subscribers} subscribers");
-        let live = progress::during(&what, self.burst(&crowd, lives)).await?;
+        let what = format!("delivering the events of {containers} containers to {subscribers} subscribers");
+        let live = progress::during(&what, self.burst(&crowd, containers)).await?;
         crowd.leave().await;
         let after = self.head().await?;
 
@@ -124,14 +124,14 @@ impl Feed {
             100 => ["serving_live_100", "serving_resumed_100"],
             _ => ["serving_live_1000", "serving_resumed_1000"],
         };
-        let whom =
+        let receivers =
             if subscribers == 1 { "1 subscriber".into() } else { format!("{subscribers} subscribers") };
         Ok([
-            Reading::new(live_key, format!("deliveries to {whom}, live"), Unit::PerSecond, live.rate())
+            Reading::new(live_key, format!("deliveries to {receivers}, live"), Unit::PerSecond, live.rate())
                 .note(live.note(subscribers)),
             Reading::new(
                 resumed_key,
-                format!("deliveries to {whom}, resumed"),
+                format!("deliveries to {receivers}, resumed"),
                 Unit::PerSecond,
                 resumed.rate(),
             )
@@ -143,16 +143,16 @@ impl Feed {
     async fn beside_the_frozen(&self) -> Result<Vec<Reading>> {
         let pid = self.daemon().pid()?;
         let crowd = self.crowd(READING, From::Now).await?;
-        let what = format!("delivering the events of {LIVES} containers to {READING} subscribers");
+        let what = format!("delivering the events of {CONTAINERS} containers to {READING} subscribers");
         // A warm-up, after which buffers have their final size.
-        progress::during(&what, self.burst(&crowd, LIVES)).await?;
-        let without = progress::during(&what, self.burst(&crowd, LIVES)).await?;
+        progress::during(&what, self.burst(&crowd, CONTAINERS)).await?;
+        let without = progress::during(&what, self.burst(&crowd, CONTAINERS)).await?;
         let gentle_without = progress::during("the same at a low rate", self.gently(&crowd)).await?;
 
         let frozen = Frozen::connect(&self.daemon().socket(), FROZEN).await?;
         let memory_before = Memory::of(pid)?;
         let what = format!("{what}, with {FROZEN} frozen ones");
-        let beside = progress::during(&what, self.burst(&crowd, LIVES)).await?;
+        let beside = progress::during(&what, self.burst(&crowd, CONTAINERS)).await?;
         let gentle_beside = progress::during("the same at a low rate", self.gently(&crowd)).await?;
         let memory = Memory::of(pid)?;
         frozen.leave().await?;
@@ -213,12 +213,12 @@ impl Feed {
     }
 
     /// Runs containers as fast as events can be delivered, until all subscribers have them.
-    async fn burst(&self, crowd: &Crowd, lives: usize) -> Result<Delivery> {
+    async fn burst(&self, crowd: &Crowd, containers: usize) -> Result<Delivery> {
         let head = self.head().await?.sequence;
         crowd.forget();
         self.rest().await;
         let before = self.before()?;
-        let events = self.live(lives, Duration::ZERO).await? - head;
+        let events = self.live(containers, Duration::ZERO).await? - head;
         crowd.until_told(events).await?;
         self.since(crowd, events, before)
     }

@@ -9,7 +9,7 @@ use super::{
     Bench,
     daemon::{Daemon, Line, Print, Stream},
     kubelet, lab, progress,
-    report::{Asked, Reading, Unit},
+    report::{Reading, Target, Unit},
 };
 
 const COUNT: u32 = 44;
@@ -18,14 +18,14 @@ const SECONDS: f64 = 0.3;
 /// Downtime of containerd.
 const AWAY: Duration = Duration::from_secs(1);
 /// Timeout for the last event, after which it counts as missing.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// With an undisturbed containerd.
 pub(crate) async fn undisturbed(bench: &mut Bench) -> Result<Vec<Reading>> {
     let containerd = bench.containerd().await?;
     let client = containerd.client()?;
     let daemon = following(bench, &containerd).await?;
-    let published = lives(&client, &daemon, "short-lived", COUNT).await?;
+    let published = run(&client, &daemon, "short-lived", COUNT).await?;
     daemon.stop().await?;
     let count = f64::from(COUNT);
     Ok(vec![
@@ -45,11 +45,11 @@ pub(crate) async fn after_a_restart(bench: &mut Bench) -> Result<Vec<Reading>> {
     let mut containerd = bench.containerd().await?;
     let client = containerd.client()?;
     let daemon = following(bench, &containerd).await?;
-    lives(&client, &daemon, "before", 3).await?;
+    run(&client, &daemon, "before", 3).await?;
     containerd.kill9()?;
     sleep(AWAY).await;
     containerd.restart().await?;
-    let published = lives(&client, &daemon, "after", COUNT_AFTER_RESTART).await?;
+    let published = run(&client, &daemon, "after", COUNT_AFTER_RESTART).await?;
     daemon.stop().await?;
     let count = f64::from(COUNT_AFTER_RESTART);
     Ok(vec![
@@ -68,11 +68,11 @@ pub(crate) async fn after_a_restart(bench: &mut Bench) -> Result<Vec<Reading>> {
 async fn following(bench: &Bench, containerd: &lab::Containerd) -> Result<Daemon> {
     let daemon = Daemon::start(&bench.clock, &containerd.endpoint(), Print::Json, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, TIMEOUT).await?;
     Ok(daemon)
 }
 
-struct Lives {
+struct Published {
     starts: Tally,
     deaths: Tally,
 }
@@ -85,7 +85,7 @@ struct Tally {
 }
 
 /// Runs containers in their own pod, and waits for their events.
-async fn lives(client: &lab::Client, daemon: &Daemon, pod: &str, count: u32) -> Result<Lives> {
+async fn run(client: &lab::Client, daemon: &Daemon, pod: &str, count: u32) -> Result<Published> {
     let pod = client.run_pod(pod).await?;
     let what = format!("running {count} containers of {SECONDS} s one after the other");
     let ids = progress::during(&what, lab::run_short_lives(client, &pod, count, SECONDS)).await?;
@@ -96,8 +96,8 @@ async fn lives(client: &lab::Client, daemon: &Daemon, pod: &str, count: u32) -> 
         Ok((published == ids.len()).then_some(()))
     };
     // A timeout is a result too.
-    let _ = lab::eventually("all events to be published", PATIENCE, all).await;
-    Ok(Lives { starts: tally("ContainerStarted"), deaths: tally("ContainerDied") })
+    let _ = lab::eventually("all events to be published", TIMEOUT, all).await;
+    Ok(Published { starts: tally("ContainerStarted"), deaths: tally("ContainerDied") })
 }
 
 // === impl Tally ===
@@ -112,12 +112,12 @@ impl Tally {
         }
     }
 
-    fn reading(&self, key: &'static str, asked: f64, what: &str) -> Reading {
+    fn reading(&self, key: &'static str, target: f64, what: &str) -> Reading {
         let twice = self.lines - self.ids;
         let note = format!(
             "{} detected first by the stream, {} inferred, {twice} published twice",
             self.by_stream, self.inferred
         );
-        Reading::new(key, what, Unit::Count, self.ids as f64).asked(Asked::AtLeast(asked)).note(note)
+        Reading::new(key, what, Unit::Count, self.ids as f64).target(Target::AtLeast(target)).note(note)
     }
 }

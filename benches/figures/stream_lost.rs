@@ -2,7 +2,7 @@
 //!
 //! A real containerd's stream is only lost together with containerd, whose own restart then takes most of the time.
 //! So plegd's part is measured on the simulated runtime, whose stream can be cut alone; on the real one, the time
-//! from its first answer until all changes made meanwhile are published.
+//! from its first answer until all changes created meanwhile are published.
 
 use std::{path::Path, time::Duration};
 
@@ -22,7 +22,7 @@ use super::{
     lab::{PATIENCE, eventually},
     node::Node,
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 const CUTS: u64 = 20;
@@ -31,17 +31,17 @@ const DEATHS: usize = 10;
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let (clock, pods, full) = (bench.clock.clone(), bench.pods, bench.is_full_size());
-    let folder = tempfile::tempdir()?;
-    let socket = folder.path().join("cri.sock");
+    let directory = tempfile::tempdir()?;
+    let socket = directory.path().join("cri.sock");
     let simulated = cuts(&clock, pods, &socket);
     let simulated = progress::during("cutting the stream of the simulated runtime", simulated).await?;
     let what = |what: &str| format!("stream lost → relisted, {pods} pods: {what}");
-    let asked = if full { Asked::AtMost(100.0) } else { Asked::Nothing };
+    let target = if full { Target::AtMost(100.0) } else { Target::None };
     let mut readings = vec![
         Reading::new("stream_lost_median", what("median"), Unit::Milliseconds, simulated.median())
-            .asked(asked)
+            .target(target)
             .note(format!("{CUTS} cuts on the simulated runtime over a UNIX socket")),
-        Reading::new("stream_lost_max", what("longest"), Unit::Milliseconds, simulated.max()).asked(asked),
+        Reading::new("stream_lost_max", what("longest"), Unit::Milliseconds, simulated.max()).target(target),
     ];
     readings.extend(restart(&clock, bench.node().await?).await?);
     Ok(readings)

@@ -18,7 +18,7 @@ use super::{
     node::{Lists, Node, Weight},
     process::{Cpu, Memory, forget_peak},
     progress,
-    report::{Asked, Reading, Unit},
+    report::{Reading, Target, Unit},
     truth::differences_of,
 };
 
@@ -52,7 +52,7 @@ pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     Ok(vec![
         Reading::new("flood_rate", "events emitted in a flood", Unit::PerSecond, emitted.rate())
-            .asked(Asked::AtLeast(RATE as f64 * 0.98))
+            .target(Target::AtLeast(RATE as f64 * 0.98))
             .note(format!(
                 "{} in {:.2} s, of which {} were taken off the stream; the bench shares the machine's cores",
                 emitted.events,
@@ -84,21 +84,21 @@ pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
             Unit::Megabytes,
             megabytes(memory.peak),
         )
-        .asked(Asked::AtMost(150.0))
+        .target(Target::AtMost(150.0))
         .note(format!(
             "{:.1} MB before, {:.1} MB after",
             megabytes(before.resident),
             megabytes(memory.resident)
         )),
         Reading::new("flood_lost", "subscriptions lost in a flood", Unit::Count, lost)
-            .asked(Asked::AtMost(0.0)),
+            .target(Target::AtMost(0.0)),
         Reading::new(
             "flood_differences",
             "differences of the cache from the truth at the end",
             Unit::Count,
             agreed.len() as f64,
         )
-        .asked(Asked::AtMost(0.0))
+        .target(Target::AtMost(0.0))
         .note(match agreed.first() {
             None => format!("equal {:.2} s after the last event", caught_up.as_secs_f64()),
             Some(first) => first.clone(),

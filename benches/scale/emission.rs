@@ -40,7 +40,7 @@ pub(crate) struct Emission<'a> {
     node: &'a Node,
     clock: &'a Clock,
     /// The container of each pod, and its stage.
-    lives: Vec<Option<(String, Stage)>>,
+    containers: Vec<Option<(String, Stage)>>,
     attempts: u32,
     acts: usize,
 }
@@ -57,7 +57,7 @@ enum Stage {
 impl<'a> Emission<'a> {
     pub(crate) fn new(node: &'a Node, clock: &'a Clock) -> Self {
         node.sim.forget_events();
-        Self { node, clock, lives: vec![None; node.pods.len()], attempts: 0, acts: 0 }
+        Self { node, clock, containers: vec![None; node.pods.len()], attempts: 0, acts: 0 }
     }
 
     /// Emits `rate` events per second for this time; the last containers stay unfinished. If the runtime's queue
@@ -101,10 +101,10 @@ impl<'a> Emission<'a> {
 
     /// Emits the next event, in the next pod.
     fn next(&mut self, truth: &mut Truth) -> Result<(), Refused> {
-        let at = self.acts % self.lives.len();
+        let at = self.acts % self.containers.len();
         self.acts += 1;
         let pod = &self.node.pods[at];
-        self.lives[at] = match self.lives[at].take() {
+        self.containers[at] = match self.containers[at].take() {
             None => {
                 self.attempts += 1;
                 let image = "registry.example/short:1.0";

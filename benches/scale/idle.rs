@@ -11,7 +11,7 @@ use super::{
     node::{Lists, Node, Weight},
     process::{Cpu, Memory, wake_ups},
     progress,
-    report::{Asked, Reading, Unit},
+    report::{Reading, Target, Unit},
 };
 
 const REST: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
             Unit::Seconds,
             cpu.as_secs_f64(),
         )
-        .asked(Asked::AtMost(0.02))
+        .target(Target::AtMost(0.02))
         .note(format!("evented; the runtime has answered {:?} since the start", calls)),
         Reading::new(
             "idle_memory",
@@ -48,7 +48,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
             Unit::Megabytes,
             memory.resident as f64 / 1e6,
         )
-        .asked(Asked::AtMost(10.0))
+        .target(Target::AtMost(10.0))
         .note(format!(
             "{:.1} MB of it heap and stacks, the rest pages of the program; {:.1} MB at its peak",
             memory.anonymous as f64 / 1e6,

@@ -19,7 +19,7 @@ pub(crate) struct Node {
     pub(crate) sim: SimRuntime,
     pub(crate) pods: Vec<Pod>,
     served: SocketHandle,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     weight: Weight,
     /// The next pod to change.
     next: usize,
@@ -66,7 +66,7 @@ impl Node {
         let sim = SimRuntime::new(lists.profile(), clock.clone(), 1);
         sim.faults().events(EventFault::Drop, Dose::Always);
         let mut rng = fastrand::Rng::with_seed(1);
-        let made = (0..pods).map(|n| {
+        let created = (0..pods).map(|n| {
             let spec = weight.pod(n, &mut rng);
             act(&sim, |truth| {
                 let sandbox = truth.run_sandbox(spec.clone())?;
@@ -74,11 +74,11 @@ impl Node {
                 Ok(Pod { containers: ids.collect::<Result<_, _>>()?, spec, sandbox, attempts: 0 })
             })
         });
-        let pods = made.collect::<Result<_>>()?;
+        let pods = created.collect::<Result<_>>()?;
         sim.faults().clear();
-        let folder = tempfile::tempdir()?;
-        let served = sim.serve_uds(folder.path().join("cri.sock"))?;
-        Ok(Self { sim, pods, served, _folder: folder, weight, next: 0 })
+        let directory = tempfile::tempdir()?;
+        let served = sim.serve_uds(directory.path().join("cri.sock"))?;
+        Ok(Self { sim, pods, served, _directory: directory, weight, next: 0 })
     }
 
     pub(crate) fn endpoint(&self) -> String {

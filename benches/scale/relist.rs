@@ -12,7 +12,7 @@ use super::{
     node::{Lists, Node, Weight},
     process::Memory,
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 pub(crate) const CONTAINERS: usize = 3;
@@ -67,7 +67,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
                         Unit::Count,
                         1.0,
                     )
-                    .asked(Asked::AtMost(0.0))
+                    .target(Target::AtMost(0.0))
                     .note(format!("{error:#}").lines().next().unwrap_or_default()),
                 ),
             }
@@ -174,7 +174,7 @@ impl Unchanged {
         let size = format!("{pods} × {CONTAINERS}, {lists}");
         let objects = (pods * (1 + CONTAINERS)) as f64;
         let ratio = self.cpu.median() / self.floor.median();
-        let at_size = |least: usize, asked| if pods >= least { asked } else { Asked::Nothing };
+        let at_size = |least: usize, target| if pods >= least { target } else { Target::None };
         let memory = self.memory.resident as f64 / 1e6;
         vec![
             Reading::new(
@@ -183,7 +183,7 @@ impl Unchanged {
                 Unit::Milliseconds,
                 self.cpu.median() * 1e3,
             )
-            .asked(at_size(LARGE, Asked::AtMost(250.0)))
+            .target(at_size(LARGE, Target::AtMost(250.0)))
             .note(format!(
                 "median of {}, longest {:.2} ms; {:.2} µs per object; lists of {:.1} MB",
                 self.cpu.count(),
@@ -197,7 +197,7 @@ impl Unchanged {
                 Unit::Times,
                 ratio,
             )
-            .asked(at_size(1_000, Asked::AtMost(1.3)))
+            .target(at_size(1_000, Target::AtMost(1.3)))
             .note(format!(
                 "prost decodes them in {:.2} ms, {:.2} ms including freeing the memory",
                 self.floor.median() * 1e3,
@@ -209,7 +209,7 @@ impl Unchanged {
                 Unit::Megabytes,
                 memory,
             )
-            .asked(at_size(LARGE, Asked::AtMost(150.0)))
+            .target(at_size(LARGE, Target::AtMost(150.0)))
             .note(format!(
                 "{:.1} MB of it heap and stacks, {:.1} MB at its peak; {:.2} kB per pod",
                 self.memory.anonymous as f64 / 1e6,

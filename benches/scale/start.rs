@@ -1,4 +1,4 @@
-//! Start of the process → ready; and runtime available again → all changes made meanwhile published.
+//! Start of the process → ready; and runtime available again → all changes since then published.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
     process::Cpu,
     progress,
     relist::CONTAINERS,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 const STARTS: usize = 9;
@@ -40,7 +40,7 @@ pub(crate) async fn start(bench: &Bench) -> Result<Vec<Reading>> {
     }
     let what = format!("start → ready, {PODS} × {CONTAINERS_PER_POD}");
     let reading = Reading::new("start", what, Unit::Milliseconds, took.median())
-        .asked(Asked::AtMost(150.0))
+        .target(Target::AtMost(150.0))
         .note(format!("median of {}, longest {:.1} ms; polled every 2 ms", took.count(), took.max()));
     readings.insert(0, reading);
     Ok(readings)
@@ -81,7 +81,7 @@ pub(crate) async fn restart(bench: &Bench) -> Result<Vec<Reading>> {
     let took = Distribution::of(took).context("the runtime was not restarted")?;
     let what = format!("runtime back → all published, {PODS} × {RESTARTS}");
     Ok(vec![
-        Reading::new("restart", what, Unit::Milliseconds, took.median()).asked(Asked::AtMost(200.0)).note(
+        Reading::new("restart", what, Unit::Milliseconds, took.median()).target(Target::AtMost(200.0)).note(
             format!(
                 "median of {}, longest {:.1} ms; {DEATHS} deaths meanwhile, {} s of downtime",
                 took.count(),

@@ -21,7 +21,7 @@ use super::{
     daemon::{Daemon, Print, Stream},
     node::{Lists, Node, Weight, act},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 const PODS: usize = 500;
@@ -61,7 +61,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     let ms = |it: Duration| it.as_secs_f64() * 1e3;
     Ok(vec![
         latency("storm_first", "events without statuses → first published".into(), &events.first)
-            .asked(Asked::AtMost(10.0))
+            .target(Target::AtMost(10.0))
             .note(format!(
                 "{}; making the changes took the runtime {:.1} ms, longest {:.1} ms",
                 longest(&events.first),
@@ -69,7 +69,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
                 events.changing.max() * 1e3
             )),
         latency("storm_last", format!("events without statuses → all {PODS} published"), &events.last)
-            .asked(Asked::AtMost(400.0))
+            .target(Target::AtMost(400.0))
             .note(format!("{}; a status took {:.2} ms", longest(&events.last), ms(events.status_took))),
         latency("storm_listed_first", "listed → first published".into(), &list.first).note(format!(
             "{}; a list call took {:.1} ms, most of it after the runtime had built the list",
@@ -77,7 +77,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
             ms(list.list_took)
         )),
         latency("storm_listed_last", format!("listed → all {PODS} published"), &list.last)
-            .asked(Asked::AtMost(400.0))
+            .target(Target::AtMost(400.0))
             .note(format!("{}; a status took {:.2} ms", longest(&list.last), ms(list.status_took))),
         latency(
             "storm_changed",
@@ -143,7 +143,7 @@ async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usi
     let said_before = node.sim.exchanges().len();
     let changed = clock.now();
     match sign {
-        // One by one: a status call must not wait until the simulated runtime has made all changes.
+        // One by one: a status call must not wait until the simulated runtime has finished all changes.
         Sign::Events => ids.iter().try_for_each(|id| act(&node.sim, |truth| truth.exit(id, 3)))?,
         // All at once: no list shows only some of the changes.
         Sign::List => act(&node.sim, |truth| ids.iter().try_for_each(|id| truth.exit(id, 3)))?,

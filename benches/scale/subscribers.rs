@@ -26,7 +26,7 @@ use super::{
     node::{Lists, Node, Weight},
     process::{Cpu, Memory},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 /// Numbers of subscribers, and of containers whose events they get, about four each.
@@ -34,28 +34,29 @@ const CROWDS: [(usize, usize); 4] = [(1, 4_000), (10, 2_000), (100, 1_000), (1_0
 const SETTLE: Duration = Duration::from_secs(3);
 /// Subscribers and events per second, a million deliveries per second in total; and the duration.
 const FAN_OUT: usize = 1_000;
-const PACE: u64 = 1_000;
+const RATE: u64 = 1_000;
 const LASTS: Duration = Duration::from_secs(5);
 /// Pods with events at that rate.
 const PODS: usize = 50;
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     raise_open_files();
-    let folder = tempfile::tempdir()?;
-    let feed = Feed::start(&bench.clock, &folder.path().join("cri.sock")).await?;
+    let directory = tempfile::tempdir()?;
+    let feed = Feed::start(&bench.clock, &directory.path().join("cri.sock")).await?;
     let mut readings = Vec::new();
-    for (subscribers, lives) in CROWDS {
+    for (subscribers, containers) in CROWDS {
         let what = format!("delivering to {subscribers} subscribers");
-        readings.extend(progress::during(&what, deliver(bench, &feed, subscribers, lives)).await?);
+        readings.extend(progress::during(&what, deliver(bench, &feed, subscribers, containers)).await?);
     }
     feed.stop().await?;
-    readings
-        .extend(progress::during("delivering to 1,000 subscribers at a fixed rate", at_a_pace(bench)).await?);
+    readings.extend(
+        progress::during("delivering to 1,000 subscribers at a fixed rate", at_fixed_rate(bench)).await?,
+    );
     Ok(readings)
 }
 
 /// Latency at a million deliveries per second.
-async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
+async fn at_fixed_rate(bench: &Bench) -> Result<[Reading; 2]> {
     let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, PODS, 1)?;
     let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
     daemon.ready().await?;
@@ -67,7 +68,7 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
     crowd.forget();
     crowd.time(true);
     let (cpu, begun) = (Cpu::of(daemon.pid()?)?, bench.clock.now());
-    let emitted = Emission::new(&node, &bench.clock).run(PACE, LASTS).await?;
+    let emitted = Emission::new(&node, &bench.clock).run(RATE, LASTS).await?;
     sleep(Duration::from_millis(200)).await;
     let events = (daemon.metric("plegd_journal_head_sequence").await? - head) as u64;
     crowd.until_told(events).await?;
@@ -80,7 +81,7 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
     Ok([
         Reading::new(
             "fan_out_pace",
-            format!("deliveries to {FAN_OUT} subscribers at {PACE} events per second"),
+            format!("deliveries to {FAN_OUT} subscribers at {RATE} events per second"),
             Unit::PerSecond,
             deliveries / took.as_secs_f64(),
         )
@@ -96,7 +97,7 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
             Unit::Milliseconds,
             latencies.quantile(0.99) * 1e3,
         )
-        .asked(Asked::AtMost(50.0))
+        .target(Target::AtMost(50.0))
         .note(format!(
             "median {:.1} ms, longest {:.1} ms",
             latencies.median() * 1e3,
@@ -105,7 +106,7 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
     ])
 }
 
-async fn deliver(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -> Result<[Reading; 3]> {
+async fn deliver(bench: &Bench, feed: &Feed, subscribers: usize, containers: usize) -> Result<[Reading; 3]> {
     let pid = feed.daemon().pid()?;
     let before = Memory::of(pid)?;
     let crowd = Crowd::connect(&feed.daemon().socket(), subscribers).await?;
@@ -115,14 +116,14 @@ async fn deliver(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -
     let head = feed.head().await?.sequence;
     crowd.forget();
     let (cpu, begun) = (Cpu::of(pid)?, bench.clock.now());
-    let events = feed.live(lives, Duration::ZERO).await? - head;
+    let events = feed.live(containers, Duration::ZERO).await? - head;
     crowd.until_told(events).await?;
     let took = crowd.last_told_at().since(begun);
     let cpu = Cpu::of(pid)?.since(&cpu);
     crowd.leave().await;
     let deliveries = events * subscribers as u64;
     let grown = with.resident.saturating_sub(before.resident) as f64;
-    let at_least = if subscribers == FAN_OUT { Asked::AtLeast(1e6) } else { Asked::Nothing };
+    let at_least = if subscribers == FAN_OUT { Target::AtLeast(1e6) } else { Target::None };
     Ok([
         Reading::new(
             format!("growth_subscribers_{subscribers}_rate"),
@@ -130,7 +131,7 @@ async fn deliver(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -
             Unit::PerSecond,
             deliveries as f64 / took.as_secs_f64(),
         )
-        .asked(at_least)
+        .target(at_least)
         .note(format!("{events} events back to back")),
         Reading::new(
             format!("growth_subscribers_{subscribers}_cpu"),

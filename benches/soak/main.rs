@@ -10,7 +10,7 @@
 //! | `usage` | memory, file descriptors, threads, and their limits |
 //! | `report`, `../common/progress` | the final table and progress messages |
 //!
-//! Every container's events are compared with the calls made for it. The exit code is not 0 if an event was missing,
+//! Every container's events are compared with the calls for it. The exit code is not 0 if an event was missing,
 //! duplicate or backward, if the cache differed from the runtime after a fault, or if a resource grew beyond its
 //! limit. All processes and files are removed at the end, also after an error or Ctrl-C; after a kill, at the next
 //! start.

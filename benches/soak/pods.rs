@@ -19,7 +19,7 @@ pub(crate) async fn run(
     whole: Duration,
     mut rng: fastrand::Rng,
 ) -> (BTreeMap<&'static str, u64>, Vec<String>) {
-    let mut lives = JoinSet::new();
+    let mut tasks = JoinSet::new();
     let (mut counts, mut failures) = (BTreeMap::new(), Vec::new());
     let mut ended = |(story, life): (Story, Result<()>)| match life {
         Ok(()) => *counts.entry(story.as_str()).or_default() += 1,
@@ -29,7 +29,7 @@ pub(crate) async fn run(
     let mut next = clock.now();
     let end = next + whole;
     for number in 0_u64.. {
-        // After a long wait for capacity, missed pods are not made up for.
+        // After a long wait for capacity, missed pods are not caught up.
         next = next.max(clock.now());
         sleep(next.min(end).since(clock.now())).await;
         if next >= end {
@@ -37,19 +37,19 @@ pub(crate) async fn run(
         }
         // Sometimes several at once, sometimes none for a while.
         next = next + Duration::from_secs_f64(2.0 * rng.f64() / rate);
-        while lives.len() >= MAX_PODS {
-            lives.join_next().await.and_then(Result::ok).map(&mut ended);
+        while tasks.len() >= MAX_PODS {
+            tasks.join_next().await.and_then(Result::ok).map(&mut ended);
         }
-        while let Some(Ok(life)) = lives.try_join_next() {
+        while let Some(Ok(life)) = tasks.try_join_next() {
             ended(life);
         }
         let (churn, story, rng) = (churn.clone(), Story::drawn(&mut rng), rng.fork());
-        lives.spawn(async move {
+        tasks.spawn(async move {
             let life = churn.live(&format!("pod-{number}"), story, rng).await;
             (story, life)
         });
     }
-    while let Some(Ok(life)) = lives.join_next().await {
+    while let Some(Ok(life)) = tasks.join_next().await {
         ended(life);
     }
     (counts, failures)

@@ -36,7 +36,7 @@ impl Usage {
     pub(crate) async fn of(daemon: &Daemon) -> Result<Self> {
         let pid = daemon.pid()?;
         let memory = Memory::of(pid)?;
-        let count = |folder: &str| anyhow::Ok(fs::read_dir(format!("/proc/{pid}/{folder}"))?.count());
+        let count = |directory: &str| anyhow::Ok(fs::read_dir(format!("/proc/{pid}/{directory}"))?.count());
         Ok(Self {
             resident: memory.resident,
             anonymous: memory.anonymous,

@@ -54,7 +54,7 @@ impl Checker {
     #[track_caller]
     pub fn check(&mut self) -> Vec<Arc<Record>> {
         let mut new = Vec::new();
-        while let Some(record) = self.cursor.try_next().expect("the journal has room") {
+        while let Some(record) = self.cursor.try_next().expect("the journal holds all events") {
             self.record(&record);
             self.newest.insert(record.event.pod.uid.clone(), record.clone());
             new.push(record);

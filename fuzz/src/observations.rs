@@ -97,7 +97,7 @@ async fn step(input: &mut Input<'_>, harness: &mut Harness) {
 /// The ids and types of the events after sequence number `from`.
 fn published(harness: &Harness, from: u64) -> Vec<(ObjectId, EventType)> {
     let mut cursor = harness.journal.cursor(from);
-    let next = || cursor.try_next().expect("the journal has room");
+    let next = || cursor.try_next().expect("the journal holds all events");
     std::iter::from_fn(next).map(|record| (record.id.clone(), record.kind)).collect()
 }
 

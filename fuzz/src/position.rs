@@ -245,12 +245,16 @@ fn expected_after_hello(start: Start, oldest: u64, head: u64) -> Expected {
         Start::Snapshot => return Expected::Snapshot(BTreeMap::new()),
         Start::Now => head,
         Start::Oldest => oldest - 1,
-        Start::After(asked) if asked.epoch != EPOCH => return Expected::Gap(GapReason::ForeignEpoch, asked),
-        Start::After(asked) if asked.sequence > head => return Expected::Gap(GapReason::InFuture, asked),
-        Start::After(asked) if asked.sequence + 1 < oldest => {
-            return Expected::Gap(GapReason::Compacted, asked);
+        Start::After(position) if position.epoch != EPOCH => {
+            return Expected::Gap(GapReason::ForeignEpoch, position);
         }
-        Start::After(asked) => asked.sequence,
+        Start::After(position) if position.sequence > head => {
+            return Expected::Gap(GapReason::InFuture, position);
+        }
+        Start::After(position) if position.sequence + 1 < oldest => {
+            return Expected::Gap(GapReason::Compacted, position);
+        }
+        Start::After(position) => position.sequence,
     };
     Expected::After(after, BTreeMap::new())
 }
@@ -262,14 +266,17 @@ impl Watcher {
     fn check(&mut self, update: Result<Option<Update>, WatchError>, all: &[Arc<Record>], head: u64) -> bool {
         let expected = std::mem::replace(&mut self.expected, Expected::Closed);
         self.expected = match (expected, update) {
-            (Expected::Gap(reason, asked), Err(WatchError::OutOfRange { reason: why, asked: about, .. })) => {
-                assert_eq!((self.policy, reason, asked), (SlowPolicy::Fail, why, about));
+            (
+                Expected::Gap(reason, position),
+                Err(WatchError::OutOfRange { reason: why, asked: about, .. }),
+            ) => {
+                assert_eq!((self.policy, reason, position), (SlowPolicy::Fail, why, about));
                 Expected::Closed
             }
-            (Expected::Gap(reason, asked), Ok(Some(Update::Gap(gap)))) => {
+            (Expected::Gap(reason, position), Ok(Some(Update::Gap(gap)))) => {
                 assert_ne!(self.policy, SlowPolicy::Fail, "{gap:?}");
                 let to = (reason == GapReason::Compacted).then_some(head);
-                assert_eq!(gap, Gap { reason, from: asked.sequence.saturating_add(1), to });
+                assert_eq!(gap, Gap { reason, from: position.sequence.saturating_add(1), to });
                 Expected::Snapshot(BTreeMap::new())
             }
             (Expected::Snapshot(mut pods), Ok(Some(Update::Pod(pod)))) => {

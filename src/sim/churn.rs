@@ -1,7 +1,7 @@
 //! A workload that creates and removes pods as on a node, from a seed.
 //!
 //! Owns the pods it has created and their next steps. One step is one action of a kubelet or a process. A test takes
-//! the steps itself; for `plegd demo`, [`Churn::run`] takes them at a given pace.
+//! the steps itself; for `plegd demo`, [`Churn::run`] takes them at a given interval.
 
 mod workload;
 
@@ -74,13 +74,13 @@ impl Churn {
         }
     }
 
-    /// Takes one step per `pace` on average, without end. Where a life-cycle call would block, it waits like a
+    /// Takes one step per `interval` on average, without end. Where a life-cycle call would block, it waits like a
     /// kubelet.
-    pub async fn run(mut self, runtime: SimRuntime, seed: u64, pace: Duration) {
+    pub async fn run(mut self, runtime: SimRuntime, seed: u64, interval: Duration) {
         let mut rng = fastrand::Rng::with_seed(seed);
         loop {
             runtime.change_and_wait(|truth| self.step(&mut rng, truth)).await;
-            tokio::time::sleep(pace.mul_f64(0.5 + rng.f64())).await;
+            tokio::time::sleep(interval.mul_f64(0.5 + rng.f64())).await;
         }
     }
 

@@ -108,7 +108,7 @@ pub enum CallFault {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// The whole process, as after SIGSTOP: connections are accepted and stay open, and no byte is read or written.
-    /// Changes made meanwhile are sent after the release.
+    /// Changes of that time are sent after the release.
     Process,
     /// All calls of a method.
     Method(Method),

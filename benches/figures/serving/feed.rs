@@ -80,9 +80,9 @@ impl Feed {
 
     /// Creates, starts, stops and removes containers, with a pause after each step; returns the head once all events
     /// are in the journal.
-    pub(super) async fn live(&self, lives: usize, pause: Duration) -> Result<u64> {
+    pub(super) async fn live(&self, containers: usize, pause: Duration) -> Result<u64> {
         let before = self.head().await?.sequence;
-        for n in 0..lives {
+        for n in 0..containers {
             let (sandbox, pod) = &self.pods[n % self.pods.len()];
             let attempt = u32::try_from(n)?;
             let spec = ContainerSpec::of_pod(pod, "short", attempt, "registry.example/short:1.0");
@@ -92,7 +92,7 @@ impl Feed {
             self.act(pause, |truth| truth.remove_container(&id)).await?;
         }
         // Each gives four events, or three if plegd detects it after its start.
-        let least = before + 3 * lives as u64;
+        let least = before + 3 * containers as u64;
         let published = async {
             loop {
                 let head = self.head().await?.sequence;

@@ -12,8 +12,8 @@ use super::super::{
     Bench,
     binary::PATIENCE,
     daemon::{Daemon, Print, Stream},
-    latency::{LIVES, PACE, run_gently},
-    report::{Asked, Distribution, Reading, Unit},
+    latency::{CONTAINERS, INTERVAL, run_at_low_rate},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
@@ -26,9 +26,9 @@ pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
     let plegd = Client::connect(&Address::Unix(daemon.socket())).await?;
     let watch = plegd.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("figures") });
     let subscriber = tokio::spawn(seconds(watch, bench.clock.clone()));
-    run_gently(&client, &pod).await?;
+    run_at_low_rate(&client, &pod).await?;
     // Events after the last death take no longer than this.
-    sleep(PACE).await;
+    sleep(INTERVAL).await;
     daemon.stop().await?;
     let latencies = Distribution::of(subscriber.await??).context("the stream reported nothing")?;
     let note = format!("{} starts and deaths from the stream, one subscriber", latencies.count());
@@ -37,15 +37,18 @@ pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
         Reading::new(key, what, Unit::Milliseconds, seconds * 1e3)
     };
     Ok(vec![
-        reading("serving_latency_median", "median", latencies.median()).asked(Asked::AtMost(1.5)).note(note),
-        reading("serving_latency_p99", "99th percentile", latencies.quantile(0.99)).asked(Asked::AtMost(6.0)),
+        reading("serving_latency_median", "median", latencies.median())
+            .target(Target::AtMost(1.5))
+            .note(note),
+        reading("serving_latency_p99", "99th percentile", latencies.quantile(0.99))
+            .target(Target::AtMost(6.0)),
         reading("serving_latency_max", "longest", latencies.max()),
     ])
 }
 
 /// Latency of each start and death, until plegd ends.
 async fn seconds(mut watch: Watch, clock: Clock) -> Result<Vec<f64>> {
-    let mut seconds = Vec::with_capacity(2 * LIVES);
+    let mut seconds = Vec::with_capacity(2 * CONTAINERS);
     while let Ok(Some(update)) = timeout(PATIENCE, watch.next()).await {
         let received = clock.wall();
         match update? {

@@ -243,7 +243,7 @@ impl Body for Answer {
                     trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
-                // Who asked gives up, and with that the body is dropped.
+                // The client gives up, and the body is dropped.
                 Some(Step::Hang) => {
                     self.steps.push_front(Step::Hang);
                     return Poll::Pending;

@@ -372,7 +372,7 @@ fn hand_over(
             subscriber.connection = Connection::Closing(now);
             Handover::Lost
         }
-        // "Closed" and "has room" are both true while the handler closes, and Go's select chooses at random.
+        // "Closed" and "not full" are both true while the handler closes, and Go's select chooses at random.
         (_, Connection::Closing(at)) if now.since(at) < HANDLER_CLOSES_IN || rng.bool() => {
             publishing.accepted = true;
             Handover::Lost
