@@ -145,7 +145,7 @@ pub enum RemovedWithPod {
     Silent,
 }
 
-/// What StopContainer sends.
+/// The event of StopContainer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopContainer {
     /// No event of its own; the exit sends STOPPED.

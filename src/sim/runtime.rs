@@ -143,12 +143,12 @@ impl SimRuntime {
         &self.0.queue
     }
 
-    /// Changes the truth; what that raises is sent. Nothing waits, even where a life-cycle call would be blocked.
+    /// Changes the truth and sends the raised events. Does not wait, even where a life-cycle call would block.
     pub fn change<R>(&self, change: impl FnOnce(&mut Truth) -> R) -> R {
         self.0.change(change).0
     }
 
-    /// Changes the truth and waits, as the life-cycle calls do, until the queue has taken what that raised.
+    /// Changes the truth, and waits like a life-cycle call until the queue has taken the raised events.
     pub async fn change_and_wait<R>(&self, change: impl FnOnce(&mut Truth) -> R) -> R {
         let (result, tickets) = self.0.change(change);
         for ticket in tickets {

@@ -168,7 +168,7 @@ pub struct Change {
     pub signalled: bool,
 }
 
-/// What a change is about.
+/// The kind of object that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A container.
