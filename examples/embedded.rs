@@ -1,4 +1,4 @@
-//! Follows the container runtime inside the program itself: no plegd runs beside it.
+//! Follows the container runtime inside the program, without a plegd daemon.
 //!
 //! ```console
 //! # cargo run --example embedded                                        # the node's own runtime, as root

@@ -1,8 +1,8 @@
-//! Which pod a container id belongs to. The id may be shortened and may have the runtime's name as a prefix.
+//! Prints the pod of a container id. The id may be shortened and may have the runtime's name as a prefix.
 //!
 //! ```console
 //! $ cargo run --example id_to_pod -- 45375b88fbe5                       # one lookup
-//! $ cut -f2 flows.tsv | cargo run --example id_to_pod -- -              # one id a line
+//! $ cut -f2 flows.tsv | cargo run --example id_to_pod -- -              # one id per line
 //! $ cargo run --example id_to_pod -- - unix:///run/plegd/plegd.sock
 //! ```
 //!
@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::connect(&address).await?;
     let (pod, _) = client.get_pod(&PodRef::ContainerId(bare(&id).into()), Freshness::Held).await?;
     let mut names = Names::default();
-    names.know(&pod);
+    names.add(&pod);
     println!("{id} {}", names.of(&id));
     Ok(())
 }
@@ -51,7 +51,7 @@ async fn answer_all(client: Client) -> anyhow::Result<()> {
                     eprintln!("events are missing; reading all pods again");
                     snapshot = Names::default();
                 }
-                Some(Update::Pod(pod)) => snapshot.know(&pod),
+                Some(Update::Pod(pod)) => snapshot.add(&pod),
                 Some(Update::SnapshotEnd { .. }) => {
                     names = std::mem::take(&mut snapshot);
                     complete = true;
@@ -61,7 +61,7 @@ async fn answer_all(client: Client) -> anyhow::Result<()> {
                         names.0.remove(&event.container_id);
                     }
                     if let Some(pod) = &event.pod_status {
-                        names.know(pod);
+                        names.add(pod);
                     }
                 }
                 Some(Update::Reconnecting { why, .. }) => eprintln!("{why}"),
@@ -84,7 +84,7 @@ struct Names(BTreeMap<String, String>);
 // === impl Names ===
 
 impl Names {
-    fn know(&mut self, pod: &v1::Pod) {
+    fn add(&mut self, pod: &v1::Pod) {
         let v1::PodIdentity { namespace, name, uid } = pod.identity.clone().unwrap_or_default();
         for sandbox in &pod.sandboxes {
             self.0.insert(sandbox.id.clone(), format!("{namespace}/{name} {uid}"));
@@ -96,8 +96,8 @@ impl Names {
 
     fn of(&self, id: &str) -> &str {
         let id = bare(id);
-        let mut alike = self.0.range(id.to_owned()..).take_while(|(known, _)| known.starts_with(id));
-        match (alike.next(), alike.next()) {
+        let mut candidates = self.0.range(id.to_owned()..).take_while(|(known, _)| known.starts_with(id));
+        match (candidates.next(), candidates.next()) {
             (Some((known, name)), other) if known == id || other.is_none() => name,
             (Some(_), _) => "ambiguous",
             (None, _) => "unknown",

@@ -1,13 +1,14 @@
-//! Which container logs to tail: opens a log at the container's start, reads it to the end at its exit, forgets it at its removal.
+//! Prints which container logs to tail: open at the container's start, read to the end at its exit, forget at its
+//! removal.
 //!
 //! ```console
 //! $ cargo run --example log_shipper                                     # the plegd of this node
 //! $ cargo run --example log_shipper -- unix:///run/plegd/plegd.sock /var/lib/shipper/state
 //! ```
 //!
-//! It prints what it would do. It stores its state and position in a file (default: `log_shipper.state` in the current
-//! directory), and resumes there after a restart: plegd then delivers what happened meanwhile. If plegd no longer holds these
-//! events, or has another epoch, it sends a gap and a snapshot instead.
+//! It stores its state and position in a file (default: `log_shipper.state` in the current directory), and resumes
+//! there after a restart: plegd then delivers the events since that position. If plegd no longer holds these events,
+//! or has another epoch, it sends a gap and a snapshot instead.
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
@@ -53,17 +54,17 @@ async fn main() -> anyhow::Result<()> {
             }
             Update::Pod(pod) => snapshot.push(pod),
             Update::SnapshotEnd { position, .. } => {
-                let there: Vec<&str> =
+                let listed: Vec<&str> =
                     snapshot.iter().flat_map(|pod| &pod.containers).map(|it| it.id.as_str()).collect();
-                let gone = shipper.logs.keys().filter(|id| !there.contains(&id.as_str()));
+                let gone = shipper.logs.keys().filter(|id| !listed.contains(&id.as_str()));
                 gone.cloned().collect::<Vec<_>>().iter().for_each(|id| shipper.forget(id));
-                snapshot.drain(..).for_each(|pod| shipper.look_at(&pod));
+                snapshot.drain(..).for_each(|pod| shipper.apply(&pod));
                 shipper.save(position)?;
             }
             Update::Event { event, position, .. } => {
                 // The pod has everything that the event has, and corrects earlier events that were wrong.
                 if let Some(pod) = &event.pod_status {
-                    shipper.look_at(pod);
+                    shipper.apply(pod);
                 }
                 if event.r#type() == v1::EventType::ContainerRemoved {
                     shipper.forget(&event.container_id);
@@ -82,7 +83,7 @@ async fn main() -> anyhow::Result<()> {
 
 impl Shipper {
     /// Opens or completes the logs of a pod's containers. Idempotent.
-    fn look_at(&mut self, pod: &v1::Pod) {
+    fn apply(&mut self, pod: &v1::Pod) {
         for container in pod.containers.iter().filter(|container| container.started_at.is_some()) {
             let ended = container.state() == v1::ContainerState::Exited;
             let before = self.logs.insert(container.id.clone(), if ended { Log::Done } else { Log::Open });
@@ -118,7 +119,7 @@ impl Shipper {
         Ok(Self { file, position, logs: lines.filter_map(log).collect() })
     }
 
-    /// Call this after the event was processed: a crash in between repeats work and loses nothing.
+    /// Must be called after the event was processed: a crash in between repeats work and loses nothing.
     fn save(&mut self, position: Position) -> io::Result<()> {
         self.position = Some(position);
         let word = |log| if log == Log::Open { "open" } else { "done" };

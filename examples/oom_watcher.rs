@@ -1,4 +1,4 @@
-//! Prints one line with its pod for each container that the kernel kills because it is out of memory.
+//! Prints one line, with its pod, for each container that the kernel OOM-kills.
 //!
 //! ```console
 //! $ cargo run --example oom_watcher                                     # the plegd of this node

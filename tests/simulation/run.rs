@@ -8,7 +8,7 @@ use plegd::{
     model::EventType,
     relister::CONTENT_READS,
     sim::{
-        EventFault, Method, Said, SimRuntime,
+        EventFault, Exchange, Method, SimRuntime,
         profile::{Events, RemovedWithPod},
     },
     supervisor::Mode,
@@ -221,13 +221,13 @@ impl<'a> Simulation<'a> {
     /// Checks the events of a plegd that ends.
     fn finish_plegd(&mut self) {
         self.take_responses();
-        let (said, began) = (self.driver.sim().said(), self.driver.began);
-        self.compare(&said, began);
+        let (exchanges, began) = (self.driver.sim().exchanges(), self.driver.began);
+        self.compare(&exchanges, began);
         self.histories = Histories::default();
     }
 
     /// Compares the events of this plegd with the runtime's messages.
-    fn compare(&mut self, said: &[Said], began: Mono) {
+    fn compare(&mut self, exchanges: &[Exchange], began: Mono) {
         self.found.append(&mut self.histories.found);
         let Driver { announced, fault_periods, wrong_lists, .. } = &self.driver;
         let empty_lists = self.plan.has(|action| matches!(action, Action::EmptyLists));
@@ -241,11 +241,11 @@ impl<'a> Simulation<'a> {
             let removal = matches!(claim.kind, EventType::ContainerRemoved | EventType::ContainerDied);
             !(empty && removal && (has_ended(&claim.id, claim.at) || has_ended(sandbox, claim.at)))
         });
-        let own = witness::own_false_claims(false_claims, said, began, announced, fault_periods);
+        let own = witness::own_false_claims(false_claims, exchanges, began, announced, fault_periods);
         self.found.extend(own.map(str::to_owned));
-        self.found.extend(witness::unconfirmed(&self.histories.corrections, said, began));
+        self.found.extend(witness::unconfirmed(&self.histories.corrections, exchanges, began));
         let Driver { facts, wrong_lists, .. } = &self.driver;
-        let initial = claims::wrongly_initial(&self.histories.received, said, began, facts, wrong_lists);
+        let initial = claims::wrongly_initial(&self.histories.received, exchanges, began, facts, wrong_lists);
         self.found.extend(initial);
         let timeline = Timeline {
             began,
@@ -254,11 +254,11 @@ impl<'a> Simulation<'a> {
             steps: &self.driver.steps,
             fault_periods: &self.driver.fault_periods,
         };
-        self.found.extend(late::late(said, &self.driver.facts, &self.histories, timeline));
-        self.found.extend(late::missing_stream_relists(said, &self.stream_samples, timeline));
-        self.found.extend(late::without_code(said, &self.histories, timeline));
+        self.found.extend(late::late(exchanges, &self.driver.facts, &self.histories, timeline));
+        self.found.extend(late::missing_stream_relists(exchanges, &self.stream_samples, timeline));
+        self.found.extend(late::without_code(exchanges, &self.histories, timeline));
         let periods = std::mem::take(&mut self.periods);
-        self.found.extend(late::missing_relists(said, &periods, timeline));
+        self.found.extend(late::missing_relists(exchanges, &periods, timeline));
         for waited in std::mem::take(&mut self.waited) {
             self.found.extend(waited.wrong(&self.histories.received));
         }
@@ -469,15 +469,15 @@ impl<'a> Simulation<'a> {
     /// Checks that reported changes are published and missed events are counted.
     async fn check_end(&mut self) {
         let (sim, began) = (self.driver.sim().clone(), self.driver.began);
-        let (said, history) = (sim.said(), sim.history());
-        self.trace.said(&said);
+        let (exchanges, history) = (sim.exchanges(), sim.history());
+        self.trace.exchanges(&exchanges);
         let calls: u64 = sim.calls().values().sum();
         if calls > MOST_CALLS {
             self.found.push(format!("{calls} calls in all: a loop without a pause"));
         }
-        self.compare(&said, began);
+        self.compare(&exchanges, began);
         self.found.extend(oracle::lost(
-            &said,
+            &exchanges,
             &self.driver.facts,
             &self.driver.fault_periods,
             began,
@@ -508,7 +508,7 @@ impl<'a> Simulation<'a> {
                 .any(|(before, after)| before.is_some() && before != after)
         };
         let (least, most) = oracle::misses(
-            &said,
+            &exchanges,
             &history,
             began,
             &self.driver.uncertain,
