@@ -1,12 +1,12 @@
-//! Compiles the protos with protox, so that no `protoc` is needed, and notes what the binary is built from and with.
+//! Compiles the protos with protox, so that no `protoc` is needed, and records the origin of the build.
 //!
-//! | proto | into | what |
+//! | proto | into | result |
 //! | --- | --- | --- |
-//! | `cri.proto` | `OUT_DIR/cri` | the read-only client of the daemon |
+//! | `cri.proto` | `OUT_DIR/cri` | the daemon's read-only client |
 //! | `cri_lab.proto` | `OUT_DIR/sim` | the server of the simulated runtime |
-//! | `cri_lab.proto` | `OUT_DIR/lab` | the tests' client, which the library does not include |
-//! | `plegd/v1/*.proto` | `OUT_DIR/api` | plegd's own messages and clients, and the descriptors for reflection |
-//! | `plegd/v1/*.proto` | `OUT_DIR/api_server` | the servers of the same |
+//! | `cri_lab.proto` | `OUT_DIR/lab` | the tests' client, not part of the library |
+//! | `plegd/v1/*.proto` | `OUT_DIR/api` | plegd's messages and clients, and the descriptors for reflection |
+//! | `plegd/v1/*.proto` | `OUT_DIR/api_server` | the servers of these messages |
 
 use std::{
     env, fs, io,
@@ -17,12 +17,12 @@ use std::{
 use prost::Message as _;
 
 fn main() -> io::Result<()> {
-    note_origin();
+    record_origin();
     if has("DAEMON") {
         compile("cri", "cri", Side::Client, "crate::cri::codec::SliceCodec")?;
     }
     if has("SIM") {
-        // Go servers can send strings that are not UTF-8, prost cannot: the simulation has a codec of its own.
+        // Go servers can send strings that are not UTF-8, prost cannot: the simulation has its own codec.
         compile("cri_lab", "sim", Side::Server, "crate::sim::codec::SimCodec")?;
     }
     if has("INTERNALS") {
@@ -50,7 +50,7 @@ fn compile(proto: &str, module: &str, side: Side, codec: &str) -> io::Result<()>
     println!("cargo::rerun-if-changed={file}");
     let descriptors = protox::compile([&file], ["proto"]).map_err(io::Error::other)?;
     tonic_prost_build::configure()
-        // Small maps, decoded and encoded by the thousand: no hashing, and in the order in which labels are packed.
+        // Small maps, decoded and encoded by the thousand: without hashing, and ordered as labels are packed.
         .btree_map(".")
         .build_client(side == Side::Client)
         .build_server(side == Side::Server)
@@ -68,7 +68,7 @@ fn compile_api() -> io::Result<()> {
     let api = out("api")?;
     fs::write(api.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        // In an order that is always the same.
+        // A deterministic order.
         .btree_map(".")
         .build_server(false)
         .build_transport(false)
@@ -81,7 +81,7 @@ fn compile_api() -> io::Result<()> {
         .build_client(false)
         .build_transport(false)
         .extern_path(".plegd.v1", "crate::v1")
-        // What is sent to many is encoded once: the server's stream is of messages that are bytes already.
+        // A message for many subscribers is encoded once: the server streams messages that are already bytes.
         .extern_path(".plegd.v1.WatchResponse", "crate::api::wire::Encoded")
         .codec_path("crate::api::codec::SmallCodec")
         .out_dir(out("api_server")?)
@@ -95,9 +95,9 @@ fn out(module: &str) -> io::Result<PathBuf> {
     Ok(out)
 }
 
-/// Sets `PLEGD_REVISION`, `PLEGD_RUSTC` and `PLEGD_TARGET` for `src/version.rs`. Nothing here may fail a build: what is not
-/// known is left out.
-fn note_origin() {
+/// Sets `PLEGD_REVISION`, `PLEGD_RUSTC` and `PLEGD_TARGET` for `src/version.rs`. Unknown values are left out: nothing
+/// here may fail a build.
+fn record_origin() {
     println!("cargo::rerun-if-env-changed=PLEGD_REVISION");
     let rustc = env::var("RUSTC").ok().and_then(|rustc| output(&rustc, &["--version"]));
     for (name, value) in [("PLEGD_RUSTC", rustc), ("PLEGD_TARGET", env::var("TARGET").ok())] {
@@ -105,7 +105,7 @@ fn note_origin() {
             println!("cargo::rustc-env={name}={value}");
         }
     }
-    // While developing, each commit would compile everything again for the sake of its name.
+    // In development builds, each commit would recompile everything.
     if env::var_os("PLEGD_REVISION").is_none()
         && env::var("PROFILE").is_ok_and(|profile| profile == "release")
         && let Some(revision) = revision()
@@ -114,7 +114,7 @@ fn note_origin() {
     }
 }
 
-/// The commit that this is, if this folder is a git repository of its own and not merely unpacked within one.
+/// The commit, if this directory is a git repository of its own and not unpacked within another one.
 fn revision() -> Option<String> {
     let root = output("git", &["rev-parse", "--show-toplevel"])?;
     let here = env::var_os("CARGO_MANIFEST_DIR")?;
@@ -130,7 +130,7 @@ fn revision() -> Option<String> {
     Some(if changed { format!("{commit}-dirty") } else { commit })
 }
 
-/// What a command prints, if there is such a command and it succeeds.
+/// The output of a command, if it exists and succeeds.
 fn output(command: &str, arguments: &[&str]) -> Option<String> {
     let output =
         Command::new(command).args(arguments).output().ok().filter(|output| output.status.success())?;

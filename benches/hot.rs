@@ -1,12 +1,13 @@
-//! The paths that run for every list item, every event and every subscriber, each on its own: `cargo bench --bench hot`.
+//! The code that runs for every list item, event and subscriber, each part alone: `cargo bench --bench hot`.
 //!
-//! Only what the daemon itself calls, in CPU time of this thread: whoever else uses the machine does not count. What all of it
-//! costs together is in `benches/scale`.
+//! Measures the functions that the daemon calls, in CPU time of this thread, so other processes do not matter.
+//! `benches/scale` measures
+//! the total cost.
 
-#[allow(dead_code, reason = "the figures of scale use the rest")]
+#[allow(dead_code, reason = "the scale bench uses the rest")]
 #[path = "scale/full.rs"]
 mod full;
-#[allow(dead_code, reason = "the figures of scale use the rest")]
+#[allow(dead_code, reason = "the scale bench uses the rest")]
 #[path = "scale/node.rs"]
 mod node;
 #[path = "common/unread.rs"]
@@ -40,7 +41,7 @@ use self::{
 
 const PODS: usize = 1_000;
 const CONTAINERS: usize = 3;
-/// How many cursors follow the journal while it is appended to.
+/// Numbers of cursors that follow the journal during appends.
 const CURSORS: [usize; 3] = [0, 1, 100];
 
 fn main() -> Result<()> {
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// CPU time of the thread that measures.
+/// CPU time of the measuring thread.
 struct CpuTime;
 
 // === impl CpuTime ===
@@ -93,9 +94,9 @@ impl Measurement for CpuTime {
     }
 }
 
-/// Two lists as they come: decoded, converted, and compared with what is held, which is the same.
+/// Both lists as received: decoded, converted, and compared with an identical cache.
 fn lists(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node, raw: &Raw) -> Result<()> {
-    let (sandboxes, containers) = raw.unary().context("the lists did not come in one message each")?;
+    let (sandboxes, containers) = raw.unary().context("the lists are not one message each")?;
     let mut group = criterion.benchmark_group(format!("lists of {PODS} x {CONTAINERS}"));
     group.throughput(Throughput::Elements((PODS * (1 + CONTAINERS)) as u64));
     group.bench_function("decode in full", |b| {
@@ -118,23 +119,23 @@ fn lists(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node, raw: &R
                 let difference = arbiter.reconcile_list(names, now, listed);
                 !difference.changed.is_empty() || !difference.absent.is_empty()
             });
-            assert_eq!(differing.count(), 0, "nothing has changed");
+            assert_eq!(differing.count(), 0, "the lists are unchanged");
         });
     });
     group.finish();
     Ok(())
 }
 
-/// An event as it comes: decoded, placed and settled.
+/// An event as received: decoded, converted and applied.
 fn events(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node) {
     let (arbiter, _) = arbiter(clock);
     let mut group = criterion.benchmark_group("events");
     group.throughput(Throughput::Elements(4));
-    let mut lives = 0;
-    group.bench_function("forward, a life of four", |b| {
+    let mut containers = 0;
+    group.bench_function("forward, four events of a container", |b| {
         let life = || {
-            lives += 1;
-            life(clock, node, &node.pods[lives % PODS], &format!("{lives:064x}"))
+            containers += 1;
+            lifecycle(clock, node, &node.pods[containers % PODS], &format!("{containers:064x}"))
         };
         b.iter_batched(
             life,
@@ -142,20 +143,20 @@ fn events(criterion: &mut Criterion<CpuTime>, clock: &Clock, node: &Node) {
             BatchSize::SmallInput,
         );
     });
-    let started = life(clock, node, &node.pods[0], &format!("{:064x}", u64::MAX)).swap_remove(1);
+    let started = lifecycle(clock, node, &node.pods[0], &format!("{:064x}", u64::MAX)).swap_remove(1);
     group.throughput(Throughput::Elements(1));
     group.bench_function("duplicate", |b| b.iter(|| apply(&arbiter, clock, &started)));
     group.finish();
 }
 
-/// An event that is told: appended, taken by each cursor, and encoded once.
+/// A published event: appended, read by each cursor, and encoded once.
 fn journal(criterion: &mut Criterion<CpuTime>, clock: &Clock) {
     let mut group = criterion.benchmark_group("journal");
     for count in CURSORS {
         let (_, journal) = arbiter(clock);
         let mut cursors: Vec<_> = (0..count).map(|_| journal.cursor(0)).collect();
-        let event = told(clock);
-        group.bench_function(format!("append, taken by {count} cursors"), |b| {
+        let event = death(clock);
+        group.bench_function(format!("append, read by {count} cursors"), |b| {
             b.iter(|| {
                 benching::append(&journal, vec![event.clone()]);
                 cursors.iter_mut().filter_map(|cursor| cursor.try_next().ok().flatten()).count()
@@ -163,7 +164,7 @@ fn journal(criterion: &mut Criterion<CpuTime>, clock: &Clock) {
         });
     }
     let (_, journal) = arbiter(clock);
-    let event = told(clock);
+    let event = death(clock);
     let record = || {
         let mut cursor = journal.cursor(journal.head());
         benching::append(&journal, vec![event.clone()]);
@@ -176,7 +177,7 @@ fn journal(criterion: &mut Criterion<CpuTime>, clock: &Clock) {
     group.finish();
 }
 
-/// An arbiter with nothing held, and the journal that it writes.
+/// An empty arbiter and its journal.
 fn arbiter(clock: &Clock) -> (Arbiter, Journal) {
     let metrics = Arc::new(Metrics::new());
     let journal = Journal::new(Capacity { events: 65_536, bytes: 32 << 20 }, 1);
@@ -212,7 +213,7 @@ fn by_pod(listing: &Listing) -> Vec<(PodIdentity, Vec<ListedObject<'_>>)> {
 }
 
 /// CREATED, STARTED, STOPPED and DELETED of a container of this pod.
-fn life(clock: &Clock, node: &Node, pod: &Pod, id: &str) -> Vec<Vec<u8>> {
+fn lifecycle(clock: &Clock, node: &Node, pod: &Pod, id: &str) -> Vec<Vec<u8>> {
     let status = |state: ContainerState| {
         let now = clock.wall().as_nanos();
         let at = |from: ContainerState| if state >= from { now } else { 0 };
@@ -239,7 +240,7 @@ fn life(clock: &Clock, node: &Node, pod: &Pod, id: &str) -> Vec<Vec<u8>> {
     .into()
 }
 
-/// The pod's containers, all of which run.
+/// The pod's containers, all running.
 fn running(node: &Node, pod: &Pod) -> Vec<v1::ContainerStatus> {
     let status = |container: &plegd::sim::truth::Container| v1::ContainerStatus {
         id: container.id.clone(),
@@ -254,7 +255,7 @@ fn running(node: &Node, pod: &Pod) -> Vec<v1::ContainerStatus> {
     node.sim.read(|truth| truth.view().containers_of(&pod.sandbox).map(status).collect())
 }
 
-/// A message of the stream, stamped now.
+/// A stream message with the current time.
 fn message(node: &Node, pod: &Pod, id: &str, kind: Kind, containers: Vec<v1::ContainerStatus>) -> Vec<u8> {
     let now = node.sim.clock().wall().as_nanos();
     let sandbox = v1::PodSandboxStatus {
@@ -280,8 +281,8 @@ fn message(node: &Node, pod: &Pod, id: &str, kind: Kind, containers: Vec<v1::Con
     event.encode_to_vec()
 }
 
-/// What is told of a death.
-fn told(clock: &Clock) -> Event {
+/// The event of a death.
+fn death(clock: &Clock) -> Event {
     let now = clock.wall();
     Event {
         sequence: 0,

@@ -1,4 +1,4 @@
-//! What servers do alike with the connections they accept: each is a task and is counted, and all of them end in time.
+//! The connections of a server: each is a tracked and counted task, and all end within a time limit.
 
 use std::{future::Future, time::Duration};
 
@@ -6,56 +6,57 @@ use prometheus::IntGauge;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long connections may take to finish once plegd ends.
-pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
+/// Time for open connections to finish when plegd shuts down.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long to wait when no connection can be accepted, mostly for want of file descriptors.
+/// Pause after a failed accept, mostly for lack of file descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     tasks: TaskTracker,
-    hurry: CancellationToken,
+    abort: CancellationToken,
 }
 
-/// Counts a connection as long as it is there.
-pub(crate) struct Counted(IntGauge);
+/// Counts a connection while it exists.
+pub(crate) struct ConnectionGauge(IntGauge);
 
 // === impl Connections ===
 
 impl Connections {
-    /// Serves a connection until it ends by itself or time is up.
+    /// Serves a connection until it ends or is aborted.
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let hurry = self.hurry.clone();
+        let abort = self.abort.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = connection => {}
-                () = hurry.cancelled() => {}
+                () = abort.cancelled() => {}
             }
         });
     }
 
-    /// Lets them end, for [`FAREWELL`] at most. They must have been told to.
-    pub(crate) async fn farewell(self) {
+    /// Waits at most [`DRAIN_TIMEOUT`] for the connections to end, then aborts them. The caller has signalled
+    /// the shutdown to them before.
+    pub(crate) async fn drain(self) {
         self.tasks.close();
-        if timeout(FAREWELL, self.tasks.wait()).await.is_err() {
-            self.hurry.cancel();
+        if timeout(DRAIN_TIMEOUT, self.tasks.wait()).await.is_err() {
+            self.abort.cancel();
             self.tasks.wait().await;
         }
     }
 }
 
-// === impl Counted ===
+// === impl ConnectionGauge ===
 
-impl Counted {
+impl ConnectionGauge {
     pub(crate) fn new(open: &IntGauge) -> Self {
         open.inc();
         Self(open.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGauge {
     fn drop(&mut self) {
         self.0.dec();
     }

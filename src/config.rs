@@ -239,14 +239,14 @@ impl Api {
     fn contradictions(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if let Some(socket) = &self.socket
-            && socket.as_os_str().len() > socket_path::LONGEST
+            && socket.as_os_str().len() > socket_path::MAX_LENGTH
         {
             let bytes = socket.as_os_str().len();
             found.push((
                 "api.socket",
                 format!(
                     "api.socket has {bytes} bytes, and a socket's path has at most {}; choose a shorter one",
-                    socket_path::LONGEST
+                    socket_path::MAX_LENGTH
                 ),
             ));
         }

@@ -1,7 +1,7 @@
-//! CRI: the read-only client, where to find the runtime, its quirks, and the way from its messages to the model.
+//! CRI: the read-only client, the endpoint discovery, the runtimes' quirks, and the conversion to the model.
 //!
-//! Owns the generated code and lets none of it out: the other rooms see [`crate::model`] only. There is no call here that
-//! changes anything in the runtime.
+//! The generated code stays in this module: other modules use [`crate::model`] only. No call here changes the
+//! runtime.
 
 mod client;
 mod codec;

@@ -1,7 +1,7 @@
-//! What a gRPC error says to programs: `google.rpc.ErrorInfo` in the trailer `grpc-status-details-bin`.
+//! Machine-readable gRPC errors: `google.rpc.ErrorInfo` in the trailer `grpc-status-details-bin`.
 //!
-//! Both sides use it: the server writes it, the client reads it. The three messages that it takes are small and will not
-//! change; they are written down here instead of depending on all of googleapis.
+//! The server writes it, the client reads it. The messages are small and stable; defining them here avoids a
+//! dependency on all of googleapis.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use tonic::{Code, Status};
 
 use crate::model::{GapReason, Position};
 
-/// The domain of plegd's own reasons.
+/// The domain of plegd's reasons.
 pub const DOMAIN: &str = "plegd";
 
 const TYPE_URL: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
-/// `google.rpc.ErrorInfo`: why a call failed, in words for programs.
+/// `google.rpc.ErrorInfo`: a machine-readable reason of an error.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ErrorInfo {
     /// The reason, in `UPPER_SNAKE_CASE`.
     #[prost(string, tag = "1")]
     pub reason: String,
-    /// Whose reason it is; plegd's own have [`DOMAIN`].
+    /// The domain that defines the reason; [`DOMAIN`] for plegd.
     #[prost(string, tag = "2")]
     pub domain: String,
-    /// More about it.
+    /// Further data.
     #[prost(btree_map = "string, string", tag = "3")]
     pub metadata: BTreeMap<String, String>,
 }
 
-/// `google.rpc.Status`, which the trailer holds.
+/// `google.rpc.Status`, the content of the trailer.
 #[derive(Clone, PartialEq, Message)]
 struct RpcStatus {
     #[prost(int32, tag = "1")]
@@ -40,23 +40,23 @@ struct RpcStatus {
     details: Vec<prost_types::Any>,
 }
 
-/// A watch cannot go on where it wants to: what OUT_OF_RANGE is about.
+/// The details of OUT_OF_RANGE: a watch cannot resume at its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PositionLost {
-    /// Why.
+    /// The reason.
     pub reason: GapReason,
-    /// The epoch of the plegd that answers.
+    /// The server's epoch.
     pub epoch: u64,
-    /// Number of the oldest event that it holds; one past the head if it holds none.
+    /// Sequence number of the server's oldest event; one past the head if its journal is empty.
     pub oldest: u64,
-    /// Number of its newest event.
+    /// Sequence number of its newest event.
     pub head: u64,
 }
 
 // === impl ErrorInfo ===
 
 impl ErrorInfo {
-    /// A gRPC status with this in its details.
+    /// A gRPC status with this info in its details.
     pub fn to_status(&self, code: Code, message: &str) -> Status {
         let detail = prost_types::Any { type_url: TYPE_URL.into(), value: self.encode_to_vec() };
         let status = RpcStatus { code: code as i32, message: message.to_owned(), details: vec![detail] }
@@ -64,7 +64,7 @@ impl ErrorInfo {
         Status::with_details(code, message, status.into())
     }
 
-    /// What the details of a gRPC status have of it; none if they have nothing, or cannot be read.
+    /// The info in the details of a gRPC status; none if there is none, or it cannot be decoded.
     pub fn of(status: &Status) -> Option<Self> {
         let details = RpcStatus::decode(status.details()).ok()?.details;
         let info =
@@ -76,7 +76,7 @@ impl ErrorInfo {
 // === impl PositionLost ===
 
 impl PositionLost {
-    /// The status that says so.
+    /// The gRPC status with these details.
     pub fn to_status(&self, message: &str) -> Status {
         let metadata = [
             ("epoch", format!("{:016x}", self.epoch)),
@@ -89,7 +89,7 @@ impl PositionLost {
             .to_status(Code::OutOfRange, message)
     }
 
-    /// What a status says of it, if it does.
+    /// The details in a gRPC status, if it has them.
     pub fn of(status: &Status) -> Option<Self> {
         let info = ErrorInfo::of(status).filter(|info| info.domain == DOMAIN)?;
         let (reason, _) = *REASONS.iter().find(|(_, text)| *text == info.reason)?;
@@ -98,13 +98,13 @@ impl PositionLost {
         Some(Self { reason, epoch, oldest: number("oldest")?, head: number("head")? })
     }
 
-    /// The newest event of the plegd that answers.
+    /// The position of the server's newest event.
     pub fn head(&self) -> Position {
         Position { epoch: self.epoch, sequence: self.head }
     }
 }
 
-/// How programs read why a position is lost.
+/// The reasons on the wire.
 const REASONS: [(GapReason, &str); 3] = [
     (GapReason::Compacted, "POSITION_COMPACTED"),
     (GapReason::ForeignEpoch, "POSITION_FOREIGN_EPOCH"),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_side_writes_the_other_reads() {
+    fn the_client_reads_what_the_server_writes() {
         for (reason, _) in REASONS {
             let lost = PositionLost { reason, epoch: u64::MAX - 1, oldest: 7, head: 6 };
             let status = lost.to_status("the position is gone");
@@ -133,12 +133,12 @@ mod tests {
         let status = info.to_status(Code::OutOfRange, "m");
         let info = b"\x0a\x01R\x12\x05plegd\x1a\x09\x0a\x04head\x12\x019";
         let any = [b"\x0a\x28type.googleapis.com/google.rpc.ErrorInfo\x12\x15", &info[..]].concat();
-        let wanted = [b"\x08\x0b\x12\x01m\x1a\x41", &any[..]].concat();
-        assert_eq!(status.details(), wanted);
+        let expected = [b"\x08\x0b\x12\x01m\x1a\x41", &any[..]].concat();
+        assert_eq!(status.details(), expected);
     }
 
     #[test]
-    fn other_errors_say_nothing_of_it() {
+    fn other_errors_have_no_position() {
         assert_eq!(PositionLost::of(&Status::out_of_range("plain")), None);
         let broken = Status::with_details(Code::OutOfRange, "", vec![0xff, 0x07].into());
         assert_eq!(ErrorInfo::of(&broken), None);

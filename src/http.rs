@@ -33,7 +33,7 @@ use tower::ServiceExt as _;
 
 use self::patience::Patient;
 use crate::{
-    accept::{ACCEPT_PAUSE, Connections, Counted},
+    accept::{ACCEPT_PAUSE, ConnectionGauge, Connections},
     health::{Health, Report},
     metrics::Metrics,
     printable::visible_lines,
@@ -153,7 +153,7 @@ pub(crate) async fn serve_router(
             Ok((stream, from)) => {
                 let (router, from) = (router.clone(), Remote(from));
                 let connection = serve_connection(stream, from, router, patience, shutdown.clone());
-                let held = (place, Counted::new(&open));
+                let held = (place, ConnectionGauge::new(&open));
                 connections.spawn(async move {
                     connection.await;
                     drop(held);
@@ -166,7 +166,7 @@ pub(crate) async fn serve_router(
         }
     }
     drop(listener);
-    connections.farewell().await;
+    connections.drain().await;
 }
 
 async fn serve_connection(

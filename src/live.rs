@@ -1,21 +1,21 @@
 //! A value that can change while plegd runs, such as a key of the configuration.
 //!
-//! Knows nothing of what it is a value of: who makes one says how it is read and what wakes those who wait for a change.
+//! The creator defines how the value is read and what signals a change.
 
 use std::{fmt, future::pending, sync::Arc};
 
 use tokio::sync::watch;
 
-/// A value as it is at present, or one that never changes. Cheap to clone.
+/// A value that can change, or a fixed one. Cheap to clone.
 #[derive(Clone)]
-pub struct Live<T>(Of<T>);
+pub struct Live<T>(Kind<T>);
 
 #[derive(Clone)]
-enum Of<T> {
+enum Kind<T> {
     Fixed(T),
     Read {
         read: Arc<dyn Fn() -> T + Send + Sync>,
-        /// Changes whenever the value may have.
+        /// Notified whenever the value may have changed.
         changes: watch::Receiver<()>,
     },
 }
@@ -23,26 +23,27 @@ enum Of<T> {
 // === impl Live ===
 
 impl<T> Live<T> {
-    /// What `read` returns. Whenever that may be another value, `changes` changes.
+    /// A value that `read` returns. `changes` is notified whenever it may have changed.
     pub fn new(changes: watch::Receiver<()>, read: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self(Of::Read { read: Arc::new(read), changes })
+        Self(Kind::Read { read: Arc::new(read), changes })
     }
 }
 
 impl<T: Clone> Live<T> {
-    /// The value at present.
+    /// The current value.
     pub fn get(&self) -> T {
         match &self.0 {
-            Of::Fixed(value) => value.clone(),
-            Of::Read { read, .. } => read(),
+            Kind::Fixed(value) => value.clone(),
+            Kind::Read { read, .. } => read(),
         }
     }
 
-    /// Waits for the next change that this has not seen; the value may be the same after it. Drop the future to stop waiting.
+    /// Waits for the next change that this handle has not observed; the value may be the same. Drop the future to
+    /// stop waiting.
     pub async fn changed(&mut self) {
         let changed = match &mut self.0 {
-            Of::Read { changes, .. } => changes.changed().await.is_ok(),
-            Of::Fixed(_) => false,
+            Kind::Read { changes, .. } => changes.changed().await.is_ok(),
+            Kind::Fixed(_) => false,
         };
         // Without a sender the value never changes again.
         if !changed {
@@ -53,7 +54,7 @@ impl<T: Clone> Live<T> {
 
 impl<T> From<T> for Live<T> {
     fn from(value: T) -> Self {
-        Self(Of::Fixed(value))
+        Self(Kind::Fixed(value))
     }
 }
 

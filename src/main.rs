@@ -1,4 +1,4 @@
-//! The `plegd` program. All of it is in the library; see its module `cli`.
+//! The `plegd` program; see `plegd::cli`.
 
 use std::process::ExitCode;
 

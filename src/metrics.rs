@@ -1,9 +1,9 @@
-//! Every metric of plegd: what is counted, under which name, with which labels.
+//! All metrics of plegd.
 //!
-//! Owns a registry of its own and one struct a subsystem. All children of a family are there from the start with 0, so that
-//! the first error of a kind already shows as an increase. Label values are enums; no id of a pod or container is ever one.
-//! This room knows neither cache nor journal: figures that are looked up rather than counted are set by hooks that run
-//! before each scrape ([`Metrics::on_scrape`]).
+//! Owns a registry and one struct per subsystem. All children of a family exist from the start with value 0, so that
+//! the first error of a kind shows as an increase. Label values are enums; the id of a pod or container is never a
+//! label. This module depends on neither cache nor journal: hooks that run before each scrape set the gauges
+//! ([`Metrics::on_scrape`]).
 
 mod api;
 mod config;
@@ -35,24 +35,24 @@ use std::fmt;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 
-use self::{exposition::Exposition, family::Maker, process::Process};
+use self::{exposition::Exposition, family::Registry, process::Process};
 use crate::version;
 
-/// Buckets of what may take from half a millisecond to a minute, in seconds.
+/// Histogram buckets in seconds, from half a millisecond to a minute.
 const LATENCY: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Buckets of one call to the runtime, in seconds: fewer, as there is a histogram for each method.
+/// Histogram buckets of one CRI call in seconds: fewer, because there is a histogram per method.
 const CALL: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-/// Looks up figures and sets them, before a scrape.
+/// Sets gauges before a scrape.
 pub type Hook = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 /// All metrics. Shared as an `Arc`; counting never blocks.
 pub struct Metrics {
-    /// Lifecycle events that were told, and how both paths compare.
+    /// Published lifecycle events, and the comparison of both paths.
     pub transitions: Transitions,
-    /// What the arbiter made of observations.
+    /// The arbiter's verdicts.
     pub arbitration: Arbitration,
     /// Relists.
     pub relists: Relists,
@@ -64,21 +64,21 @@ pub struct Metrics {
     pub stream: Stream,
     /// The mode.
     pub mode: Modes,
-    /// Pods, sandboxes and containers as they are. Set by a hook.
+    /// Current pods, sandboxes and containers. Set by a hook.
     pub state: State,
     /// The journal and its subscribers.
     pub journal: Journal,
-    /// What clients ask over gRPC.
+    /// Clients over gRPC and HTTP.
     pub api: Api,
     /// Reloads of the configuration.
     pub config: Configuration,
     process: Process,
     exposition: Exposition,
-    /// Held for the whole of a scrape: two at a time would add up the CPU time twice.
+    /// Locked during a scrape: two concurrent scrapes would count CPU time twice.
     hooks: Mutex<Vec<Hook>>,
 }
 
-/// Raises a counter to a total that is kept elsewhere; it never falls.
+/// Raises a counter to a total that is counted elsewhere; a counter never falls.
 pub fn raise_to(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
@@ -89,12 +89,12 @@ impl Metrics {
     /// The content type of [`Metrics::scrape`].
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// All metrics at 0, apart from those of any other.
+    /// All metrics at 0, independent of other instances.
     pub fn new() -> Self {
-        let make = Maker::default();
-        make.info(
+        let registry = Registry::default();
+        registry.info(
             "plegd_build_info",
-            "Always 1; the labels say what this plegd is.",
+            "Always 1; the labels are the version, the revision and the compiler of plegd.",
             &[
                 ("version", version::VERSION),
                 ("revision", version::REVISION.unwrap_or("unknown")),
@@ -102,31 +102,31 @@ impl Metrics {
             ],
         );
         Self {
-            transitions: Transitions::new(&make),
-            arbitration: Arbitration::new(&make),
-            relists: Relists::new(&make),
-            reads: Reads::new(&make),
-            cri: Calls::new(&make),
-            stream: Stream::new(&make),
-            mode: Modes::new(&make),
-            state: State::new(&make),
-            journal: Journal::new(&make),
-            api: Api::new(&make),
-            config: Configuration::new(&make),
-            process: Process::new(&make),
-            exposition: make.made(),
+            transitions: Transitions::new(&registry),
+            arbitration: Arbitration::new(&registry),
+            relists: Relists::new(&registry),
+            reads: Reads::new(&registry),
+            cri: Calls::new(&registry),
+            stream: Stream::new(&registry),
+            mode: Modes::new(&registry),
+            state: State::new(&registry),
+            journal: Journal::new(&registry),
+            api: Api::new(&registry),
+            config: Configuration::new(&registry),
+            process: Process::new(&registry),
+            exposition: registry.into_exposition(),
             hooks: Mutex::default(),
         }
     }
 
-    /// Has `hook` run before each scrape. It must be quick, must not scrape, and must not own what owns these metrics.
+    /// Runs `hook` before each scrape. It must be fast, must not scrape, and must not own the owner of these metrics.
     pub fn on_scrape(&self, hook: Hook) {
         self.hooks.lock().push(hook);
     }
 
-    /// The figures of the process, read anew: resident memory in bytes, and the CPU time used.
+    /// Current resident memory of the process in bytes, and its CPU time.
     pub fn process(&self) -> (u64, std::time::Duration) {
-        let _alone = self.hooks.lock();
+        let _exclusive = self.hooks.lock();
         self.process.update();
         self.process.figures()
     }
@@ -135,7 +135,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// Only if a metric has no name or no value, which none has.
+    /// None in practice: the encoder fails only for a metric without a name or a value.
     pub fn scrape(&self) -> prometheus::Result<String> {
         let hooks = self.hooks.lock();
         self.process.update();

@@ -1,30 +1,31 @@
-//! What a pod does, as far as its runtime shows it. The command line and the page show the same, by this rule.
+//! A summary of a pod by its runtime state. The command line and the web page both use it.
 //!
-//! CRI shows sandboxes and containers with their states. It does not show the pod's specification: which containers are init
-//! containers, which containers are still to come, or the restart policy. It knows nothing of probes, back-off and deletion
-//! either, so a pod is never called ready here: a ready sandbox has a network, and no more.
+//! CRI shows sandboxes and containers with their states. It does not show the pod's specification: init containers,
+//! containers that were not created yet, or the restart policy. It does not know probes, back-off or deletion either,
+//! so a pod is never called ready here: a ready sandbox has a network, and no more.
 //!
-//! Only containers of the newest sandbox count, and of several with one name only the newest. Which one that is depends on
-//! the order in which plegd serves them, never on a time of the wall clock. The first line that applies decides:
+//! Only containers of the newest sandbox count, and of several with one name only the newest. The order in which
+//! plegd serves them decides which one is the newest, never a wall-clock time. The first line that applies decides:
 //!
 //! | status | activity | when |
 //! | --- | --- | --- |
 //! | `NoSandbox` | waiting | the pod's sandboxes are gone, and containers are left |
-//! | `Unknown` | failing | the runtime could not load a container, or does not say how it ended |
+//! | `Unknown` | failing | the runtime could not load a container, or does not give its exit code |
 //! | `OOMKilled`, `Error`, … | failing | a container failed: the runtime's reason, or `ExitCode:N` without one |
 //! | `Running` | running | the sandbox is ready, and a container runs |
 //! | `Created` | waiting | the sandbox is ready, a container was created, and none runs |
 //! | `Pending` | waiting | the sandbox is ready, and has no container yet |
-//! | `Waiting` | waiting | the sandbox is ready, and all containers so far have finished: a sibling may come |
+//! | `Waiting` | waiting | the sandbox is ready, and all containers so far have finished: another one may follow |
 //! | `NotReady` | failing | the sandbox is not ready, and a container has not ended |
 //! | `NotReady` | waiting | the sandbox is not ready, and never had a container |
 //! | `Terminated` | completed | the sandbox is not ready, all have ended, and SIGTERM (143) ended one of them |
 //! | `Completed` | completed | the sandbox is not ready, and all have finished |
 //!
-//! A container has *finished* if it ended with exit code 0. It *failed* if it ended with another one; 143 (SIGTERM) counts as
-//! a failure only while the sandbox is ready, because a pod that is being deleted ends so. Finished containers do not count
-//! among the expected ones while a sibling runs or is about to. So `1/1` is shown for a pod whose init container has
-//! finished, and also for one whose second container has finished for good: CRI does not show the difference.
+//! A container has *finished* if it ended with exit code 0. It *failed* if it ended with another one; 143 (SIGTERM)
+//! counts as a failure only while the sandbox is ready, because the containers of a pod that is being deleted end so.
+//! Finished containers do not count among the expected ones while another container runs or was created. So `1/1` is
+//! shown for a pod whose init container has finished, and also for one whose second container has finished for good:
+//! CRI does not show the difference.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -33,10 +34,10 @@ use crate::{
     v1,
 };
 
-/// Exit code of a process that SIGTERM has ended.
+/// Exit code of a process that SIGTERM ended.
 const SIGTERM: i32 = 143;
 
-/// What a pod does, for headlines and colours.
+/// The activity of a pod, for headlines and colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// A container runs, and none has failed.
@@ -45,36 +46,36 @@ pub(crate) enum Activity {
     Failing,
     /// All containers have ended, and so has the sandbox.
     Completed,
-    /// Neither of these: a container is still to start, as far as can be known.
+    /// Neither: a container has still to start, as far as the runtime shows.
     Waiting,
 }
 
-/// A pod in one line.
+/// The summary of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodSummary<'a> {
-    /// What it does.
+    /// Its activity.
     pub(crate) activity: Activity,
-    /// The same in the word of the table above, or in the runtime's own.
+    /// Its status: a word of the table above, or the runtime's reason.
     pub(crate) status: Cow<'a, str>,
-    /// Containers that run.
+    /// Running containers.
     pub(crate) running: usize,
-    /// Containers that are expected to run, as far as they are known.
+    /// Containers expected to run, as far as they are known.
     pub(crate) expected: usize,
     /// How often containers were created again.
     pub(crate) restarts: u64,
 }
 
-/// What the rule needs of a container, in the model and in the API.
+/// The container fields that the rule needs, in the model and in the API.
 pub(crate) trait Container {
     /// Id of its sandbox.
     fn sandbox_id(&self) -> &str;
     /// Its name within the pod.
     fn name(&self) -> &str;
-    /// How many containers of this name came before it.
+    /// Number of earlier containers of this name.
     fn attempt(&self) -> u32;
     /// Its state.
     fn state(&self) -> ContainerState;
-    /// Its exit code, if it has ended and the runtime says so.
+    /// Its exit code, if it has ended and the code is known.
     fn exit_code(&self) -> Option<i32>;
     /// The runtime's reason for its state.
     fn reason(&self) -> &str;
@@ -96,9 +97,9 @@ pub(crate) fn current<'a, C: Container + 'a>(
 // === impl PodSummary ===
 
 impl<'a> PodSummary<'a> {
-    /// Of a pod with this newest sandbox and these [`current`] containers.
+    /// The summary of a pod with this newest sandbox and these [`current`] containers.
     pub(crate) fn of<C: Container>(sandbox: Option<SandboxState>, current: &[&'a C]) -> Self {
-        let (activity, status) = judge(sandbox, current);
+        let (activity, status) = classify(sandbox, current);
         let count = |is: fn(&C) -> bool| current.iter().filter(|container| is(container)).count();
         let begun = |it: &C| matches!(it.state(), ContainerState::Running | ContainerState::Created);
         let finished = if current.iter().any(|container| begun(container)) { count(has_finished) } else { 0 };
@@ -133,7 +134,10 @@ impl<'a> From<&'a v1::Pod> for PodSummary<'a> {
     }
 }
 
-fn judge<'a, C: Container>(sandbox: Option<SandboxState>, containers: &[&'a C]) -> (Activity, Cow<'a, str>) {
+fn classify<'a, C: Container>(
+    sandbox: Option<SandboxState>,
+    containers: &[&'a C],
+) -> (Activity, Cow<'a, str>) {
     let any = |state| containers.iter().any(|container| container.state() == state);
     let Some(sandbox) = sandbox else { return (Activity::Waiting, "NoSandbox".into()) };
     if any(ContainerState::Unknown) || containers.iter().any(|it| has_ended(*it) && it.exit_code().is_none())
@@ -141,7 +145,7 @@ fn judge<'a, C: Container>(sandbox: Option<SandboxState>, containers: &[&'a C]) 
         return (Activity::Failing, "Unknown".into());
     }
     if let Some(failed) = containers.iter().find(|container| has_failed(**container, sandbox)) {
-        return (Activity::Failing, why(*failed));
+        return (Activity::Failing, failure_reason(*failed));
     }
     let all_ended = containers.iter().all(|container| has_ended(*container));
     let (activity, word) = match sandbox {
@@ -172,7 +176,7 @@ fn has_failed(container: &impl Container, sandbox: SandboxState) -> bool {
     has_ended(container) && !has_finished(container) && !ended_by_deletion
 }
 
-fn why<'a>(failed: &'a impl Container) -> Cow<'a, str> {
+fn failure_reason<'a>(failed: &'a impl Container) -> Cow<'a, str> {
     match (failed.reason(), failed.exit_code()) {
         ("", Some(code)) => format!("ExitCode:{code}").into(),
         (reason, _) => reason.into(),
@@ -260,7 +264,7 @@ mod tests {
     /// A container as a row of a test: name, state, exit code, reason.
     type Row = (&'static str, v1::ContainerState, Option<i32>, &'static str);
 
-    /// Whether the sandbox is ready, the containers; the activity, the status, and how many containers of how many run.
+    /// Sandbox readiness and containers; expected activity, status, and (running, expected) counts.
     type Case = (bool, &'static [Row], Activity, &'static str, (usize, usize));
 
     const RUNS: Row = ("app", v1::ContainerState::Running, None, "");
@@ -289,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_the_first_that_applies() {
+    fn the_first_status_that_applies_is_shown() {
         let rows: [Case; 23] = [
             (true, &[RUNS], Running, "Running", (1, 1)),
             (true, &[RUNS, DONE], Running, "Running", (1, 1)),
@@ -306,7 +310,7 @@ mod tests {
             (true, &[RUNS, OOM, DONE], Failing, "OOMKilled", (1, 2)),
             (false, &[OOM], Failing, "OOMKilled", (0, 1)),
             (true, &[("b", v1::ContainerState::Exited, Some(3), "")], Failing, "ExitCode:3", (0, 1)),
-            // A liveness probe, or the deletion of the pod; only the latter ends the sandbox too.
+            // SIGTERM by a liveness probe, or by the pod's deletion; only the latter also ends the sandbox.
             (true, &[TERM], Failing, "Error", (0, 1)),
             (true, &[RUNS, TERM], Failing, "Error", (1, 2)),
             (false, &[TERM], Completed, "Terminated", (0, 1)),
@@ -331,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_of_a_name_in_the_newest_sandbox_counts_whatever_the_times_say() {
+    fn only_the_newest_container_of_a_name_in_the_newest_sandbox_counts() {
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
         let newest = v1::Container { attempt: 3, created_at: at(1), ..container(RUNS) };
         let failed = v1::Container {

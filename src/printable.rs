@@ -1,8 +1,9 @@
-//! Text from outside, made safe to print.
+//! Escapes text from outside, so that it is safe to print.
 //!
-//! The names of pods and containers, reasons, messages and errors come from the runtime, and a pod that was made by hand may
-//! have any name. This module owns the rule which characters never reach a terminal, and how each output format escapes them.
-//! It never drops text: every escape shows the character's code point, and JSON and YAML parse back to the same text.
+//! The names of pods and containers, reasons, messages and errors come from the runtime, and a pod that was created
+//! by hand may have any name. This module defines which characters never reach a terminal, and how each output format
+//! escapes them. It never drops text: every escape shows the character's code point, and JSON and YAML parse back to
+//! the same text.
 
 use std::{
     borrow::Cow,
@@ -13,7 +14,7 @@ use serde::Serialize;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
 use unicode_width::UnicodeWidthChar as _;
 
-/// Whether a character must not reach a terminal as it is, because it controls the terminal or cannot be seen.
+/// Whether a character must not reach a terminal unescaped, because it controls the terminal or is invisible.
 ///
 /// | characters | general category |
 /// | --- | --- |
@@ -21,7 +22,7 @@ use unicode_width::UnicodeWidthChar as _;
 /// | bidirectional and other format controls, tags, soft hyphen, byte order mark | `Cf` |
 /// | surrogates, private use and unassigned code points: without a known glyph or width | `Cs`, `Co`, `Cn` |
 /// | line and paragraph separator | `Zl`, `Zp` |
-/// | letters and marks that are never shown: fillers, joiners, variation selectors | see [`is_never_shown`] |
+/// | invisible letters and marks: fillers, joiners, variation selectors | see [`is_invisible`] |
 pub(crate) fn is_unsafe(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -29,12 +30,12 @@ pub(crate) fn is_unsafe(c: char) -> bool {
     let category = c.general_category();
     c.general_category_group() == GeneralCategoryGroup::Other
         || matches!(category, GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator)
-        || is_never_shown(c)
+        || is_invisible(c)
 }
 
-/// Letters and marks with the Unicode property `Default_Ignorable_Code_Point`; all others with it have the category `Cf` or
-/// `Cn`.
-fn is_never_shown(c: char) -> bool {
+/// Letters and marks with the Unicode property `Default_Ignorable_Code_Point`; all other characters with it have the
+/// category `Cf` or `Cn`.
+fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{34f}'
@@ -48,12 +49,12 @@ fn is_never_shown(c: char) -> bool {
     )
 }
 
-/// The text on one line, with each unsafe character escaped as Rust and `tracing` escape it: `\n`, `\u{1b}`, `\u{202e}`.
+/// The text on one line, with unsafe characters escaped as Rust and `tracing` do: `\n`, `\u{1b}`, `\u{202e}`.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe, |out, c| write!(out, "{}", c.escape_default()))
 }
 
-/// The same for a text of several lines: line feeds stay.
+/// As [`visible`], but keeps line feeds.
 pub(crate) fn visible_lines(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe_in_lines, |out, c| write!(out, "{}", c.escape_default()))
 }
@@ -76,8 +77,8 @@ pub(crate) fn json_pretty(value: &impl Serialize) -> serde_json::Result<String> 
     Ok(safe_json(serde_json::to_string_pretty(value)?))
 }
 
-/// JSON that parses to the same, with each unsafe character as `\uXXXX`. They occur within strings only: outside, JSON has
-/// ASCII alone, and of its controls only the line feed.
+/// Escapes unsafe characters as `\uXXXX`; the JSON parses to the same value. They occur only within strings: outside,
+/// JSON is ASCII and has no control character except the line feed.
 pub(crate) fn safe_json(json: String) -> String {
     let safe = escaped(&json, is_unsafe_in_lines, |out, c| {
         c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
@@ -98,7 +99,8 @@ pub(crate) fn yaml(value: &impl Serialize) -> Result<String, serde_saphyr::ser_e
     if !yaml.contains(is_unsafe_in_lines) {
         return Ok(yaml);
     }
-    // Without block scalars each scalar is on one line, plain or double-quoted, so that a line shows where it begins and ends.
+    // Without block scalars each scalar is on one line, plain or double-quoted, so a line shows where it begins and
+    // ends.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let yaml = serde_saphyr::to_string_with_options(value, options)?;
     let mut safe = String::with_capacity(yaml.len() + 64);
@@ -113,18 +115,18 @@ pub(crate) fn yaml(value: &impl Serialize) -> Result<String, serde_saphyr::ser_e
     Ok(safe)
 }
 
-/// How many columns a terminal needs for a text: 2 for wide characters, 0 for combining marks. Terminals add up the widths
-/// of single characters, so this does the same.
+/// The columns that a terminal needs for a text: 2 for a wide character, 0 for a combining mark. Terminals add up the
+/// widths of single characters, so this does the same.
 pub(crate) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
-/// How many columns a terminal needs for a character.
+/// The columns that a terminal needs for a character.
 pub(crate) fn char_width(c: char) -> usize {
     c.width().unwrap_or(0)
 }
 
-/// As many characters from the beginning as fit into so many columns, with their combining marks.
+/// The longest prefix that fits into this many columns, including combining marks.
 pub(crate) fn prefix(text: &str, columns: usize) -> &str {
     let mut used = 0;
     let end = text.char_indices().find(|&(_, c)| {
@@ -134,7 +136,7 @@ pub(crate) fn prefix(text: &str, columns: usize) -> &str {
     end.map_or(text, |(at, _)| &text[..at])
 }
 
-/// As many characters from the end as fit into so many columns, without a combining mark at the beginning.
+/// The longest suffix that fits into this many columns, not beginning with a combining mark.
 pub(crate) fn suffix(text: &str, columns: usize) -> &str {
     let mut used = 0;
     let mut start = text.len();
@@ -165,7 +167,7 @@ fn escaped(
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_unsafe(c) {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = escape(&mut out, c);
         } else {
             out.push(c);
@@ -181,7 +183,7 @@ fn yaml_line(out: &mut String, line: &str) {
         rest = item.trim_start_matches(' ');
     }
     out.push_str(&line[..line.len() - rest.len()]);
-    // A plain key holds no colon at all; a plain scalar holds none before a space.
+    // A plain key contains no colon; a plain scalar contains none before a space.
     let key_end = match rest.strip_prefix('"') {
         Some(quoted) => 1 + quoted_end(quoted),
         None => rest.find(": ").or_else(|| rest.strip_suffix(':').map(str::len)).unwrap_or(rest.len()),
@@ -197,7 +199,7 @@ fn yaml_line(out: &mut String, line: &str) {
     }
 }
 
-/// Where a double-quoted scalar ends, after its opening quote: just behind the closing one.
+/// The length of a double-quoted scalar after its opening quote, including the closing quote.
 fn quoted_end(quoted: &str) -> usize {
     let mut escaped = false;
     let closing = quoted.char_indices().find(|&(_, c)| {
@@ -208,7 +210,7 @@ fn quoted_end(quoted: &str) -> usize {
     closing.map_or(quoted.len(), |(at, _)| at + 1)
 }
 
-/// A scalar of YAML, plain or double-quoted already.
+/// Writes a YAML scalar that is plain or already double-quoted.
 fn yaml_scalar(out: &mut String, scalar: &str) {
     let escape = |out: &mut String, c: char| match u32::from(c) {
         code @ ..=0xffff => write!(out, "\\u{code:04X}"),

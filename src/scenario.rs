@@ -1,11 +1,11 @@
-//! Scenario files: a bug report about a runtime as a file that can be played.
+//! Scenario files: a bug report about a runtime, as a file that plegd can replay.
 //!
 //! ```text
 //! file ── format ──▶ Scenario ── play ──▶ simulated runtime ──▶ plegd ── check ──▶ failures
 //! ```
 //!
-//! Owns the format, the player and the checks. It knows plegd by [`Plegd`] alone: [`crate::cli`] runs a plegd beside the
-//! player. The format is described in `tests/scenarios/README.md`.
+//! Owns the format, the player and the checks. Its only interface to plegd is [`Plegd`]: [`crate::cli`] runs a plegd
+//! beside the player. `tests/scenarios/README.md` describes the format.
 
 pub mod check;
 mod format;

@@ -1,50 +1,50 @@
-//! A simulated CRI runtime: a node whose truth is known, served by the same calls as a real one.
+//! A simulated CRI runtime: a node whose true state is known, served by the same calls as a real runtime.
 //!
 //! ```text
 //! truth ── signals ──▶ faults ──▶ events ──▶ GetContainerEvents ─┐
 //!   └───── view ───────────────────────────▶ List…, …Status ─────┴─▶ socket or in-process pipe
 //! ```
 //!
-//! | room | what lives there |
+//! | module | what it contains |
 //! | --- | --- |
-//! | [`truth`] | sandboxes and containers as they are, and the history of all that happened |
-//! | [`profile`] | what each runtime version does differently, as data |
-//! | [`events`] | the event queues of the runtimes: shared, blocking, broadcasting |
-//! | [`faults`] | what goes wrong, to order |
+//! | [`truth`] | the true state of sandboxes and containers, and the history of its changes |
+//! | [`profile`] | the differences between runtime versions, as data |
+//! | [`events`] | the event queues of the runtimes: shared, blocking, broadcast |
+//! | [`faults`] | faults to inject |
 //! | [`server`] | the gRPC service |
-//! | [`serve`] | real sockets and in-process pipes, which a crash cuts |
+//! | [`serve`] | UNIX sockets and in-process pipes, which a crash cuts |
 //! | [`runtime`] | [`SimRuntime`], which joins them |
-//! | [`said`] | what the runtime has said, for tests that hold plegd against it |
-//! | [`churn`] | pods coming and going, as on a node |
+//! | [`exchanges`] | a record of the messages that the runtime sent, for tests |
+//! | [`churn`] | a workload that creates and removes pods |
 //!
-//! It serves `plegd demo`, the tests and the benchmarks; `plegd run` never uses it. It has no threads, takes time from
-//! [`crate::clock::Clock`] and chance from one seed: in a runtime of one thread with paused time, the same seed gives the
-//! same history.
+//! `plegd demo`, the tests and the benchmarks use it; `plegd run` never does. It has no threads. It takes time from
+//! [`crate::clock::Clock`] and randomness from one seed: in a single-threaded runtime with paused time, the same seed
+//! gives the same history.
 
 pub mod churn;
 pub mod codec;
 pub mod events;
+pub mod exchanges;
 pub mod faults;
 pub mod profile;
 pub mod runtime;
-pub mod said;
 pub mod serve;
 pub mod server;
 pub mod truth;
 mod wire;
 
-/// CRI as the simulated runtime serves it, generated from `proto/cri_lab.proto`.
+/// The part of CRI that the simulated runtime serves, generated from `proto/cri_lab.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/sim/runtime.v1.rs"));
 }
 
 pub use churn::Churn;
+pub use exchanges::{Exchange, Message};
 pub use faults::{
     CallFault, Dose, EventFault, Faults, ListFault, Lists, Method, Only, ResetReason, Stamp, Target,
 };
 pub use profile::Profile;
 pub use runtime::SimRuntime;
-pub use said::{Said, Saying};
 pub use serve::SimConnector;
-pub use truth::{Change, Subject, Truth, What};
+pub use truth::{Change, ChangeKind, Subject, Truth};

@@ -1,10 +1,10 @@
-//! Spans for OpenTelemetry: one for each relist and one for each call of the runtime.
+//! OpenTelemetry spans: one per relist and one per CRI call.
 //!
-//! Only with the feature `otlp`; without it all of this is nothing and costs nothing. Knows of what is traced its name and
-//! outcome alone. What sends the spans is [`crate::daemon::traces`].
+//! Only with the feature `otlp`; without it the functions are empty. Spans have a name and an outcome.
+//! [`crate::daemon::traces`] exports them.
 
 #[cfg_attr(feature = "otlp", path = "traces/otlp.rs")]
 #[cfg_attr(not(feature = "otlp"), path = "traces/none.rs")]
-mod way;
+mod backend;
 
-pub(crate) use self::way::{call, relist};
+pub(crate) use self::backend::{call, relist};

@@ -1,18 +1,18 @@
-//! What this binary is: version, revision, and what built it. Noted by `build.rs`.
+//! Version, revision and build of this binary, set by `build.rs`.
 
 /// Version of plegd.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The git commit it was built from; none where the build did not know.
+/// The git commit of the build; none if unknown.
 pub const REVISION: Option<&str> = option_env!("PLEGD_REVISION");
 
-/// The compiler it was built with, as it names itself.
+/// The compiler's version line.
 pub const RUSTC: &str = match option_env!("PLEGD_RUSTC") {
     Some(rustc) => rustc,
     None => "unknown",
 };
 
-/// The platform it was built for.
+/// The target platform.
 pub const TARGET: &str = match option_env!("PLEGD_TARGET") {
     Some(target) => target,
     None => "unknown",

@@ -162,12 +162,12 @@ async fn messages_that_cannot_be_decoded_end_the_stream_and_cost_a_relist() {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_cannot_be_decoded_costs_a_read_and_not_the_stream() {
-    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::SpoiltStatuses, Dose::Chance(0.3))]).await;
+    missed_under(Profile::CONTAINERD_2_1, &[(EventFault::GarbageStatuses, Dose::Chance(0.3))]).await;
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     let pod = world.pod();
     let connects = world.metric("plegd_stream_connects_total");
-    world.sim.faults().events(EventFault::SpoiltStatuses, Dose::Next(2));
+    world.sim.faults().events(EventFault::GarbageStatuses, Dose::Next(2));
     let id = world.start(&pod, "c");
     world.pass(Duration::from_millis(500)).await;
     assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 2.0);

@@ -9,7 +9,7 @@ use plegd::{
     model::EventType,
     sim::{
         Churn, Profile,
-        truth::{Change, What},
+        truth::{Change, ChangeKind},
     },
     supervisor::Mode,
 };
@@ -142,15 +142,21 @@ fn expected(history: &[&Change]) -> Vec<&'static str> {
     let mut words = Vec::new();
     let mut dead = false;
     for change in history {
-        match (&change.what, change.subject) {
-            (What::Created, _)
-            | (What::Lost | What::ReasonChanged { .. } | What::ReadyAgain | What::Relapsed, _) => {}
-            (What::Started, _) => words.push("Started"),
-            (What::Died { .. }, _) => {
+        match (&change.kind, change.subject) {
+            (ChangeKind::Created, _)
+            | (
+                ChangeKind::Lost
+                | ChangeKind::ReasonChanged { .. }
+                | ChangeKind::ReadyAgain
+                | ChangeKind::Relapsed,
+                _,
+            ) => {}
+            (ChangeKind::Started, _) => words.push("Started"),
+            (ChangeKind::Died { .. }, _) => {
                 dead = true;
                 words.push("Died");
             }
-            (What::Removed, _) => {
+            (ChangeKind::Removed, _) => {
                 if !dead {
                     words.push("Died");
                 }

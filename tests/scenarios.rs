@@ -130,7 +130,7 @@ fn every_kind_of_check_can_fail() {
         ("steps[18]", vec!["has \"ContainerDied\""]),
         ("steps[19]", vec!["exit code 64, not 0", "--nonsense"]),
         ("published.s1", vec![r#"expected ["Started", "Died"], published ["Started"]"#]),
-        ("published.c2", vec!["no step is about this id"]),
+        ("published.c2", vec!["no step has this id"]),
     ];
     assert_eq!(failures.len(), expected.len(), "{failures:#?}");
     for (failure, (place, problems)) in failures.iter().zip(expected) {

@@ -9,7 +9,7 @@ use lab::{ContainerEventResponse, ContainerEventType as Kind, runtime_service_cl
 use plegd::{
     clock::{Clock, Wall},
     sim::{
-        CallFault, Churn, Dose, EventFault, Method, Only, Profile, SimRuntime, Stamp, Target, What,
+        CallFault, ChangeKind, Churn, Dose, EventFault, Method, Only, Profile, SimRuntime, Stamp, Target,
         churn::populate,
         truth::{ContainerSpec, SandboxSpec},
     },
@@ -231,7 +231,7 @@ async fn a_complete_history_has_the_eight_events_of_containerd() {
                 assert_eq!(status.network.as_ref().unwrap().ip, "");
             }
         }
-        let happened: Vec<_> = runtime.history().into_iter().map(|change| change.what).collect();
+        let happened: Vec<_> = runtime.history().into_iter().map(|change| change.kind).collect();
         assert_eq!(happened.len(), 8);
         assert!(runtime.history().iter().all(|change| change.signalled));
     }
@@ -338,9 +338,9 @@ async fn a_dead_stream_eats_events() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let events = subscribe(&runtime, &client).await.await.unwrap().rest().await;
-        let eaten = runtime.event_counts().eaten;
-        assert!(eaten >= 1);
-        assert_eq!(events.len() as u64 + eaten, 20, "{}", profile.name);
+        let lost = runtime.event_counts().lost;
+        assert!(lost >= 1);
+        assert_eq!(events.len() as u64 + lost, 20, "{}", profile.name);
     }
 }
 
@@ -673,7 +673,7 @@ async fn a_removed_sandbox_of_2_x_has_a_status_for_some_milliseconds() {
     assert_eq!(status.created_at, -6_795_364_578_871_345_152);
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(sandbox_status(&mut client, &sandbox).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(runtime.history().last().map(|change| change.what.clone()), Some(What::Removed));
+    assert_eq!(runtime.history().last().map(|change| change.kind.clone()), Some(ChangeKind::Removed));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! What a process has used, from `/proc`.
+//! Resource usage of a process, from `/proc`.
 
-// Each user is a crate of its own and uses a part.
+// Each bench is its own crate and uses a part.
 #![allow(dead_code)]
 
 use std::{fs, time::Duration};
@@ -10,29 +10,29 @@ use anyhow::{Context, Result};
 /// CPU time since the process was started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cpu {
-    /// Of the threads that live, to the nanosecond.
+    /// Of the live threads, in nanoseconds.
     exact: Duration,
-    /// User and system time of all threads there ever were, in the kernel's clock ticks.
+    /// User and system time of all threads, including ended ones, in clock ticks.
     ticks: Duration,
 }
 
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// In RAM, with the pages of the program itself.
+    /// Resident, including the program's pages.
     pub(crate) resident: u64,
-    /// Of that, what no file backs: heap and stacks.
+    /// Anonymous: heap and stacks.
     pub(crate) anonymous: u64,
-    /// The most that ever was in RAM, or since [`forget_peak`].
+    /// Peak, in total or since [`forget_peak`].
     pub(crate) peak: u64,
 }
 
-/// Begins to look for the peak of a process's memory anew.
+/// Resets the peak of a process's memory.
 pub(crate) fn forget_peak(pid: u32) -> Result<()> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
-/// How often the threads of a process went to sleep of their own accord, and so were woken up.
+/// Number of voluntary context switches of a process's threads: how often they were woken up.
 pub(crate) fn wake_ups(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -46,26 +46,26 @@ pub(crate) fn wake_ups(pid: u32) -> Result<u64> {
 // === impl Cpu ===
 
 impl Cpu {
-    /// When it was started.
+    /// Zero, at the start of a process.
     pub(crate) const NONE: Self = Self { exact: Duration::ZERO, ticks: Duration::ZERO };
 
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut exact = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            // A thread may end between the two; its time is then in the ticks alone.
+            // A thread may end between the two reads; its time is then only in the ticks.
             let Ok(schedstat) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
             let on_cpu = schedstat.split_whitespace().next().context("schedstat is empty")?;
             exact += Duration::from_nanos(on_cpu.parse()?);
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // Fields 14 and 15, of which the name in brackets is the second.
+        // Fields 14 and 15; the second field is the name in parentheses.
         let mut fields = stat.rsplit_once(')').context("no name in stat")?.1.split_whitespace().skip(11);
         let mut field = || -> Result<u64> { Ok(fields.next().context("stat is too short")?.parse()?) };
         let ticks = (field()? + field()?) as f64 / rustix::param::clock_ticks_per_second() as f64;
         Ok(Self { exact, ticks: Duration::from_secs_f64(ticks) })
     }
 
-    /// The time used since `earlier`: exact, or by the ticks where they say clearly more, since threads have ended.
+    /// CPU time since `earlier`: exact, or by ticks if these show clearly more because threads have ended.
     pub(crate) fn since(&self, earlier: &Cpu) -> Duration {
         let exact = self.exact.saturating_sub(earlier.exact);
         let ticks = self.ticks.saturating_sub(earlier.ticks);

@@ -1,6 +1,6 @@
-//! What is said on standard error while something takes long. Standard output is for the figures alone.
+//! Progress messages on standard error; standard output has only the results.
 
-// Each user is a crate of its own and uses a part.
+// Each bench is its own crate and uses a part.
 #![allow(dead_code)]
 
 use std::{future::Future, time::Duration};
@@ -11,17 +11,17 @@ pub(crate) fn say(line: &str) {
     eprintln!("{}: {line}", env!("CARGO_CRATE_NAME"));
 }
 
-/// Says what is done once it takes more than two seconds, and then every ten.
+/// Prints the current step once it takes more than 2 s, and then every 10 s.
 pub(crate) fn during<F: Future>(what: &str, work: F) -> impl Future<Output = F::Output> {
-    // Outside of the future below, which stays small that way.
+    // Outside of the future below, which stays small.
     let mut work = Box::pin(work);
     async move {
         let mut waited = Duration::ZERO;
         loop {
-            let patience = Duration::from_secs(if waited.is_zero() { 2 } else { 10 });
-            match timeout(patience, &mut work).await {
+            let limit = Duration::from_secs(if waited.is_zero() { 2 } else { 10 });
+            match timeout(limit, &mut work).await {
                 Ok(output) => return output,
-                Err(_) => waited += patience,
+                Err(_) => waited += limit,
             }
             say(&format!("{what} ({} s)", waited.as_secs()));
         }

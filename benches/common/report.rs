@@ -1,6 +1,6 @@
-//! What was measured, as a table that lines up or as JSON lines.
+//! The results, as an aligned table or as JSON lines.
 
-// Each user is a crate of its own and uses a part.
+// Each bench is its own crate and uses a part.
 #![allow(dead_code)]
 
 use std::{borrow::Cow, fmt, fs, io::Write as _, thread::available_parallelism};
@@ -8,29 +8,29 @@ use std::{borrow::Cow, fmt, fs, io::Write as _, thread::available_parallelism};
 use anyhow::Result;
 use serde_json::json;
 
-/// One measured value.
+/// A measured value.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
-    /// What was measured, for people.
+    /// Its name, for people.
     pub(crate) what: String,
-    /// For programs: stays the same whatever the words are.
+    /// Its key, for programs: never changes.
     pub(crate) key: Cow<'static, str>,
-    pub(crate) asked: Asked,
-    /// The kubelet's figure; empty if there is none.
+    pub(crate) target: Target,
+    /// The kubelet's value; empty if there is none.
     pub(crate) kubelet: &'static str,
     pub(crate) unit: Unit,
     pub(crate) measured: f64,
-    /// How it was measured, or what else is to be known.
+    /// How it was measured, or further details.
     pub(crate) note: String,
 }
 
-/// What the value should be.
+/// The target.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// It is told for information, or was not measured at the size that is asked for.
-    Nothing,
+    /// No target, or not measured at the target's size.
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +44,15 @@ pub(crate) enum Unit {
     Megabytes,
     PerSecond,
     Microseconds,
-    /// How many times as much.
+    /// A ratio.
     Times,
 }
 
-/// All that was measured.
+/// All results.
 #[derive(Debug, Default)]
 pub(crate) struct Report(Vec<Reading>);
 
-/// On what it was measured.
+/// The conditions of the measurement.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     runtime: String,
@@ -62,11 +62,11 @@ pub(crate) struct Conditions {
     load_after: String,
 }
 
-/// Sorted values, of which there is at least one.
+/// Sorted values, at least one.
 #[derive(Debug)]
 pub(crate) struct Distribution(Vec<f64>);
 
-/// The column of the kubelet's figures.
+/// The column of the kubelet's values.
 const KUBELET: usize = 2;
 
 pub(crate) fn load_average() -> String {
@@ -86,7 +86,7 @@ impl Reading {
         Self {
             what: what.into(),
             key: key.into(),
-            asked: Asked::Nothing,
+            target: Target::None,
             kubelet: "",
             unit,
             measured,
@@ -94,8 +94,8 @@ impl Reading {
         }
     }
 
-    pub(crate) fn asked(self, asked: Asked) -> Self {
-        Self { asked, ..self }
+    pub(crate) fn target(self, target: Target) -> Self {
+        Self { target, ..self }
     }
 
     pub(crate) fn kubelet(self, kubelet: &'static str) -> Self {
@@ -106,25 +106,25 @@ impl Reading {
         Self { note: note.into(), ..self }
     }
 
-    /// In a line, for whoever waits for the table.
+    /// In one line, for progress messages.
     pub(crate) fn line(&self) -> String {
         format!("{}: {}", self.what, self.unit.show(self.measured))
     }
 
     fn is_ok(&self) -> Option<bool> {
-        match self.asked {
-            Asked::AtLeast(least) => Some(self.measured >= least),
-            Asked::AtMost(most) => Some(self.measured <= most),
-            Asked::Nothing => None,
+        match self.target {
+            Target::AtLeast(least) => Some(self.measured >= least),
+            Target::AtMost(most) => Some(self.measured <= most),
+            Target::None => None,
         }
     }
 
     fn cells(&self) -> [String; 6] {
-        let asked = match self.asked {
-            Asked::AtLeast(least) if self.unit == Unit::Count => self.unit.show(least),
-            Asked::AtLeast(least) => format!("≥ {}", self.unit.show(least)),
-            Asked::AtMost(most) => format!("≤ {}", self.unit.show(most)),
-            Asked::Nothing => "-".into(),
+        let target = match self.target {
+            Target::AtLeast(least) if self.unit == Unit::Count => self.unit.show(least),
+            Target::AtLeast(least) => format!("≥ {}", self.unit.show(least)),
+            Target::AtMost(most) => format!("≤ {}", self.unit.show(most)),
+            Target::None => "-".into(),
         };
         let kubelet = if self.kubelet.is_empty() { "-" } else { self.kubelet };
         let ok = match self.is_ok() {
@@ -133,14 +133,14 @@ impl Reading {
             None => "-",
         };
         let measured = self.unit.show(self.measured);
-        [self.what.clone(), asked, kubelet.into(), measured, ok.into(), self.note.clone()]
+        [self.what.clone(), target, kubelet.into(), measured, ok.into(), self.note.clone()]
     }
 
     fn json(&self) -> serde_json::Value {
-        let (least, most) = match self.asked {
-            Asked::AtLeast(least) => (Some(least), None),
-            Asked::AtMost(most) => (None, Some(most)),
-            Asked::Nothing => (None, None),
+        let (least, most) = match self.target {
+            Target::AtLeast(least) => (Some(least), None),
+            Target::AtMost(most) => (None, Some(most)),
+            Target::None => (None, None),
         };
         json!({
             "figure": self.key,
@@ -195,7 +195,7 @@ impl Report {
         self.0.extend(readings);
     }
 
-    /// `note` is said below the table if anything in it is the kubelet's.
+    /// `note` is printed below the table if it has values of the kubelet.
     pub(crate) fn print(&self, conditions: &Conditions, note: &str, as_json: bool) -> Result<()> {
         let mut out = std::io::stdout().lock();
         if as_json {
@@ -205,7 +205,7 @@ impl Report {
             }
             return Ok(());
         }
-        let head = ["figure", "asked for", "kubelet's", "measured", "ok", "note"].map(str::to_owned);
+        let head = ["figure", "target", "kubelet's", "measured", "ok", "note"].map(str::to_owned);
         let rows: Vec<[String; 6]> = [head].into_iter().chain(self.0.iter().map(Reading::cells)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
@@ -266,7 +266,7 @@ impl fmt::Display for Conditions {
 // === impl Distribution ===
 
 impl Distribution {
-    /// None if there are no values.
+    /// None without values.
     pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         (!values.is_empty()).then_some(Self(values))
@@ -276,7 +276,7 @@ impl Distribution {
         self.0.len()
     }
 
-    /// The smallest value that this part of all does not exceed (nearest rank).
+    /// The quantile by nearest rank.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
         let rank = (part * self.0.len() as f64).ceil() as usize;
         self.0[rank.clamp(1, self.0.len()) - 1]

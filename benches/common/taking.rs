@@ -1,4 +1,4 @@
-//! Takes the figures that were named, one after the other, and goes on where one cannot be had.
+//! Measures figures one after the other, and continues after a failure.
 
 use std::{fmt::Debug, process::ExitCode, thread::available_parallelism};
 
@@ -10,22 +10,22 @@ use super::{
     report::{self, Reading, Report},
 };
 
-/// What came of it.
+/// The results.
 pub(crate) struct Taken {
     pub(crate) report: Report,
-    /// Whether all could be measured.
+    /// Whether everything could be measured.
     pub(crate) complete: bool,
-    /// The machine's load before the first.
+    /// The machine's load before the first figure.
     pub(crate) load_before: String,
 }
 
-/// Measures these, or if none is named those that are `usual`, until Ctrl-C.
+/// Measures the given figures, by default those that are `usual`, until Ctrl-C.
 pub(crate) fn take<F: ValueEnum + Copy + Debug + PartialEq>(
     named: &[F],
     usual: impl Fn(F) -> bool,
     mut measure: impl AsyncFnMut(F) -> Result<Vec<Reading>>,
 ) -> Result<Taken> {
-    // As many threads as the daemon has.
+    // As many threads as the daemon.
     let threads = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let wanted = |figure: &F| if named.is_empty() { usual(*figure) } else { named.contains(figure) };
@@ -56,7 +56,7 @@ pub(crate) fn take<F: ValueEnum + Copy + Debug + PartialEq>(
     Ok(taken)
 }
 
-/// What the process ends with: `run` says whether all could be measured.
+/// The exit code for a result of `run`: whether everything could be measured.
 pub(crate) fn exit_code(run: Result<bool>) -> ExitCode {
     match run {
         Ok(true) => ExitCode::SUCCESS,

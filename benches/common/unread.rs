@@ -1,4 +1,4 @@
-//! Answers as the bytes they came as: for whoever counts them, or decodes them in its own time.
+//! A codec that leaves answers encoded, for callers that count them or decode them later.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstEncoder};
 
-/// Encodes requests of this type, and leaves answers as they are.
+/// Encodes requests of this type, and leaves answers as bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unread<T>(PhantomData<T>);
 

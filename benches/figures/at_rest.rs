@@ -1,4 +1,4 @@
-//! What plegd costs beside many pods that do nothing: its own CPU and memory, and the CPU that it makes containerd use.
+//! The cost of plegd with many idle pods: its CPU and memory, and the CPU that it causes in containerd.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,20 +12,20 @@ use super::{
     node::Node,
     process::{Cpu, Memory},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
-/// How often the time from start to ready is taken.
+/// Number of starts measured.
 const STARTS: usize = 5;
-/// What was busy has calmed down.
+/// Pause until the machine is idle.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Probing doubles its period from one second to sixty, which takes two minutes.
+/// Probing doubles its period from 1 s to 60 s, which takes 2 min.
 const PROBING: Duration = Duration::from_secs(300);
 
-/// How often `crictl ps` is called, for comparison.
+/// Interval of `crictl ps`, for comparison.
 const PS_PERIOD: Duration = Duration::from_secs(1);
 
-/// What was used while everything was at rest.
+/// Usage at rest.
 struct Used {
     plegd: Duration,
     containerd: Duration,
@@ -33,7 +33,7 @@ struct Used {
     calls: Calls,
 }
 
-/// How often plegd has called what, by method.
+/// plegd's calls, by method.
 struct Calls(BTreeMap<String, f64>);
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
@@ -48,7 +48,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let alone = Cpu::of(containerd)?.since(&before);
 
     let before = Cpu::of(containerd)?;
-    let looks = progress::during("measuring containerd beside `crictl ps`", ps(node, rest)).await?;
+    let looks = progress::during("measuring containerd with `crictl ps`", ps(node, rest)).await?;
     let beside_ps = Cpu::of(containerd)?.since(&before);
 
     let mut starts = Vec::new();
@@ -57,22 +57,22 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
         starts.push(daemon.ready().await?.as_secs_f64() * 1e3);
         daemon.stop().await?;
     }
-    let starts = Distribution::of(starts).context("plegd was never started")?;
+    let starts = Distribution::of(starts).context("plegd was not started")?;
 
     let daemon = Daemon::start(&clock, &endpoint, Print::Nothing, Stream::On).await?;
     let evented = daemon.shows("plegd_mode{mode=\"evented\"}", 1.0, PROBING);
-    progress::during("waiting for plegd to trust the stream", evented).await?;
+    progress::during("waiting for evented mode", evented).await?;
     let evented = used(&daemon, containerd, rest, "measuring plegd in evented mode").await?;
     daemon.stop().await?;
 
     let daemon = Daemon::start(&clock, &endpoint, Print::Nothing, Stream::Off).await?;
     daemon.ready().await?;
     let relists_before = Relists::of(&daemon).await?;
-    let polling = used(&daemon, containerd, rest, "measuring plegd as it polls").await?;
+    let polling = used(&daemon, containerd, rest, "measuring plegd in polling mode").await?;
     let relists = Relists::of(&daemon).await?.since(&relists_before);
     daemon.stop().await?;
 
-    let at_most = |most| if full { Asked::AtMost(most) } else { Asked::Nothing };
+    let at_most = |most| if full { Target::AtMost(most) } else { Target::None };
     let cpu = |key, what: &str, time: Duration| {
         Reading::new(key, format!("{what}, {pods} pods, {seconds} s"), Unit::Seconds, time.as_secs_f64())
     };
@@ -85,22 +85,22 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
             memory.resident as f64 / 1e6,
         )
         .note(format!("{anonymous:.1} MB of it heap and stacks, the rest pages of the program"))
-        .asked(at_most(10.0))
+        .target(at_most(10.0))
     };
     Ok(vec![
-        cpu("cpu_evented", "CPU, evented", evented.plegd).asked(at_most(0.02)).kubelet(kubelet::CPU_EVENTED),
-        cpu("cpu_polling", "CPU, polling", polling.plegd).asked(at_most(0.16)).kubelet(kubelet::CPU_POLLING),
+        cpu("cpu_evented", "CPU, evented", evented.plegd).target(at_most(0.02)).kubelet(kubelet::CPU_EVENTED),
+        cpu("cpu_polling", "CPU, polling", polling.plegd).target(at_most(0.16)).kubelet(kubelet::CPU_POLLING),
         memory("memory_evented", "evented", &evented.memory).kubelet(kubelet::MEMORY_EVENTED),
         memory("memory_polling", "polling", &polling.memory).kubelet(kubelet::MEMORY_POLLING),
         cpu("containerd_alone", "containerd's CPU alone", alone).kubelet(kubelet::CONTAINERD_ALONE),
-        cpu("containerd_evented", "containerd's CPU beside evented", evented.containerd)
+        cpu("containerd_evented", "containerd's CPU with evented plegd", evented.containerd)
             .kubelet(kubelet::CONTAINERD_EVENTED)
             .note(evented.calls.a_minute(rest)),
-        cpu("containerd_polling", "containerd's CPU beside polling", polling.containerd)
+        cpu("containerd_polling", "containerd's CPU with polling plegd", polling.containerd)
             .kubelet(kubelet::CONTAINERD_POLLING)
             .note(polling.calls.a_minute(rest)),
-        cpu("containerd_ps", "containerd's CPU beside `crictl ps` every second", beside_ps).note(format!(
-            "its two calls, Version and ListContainers, {looks} times on a connection of their own each"
+        cpu("containerd_ps", "containerd's CPU with `crictl ps` every second", beside_ps).note(format!(
+            "its two calls, Version and ListContainers, {looks} times, each on a new connection"
         )),
         Reading::new(
             "relist",
@@ -108,7 +108,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
             Unit::Milliseconds,
             relists.mean_seconds() * 1e3,
         )
-        .note(format!("two lists over CRI, compared; {} of them", relists.count)),
+        .note(format!("two CRI lists, compared; {} of them", relists.count)),
         Reading::new(
             "ready_median",
             format!("start → ready, median, {pods} pods"),
@@ -119,7 +119,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     ])
 }
 
-/// What both use while everything is at rest.
+/// Usage of both at rest.
 async fn used(daemon: &Daemon, containerd: u32, rest: Duration, what: &str) -> Result<Used> {
     sleep(SETTLE).await;
     let plegd = daemon.pid()?;
@@ -134,7 +134,7 @@ async fn used(daemon: &Daemon, containerd: u32, rest: Duration, what: &str) -> R
     })
 }
 
-/// Calls what `crictl ps` does, again and again as somebody who watches it; says how often.
+/// Repeats the calls of `crictl ps`; returns how often.
 async fn ps(node: &Node, rest: Duration) -> Result<u64> {
     let looks = rest.as_secs() / PS_PERIOD.as_secs();
     let mut ticks = tokio::time::interval(PS_PERIOD);
@@ -170,13 +170,13 @@ impl Calls {
 
     fn a_minute(&self, rest: Duration) -> String {
         let minutes = rest.as_secs_f64() / 60.0;
-        let made = self.0.iter().filter(|(_, count)| **count > 0.0);
-        let made: Vec<_> = made.map(|(method, count)| format!("{method} {:.0}", count / minutes)).collect();
-        format!("calls a minute: {}", if made.is_empty() { "none".into() } else { made.join(", ") })
+        let calls = self.0.iter().filter(|(_, count)| **count > 0.0);
+        let calls: Vec<_> = calls.map(|(method, count)| format!("{method} {:.0}", count / minutes)).collect();
+        format!("calls per minute: {}", if calls.is_empty() { "none".into() } else { calls.join(", ") })
     }
 }
 
-/// How often it has relisted, and how long that took.
+/// Number and duration of relists.
 struct Relists {
     count: f64,
     seconds: f64,

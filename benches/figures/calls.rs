@@ -1,7 +1,7 @@
-//! What each call that plegd makes costs containerd, with many pods at rest on it, and what it costs to read a pod that way.
+//! The cost of each of plegd's calls for containerd with many idle pods, and the cost of reading a pod with them.
 //!
-//! containerd walks all that it has for a list, whatever the filter: this is where it shows what that is worth beside the
-//! statuses.
+//! For a list, containerd walks all its objects, whatever the filter: this measurement compares that with the status
+//! calls.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::{
     report::{Distribution, Reading, Unit},
 };
 
-/// So many calls are one measurement; the kernel counts a process's CPU finely, and what containerd does beside them is little.
+/// Calls per measurement: the kernel counts CPU precisely, and containerd does little else meanwhile.
 const CALLS: usize = 200;
 const ROUNDS: usize = 5;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let mut costs = [0.0; 6];
     for (cost, call) in costs.iter_mut().zip(&calls) {
         let measured = call.cost(&client, containerd);
-        *cost = progress::during("measuring what calls cost containerd", measured).await?;
+        *cost = progress::during("measuring the cost of calls for containerd", measured).await?;
     }
     let [sandboxes, containers, listed_sandbox, listed_container, sandbox, container] = costs;
     let statuses = sandbox + CONTAINERS_PER_POD as f64 * container;
@@ -68,13 +68,13 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
             format!("containerd's CPU of reading a pod by its ids, {pods} pods"),
             statuses,
         )
-        .note(format!("a sandbox and {CONTAINERS_PER_POD} containers, no list: what follows on an event")),
+        .note(format!("a sandbox and {CONTAINERS_PER_POD} containers, no list: the reads after an event")),
         microseconds(
             "read_whole",
-            format!("containerd's CPU of reading a pod whole, {pods} pods"),
+            format!("containerd's CPU of reading a whole pod, {pods} pods"),
             statuses + lists,
         )
-        .note("the same after both full lists, which readers who wait at the same time share"),
+        .note("the same after both full lists, which simultaneous readers share"),
     ])
 }
 
@@ -85,14 +85,14 @@ enum Call {
     ListedSandbox(ObjectId),
     ListedContainer(ObjectId),
     Sandbox(ObjectId),
-    /// And the sandbox that it is in.
+    /// With the container's sandbox.
     Container(ObjectId, ObjectId),
 }
 
 // === impl Call ===
 
 impl Call {
-    /// Seconds of containerd's CPU that it takes.
+    /// The CPU time of containerd in seconds.
     async fn cost(&self, client: &cri::Client, containerd: u32) -> Result<f64> {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {

@@ -1,7 +1,7 @@
-//! The kubelet's figures, to compare with: its own PLEG of Kubernetes 1.32, run against containerd 2.1.9 on a machine of two
-//! cores. They were measured once, elsewhere, and are quoted here; this bench does not measure them again.
+//! The kubelet's values for comparison: the PLEG of Kubernetes 1.32 with containerd 2.1.9 on a machine with two
+//! cores. They were measured once, elsewhere; this bench does not measure them.
 
-/// What is said of them below the table.
+/// The note below the table.
 pub(crate) const NOTE: &str = "kubelet's: PLEG of Kubernetes 1.32 on containerd 2.1.9, quoted, not measured here; \
                                G is Generic at 1 s, E is Evented. Its CPU was taken over 30 s and is doubled here.";
 

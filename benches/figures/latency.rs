@@ -1,4 +1,4 @@
-//! From the stamp that the runtime puts on an event to the moment at which a subscriber in the process has it.
+//! Latency from the event's timestamp by the runtime to a subscriber in the process.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use super::{
     Bench,
     lab::{self, ContainerSpec, TIMEOUT, eventually},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
-/// Each gives a start and a death.
-pub(crate) const LIVES: usize = 260;
+/// Each container gives a start and a death.
+pub(crate) const CONTAINERS: usize = 260;
 const LIFE_SECONDS: f64 = 0.1;
-/// From a start to the removal: the machine has rest before and after the death.
-pub(crate) const PACE: Duration = Duration::from_millis(250);
+/// From a start to the removal: the machine is idle before and after the death.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let containerd = bench.containerd().await?;
@@ -35,48 +35,48 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let pod = client.run_pod("latency").await?;
     let cursor = app.journal().cursor(app.journal().head());
     let subscriber = tokio::spawn(seconds(cursor, bench.clock.clone()));
-    run_gently(&client, &pod).await?;
-    // What comes after the last death takes no longer than anything else.
-    sleep(PACE).await;
+    run_at_low_rate(&client, &pod).await?;
+    // Events after the last death take no longer than this.
+    sleep(INTERVAL).await;
     app.stop().await;
     let latencies = subscriber.await??;
-    let latencies = Distribution::of(latencies).context("the stream told nothing")?;
-    let note = format!("{} starts and deaths told by the stream", latencies.count());
+    let latencies = Distribution::of(latencies).context("the stream reported nothing")?;
+    let note = format!("{} starts and deaths from the stream", latencies.count());
     let reading = |key, what: &str, seconds: f64| {
         Reading::new(
             key,
-            format!("stamped → seen by a subscriber: {what}"),
+            format!("timestamp → subscriber in the process: {what}"),
             Unit::Milliseconds,
             seconds * 1e3,
         )
     };
     Ok(vec![
-        reading("latency_median", "median", latencies.median()).asked(Asked::AtMost(1.0)).note(note),
-        reading("latency_p99", "99th percentile", latencies.quantile(0.99)).asked(Asked::AtMost(5.0)),
+        reading("latency_median", "median", latencies.median()).target(Target::AtMost(1.0)).note(note),
+        reading("latency_p99", "99th percentile", latencies.quantile(0.99)).target(Target::AtMost(5.0)),
         reading("latency_max", "longest", latencies.max()),
     ])
 }
 
-/// What is measured of both: in the process, and over the socket.
-pub(crate) async fn run_gently(client: &lab::Client, pod: &lab::Pod) -> Result<()> {
-    let lives = async {
-        for attempt in 0..LIVES as u32 {
+/// The workload for both measurements: in the process, and over the socket.
+pub(crate) async fn run_at_low_rate(client: &lab::Client, pod: &lab::Pod) -> Result<()> {
+    let work = async {
+        for attempt in 0..CONTAINERS as u32 {
             let spec = ContainerSpec { attempt, ..ContainerSpec::sleeping("short", LIFE_SECONDS, 0) };
             let id = client.run(pod, spec).await?;
-            sleep(PACE).await;
-            // On a busy machine it may still live.
+            sleep(INTERVAL).await;
+            // On a busy machine it may still run.
             client.exited(&id).await?;
             client.remove(&id).await?;
         }
         anyhow::Ok(())
     };
-    progress::during(&format!("running {LIVES} containers at a gentle pace"), lives).await
+    progress::during(&format!("running {CONTAINERS} containers one after the other"), work).await
 }
 
-/// How long after its stamp each start and death came out of the cursor, until two of each life have come.
+/// Latencies of starts and deaths from the cursor, until two events of each container were received.
 async fn seconds(mut cursor: Cursor, clock: Clock) -> Result<Vec<f64>> {
-    let mut seconds = Vec::with_capacity(2 * LIVES);
-    while seconds.len() < 2 * LIVES {
+    let mut seconds = Vec::with_capacity(2 * CONTAINERS);
+    while seconds.len() < 2 * CONTAINERS {
         let Ok(event) = tokio::time::timeout(TIMEOUT, cursor.next()).await else { break };
         let seen = clock.wall();
         let event = event?;

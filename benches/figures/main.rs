@@ -1,20 +1,20 @@
-//! The figures of docs/performance.md, each measured on a real containerd 2.x: `cargo bench --bench figures`, as root.
+//! The published figures, measured on a real containerd 2.x: `cargo bench --bench figures`, as root.
 //!
-//! | room | what it measures |
+//! | module | what it measures |
 //! | --- | --- |
-//! | `short_lives` | whether all of many short containers is told, also after containerd was killed and restarted |
-//! | `latency` | from the runtime's stamp of an event to a subscriber in the process |
-//! | `at_rest` | CPU and memory beside many pods that do nothing, what that makes containerd use, and the time from start to ready |
-//! | `calls` | what each call costs containerd |
+//! | `short_lives` | whether all events of many short-lived containers are published, also after a kill and restart of containerd |
+//! | `latency` | from the event's timestamp by the runtime to a subscriber in the process |
+//! | `at_rest` | CPU and memory with many idle pods, the load on containerd, and the time from start to ready |
+//! | `calls` | the cost of each call for containerd |
 //! | `stream_lost` | from the loss of the event stream to the next complete relist |
-//! | `serving` | what clients get over the socket: how much, how soon, at what cost, and with some of them frozen |
-//! | `../common/daemon`, `process` | `plegd run` as a child process, what it tells, and what it uses |
-//! | `kubelet` | the kubelet's figures, to compare with |
-//! | `../common/taking`, `report`, `progress` | one figure after the other, the table, the JSON lines, and what is said meanwhile |
-//! | `../common/unread` | answers as the bytes they came as |
+//! | `serving` | delivery to clients over the socket: throughput, latency, cost, and the effect of frozen clients |
+//! | `../common/daemon`, `process` | `plegd run` as a child process, its events, and its resource usage |
+//! | `kubelet` | the kubelet's values, for comparison |
+//! | `../common/taking`, `report`, `progress` | measuring, the result table, JSON lines, and progress messages |
+//! | `../common/unread` | answers as bytes |
 //!
-//! A figure that is above what is asked for is told and is no failure: the machine may be busy. One that could not be
-//! measured is a failure. Everything that is brought up is gone at the end, also after an error or Ctrl-C.
+//! Exceeding a target is reported but does not fail the benchmark: the machine may be busy. A figure that could not
+//! be measured does. All processes and files are removed at the end, also after an error or Ctrl-C.
 
 mod at_rest;
 mod calls;
@@ -55,25 +55,25 @@ use self::{
     taking::take,
 };
 
-/// The size for which the figures are asked.
+/// The size of the targets.
 const PODS: usize = 250;
 const CONTAINERS_PER_POD: usize = 2;
 const REST_SECONDS: u64 = 60;
 
-/// Measures plegd on a real containerd and prints what came out beside what is asked for.
+/// Measures plegd on a real containerd and compares the results with the targets.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench figures --", max_term_width = 100)]
 struct Args {
-    /// Which figures; all if none is named
+    /// Figures to measure [default: all]
     #[arg(value_enum)]
     figures: Vec<Figure>,
-    /// One JSON object a line instead of the table
+    /// Print JSON lines instead of a table
     #[arg(long)]
     json: bool,
-    /// How many pods, where many are at rest
+    /// Number of idle pods
     #[arg(long, value_name = "N", default_value_t = PODS)]
     pods: usize,
-    /// How many seconds are measured while they are at rest
+    /// Duration of the measurement at rest, in seconds
     #[arg(long, value_name = "N", default_value_t = REST_SECONDS)]
     seconds: u64,
     /// Set by `cargo bench`; without it nothing is measured
@@ -81,33 +81,33 @@ struct Args {
     bench: bool,
 }
 
-/// What can be measured on its own.
+/// A figure that can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Figure {
     /// 44 containers of 0.3 s
     ShortLives,
     /// 33 more after containerd was killed and restarted
     Restart,
-    /// From the runtime's stamp to the subscriber
+    /// From the event's timestamp to the subscriber
     Latency,
-    /// CPU and memory beside many pods
+    /// CPU and memory with many idle pods
     AtRest,
-    /// What each call costs containerd
+    /// Cost of each call for containerd
     Calls,
     /// From the loss of the stream to a complete relist
     StreamLost,
-    /// What clients get over the socket
+    /// Delivery to clients over the socket
     Serving,
 }
 
-/// What the figures share.
+/// Shared parts of the figures.
 struct Bench {
     clock: Clock,
     pods: usize,
     rest: Duration,
-    /// Many pods at rest, brought up for the first figure that wants them.
+    /// Many idle pods, started for the first figure that needs them.
     node: Option<Node>,
-    /// The version of containerd, once there was one.
+    /// The version of containerd, once known.
     runtime_version: Option<String>,
 }
 
@@ -120,7 +120,7 @@ fn main() -> ExitCode {
     taking::exit_code(run(&args))
 }
 
-/// Measures and prints; says whether all could be measured.
+/// Measures and prints; returns whether everything could be measured.
 fn run(args: &Args) -> Result<bool> {
     let mut bench = Bench {
         clock: Clock::system(),
@@ -157,25 +157,25 @@ impl Figure {
 // === impl Bench ===
 
 impl Bench {
-    /// Whether the size is the one for which the figures are asked.
+    /// Whether the size is that of the targets.
     fn is_full_size(&self) -> bool {
         self.pods == PODS && self.rest == Duration::from_secs(REST_SECONDS)
     }
 
-    /// A containerd with nothing on it.
+    /// An empty containerd.
     async fn containerd(&mut self) -> Result<lab::Containerd> {
         let containerd =
-            progress::during("bringing up containerd", lab::Containerd::start(lab::Version::V2_1)).await?;
+            progress::during("starting containerd", lab::Containerd::start(lab::Version::V2_1)).await?;
         self.runtime_version = Some(containerd.runtime_version().to_owned());
         Ok(containerd)
     }
 
-    /// A containerd with many pods at rest, always the same one.
+    /// The containerd with many idle pods; always the same one.
     async fn node(&mut self) -> Result<&mut Node> {
         if self.node.is_none() {
             let containerd = self.containerd().await?;
             self.node = Some(Node::populate(containerd, self.pods, CONTAINERS_PER_POD).await?);
         }
-        self.node.as_mut().context("the node was just made")
+        self.node.as_mut().context("the node was just created")
     }
 }

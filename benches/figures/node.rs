@@ -1,10 +1,10 @@
-//! A containerd with many pods on it that do nothing, as a node at rest has them.
+//! A containerd with many idle pods.
 
 use anyhow::Result;
 
 use super::{lab, progress};
 
-/// It is removed, pods and all, when this is dropped.
+/// Removed with its pods on drop.
 pub(crate) struct Node {
     pub(crate) containerd: lab::Containerd,
     pub(crate) client: lab::Client,
@@ -19,7 +19,7 @@ impl Node {
         containers_per_pod: usize,
     ) -> Result<Self> {
         let client = containerd.client()?;
-        let what = format!("starting {pods} pods of {containers_per_pod} containers");
+        let what = format!("starting {pods} pods with {containers_per_pod} containers each");
         progress::during(&what, lab::run_pods(&client, pods, containers_per_pod)).await?;
         Ok(Self { containerd, client })
     }

@@ -1,9 +1,9 @@
-//! What clients get over the UNIX socket: events a second, how long each takes, what an idle subscriber costs in memory, and
-//! what a hundred that read nothing do to nine hundred that do.
+//! Delivery to clients over the UNIX socket: throughput, latency, memory of an idle subscriber, and the effect of a
+//! hundred frozen subscribers on nine hundred others.
 //!
-//! plegd is the binary in a process of its own. All but one figure are taken on the simulated runtime, which this process
-//! serves and in which it also subscribes: they share the machine's cores with plegd. So what plegd itself used of them is
-//! said beside each. The latency of one idle subscriber is taken on a real containerd.
+//! plegd runs in its own process. All figures but one use the simulated runtime, which runs in this process like the
+//! subscribers: they share the machine's cores with plegd. The CPU time of plegd alone is in the notes. The latency
+//! of one idle subscriber is measured with a real containerd.
 
 mod crowd;
 mod feed;
@@ -23,29 +23,29 @@ use super::{
     Bench,
     process::{Cpu, Memory},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
-/// How many subscribe, and how many lives of containers they are told, four events each. The first fills the journal.
+/// Numbers of subscribers, and of containers whose events they get, four each. The first fills the journal.
 const CROWDS: [(usize, usize); 3] = [(1, 12_000), (100, 2_000), (1_000, 500)];
-/// How many events back a subscriber resumes at most: the journal still holds them.
+/// Maximum number of events to resume: the journal still holds them.
 const BACK: u64 = 5_000;
 const IDLE: usize = 1_000;
 const READING: usize = 900;
 const FROZEN: usize = 100;
-const LIVES: usize = 500;
-/// Lives at a pace at which nobody falls behind.
+const CONTAINERS: usize = 500;
+/// Containers at a rate at which no subscriber falls behind.
 const GENTLE_LIVES: usize = 40;
-/// What was busy has calmed down.
+/// Pause until the machine is idle.
 const SETTLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     raise_open_files();
-    let folder = tempfile::tempdir()?;
-    let feed = Feed::start(&bench.clock, &folder.path().join("cri.sock")).await?;
+    let directory = tempfile::tempdir()?;
+    let feed = Feed::start(&bench.clock, &directory.path().join("cri.sock")).await?;
     let mut readings = vec![feed.idle().await?];
-    for (subscribers, lives) in CROWDS {
-        readings.extend(feed.told(subscribers, lives).await?);
+    for (subscribers, containers) in CROWDS {
+        readings.extend(feed.deliver(subscribers, containers).await?);
         if subscribers == 1 {
             let memory = Memory::of(feed.daemon().pid()?)?.resident as f64 / 1e6;
             readings.push(
@@ -55,7 +55,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
                     Unit::Megabytes,
                     memory,
                 )
-                .note(format!("{PODS} pods, after {lives} lives in a second or two")),
+                .note(format!("{PODS} pods, after {containers} containers within 1 to 2 s")),
             );
         }
     }
@@ -65,22 +65,22 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     Ok(readings)
 }
 
-/// CPU that plegd has used, calls that the runtime has got, and the time.
+/// CPU time of plegd, runtime calls, and the time.
 type Before = (Cpu, BTreeMap<Method, u64>, Mono);
 
-/// What a crowd was told, and what it took.
-struct Told {
+/// The deliveries to a group of subscribers, and their cost.
+struct Delivery {
     events: u64,
     took: Duration,
     cpu: Duration,
-    /// Calls that the runtime has got meanwhile, by method.
+    /// Runtime calls meanwhile, by method.
     calls: BTreeMap<Method, u64>,
 }
 
 // === impl Feed ===
 
 impl Feed {
-    /// What an idle subscriber takes in plegd's memory.
+    /// Memory of plegd per idle subscriber.
     async fn idle(&self) -> Result<Reading> {
         let pid = self.daemon().pid()?;
         sleep(SETTLE).await;
@@ -92,20 +92,20 @@ impl Feed {
         crowd.leave().await;
         let each = after.resident.saturating_sub(before.resident) as f64 / IDLE as f64 / 1e3;
         Ok(Reading::new("serving_memory", "memory of an idle subscriber", Unit::Kilobytes, each)
-            .asked(Asked::AtMost(40.0))
+            .target(Target::AtMost(40.0))
             .note(format!(
-                "resident: {:.1} MB with {IDLE}, each on a connection of its own, {:.1} MB with none",
+                "resident: {:.1} MB with {IDLE}, each on its own connection, {:.1} MB with none",
                 after.resident as f64 / 1e6,
                 before.resident as f64 / 1e6
             )))
     }
 
-    /// How many events a second so many subscribers are told together: as they happen, and resumed from the journal.
-    async fn told(&self, subscribers: usize, lives: usize) -> Result<[Reading; 2]> {
+    /// Total deliveries per second to this many subscribers: live, and resumed from the journal.
+    async fn deliver(&self, subscribers: usize, containers: usize) -> Result<[Reading; 2]> {
         let crowd = self.crowd(subscribers, From::Now).await?;
         let before = self.head().await?;
-        let what = format!("telling {subscribers} subscribers of {lives} lives");
-        let live = progress::during(&what, self.burst(&crowd, lives)).await?;
+        let what = format!("delivering the events of {containers} containers to {subscribers} subscribers");
+        let live = progress::during(&what, self.burst(&crowd, containers)).await?;
         crowd.leave().await;
         let after = self.head().await?;
 
@@ -124,19 +124,14 @@ impl Feed {
             100 => ["serving_live_100", "serving_resumed_100"],
             _ => ["serving_live_1000", "serving_resumed_1000"],
         };
-        let whom =
+        let receivers =
             if subscribers == 1 { "1 subscriber".into() } else { format!("{subscribers} subscribers") };
         Ok([
-            Reading::new(
-                live_key,
-                format!("events told to {whom}, as they happen"),
-                Unit::PerSecond,
-                live.rate(),
-            )
-            .note(live.note(subscribers)),
+            Reading::new(live_key, format!("deliveries to {receivers}, live"), Unit::PerSecond, live.rate())
+                .note(live.note(subscribers)),
             Reading::new(
                 resumed_key,
-                format!("events told to {whom}, resumed"),
+                format!("deliveries to {receivers}, resumed"),
                 Unit::PerSecond,
                 resumed.rate(),
             )
@@ -144,35 +139,35 @@ impl Feed {
         ])
     }
 
-    /// What those who read are told, and how soon, without and beside those who do not.
+    /// Deliveries to reading subscribers and their latency, with and without frozen subscribers.
     async fn beside_the_frozen(&self) -> Result<Vec<Reading>> {
         let pid = self.daemon().pid()?;
         let crowd = self.crowd(READING, From::Now).await?;
-        let what = format!("telling {READING} subscribers of {LIVES} lives");
-        // Once to warm up: buffers have grown to what they grow to.
-        progress::during(&what, self.burst(&crowd, LIVES)).await?;
-        let without = progress::during(&what, self.burst(&crowd, LIVES)).await?;
-        let gentle_without = progress::during("the same at a gentle pace", self.gently(&crowd)).await?;
+        let what = format!("delivering the events of {CONTAINERS} containers to {READING} subscribers");
+        // A warm-up, after which buffers have their final size.
+        progress::during(&what, self.burst(&crowd, CONTAINERS)).await?;
+        let without = progress::during(&what, self.burst(&crowd, CONTAINERS)).await?;
+        let gentle_without = progress::during("the same at a low rate", self.gently(&crowd)).await?;
 
         let frozen = Frozen::connect(&self.daemon().socket(), FROZEN).await?;
         let memory_before = Memory::of(pid)?;
-        let what = format!("{what}, {FROZEN} more are frozen");
-        let beside = progress::during(&what, self.burst(&crowd, LIVES)).await?;
-        let gentle_beside = progress::during("the same at a gentle pace", self.gently(&crowd)).await?;
+        let what = format!("{what}, with {FROZEN} frozen ones");
+        let beside = progress::during(&what, self.burst(&crowd, CONTAINERS)).await?;
+        let gentle_beside = progress::during("the same at a low rate", self.gently(&crowd)).await?;
         let memory = Memory::of(pid)?;
         frozen.leave().await?;
         crowd.leave().await;
 
         let grown = memory.resident as f64 - memory_before.resident as f64;
         let latency = |key, what: &str, without: f64, beside: f64| {
-            let what = format!("seen → received by {READING} beside {FROZEN} frozen: {what}");
+            let what = format!("detected → received by {READING} with {FROZEN} frozen: {what}");
             Reading::new(key, what, Unit::Milliseconds, beside * 1e3)
                 .note(format!("{:.2} ms without them", without * 1e3))
         };
         Ok(vec![
             Reading::new(
                 "serving_frozen_rate",
-                format!("events told to {READING}, beside {FROZEN} frozen"),
+                format!("deliveries to {READING}, with {FROZEN} frozen"),
                 Unit::PerSecond,
                 beside.rate(),
             )
@@ -196,7 +191,7 @@ impl Feed {
             ),
             Reading::new(
                 "serving_frozen_calls",
-                format!("calls to the runtime, beside {FROZEN} frozen"),
+                format!("runtime calls, with {FROZEN} frozen"),
                 Unit::Count,
                 beside.calls.values().sum::<u64>() as f64,
             )
@@ -209,7 +204,7 @@ impl Feed {
             )),
             Reading::new(
                 "serving_frozen_memory",
-                format!("memory that plegd grows by, beside {FROZEN} frozen"),
+                format!("memory growth of plegd, with {FROZEN} frozen"),
                 Unit::Megabytes,
                 grown / 1e6,
             )
@@ -217,18 +212,18 @@ impl Feed {
         ])
     }
 
-    /// Lets lives happen as fast as they can be told, until the whole crowd has been told.
-    async fn burst(&self, crowd: &Crowd, lives: usize) -> Result<Told> {
+    /// Runs containers as fast as events can be delivered, until all subscribers have them.
+    async fn burst(&self, crowd: &Crowd, containers: usize) -> Result<Delivery> {
         let head = self.head().await?.sequence;
         crowd.forget();
         self.rest().await;
         let before = self.before()?;
-        let events = self.live(lives, Duration::ZERO).await? - head;
+        let events = self.live(containers, Duration::ZERO).await? - head;
         crowd.until_told(events).await?;
         self.since(crowd, events, before)
     }
 
-    /// From when plegd saw each event until each of the crowd had it, in seconds.
+    /// Latencies from detection by plegd to each subscriber, in seconds.
     async fn gently(&self, crowd: &Crowd) -> Result<Distribution> {
         let head = self.head().await?.sequence;
         crowd.forget();
@@ -236,10 +231,10 @@ impl Feed {
         let events = self.live(GENTLE_LIVES, Duration::from_millis(60)).await? - head;
         crowd.until_told(events).await?;
         crowd.time(false);
-        Distribution::of(crowd.latencies()).context("nothing was told")
+        Distribution::of(crowd.latencies()).context("nothing was received")
     }
 
-    /// Waits until plegd has read all that it still wanted to read because of what was before.
+    /// Waits until plegd has finished its pending reads.
     async fn rest(&self) {
         loop {
             let calls = self.calls();
@@ -254,9 +249,9 @@ impl Feed {
         Ok((Cpu::of(self.daemon().pid()?)?, self.calls(), self.clock.now()))
     }
 
-    fn since(&self, crowd: &Crowd, events: u64, before: Before) -> Result<Told> {
+    fn since(&self, crowd: &Crowd, events: u64, before: Before) -> Result<Delivery> {
         let (cpu, calls, begun) = before;
-        Ok(Told {
+        Ok(Delivery {
             events: events * crowd.size() as u64,
             took: crowd.last_told_at().since(begun),
             cpu: Cpu::of(self.daemon().pid()?)?.since(&cpu),
@@ -274,9 +269,9 @@ impl Feed {
     }
 }
 
-// === impl Told ===
+// === impl Delivery ===
 
-impl Told {
+impl Delivery {
     fn rate(&self) -> f64 {
         self.events as f64 / self.took.as_secs_f64()
     }
@@ -284,7 +279,7 @@ impl Told {
     fn note(&self, subscribers: usize) -> String {
         let cpu = self.cpu.as_secs_f64();
         format!(
-            "{} each in {:.2} s; plegd used {cpu:.2} s of CPU, {:.1} µs for each told",
+            "{} each in {:.2} s; plegd used {cpu:.2} s of CPU, {:.1} µs per delivery",
             self.events / subscribers as u64,
             self.took.as_secs_f64(),
             cpu * 1e6 / self.events as f64

@@ -1,4 +1,4 @@
-//! Whether the starts and deaths of containers that live 0.3 s are told, all of them and each once.
+//! Whether starts and deaths of containers that live 0.3 s are all published, each once.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -9,66 +9,70 @@ use super::{
     Bench,
     daemon::{Daemon, Line, Print, Stream},
     kubelet, lab, progress,
-    report::{Asked, Reading, Unit},
+    report::{Reading, Target, Unit},
 };
 
 const COUNT: u32 = 44;
 const COUNT_AFTER_RESTART: u32 = 33;
 const SECONDS: f64 = 0.3;
-/// How long containerd is away.
+/// Downtime of containerd.
 const AWAY: Duration = Duration::from_secs(1);
-/// How long the last one may take to be told before it counts as never told.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Timeout for the last event, after which it counts as missing.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// On a containerd that is left alone.
+/// With an undisturbed containerd.
 pub(crate) async fn undisturbed(bench: &mut Bench) -> Result<Vec<Reading>> {
     let containerd = bench.containerd().await?;
     let client = containerd.client()?;
     let daemon = following(bench, &containerd).await?;
-    let told = lives(&client, &daemon, "short-lived", COUNT).await?;
+    let published = run(&client, &daemon, "short-lived", COUNT).await?;
     daemon.stop().await?;
     let count = f64::from(COUNT);
     Ok(vec![
-        told.starts
-            .reading("short_lives_starts", count, "44 lives of 0.3 s: starts told")
+        published
+            .starts
+            .reading("short_lives_starts", count, "44 containers of 0.3 s: starts published")
             .kubelet(kubelet::STARTS),
-        told.deaths
-            .reading("short_lives_deaths", count, "44 lives of 0.3 s: deaths told")
+        published
+            .deaths
+            .reading("short_lives_deaths", count, "44 containers of 0.3 s: deaths published")
             .kubelet(kubelet::DEATHS),
     ])
 }
 
-/// Right after it was killed and started again. Before that, some lives that are not counted.
+/// Directly after a kill and restart of containerd. Some containers before that are not counted.
 pub(crate) async fn after_a_restart(bench: &mut Bench) -> Result<Vec<Reading>> {
     let mut containerd = bench.containerd().await?;
     let client = containerd.client()?;
     let daemon = following(bench, &containerd).await?;
-    lives(&client, &daemon, "before", 3).await?;
+    run(&client, &daemon, "before", 3).await?;
     containerd.kill9()?;
     sleep(AWAY).await;
     containerd.restart().await?;
-    let told = lives(&client, &daemon, "after", COUNT_AFTER_RESTART).await?;
+    let published = run(&client, &daemon, "after", COUNT_AFTER_RESTART).await?;
     daemon.stop().await?;
     let count = f64::from(COUNT_AFTER_RESTART);
     Ok(vec![
-        told.starts
-            .reading("restart_starts", count, "33 lives after kill -9 and restart: starts told")
+        published
+            .starts
+            .reading("restart_starts", count, "33 containers after kill -9 and restart: starts published")
             .kubelet(kubelet::STARTS_AFTER_RESTART),
-        told.deaths
-            .reading("restart_deaths", count, "33 lives after kill -9 and restart: deaths told")
+        published
+            .deaths
+            .reading("restart_deaths", count, "33 containers after kill -9 and restart: deaths published")
             .kubelet(kubelet::DEATHS_AFTER_RESTART),
     ])
 }
 
-/// A plegd that follows by the stream.
+/// A plegd that follows the stream.
 async fn following(bench: &Bench, containerd: &lab::Containerd) -> Result<Daemon> {
     let daemon = Daemon::start(&bench.clock, &containerd.endpoint(), Print::Json, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, TIMEOUT).await?;
     Ok(daemon)
 }
 
-struct Lives {
+struct Published {
     starts: Tally,
     deaths: Tally,
 }
@@ -80,20 +84,20 @@ struct Tally {
     inferred: usize,
 }
 
-/// Runs them in a pod of their own, and waits until all is told or will never be.
-async fn lives(client: &lab::Client, daemon: &Daemon, pod: &str, count: u32) -> Result<Lives> {
+/// Runs containers in their own pod, and waits for their events.
+async fn run(client: &lab::Client, daemon: &Daemon, pod: &str, count: u32) -> Result<Published> {
     let pod = client.run_pod(pod).await?;
     let what = format!("running {count} containers of {SECONDS} s one after the other");
     let ids = progress::during(&what, lab::run_short_containers(client, &pod, count, SECONDS)).await?;
-    ensure!(ids.len() == count as usize, "only {} containers were run", ids.len());
-    let tally = |kind| Tally::of(&daemon.told().of(&ids, kind));
+    ensure!(ids.len() == count as usize, "only {} containers ran", ids.len());
+    let tally = |kind| Tally::of(&daemon.events().of(&ids, kind));
     let all = || async {
-        let told = tally("ContainerStarted").ids.min(tally("ContainerDied").ids);
-        Ok((told == ids.len()).then_some(()))
+        let published = tally("ContainerStarted").ids.min(tally("ContainerDied").ids);
+        Ok((published == ids.len()).then_some(()))
     };
-    // Not all is a result too.
-    let _ = lab::eventually("all lives to be told", DEADLINE, all).await;
-    Ok(Lives { starts: tally("ContainerStarted"), deaths: tally("ContainerDied") })
+    // A timeout is a result too.
+    let _ = lab::eventually("all events to be published", TIMEOUT, all).await;
+    Ok(Published { starts: tally("ContainerStarted"), deaths: tally("ContainerDied") })
 }
 
 // === impl Tally ===
@@ -108,12 +112,12 @@ impl Tally {
         }
     }
 
-    fn reading(&self, key: &'static str, asked: f64, what: &str) -> Reading {
+    fn reading(&self, key: &'static str, target: f64, what: &str) -> Reading {
         let twice = self.lines - self.ids;
         let note = format!(
-            "{} first seen by the stream, {} inferred, {twice} told twice",
+            "{} detected first by the stream, {} inferred, {twice} published twice",
             self.by_stream, self.inferred
         );
-        Reading::new(key, what, Unit::Count, self.ids as f64).asked(Asked::AtLeast(asked)).note(note)
+        Reading::new(key, what, Unit::Count, self.ids as f64).target(Target::AtLeast(target)).note(note)
     }
 }

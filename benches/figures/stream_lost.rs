@@ -1,8 +1,8 @@
 //! From the loss of the event stream to the end of the first complete relist.
 //!
-//! A real containerd's stream is only lost together with containerd, whose own restart then takes nearly all of the time. So
-//! what plegd adds is measured on the simulated runtime, whose stream can be cut while its other calls go on; and on the real
-//! one, how long after its first answer all is told that happened meanwhile.
+//! A real containerd's stream is only lost together with containerd, whose own restart then takes most of the time.
+//! So plegd's part is measured on the simulated runtime, whose stream can be cut alone; on the real one, the time
+//! from its first answer until all changes created meanwhile are published.
 
 use std::{path::Path, time::Duration};
 
@@ -22,37 +22,37 @@ use super::{
     lab::{TIMEOUT, eventually},
     node::Node,
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 const CUTS: u64 = 20;
-/// How many containers die while the real containerd is away.
+/// Containers that die while the real containerd is down.
 const DEATHS: usize = 10;
 
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let (clock, pods, full) = (bench.clock.clone(), bench.pods, bench.is_full_size());
-    let folder = tempfile::tempdir()?;
-    let socket = folder.path().join("cri.sock");
+    let directory = tempfile::tempdir()?;
+    let socket = directory.path().join("cri.sock");
     let simulated = cuts(&clock, pods, &socket);
     let simulated = progress::during("cutting the stream of the simulated runtime", simulated).await?;
     let what = |what: &str| format!("stream lost → relisted, {pods} pods: {what}");
-    let asked = if full { Asked::AtMost(100.0) } else { Asked::Nothing };
+    let target = if full { Target::AtMost(100.0) } else { Target::None };
     let mut readings = vec![
         Reading::new("stream_lost_median", what("median"), Unit::Milliseconds, simulated.median())
-            .asked(asked)
+            .target(target)
             .note(format!("{CUTS} cuts on the simulated runtime over a UNIX socket")),
-        Reading::new("stream_lost_max", what("longest"), Unit::Milliseconds, simulated.max()).asked(asked),
+        Reading::new("stream_lost_max", what("longest"), Unit::Milliseconds, simulated.max()).target(target),
     ];
     readings.extend(restart(&clock, bench.node().await?).await?);
     Ok(readings)
 }
 
-/// Milliseconds from each cut to the end of the relist after it. A fresh plegd each time, since one and the same would wait
-/// longer and longer before it subscribes again.
+/// Milliseconds from each cut to the end of the next relist. A new plegd each time, because the same one would
+/// increase its backoff.
 async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution> {
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, clock.clone(), 1);
     sim.change(|truth| populate(truth, 1, pods, CONTAINERS_PER_POD))
-        .map_err(|refused| anyhow::anyhow!("the simulated runtime has refused a pod: {refused:?}"))?;
+        .map_err(|refused| anyhow::anyhow!("the simulated runtime refused a pod: {refused:?}"))?;
     let _served = sim.serve_uds(socket)?;
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
     let mut rng = fastrand::Rng::with_seed(1);
@@ -60,14 +60,14 @@ async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution>
     for _ in 0..CUTS {
         let app = App::start(&Config::default(), Link::unix(endpoint.clone()), clock.clone());
         eventually("the stream to be up", TIMEOUT, || async { Ok(app.situation().stream_up) }).await?;
-        // At any moment between two relists, or within one.
+        // At a random moment between or within relists.
         sleep(Duration::from_millis(rng.u64(200..1200))).await;
         let fallback = &app.metrics().mode.fallback;
         let cut = clock.now();
         sim.cut_streams(None);
         let relisted = async {
             while fallback.get_sample_count() == 0 {
-                // The shortest sleep that there is: the figure is up to that much too long.
+                // The shortest possible sleep: the figure may be too long by this much.
                 sleep(Duration::from_millis(1)).await;
             }
             clock.now()
@@ -76,10 +76,10 @@ async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution>
         took.push(relisted.since(cut).as_secs_f64() * 1e3);
         app.stop().await;
     }
-    Distribution::of(took).context("the stream was never cut")
+    Distribution::of(took).context("the stream was not cut")
 }
 
-/// containerd is killed, some containers die meanwhile, and it is started again.
+/// Kills containerd, lets some containers die, and restarts it.
 async fn restart(clock: &Clock, node: &mut Node) -> Result<Vec<Reading>> {
     let daemon = Daemon::start(clock, &node.containerd.endpoint(), Print::Json, Stream::On).await?;
     daemon.ready().await?;
@@ -97,20 +97,22 @@ async fn restart(clock: &Clock, node: &mut Node) -> Result<Vec<Reading>> {
         Ok(client.version().await.ok().map(|_| clock.now()))
     });
     let answered = progress::during("restarting containerd", answer).await?;
-    let told = eventually("all deaths to be told", TIMEOUT, || async {
-        let told = daemon.told().of(&victims, "ContainerDied");
-        Ok((told.len() >= victims.len()).then(|| told.iter().map(|line| line.read_at).max()).flatten())
+    let published = eventually("all deaths to be published", TIMEOUT, || async {
+        let published = daemon.events().of(&victims, "ContainerDied");
+        Ok((published.len() >= victims.len())
+            .then(|| published.iter().map(|line| line.read_at).max())
+            .flatten())
     });
-    let told = told.await?;
+    let published = published.await?;
     node.containerd.ready().await?;
     daemon.stop().await?;
     let away = answered.since(spawned).as_secs_f64();
     let note = format!("{} deaths meanwhile; containerd took {away:.1} s to answer", victims.len());
-    let milliseconds = told.since(answered).as_secs_f64() * 1e3;
+    let milliseconds = published.since(answered).as_secs_f64() * 1e3;
     Ok(vec![
         Reading::new(
             "restart_told",
-            "real containerd answers again → all told",
+            "real containerd answers again → all published",
             Unit::Milliseconds,
             milliseconds,
         )

@@ -1,5 +1,5 @@
-//! 50,000 CRI events a second for several seconds: more than any node has. What is asked is that the runtime never waits, that
-//! plegd's memory stays bounded, and that its cache is the truth when it is over.
+//! 50,000 CRI events per second for several seconds, more than any node has. The runtime must never wait, plegd's
+//! memory must stay bounded, and its cache must be correct at the end.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::{
     node::{Lists, Node, Weight},
     process::{Cpu, Memory, forget_peak},
     progress,
-    report::{Asked, Reading, Unit},
+    report::{Reading, Target, Unit},
     truth::differences_of,
 };
 
@@ -39,7 +39,7 @@ pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
     let mut emission = Emission::new(&node, clock);
     let emitted = progress::during("flooding plegd", emission.run(RATE, DURATION)).await?;
     let over = clock.now();
-    let agreed = progress::during("waiting until the cache is the truth", agrees(&node, &daemon)).await?;
+    let agreed = progress::during("waiting until the cache is correct", agrees(&node, &daemon)).await?;
     let caught_up = clock.now().since(over);
     let cpu = Cpu::of(pid)?.since(&cpu);
     let memory = Memory::of(pid)?;
@@ -52,16 +52,16 @@ pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     Ok(vec![
         Reading::new("flood_rate", "events emitted in a flood", Unit::PerSecond, emitted.rate())
-            .asked(Asked::AtLeast(RATE as f64 * 0.98))
+            .target(Target::AtLeast(RATE as f64 * 0.98))
             .note(format!(
-                "{} in {:.2} s, of which {} were taken off the stream; the bench's own cores are the machine's",
+                "{} in {:.2} s, of which {} were taken off the stream; the bench shares the machine's cores",
                 emitted.events,
                 emitted.took.as_secs_f64(),
                 counts.delivered,
             )),
         Reading::new(
             "flood_wait",
-            "the runtime waited for plegd, longest",
+            "longest wait of the runtime for plegd",
             Unit::Milliseconds,
             emitted.longest_wait.as_secs_f64() * 1e3,
         )
@@ -77,22 +77,28 @@ pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
             Unit::Microseconds,
             cpu.as_secs_f64() * 1e6 / emitted.events as f64,
         )
-        .note(format!("{:.2} s in all, {taken} messages, {trimmed} cut down", cpu.as_secs_f64())),
-        Reading::new("flood_memory_peak", "resident in a flood, peak", Unit::Megabytes, megabytes(memory.peak))
-            .asked(Asked::AtMost(150.0))
-            .note(format!(
-                "{:.1} MB before, {:.1} MB after",
-                megabytes(before.resident),
-                megabytes(memory.resident)
-            )),
-        Reading::new("flood_lost", "subscriptions lost in a flood", Unit::Count, lost).asked(Asked::AtMost(0.0)),
+        .note(format!("{:.2} s in all, {taken} messages, {trimmed} stripped", cpu.as_secs_f64())),
+        Reading::new(
+            "flood_memory_peak",
+            "resident in a flood, peak",
+            Unit::Megabytes,
+            megabytes(memory.peak),
+        )
+        .target(Target::AtMost(150.0))
+        .note(format!(
+            "{:.1} MB before, {:.1} MB after",
+            megabytes(before.resident),
+            megabytes(memory.resident)
+        )),
+        Reading::new("flood_lost", "subscriptions lost in a flood", Unit::Count, lost)
+            .target(Target::AtMost(0.0)),
         Reading::new(
             "flood_differences",
             "differences of the cache from the truth at the end",
             Unit::Count,
             agreed.len() as f64,
         )
-        .asked(Asked::AtMost(0.0))
+        .target(Target::AtMost(0.0))
         .note(match agreed.first() {
             None => format!("equal {:.2} s after the last event", caught_up.as_secs_f64()),
             Some(first) => first.clone(),
@@ -100,7 +106,7 @@ pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
     ])
 }
 
-/// What differs from the truth when nothing does any more, or when patience is over.
+/// The differences from the truth once there are none, or at the timeout.
 async fn agrees(node: &Node, daemon: &Daemon) -> Result<Vec<String>> {
     let client = Client::lazy(&Address::Unix(daemon.socket()));
     let mut differences = Vec::new();
@@ -120,7 +126,7 @@ async fn agrees(node: &Node, daemon: &Daemon) -> Result<Vec<String>> {
     Ok(differences)
 }
 
-/// All samples of a metric together; 0 if there is none.
+/// The sum of a metric's samples; 0 if it has none.
 async fn metric_sum(daemon: &Daemon, name: &str) -> Result<f64> {
     let metrics = daemon.get("/metrics").await?;
     let samples = metrics.lines().filter_map(|line| {

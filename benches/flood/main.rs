@@ -1,5 +1,6 @@
-//! A flood of events: `cargo bench --bench flood`. A program of its own for its allocator: the simulated runtime makes what a
-//! thread of its server frees, which glibc's is slow at, and what makes the events is to take as little of the two cores as it can.
+//! A flood of events: `cargo bench --bench flood`. A separate program because of its allocator: in the simulated
+//! runtime, one thread allocates what another frees, which is slow with glibc, and emitting events should use little
+//! of the two cores.
 
 mod flood;
 
@@ -35,11 +36,11 @@ use self::{report::Conditions, taking::take};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Floods plegd with events and prints what came out beside what is asked for.
+/// Floods plegd with events and compares the results with the targets.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench flood --", max_term_width = 100)]
 struct Args {
-    /// One JSON object a line instead of the table
+    /// Print JSON lines instead of a table
     #[arg(long)]
     json: bool,
     /// Set by `cargo bench`; without it nothing is measured
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
     taking::exit_code(run(&args))
 }
 
-/// Measures and prints; says whether all could be measured.
+/// Measures and prints; returns whether everything could be measured.
 fn run(args: &Args) -> Result<bool> {
     let clock = Clock::system();
     let taken = take(&[], |_| true, async |Figure::Flood| flood::measure(&clock).await)?;

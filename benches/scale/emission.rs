@@ -1,4 +1,5 @@
-//! CRI events at a rate: containers of lively pods that are made, start, end and are removed, one event each.
+//! Emits CRI events at a given rate: containers of a few pods are created, started, stopped and removed, with one
+//! event each.
 
 use std::time::Duration;
 
@@ -14,32 +15,32 @@ use tokio::time::sleep;
 
 use super::node::{Node, act};
 
-/// What happens in one go; the runtime's queue takes it in less than a subscriber's channel holds.
+/// Events per batch, less than the capacity of a subscriber's channel.
 const BATCH: u64 = 50;
 const TICK: Duration = Duration::from_millis(1);
-/// How often it is looked whether the queue has taken what waits. A timer of tokio's would take a millisecond or two, in
-/// which plegd could have taken more.
+/// Polling interval while the runtime's queue is blocked. A tokio timer would take 1 to 2 ms, in which plegd could
+/// have read more.
 const GLANCE: Duration = Duration::from_micros(50);
 
-/// What was emitted.
+/// The result of an emission.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Emitted {
     pub(crate) events: u64,
     pub(crate) took: Duration,
-    /// How long calls of the runtime waited for the subscriber, in all and at the longest.
+    /// Total and maximum time that the runtime waited for the subscriber.
     pub(crate) waited: Duration,
     pub(crate) longest_wait: Duration,
     pub(crate) waits: u64,
-    /// Events whose senders waited, at most.
+    /// Maximum number of blocked events.
     pub(crate) most_blocked: usize,
 }
 
-/// Lets lives happen in the node's pods, in turn.
+/// Emits the events of containers, in one pod after the other.
 pub(crate) struct Emission<'a> {
     node: &'a Node,
     clock: &'a Clock,
-    /// By pod: the container that lives there, and how far it has come.
-    lives: Vec<Option<(String, Stage)>>,
+    /// The container of each pod, and its stage.
+    containers: Vec<Option<(String, Stage)>>,
     attempts: u32,
     acts: usize,
 }
@@ -56,11 +57,11 @@ enum Stage {
 impl<'a> Emission<'a> {
     pub(crate) fn new(node: &'a Node, clock: &'a Clock) -> Self {
         node.sim.forget_events();
-        Self { node, clock, lives: vec![None; node.pods.len()], attempts: 0, acts: 0 }
+        Self { node, clock, containers: vec![None; node.pods.len()], attempts: 0, acts: 0 }
     }
 
-    /// Emits so many events a second for so long, and ends in the middle of lives. Where the runtime's queue does not take an
-    /// event, the runtime waits, as its calls would, and what was due meanwhile follows at once.
+    /// Emits `rate` events per second for this time; the last containers stay unfinished. If the runtime's queue
+    /// blocks, the emission waits like a CRI call, and then catches up.
     pub(crate) async fn run(&mut self, rate: u64, duration: Duration) -> Result<Emitted> {
         let queue = self.node.sim.queue();
         let due_in_all = rate * duration.as_secs();
@@ -81,10 +82,7 @@ impl<'a> Emission<'a> {
             emitted.events += batch;
             let since = self.clock.now();
             emitted.most_blocked = emitted.most_blocked.max(queue.blocked());
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "finer than a timer, and in a thread that is handed over for it"
-            )]
+            #[allow(clippy::disallowed_methods, reason = "finer than a timer, in a dedicated thread")]
             tokio::task::block_in_place(|| {
                 while queue.blocked() > 0 {
                     std::thread::sleep(GLANCE);
@@ -101,12 +99,12 @@ impl<'a> Emission<'a> {
         Ok(emitted)
     }
 
-    /// The next thing of the next pod: one event.
+    /// Emits the next event, in the next pod.
     fn next(&mut self, truth: &mut Truth) -> Result<(), Refused> {
-        let at = self.acts % self.lives.len();
+        let at = self.acts % self.containers.len();
         self.acts += 1;
         let pod = &self.node.pods[at];
-        self.lives[at] = match self.lives[at].take() {
+        self.containers[at] = match self.containers[at].take() {
             None => {
                 self.attempts += 1;
                 let image = "registry.example/short:1.0";

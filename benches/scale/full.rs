@@ -1,5 +1,5 @@
-//! The list items of CRI with every field they have, and what it takes prost to decode lists of them: the floor under any
-//! client that decodes what the runtime sends.
+//! CRI's list items with all their fields, and the cost of decoding lists of them with prost: the reference for any
+//! client that decodes the runtime's messages.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
     unread::Unread,
 };
 
-/// The answer to `ListPodSandbox`, and a page of `StreamPodSandboxes`.
+/// The answer to `ListPodSandbox`, or a page of `StreamPodSandboxes`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Sandboxes {
     #[prost(message, repeated, tag = "1")]
@@ -53,7 +53,7 @@ pub(crate) struct PodSandboxMetadata {
     pub(crate) attempt: u32,
 }
 
-/// The answer to `ListContainers`, and a page of `StreamContainers`.
+/// The answer to `ListContainers`, or a page of `StreamContainers`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Containers {
     #[prost(message, repeated, tag = "1")]
@@ -104,17 +104,17 @@ pub(crate) struct ImageSpec {
     pub(crate) runtime_handler: String,
 }
 
-/// Both lists as they came, message by message.
+/// Both lists as received, message by message.
 pub(crate) struct Raw {
     sandboxes: Vec<Bytes>,
     containers: Vec<Bytes>,
 }
 
-/// CPU that decoding both lists takes.
+/// CPU time of decoding both lists.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floor {
     pub(crate) decoded: Duration,
-    /// And giving back the memory, which nobody is spared.
+    /// The same, including freeing the memory.
     pub(crate) dropped: Duration,
 }
 
@@ -142,7 +142,7 @@ impl Raw {
         Ok(Self { sandboxes, containers })
     }
 
-    /// Both lists, if each came in one message.
+    /// Both lists, if each is one message.
     #[allow(dead_code, reason = "for benches/hot.rs")]
     pub(crate) fn unary(&self) -> Option<(Bytes, Bytes)> {
         match (&self.sandboxes[..], &self.containers[..]) {
@@ -155,7 +155,7 @@ impl Raw {
         self.sandboxes.iter().chain(&self.containers).map(Bytes::len).sum()
     }
 
-    /// Decodes both lists once in full. Nothing is awaited: it is this thread's CPU.
+    /// Decodes both lists once in full. Nothing is awaited: the CPU time is that of this thread.
     pub(crate) fn decode(&self) -> Result<Floor> {
         let begun = cpu();
         let sandboxes = self.sandboxes.iter().map(|page| Sandboxes::decode(&page[..]));

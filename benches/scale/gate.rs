@@ -1,8 +1,8 @@
-//! Lets plegd relist when it is told to, and says what each relist costs it.
+//! Lets plegd run one relist at a time, and measures the cost of each.
 //!
-//! The gate is in the runtime: its first list call hangs, so that plegd does nothing; let through, it lists, compares, reads
-//! what differs and tells it, and comes to the next list call, which hangs again. All CPU in between is that relist's. plegd
-//! itself is the shipped one and knows nothing of it.
+//! The runtime's first list call blocks, so plegd is idle. When it is released, plegd lists, compares, reads the
+//! differences and publishes them, and then blocks in the next list call. All CPU time in between belongs to this
+//! relist. plegd is the release binary and is not modified.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use super::{
     process::Cpu,
 };
 
-/// plegd has it all done when it has read nothing for so long.
+/// plegd is finished when it has not read anything for this time.
 const REST: Duration = Duration::from_millis(40);
 const GLIMPSE: Duration = Duration::from_millis(1);
 
-/// What plegd is to be started with.
+/// The environment to start plegd with.
 pub(crate) const VARIABLES: [(&str, &str); 3] = [
     ("PLEGD_RELIST_PERIOD", "100ms"),
     ("PLEGD_RELIST_MAX_PERIOD", "100ms"),
-    // A gate that is closed is no runtime that hangs.
+    // A blocked call must not count as a runtime that hangs.
     ("PLEGD_RUNTIME_REQUEST_TIMEOUT", "300s"),
 ];
 
@@ -38,8 +38,9 @@ pub(crate) struct Gate {
 // === impl Gate ===
 
 impl Gate {
-    /// Lets a plegd that was just started list once, and waits until it has read all of that and stands before the gate; says
-    /// how long it took to become ready. Before it, containers were listed `listed` times.
+    /// Lets a new plegd list once, and waits until all reads are done and the next list call blocks. Returns the time
+    /// from start to ready.
+    /// `listed` is the number of earlier container lists.
     pub(crate) async fn close(
         node: &Node,
         lists: Lists,
@@ -56,7 +57,7 @@ impl Gate {
         Ok((gate, ready))
     }
 
-    /// Lets one relist through: CPU that plegd used for it.
+    /// Lets one relist through; returns the CPU time of plegd.
     pub(crate) async fn relist(&self, node: &Node) -> Result<Duration> {
         let [first, second] = self.lists;
         let (before, after) = (node.calls(first), node.calls(second));
@@ -68,7 +69,7 @@ impl Gate {
         Ok(Cpu::of(self.pid)?.since(&cpu))
     }
 
-    /// So many relists, one after the other.
+    /// Runs this many relists one after the other.
     pub(crate) async fn relists(&self, node: &Node, rounds: usize) -> Result<Vec<f64>> {
         let mut seconds = Vec::with_capacity(rounds);
         for _ in 0..rounds {
@@ -81,7 +82,7 @@ impl Gate {
         Target::Method(self.lists[0])
     }
 
-    /// plegd stands before the gate once more, and all that it wanted to read has been read.
+    /// Waits until the next list call blocks and all reads are done.
     async fn arrived(&self, node: &Node, before: u64) -> Result<()> {
         self.until(node, || node.calls(self.lists[0]) > before).await?;
         let mut calls = node.sim.calls();

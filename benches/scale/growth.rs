@@ -1,4 +1,4 @@
-//! Cost against size, with the cost of one beside it: as long as that does not grow, the whole grows in proportion or better.
+//! Cost by size, and cost per unit: if the latter does not grow, the total grows at most linearly.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use super::{
 
 const SIZES: [usize; 5] = [100, 300, 1_000, 3_000, 10_000];
 const RELISTS: usize = 11;
-/// Events a second, and for how many seconds.
+/// Events per second, and duration in seconds.
 const RATES: [(u64, u64); 4] = [(10, 20), (100, 10), (1_000, 5), (10_000, 5)];
-/// What came after the last event has come.
+/// Time for reads after the last event.
 const SETTLE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
@@ -48,14 +48,14 @@ async fn by_pods(bench: &Bench, pods: usize) -> Result<[Reading; 2]> {
             Unit::Milliseconds,
             cpu * 1e3,
         )
-        .note(format!("{:.2} µs a pod", cpu * 1e6 / pods as f64)),
+        .note(format!("{:.2} µs per pod", cpu * 1e6 / pods as f64)),
         Reading::new(
             format!("growth_pods_{pods}_memory"),
             format!("resident memory, {pods} × {CONTAINERS}"),
             Unit::Megabytes,
             memory / 1e6,
         )
-        .note(format!("{:.2} kB a pod", memory / 1e3 / pods as f64)),
+        .note(format!("{:.2} kB per pod", memory / 1e3 / pods as f64)),
     ])
 }
 
@@ -66,13 +66,13 @@ async fn by_rate(bench: &Bench) -> Result<Vec<Reading>> {
     daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE).await?;
     let pid = daemon.pid()?;
     let mut emission = Emission::new(&node, &bench.clock);
-    // Until every pod has a life in it, and memory is what it is.
+    // Until every pod has a container and memory is stable.
     emission.run(5_000, Duration::from_secs(1)).await?;
     let mut readings = Vec::new();
     for (rate, seconds) in RATES {
         sleep(SETTLE).await;
         let (cpu, calls) = (Cpu::of(pid)?, node.sim.calls().values().sum::<u64>());
-        let what = format!("emitting {rate} events a second");
+        let what = format!("emitting {rate} events per second");
         let emitted = progress::during(&what, emission.run(rate, Duration::from_secs(seconds))).await?;
         sleep(SETTLE).await;
         let cpu = Cpu::of(pid)?.since(&cpu);
@@ -80,12 +80,12 @@ async fn by_rate(bench: &Bench) -> Result<Vec<Reading>> {
         readings.push(
             Reading::new(
                 format!("growth_rate_{rate}_cpu"),
-                format!("CPU of an event, {rate} a second"),
+                format!("CPU of an event, {rate} per second"),
                 Unit::Microseconds,
                 cpu.as_secs_f64() * 1e6 / emitted.events as f64,
             )
             .note(format!(
-                "{} events, {:.0} a second in fact; {:.2} s of CPU, {calls} calls of the runtime meanwhile",
+                "{} events, actually {:.0} per second; {:.2} s of CPU, {calls} runtime calls meanwhile",
                 emitted.events,
                 emitted.rate(),
                 cpu.as_secs_f64()

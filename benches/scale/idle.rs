@@ -1,4 +1,4 @@
-//! What plegd costs beside pods that do nothing, once it trusts the stream: CPU, memory, and how often it is woken up.
+//! The cost of plegd with idle pods in evented mode: CPU, memory and wake-ups.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::{
     node::{Lists, Node, Weight},
     process::{Cpu, Memory, wake_ups},
     progress,
-    report::{Asked, Reading, Unit},
+    report::{Reading, Target, Unit},
 };
 
 const REST: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(3);
-/// Probing doubles its period from one second to sixty, which takes two minutes.
+/// Probing doubles its period from 1 s to 60 s, which takes 2 min.
 const PROBING: Duration = Duration::from_secs(300);
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     let node = Node::start(&bench.clock, Lists::Unary, Weight::Real, PODS, CONTAINERS_PER_POD)?;
     let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
     let evented = daemon.shows("plegd_mode{mode=\"evented\"}", 1.0, PROBING);
-    progress::during("waiting for plegd to trust the stream", evented).await?;
+    progress::during("waiting for evented mode", evented).await?;
     sleep(SETTLE).await;
     let pid = daemon.pid()?;
     let (cpu, woken) = (Cpu::of(pid)?, wake_ups(pid)?);
@@ -40,7 +40,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
             Unit::Seconds,
             cpu.as_secs_f64(),
         )
-        .asked(Asked::AtMost(0.02))
+        .target(Target::AtMost(0.02))
         .note(format!("evented; the runtime has answered {:?} since the start", calls)),
         Reading::new(
             "idle_memory",
@@ -48,7 +48,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
             Unit::Megabytes,
             memory.resident as f64 / 1e6,
         )
-        .asked(Asked::AtMost(10.0))
+        .target(Target::AtMost(10.0))
         .note(format!(
             "{:.1} MB of it heap and stacks, the rest pages of the program; {:.1} MB at its peak",
             memory.anonymous as f64 / 1e6,
@@ -56,7 +56,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
         )),
         Reading::new(
             "idle_wake_ups",
-            format!("wake-ups at rest, {size}, a minute"),
+            format!("wake-ups at rest, {size}, per minute"),
             Unit::Count,
             woken as f64,
         )

@@ -1,22 +1,23 @@
-//! How plegd's cost grows: `cargo bench --bench scale`. On the simulated runtime, which this process serves over a UNIX
-//! socket, with `plegd run` as it is shipped in a process of its own.
+//! How plegd's cost grows: `cargo bench --bench scale`. The simulated runtime runs in this process and serves a UNIX
+//! socket; the shipped
+//! `plegd run` runs in its own process.
 //!
-//! | room | what it measures |
+//! | module | what it measures |
 //! | --- | --- |
-//! | `relist` | CPU of a relist and memory by pods and changes, beside what decoding the same lists takes |
-//! | `storm` | 500 pods that change at once, unseen by the stream: until the first and until all are told |
-//! | `start` | start → ready, and the runtime back → all told |
-//! | `idle` | CPU, memory and wake-ups beside pods that do nothing |
-//! | `growth` | cost against pods, against event rate and against subscribers, with the cost of one |
-//! | `emission`, `subscribers` | events at a rate, and those who are told them |
-//! | `profile` | nothing: it lets plegd relist for a minute, for a profiler |
-//! | `node` | the simulated node, its lists as heavy as real ones |
+//! | `relist` | CPU of a relist and memory by pods and changes, compared with decoding the same lists |
+//! | `storm` | 500 pods change at once without a usable event: time to the first and last published event |
+//! | `start` | start → ready, and runtime available again → all changes published |
+//! | `idle` | CPU, memory and wake-ups with idle pods |
+//! | `growth` | cost by pods, event rate and subscribers, and cost per unit |
+//! | `emission`, `subscribers` | events at a given rate, and their subscribers |
+//! | `profile` | nothing: plegd relists for a minute, for a profiler |
+//! | `node` | the simulated node, with list items as large as real ones |
 //! | `gate` | one relist at a time |
-//! | `full` | CRI's list items with every field, and the floor |
-//! | `../common` | the daemon as a child process, what it uses, one figure after the other, the table, what is said meanwhile |
+//! | `full` | CRI's list items with all fields, and the cost of decoding them |
+//! | `../common` | the daemon as a child process, its resource usage, the result table, progress messages |
 //!
-//! A figure that is above what is asked for is told and is no failure: the machine may be busy. One that could not be
-//! measured is a failure.
+//! Exceeding a target is reported but does not fail the benchmark: the machine may be busy. A figure that could not
+//! be measured does.
 
 mod emission;
 mod full;
@@ -57,21 +58,21 @@ use self::{
     taking::take,
 };
 
-/// The size of a node for which figures of one size are asked.
+/// The node size of the targets.
 const PODS: usize = 250;
 const CONTAINERS_PER_POD: usize = 2;
 
-/// Measures how plegd's cost grows and prints what came out beside what is asked for.
+/// Measures how plegd's cost grows and compares the results with the targets.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench scale --", max_term_width = 100)]
 struct Args {
-    /// Which figures; all if none is named
+    /// Figures to measure [default: all]
     #[arg(value_enum)]
     figures: Vec<Figure>,
-    /// One JSON object a line instead of the table
+    /// Print JSON lines instead of a table
     #[arg(long)]
     json: bool,
-    /// How many pods, where the figure is one of size
+    /// Numbers of pods, for figures by size
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [100, 1_000, 5_000, 10_000])]
     pods: Vec<usize>,
     /// Set by `cargo bench`; without it nothing is measured
@@ -79,7 +80,7 @@ struct Args {
     bench: bool,
 }
 
-/// What can be measured on its own.
+/// A figure that can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Figure {
     /// CPU and memory of a relist by size
@@ -88,19 +89,19 @@ enum Figure {
     Storm,
     /// Start of the process to ready
     Start,
-    /// The runtime back to all told
+    /// Runtime available again to all changes published
     Restart,
-    /// CPU, memory and wake-ups beside pods at rest
+    /// CPU, memory and wake-ups with idle pods
     Idle,
-    /// Cost against pods, event rate and subscribers
+    /// Cost by pods, event rate and subscribers
     Growth,
-    /// Of growth, that against subscribers alone
+    /// Cost by subscribers only, a part of growth
     FanOut,
-    /// The first size, unchanged and relisted for a minute, for a profiler; only if it is named
+    /// Relists of the first size for a minute, for a profiler; not part of the default
     Profile,
 }
 
-/// What the figures share.
+/// Shared parts of the figures.
 struct Bench {
     clock: Clock,
     pods: Vec<usize>,
@@ -115,7 +116,7 @@ fn main() -> ExitCode {
     taking::exit_code(run(&args))
 }
 
-/// Measures and prints; says whether all could be measured.
+/// Measures and prints; returns whether everything could be measured.
 fn run(args: &Args) -> Result<bool> {
     let bench = Bench { clock: Clock::system(), pods: args.pods.clone() };
     let taken = take(&args.figures, Figure::is_usual, async |figure: Figure| figure.measure(&bench).await)?;
@@ -126,7 +127,7 @@ fn run(args: &Args) -> Result<bool> {
 // === impl Figure ===
 
 impl Figure {
-    /// Whether it is measured if none is named. Growth has the fan-out already.
+    /// Whether it is measured by default. Growth includes the fan-out.
     fn is_usual(self) -> bool {
         !matches!(self, Self::FanOut | Self::Profile)
     }

@@ -1,6 +1,6 @@
-//! A simulated runtime on a UNIX socket of this process, with pods as a kubelet makes them.
+//! A simulated runtime on a UNIX socket of this process, with pods as a kubelet creates them.
 //!
-//! Where lists are weighed, their items are as heavy as those of a real node: eight labels and ten annotations a container.
+//! With real weights, list items are as large as on a real node: eight labels and ten annotations per container.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,18 @@ use plegd::{
     },
 };
 
-/// The runtime, and the pods that were made on it.
+/// The runtime and its pods.
 pub(crate) struct Node {
     pub(crate) sim: SimRuntime,
     pub(crate) pods: Vec<Pod>,
     served: SocketHandle,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     weight: Weight,
-    /// The pod that is changed next.
+    /// The next pod to change.
     next: usize,
 }
 
-/// A pod on it.
+/// A pod.
 pub(crate) struct Pod {
     pub(crate) spec: SandboxSpec,
     pub(crate) sandbox: String,
@@ -34,10 +34,10 @@ pub(crate) struct Pod {
     attempts: u32,
 }
 
-/// How heavy labels and annotations are.
+/// The size of labels and annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
-    /// The kubelet's labels alone.
+    /// The kubelet's labels only.
     Light,
     /// As on a real node.
     Real,
@@ -55,7 +55,7 @@ pub(crate) enum Lists {
 // === impl Node ===
 
 impl Node {
-    /// A node with that many pods of so many running containers; no events have come of making them.
+    /// A node with running pods; creating them caused no events.
     pub(crate) fn start(
         clock: &Clock,
         lists: Lists,
@@ -66,7 +66,7 @@ impl Node {
         let sim = SimRuntime::new(lists.profile(), clock.clone(), 1);
         sim.faults().events(EventFault::Drop, Dose::Always);
         let mut rng = fastrand::Rng::with_seed(1);
-        let made = (0..pods).map(|n| {
+        let created = (0..pods).map(|n| {
             let spec = weight.pod(n, &mut rng);
             act(&sim, |truth| {
                 let sandbox = truth.run_sandbox(spec.clone())?;
@@ -74,28 +74,28 @@ impl Node {
                 Ok(Pod { containers: ids.collect::<Result<_, _>>()?, spec, sandbox, attempts: 0 })
             })
         });
-        let pods = made.collect::<Result<_>>()?;
+        let pods = created.collect::<Result<_>>()?;
         sim.faults().clear();
-        let folder = tempfile::tempdir()?;
-        let served = sim.serve_uds(folder.path().join("cri.sock"))?;
-        Ok(Self { sim, pods, served, _folder: folder, weight, next: 0 })
+        let directory = tempfile::tempdir()?;
+        let served = sim.serve_uds(directory.path().join("cri.sock"))?;
+        Ok(Self { sim, pods, served, _directory: directory, weight, next: 0 })
     }
 
     pub(crate) fn endpoint(&self) -> String {
         self.served.path().display().to_string()
     }
 
-    /// No event is sent from now on.
+    /// From now on no events are sent.
     pub(crate) fn silence(&self) {
         self.sim.faults().events(EventFault::Drop, Dose::Always);
     }
 
-    /// How often that method was called.
+    /// How often this method was called.
     pub(crate) fn calls(&self, method: Method) -> u64 {
         self.sim.calls().get(&method).copied().unwrap_or(0)
     }
 
-    /// In so many pods, one after the other around the node, the first container is removed and made again.
+    /// Removes and creates again the first container of this many pods, one pod after the other.
     pub(crate) fn replace(&mut self, pods: usize) -> Result<()> {
         for _ in 0..pods {
             let at = self.next % self.pods.len();
@@ -112,9 +112,9 @@ impl Node {
     }
 }
 
-/// Changes the truth, where the runtime does not refuse.
+/// Changes the truth; fails if the runtime refuses.
 pub(crate) fn act<R>(sim: &SimRuntime, change: impl FnOnce(&mut Truth) -> Result<R, Refused>) -> Result<R> {
-    sim.change(change).map_err(|refused| anyhow::anyhow!("the simulated runtime has refused: {refused:?}"))
+    sim.change(change).map_err(|refused| anyhow::anyhow!("the simulated runtime refused: {refused:?}"))
 }
 
 fn run(truth: &mut Truth, sandbox: &str, spec: ContainerSpec) -> Result<String, Refused> {
@@ -200,7 +200,7 @@ impl Weight {
     }
 }
 
-/// What a chart puts on each pod of its own.
+/// The labels that a Helm chart sets on its pods.
 fn app_labels(n: usize) -> [(String, String); 4] {
     [
         owned(("app.kubernetes.io/name", "checkout-service")),

@@ -1,4 +1,4 @@
-//! A plegd that relists an unchanged node again and again, for a profiler: whoever wants to know where its CPU goes.
+//! A plegd that relists an unchanged node repeatedly, for a profiler.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ pub(crate) async fn hold(bench: &Bench) -> Result<Vec<Reading>> {
     let node = Node::start(&bench.clock, lists, Weight::Real, pods, CONTAINERS)?;
     let endpoint = node.endpoint();
     let daemon = Daemon::configured(&bench.clock, &endpoint, Print::Nothing, Stream::Off, VARIABLES).await?;
-    // Held at the gate until it has read what the first lists showed: relists that come on top of that would make it late.
+    // Held at the gate until it has read the first lists: relists in between would delay it.
     Gate::close(&node, lists, &daemon, 0).await?;
     node.sim.faults().clear();
     sleep(WARM_UP).await;
     let pid = daemon.pid()?;
     progress::say(&format!(
-        "perf record -p {pid} sees {pods} × {CONTAINERS} relisted for {} s",
+        "to profile: perf record -p {pid}; relisting {pods} × {CONTAINERS} for {} s",
         LONG.as_secs()
     ));
     let (cpu, relists) = (Cpu::of(pid)?, node.calls(lists.methods()[0]));
@@ -46,6 +46,6 @@ pub(crate) async fn hold(bench: &Bench) -> Result<Vec<Reading>> {
             Unit::Milliseconds,
             each,
         )
-        .note(format!("{relists} relists in {} s, nothing between them", LONG.as_secs())),
+        .note(format!("{relists} relists in {} s, without pauses", LONG.as_secs())),
     ])
 }

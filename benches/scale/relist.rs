@@ -1,4 +1,4 @@
-//! What a relist costs plegd, beside what it takes to decode the same lists in full; and what it takes in memory.
+//! CPU of a relist, compared with decoding the same lists in full, and memory.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use super::{
     node::{Lists, Node, Weight},
     process::Memory,
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 pub(crate) const CONTAINERS: usize = 3;
-/// Relists after which buffers have grown to what they grow to.
+/// Relists before the measurement, after which buffers have their final size.
 const WARM_UP: usize = 3;
 const UNCHANGED: usize = 25;
-/// Parts of the pods that change between two relists, and how many relists of each are measured.
+/// Shares of pods that change between two relists, and the number of relists measured for each.
 const CHANGED: [(&str, f64, usize); 3] = [("1 %", 0.01, 7), ("10 %", 0.1, 5), ("100 %", 1.0, 3)];
-/// At so many pods there is so much that may be asked for.
+/// The node size of the targets.
 const LARGE: usize = 10_000;
 const FLOOR_ROUNDS: usize = 9;
 
-/// The unchanged relist of a node of one size.
+/// The cost of an unchanged relist.
 pub(crate) struct Unchanged {
     pub(crate) cpu: Distribution,
-    /// CPU that decoding in full takes, and with giving back the memory.
+    /// CPU of decoding in full, without and with freeing the memory.
     pub(crate) floor: Distribution,
     pub(crate) dropped: Distribution,
     pub(crate) bytes: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Polled {
     daemon: Daemon,
     gate: Gate,
     raw: Raw,
-    /// From its start to ready, while it listed once.
+    /// Time from start to ready, with one list.
     ready: Duration,
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     let mut readings = Vec::new();
     for lists in [Lists::Unary, Lists::Streamed] {
         for &pods in &bench.pods {
-            // The way in which lists come matters for memory most of all: one small and one large node show it.
+            // Streamed or not matters most for memory: one small and one large node show it.
             if lists == Lists::Streamed && pods != 1_000 && pods < LARGE {
                 continue;
             }
@@ -59,7 +59,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
                     measured.iter().for_each(|reading| progress::say(&reading.line()));
                     readings.extend(measured);
                 }
-                // What was measured of other sizes is not lost with it.
+                // Results for other sizes are kept.
                 Err(error) => readings.push(
                     Reading::new(
                         format!("relist_{}_{pods}_failed", lists.word()),
@@ -67,7 +67,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
                         Unit::Count,
                         1.0,
                     )
-                    .asked(Asked::AtMost(0.0))
+                    .target(Target::AtMost(0.0))
                     .note(format!("{error:#}").lines().next().unwrap_or_default()),
                 ),
             }
@@ -88,7 +88,7 @@ async fn of_size(bench: &Bench, lists: Lists, pods: usize) -> Result<Vec<Reading
             Unit::Milliseconds,
             polled.ready.as_secs_f64() * 1e3,
         )
-        .note("once, with one relist: all is new, so each status is read"),
+        .note("once, with one relist: everything is new, so every status is read"),
     );
     for (name, part, rounds) in CHANGED {
         let changed = ((pods as f64 * part) as usize).max(1);
@@ -102,7 +102,7 @@ async fn of_size(bench: &Bench, lists: Lists, pods: usize) -> Result<Vec<Reading
                 Unit::Milliseconds,
                 cpu.median() * 1e3,
             )
-            .note(format!("median of {rounds}; {each:.0} µs more a changed pod: a container gone, one new, read and told")),
+            .note(format!("median of {rounds}; {each:.0} µs more per changed pod: a container removed, one new, read and published")),
         );
     }
     let memory = Memory::of(polled.daemon.pid()?)?;
@@ -125,7 +125,7 @@ impl Polled {
     pub(crate) async fn start(bench: &Bench, lists: Lists, pods: usize) -> Result<Self> {
         let node = Node::start(&bench.clock, lists, Weight::Real, pods, CONTAINERS)?;
         node.silence();
-        // What it is measured against, in the same minute and over the same bytes.
+        // The reference, measured in the same minute with the same bytes.
         let raw = Raw::fetch(&node, lists).await?;
         let listed = node.calls(lists.methods()[1]);
         let daemon =
@@ -160,7 +160,7 @@ impl Polled {
     }
 
     pub(crate) async fn stop(self) -> Result<()> {
-        // A call that hangs would hold its end up.
+        // A blocked call would delay the shutdown.
         self.node.sim.faults().clear();
         self.daemon.stop().await
     }
@@ -174,7 +174,7 @@ impl Unchanged {
         let size = format!("{pods} × {CONTAINERS}, {lists}");
         let objects = (pods * (1 + CONTAINERS)) as f64;
         let ratio = self.cpu.median() / self.floor.median();
-        let at_size = |least: usize, asked| if pods >= least { asked } else { Asked::Nothing };
+        let at_size = |least: usize, target| if pods >= least { target } else { Target::None };
         let memory = self.memory.resident as f64 / 1e6;
         vec![
             Reading::new(
@@ -183,9 +183,9 @@ impl Unchanged {
                 Unit::Milliseconds,
                 self.cpu.median() * 1e3,
             )
-            .asked(at_size(LARGE, Asked::AtMost(250.0)))
+            .target(at_size(LARGE, Target::AtMost(250.0)))
             .note(format!(
-                "median of {}, longest {:.2} ms; {:.2} µs an object; lists of {:.1} MB",
+                "median of {}, longest {:.2} ms; {:.2} µs per object; lists of {:.1} MB",
                 self.cpu.count(),
                 self.cpu.max() * 1e3,
                 self.cpu.median() * 1e6 / objects,
@@ -193,13 +193,13 @@ impl Unchanged {
             )),
             Reading::new(
                 format!("relist_{lists}_{pods}_ratio"),
-                format!("as much as decoding in full, {size}"),
+                format!("ratio to decoding in full, {size}"),
                 Unit::Times,
                 ratio,
             )
-            .asked(at_size(1_000, Asked::AtMost(1.3)))
+            .target(at_size(1_000, Target::AtMost(1.3)))
             .note(format!(
-                "prost decodes them in {:.2} ms, {:.2} ms with giving back the memory",
+                "prost decodes them in {:.2} ms, {:.2} ms including freeing the memory",
                 self.floor.median() * 1e3,
                 self.dropped.median() * 1e3
             )),
@@ -209,9 +209,9 @@ impl Unchanged {
                 Unit::Megabytes,
                 memory,
             )
-            .asked(at_size(LARGE, Asked::AtMost(150.0)))
+            .target(at_size(LARGE, Target::AtMost(150.0)))
             .note(format!(
-                "{:.1} MB of it heap and stacks, {:.1} MB at its peak; {:.2} kB a pod",
+                "{:.1} MB of it heap and stacks, {:.1} MB at its peak; {:.2} kB per pod",
                 self.memory.anonymous as f64 / 1e6,
                 self.memory.peak as f64 / 1e6,
                 self.memory.resident as f64 / 1e3 / pods as f64

@@ -1,17 +1,17 @@
-//! 500 pods in which a container ends at the same time, and each has to be read: once because events say so that carry no
-//! statuses, and once because no event says so and the next list shows it.
+//! A container ends in each of 500 pods at the same time, and each has to be read: first with events that carry no
+//! statuses, then without events, so that the next list shows the change.
 //!
-//! With events it is measured from the moment at which the first of them is taken off the runtime's queue. With a list, from
-//! the moment at which the runtime has made the first list of containers that shows it: what the runtime then takes to write
-//! megabytes and plegd to read them is in it, and how long a list took is said beside it. Either way until a line that tells it
-//! is read from plegd's stdout. A status takes the runtime two milliseconds or a little more; what it really took is said as well.
+//! With events, time starts when the first event is taken from the runtime's queue. With lists, it starts when the
+//! runtime has built the first container list that shows the change: the time to send and read megabytes is included,
+//! and the duration of a list call is in the note. Time ends when the line of the published event is read from
+//! plegd's stdout. A status call takes the runtime 2 ms or slightly more; the actual time is in the note.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use plegd::{
     clock::{Clock, Mono},
-    sim::{CallFault, Dose, EventFault, Method, Saying, v1::ContainerState},
+    sim::{CallFault, Dose, EventFault, Message, Method, v1::ContainerState},
 };
 use tokio::time::{sleep, timeout};
 
@@ -21,32 +21,32 @@ use super::{
     daemon::{Daemon, Print, Stream},
     node::{Lists, Node, Weight, act},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 const PODS: usize = 500;
-/// One of each pod ends in each round.
+/// One container of each pod ends in each round.
 const ROUNDS: usize = 5;
 const STATUS_TAKES: Duration = Duration::from_millis(2);
 
-/// What tells plegd that something has changed.
+/// How plegd notices the changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
-    /// An event for each, without statuses.
+    /// One event each, without statuses.
     Events,
     /// The next list.
     List,
 }
 
-/// How long it took, as the median of the rounds.
+/// The results, over all rounds.
 struct Storm {
     first: Distribution,
     last: Distribution,
-    /// From the change itself.
+    /// Measured from the change itself.
     since_change: Distribution,
-    /// How long the runtime took for all changes.
+    /// Time of the runtime to make all changes.
     changing: Distribution,
-    /// What a status and a list of containers took, over the daemon's life.
+    /// Mean duration of a status call and a container list.
     status_took: Duration,
     list_took: Duration,
 }
@@ -55,33 +55,33 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     let events = storm(bench, Sign::Events).await?;
     let list = storm(bench, Sign::List).await?;
     let longest = |of: &Distribution| format!("median of {}, longest {:.1} ms", of.count(), of.max() * 1e3);
-    let told = |name, what: String, of: &Distribution| {
+    let latency = |name, what: String, of: &Distribution| {
         Reading::new(name, what, Unit::Milliseconds, of.median() * 1e3)
     };
     let ms = |it: Duration| it.as_secs_f64() * 1e3;
     Ok(vec![
-        told("storm_first", "events without statuses → first told".into(), &events.first)
-            .asked(Asked::AtMost(10.0))
+        latency("storm_first", "events without statuses → first published".into(), &events.first)
+            .target(Target::AtMost(10.0))
             .note(format!(
-                "{}; the runtime was busy with the changes for {:.1} ms, longest {:.1} ms",
+                "{}; making the changes took the runtime {:.1} ms, longest {:.1} ms",
                 longest(&events.first),
                 events.changing.median() * 1e3,
                 events.changing.max() * 1e3
             )),
-        told("storm_last", format!("events without statuses → all {PODS} told"), &events.last)
-            .asked(Asked::AtMost(400.0))
+        latency("storm_last", format!("events without statuses → all {PODS} published"), &events.last)
+            .target(Target::AtMost(400.0))
             .note(format!("{}; a status took {:.2} ms", longest(&events.last), ms(events.status_took))),
-        told("storm_listed_first", "listed → first told".into(), &list.first).note(format!(
-            "{}; the call that lists took {:.1} ms, most of it after the runtime had made the list",
+        latency("storm_listed_first", "listed → first published".into(), &list.first).note(format!(
+            "{}; a list call took {:.1} ms, most of it after the runtime had built the list",
             longest(&list.first),
             ms(list.list_took)
         )),
-        told("storm_listed_last", format!("listed → all {PODS} told"), &list.last)
-            .asked(Asked::AtMost(400.0))
+        latency("storm_listed_last", format!("listed → all {PODS} published"), &list.last)
+            .target(Target::AtMost(400.0))
             .note(format!("{}; a status took {:.2} ms", longest(&list.last), ms(list.status_took))),
-        told(
+        latency(
             "storm_changed",
-            format!("changed → all {PODS} told, a relist a second, no events"),
+            format!("changed → all {PODS} published, one relist per second, no events"),
             &list.since_change,
         )
         .note(longest(&list.since_change)),
@@ -100,7 +100,7 @@ async fn storm(bench: &Bench, sign: Sign) -> Result<Storm> {
     daemon.ready().await?;
     if sign == Sign::Events {
         let trusted = daemon.shows("plegd_mode{mode=\"evented\"}", 1.0, DEADLINE);
-        progress::during("waiting for plegd to trust the stream", trusted).await?;
+        progress::during("waiting for evented mode", trusted).await?;
         for fault in [EventFault::NilStatus, EventFault::NoStatuses] {
             node.sim.faults().events(fault, Dose::Always);
         }
@@ -108,11 +108,11 @@ async fn storm(bench: &Bench, sign: Sign) -> Result<Storm> {
     for method in [Method::ContainerStatus, Method::PodSandboxStatus] {
         node.sim.faults().calls(method, CallFault::Late(STATUS_TAKES), Dose::Always);
     }
-    node.sim.record_said();
-    let mut told = Vec::new();
+    node.sim.record_exchanges();
+    let mut published = Vec::new();
     for round in 0..ROUNDS {
-        let what = format!("a storm in {PODS} pods, {} of {ROUNDS}", round + 1);
-        told.push(progress::during(&what, one(&node, &daemon, &bench.clock, sign, round)).await?);
+        let what = format!("round {} of {ROUNDS} with {PODS} pods", round + 1);
+        published.push(progress::during(&what, one(&node, &daemon, &bench.clock, sign, round)).await?);
     }
     let call = |method, what| format!("plegd_cri_request_duration_seconds_{what}{{method=\"{method}\"}}");
     let mean = async |method| {
@@ -121,8 +121,9 @@ async fn storm(bench: &Bench, sign: Sign) -> Result<Storm> {
     };
     let (status_took, list_took) = (mean("ContainerStatus").await?, mean("ListContainers").await?);
     daemon.stop().await?;
-    let all = |of: fn(&Told) -> Duration| {
-        Distribution::of(told.iter().map(|it| of(it).as_secs_f64()).collect()).context("there was no storm")
+    let all = |of: fn(&Timing) -> Duration| {
+        Distribution::of(published.iter().map(|it| of(it).as_secs_f64()).collect())
+            .context("nothing was measured")
     };
     let (first, last) = (all(|it| it.first)?, all(|it| it.last)?);
     let (since_change, changing) = (all(|it| it.since_change)?, all(|it| it.changing)?);
@@ -130,54 +131,57 @@ async fn storm(bench: &Bench, sign: Sign) -> Result<Storm> {
 }
 
 /// One round.
-struct Told {
+struct Timing {
     first: Duration,
     last: Duration,
     since_change: Duration,
     changing: Duration,
 }
 
-async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usize) -> Result<Told> {
+async fn one(node: &Node, daemon: &Daemon, clock: &Clock, sign: Sign, round: usize) -> Result<Timing> {
     let ids: Vec<String> = node.pods.iter().map(|pod| pod.containers[round].clone()).collect();
-    let said_before = node.sim.said().len();
+    let said_before = node.sim.exchanges().len();
     let changed = clock.now();
     match sign {
-        // One by one: a status that is asked for is not to wait until the simulated runtime is done with all of them.
+        // One by one: a status call must not wait until the simulated runtime has finished all changes.
         Sign::Events => ids.iter().try_for_each(|id| act(&node.sim, |truth| truth.exit(id, 3)))?,
-        // All at once: no list is to show some of them only.
+        // All at once: no list shows only some of the changes.
         Sign::List => act(&node.sim, |truth| ids.iter().try_for_each(|id| truth.exit(id, 3)))?,
     }
     let changing = clock.now().since(changed);
     let all = async {
         loop {
-            let lines = daemon.told().of(&ids, "ContainerDied");
+            let lines = daemon.events().of(&ids, "ContainerDied");
             if lines.len() >= ids.len() {
                 return lines;
             }
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let lines = timeout(DEADLINE, all).await.context("not all deaths are told")?;
-    let told = lines.iter().map(|line| line.read_at);
-    let (first, last) = (told.clone().min().context("none told")?, told.max().context("none told")?);
+    let lines = timeout(DEADLINE, all).await.context("not all deaths are published")?;
+    let published = lines.iter().map(|line| line.read_at);
+    let (first, last) = (
+        published.clone().min().context("no death is published")?,
+        published.max().context("no death is published")?,
+    );
     let began = match sign {
         Sign::Events => {
             let taken = node.sim.deliveries();
-            taken.iter().rev().find(|it| it.id == ids[0]).context("no event says so")?.at
+            taken.iter().rev().find(|it| it.id == ids[0]).context("no event for it")?.at
         }
         Sign::List => shown_at(node, said_before, &ids[0]).context("no list shows the deaths")?,
     };
-    // What comes after the deaths, such as a second look at them, is over.
+    // Waits for later reads, such as re-checks of the deaths.
     sleep(Duration::from_millis(700)).await;
     let since_change = last.since(changed);
-    Ok(Told { first: first.since(began), last: last.since(began), since_change, changing })
+    Ok(Timing { first: first.since(began), last: last.since(began), since_change, changing })
 }
 
-/// When the first list was made that shows this container as ended.
+/// When the first list was built that shows this container as exited.
 fn shown_at(node: &Node, from: usize, id: &str) -> Option<Mono> {
     let ended = i32::from(ContainerState::ContainerExited);
-    node.sim.said()[from..].iter().find_map(|said| match &said.what {
-        Saying::Containers(items) => {
+    node.sim.exchanges()[from..].iter().find_map(|said| match &said.message {
+        Message::Containers(items) => {
             items.iter().any(|item| item.id == id && item.state == ended).then_some(said.at)
         }
         _ => None,

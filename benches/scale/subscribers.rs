@@ -1,10 +1,10 @@
-//! What subscribers cost: memory of one that is idle, and CPU of each event told to each. They and the lives they are told of
-//! are those of the figures.
+//! The cost of subscribers: memory of an idle one, and CPU per delivered event. Subscribers and containers are those
+//! of the figures bench.
 
-#[allow(dead_code, reason = "the figures use all of it")]
+#[allow(dead_code, reason = "the figures bench uses all of it")]
 #[path = "../figures/serving/crowd.rs"]
 mod crowd;
-#[allow(dead_code, reason = "the figures use all of it")]
+#[allow(dead_code, reason = "the figures bench uses all of it")]
 #[path = "../figures/serving/feed.rs"]
 mod feed;
 
@@ -26,35 +26,37 @@ use super::{
     node::{Lists, Node, Weight},
     process::{Cpu, Memory},
     progress,
-    report::{Asked, Distribution, Reading, Unit},
+    report::{Distribution, Reading, Target, Unit},
 };
 
-/// How many subscribe, and how many lives of containers they are told, about four events each.
+/// Numbers of subscribers, and of containers whose events they get, about four each.
 const CROWDS: [(usize, usize); 4] = [(1, 4_000), (10, 2_000), (100, 1_000), (1_000, 250)];
 const SETTLE: Duration = Duration::from_secs(3);
-/// How many subscribers are to be told how many events a second, a million in all; and for how long they are.
+/// Subscribers and events per second, a million deliveries per second in total; and the duration.
 const FAN_OUT: usize = 1_000;
-const PACE: u64 = 1_000;
+const RATE: u64 = 1_000;
 const LASTS: Duration = Duration::from_secs(5);
-/// Pods in which the events at that pace happen.
+/// Pods with events at that rate.
 const PODS: usize = 50;
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     raise_open_files();
-    let folder = tempfile::tempdir()?;
-    let feed = Feed::start(&bench.clock, &folder.path().join("cri.sock")).await?;
+    let directory = tempfile::tempdir()?;
+    let feed = Feed::start(&bench.clock, &directory.path().join("cri.sock")).await?;
     let mut readings = Vec::new();
-    for (subscribers, lives) in CROWDS {
-        let what = format!("telling {subscribers} subscribers");
-        readings.extend(progress::during(&what, told(bench, &feed, subscribers, lives)).await?);
+    for (subscribers, containers) in CROWDS {
+        let what = format!("delivering to {subscribers} subscribers");
+        readings.extend(progress::during(&what, deliver(bench, &feed, subscribers, containers)).await?);
     }
     feed.stop().await?;
-    readings.extend(progress::during("telling 1,000 subscribers at a pace", at_a_pace(bench)).await?);
+    readings.extend(
+        progress::during("delivering to 1,000 subscribers at a fixed rate", at_fixed_rate(bench)).await?,
+    );
     Ok(readings)
 }
 
-/// How soon each is told while a million deliveries a second are made.
-async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
+/// Latency at a million deliveries per second.
+async fn at_fixed_rate(bench: &Bench) -> Result<[Reading; 2]> {
     let node = Node::start(&bench.clock, Lists::Unary, Weight::Light, PODS, 1)?;
     let daemon = Daemon::start(&bench.clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
     daemon.ready().await?;
@@ -66,20 +68,20 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
     crowd.forget();
     crowd.time(true);
     let (cpu, begun) = (Cpu::of(daemon.pid()?)?, bench.clock.now());
-    let emitted = Emission::new(&node, &bench.clock).run(PACE, LASTS).await?;
+    let emitted = Emission::new(&node, &bench.clock).run(RATE, LASTS).await?;
     sleep(Duration::from_millis(200)).await;
     let events = (daemon.metric("plegd_journal_head_sequence").await? - head) as u64;
     crowd.until_told(events).await?;
     let took = crowd.last_told_at().since(begun);
     let cpu = Cpu::of(daemon.pid()?)?.since(&cpu);
-    let latencies = Distribution::of(crowd.latencies()).context("nothing was told")?;
+    let latencies = Distribution::of(crowd.latencies()).context("nothing was received")?;
     crowd.leave().await;
     daemon.stop().await?;
     let deliveries = events as f64 * FAN_OUT as f64;
     Ok([
         Reading::new(
             "fan_out_pace",
-            format!("deliveries to {FAN_OUT} subscribers at {PACE} events a second"),
+            format!("deliveries to {FAN_OUT} subscribers at {RATE} events per second"),
             Unit::PerSecond,
             deliveries / took.as_secs_f64(),
         )
@@ -91,11 +93,11 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
         )),
         Reading::new(
             "fan_out_p99",
-            "event seen → told, 99th percentile meanwhile",
+            "detected → received, 99th percentile meanwhile",
             Unit::Milliseconds,
             latencies.quantile(0.99) * 1e3,
         )
-        .asked(Asked::AtMost(50.0))
+        .target(Target::AtMost(50.0))
         .note(format!(
             "median {:.1} ms, longest {:.1} ms",
             latencies.median() * 1e3,
@@ -104,7 +106,7 @@ async fn at_a_pace(bench: &Bench) -> Result<[Reading; 2]> {
     ])
 }
 
-async fn told(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -> Result<[Reading; 3]> {
+async fn deliver(bench: &Bench, feed: &Feed, subscribers: usize, containers: usize) -> Result<[Reading; 3]> {
     let pid = feed.daemon().pid()?;
     let before = Memory::of(pid)?;
     let crowd = Crowd::connect(&feed.daemon().socket(), subscribers).await?;
@@ -114,14 +116,14 @@ async fn told(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -> R
     let head = feed.head().await?.sequence;
     crowd.forget();
     let (cpu, begun) = (Cpu::of(pid)?, bench.clock.now());
-    let events = feed.live(lives, Duration::ZERO).await? - head;
+    let events = feed.live(containers, Duration::ZERO).await? - head;
     crowd.until_told(events).await?;
     let took = crowd.last_told_at().since(begun);
     let cpu = Cpu::of(pid)?.since(&cpu);
     crowd.leave().await;
     let deliveries = events * subscribers as u64;
     let grown = with.resident.saturating_sub(before.resident) as f64;
-    let at_least = if subscribers == FAN_OUT { Asked::AtLeast(1e6) } else { Asked::Nothing };
+    let at_least = if subscribers == FAN_OUT { Target::AtLeast(1e6) } else { Target::None };
     Ok([
         Reading::new(
             format!("growth_subscribers_{subscribers}_rate"),
@@ -129,23 +131,23 @@ async fn told(bench: &Bench, feed: &Feed, subscribers: usize, lives: usize) -> R
             Unit::PerSecond,
             deliveries as f64 / took.as_secs_f64(),
         )
-        .asked(at_least)
-        .note(format!("{events} events, one right after the other")),
+        .target(at_least)
+        .note(format!("{events} events back to back")),
         Reading::new(
             format!("growth_subscribers_{subscribers}_cpu"),
-            format!("CPU of an event told to one of {subscribers}"),
+            format!("CPU per event and subscriber, {subscribers} subscribers"),
             Unit::Microseconds,
             cpu.as_secs_f64() * 1e6 / deliveries as f64,
         )
-        .note(format!("{:.2} s of CPU, in which the events were also taken in", cpu.as_secs_f64())),
+        .note(format!("{:.2} s of CPU, including the reception of the events", cpu.as_secs_f64())),
         Reading::new(
             format!("growth_subscribers_{subscribers}_memory"),
-            format!("memory of one of {subscribers} subscribers"),
+            format!("memory per subscriber, {subscribers} subscribers"),
             Unit::Kilobytes,
             grown / 1e3 / subscribers as f64,
         )
         .note(format!(
-            "{:.1} MB with them, idle, {:.1} MB before",
+            "{:.1} MB with idle subscribers, {:.1} MB before",
             with.resident as f64 / 1e6,
             before.resident as f64 / 1e6
         )),

@@ -1,16 +1,16 @@
-//! What came out: a table, and whether anything was wrong.
+//! The final table, and whether an invariant was violated.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use super::{troubles::Troubles, usage::Usage};
+use super::{faults::Faults, usage::Usage};
 
-/// All that was counted.
+/// All results.
 pub(crate) struct Report {
     pub(crate) conditions: String,
     pub(crate) took: Duration,
-    /// By story, those that came and went.
+    /// Finished pods, by kind.
     pub(crate) pods: BTreeMap<&'static str, u64>,
-    pub(crate) lives: Lives,
+    pub(crate) histories: Histories,
     /// By type and source.
     pub(crate) events: BTreeMap<(&'static str, &'static str), u64>,
     pub(crate) inferred: u64,
@@ -18,28 +18,28 @@ pub(crate) struct Report {
     pub(crate) mode_changes: u64,
     pub(crate) reconnects: f64,
     pub(crate) failed_calls: u64,
-    pub(crate) visits: u64,
-    pub(crate) visited: u64,
-    pub(crate) troubles: Troubles,
+    pub(crate) sessions: u64,
+    pub(crate) session_events: u64,
+    pub(crate) faults: Faults,
     pub(crate) start: Usage,
     /// After a tenth of the time.
     pub(crate) warm: Usage,
     pub(crate) end: Usage,
-    /// What was wrong.
-    pub(crate) faults: Vec<String>,
+    /// Violated invariants.
+    pub(crate) violations: Vec<String>,
 }
 
-/// Of sandboxes and containers, each from its beginning to its removal.
+/// Sandboxes and containers, from creation to removal.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lives {
+pub(crate) struct Histories {
     pub(crate) done: u64,
-    /// As they were done, each step once.
-    pub(crate) told: u64,
-    /// Sandboxes of which all was told but their start: it was in a trouble, and they were seen again when they had ended.
-    pub(crate) half_seen: u64,
-    /// Told in order and to the end, but not compared: a call failed midway, so that nobody knows what it has done.
+    /// Published completely, each step once.
+    pub(crate) published: u64,
+    /// Sandboxes published without their start: they started during a fault, and had ended when they were detected.
+    pub(crate) without_start: u64,
+    /// Published in order and to the end, but not compared: a call failed midway with unknown effect.
     pub(crate) uncertain: u64,
-    /// Of these, told removed and then found again: containerd was killed in the middle of their removal.
+    /// Of these, published as removed and found again: containerd was killed during their removal.
     pub(crate) returned: u64,
 }
 
@@ -51,22 +51,22 @@ impl fmt::Display for Report {
         writeln!(f, "\n{}, {}:{:02} minutes\n", self.conditions, seconds / 60, seconds % 60)?;
         let pods: Vec<String> = self.pods.iter().map(|(story, count)| format!("{count} {story}")).collect();
         let row = |f: &mut fmt::Formatter<'_>, what: &str, value: String| writeln!(f, "{what:<34}  {value}");
-        row(f, "pods come and gone", format!("{} ({})", self.pods.values().sum::<u64>(), pods.join(", ")))?;
-        let Lives { done, told, half_seen, uncertain, returned } = self.lives;
-        row(f, "lives done", done.to_string())?;
-        row(f, "lives told as they were done", told.to_string())?;
-        row(f, "sandboxes whose start was not seen", half_seen.to_string())?;
-        row(f, "lives that a failed call made unsure", uncertain.to_string())?;
-        row(f, "of these, removed and there again", returned.to_string())?;
-        let Troubles { kills, cuts, looks, .. } = &self.troubles;
+        row(f, "pods finished", format!("{} ({})", self.pods.values().sum::<u64>(), pods.join(", ")))?;
+        let Histories { done, published, without_start, uncertain, returned } = self.histories;
+        row(f, "containers and sandboxes finished", done.to_string())?;
+        row(f, "of these, completely published", published.to_string())?;
+        row(f, "sandboxes whose start was missed", without_start.to_string())?;
+        row(f, "uncertain after a failed call", uncertain.to_string())?;
+        row(f, "of these, removed and found again", returned.to_string())?;
+        let Faults { kills, cuts, comparisons, .. } = &self.faults;
         row(f, "containerd killed and restarted", kills.to_string())?;
         row(f, "plegd's connections cut", cuts.to_string())?;
-        row(f, "cache held against the runtime", format!("{looks} times"))?;
-        row(f, "calls of the runtime that failed", self.failed_calls.to_string())?;
-        row(f, "visits of a client, events told", format!("{}, {}", self.visits, self.visited))?;
-        row(f, "misses of the stream, made good", self.misses.to_string())?;
-        row(f, "changes of the mode", self.mode_changes.to_string())?;
-        row(f, "subscriptions to the stream", self.reconnects.to_string())?;
+        row(f, "cache compared with the runtime", format!("{comparisons} times"))?;
+        row(f, "failed runtime calls", self.failed_calls.to_string())?;
+        row(f, "client sessions, events received", format!("{}, {}", self.sessions, self.session_events))?;
+        row(f, "missed events, found by a relist", self.misses.to_string())?;
+        row(f, "mode changes", self.mode_changes.to_string())?;
+        row(f, "stream subscriptions", self.reconnects.to_string())?;
         let cpu = self.end.cpu.since(&self.start.cpu).as_secs_f64();
         let share = 100.0 * cpu / self.took.as_secs_f64();
         row(f, "CPU", format!("{cpu:.1} s ({share:.2} % of one core)"))?;
@@ -77,15 +77,15 @@ impl fmt::Display for Report {
             writeln!(f, "{what:<34}  {start:>10}  {warm:>10}  {end:>10}")
         };
         three(f, "resident memory", &|usage| megabytes(usage.resident))?;
-        three(f, "of that anonymous", &|usage| megabytes(usage.anonymous))?;
-        three(f, "the journal's events", &|usage| megabytes(usage.journal_bytes))?;
+        three(f, "anonymous memory", &|usage| megabytes(usage.anonymous))?;
+        three(f, "journal events", &|usage| megabytes(usage.journal_bytes))?;
         three(f, "file descriptors", &|usage| usage.fds.to_string())?;
         three(f, "threads", &|usage| usage.threads.to_string())?;
 
         writeln!(
             f,
             "\n{:<34}  {:>10}  {:>10}  {:>10}",
-            "events first seen by the", "stream", "relist", "read"
+            "events first received by the", "stream", "relist", "read"
         )?;
         let mut kinds: Vec<&str> = self.events.keys().map(|(kind, _)| *kind).collect();
         kinds.dedup();
@@ -94,16 +94,16 @@ impl fmt::Display for Report {
                 SOURCES.map(|source| self.events.get(&(kind, source)).copied().unwrap_or_default());
             writeln!(f, "{kind:<34}  {event:>10}  {relist:>10}  {read:>10}")?;
         }
-        writeln!(f, "{:<34}  {:>10}", "of all these inferred", self.inferred)?;
+        writeln!(f, "{:<34}  {:>10}", "inferred events", self.inferred)?;
 
-        if self.faults.is_empty() {
+        if self.violations.is_empty() {
             return writeln!(
                 f,
-                "\nNothing was missing, told twice, or told backward; nothing grew without bound."
+                "\nNo event was missing, duplicate or backward; no resource exceeded its limit."
             );
         }
         writeln!(f, "\nWRONG:")?;
-        self.faults.iter().try_for_each(|fault| writeln!(f, "- {fault}"))
+        self.violations.iter().try_for_each(|violation| writeln!(f, "- {violation}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the daemon uses, and how much more of it an hour may take.
+//! Resource usage of the daemon, and its limits.
 
 use std::fs;
 
@@ -9,16 +9,16 @@ use super::{
     process::{Cpu, Memory},
 };
 
-/// Memory may grow by what the journal has grown, which is bounded by `journal.bytes`, once more for what each of its
-/// records takes beside its own weight, and by this much: some 3 MiB are tombstones of the last quarter of an hour, 16,384
-/// at most, and the rest is what an allocator keeps of the pages of a peak.
+/// Allowed growth of memory in addition to the growth of the journal, which counts twice: `journal.bytes` bounds it,
+/// and each record has overhead beside its own size. About 3 MiB are tombstones of the last 15 minutes (at most
+/// 16,384); the rest is memory that the allocator keeps after a peak.
 const SLACK_BYTES: u64 = 16 << 20;
-/// A client or a connection to the runtime more or less at the moment of looking.
+/// Allowed difference in clients and runtime connections at the moment of sampling.
 const SLACK_FDS: usize = 8;
-/// tokio's threads for blocking work come when they are needed and go after ten seconds.
+/// tokio's threads for blocking work start on demand and end after 10 s.
 const SLACK_THREADS: usize = 8;
 
-/// At one moment.
+/// Usage at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) resident: u64,
@@ -26,7 +26,7 @@ pub(crate) struct Usage {
     pub(crate) fds: usize,
     pub(crate) threads: usize,
     pub(crate) cpu: Cpu,
-    /// What the daemon says that its journal weighs.
+    /// Journal size as reported by the daemon.
     pub(crate) journal_bytes: u64,
 }
 
@@ -36,7 +36,7 @@ impl Usage {
     pub(crate) async fn of(daemon: &Daemon) -> Result<Self> {
         let pid = daemon.pid()?;
         let memory = Memory::of(pid)?;
-        let count = |folder: &str| anyhow::Ok(fs::read_dir(format!("/proc/{pid}/{folder}"))?.count());
+        let count = |directory: &str| anyhow::Ok(fs::read_dir(format!("/proc/{pid}/{directory}"))?.count());
         Ok(Self {
             resident: memory.resident,
             anonymous: memory.anonymous,
@@ -47,13 +47,13 @@ impl Usage {
         })
     }
 
-    /// What has grown without bound from `start`, or, for memory, from when the daemon had warmed up: one line each.
+    /// Resources that exceed their limit since `start`, or, for memory, since the warm-up: one line each.
     pub(crate) fn grown_since(&self, start: &Usage, warm: &Usage) -> Vec<String> {
         let mut grown = Vec::new();
         let journal = self.journal_bytes.saturating_sub(warm.journal_bytes);
         let allowed = warm.resident + 2 * journal + SLACK_BYTES;
         if self.resident > allowed {
-            grown.push(format!("memory has grown to {} bytes, {allowed} are allowed", self.resident));
+            grown.push(format!("memory has grown to {} bytes; the limit is {allowed}", self.resident));
         }
         let counts = [
             ("file descriptors", self.fds, start.fds + SLACK_FDS),
@@ -61,7 +61,7 @@ impl Usage {
         ];
         for (what, count, allowed) in counts {
             if count > allowed {
-                grown.push(format!("{what} have grown to {count}, {allowed} are allowed"));
+                grown.push(format!("{what} have grown to {count}; the limit is {allowed}"));
             }
         }
         grown

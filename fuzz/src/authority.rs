@@ -1,4 +1,4 @@
-//! What a gRPC client says over a UNIX socket: made legible however it is cut, in the authority's value and nowhere else.
+//! The bytes of a gRPC client on a UNIX socket: only the authority's value is changed, however the bytes are split.
 
 use plegd::fuzzing;
 
@@ -7,20 +7,20 @@ use super::input::Input;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NAME: &[u8] = b"\x0a:authority";
 
-/// Makes the bytes legible, whole and in pieces.
+/// Fixes the authority in the whole and in pieces.
 pub fn check(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let size = 1 + usize::from(input.byte());
-    let said = if input.chance(160) { made(&mut input) } else { input.rest().to_vec() };
-    let mut whole = said.clone();
+    let input_bytes = if input.chance(160) { generated(&mut input) } else { input.rest().to_vec() };
+    let mut whole = input_bytes.clone();
     fuzzing::legible([&mut whole[..]]);
-    let mut pieces = said.clone();
+    let mut pieces = input_bytes.clone();
     fuzzing::legible(pieces.chunks_mut(size));
-    assert_eq!(whole, pieces, "in pieces of {size}: {said:02x?}");
-    assert_eq!(whole, slowly(&said), "{said:02x?}");
+    assert_eq!(whole, pieces, "in pieces of {size}: {input_bytes:02x?}");
+    assert_eq!(whole, reference(&input_bytes), "{input_bytes:02x?}");
     let mut again = whole.clone();
     fuzzing::legible([&mut again[..]]);
-    assert_eq!(again, whole, "a second time: {said:02x?}");
+    assert_eq!(again, whole, "a second time: {input_bytes:02x?}");
 }
 
 /// Frames of all kinds.
@@ -33,10 +33,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Frames whose blocks of headers have authorities.
-fn made(input: &mut Input<'_>) -> Vec<u8> {
-    let mut said = PREFACE.to_vec();
-    while !input.is_empty() && said.len() < 8192 {
+/// Frames with header blocks that contain authorities.
+fn generated(input: &mut Input<'_>) -> Vec<u8> {
+    let mut input_bytes = PREFACE.to_vec();
+    while !input.is_empty() && input_bytes.len() < 8192 {
         let mut payload = Vec::new();
         for _ in 0..input.below(4) {
             match input.below(6) {
@@ -61,10 +61,10 @@ fn made(input: &mut Input<'_>) -> Vec<u8> {
                 _ => payload.extend(input.counted().iter().take(300)),
             }
         }
-        said.extend(frame(input.pick(&[1, 1, 9, 9, 0, 4, 255]), &payload));
+        input_bytes.extend(frame(input.pick(&[1, 1, 9, 9, 0, 4, 255]), &payload));
     }
-    said.truncate(said.len() - input.below(20).min(said.len()));
-    said
+    input_bytes.truncate(input_bytes.len() - input.below(20).min(input_bytes.len()));
+    input_bytes
 }
 
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -74,14 +74,14 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The same, with all of it at hand: finds the blocks, then the names in them, then the values.
-fn slowly(said: &[u8]) -> Vec<u8> {
-    // Places of the bytes of each block of headers.
+/// A second implementation, on all bytes at once: finds the header blocks, then the names, then the values.
+fn reference(input_bytes: &[u8]) -> Vec<u8> {
+    // The positions of the bytes of each header block.
     let mut blocks: Vec<Vec<usize>> = Vec::new();
     let mut at = PREFACE.len();
-    while let Some(header) = said.get(at..at + 9) {
+    while let Some(header) = input_bytes.get(at..at + 9) {
         let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
-        let payload = at + 9..(at + 9 + length).min(said.len());
+        let payload = at + 9..(at + 9 + length).min(input_bytes.len());
         match header[3] {
             1 => blocks.push(payload.collect()),
             9 if blocks.is_empty() => blocks.push(payload.collect()),
@@ -90,15 +90,15 @@ fn slowly(said: &[u8]) -> Vec<u8> {
         }
         at += 9 + length;
     }
-    let mut legible = said.to_vec();
+    let mut legible = input_bytes.to_vec();
     for block in blocks {
-        let bytes: Vec<u8> = block.iter().map(|&place| said[place]).collect();
+        let bytes: Vec<u8> = block.iter().map(|&place| input_bytes[place]).collect();
         let mut from = 0;
         while let Some(found) = bytes[from..].windows(NAME.len()).position(|window| window == NAME) {
             let at_length = from + found + NAME.len();
             let (length, value_at) = length_of_value(&bytes, at_length);
             let value = value_at.min(bytes.len())..(value_at + length).min(bytes.len());
-            for place in block[value.clone()].iter().filter(|&&place| said[place] == b'%') {
+            for place in block[value.clone()].iter().filter(|&&place| input_bytes[place] == b'%') {
                 legible[*place] = b'-';
             }
             from = value.end;
@@ -107,7 +107,7 @@ fn slowly(said: &[u8]) -> Vec<u8> {
     legible
 }
 
-/// How long a plain value is, and where it begins; of no length if it is of another kind.
+/// Length and start of a plain value; length 0 for other encodings.
 fn length_of_value(bytes: &[u8], at: usize) -> (usize, usize) {
     match bytes.get(at) {
         None | Some(0x80..) => (0, at + 1),
@@ -120,7 +120,7 @@ fn length_of_value(bytes: &[u8], at: usize) -> (usize, usize) {
                     return (length, at + 2 + more);
                 }
             }
-            // The byte that would be a third one is passed over.
+            // A third length byte is skipped.
             (0, at + 4)
         }
         Some(&length) => (length.into(), at + 1),

@@ -1,5 +1,5 @@
-//! Configuration from a file, the environment and flags: what is accepted is written as it is read, and what is refused
-//! says where and what.
+//! Configuration from a file, the environment and flags: an accepted value round-trips, and an error names its place
+//! and problem.
 
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
@@ -58,10 +58,10 @@ const VALUES: [&str; 48] = [
     "a\nb\u{7f}",
 ];
 
-/// The longest line that a problem is told in.
-const SENTENCE: usize = 2000;
+/// Maximum length of an error line.
+const LINE: usize = 2000;
 
-/// Loads what the bytes say, and checks what came of it.
+/// Runs one input.
 pub fn check(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let place = place();
@@ -69,24 +69,24 @@ pub fn check(bytes: &[u8]) {
     let mut text = String::new();
     let kind = input.byte();
     if kind & 1 == 1 {
-        text = made(&mut input, &mut inputs);
+        text = generated(&mut input, &mut inputs);
     }
     let rest = input.rest();
     let mut file = text.into_bytes();
     file.extend(rest);
     fs::write(&place, &file).expect("a file can be written");
     match load(&inputs) {
-        Ok(loaded) => accepted(&loaded.config),
+        Ok(loaded) => check_accepted(&loaded.config),
         Err(error) => {
-            assert!(!error.0.is_empty(), "refused for no reason");
-            error.0.iter().for_each(explains);
+            assert!(!error.0.is_empty(), "refused without a reason");
+            error.0.iter().for_each(check_problem);
         }
     }
-    // Left behind only if something failed.
+    // The file stays only if the check fails.
     let _ = fs::remove_file(place);
 }
 
-/// The reference, and files with something of everything.
+/// The reference, and files with all kinds of values.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = super::seeds::of_texts(&[
         "\u{0}[relist]\nperiod = \"2s\"\nparallelism = 8\njitter = 0.2\n",
@@ -100,14 +100,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A file of its own for each thread that checks.
+/// A separate file for each thread.
 fn place() -> PathBuf {
     let thread = format!("{:?}", std::thread::current().id());
     std::env::temp_dir().join(format!("plegd-fuzz-{}-{thread}.toml", std::process::id()))
 }
 
-/// Keys with values of all kinds, in all three layers. Gives back the file's text.
-fn made(input: &mut Input<'_>, inputs: &mut Inputs) -> String {
+/// Keys with values of all kinds, in all three layers. Returns the file's text.
+fn generated(input: &mut Input<'_>, inputs: &mut Inputs) -> String {
     let mut text = String::new();
     let count = input.below(12);
     for _ in 0..count {
@@ -132,7 +132,7 @@ fn made(input: &mut Input<'_>, inputs: &mut Inputs) -> String {
     text
 }
 
-/// A key's name for as long as the program runs, as a flag has it.
+/// A key's name with a static lifetime, for a flag.
 fn path(key: &plegd::config::Key) -> &'static str {
     use std::sync::OnceLock;
     static PATHS: OnceLock<Vec<String>> = OnceLock::new();
@@ -141,8 +141,8 @@ fn path(key: &plegd::config::Key) -> &'static str {
     &paths[at.unwrap_or_default()]
 }
 
-/// It is what a program could have made as well, and written as TOML it is the same once more.
-fn accepted(config: &Config) {
+/// An accepted configuration is valid, and is the same after printing and parsing it as TOML.
+fn check_accepted(config: &Config) {
     assert_eq!(config.check(), Ok(()), "{config:#?}");
     let text = config.to_toml();
     assert!(text.parse::<toml::Table>().is_ok(), "this is not TOML:\n{text}");
@@ -154,9 +154,8 @@ fn accepted(config: &Config) {
     assert_eq!(again.config.to_toml(), text);
 }
 
-/// It names the key, variable or flag, or says that the file cannot be read at all; in one line that does no harm to a
-/// terminal.
-fn explains(problem: &Problem) {
+/// An error names the key, variable or flag, or that the file cannot be read; in one line without control characters.
+fn check_problem(problem: &Problem) {
     let line = problem.to_string();
     let of_key = KEYS.iter().any(|key| line.contains(&key.path()));
     let named = match &problem.place {
@@ -167,5 +166,5 @@ fn explains(problem: &Problem) {
     let of_file = ["this is not TOML", "cannot be read", "section", "there is no key"];
     assert!(of_key || named || of_file.iter().any(|part| line.contains(part)), "it names nothing: {line}");
     assert!(!line.chars().any(char::is_control), "it controls the terminal: {line:?}");
-    assert!(line.len() <= SENTENCE || problem.message.len() <= SENTENCE, "{} bytes: {line}", line.len());
+    assert!(line.len() <= LINE || problem.message.len() <= LINE, "{} bytes: {line}", line.len());
 }

@@ -1,13 +1,13 @@
-//! Bytes as choices: the same bytes always mean the same, and bytes that have run out mean zero.
+//! Bytes as choices: the same bytes always give the same choices; after the last byte, all choices are zero.
 
-/// What is left of an input.
+/// The rest of an input.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a>(&'a [u8]);
 
 // === impl Input ===
 
 impl<'a> Input<'a> {
-    /// All of it.
+    /// The whole input.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -42,25 +42,25 @@ impl<'a> Input<'a> {
         choices[self.below(choices.len())]
     }
 
-    /// Whether something holds that does so `in_256` times of 256.
+    /// True with a probability of `in_256` / 256.
     pub fn chance(&mut self, in_256: u8) -> bool {
         self.byte() > u8::MAX - in_256
     }
 
-    /// The next bytes, fewer if there are no more.
+    /// The next `count` bytes, or fewer at the end.
     pub fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// As many bytes as the next two say.
+    /// A byte string with its length in the first two bytes.
     pub fn counted(&mut self) -> &'a [u8] {
         let count = self.short();
         self.bytes(count.into())
     }
 
-    /// All that is left.
+    /// The rest.
     pub fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)
     }

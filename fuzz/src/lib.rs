@@ -1,15 +1,15 @@
-//! The bodies of the fuzz targets: each takes bytes, does with them what plegd does, and panics if something does not hold.
+//! The fuzz targets: each feeds bytes into the same code as plegd does, and panics if an invariant is violated.
 //!
-//! `fuzz_targets/` hands them what libFuzzer thinks of; `tests/fuzz.rs` of the main crate includes this file and hands them
-//! a fixed number of inputs, mutated from the same seeds. Nothing here knows which of both it is.
+//! `fuzz_targets/` passes the inputs of libFuzzer; `tests/fuzz.rs` of the main crate includes this file and passes a
+//! fixed number of inputs, mutated from the same seeds. The targets do not depend on which of the two runs them.
 
 pub mod authority;
-pub mod bench;
+pub mod checker;
 pub mod config;
 pub mod cri_message;
+pub mod generated;
+pub mod harness;
 pub mod input;
-pub mod lives;
-pub mod made;
 pub mod mutation;
 pub mod observations;
 pub mod position;
@@ -19,14 +19,14 @@ pub mod seeds;
 pub mod selector;
 pub mod text;
 
-/// One target.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, as `cargo fuzz run` has it.
+    /// Its name for `cargo fuzz run`.
     pub name: &'static str,
-    /// Does with bytes what plegd does, and panics if something does not hold.
+    /// Runs one input, and panics if an invariant is violated.
     pub check: fn(&[u8]),
-    /// Inputs to begin with.
+    /// The initial inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 

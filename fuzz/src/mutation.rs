@@ -1,11 +1,11 @@
-//! Changes an input a little, as a fuzzer does, but always in the same way for the same seed.
+//! Mutates an input slightly, like a fuzzer, but reproducibly by seed.
 
 use fastrand::Rng;
 
-/// Bytes that are the edge of something.
+/// Boundary values and special characters.
 const EDGES: [u8; 10] = [0, 1, 0x7f, 0x80, 0xff, b'%', b',', b'"', b'\n', b'\\'];
 
-/// An input from the seeds, changed in a few places.
+/// An input from the seeds with a few mutations.
 pub fn mutated(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = rng.choice(seeds).cloned().unwrap_or_default();
     for _ in 0..rng.usize(0..6) {

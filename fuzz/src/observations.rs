@@ -1,5 +1,5 @@
-//! Sequences of observations, however absurd: nothing goes back without a correction that is told, nothing comes back from
-//! the dead by an event, what is gone is told as gone, and reads that agree have the last word.
+//! Any sequence of observations: no backward step without a published correction, no resurrection by an event,
+//! removals are published, and reads that agree decide.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,88 +13,97 @@ use plegd::{
 };
 
 use super::{
-    bench::{Bench, in_paused_time},
+    generated::{self, CONTAINERS, SANDBOXES, sandbox_of, uid_of},
+    harness::{Harness, in_paused_time},
     input::Input,
-    made::{self, CONTAINERS, SANDBOXES, sandbox_of, uid_of},
 };
 
-/// More is not read of an input.
-const ACTS: usize = 200;
+/// Maximum number of steps.
+const STEPS: usize = 200;
 const RUNTIMES: [(&str, &str); 5] = [
     ("containerd", "2.3.0"),
     ("containerd", "1.7.27"),
     ("cri-o", "1.26.0"),
     ("cri-o", "1.34.0"),
-    ("nobody knows", "1"),
+    ("unknown", "1"),
 ];
 
-/// Settles what the bytes say, and checks all that must hold.
+/// Runs one input.
 pub fn check(bytes: &[u8]) {
     in_paused_time(run(Input::new(bytes)));
 }
 
-/// Inputs that are worth changing.
+/// The initial inputs.
 pub fn seeds() -> Vec<Vec<u8>> {
     super::seeds::of_choices(24, 600)
 }
 
 async fn run(mut input: Input<'_>) {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     let (name, version) = input.pick(&RUNTIMES);
-    bench.arbiter.set_quirks(Quirks::of(name, version));
-    for _ in 0..ACTS {
+    harness.arbiter.set_quirks(Quirks::of(name, version));
+    for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
-        act(&mut input, &mut bench).await;
+        step(&mut input, &mut harness).await;
     }
-    last_word(&mut bench).await;
+    final_reads(&mut harness).await;
 }
 
-async fn act(input: &mut Input<'_>, bench: &mut Bench) {
+async fn step(input: &mut Input<'_>, harness: &mut Harness) {
     let time = input.pick(&[0, 1, 3, 49, 51, 150, 400, 3000]);
-    bench.pass(Duration::from_millis(time)).await;
+    harness.pass(Duration::from_millis(time)).await;
     if input.chance(24) {
-        let up = input.chance(200).then(|| bench.clock.now());
-        bench.arbiter.set_stream_up(up);
+        let up = input.chance(200).then(|| harness.clock.now());
+        harness.arbiter.set_stream_up(up);
     }
     if input.chance(24) {
-        bench.arbiter.begin_list(bench.clock.now());
+        harness.arbiter.begin_list(harness.clock.now());
     }
-    let seen = observation(input, bench);
-    let (served, phases) = (bench.witness.served(), phases(bench));
-    let from = bench.journal.head();
-    bench.apply(&seen);
-    let told = told(bench, from);
-    let was_told = |id: &ObjectId, kind| told.contains(&(id.clone(), kind));
-    let is_read = seen.origin != Origin::Event;
-    for (id, phase) in self::phases(bench) {
+    let observation = observation(input, harness);
+    let (served, phases) = (harness.checker.served(), phases(harness));
+    let from = harness.journal.head();
+    harness.apply(&observation);
+    let published = published(harness, from);
+    let was_published = |id: &ObjectId, kind| published.contains(&(id.clone(), kind));
+    let is_read = observation.origin != Origin::Event;
+    for (id, phase) in self::phases(harness) {
         let Some(before) = phases.get(&id) else { continue };
         let returned =
-            is_read && SANDBOXES.contains(&id.as_str()) && was_told(&id, EventType::ContainerStarted);
-        let corrected = is_read && was_told(&id, EventType::PodSync);
-        let goes_on = phase.is_none() || phase >= *before;
-        assert!(goes_on || returned || corrected, "{id} went from {before:?} to {phase:?} by {seen:?}");
+            is_read && SANDBOXES.contains(&id.as_str()) && was_published(&id, EventType::ContainerStarted);
+        let corrected = is_read && was_published(&id, EventType::PodSync);
+        let is_forward = phase.is_none() || phase >= *before;
+        assert!(
+            is_forward || returned || corrected,
+            "{id} went from {before:?} to {phase:?} by {observation:?}"
+        );
     }
-    let now_served = bench.witness.served();
+    let now_served = harness.checker.served();
     for id in served.keys().filter(|id| !now_served.contains_key(*id)) {
-        assert!(was_told(id, EventType::ContainerRemoved), "{id} is gone without a word by {seen:?}");
+        assert!(
+            was_published(id, EventType::ContainerRemoved),
+            "{id} is gone without an event by {observation:?}"
+        );
     }
     for id in now_served.keys().filter(|id| !served.contains_key(*id)) {
-        assert!(told.iter().any(|(told, _)| told == id), "{id} is served without a word by {seen:?}");
+        assert!(
+            published.iter().any(|(published, _)| published == id),
+            "{id} is served without an event by {observation:?}"
+        );
     }
 }
 
-/// Which kinds of events were told of which ids after event number `from`.
-fn told(bench: &Bench, from: u64) -> Vec<(ObjectId, EventType)> {
-    let mut cursor = bench.journal.cursor(from);
-    let next = || cursor.try_next().expect("the journal has room");
+/// The ids and types of the events after sequence number `from`.
+fn published(harness: &Harness, from: u64) -> Vec<(ObjectId, EventType)> {
+    let mut cursor = harness.journal.cursor(from);
+    let next = || cursor.try_next().expect("the journal holds all events");
     std::iter::from_fn(next).map(|record| (record.id.clone(), record.kind)).collect()
 }
 
-fn phases(bench: &Bench) -> BTreeMap<ObjectId, Option<Phase>> {
+fn phases(harness: &Harness) -> BTreeMap<ObjectId, Option<Phase>> {
     let mut phases = BTreeMap::new();
-    for pod in bench.cache.list() {
+    for pod in harness.cache.list() {
         let sandboxes = pod.sandboxes.iter().map(|it| (it.id.clone(), Some(it.state.phase())));
         let containers = pod.containers.iter().map(|it| (it.id.clone(), it.state.phase()));
         phases.extend(sandboxes.chain(containers));
@@ -103,19 +112,19 @@ fn phases(bench: &Bench) -> BTreeMap<ObjectId, Option<Phase>> {
 }
 
 /// An event or a read of one pod.
-fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
-    let (now, observed_at) = bench.clock.now_both();
+fn observation(input: &mut Input<'_>, harness: &Harness) -> Observation {
+    let (now, observed_at) = harness.clock.now_both();
     let age = Duration::from_millis(input.pick(&[0, 0, 0, 1, 60, 500, 5000, 700_000]));
     let upper = now - age;
-    let about = made::id(input);
+    let about = generated::id(input);
     let pod = uid_of(about);
-    let mut seen = if input.chance(150) {
+    let mut observation = if input.chance(150) {
         let signal = StreamEvent {
             id: about.into(),
             kind: input.pick(&StreamEventType::ALL),
             stamped_at: input.chance(200).then_some(observed_at),
         };
-        // A timestamp may be early by any amount, and the receipt is now.
+        // A timestamp may be early by any amount; the receipt is now.
         Observation { claimed: upper, ..Observation::event(signal, now, observed_at, self::pod(pod)) }
     } else {
         let took = Duration::from_millis(input.pick(&[0, 1, 30, 60, 3000]));
@@ -123,57 +132,57 @@ fn observation(input: &mut Input<'_>, bench: &Bench) -> Observation {
         let source = input.pick(&[Source::Read, Source::Relist]);
         Observation::read(source, interval, observed_at, self::pod(pod))
     };
-    let is_read = seen.origin != Origin::Event;
+    let is_read = observation.origin != Origin::Event;
     for id in SANDBOXES.into_iter().filter(|id| uid_of(id) == pod) {
         match input.below(4) {
-            0 | 1 if id == about => seen.sandboxes.push(Arc::new(sandbox(input, id))),
-            0 => seen.sandboxes.push(Arc::new(sandbox(input, id))),
-            1 if is_read => seen.absent.push(id.into()),
+            0 | 1 if id == about => observation.sandboxes.push(Arc::new(sandbox(input, id))),
+            0 => observation.sandboxes.push(Arc::new(sandbox(input, id))),
+            1 if is_read => observation.absent.push(id.into()),
             _ => {}
         }
     }
     for id in CONTAINERS.into_iter().filter(|id| uid_of(id) == pod) {
         match input.below(4) {
-            0 | 1 if id == about => seen.containers.push(Arc::new(container(input, id))),
-            0 => seen.containers.push(Arc::new(container(input, id))),
-            1 if is_read => seen.absent.push(id.into()),
+            0 | 1 if id == about => observation.containers.push(Arc::new(container(input, id))),
+            0 => observation.containers.push(Arc::new(container(input, id))),
+            1 if is_read => observation.absent.push(id.into()),
             _ => {}
         }
     }
     if input.chance(24) {
-        seen.detail = Detail::Minimal;
+        observation.detail = Detail::Minimal;
         if is_read {
-            seen.origin = Origin::List;
+            observation.origin = Origin::List;
         }
     }
-    seen
+    observation
 }
 
-/// Whatever is held, three reads that agree, each begun after the one before, are what is served in the end.
-async fn last_word(bench: &mut Bench) {
+/// Whatever the state is, three consecutive reads that agree are finally served.
+async fn final_reads(harness: &mut Harness) {
     let truth = [("u0", "s1", "c"), ("u1", "s2", "e")];
     for _ in 0..3 {
         for (uid, sandbox_id, container_id) in truth {
-            bench.pass(Duration::from_secs(1)).await;
-            let began = bench.clock.now();
-            bench.pass(Duration::from_millis(5)).await;
-            let (upper, at) = bench.clock.now_both();
+            harness.pass(Duration::from_secs(1)).await;
+            let began = harness.clock.now();
+            harness.pass(Duration::from_millis(5)).await;
+            let (upper, at) = harness.clock.now_both();
             let interval = Interval { lower: Some(began), upper };
-            let mut seen = Observation::read(Source::Read, interval, at, pod(uid));
+            let mut observation = Observation::read(Source::Read, interval, at, pod(uid));
             let sandbox = sandbox(&mut Input::new(&[]), sandbox_id);
-            seen.sandboxes.push(Arc::new(SandboxStatus { state: SandboxState::Ready, ..sandbox }));
-            seen.containers.push(Arc::new(running(container_id)));
+            observation.sandboxes.push(Arc::new(SandboxStatus { state: SandboxState::Ready, ..sandbox }));
+            observation.containers.push(Arc::new(running(container_id)));
             let others = SANDBOXES.into_iter().chain(CONTAINERS).filter(|id| uid_of(id) == uid);
-            seen.absent =
+            observation.absent =
                 others.filter(|id| ![sandbox_id, container_id].contains(id)).map(Into::into).collect();
-            bench.apply(&seen);
+            harness.apply(&observation);
         }
     }
     for (uid, sandbox_id, container_id) in truth {
-        let pod = bench.cache.get(&uid.into()).expect("the pod was read");
+        let pod = harness.cache.get(&uid.into()).expect("the pod was read");
         let ids: Vec<&str> = pod.containers.iter().map(|it| it.id.as_str()).collect();
         assert_eq!(ids, [container_id]);
-        assert_eq!(*pod.containers[0], running(container_id), "what three reads say");
+        assert_eq!(*pod.containers[0], running(container_id), "three reads agree on it");
         let ids: Vec<&str> = pod.sandboxes.iter().map(|it| it.id.as_str()).collect();
         assert_eq!(ids, [sandbox_id]);
         assert_eq!(pod.sandboxes[0].state, SandboxState::Ready);
@@ -231,5 +240,5 @@ fn labels(input: &mut Input<'_>) -> Labels {
 }
 
 fn at(second: i64) -> Wall {
-    Wall::from_nanos(super::bench::NOON.as_nanos() - (100 - second) * 1_000_000_000)
+    Wall::from_nanos(super::harness::NOON.as_nanos() - (100 - second) * 1_000_000_000)
 }

@@ -1,5 +1,5 @@
-//! Watches from any position whatever, while events come and go: exactly what follows, or a gap and a snapshot, or a clear
-//! error; never a silent loss.
+//! Watches from any position during churn: exactly the following events, or a gap and a snapshot, or an error; never
+//! a silent loss.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,75 +20,76 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bench::{Bench, EPOCH, NOON, in_paused_time},
+    harness::{EPOCH, Harness, NOON, in_paused_time},
     input::Input,
     proto,
 };
 
 const PODS: [&str; 3] = ["p0", "p1", "p2"];
-const ACTS: usize = 300;
+const STEPS: usize = 300;
 const WATCHES: usize = 4;
 
-/// Watches as the bytes say, and checks every update.
+/// Runs one input.
 pub fn check(bytes: &[u8]) {
     in_paused_time(run(Input::new(bytes)));
 }
 
-/// Inputs that are worth changing.
+/// The initial inputs.
 pub fn seeds() -> Vec<Vec<u8>> {
     super::seeds::of_choices(32, 500)
 }
 
-/// A journal that forgets soon, those who watch it, and all that was ever told.
-struct Stage {
-    bench: Bench,
+/// A small journal, its watches, and all events published so far.
+struct Setup {
+    harness: Harness,
     feed: Feed,
     all: Vec<Arc<Record>>,
     watches: Vec<Watcher>,
     containers: u32,
 }
 
-/// A watch, and what it must tell next.
+/// A watch, and the expected next update.
 struct Watcher {
     watch: Watch,
     filter: Filter,
     policy: SlowPolicy,
-    due: Due,
+    expected: Expected,
 }
 
 #[derive(Clone, Debug)]
-enum Due {
-    /// A hello, and then what this start means.
+enum Expected {
+    /// Hello, then the updates for this start.
     Hello(Start),
-    /// A gap for this reason after that position, or the end, then a snapshot.
+    /// A gap for this reason after this position (or the end of the watch), then a snapshot.
     Gap(GapReason, Position),
-    /// More pods of a snapshot, or its end.
+    /// Further pods of a snapshot, or its end.
     Snapshot(BTreeMap<PodUid, Arc<Pod>>),
-    /// What follows this number; so many events of a pod were left out for a newer one.
+    /// Events after this number; the number of skipped events by pod.
     After(u64, BTreeMap<PodUid, u64>),
     /// Nothing.
-    Over,
+    Closed,
 }
 
 async fn run(mut input: Input<'_>) {
     let capacity = Capacity { events: 3 + input.below(14), bytes: 1 << 30 };
-    let bench = Bench::with(capacity);
+    let harness = Harness::with(capacity);
     let stop = CancellationToken::new();
-    let (_situations, situation) = watch::channel(situation(&bench.clock));
-    let feed = Feed::new(bench.journal.clone(), bench.cache.clone(), situation, bench.clock.clone(), stop);
-    let mut stage = Stage { bench, feed, all: Vec::new(), watches: Vec::new(), containers: 0 };
-    for _ in 0..ACTS {
+    let (_situations, situation) = watch::channel(situation(&harness.clock));
+    let feed =
+        Feed::new(harness.journal.clone(), harness.cache.clone(), situation, harness.clock.clone(), stop);
+    let mut setup = Setup { harness, feed, all: Vec::new(), watches: Vec::new(), containers: 0 };
+    for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
         match input.below(8) {
-            0 => stage.open(&mut input),
-            1..=4 => stage.change(&mut input).await,
-            _ => stage.take(&mut input),
+            0 => setup.open(&mut input),
+            1..=4 => setup.change(&mut input).await,
+            _ => setup.take(&mut input),
         }
     }
-    for at in 0..stage.watches.len() {
-        stage.take_all(at);
+    for at in 0..setup.watches.len() {
+        setup.take_all(at);
     }
 }
 
@@ -108,16 +109,16 @@ fn situation(clock: &Clock) -> Situation {
     }
 }
 
-// === impl Stage ===
+// === impl Setup ===
 
-impl Stage {
-    /// One container of a pod moves on, or a new one begins.
+impl Setup {
+    /// Advances a container of a pod, or creates one.
     async fn change(&mut self, input: &mut Input<'_>) {
-        self.bench.pass(Duration::from_secs(1)).await;
+        self.harness.pass(Duration::from_secs(1)).await;
         let uid = input.pick(&PODS);
-        let pod = self.bench.cache.get(&uid.into());
+        let pod = self.harness.cache.get(&uid.into());
         let last = pod.as_ref().and_then(|pod| pod.containers.first().cloned());
-        let seen = match (last, input.below(3)) {
+        let observation = match (last, input.below(3)) {
             (Some(last), 0) => self.read(uid, None, Some(&last)),
             (Some(last), 1) => {
                 let state = match last.state {
@@ -132,10 +133,10 @@ impl Stage {
                 self.read(uid, Some(created(&id)), None)
             }
         };
-        let before = self.bench.journal.head();
-        self.bench.arbiter.apply(&seen);
-        self.all.extend(self.bench.witness.look());
-        assert_eq!(self.all.len() as u64, self.bench.journal.head(), "after {before}");
+        let before = self.harness.journal.head();
+        self.harness.arbiter.apply(&observation);
+        self.all.extend(self.harness.checker.check());
+        assert_eq!(self.all.len() as u64, self.harness.journal.head(), "after {before}");
     }
 
     fn read(
@@ -144,7 +145,7 @@ impl Stage {
         container: Option<ContainerStatus>,
         gone: Option<&Arc<ContainerStatus>>,
     ) -> Observation {
-        let (upper, observed_at) = self.bench.clock.now_both();
+        let (upper, observed_at) = self.harness.clock.now_both();
         let interval = Interval { lower: Some(upper), upper };
         let pod = PodIdentity { uid: uid.into(), namespace: "ns".into(), name: uid.into() };
         Observation {
@@ -154,7 +155,7 @@ impl Stage {
         }
     }
 
-    /// A watch as a client asks for it, in bytes.
+    /// Opens a watch from an encoded request.
     fn open(&mut self, input: &mut Input<'_>) {
         let bytes = if input.chance(32) { input.counted().to_vec() } else { self.request(input) };
         let Ok(request) = v1::WatchRequest::decode(&*bytes) else { return };
@@ -168,14 +169,14 @@ impl Stage {
                 if self.watches.len() == WATCHES {
                     self.watches.remove(0);
                 }
-                self.watches.push(Watcher { watch, filter, policy, due: Due::Hello(start) });
+                self.watches.push(Watcher { watch, filter, policy, expected: Expected::Hello(start) });
             }
             Err(error) => assert!(matches!(error, WatchError::Invalid(_)), "{error}"),
         }
     }
 
     fn request(&self, input: &mut Input<'_>) -> Vec<u8> {
-        let head = self.bench.journal.head();
+        let head = self.harness.journal.head();
         let mut request = proto::Message::default().number(5, input.below(5) as u64);
         if input.chance(160) {
             let near = (head + 2).saturating_sub(u64::from(input.byte()) % 24);
@@ -196,7 +197,7 @@ impl Stage {
         request.finish()
     }
 
-    /// One watcher takes what is at hand, or some of it.
+    /// One watcher reads available updates.
     fn take(&mut self, input: &mut Input<'_>) {
         if self.watches.is_empty() {
             return;
@@ -211,113 +212,126 @@ impl Stage {
     }
 
     fn take_all(&mut self, at: usize) {
-        // A snapshot, and all that was ever told, each with something before it.
+        // A snapshot and all events, each with something before it.
         let bound = 4 * (self.all.len() + PODS.len() + 4);
         let taken = (0..=bound).take_while(|_| self.take_one(at)).count();
-        assert!(taken <= bound, "it never comes to an end");
+        assert!(taken <= bound, "it does not end");
     }
 
-    /// Takes one update, and checks it; whether there was one.
+    /// Reads and checks one update; returns whether there was one.
     fn take_one(&mut self, at: usize) -> bool {
         let watcher = &mut self.watches[at];
-        let extent = self.bench.journal.extent();
-        if let Due::Hello(start) = watcher.due {
+        let extent = self.harness.journal.extent();
+        if let Expected::Hello(start) = watcher.expected {
             let hello = watcher.watch.try_next();
             assert!(matches!(hello, Ok(Some(Update::Hello(_)))), "{hello:?}");
-            watcher.due = due_after_hello(start, extent.oldest, extent.head);
+            watcher.expected = expected_after_hello(start, extent.oldest, extent.head);
             return true;
         }
-        if let Due::After(after, _) = watcher.due
+        if let Expected::After(after, _) = watcher.expected
             && after + 1 < extent.oldest
         {
-            watcher.due = Due::Gap(GapReason::Compacted, Position { epoch: EPOCH, sequence: after });
+            watcher.expected =
+                Expected::Gap(GapReason::Compacted, Position { epoch: EPOCH, sequence: after });
         }
-        let told = watcher.watch.try_next();
-        let is_over = told.is_err();
-        watcher.check(told, &self.all, extent.head) && !is_over
+        let update = watcher.watch.try_next();
+        let is_over = update.is_err();
+        watcher.check(update, &self.all, extent.head) && !is_over
     }
 }
 
-fn due_after_hello(start: Start, oldest: u64, head: u64) -> Due {
+fn expected_after_hello(start: Start, oldest: u64, head: u64) -> Expected {
     let after = match start {
-        Start::Snapshot => return Due::Snapshot(BTreeMap::new()),
+        Start::Snapshot => return Expected::Snapshot(BTreeMap::new()),
         Start::Now => head,
         Start::Oldest => oldest - 1,
-        Start::After(asked) if asked.epoch != EPOCH => return Due::Gap(GapReason::ForeignEpoch, asked),
-        Start::After(asked) if asked.sequence > head => return Due::Gap(GapReason::InFuture, asked),
-        Start::After(asked) if asked.sequence + 1 < oldest => return Due::Gap(GapReason::Compacted, asked),
-        Start::After(asked) => asked.sequence,
+        Start::After(position) if position.epoch != EPOCH => {
+            return Expected::Gap(GapReason::ForeignEpoch, position);
+        }
+        Start::After(position) if position.sequence > head => {
+            return Expected::Gap(GapReason::InFuture, position);
+        }
+        Start::After(position) if position.sequence + 1 < oldest => {
+            return Expected::Gap(GapReason::Compacted, position);
+        }
+        Start::After(position) => position.sequence,
     };
-    Due::After(after, BTreeMap::new())
+    Expected::After(after, BTreeMap::new())
 }
 
 // === impl Watcher ===
 
 impl Watcher {
-    /// Checks an update; whether there was one.
-    fn check(&mut self, told: Result<Option<Update>, WatchError>, all: &[Arc<Record>], head: u64) -> bool {
-        let due = std::mem::replace(&mut self.due, Due::Over);
-        self.due = match (due, told) {
-            (Due::Gap(reason, asked), Err(WatchError::OutOfRange { reason: why, asked: about, .. })) => {
-                assert_eq!((self.policy, reason, asked), (SlowPolicy::Fail, why, about));
-                Due::Over
+    /// Checks an update; returns whether there was one.
+    fn check(&mut self, update: Result<Option<Update>, WatchError>, all: &[Arc<Record>], head: u64) -> bool {
+        let expected = std::mem::replace(&mut self.expected, Expected::Closed);
+        self.expected = match (expected, update) {
+            (
+                Expected::Gap(reason, position),
+                Err(WatchError::OutOfRange { reason: why, asked: about, .. }),
+            ) => {
+                assert_eq!((self.policy, reason, position), (SlowPolicy::Fail, why, about));
+                Expected::Closed
             }
-            (Due::Gap(reason, asked), Ok(Some(Update::Gap(gap)))) => {
+            (Expected::Gap(reason, position), Ok(Some(Update::Gap(gap)))) => {
                 assert_ne!(self.policy, SlowPolicy::Fail, "{gap:?}");
                 let to = (reason == GapReason::Compacted).then_some(head);
-                assert_eq!(gap, Gap { reason, from: asked.sequence.saturating_add(1), to });
-                Due::Snapshot(BTreeMap::new())
+                assert_eq!(gap, Gap { reason, from: position.sequence.saturating_add(1), to });
+                Expected::Snapshot(BTreeMap::new())
             }
-            (Due::Snapshot(mut pods), Ok(Some(Update::Pod(pod)))) => {
+            (Expected::Snapshot(mut pods), Ok(Some(Update::Pod(pod)))) => {
                 let before = pods.insert(pod.identity.uid.clone(), pod);
                 assert!(before.is_none(), "a pod comes twice in a snapshot");
-                Due::Snapshot(pods)
+                Expected::Snapshot(pods)
             }
-            (Due::Snapshot(pods), Ok(Some(Update::SnapshotEnd { position, pods: count }))) => {
+            (Expected::Snapshot(pods), Ok(Some(Update::SnapshotEnd { position, pods: count }))) => {
                 assert_eq!((position.epoch, count), (EPOCH, pods.len()));
                 assert_eq!(pods, self.snapshot_at(position.sequence, all), "as of {position}");
-                Due::After(position.sequence, BTreeMap::new())
+                Expected::After(position.sequence, BTreeMap::new())
             }
-            (Due::After(after, mut left_out), Ok(Some(Update::Event { record, skipped }))) => {
+            (Expected::After(after, mut skipped_events), Ok(Some(Update::Event { record, skipped }))) => {
                 let sequence = record.event.sequence;
                 assert!(sequence > after, "{sequence} comes after {after}");
                 assert!(Arc::ptr_eq(&record, &all[sequence as usize - 1]));
-                self.pass_over(after, sequence - 1, &mut left_out, all);
+                self.skip(after, sequence - 1, &mut skipped_events, all);
                 assert!(self.filter.passes(&record), "{record:?} does not pass");
-                assert_eq!(left_out.remove(&record.event.pod.uid).unwrap_or_default(), skipped);
-                Due::After(sequence, left_out)
+                assert_eq!(skipped_events.remove(&record.event.pod.uid).unwrap_or_default(), skipped);
+                Expected::After(sequence, skipped_events)
             }
-            (Due::After(after, mut left_out), Ok(Some(Update::Bookmark(position)))) => {
+            (Expected::After(after, mut skipped_events), Ok(Some(Update::Bookmark(position)))) => {
                 assert!(position.epoch == EPOCH && (after..=head).contains(&position.sequence), "{position}");
-                self.pass_over(after, position.sequence, &mut left_out, all);
-                assert!(left_out.is_empty(), "{position} is past {left_out:?}");
-                Due::After(position.sequence, left_out)
+                self.skip(after, position.sequence, &mut skipped_events, all);
+                assert!(skipped_events.is_empty(), "{position} is past {skipped_events:?}");
+                Expected::After(position.sequence, skipped_events)
             }
-            (Due::After(after, mut left_out), Ok(None)) => {
-                self.pass_over(after, head, &mut left_out, all);
-                assert!(left_out.is_empty(), "nothing more is at hand, and {left_out:?} were left out");
+            (Expected::After(after, mut skipped_events), Ok(None)) => {
+                self.skip(after, head, &mut skipped_events, all);
+                assert!(
+                    skipped_events.is_empty(),
+                    "nothing more is at hand, and {skipped_events:?} were left out"
+                );
                 assert_eq!(self.watch.position(), Position { epoch: EPOCH, sequence: head });
-                self.due = Due::After(head, left_out);
+                self.expected = Expected::After(head, skipped_events);
                 return false;
             }
-            (Due::Over, Err(_)) => Due::Over,
-            (due, told) => panic!("{told:?} where this was due: {due:?}"),
+            (Expected::Closed, Err(_)) => Expected::Closed,
+            (expected, update) => panic!("{update:?} where this was expected: {expected:?}"),
         };
         true
     }
 
-    /// The events after `after` up to `to` were not told: none may have passed the filter, but those for which a newer one
-    /// of their pod will be told.
-    fn pass_over(&self, after: u64, to: u64, left_out: &mut BTreeMap<PodUid, u64>, all: &[Arc<Record>]) {
+    /// Checks the events after `after` up to `to`, which were not delivered: none passes the filter, except those
+    /// superseded by a newer event of their pod.
+    fn skip(&self, after: u64, to: u64, skipped_events: &mut BTreeMap<PodUid, u64>, all: &[Arc<Record>]) {
         for record in &all[after as usize..to as usize] {
             if self.filter.passes(record) {
                 assert_eq!(self.policy, SlowPolicy::LatestPerPod, "{record:?} is lost");
-                *left_out.entry(record.event.pod.uid.clone()).or_default() += 1;
+                *skipped_events.entry(record.event.pod.uid.clone()).or_default() += 1;
             }
         }
     }
 
-    /// The pods that pass, as the events up to this number left them.
+    /// The matching pods after the events up to this number.
     fn snapshot_at(&self, sequence: u64, all: &[Arc<Record>]) -> BTreeMap<PodUid, Arc<Pod>> {
         let mut pods = BTreeMap::new();
         for record in &all[..sequence as usize] {

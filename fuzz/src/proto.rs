@@ -1,6 +1,6 @@
-//! Protobuf written by hand: fields by their number, in any order and number, as no generated code would.
+//! Protobuf encoded by hand: fields by number, in any order and number, unlike generated code.
 
-/// A message that is being written.
+/// A message under construction.
 #[derive(Clone, Debug, Default)]
 pub struct Message(Vec<u8>);
 
@@ -29,7 +29,7 @@ impl Message {
         self.message(field, Message::default().text(1, key).text(2, value))
     }
 
-    /// Bytes of which nobody says what they are.
+    /// Arbitrary bytes.
     pub fn bytes(mut self, field: u32, bytes: &[u8]) -> Self {
         self.varint(u64::from(field) << 3 | 2);
         self.varint(bytes.len() as u64);
@@ -37,7 +37,7 @@ impl Message {
         self
     }
 
-    /// As it is sent.
+    /// The encoded message.
     pub fn finish(self) -> Vec<u8> {
         self.0
     }

@@ -1,8 +1,8 @@
-//! Inputs to begin with, made by code: what a format is for, so that changes to it get deep.
+//! Generated initial inputs, close to valid ones so that mutations reach deep code.
 
 use fastrand::Rng;
 
-/// Choices by lot, for targets whose bytes are choices: `count` inputs of up to `length` bytes.
+/// Random choices: `count` inputs of up to `length` bytes.
 pub fn of_choices(count: u64, length: usize) -> Vec<Vec<u8>> {
     let of = |seed| {
         let mut rng = Rng::with_seed(seed);

@@ -1,4 +1,5 @@
-//! Label selectors and filters: read as they are written, and meaning what a second, simpler reading of them means.
+//! Label selectors and filters: parsing and printing round-trip, and the result equals a second, simpler
+//! implementation.
 
 use plegd::{
     api::v1,
@@ -14,7 +15,7 @@ const VALUES: [&str; 5] = ["web", "db", "", "in", "a.b-c_d"];
 const WORDS: [&str; 16] =
     [",", ",", " ", " in ", " notin ", "(", ")", "=", "==", "!=", "!", "<", "\t", "a/b/c", "\u{e4}", "-"];
 
-/// Reads the bytes as a selector, as they are and as a row of words, and as a request with a filter.
+/// Runs one input: as a selector, as a sequence of words, and as a request with a filter.
 pub fn check(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let labels = labels(&mut input);
@@ -30,7 +31,7 @@ pub fn check(bytes: &[u8]) {
     filter(&text, &labels);
 }
 
-/// Selectors in every form.
+/// Selectors of every form.
 pub fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         "\u{1}\u{2}\u{3}\u{0}app=web,tier!=test,example.org/a in (a,b),x notin (c),y,!z",
@@ -73,12 +74,12 @@ fn request(text: &str) -> v1::WatchRequest {
 fn refused(text: &str) -> bool {
     match fuzzing::watch_request(request(text)) {
         Ok(_) => false,
-        // What is told travels in a header.
+        // The message is sent in a header.
         Err(status) => format!("{:?}", status.code()) == "InvalidArgument" && status.message().len() < 8192,
     }
 }
 
-/// A request's filter passes a pod if and only if the namespace and the selector do.
+/// Checks that a request's filter passes a pod if and only if the namespace and the selector do.
 fn filter(text: &str, labels: &Labels) {
     let filter: Filter = match fuzzing::watch_request(request(text)) {
         Ok(request) => request.filter,
@@ -91,7 +92,7 @@ fn filter(text: &str, labels: &Labels) {
     }
 }
 
-/// What a text that is a selector means, requirement by requirement, without a parser.
+/// Evaluates a valid selector requirement by requirement, without a parser.
 fn matches(text: &str, labels: &Labels) -> bool {
     let mut within = 0;
     let at_top = |c: char| {

@@ -1,5 +1,4 @@
-//! Words that people and programs write: addresses, endpoints, positions, versions, and the values of the configuration.
-//! What is read is written so that it is read as the same.
+//! Addresses, endpoints, positions, versions and configuration values: parsing and printing round-trip.
 
 use std::{fmt::Debug, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -14,12 +13,12 @@ use plegd::{
     model::Position,
 };
 
-/// Reads the text as everything.
+/// Parses the text as each type.
 pub fn check(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
-    shown::<Address>(text);
-    shown::<Endpoint>(text);
-    shown::<Position>(text);
+    round_trips::<Address>(text);
+    round_trips::<Endpoint>(text);
+    round_trips::<Position>(text);
     if let Some(version) = RuntimeVersion::parse(text) {
         assert_eq!(RuntimeVersion::parse(&version.to_string()), Some(version), "{text:?}");
     }
@@ -46,7 +45,7 @@ pub fn check(bytes: &[u8]) {
     value::<Option<Endpoint>>(text);
 }
 
-/// One of each.
+/// One example of each type.
 pub fn seeds() -> Vec<Vec<u8>> {
     super::seeds::of_texts(&[
         "unix:///run/plegd/plegd.sock",
@@ -67,7 +66,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     ])
 }
 
-fn shown<T: FromStr<Err: Debug> + ToString + PartialEq + Debug>(text: &str) {
+fn round_trips<T: FromStr<Err: Debug> + ToString + PartialEq + Debug>(text: &str) {
     if let Ok(it) = text.parse::<T>() {
         let written = it.to_string();
         assert_eq!(written.parse::<T>().ok(), Some(it), "{text:?} is written {written:?}");
@@ -77,6 +76,6 @@ fn shown<T: FromStr<Err: Debug> + ToString + PartialEq + Debug>(text: &str) {
 fn value<T: Value + PartialEq + Debug>(text: &str) {
     match T::parse(text) {
         Ok(it) => assert_eq!(T::parse(&it.text()), Ok(it), "{text:?}"),
-        Err(why) => assert!(!why.is_empty(), "{text:?} is refused for no reason"),
+        Err(why) => assert!(!why.is_empty(), "{text:?} is refused without a reason"),
     }
 }

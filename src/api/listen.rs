@@ -205,7 +205,7 @@ impl Listening {
         }
         socket.take();
         tcp.take();
-        connections.farewell().await;
+        connections.drain().await;
     }
 }
 

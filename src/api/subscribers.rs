@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Cut, Peer};
 use crate::{
-    accept::FAREWELL,
+    accept::DRAIN_TIMEOUT,
     clock::Wall,
     config::Live,
     journal::Journal,
@@ -142,7 +142,7 @@ impl Subscribers {
         subscriber.disconnect.cancel();
         let list = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(FAREWELL).await;
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
             if list.0.list.lock().there.contains_key(&id) {
                 subscriber.cut();
             }

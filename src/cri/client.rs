@@ -1,8 +1,8 @@
-//! The read-only client: statuses, version, and the event stream on a connection of its own; lists are in
+//! The read-only client: statuses, version, and the event stream on its own connection. Lists are in
 //! [`super::lists`].
 //!
-//! Every call but the stream has a deadline, and each is counted by method and code. An answer may be up to
-//! 64 MiB long.
+//! Every call except the stream has a deadline, and each is counted by method and code. An answer may have up to 64
+//! MiB.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -24,9 +24,9 @@ use crate::{
     traces,
 };
 
-/// The longest answer that is read, in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
+/// Maximum size of an answer in bytes: CRI-O sends up to 80 MiB, containerd up to 16 MiB.
 pub(super) const ANSWER_LIMIT: usize = 64 << 20;
-/// The longest event that is read, in bytes. It is about one pod; containerd sends none that is longer unless it is told to.
+/// Maximum size of an event in bytes. An event is about one pod; containerd's default limit is the same.
 const EVENT_LIMIT: usize = 16 << 20;
 
 /// The client. Cheap to clone.
@@ -40,37 +40,37 @@ pub struct Client {
     metrics: Arc<Metrics>,
 }
 
-/// What a runtime says of itself.
+/// The answer to Version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeInfo {
     /// `containerd`, `cri-o`, …
     pub name: String,
-    /// Its version, as it writes it.
+    /// Its version, as the runtime formats it.
     pub version: String,
     /// The version of CRI.
     pub api_version: String,
 }
 
-/// The stream of events, once its first one is there. Dropping it gives it up.
+/// The event stream, after its first event. Dropping it ends the subscription.
 pub struct EventStream(Streaming<v1::ContainerEventResponse>);
 
 // === impl Client ===
 
 impl Client {
-    /// A client that connects when it is first used. `deadline` is for each call but the stream, as it is when the call
-    /// begins.
+    /// A client that connects at its first call. `deadline` applies to each call except the stream; its value at the
+    /// start of a call counts.
     pub fn new(link: Link, deadline: impl Into<Live<Duration>>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let channel = link.channel(Use::Unary);
         let (service, lists, deadline) = (service(channel.clone()), Pager::new(channel), deadline.into());
         Self { link, service, lists, deadline, clock, metrics }
     }
 
-    /// How long a call but the stream may take.
+    /// The deadline of calls other than the stream.
     pub fn deadline(&self) -> Duration {
         self.deadline.get()
     }
 
-    /// What the runtime says of itself.
+    /// The runtime's name and version.
     ///
     /// # Errors
     ///
@@ -78,12 +78,12 @@ impl Client {
     pub async fn version(&self) -> Result<RuntimeInfo, CriError> {
         let request = v1::VersionRequest { version: "v1".into() };
         let answer = self.call(Method::Version, self.service.clone().version(self.timed(request))).await?;
-        // Whatever it is now, it may list differently from what was there before.
+        // The runtime may have been replaced by one with streamed lists.
         self.lists.try_streamed();
         Ok(answer.into())
     }
 
-    /// What the runtime reports as not ready: type, reason and message of each condition that does not hold.
+    /// The unmet conditions of the runtime: type, reason and message of each.
     ///
     /// # Errors
     ///
@@ -100,13 +100,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it cannot be had. An answer without a status is an error, too.
+    /// [`CriError`] if the call fails. An answer without a status is an error, too.
     pub async fn sandbox_status(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
         let empty = CriError::Empty { method: Method::PodSandboxStatus };
         self.read_sandbox(id).await?.map(|(status, _)| status.ok_or(empty)).transpose()
     }
 
-    /// Its status, and when it was taken.
+    /// A sandbox's status and its timestamp.
     async fn read_sandbox(&self, id: &ObjectId) -> Result<Option<(Option<SandboxStatus>, i64)>, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false };
         let (request, mut service) = (self.timed(request), self.service.clone());
@@ -118,21 +118,21 @@ impl Client {
         found(self.call(Method::PodSandboxStatus, answer).await)
     }
 
-    /// Whether the runtime says when the status of a sandbox was taken; none if it does not know the sandbox.
+    /// Whether the runtime sets the timestamp of a sandbox's status; none if it does not know the sandbox.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it cannot be had.
+    /// [`CriError`] if the call fails.
     pub async fn stamps_status(&self, id: &ObjectId) -> Result<Option<bool>, CriError> {
         Ok(self.read_sandbox(id).await?.map(|(_, timestamp)| timestamp != 0))
     }
 
-    /// Status of a container; none if the runtime answers NotFound, which alone does not prove that it is gone. CRI does not say in a
-    /// status which sandbox the container is in.
+    /// Status of a container; none if the runtime answers NotFound, which alone does not prove that it is gone. CRI's
+    /// status does not contain the sandbox id.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it cannot be had. An answer without a status is an error, too.
+    /// [`CriError`] if the call fails. An answer without a status is an error, too.
     pub async fn container_status(
         &self,
         id: &ObjectId,
@@ -149,10 +149,10 @@ impl Client {
         found(self.call(Method::ContainerStatus, answer).await)?.map(|status| status.ok_or(empty)).transpose()
     }
 
-    /// Subscribes to events, on a connection of its own.
+    /// Subscribes to events on a connection of its own.
     ///
-    /// Resolves with the first event only: the runtimes send their headers with it (grpc-rust#515), and there is no
-    /// acknowledgement before. Pending is not failing.
+    /// Resolves only with the first event: the runtimes send their headers with it (grpc-rust#515) and acknowledge
+    /// nothing before. Pending does not mean failure.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Client {
         }
     }
 
-    /// A request that the runtime, too, may give up at the deadline.
+    /// A request with the deadline, so that the runtime may give up as well.
     pub(super) fn timed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.deadline.get());
@@ -214,7 +214,7 @@ impl EventStream {
     ///
     /// # Errors
     ///
-    /// As [`CriError`] says.
+    /// As [`Self::next`].
     pub async fn next_exists(&mut self) -> Result<bool, CriError> {
         Ok(self.next().await?.is_some())
     }
@@ -229,7 +229,7 @@ impl EventStream {
     }
 }
 
-/// What a call resolves to: a response with a message in it, or the items of a list.
+/// The result of a call: a response with a message, or the items of a list.
 pub(super) trait Answer<T> {
     fn message(self) -> T;
 }
@@ -268,12 +268,12 @@ fn service(channel: Channel) -> RuntimeServiceClient<Channel> {
     RuntimeServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT)
 }
 
-/// As the codec answers where a message cannot be decoded.
+/// The error of the codec for a message that cannot be decoded.
 pub(super) fn undecodable(what: impl fmt::Display) -> Status {
     Status::internal(format!("failed to decode Protobuf message: {what}"))
 }
 
-/// NotFound is an answer: the runtime does not know the id.
+/// Converts NotFound, which is an answer: the runtime does not know the id.
 fn found<T>(answer: Result<T, CriError>) -> Result<Option<T>, CriError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

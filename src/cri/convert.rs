@@ -1,7 +1,7 @@
-//! From CRI's messages to the model.
+//! Converts CRI messages to the model.
 //!
-//! Whatever a runtime sends has a meaning here: what is unset, unknown or nonsense becomes `None` or the careful choice,
-//! and nothing is refused.
+//! Every message of a runtime can be converted: fields that are unset, unknown or invalid become `None` or the safe
+//! choice.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const LABEL_POD_UID: &str = "io.kubernetes.pod.uid";
 const LABEL_POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const LABEL_POD_NAME: &str = "io.kubernetes.pod.name";
 
-/// A CRI event as it came, with the time at which it did. Its statuses are not decoded yet.
+/// A CRI event as received, with the time of its receipt. Its statuses are not decoded yet.
 #[derive(Clone, Debug)]
 pub struct RawEvent {
     message: v1::ContainerEventResponse,
@@ -41,12 +41,12 @@ pub(crate) struct EventParts {
     pub(crate) event: StreamEvent,
     /// `created_at` as it was sent.
     pub(crate) created_at: Wall,
-    /// The pod, if the event says which.
+    /// The pod, if the event names it.
     pub(crate) pod: Option<PodIdentity>,
     pub(crate) sandboxes: Vec<Arc<SandboxStatus>>,
     pub(crate) containers: Vec<Arc<ContainerStatus>>,
     pub(crate) detail: Detail,
-    /// Statuses in it that could not be decoded, and are left out.
+    /// Statuses that could not be decoded and were left out.
     pub(crate) malformed: u64,
 }
 
@@ -58,43 +58,44 @@ impl RawEvent {
         if statuses.len() > STATUSES_LIMIT {
             statuses.truncate(STATUSES_LIMIT);
             statuses.shrink_to_fit();
-            // The rest counts as one that cannot be decoded.
+            // The others count as one status that cannot be decoded.
             statuses.push(MALFORMED.to_vec());
         }
         Self { message, detail: Detail::Full, received, received_at }
     }
 
-    /// What happened.
+    /// The event's type.
     pub fn kind(&self) -> StreamEventType {
-        signal_type(self.message.container_event_type())
+        event_type(self.message.container_event_type())
     }
 
-    /// Bytes that it takes, roughly.
+    /// Approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         let statuses = self.message.containers_statuses.capacity() * size_of::<Vec<u8>>();
         size_of::<Self>() + statuses + self.message.encoded_len()
     }
 
-    /// Cuts it down to what tells the life of the one container or sandbox that it is about: its id, name, state, times
-    /// and exit. For when more events wait than memory may be given to.
+    /// Strips the payload to the lifecycle fields of the event's own container or sandbox: id, name, state, times and
+    /// exit. Used when queued events reach the memory limit.
     pub(crate) fn trim(&mut self) {
         self.detail = Detail::Minimal;
         let id = &self.message.container_id;
         self.message.containers_statuses.retain_mut(|it| match status::id_of(it) {
             Ok(of) if of != *id => false,
-            // One that cannot be decoded is found out, and counted, behind the queue.
+            // An undecodable status is detected and counted behind the queue.
             _ => {
-                *it = status::only(it, &LIFE_OF_CONTAINER).unwrap_or_else(|_| MALFORMED.to_vec());
+                *it = status::only(it, &CONTAINER_LIFECYCLE).unwrap_or_else(|_| MALFORMED.to_vec());
                 true
             }
         });
         self.message.containers_statuses.shrink_to_fit();
         if let Some(sandbox) = &mut self.message.pod_sandbox_status {
-            *sandbox = status::only(sandbox, &LIFE_OF_SANDBOX).unwrap_or_else(|_| MALFORMED.to_vec());
+            *sandbox = status::only(sandbox, &SANDBOX_LIFECYCLE).unwrap_or_else(|_| MALFORMED.to_vec());
         }
     }
 
-    /// The exit of `id` with code 3, `c`'s second restart, and a long message; it shows all of these containers.
+    /// The exit of `id` with code 3, as `c`'s second restart, with a long message; the payload has all these
+    /// containers.
     #[cfg(test)]
     pub(crate) fn of_exit(id: &str, shown: &[&str]) -> Self {
         let status = |id: &&str| v1::ContainerStatus {
@@ -116,7 +117,7 @@ impl RawEvent {
         Self::new(message, Mono::ZERO, Wall::default())
     }
 
-    /// In terms of the model.
+    /// Converts to the model.
     pub(crate) fn into_parts(self) -> EventParts {
         let kind = self.kind();
         let message = self.message;
@@ -129,8 +130,8 @@ impl RawEvent {
         let mut malformed = 0;
         let sandbox = message.pod_sandbox_status.map(|bytes| status::sandbox_status(&bytes));
         let sandbox = sandbox.and_then(|status| count_malformed(status, &mut malformed));
-        // The payload does not name the containers' sandbox. On containerd it is this one; on CRI-O an older one may be
-        // meant, which only a list can tell: the arbiter keeps what it knows.
+        // The payload does not name the containers' sandbox. On containerd it is this one; on CRI-O it may be an
+        // older one, which only a list shows: the arbiter keeps the sandbox id that it has.
         let sandbox_id = sandbox.as_ref().map_or_else(|| "".into(), |sandbox| sandbox.id.clone());
         let containers = message.containers_statuses.iter();
         let containers = containers.map(|bytes| status::container_status(bytes, &sandbox_id));
@@ -150,16 +151,16 @@ impl RawEvent {
     }
 }
 
-/// How many containers an event may show: many times what a pod can have. What is missing in an event says nothing.
+/// Maximum number of containers in an event: far more than a pod can have. Absence in an event proves nothing.
 const STATUSES_LIMIT: usize = 4096;
 
-/// The fields of a `ContainerStatus` that tell its life: id, metadata, state, its three times, exit code and reason.
-const LIFE_OF_CONTAINER: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 10];
+/// The lifecycle fields of a `ContainerStatus`: id, metadata, state, its three times, exit code and reason.
+const CONTAINER_LIFECYCLE: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 10];
 
-/// The fields of a `PodSandboxStatus` that tell its life: id, metadata, state, when it was made, network and runtime handler.
-const LIFE_OF_SANDBOX: [u32; 6] = [1, 2, 3, 4, 5, 9];
+/// The lifecycle fields of a `PodSandboxStatus`: id, metadata, state, creation time, network and runtime handler.
+const SANDBOX_LIFECYCLE: [u32; 6] = [1, 2, 3, 4, 5, 9];
 
-/// What no message begins with: a field whose number is 0.
+/// Bytes that no message begins with: a field with number 0.
 const MALFORMED: [u8; 1] = [0];
 
 fn count_malformed<T>(status: Result<T, Malformed>, malformed: &mut u64) -> Option<T> {
@@ -204,7 +205,7 @@ pub(crate) fn listed_container(container: v1::Container) -> ListedContainer {
     }
 }
 
-/// A state that CRI v1 does not have is one that plegd does not know.
+/// Converts a state; a value that CRI v1 does not have is `Unknown`.
 pub(super) fn container_state(state: i32) -> ContainerState {
     match v1::ContainerState::try_from(state) {
         Ok(v1::ContainerState::ContainerCreated) => ContainerState::Created,
@@ -221,7 +222,7 @@ pub(super) fn sandbox_state(state: i32) -> SandboxState {
     }
 }
 
-fn signal_type(kind: ContainerEventType) -> StreamEventType {
+fn event_type(kind: ContainerEventType) -> StreamEventType {
     match kind {
         ContainerEventType::ContainerCreatedEvent => StreamEventType::Created,
         ContainerEventType::ContainerStartedEvent => StreamEventType::Started,
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_shows_no_more_containers_than_a_pod_can_have() {
+    fn an_event_with_too_many_containers_is_truncated() {
         let shown = |containers| RawEvent::of_exit("a", &vec!["a"; containers]).into_parts();
         let at_most = shown(STATUSES_LIMIT);
         assert_eq!((at_most.containers.len(), at_most.malformed), (STATUSES_LIMIT, 0));

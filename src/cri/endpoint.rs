@@ -1,4 +1,4 @@
-//! Where the runtime listens.
+//! The runtime's socket.
 
 pub(crate) mod discovery;
 
@@ -9,7 +9,7 @@ use std::{
 
 use crate::socket_path;
 
-/// Sockets that are tried when no endpoint is given. The first one in this order that answers as a runtime is followed.
+/// Sockets that are tried when no endpoint is configured. plegd follows the first one that answers as a runtime.
 pub(crate) const WELL_KNOWN: [&str; 3] =
     ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
 
@@ -25,7 +25,7 @@ impl Endpoint {
         &self.0
     }
 
-    /// What to do when connecting to it fails like this.
+    /// A hint for this connection error.
     pub fn hint(&self, error: &io::Error) -> &'static str {
         match error.kind() {
             io::ErrorKind::NotFound => "is the runtime running? Name another socket with --runtime-endpoint",
@@ -47,8 +47,8 @@ impl fmt::Display for Endpoint {
 impl std::str::FromStr for Endpoint {
     type Err = String;
 
-    /// Reads `unix:///run/containerd/containerd.sock` or `/run/containerd/containerd.sock`. The error is a clause that
-    /// says what is wrong with it.
+    /// Parses `unix:///run/containerd/containerd.sock` or `/run/containerd/containerd.sock`. The error is a clause
+    /// that names the problem.
     fn from_str(text: &str) -> Result<Self, String> {
         let path = match text.split_once("://") {
             Some(("unix", path)) => path,
@@ -57,7 +57,7 @@ impl std::str::FromStr for Endpoint {
                     "{scheme:?} is not supported: a runtime is reached over its UNIX socket only"
                 ));
             }
-            // `unix:/run/x.sock` is an old spelling that gRPC and crictl still take.
+            // `unix:/run/x.sock` is an old spelling that gRPC and crictl accept.
             None => text.strip_prefix("unix:").unwrap_or(text),
         };
         socket_path::check(path)?;

@@ -9,7 +9,7 @@ use crate::model::Method;
 /// A call to the runtime failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CriError {
-    /// Nobody answered in time.
+    /// No answer before the deadline.
     #[error("{method} was not answered within {}", humantime::format_duration(*.after))]
     Deadline {
         /// The call.
@@ -17,29 +17,29 @@ pub enum CriError {
         /// The deadline.
         after: Duration,
     },
-    /// The runtime's socket is not there, nobody listens, or the connection was cut.
+    /// The socket does not exist, no process listens, or the connection was cut.
     #[error("the runtime cannot be reached: {why}")]
     Unreachable {
-        /// What the system says, and what to do about it.
+        /// The system's error, with a hint.
         why: String,
     },
-    /// The runtime has no such call.
+    /// The runtime does not implement the call.
     #[error("{method} is not offered: {message}")]
     Unimplemented {
         /// The call.
         method: Method,
-        /// What the runtime says.
+        /// The runtime's message.
         message: String,
     },
-    /// The answer is no message of CRI v1, or larger than plegd takes.
+    /// The answer is no message of CRI v1, or is larger than plegd accepts.
     #[error("the answer to {method} cannot be read: {message}")]
     Malformed {
         /// The call.
         method: Method,
-        /// What is wrong with it.
+        /// The problem.
         message: String,
     },
-    /// The runtime answered, and without the status that the call is for (kubernetes#134855).
+    /// The runtime answered without the status (kubernetes#134855).
     #[error("{method} was answered without a status")]
     Empty {
         /// The call.
@@ -58,7 +58,7 @@ pub enum CriError {
         method: Method,
         /// The gRPC code.
         code: Code,
-        /// What the runtime says.
+        /// The runtime's message.
         message: String,
     },
 }
@@ -69,8 +69,8 @@ impl CriError {
     pub(super) fn of(method: Method, status: &Status) -> Self {
         let message = status.message().to_owned();
         if let Some(why) = transport_cause(status) {
-            // Whoever could not connect has said what to do; one that hung up may be no runtime at all.
-            let hint = if is_below::<ConnectError>(status) {
+            // A failed connect has its own hint; a peer that hangs up may not be a runtime.
+            let hint = if has_cause::<ConnectError>(status) {
                 ""
             } else {
                 "; is this the socket of a container runtime, and is it running?"
@@ -79,7 +79,7 @@ impl CriError {
         }
         match status.code() {
             Code::Unimplemented => CriError::Unimplemented { method, message },
-            // tonic's own verdicts on a message, both made on this side.
+            // tonic's own errors about a message, both produced on this side.
             Code::Internal if message.contains("failed to decode") => CriError::Malformed { method, message },
             Code::OutOfRange if message.contains("decoded message length too large") => {
                 CriError::Malformed { method, message }
@@ -88,7 +88,7 @@ impl CriError {
         }
     }
 
-    /// The gRPC code that stands for it in metrics.
+    /// The gRPC code that represents the error in metrics.
     pub fn code(&self) -> Code {
         match self {
             CriError::Deadline { .. } => Code::DeadlineExceeded,
@@ -100,7 +100,7 @@ impl CriError {
         }
     }
 
-    /// Whether the runtime is down or still starting, rather than at odds with this one call.
+    /// Whether the runtime is down or still starting, as opposed to a failure of this one call.
     pub fn runtime_is_away(&self) -> bool {
         match self {
             CriError::Unreachable { .. } => true,
@@ -112,18 +112,19 @@ impl CriError {
     }
 }
 
-/// Whether the call ran out of time. The deadline goes with the request, so that three clocks run: plegd's, tonic's, which
-/// says "cancelled" with a cause below as a broken connection has, and the runtime's. Whichever ends first, it is one thing.
+/// Whether the call exceeded its deadline. The deadline is sent with the request, so that three timers run: plegd's,
+/// tonic's (which reports "cancelled" with a cause, as for a broken connection) and the runtime's. Whichever fires
+/// first, the error is the same.
 pub(super) fn ran_out_of_time(status: &Status) -> bool {
-    status.code() == Code::DeadlineExceeded || is_below::<TimeoutExpired>(status)
+    status.code() == Code::DeadlineExceeded || has_cause::<TimeoutExpired>(status)
 }
 
-/// Whether an error of this type is among what led to the status.
-fn is_below<E: Error + 'static>(status: &Status) -> bool {
+/// Whether an error of this type is among the causes of the status.
+fn has_cause<E: Error + 'static>(status: &Status) -> bool {
     std::iter::successors(status.source(), |&error| error.source()).any(|error| error.is::<E>())
 }
 
-/// What lies below a status that tonic made of a broken or missing connection.
+/// The cause below a status that tonic created for a broken or missing connection.
 fn transport_cause(status: &Status) -> Option<String> {
     let transport = status.source()?;
     let mut deepest = transport;

@@ -1,4 +1,4 @@
-//! How bytes get to the runtime: over its UNIX socket, or, for the simulated one, over anything that carries bytes.
+//! Connections to the runtime: over its UNIX socket or, for the simulated runtime, over any byte stream.
 
 use std::{fmt, io, sync::Arc};
 
@@ -17,22 +17,22 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for T {}
 
-/// Makes connections to one runtime. Cheap to clone.
+/// Opens connections to one runtime. Cheap to clone.
 #[derive(Clone)]
 pub struct Link {
     name: Arc<str>,
     connect: Arc<dyn Fn() -> Connecting + Send + Sync>,
 }
 
-/// A connection that is being made.
+/// A connection attempt.
 pub(crate) type Connecting = BoxFuture<'static, io::Result<Box<dyn Connection>>>;
 
-/// What the connection is for, which decides how much may be under way in it.
+/// The purpose of a connection, which decides its flow-control windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// Requests and answers.
+    /// Unary calls.
     Unary,
-    /// The event stream alone: a large window, so that a burst does not wait in the runtime.
+    /// The event stream: a large window, so that a burst does not wait in the runtime.
     Stream,
 }
 
@@ -55,13 +55,13 @@ impl Link {
         Self::new(&name, move || Box::pin(connect(endpoint.clone())))
     }
 
-    /// Connects to the first of the well-known sockets that answers as a container runtime. Until one has answered, each
-    /// connection tries all of them; afterwards it is always that one.
+    /// Connects to the first well-known socket that answers as a container runtime. Until one has answered, each
+    /// connection tries all of them; afterwards the choice is fixed.
     pub fn well_known() -> Self {
         Self::to_first_of(Discovery::well_known())
     }
 
-    /// Connects to the runtime that is discovered.
+    /// Connects to the discovered runtime.
     pub(super) fn to_first_of(discovery: Discovery) -> Self {
         let discovery = Arc::new(discovery);
         Self::new("the node's container runtime", move || {
@@ -73,12 +73,12 @@ impl Link {
         })
     }
 
-    /// Connects by `connect`. `name` is what errors call the other side.
+    /// Connects by `connect`. `name` is the runtime's name in errors.
     pub fn new(name: &str, connect: impl Fn() -> Connecting + Send + Sync + 'static) -> Self {
         Self { name: name.into(), connect: Arc::new(connect) }
     }
 
-    /// A channel that connects when it is first used, and again after it was cut.
+    /// A channel that connects at the first call, and again after the connection was cut.
     pub(super) fn channel(&self, purpose: Use) -> Channel {
         let mib = 1 << 20;
         let (stream_window, connection_window) = match purpose {
@@ -86,8 +86,9 @@ impl Link {
             Use::Stream => (16 * mib, 32 * mib),
         };
         let connect = self.connect.clone();
-        // The authority is of no account on a UNIX socket. No HTTP/2 keepalive: the runtimes' servers call pings more
-        // often than every five minutes an attack, and the kernel tells when the other side of a socket is gone.
+        // The authority is irrelevant on a UNIX socket. No HTTP/2 keepalive: the runtimes' servers treat pings more
+        // often than every five minutes as an attack, and the kernel reports when the other side of a socket is
+        // closed.
         Channel::builder(Uri::from_static("http://localhost"))
             .initial_stream_window_size(stream_window)
             .initial_connection_window_size(connection_window)

@@ -1,4 +1,4 @@
-//! The lists of sandboxes and containers, read as they come in.
+//! The lists of sandboxes and containers, decoded while they arrive.
 
 mod pages;
 
@@ -23,11 +23,11 @@ use crate::model::{
     ContainerState, ContainerStatus, Method, ObjectId, PodIdentity, SandboxState, SandboxStatus,
 };
 
-/// How many sandboxes, or containers, are listed at most: many times what a node can have. It is for an answer of millions of
-/// empty items, each of which is two bytes on its way and a hundred in memory.
+/// Maximum number of sandboxes or containers in a list: far more than a node can have. It limits the memory for an
+/// answer of millions of empty items, each of two bytes on the wire and a hundred in memory.
 const ITEMS_LIMIT: usize = 1 << 18;
 
-/// All that the two lists show.
+/// The result of both lists.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Sandboxes, listed first.
@@ -41,17 +41,17 @@ pub struct Listing {
 pub struct ListedSandbox {
     /// Its id.
     pub id: String,
-    /// UID of its pod; the sandbox's id where it has none.
+    /// UID of its pod; the sandbox's id if it has none.
     pub pod_uid: String,
     /// Namespace of its pod.
     pub namespace: String,
     /// Name of its pod.
     pub pod_name: String,
-    /// Which sandbox of its pod.
+    /// The attempt, from 0.
     pub attempt: u32,
     /// State.
     pub state: SandboxState,
-    /// When it was made, in nanoseconds since 1970.
+    /// When it was created, in nanoseconds since 1970.
     pub created_at: i64,
 }
 
@@ -60,22 +60,22 @@ pub struct ListedSandbox {
 pub struct ListedContainer {
     /// Its id.
     pub id: String,
-    /// The sandbox it is in.
+    /// The id of its sandbox.
     pub sandbox_id: String,
     /// Its name.
     pub name: String,
-    /// Which one of that name.
+    /// The attempt, from 0.
     pub attempt: u32,
     /// State.
     pub state: ContainerState,
-    /// When it was made, in nanoseconds since 1970.
+    /// When it was created, in nanoseconds since 1970.
     pub created_at: i64,
 }
 
 // === impl ListedSandbox ===
 
 impl ListedSandbox {
-    /// The pod that it is for.
+    /// The pod of the sandbox.
     pub fn pod(&self) -> PodIdentity {
         PodIdentity {
             uid: self.pod_uid.as_str().into(),
@@ -85,18 +85,18 @@ impl ListedSandbox {
     }
 }
 
-/// Calls the methods that list.
+/// Calls the list methods.
 #[derive(Clone, Debug)]
 pub(super) struct Pager {
     channel: Channel,
-    /// Whether the streamed list calls are worth trying: until the runtime says that it has none.
+    /// Whether to try the streamed list calls; cleared when the runtime does not implement them.
     streamed: Arc<AtomicBool>,
 }
 
 // === impl Client ===
 
 impl Client {
-    /// Both lists, sandboxes first: a container whose sandbox is not listed is then younger than the first list.
+    /// Both lists, sandboxes first: a container whose sandbox is not listed is younger than the first list.
     ///
     /// # Errors
     ///
@@ -111,14 +111,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CriError`] if the list is not complete: a failed list is never an empty one.
+    /// [`CriError`] if the list is incomplete: a failed list is never an empty one.
     pub async fn list_sandboxes(&self) -> Result<Vec<ListedSandbox>, CriError> {
-        if self.lists.streams() {
+        if self.lists.is_streamed() {
             let request = self.timed(v1::StreamPodSandboxesRequest { filter: None });
             let items = |page: v1::StreamPodSandboxesResponse| page.pod_sandboxes.into_iter();
             let list = self.lists.list(Method::StreamPodSandboxes, request, items, listed_sandbox);
             match self.call(Method::StreamPodSandboxes, list).await {
-                Err(CriError::Unimplemented { .. }) => self.lists.streams_not(),
+                Err(CriError::Unimplemented { .. }) => self.lists.disable_streamed(),
                 other => return other,
             }
         }
@@ -134,12 +134,12 @@ impl Client {
     ///
     /// As [`Client::list_sandboxes`].
     pub async fn list_containers(&self) -> Result<Vec<ListedContainer>, CriError> {
-        if self.lists.streams() {
+        if self.lists.is_streamed() {
             let request = self.timed(v1::StreamContainersRequest { filter: None });
             let items = |page: v1::StreamContainersResponse| page.containers.into_iter();
             let list = self.lists.list(Method::StreamContainers, request, items, listed_container);
             match self.call(Method::StreamContainers, list).await {
-                Err(CriError::Unimplemented { .. }) => self.lists.streams_not(),
+                Err(CriError::Unimplemented { .. }) => self.lists.disable_streamed(),
                 other => return other,
             }
         }
@@ -149,12 +149,12 @@ impl Client {
         self.call(Method::ListContainers, list).await
     }
 
-    /// The sandbox with this id, as a list that is filtered by the id shows it: without addresses. None if the list is empty, for
-    /// which no runtime logs an error, as it does for a status that it does not find.
+    /// The sandbox with this id, from a list filtered by the id: without addresses. None if the list is empty. Unlike
+    /// for a status that is not found, no runtime logs an error for it.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it cannot be listed.
+    /// [`CriError`] if the list fails.
     pub async fn listed_sandbox(&self, id: &ObjectId) -> Result<Option<SandboxStatus>, CriError> {
         let filter = v1::PodSandboxFilter { id: id.to_string(), ..v1::PodSandboxFilter::default() };
         let request = self.timed(v1::ListPodSandboxRequest { filter: Some(filter) });
@@ -166,12 +166,12 @@ impl Client {
         Ok(listed.into_iter().find(|sandbox| sandbox.id == *id))
     }
 
-    /// The container with this id, as a list that is filtered by the id shows it: without times, exit code, reason and message, but
-    /// with the sandbox that it is in. None if the list is empty.
+    /// The container with this id, from a list filtered by the id: without times, exit code, reason and message, but
+    /// with its sandbox. None if the list is empty.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it cannot be listed.
+    /// [`CriError`] if the list fails.
     pub async fn listed_container(&self, id: &ObjectId) -> Result<Option<ContainerStatus>, CriError> {
         let filter = v1::ContainerFilter { id: id.to_string(), ..v1::ContainerFilter::default() };
         let request = self.timed(v1::ListContainersRequest { filter: Some(filter) });
@@ -191,20 +191,21 @@ impl Pager {
         Self { channel, streamed: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// The runtime may be another one than the one that had no streamed lists.
+    /// Tries streamed lists again: the runtime may have been replaced.
     pub(super) fn try_streamed(&self) {
         self.streamed.store(true, Ordering::Relaxed);
     }
 
-    fn streams(&self) -> bool {
+    fn is_streamed(&self) -> bool {
         self.streamed.load(Ordering::Relaxed)
     }
 
-    fn streams_not(&self) {
+    fn disable_streamed(&self) {
         self.streamed.store(false, Ordering::Relaxed);
     }
 
-    /// All items of a list, or none of them. A list in one message is read as a streamed one is: to HTTP/2 they are the same.
+    /// All items of a list, or an error. A list in one message is read like a streamed one: to HTTP/2 they are the
+    /// same.
     async fn list<Q, P, I, T>(
         &self,
         method: Method,
@@ -234,7 +235,7 @@ impl Pager {
             }
         }
         let one_message = matches!(method, Method::ListPodSandbox | Method::ListContainers);
-        if one_message && empty { Err(Status::internal("the answer has no message in it")) } else { Ok(all) }
+        if one_message && empty { Err(Status::internal("the answer has no message")) } else { Ok(all) }
     }
 }
 

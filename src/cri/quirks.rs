@@ -1,38 +1,40 @@
-//! What each runtime version does differently, as data.
+//! The differences between runtime versions, as data.
 //!
-//! The rows are looked up once, with the name and version that `Version` answers; the rest of plegd asks the set. A
-//! runtime that no row knows gets the most careful set: believe its events less, read more often.
+//! The rows are looked up once, with the name and version from `Version`; the rest of plegd queries the set. A
+//! runtime without a row gets the most careful set: events are trusted less, and reads are more frequent.
 
 use std::{collections::BTreeSet, fmt};
 
-/// One way in which a runtime differs from what CRI promises or from what one would expect of it.
+/// A deviation of a runtime from CRI's promises or from the common behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Quirk {
     /// `GetContainerEvents` answers `Unimplemented` (containerd up to 1.6).
     NoEvents,
-    /// `GetContainerEvents` ends at once, cleanly and without a message, unless `enable_pod_events` is set (CRI-O).
+    /// `GetContainerEvents` ends at once, with OK and without a message, unless `enable_pod_events` is set (CRI-O).
     EventsOffByDefault,
-    /// All subscribers read one channel of 1000 events: each event goes to one of them, and a closed stream eats one
-    /// more (containerd 1.7, containerd#7318; CRI-O 1.26 and 1.27).
+    /// All subscribers share one channel of 1000 events: each event goes to one of them, and a closed stream loses
+    /// one more (containerd 1.7, containerd#7318; CRI-O 1.26 and 1.27).
     SharedChannel,
-    /// The first subscriber is sent events from before it came: up to 1000, hours old (containerd 1.7), or all of the
-    /// last five minutes (containerd 2.x).
+    /// The first subscriber gets events from before its subscription: up to 1000, hours old (containerd 1.7), or all
+    /// of the last five minutes (containerd 2.x).
     ReplaysBacklog,
     /// A subscriber that does not read makes the runtime's own calls hang (containerd 2.x, `internal/eventq`).
     SlowSubscriberBlocksRuntime,
-    /// A client that goes away under load can crash the runtime (CRI-O 1.28 to 1.32, cri-o#9004).
+    /// A client that disconnects under load can crash the runtime (CRI-O 1.28 to 1.32, cri-o#9004).
     DisconnectMayCrashRuntime,
     /// DELETED of a sandbox is sent before the sandbox is gone, and the call may still fail afterwards (containerd 2.x).
     SandboxDeletedEarly,
-    /// DELETED of a container is sent when it is stopped and still exists (CRI-O 1.26 and 1.27.0).
+    /// DELETED of a container is sent when it stops, while it still exists (CRI-O 1.26 and 1.27.0).
     ContainerDeletedEarly,
-    /// Sandboxes are made and removed without an event, and containers are removed with their pod without one (CRI-O).
+    /// Sandboxes are created and removed without an event, and so are containers that are removed with their pod
+    /// (CRI-O).
     SilentSandboxes,
     /// DELETED of a sandbox carries no sandbox status (containerd 1.7, containerd#12390).
     NilSandboxStatus,
     /// A sandbox that is being removed shows a `created_at` in the year 1754 (containerd 2.x, containerd#9673).
     ZeroCreatedAt,
-    /// The reason of an exit may turn from `Error` to `OOMKilled` after the event, without another (containerd before 2.3).
+    /// The reason of an exit may change from `Error` to `OOMKilled` after the event, without another (containerd
+    /// before 2.3).
     LateOomReason,
     /// `PodSandboxStatusResponse.timestamp` is in seconds (CRI-O up to 1.28, 1.29.8, 1.30.5 and 1.31.0).
     StampsInSeconds,
@@ -42,7 +44,7 @@ pub enum Quirk {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quirks(BTreeSet<Quirk>);
 
-/// A runtime's version, as far as it can be compared.
+/// The comparable part of a runtime's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuntimeVersion {
     major: u32,
@@ -71,7 +73,8 @@ const ROWS: &[Row] = {
             below: (2, 0, 0),
             quirks: &[SharedChannel, ReplaysBacklog, NilSandboxStatus],
         },
-        // 1.7's other CRI server, behind ENABLE_CRI_SANDBOXES, sends it early too; the version does not tell which runs.
+        // 1.7's other CRI server, behind ENABLE_CRI_SANDBOXES, sends it early too; the version does not show which
+        // one runs.
         Row {
             runtime: "containerd",
             from: (1, 7, 0),
@@ -103,7 +106,7 @@ const ROWS: &[Row] = {
     ]
 };
 
-/// What is assumed of a runtime that no row knows: everything that asks for care, but that it has events.
+/// The quirks of an unknown runtime: all that require care, except that it has events.
 const CAREFUL: &[Quirk] = &[
     Quirk::SharedChannel,
     Quirk::ReplaysBacklog,
@@ -121,7 +124,7 @@ const CAREFUL: &[Quirk] = &[
 // === impl Quirks ===
 
 impl Quirks {
-    /// The quirks of a runtime, by what its `Version` call answers.
+    /// The quirks of a runtime, by the name and version of its `Version` answer.
     pub fn of(runtime_name: &str, runtime_version: &str) -> Self {
         let name = runtime_name.to_ascii_lowercase();
         match RuntimeVersion::parse(runtime_version) {
@@ -135,7 +138,7 @@ impl Quirks {
         }
     }
 
-    /// The set for a runtime about which nothing is known.
+    /// The quirks of an unknown runtime.
     pub fn careful() -> Self {
         Self(CAREFUL.iter().copied().collect())
     }
@@ -145,7 +148,7 @@ impl Quirks {
         self.0.contains(&quirk)
     }
 
-    /// The quirks, for people to read.
+    /// The quirks, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = Quirk> + '_ {
         self.0.iter().copied()
     }
@@ -154,7 +157,7 @@ impl Quirks {
 // === impl Quirk ===
 
 impl Quirk {
-    /// A word for it that never changes, such as `shared-channel`.
+    /// Its stable name, such as `shared-channel`.
     pub fn as_str(self) -> &'static str {
         match self {
             Quirk::NoEvents => "no-events",
@@ -173,33 +176,37 @@ impl Quirk {
         }
     }
 
-    /// What it means, in a line.
+    /// Its effect and plegd's reaction, in one line.
     pub fn summary(self) -> &'static str {
         match self {
             Quirk::NoEvents => "it has no event stream: changes are found by relisting only",
             Quirk::EventsOffByDefault => {
                 "it sends events only with enable_pod_events = true in its configuration"
             }
-            Quirk::SharedChannel => "subscribers take events from each other: relists at most 10 s apart",
+            Quirk::SharedChannel => {
+                "subscribers take events from each other: plegd relists at least every 10 s"
+            }
             Quirk::ReplaysBacklog => {
-                "the first subscriber is sent old events: they are told from new ones by their stamps"
+                "the first subscriber gets old events: plegd recognizes them by their timestamps"
             }
             Quirk::SlowSubscriberBlocksRuntime => {
-                "a subscriber that does not read blocks it: the stream is drained always"
+                "a subscriber that does not read blocks it: plegd always drains the stream"
             }
             Quirk::DisconnectMayCrashRuntime => {
-                "a client that disconnects can crash it: the stream is held for good"
+                "a client that disconnects can crash it: plegd keeps the stream open"
             }
             Quirk::SandboxDeletedEarly => {
-                "a sandbox is reported deleted before it is: the deletion is read up on"
+                "a sandbox is reported deleted too early: plegd re-reads it after a DELETED event"
             }
             Quirk::ContainerDeletedEarly => {
-                "a container is reported deleted when it stops: the deletion is read up on"
+                "a container is reported deleted when it stops: plegd re-reads it after a DELETED event"
             }
             Quirk::SilentSandboxes => {
-                "sandboxes come and go without events: reads follow what leads up to it"
+                "sandboxes are created and removed without events: plegd reads them after related events"
             }
-            Quirk::NilSandboxStatus => "a sandbox's deletion comes without its status: found by its id",
+            Quirk::NilSandboxStatus => {
+                "a sandbox's DELETED event has no status: plegd finds the pod by the sandbox id"
+            }
             Quirk::ZeroCreatedAt => "a sandbox being removed shows a creation time of 1754: ignored",
             Quirk::LateOomReason => {
                 "OOMKilled may be set after the exit was reported: the exit is read again"
@@ -245,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_as_runtimes_write_them() {
+    fn versions_are_parsed_as_runtimes_format_them() {
         for (text, read) in [
             ("v2.1.4", Some("2.1.4")),
             ("2.0.0-rc.1", Some("2.0.0")),

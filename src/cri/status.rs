@@ -1,11 +1,12 @@
-//! The status of a container or of a sandbox, decoded straight into the model.
+//! Decodes the status of a container or sandbox directly into the model.
 //!
-//! Each event carries the statuses of a whole pod, and most of their bytes are labels and annotations: prost would make a map
-//! of two strings each of them, only for them to be packed right afterwards. Fields are those of `ContainerStatus` and
-//! `PodSandboxStatus` in `proto/cri.proto`, told apart by number; one that is not there is skipped.
+//! Each event carries the statuses of a whole pod, and most of their bytes are labels and annotations: prost would
+//! build maps of strings only for them to be packed afterwards. The field numbers are those of `ContainerStatus` and
+//! `PodSandboxStatus`; fields that
+//! are not in `proto/cri.proto` are skipped.
 //!
-//! An id, or what names a pod or a container, must be UTF-8. Other text that is not, such as what a container left as its
-//! termination message, is taken with U+FFFD in place of what cannot be read: it would make the whole pod unreadable for ever.
+//! Ids and the names of pods and containers must be UTF-8. In other text, such as a termination message, U+FFFD
+//! replaces bytes that are not UTF-8: rejecting the message would make the whole pod unreadable for ever.
 
 use std::borrow::Cow;
 
@@ -17,11 +18,11 @@ use crate::{
     model::{ContainerState, ContainerStatus, ObjectId, PodIdentity, SandboxStatus},
 };
 
-/// How many labels, annotations or addresses there may be: Kubernetes allows 256 KiB of annotations, of four bytes each at the
-/// least. An empty one takes two bytes on its way and fifty in memory.
+/// Maximum number of labels, annotations or addresses: Kubernetes allows 256 KiB of annotations, of at least four
+/// bytes each. An empty one takes two bytes on the wire and fifty in memory.
 const REPEATED_LIMIT: usize = 1 << 16;
 
-/// It is no message of that type.
+/// The bytes are not a message of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a status that cannot be decoded")]
 pub(crate) struct Malformed;
@@ -29,7 +30,7 @@ pub(crate) struct Malformed;
 /// The fields of a message, one after the other.
 struct Fields<'a>(&'a [u8]);
 
-/// What is in a field.
+/// The content of a field.
 enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
@@ -37,7 +38,7 @@ enum Value<'a> {
 
 type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// A `ContainerStatus`. CRI does not say in it which sandbox it is in.
+/// Decodes a `ContainerStatus`, which does not contain the sandbox id.
 pub(crate) fn container_status(bytes: &[u8], sandbox_id: &ObjectId) -> Result<ContainerStatus, Malformed> {
     let (mut id, mut name, mut attempt) = ("", "", 0);
     let (mut state, mut exit_code) = (0, 0);
@@ -83,7 +84,7 @@ pub(crate) fn container_status(bytes: &[u8], sandbox_id: &ObjectId) -> Result<Co
     })
 }
 
-/// A `PodSandboxStatus`.
+/// Decodes a `PodSandboxStatus`.
 pub(crate) fn sandbox_status(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
     let (mut id, mut state, mut created_at) = ("", 0, 0);
     let mut metadata = SandboxMetadata::default();
@@ -118,7 +119,7 @@ pub(crate) fn sandbox_status(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
     })
 }
 
-/// A `PodSandbox`, the item of a list: all of a status but the addresses.
+/// Decodes a `PodSandbox`, the item of a list: a status without addresses.
 pub(super) fn listed_sandbox(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
     let (mut id, mut state, mut created_at) = ("", 0, 0);
     let mut metadata = SandboxMetadata::default();
@@ -151,7 +152,8 @@ pub(super) fn listed_sandbox(bytes: &[u8]) -> Result<SandboxStatus, Malformed> {
     })
 }
 
-/// A `Container`, the item of a list: of a status, all but times, exit code, reason and message; and the sandbox that it is in.
+/// Decodes a `Container`, the item of a list: a status without times, exit code, reason and message, but with the
+/// sandbox id.
 pub(super) fn listed_container(bytes: &[u8]) -> Result<ContainerStatus, Malformed> {
     let (mut id, mut sandbox_id, mut name, mut attempt) = ("", "", "", 0);
     let (mut state, mut created_at) = (0, 0);
@@ -191,7 +193,7 @@ pub(super) fn listed_container(bytes: &[u8]) -> Result<ContainerStatus, Malforme
     })
 }
 
-/// The id that a `ContainerStatus` is of.
+/// The id in a `ContainerStatus`.
 pub(super) fn id_of(status: &[u8]) -> Result<&str, Malformed> {
     let (mut id, mut fields) = ("", Fields(status));
     while let Some((number, value)) = fields.next()? {
@@ -243,7 +245,7 @@ impl<'a> SandboxMetadata<'a> {
         Ok(metadata)
     }
 
-    /// The pod of the sandbox with this id, which stands in for a UID that is not there.
+    /// The pod of the sandbox with this id. A missing UID is replaced by the id.
     fn pod(&self, id: &ObjectId) -> PodIdentity {
         PodIdentity {
             uid: if self.uid.is_empty() { id.as_str().into() } else { self.uid.into() },
@@ -279,7 +281,7 @@ fn addresses(bytes: &[u8]) -> Result<Vec<String>, Malformed> {
     Ok(all.filter(|ip| !ip.is_empty()).map(Cow::into_owned).collect())
 }
 
-/// What is in field 1 of a message that has nothing else of interest.
+/// Field 1 of a message in which no other field matters.
 fn first_text(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     let (mut text, mut fields) = (Cow::Borrowed(""), Fields(bytes));
     while let Some((number, value)) = fields.next()? {
@@ -300,21 +302,21 @@ fn add<T>(all: &mut Vec<T>, one: T) -> Result<(), Malformed> {
 
 /// An entry of a map.
 fn pair(bytes: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Malformed> {
-    let (mut key, mut value_of_it, mut fields) = (Cow::Borrowed(""), Cow::Borrowed(""), Fields(bytes));
+    let (mut key, mut entry_value, mut fields) = (Cow::Borrowed(""), Cow::Borrowed(""), Fields(bytes));
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => key = value.text()?,
-            2 => value_of_it = value.text()?,
+            2 => entry_value = value.text()?,
             _ => {}
         }
     }
-    Ok((key, value_of_it))
+    Ok((key, entry_value))
 }
 
 // === impl Fields ===
 
 impl<'a> Fields<'a> {
-    /// The next field that holds a number, a text or a message; those of another kind are skipped.
+    /// The next field with a number, a text or a message; others are skipped.
     fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         while !self.0.is_empty() {
             let (number, kind) = decode_key(&mut self.0).map_err(|_| Malformed)?;
@@ -356,7 +358,7 @@ impl<'a> Value<'a> {
 
     fn text(self) -> Result<Cow<'a, str>, Malformed> {
         let bytes = self.bytes()?;
-        // Nearly all of it is UTF-8, which is found out faster by itself.
+        // Nearly all text is UTF-8, and this check alone is faster.
         Ok(std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed))
     }
 }

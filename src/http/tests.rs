@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{accept::FAREWELL, clock::Clock, health::Heartbeat};
+use crate::{accept::DRAIN_TIMEOUT, clock::Clock, health::Heartbeat};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -223,7 +223,7 @@ async fn it_ends_in_time_when_told_so() {
     let mut begun = server.connect().await;
     begun.write_all(b"GET /livez HT").await.unwrap();
     server.shutdown.cancel();
-    timeout(2 * FAREWELL, server.task).await.expect("it ends in time").unwrap();
+    timeout(2 * DRAIN_TIMEOUT, server.task).await.expect("it ends in time").unwrap();
     rest(&mut idle).await;
     assert!(TcpStream::connect(server.address).await.is_err());
 }

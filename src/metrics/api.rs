@@ -1,52 +1,52 @@
-//! What clients ask of plegd over gRPC, and what is refused to them.
+//! Calls of clients, and refusals.
 
 use prometheus::{IntCounter, IntGauge};
 
 use super::{
     Family,
-    family::{Maker, label},
+    family::{Registry, label},
 };
 
 label! {
-    /// Calls that clients make. What is no call of plegd's is one value, whatever its name.
+    /// Calls of clients. Unknown methods share one value.
     Call {
         /// `PodLifecycleService`
         Watch = "Watch",
-        /// The same.
+        /// As above.
         ListPods = "ListPods",
-        /// The same.
+        /// As above.
         GetPod = "GetPod",
-        /// The same.
+        /// As above.
         GetContainer = "GetContainer",
-        /// The same.
+        /// As above.
         WaitFor = "WaitFor",
-        /// The same.
+        /// As above.
         RequestRead = "RequestRead",
         /// `IntrospectionService`
         GetStatus = "GetStatus",
-        /// The same.
+        /// As above.
         ListSubscribers = "ListSubscribers",
-        /// The same.
+        /// As above.
         DisconnectSubscriber = "DisconnectSubscriber",
-        /// The same.
+        /// As above.
         GetConfig = "GetConfig",
-        /// The same.
+        /// As above.
         SetLogLevel = "SetLogLevel",
         /// Any of `grpc.health.v1.Health`.
         Health = "Health",
         /// Any of `grpc.reflection`, both versions.
         Reflection = "Reflection",
-        /// Anything else.
+        /// Unknown methods.
         Other = "other",
     }
 }
 
 label! {
-    /// gRPC codes that a call can end with. Those that plegd has no use for are one value, so that the series stay few.
+    /// gRPC codes of calls. Codes that plegd does not return share one value, which keeps the number of series small.
     CallCode {
         /// `OK`
         Ok = "OK",
-        /// `CANCELLED`: also where the client went away before the end.
+        /// `CANCELLED`: also if the client disconnected before the end.
         Canceled = "Canceled",
         /// `INVALID_ARGUMENT`
         InvalidArgument = "InvalidArgument",
@@ -58,7 +58,7 @@ label! {
         PermissionDenied = "PermissionDenied",
         /// `RESOURCE_EXHAUSTED`
         ResourceExhausted = "ResourceExhausted",
-        /// `OUT_OF_RANGE`: mostly a position that the journal no longer has.
+        /// `OUT_OF_RANGE`: mostly a position that was evicted from the journal.
         OutOfRange = "OutOfRange",
         /// `UNIMPLEMENTED`
         Unimplemented = "Unimplemented",
@@ -72,26 +72,26 @@ label! {
 label! {
     /// Why a client was refused.
     Refusal {
-        /// `api.connections` were open.
+        /// The limit `api.connections` was reached.
         Connections = "connections",
-        /// It made no TLS handshake with a certificate that is accepted.
+        /// The TLS handshake failed, or the certificate was not accepted.
         Tls = "tls",
-        /// `api.allow_watch` or `api.allow_introspection` does not admit it.
+        /// `api.allow_watch` or `api.allow_introspection` does not permit it.
         Peer = "peer",
-        /// It had `api.requests_per_peer` under way.
+        /// The limit `api.requests_per_peer` was reached.
         Requests = "requests",
-        /// There were `api.subscribers`.
+        /// The limit `api.subscribers` was reached.
         Subscribers = "subscribers",
-        /// All clients together had caused `api.reads_per_second` reads of the runtime.
+        /// The limit `api.reads_per_second` of all clients together was reached.
         Reads = "reads",
-        /// Its request was larger than `api.message_bytes`, or did not come to its end in time.
+        /// The request was larger than `api.message_bytes`, or was not complete in time.
         Message = "message",
-        /// As many pages were open as there may be, or there were `api.subscribers`.
+        /// The limit of open pages, or `api.subscribers`, was reached.
         Page = "page",
     }
 }
 
-/// What clients ask for, over gRPC and HTTP.
+/// Clients over gRPC and HTTP.
 pub struct Api {
     /// `plegd_grpc_requests_total`
     pub requests: Family<(Call, CallCode), IntCounter>,
@@ -106,7 +106,7 @@ pub struct Api {
 // === impl Call ===
 
 impl Call {
-    /// The call that an HTTP/2 path such as `/plegd.v1.PodLifecycleService/Watch` names.
+    /// The call with this HTTP/2 path, such as `/plegd.v1.PodLifecycleService/Watch`.
     pub fn of_path(path: &str) -> Self {
         let (service, method) =
             path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
@@ -154,22 +154,22 @@ impl From<tonic::Code> for CallCode {
 // === impl Api ===
 
 impl Api {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            requests: make.counters(
+            requests: registry.counters(
                 "plegd_grpc_requests_total",
-                "Calls of clients that ended, by method and gRPC code, refused ones too. \
+                "Ended calls of clients, by method and gRPC code, including refused ones. \
                  The counterpart of other servers is grpc_server_handled_total.",
                 &["method", "code"],
             ),
-            connections: make.gauge("plegd_grpc_connections", "Connections of gRPC clients."),
-            http_connections: make.gauge(
+            connections: registry.gauge("plegd_grpc_connections", "Connections of gRPC clients."),
+            http_connections: registry.gauge(
                 "plegd_http_connections",
-                "Connections to the HTTP address, open pages among them: at most 64; past that the next one waits.",
+                "Connections to the HTTP address, including open pages: at most 64; further connections wait.",
             ),
-            refused: make.counters(
+            refused: registry.counters(
                 "plegd_grpc_refused_total",
-                "Connections and calls of clients, and pages, that were refused, by what they came up against.",
+                "Refused connections, calls and pages of clients, by the limit or rule that refused them.",
                 &["reason"],
             ),
         }
@@ -182,7 +182,7 @@ mod tests {
     use crate::{api::DESCRIPTORS, metrics::Label};
 
     #[test]
-    fn every_call_of_the_protos_has_a_label_of_its_own() {
+    fn every_call_of_the_protos_has_its_own_label() {
         let set: prost_types::FileDescriptorSet = prost::Message::decode(DESCRIPTORS).unwrap();
         let mut calls = 0;
         for file in &set.file {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_other() {
+    fn an_unknown_path_is_other() {
         for path in [
             "",
             "/",

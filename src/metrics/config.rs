@@ -1,22 +1,22 @@
-//! What became of the configuration when it was read again. The names are those that Prometheus has for its own.
+//! Reloads of the configuration. The names follow those of Prometheus' own metrics.
 
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::{
     Family,
-    family::{Maker, label},
+    family::{Registry, label},
     runtime::timestamp,
 };
 use crate::clock::Wall;
 
 label! {
-    /// What came of a reload.
+    /// The result of a reload.
     Reload {
-        /// Something differs, and is in force as far as it can change.
+        /// The configuration changed; keys that can change at runtime are applied.
         Success = "success",
-        /// It is not valid; the old one holds on.
+        /// The new configuration is invalid; the old one stays in force.
         Failure = "failure",
-        /// It says what is in force already.
+        /// The configuration did not change.
         Unchanged = "unchanged",
     }
 }
@@ -36,24 +36,24 @@ pub struct Configuration {
 // === impl Configuration ===
 
 impl Configuration {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            reloads: make.counters(
+            reloads: registry.counters(
                 "plegd_config_reloads_total",
-                "Reloads of the configuration, at SIGHUP or because its file has changed, by what came of them.",
+                "Reloads of the configuration, at SIGHUP or after a change of its file, by result.",
                 &["result"],
             ),
-            successful: make.gauge(
+            successful: registry.gauge(
                 "plegd_config_last_reload_successful",
-                "Whether the configuration was valid when it was last read: 1 if it was, 0 if the old one is kept since.",
+                "1 if the configuration was valid when it was last read, 0 if it was invalid and the old one stays in force.",
             ),
-            succeeded_at: make.seconds_gauge(
+            succeeded_at: registry.seconds_gauge(
                 "plegd_config_last_reload_success_timestamp_seconds",
-                "When a valid configuration was last read, at the start or at a reload, in seconds since 1970.",
+                "Time at which a valid configuration was last read, at the start or at a reload, in seconds since 1970.",
             ),
-            awaiting_restart: make.gauge(
+            awaiting_restart: registry.gauge(
                 "plegd_config_keys_awaiting_restart",
-                "Keys whose values were changed and hold only after a restart.",
+                "Configuration keys with a changed value that takes effect after a restart.",
             ),
         }
     }
@@ -64,24 +64,24 @@ impl Configuration {
         self.succeeded_at.set(timestamp(at));
     }
 
-    /// A valid one was read again, and so many of its keys wait for a restart.
+    /// A valid configuration was reloaded; `awaiting_restart` keys need a restart.
     pub fn reloaded(&self, result: Reload, awaiting_restart: usize, at: Wall) {
         self.started(at);
         self.reloads.inc(result);
         self.awaiting_restart.set(i64::try_from(awaiting_restart).unwrap_or(i64::MAX));
     }
 
-    /// Whether the one that was read last is not valid.
+    /// Whether the configuration was invalid when it was last read.
     pub fn rejected(&self) -> bool {
         self.successful.get() == 0
     }
 
-    /// How many keys wait for a restart.
+    /// How many changed keys need a restart.
     pub fn awaiting_restart(&self) -> u32 {
         u32::try_from(self.awaiting_restart.get()).unwrap_or(0)
     }
 
-    /// One that is not valid was read again.
+    /// A reload found an invalid configuration.
     pub fn failed(&self) {
         self.successful.set(0);
         self.reloads.inc(Reload::Failure);

@@ -1,31 +1,31 @@
-//! What came out: transitions by path, the arbiter's verdicts, the state of the node, the journal.
+//! Results: transitions by path, the arbiter's verdicts, the state of the node, the journal.
 
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::{Family, LATENCY, Path, PodState, SeenBy, family::Maker};
+use super::{Family, LATENCY, Path, PodState, SeenBy, family::Registry};
 use crate::model::{
     ContainerState, Event, EventType, ResumeGap, SandboxState, Source, StreamEventType, Subject, Verdict,
 };
 
-/// Lifecycle events that were told, and how both paths compare.
+/// Published lifecycle events, and the comparison of both paths.
 pub struct Transitions {
     /// `plegd_transitions_total`
-    pub told: Family<(Source, EventType, Subject), IntCounter>,
-    /// `plegd_detection_latency_seconds`: by which time a transition was seen after it happened.
+    pub published: Family<(Source, EventType, Subject), IntCounter>,
+    /// `plegd_detection_latency_seconds`: time from a transition to its detection.
     pub latency: Family<Source, Histogram>,
-    /// `plegd_path_lead_seconds`: by which time the path that was first led the other.
+    /// `plegd_path_lead_seconds`: how far ahead the first path was.
     pub lead: Family<Path, Histogram>,
     /// `plegd_transitions_seen_total`
     pub seen: Family<SeenBy, IntCounter>,
-    /// `plegd_missed_events_total`: what a relist found and the stream should have told.
+    /// `plegd_missed_events_total`: changes that a relist found and the stream should have reported.
     pub missed: Family<StreamEventType, IntCounter>,
     /// `plegd_transitions_uncompared`
     pub uncompared: IntGauge,
 }
 
-/// What the arbiter made of observations.
+/// The arbiter's verdicts.
 pub struct Arbitration {
     /// `plegd_observations_total`, one for each container or sandbox in an observation.
     pub observations: Family<(Source, Verdict), IntCounter>,
@@ -35,7 +35,7 @@ pub struct Arbitration {
     pub clock_steps: IntCounter,
 }
 
-/// Pods, sandboxes and containers as they are.
+/// Current pods, sandboxes and containers.
 pub struct State {
     /// `plegd_pods`
     pub pods: Family<PodState, IntGauge>,
@@ -59,9 +59,9 @@ pub struct Journal {
     pub evicted: IntCounter,
     /// `plegd_subscribers`
     pub subscribers: IntGauge,
-    /// `plegd_subscriber_gaps_total`: subscribers that fell behind.
+    /// `plegd_subscriber_gaps_total`: subscribers that fell behind the journal.
     pub gaps: IntCounter,
-    /// `plegd_subscriber_resume_gaps_total`: subscribers that resumed after a position that does not continue.
+    /// `plegd_subscriber_resume_gaps_total`: resumes from a position that the journal cannot continue.
     pub resume_gaps: Family<ResumeGap, IntCounter>,
     /// `plegd_subscriber_max_lag_events`
     pub max_lag: IntGauge,
@@ -70,49 +70,49 @@ pub struct Journal {
 // === impl Transitions ===
 
 impl Transitions {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            told: make.counters(
+            published: registry.counters(
                 "plegd_transitions_total",
-                "Lifecycle events told to subscribers, by the path that saw them first, their type and what they are about.",
+                "Published lifecycle events, by the path that detected them first, type and subject.",
                 &["source", "type", "subject"],
             ),
-            latency: make.histograms(
+            latency: registry.histograms(
                 "plegd_detection_latency_seconds",
-                "Time from when a transition happened, by the runtime's clock, to when plegd saw it, by the path that saw it first. \
-                 The kubelet's nearest is kubelet_evented_pleg_connection_latency_seconds, which counts from the event's stamp.",
+                "Time from a transition, by the runtime's clock, to its detection, by the path that detected it first. \
+                 The kubelet's nearest is kubelet_evented_pleg_connection_latency_seconds, which counts from the event's timestamp.",
                 LATENCY,
                 &["source"],
             ),
-            lead: make.histograms(
+            lead: registry.histograms(
                 "plegd_path_lead_seconds",
-                "For transitions that both paths saw: by how much the path that was first led the other.",
+                "For transitions that both paths detected: how far ahead the first path was.",
                 LATENCY,
                 &["first"],
             ),
-            seen: make.counters(
+            seen: registry.counters(
                 "plegd_transitions_seen_total",
-                "Transitions by the paths that saw them, once it is settled that no other will.",
+                "Transitions by the paths that detected them, counted when no other path can detect them any more.",
                 &["by"],
             ),
-            missed: make.counters(
+            missed: registry.counters(
                 "plegd_missed_events_total",
-                "Changes that a relist found and that the event stream should have told by then, by the type of the event that was missed.",
+                "Changes that a relist found and that the event stream should have reported before, by the type of the missed event.",
                 &["type"],
             ),
-            uncompared: make.gauge(
+            uncompared: registry.gauge(
                 "plegd_transitions_uncompared",
-                "Transitions that one path has told and the other not yet. At most 131,072; past that they are told and not compared.",
+                "Transitions that one path has detected and the other not yet. At most 131,072; further ones are published without comparison.",
             ),
         }
     }
 
-    /// Counts an event that is published.
+    /// Counts a published event.
     pub fn record(&self, event: &Event) {
-        self.told.inc((event.source, event.kind, event.subject));
+        self.published.inc((event.source, event.kind, event.subject));
     }
 
-    /// Notes how long after it happened a transition was detected.
+    /// Records the detection latency of a transition.
     pub fn detected(&self, source: Source, latency: Duration) {
         self.latency.with(source).observe(latency.as_secs_f64());
     }
@@ -121,19 +121,19 @@ impl Transitions {
 // === impl Arbitration ===
 
 impl Arbitration {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            observations: make.counters(
+            observations: registry.counters(
                 "plegd_observations_total",
-                "Views of a container or sandbox that a source gave, by what the arbiter made of them. \
-                 The kubelet's nearest is kubelet_pleg_discard_events, which counts what a full channel loses.",
+                "Observed containers and sandboxes, by source and the arbiter's verdict. \
+                 The kubelet's nearest is kubelet_pleg_discard_events, which counts events lost by a full channel.",
                 &["source", "verdict"],
             ),
-            tombstones: make.gauge(
+            tombstones: registry.gauge(
                 "plegd_tombstones",
-                "Removed containers and sandboxes that are remembered, so that a late view does not bring them back.",
+                "Removed containers and sandboxes that are remembered, so that a late observation does not bring them back.",
             ),
-            clock_steps: make.counter("plegd_clock_steps_total", "Steps of the machine's wall clock that were noticed."),
+            clock_steps: registry.counter("plegd_clock_steps_total", "Detected steps of the machine's wall clock."),
         }
     }
 }
@@ -141,18 +141,18 @@ impl Arbitration {
 // === impl State ===
 
 impl State {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            pods: make.gauges(
+            pods: registry.gauges(
                 "plegd_pods",
-                "Pods that are known, by whether their newest sandbox is ready. The kubelet's counterpart is kubelet_running_pods.",
+                "Known pods, by whether their newest sandbox is ready. The kubelet's counterpart is kubelet_running_pods.",
                 &["state"],
             ),
-            sandboxes: make.gauges("plegd_sandboxes", "Pod sandboxes that are known, by their state.", &["state"]),
-            containers: make.gauges(
+            sandboxes: registry.gauges("plegd_sandboxes", "Known pod sandboxes, by state.", &["state"]),
+            containers: registry.gauges(
                 "plegd_containers",
-                "Containers that are known, by their state. The kubelet's counterpart is kubelet_running_containers, \
-                 where a state that is no longer there keeps its last value.",
+                "Known containers, by state. The kubelet's counterpart is kubelet_running_containers, \
+                 where a state without containers keeps its last value.",
                 &["state"],
             ),
         }
@@ -162,32 +162,32 @@ impl State {
 // === impl Journal ===
 
 impl Journal {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            events: make.gauge("plegd_journal_events", "Events that the journal holds."),
-            bytes: make.gauge("plegd_journal_bytes", "Bytes of the events that the journal holds."),
-            head: make.gauge("plegd_journal_head_sequence", "Sequence number of the newest event; 0 before the first."),
-            oldest: make.gauge(
+            events: registry.gauge("plegd_journal_events", "Events in the journal."),
+            bytes: registry.gauge("plegd_journal_bytes", "Size of the events in the journal, in bytes."),
+            head: registry.gauge("plegd_journal_head_sequence", "Sequence number of the newest event; 0 before the first."),
+            oldest: registry.gauge(
                 "plegd_journal_oldest_sequence",
-                "Sequence number of the oldest event that the journal still holds; 0 while it is empty.",
+                "Sequence number of the oldest event in the journal; 0 while it is empty.",
             ),
-            evicted: make.counter(
+            evicted: registry.counter(
                 "plegd_journal_evicted_total",
-                "Events that left the journal for newer ones. Whoever has read them has lost nothing.",
+                "Events evicted from the journal by newer ones. Subscribers that have read them lose nothing.",
             ),
-            subscribers: make.gauge("plegd_subscribers", "Subscribers of the journal."),
-            max_lag: make.gauge(
+            subscribers: registry.gauge("plegd_subscribers", "Subscribers of the journal."),
+            max_lag: registry.gauge(
                 "plegd_subscriber_max_lag_events",
-                "Events that the slowest subscriber over gRPC has not yet taken, whether they pass its filter or not.",
+                "Events that the slowest gRPC subscriber has not received yet, whether they match its filter or not.",
             ),
-            gaps: make.counter(
+            gaps: registry.counter(
                 "plegd_subscriber_gaps_total",
-                "Times that a subscriber was so slow that events had left the journal before it read them; it was told.",
+                "Times that a subscriber fell behind so far that events were evicted before it read them. It got an explicit gap.",
             ),
-            resume_gaps: make.counters(
+            resume_gaps: registry.counters(
                 "plegd_subscriber_resume_gaps_total",
                 "Times that a subscriber resumed after a position that the journal cannot continue: came_late if the next events \
-                 had left the journal, other_epoch if plegd had restarted since. It got a gap and a snapshot.",
+                 were evicted, other_epoch if plegd was restarted. It got a gap and a snapshot.",
                 &["cause"],
             ),
         }

@@ -1,13 +1,14 @@
-//! Prometheus' text format, one metric after the other.
+//! Prometheus' text format, written one metric at a time.
 //!
-//! A registry gathers all of them before the first is written, which takes half a megabyte for a moment; and the allocator keeps
-//! it for each thread that has served a scrape.
+//! A `prometheus::Registry` gathers all metrics before it writes the first, which takes half a megabyte for a moment;
+//! and the allocator keeps that memory for each thread that has served a scrape.
 
 use std::collections::BTreeMap;
 
 use prometheus::{TextEncoder, core::Collector, proto::LabelPair};
 
-/// What a scrape is long, or a little more, in bytes: allotted once, it leaves no smaller pieces behind.
+/// Initial buffer for a scrape in bytes, slightly more than its length: one allocation leaves no smaller pieces
+/// behind.
 const LENGTH: usize = 64 << 10;
 
 /// All metrics, by name.
@@ -17,13 +18,13 @@ pub(super) struct Exposition(BTreeMap<String, Box<dyn Collector>>);
 // === impl Exposition ===
 
 impl Exposition {
-    /// Takes in a metric. Gives its name back if another one has it already.
+    /// Adds a metric. The error is its name, if another metric has it.
     pub(super) fn add(&mut self, metric: Box<dyn Collector>) -> Result<(), String> {
         let name = metric.desc().first().map(|desc| desc.fq_name.clone()).unwrap_or_default();
         self.0.insert(name.clone(), metric).map_or(Ok(()), |_| Err(name))
     }
 
-    /// What they are now, in the order of their names, each one's samples in the order of their labels.
+    /// The current values, ordered by name, and the samples of a metric ordered by label values.
     pub(super) fn text(&self) -> prometheus::Result<String> {
         let (encoder, mut text) = (TextEncoder::new(), String::with_capacity(LENGTH));
         for metric in self.0.values() {

@@ -1,4 +1,4 @@
-//! Metrics over labels that are enums: every child is there from the start, and a call site names it by type.
+//! Metrics whose labels are enums: every child exists from the start, and call sites choose one by type.
 
 use std::{cell::RefCell, marker::PhantomData, time::Duration};
 
@@ -10,24 +10,24 @@ use prometheus::{
 
 use super::exposition::Exposition;
 
-/// A label whose values are known.
+/// A label with a fixed set of values.
 pub trait Label: Copy + 'static {
-    /// All values, each at the place that its discriminant says.
+    /// All values, each at the index of its discriminant.
     const ALL: &'static [Self];
 
-    /// The value as it is exposed.
+    /// The exposed value.
     fn as_str(self) -> &'static str;
 
-    /// Its place in [`Label::ALL`].
+    /// Its index in [`Label::ALL`].
     fn index(self) -> usize;
 }
 
-/// One label or several, which together choose one child of a family.
+/// One or more labels, which together choose one child of a family.
 pub trait Labels: Copy {
     /// All combinations, each at its [`Labels::index`].
     fn all() -> Vec<Self>;
 
-    /// The place of this combination among all.
+    /// The index of this combination.
     fn index(self) -> usize;
 
     /// The values in the order of the labels' names.
@@ -40,9 +40,9 @@ pub struct Family<L, M> {
     labels: PhantomData<fn(L)>,
 }
 
-/// Makes metrics, and keeps them for a scrape.
+/// Creates metrics, and keeps them for scrapes.
 #[derive(Default)]
-pub(super) struct Maker(RefCell<Exposition>);
+pub(super) struct Registry(RefCell<Exposition>);
 
 /// Declares an enum that is a [`Label`].
 macro_rules! label {
@@ -131,21 +131,21 @@ impl<L: Labels, M: Metric> Family<L, M> {
 }
 
 impl<L: Labels> Family<L, IntCounter> {
-    /// One more.
+    /// Adds one.
     pub fn inc(&self, labels: L) {
         self.with(labels).inc();
     }
 }
 
 impl<L: Labels> Family<L, Histogram> {
-    /// Notes a time.
+    /// Records a duration.
     pub fn observe(&self, labels: L, time: Duration) {
         self.with(labels).observe(time.as_secs_f64());
     }
 }
 
 impl<L: Label> Family<L, IntGauge> {
-    /// Sets every value of the label, so that none keeps what is no longer true.
+    /// Sets every value of the label, so that none keeps an outdated number.
     pub fn set_each(&self, value: impl Fn(L) -> usize) {
         for &label in L::ALL {
             self.with(label).set(i64::try_from(value(label)).unwrap_or(i64::MAX));
@@ -158,11 +158,11 @@ impl<L: Label> Family<L, IntGauge> {
     }
 }
 
-// === impl Maker ===
+// === impl Registry ===
 
-impl Maker {
-    /// All that it has made.
-    pub(super) fn made(self) -> Exposition {
+impl Registry {
+    /// All metrics created so far.
+    pub(super) fn into_exposition(self) -> Exposition {
         self.0.into_inner()
     }
 
@@ -210,7 +210,7 @@ impl Maker {
         Family::new(&self.register(HistogramVec::new(options, labels)))
     }
 
-    /// A gauge of value 1 whose labels are what it says.
+    /// A gauge of value 1 whose labels carry the information.
     pub(super) fn info(&self, name: &str, help: &str, labels: &[(&str, &str)]) {
         let mut options = Opts::new(name, help);
         for (label, value) in labels {
@@ -219,7 +219,8 @@ impl Maker {
         self.register(IntGauge::with_opts(options)).set(1);
     }
 
-    // Names, labels and buckets are constants of this program, and each test that makes metrics makes all of them.
+    // Names, labels and buckets are constants of this program, and every test that creates metrics creates all of
+    // them.
     #[allow(clippy::expect_used)]
     fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("a metric's name, labels and buckets are valid");

@@ -1,4 +1,4 @@
-//! The labels and their values. They are few and known: no id, name, address or error text is ever one.
+//! The labels and their values: few and fixed. Ids, names, addresses and error texts are never label values.
 
 use super::family::{Label, label};
 use crate::model::{
@@ -25,7 +25,7 @@ macro_rules! label_of_the_model {
 label_of_the_model!(Source EventType Subject StreamEventType ContainerState SandboxState Verdict ReadCause Method Mode ResumeGap);
 
 label! {
-    /// Which of the two paths: the stream or the relist with its reads.
+    /// A detection path.
     Path {
         /// The runtime's event stream.
         Event = "event",
@@ -35,31 +35,31 @@ label! {
 }
 
 label! {
-    /// On which paths a transition has been seen.
+    /// The paths that detected a transition.
     SeenBy {
-        /// On both.
+        /// Both.
         Both = "both",
-        /// On the stream; the relist came too late to see it, or it left no trace.
+        /// Only the stream; the relist came too late, or the transition left no trace.
         EventOnly = "event_only",
-        /// In a relist or read; the stream has not told it.
+        /// Only a relist or read; the stream did not report it.
         RelistOnly = "relist_only",
     }
 }
 
 label! {
-    /// Why a relist was made.
+    /// Why a relist was started.
     RelistCause {
         /// The first one.
         Start = "start",
-        /// Its time had come.
+        /// The relist period.
         Period = "period",
         /// The event stream was lost.
         StreamLost = "stream_lost",
         /// The event stream came up.
         StreamUp = "stream_up",
-        /// The backlog of the event stream has passed.
+        /// The backlog of the event stream was processed.
         Backlog = "backlog",
-        /// Somebody asked for it.
+        /// A request.
         Request = "request",
         /// The last one failed.
         Retry = "retry",
@@ -67,29 +67,30 @@ label! {
 }
 
 label! {
-    /// How something ended.
+    /// The result of an operation.
     Outcome {
-        /// Well.
+        /// Success.
         Ok = "ok",
-        /// With an error.
+        /// An error.
         Error = "error",
     }
 }
 
 label! {
-    /// How a read ended.
+    /// The result of a read.
     ReadOutcome {
-        /// Well; "not found" is an answer too.
+        /// Success; "not found" is an answer too.
         Ok = "ok",
-        /// With an error.
+        /// An error.
         Error = "error",
-        /// Without an answer in time.
+        /// No answer before the deadline.
         Timeout = "timeout",
     }
 }
 
 label! {
-    /// gRPC codes that a CRI read can end with. Those that no runtime sends are one value, so that the series stay few.
+    /// gRPC codes of CRI calls. Codes that no runtime returns share one value, which keeps the number of series
+    /// small.
     Code {
         /// `OK`
         Ok = "OK",
@@ -117,17 +118,17 @@ label! {
 label! {
     /// State of the event stream.
     StreamState {
-        /// There is none.
+        /// There is no stream.
         Down = "down",
-        /// It is being set up.
+        /// The stream is being opened.
         Connecting = "connecting",
-        /// The call is open, and nothing has shown yet that the runtime serves it.
+        /// The call is open, but it is not confirmed yet that the runtime serves it.
         Unconfirmed = "unconfirmed",
-        /// It delivers.
+        /// The stream delivers events.
         Up = "up",
         /// The runtime has no events.
         Unsupported = "unsupported",
-        /// The configuration does not want it.
+        /// The configuration disables the stream.
         Off = "off",
         /// plegd has closed it for another subscriber of the same channel.
         Yielded = "yielded",
@@ -135,19 +136,19 @@ label! {
 }
 
 label! {
-    /// Why the event stream came to an end.
+    /// Why the event stream ended.
     DisconnectReason {
-        /// With an error.
+        /// An error.
         Error = "error",
         /// The runtime ended it.
         Ended = "ended",
         /// The runtime has no events.
         Unsupported = "unsupported",
-        /// plegd dropped it, since its queue was full.
+        /// plegd closed it because its queue was full.
         Overflow = "overflow",
-        /// The runtime sent what cannot be decoded.
+        /// The runtime sent a message that cannot be decoded.
         Malformed = "malformed",
-        /// plegd ends.
+        /// plegd shuts down.
         Shutdown = "shutdown",
         /// plegd closed it, so that another subscriber of the same channel receives all events.
         Yielded = "yielded",
@@ -155,7 +156,7 @@ label! {
 }
 
 label! {
-    /// What a malformed message came over.
+    /// The channel of a malformed message.
     Channel {
         /// The event stream.
         Stream = "stream",
@@ -198,26 +199,26 @@ mod tests {
     use super::*;
     use crate::metrics::{Call, CallCode, Labels, Refusal};
 
-    fn assert_each_is_at_its_place<L: Labels>() {
-        for (place, labels) in L::all().into_iter().enumerate() {
-            assert_eq!(Labels::index(labels), place, "{:?}", labels.values());
+    fn assert_each_is_at_its_index<L: Labels>() {
+        for (index, labels) in L::all().into_iter().enumerate() {
+            assert_eq!(Labels::index(labels), index, "{:?}", labels.values());
         }
     }
 
     #[test]
-    fn values_are_found_where_they_are() {
-        assert_each_is_at_its_place::<Source>();
-        assert_each_is_at_its_place::<EventType>();
-        assert_each_is_at_its_place::<Subject>();
-        assert_each_is_at_its_place::<StreamEventType>();
-        assert_each_is_at_its_place::<ContainerState>();
-        assert_each_is_at_its_place::<SandboxState>();
-        assert_each_is_at_its_place::<Verdict>();
-        assert_each_is_at_its_place::<(RelistCause, Outcome)>();
-        assert_each_is_at_its_place::<(Method, Code)>();
-        assert_each_is_at_its_place::<(Call, CallCode)>();
-        assert_each_is_at_its_place::<Refusal>();
-        assert_each_is_at_its_place::<ResumeGap>();
-        assert_each_is_at_its_place::<(Source, EventType, Subject)>();
+    fn every_value_is_at_its_index() {
+        assert_each_is_at_its_index::<Source>();
+        assert_each_is_at_its_index::<EventType>();
+        assert_each_is_at_its_index::<Subject>();
+        assert_each_is_at_its_index::<StreamEventType>();
+        assert_each_is_at_its_index::<ContainerState>();
+        assert_each_is_at_its_index::<SandboxState>();
+        assert_each_is_at_its_index::<Verdict>();
+        assert_each_is_at_its_index::<(RelistCause, Outcome)>();
+        assert_each_is_at_its_index::<(Method, Code)>();
+        assert_each_is_at_its_index::<(Call, CallCode)>();
+        assert_each_is_at_its_index::<Refusal>();
+        assert_each_is_at_its_index::<ResumeGap>();
+        assert_each_is_at_its_index::<(Source, EventType, Subject)>();
     }
 }

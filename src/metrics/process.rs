@@ -1,5 +1,5 @@
-//! The process' own figures, with the names that every Prometheus client gives them. Read from `/proc/self` at a scrape; what
-//! cannot be read keeps its last value.
+//! Metrics of the process, with the names that all Prometheus clients use. Read from `/proc/self` at a scrape; a
+//! value that cannot be read stays unchanged.
 
 use std::{fs, time::Duration};
 
@@ -9,7 +9,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::family::Maker;
+use super::family::Registry;
 
 pub(super) struct Process {
     cpu: Counter,
@@ -23,7 +23,7 @@ pub(super) struct Process {
     booted: f64,
 }
 
-/// What `/proc/self/stat` says.
+/// The used fields of `/proc/self/stat`.
 #[derive(Debug, PartialEq)]
 struct Stat {
     cpu_ticks: u64,
@@ -36,18 +36,19 @@ struct Stat {
 // === impl Process ===
 
 impl Process {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            cpu: make.seconds_counter(
+            cpu: registry.seconds_counter(
                 "process_cpu_seconds_total",
                 "User and system CPU time of plegd, in seconds.",
             ),
-            resident: make.gauge("process_resident_memory_bytes", "Resident memory of plegd, in bytes."),
-            virtual_memory: make.gauge("process_virtual_memory_bytes", "Virtual memory of plegd, in bytes."),
-            open_fds: make.gauge("process_open_fds", "File descriptors that plegd has open."),
-            max_fds: make.gauge("process_max_fds", "File descriptors that plegd may have open."),
-            threads: make.gauge("process_threads", "Threads of plegd."),
-            start_time: make.seconds_gauge(
+            resident: registry.gauge("process_resident_memory_bytes", "Resident memory of plegd, in bytes."),
+            virtual_memory: registry
+                .gauge("process_virtual_memory_bytes", "Virtual memory of plegd, in bytes."),
+            open_fds: registry.gauge("process_open_fds", "File descriptors that plegd has open."),
+            max_fds: registry.gauge("process_max_fds", "File descriptors that plegd may have open."),
+            threads: registry.gauge("process_threads", "Threads of plegd."),
+            start_time: registry.seconds_gauge(
                 "process_start_time_seconds",
                 "When plegd was started, in seconds since 1970.",
             ),
@@ -55,7 +56,7 @@ impl Process {
         }
     }
 
-    /// Reads the figures anew. Not to be called twice at the same time: the CPU time is added up.
+    /// Updates the metrics. Must not run twice concurrently: CPU time is added up.
     pub(super) fn update(&self) {
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text)) {
@@ -67,7 +68,7 @@ impl Process {
             self.start_time.set(self.booted + stat.start_ticks as f64 / ticks_per_second);
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // One of them is the folder that is being read.
+            // One of them is the directory that is being read.
             self.open_fds.set(i64::try_from(open.count().saturating_sub(1)).unwrap_or(i64::MAX));
         }
         let limit = getrlimit(Resource::Nofile).current;
@@ -81,7 +82,7 @@ impl Process {
     }
 }
 
-/// As /proc/stat has it, which a service need not be let see.
+/// Boot time in seconds since 1970, as in `/proc/stat`, which a sandboxed service may not be able to read.
 fn boot_time() -> f64 {
     let seconds = |clock| {
         let now = clock_gettime(clock);
@@ -94,9 +95,9 @@ fn boot_time() -> f64 {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The second field is the name in parentheses, and may itself hold spaces and parentheses.
+        // The second field is the name in parentheses, which may contain spaces and parentheses.
         let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
-        // proc(5) counts from 1 and the first field here is its third.
+        // proc(5) counts from 1, and the first field here is its third.
         let field = |number: usize| fields.get(number - 3).copied();
         Some(Self {
             cpu_ticks: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stat_line_is_read_whatever_the_name() {
+    fn the_stat_line_is_parsed_for_any_process_name() {
         let line = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 700 50 0 0 20 0 9 0 12345 67108864 2048 18446744073709551615 1 1";
         let stat = Stat {
             cpu_ticks: 750,
@@ -128,11 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_time_is_the_kernels() {
+    fn the_boot_time_agrees_with_the_kernel() {
         let stat = fs::read_to_string("/proc/stat").unwrap();
         let kernels = stat.lines().find_map(|line| line.strip_prefix("btime ")).unwrap();
         let kernels: f64 = kernels.trim().parse().unwrap();
-        // The kernel's is in whole seconds, and each looks at two clocks one after the other.
+        // The kernel's value is in whole seconds, and each value is computed from two clocks.
         assert!((boot_time() - kernels).abs() < 2.0, "{} {kernels}", boot_time());
     }
 }

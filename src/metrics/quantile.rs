@@ -1,24 +1,24 @@
-//! Times out of a histogram, for a person who looks and has no Prometheus at hand.
+//! Quantiles of a histogram, for users without Prometheus.
 
 use std::time::Duration;
 
 use prometheus::{Histogram, core::Metric as _};
 
-/// How long things took, as far as a histogram's buckets tell.
+/// Quantiles of durations, estimated from a histogram's buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
-    /// How many there were.
+    /// Number of samples.
     pub count: u64,
-    /// Half of them took no longer.
+    /// Median.
     pub p50: Option<Duration>,
-    /// 99 of 100 took no longer.
+    /// 99th percentile.
     pub p99: Option<Duration>,
 }
 
 // === impl Spread ===
 
 impl Spread {
-    /// The spread of several histograms with the same buckets, taken together.
+    /// The quantiles of several histograms with the same buckets, taken together.
     pub fn of<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Self {
         let mut buckets: Vec<(f64, u64)> = Vec::new();
         let mut count = 0;
@@ -38,7 +38,7 @@ impl Spread {
     }
 }
 
-/// As Prometheus' `histogram_quantile`: linear within a bucket; past the last bound, that.
+/// As Prometheus' `histogram_quantile`: linear within a bucket; above the last bound, that bound.
 fn quantile(buckets: &[(f64, u64)], count: u64, part: f64) -> Option<Duration> {
     if count == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! What goes to and comes from the runtime: relists, reads, calls, the stream, and the mode that follows from it.
+//! The runtime: relists, reads, calls, the stream, and the mode.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,7 +7,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::{
     CALL, Channel, Code, DisconnectReason, Family, LATENCY, Outcome, ReadOutcome, RelistCause, StreamState,
-    family::Maker,
+    family::Registry,
 };
 use crate::{
     clock::Wall,
@@ -20,7 +20,7 @@ pub struct Relists {
     pub done: Family<(RelistCause, Outcome), IntCounter>,
     /// `plegd_relist_duration_seconds`
     pub duration: Histogram,
-    /// `plegd_relist_interval_seconds`: from the beginning of one to that of the next.
+    /// `plegd_relist_interval_seconds`: from the start of one relist to the start of the next.
     pub interval: Histogram,
     /// `plegd_relist_last_success_timestamp_seconds`
     pub last_success: Gauge,
@@ -34,18 +34,18 @@ pub struct Relists {
     pub changed_pods: Histogram,
     /// `plegd_relist_period_seconds`
     pub period: Gauge,
-    /// The newest ones, for whoever looks at the node without Prometheus at hand.
+    /// The newest relists, for `plegd status` and the web page.
     recent: Mutex<VecDeque<Relist>>,
 }
 
-/// One relist that has ended.
+/// A relist that has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Relist {
     /// Its number, from 1.
     pub number: u64,
-    /// What caused it.
+    /// Its cause.
     pub cause: RelistCause,
-    /// How it ended.
+    /// Its result.
     pub outcome: Outcome,
     /// How long it took.
     pub took: Duration,
@@ -53,7 +53,7 @@ pub struct Relist {
     pub at: Wall,
 }
 
-/// How many relists are remembered one by one: five minutes of one a second.
+/// Number of relists that are remembered: five minutes of one relist per second.
 const RECENT_RELISTS: usize = 300;
 
 /// Reads of single pods.
@@ -84,7 +84,7 @@ pub struct Reads {
 pub struct Calls {
     /// `plegd_cri_requests_total`
     pub requests: Family<(Method, Code), IntCounter>,
-    /// `plegd_cri_request_duration_seconds`; of the event stream, the time until it answers.
+    /// `plegd_cri_request_duration_seconds`; for the event stream, the time until it answers.
     pub duration: Family<Method, Histogram>,
 }
 
@@ -92,7 +92,7 @@ pub struct Calls {
 pub struct Stream {
     /// `plegd_stream_state`; use [`Family::set_only`].
     pub state: Family<StreamState, IntGauge>,
-    /// `plegd_stream_shared`: 1 where subscribers take events from each other.
+    /// `plegd_stream_shared`: 1 if subscribers take events from each other.
     pub shared: IntGauge,
     /// `plegd_stream_connects_total`
     pub connects: IntCounter,
@@ -132,7 +132,7 @@ pub struct Modes {
     pub fallback: Histogram,
 }
 
-/// A moment as a metric has it: seconds since 1970.
+/// A time as a metric value: seconds since 1970.
 pub(super) fn timestamp(at: Wall) -> f64 {
     at.seconds_since(Wall::default())
 }
@@ -140,48 +140,48 @@ pub(super) fn timestamp(at: Wall) -> f64 {
 // === impl Relists ===
 
 impl Relists {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            done: make.counters(
+            done: registry.counters(
                 "plegd_relists_total",
-                "Relists, by what caused them and how they ended.",
+                "Relists, by cause and result.",
                 &["cause", "result"],
             ),
-            duration: make.histogram(
+            duration: registry.histogram(
                 "plegd_relist_duration_seconds",
-                "Time that a relist took, with the reads it led to. \
+                "Duration of a relist, including the reads that it caused. \
                  The kubelet's counterpart is kubelet_pleg_relist_duration_seconds.",
                 LATENCY,
             ),
-            interval: make.histogram(
+            interval: registry.histogram(
                 "plegd_relist_interval_seconds",
-                "Time between the beginnings of two relists, one after the other. \
+                "Time between the starts of two consecutive relists. \
                  The kubelet's counterpart is kubelet_pleg_relist_interval_seconds.",
                 LATENCY,
             ),
-            last_success: make.seconds_gauge(
+            last_success: registry.seconds_gauge(
                 "plegd_relist_last_success_timestamp_seconds",
                 "When the last complete relist ended, in seconds since 1970; 0 before the first. \
                  The kubelet's counterpart is kubelet_pleg_last_seen_seconds.",
             ),
-            consecutive_failures: make.gauge(
+            consecutive_failures: registry.gauge(
                 "plegd_relist_consecutive_failures",
-                "Relists that have failed since the last one that succeeded; from 2 on the runtime cannot be listed.",
+                "Relists that have failed since the last successful one; from 2 on the runtime counts as unlistable.",
             ),
-            in_progress: make.gauge("plegd_relist_in_progress", "1 while a relist is under way."),
-            in_progress_since: make.seconds_gauge(
+            in_progress: registry.gauge("plegd_relist_in_progress", "1 while a relist is running."),
+            in_progress_since: registry.seconds_gauge(
                 "plegd_relist_in_progress_since_timestamp_seconds",
-                "When the relist that is under way began, in seconds since 1970; 0 if none is. \
-                 A relist that hangs shows here, and in the kubelet's metrics nowhere.",
+                "Start of the running relist, in seconds since 1970; 0 if none is running. \
+                 A relist that hangs shows here; the kubelet has no metric for it.",
             ),
-            changed_pods: make.histogram(
+            changed_pods: registry.histogram(
                 "plegd_relist_changed_pods",
-                "Pods in which a relist found a change.",
+                "Pods with a change found by a relist.",
                 &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0],
             ),
-            period: make.seconds_gauge(
+            period: registry.seconds_gauge(
                 "plegd_relist_period_seconds",
-                "Time between relists that is in force, before jitter.",
+                "Current relist period, before jitter.",
             ),
             recent: Mutex::default(),
         }
@@ -193,7 +193,7 @@ impl Relists {
         self.in_progress_since.set(timestamp(at));
     }
 
-    /// It ended, after `took`.
+    /// The relist ended, after `took`.
     pub fn ended(&self, cause: RelistCause, outcome: Outcome, took: Duration, at: Wall) {
         self.in_progress.set(0);
         self.in_progress_since.set(0.0);
@@ -210,7 +210,7 @@ impl Relists {
         recent.push_back(Relist { number, cause, outcome, took, at });
     }
 
-    /// Those that ended after number `after`, oldest first, as far as they are remembered.
+    /// The remembered relists with a number greater than `after`, oldest first.
     pub fn ended_after(&self, after: u64) -> Vec<Relist> {
         self.recent.lock().iter().filter(|relist| relist.number > after).copied().collect()
     }
@@ -219,40 +219,40 @@ impl Relists {
 // === impl Reads ===
 
 impl Reads {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            done: make.counters(
+            done: registry.counters(
                 "plegd_reads_total",
-                "Reads of the statuses of one pod, by what caused them and how they ended.",
+                "Reads of the statuses of one pod, by cause and result.",
                 &["cause", "result"],
             ),
-            duration: make.histogram(
+            duration: registry.histogram(
                 "plegd_read_duration_seconds",
-                "Time that the read of one pod took. The kubelet's counterpart is kubelet_pleg_pod_relist_duration_seconds.",
+                "Duration of the read of one pod. The kubelet's counterpart is kubelet_pleg_pod_relist_duration_seconds.",
                 LATENCY,
             ),
-            pending: make.gauge("plegd_reads_pending", "Pods that wait to be read."),
-            running: make.gauge("plegd_reads_running", "Pods that are being read."),
-            places: make.gauge(
+            pending: registry.gauge("plegd_reads_pending", "Pods in the read queue."),
+            running: registry.gauge("plegd_reads_running", "Pods being read."),
+            places: registry.gauge(
                 "plegd_reads_places",
-                "How many pods are read at a time at most: as many as the runtime answers without letting them wait for each other, up to relist.parallelism.",
+                "Current limit of parallel pod reads: adapted to what the runtime answers without queueing, up to relist.parallelism.",
             ),
-            delayed: make.gauge(
+            delayed: registry.gauge(
                 "plegd_reads_delayed",
-                "Reads that are due later: looks at what no event tells, and retries. At most 65,536, past which they are due at once, and a retry for each pod whose reads fail.",
+                "Scheduled reads: re-checks of changes without an event, and retries. At most 65,536 re-checks, further ones run at once, and one retry per pod with failing reads.",
             ),
-            awaited: make.gauge(
+            awaited: registry.gauge(
                 "plegd_reads_awaited",
-                "Callers who wait for a pod that is newer than the cache. Each is a request under way: at most api.requests_per_peer of a client, and 16 times as many of all.",
+                "Callers that wait for a pod newer than the cache. Each is a request in flight: at most api.requests_per_peer per client, and 16 times as many in total.",
             ),
-            failing_pods: make.gauge("plegd_pods_failing_reads", "Pods of which the last read failed."),
-            unreadable: make.gauge(
+            failing_pods: registry.gauge("plegd_pods_failing_reads", "Pods whose last read failed."),
+            unreadable: registry.gauge(
                 "plegd_unreadable_objects",
-                "Containers and sandboxes that the runtime lists and whose status it does not give. Their state is served as listed. At most 1,024 are counted.",
+                "Containers and sandboxes that the runtime lists without giving their status. Their state is served as listed. At most 1,024 are counted.",
             ),
-            contradictions: make.counter(
+            contradictions: registry.counter(
                 "plegd_contradictions_total",
-                "Times that the state of a container or sandbox was published as listed, since the runtime did not give its status.",
+                "Times that the state of a container or sandbox was published as listed because the runtime did not give its status.",
             ),
         }
     }
@@ -261,17 +261,17 @@ impl Reads {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            requests: make.counters(
+            requests: registry.counters(
                 "plegd_cri_requests_total",
                 "CRI calls, by method and gRPC code. The kubelet's counterparts are kubelet_runtime_operations_total \
                  and kubelet_runtime_operations_errors_total.",
                 &["method", "code"],
             ),
-            duration: make.histograms(
+            duration: registry.histograms(
                 "plegd_cri_request_duration_seconds",
-                "Time that CRI calls took; of the event stream, the time until it answered. \
+                "Duration of CRI calls; for the event stream, the time until it answered. \
                  The kubelet's counterpart is kubelet_runtime_operations_duration_seconds.",
                 CALL,
                 &["method"],
@@ -281,7 +281,7 @@ impl Calls {
 }
 
 impl Calls {
-    /// A call has ended, after `took`; the stream's answer has no time that means anything.
+    /// A call has ended, after `took`; `None` for the stream, whose answer waits for its first event.
     pub fn request(&self, method: Method, code: tonic::Code, took: Option<Duration>) {
         self.requests.inc((method, code.into()));
         if let Some(took) = took {
@@ -293,62 +293,62 @@ impl Calls {
 // === impl Stream ===
 
 impl Stream {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         let stream = Self {
-            state: make.gauges("plegd_stream_state", "1 for the state that the event stream is in, else 0.", &["state"]),
-            shared: make.gauge(
+            state: registry.gauges("plegd_stream_state", "1 for the current state of the event stream, else 0.", &["state"]),
+            shared: registry.gauge(
                 "plegd_stream_shared",
-                "1 if the runtime has one queue of events for all its subscribers, so that they take events from each other.",
+                "1 if all subscribers of the runtime share one queue of events, so that they take events from each other.",
             ),
-            connects: make.counter(
+            connects: registry.counter(
                 "plegd_stream_connects_total",
-                "Event streams that were opened. The kubelet's counterpart is \
-                 kubelet_evented_pleg_connection_success_count, which also counts those that the runtime then refuses.",
+                "Opened event streams. The kubelet's counterpart is \
+                 kubelet_evented_pleg_connection_success_count, which also counts streams that the runtime then refuses.",
             ),
-            disconnects: make.counters(
+            disconnects: registry.counters(
                 "plegd_stream_disconnects_total",
-                "Event streams that came to an end, by why. The kubelet's counterpart is \
+                "Ended event streams, by reason. The kubelet's counterpart is \
                  kubelet_evented_pleg_connection_error_count.",
                 &["reason"],
             ),
-            messages: make.counters("plegd_stream_messages_total", "Messages of the event stream, by type.", &["type"]),
-            replayed: make.counter(
+            messages: registry.counters("plegd_stream_messages_total", "Messages of the event stream, by type.", &["type"]),
+            replayed: registry.counter(
                 "plegd_stream_replayed_messages_total",
-                "Messages of the event stream that were stamped before it was opened.",
+                "Messages of the event stream with a timestamp from before it was opened.",
             ),
-            skipped: make.counters(
+            skipped: registry.counters(
                 "plegd_stream_skipped_events_total",
-                "Events that did not come, as the order of those that came shows, by type. Counted only where subscribers take \
+                "Events that did not arrive, by the order of the received ones, by type. Counted only where subscribers take \
                  events from each other and plegd would yield the stream.",
                 &["type"],
             ),
-            nil_payloads: make.counter(
+            nil_payloads: registry.counter(
                 "plegd_stream_nil_payloads_total",
-                "Messages of the event stream that came without a status.",
+                "Messages of the event stream without a sandbox status.",
             ),
-            queue_messages: make.gauge(
+            queue_messages: registry.gauge(
                 "plegd_stream_queue_messages",
-                "Messages that wait between the event stream and the arbiter.",
+                "Messages queued between the event stream and the arbiter.",
             ),
-            queue_bytes: make.gauge(
+            queue_bytes: registry.gauge(
                 "plegd_stream_queue_bytes",
-                "Bytes of the messages that wait between the event stream and the arbiter.",
+                "Size of the messages queued between the event stream and the arbiter, in bytes.",
             ),
-            queue_trimmed: make.counter(
+            queue_trimmed: registry.counter(
                 "plegd_stream_queue_trimmed_total",
-                "Messages that were cut down, since the queue was full, to what tells the life of the one container they are about.",
+                "Messages stripped to the lifecycle fields of their container or sandbox because the queue was full.",
             ),
-            last_message: make.seconds_gauge(
+            last_message: registry.seconds_gauge(
                 "plegd_stream_last_message_timestamp_seconds",
-                "When the last message of the event stream came, in seconds since 1970; 0 before the first.",
+                "Time of the last message of the event stream, in seconds since 1970; 0 before the first.",
             ),
-            bad_stamps: make.counter(
+            bad_stamps: registry.counter(
                 "plegd_stream_bad_stamps_total",
-                "Messages of the event stream whose stamp is no time: zero, negative, in the future, or in seconds.",
+                "Messages of the event stream with an invalid timestamp: zero, negative, in the future, or in seconds.",
             ),
-            malformed: make.counters(
+            malformed: registry.counters(
                 "plegd_malformed_messages_total",
-                "Messages of the runtime that could not be decoded, by what they came over.",
+                "Messages of the runtime that could not be decoded, by channel.",
                 &["path"],
             ),
         };
@@ -356,7 +356,7 @@ impl Stream {
         stream
     }
 
-    /// A message came.
+    /// A message was received.
     pub fn received(&self, kind: StreamEventType, at: Wall) {
         self.messages.inc(kind);
         self.last_message.set(timestamp(at));
@@ -366,17 +366,15 @@ impl Stream {
 // === impl Modes ===
 
 impl Modes {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         let modes = Self {
-            ready: make
-                .gauge("plegd_ready", "1 once the first relist is complete, as /readyz says it; it stays."),
-            current: make.gauges("plegd_mode", "1 for the mode that plegd is in, else 0.", &["mode"]),
-            changes: make.counters(
-                "plegd_mode_changes_total",
-                "Changes of the mode, by the new one.",
-                &["mode"],
+            ready: registry.gauge(
+                "plegd_ready",
+                "1 once the first relist is complete, as in /readyz; it never returns to 0.",
             ),
-            fallback: make.histogram(
+            current: registry.gauges("plegd_mode", "1 for the current mode, else 0.", &["mode"]),
+            changes: registry.counters("plegd_mode_changes_total", "Mode changes, by new mode.", &["mode"]),
+            fallback: registry.histogram(
                 "plegd_fallback_seconds",
                 "Time from the loss of the event stream to the end of the first complete relist after it.",
                 LATENCY,

@@ -1,4 +1,4 @@
-//! What `/metrics` says, held against the rules that Prometheus' own linter has.
+//! Checks `/metrics` against the rules of Prometheus' own linter.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -67,7 +67,11 @@ fn names_follow_the_rules() {
         let counter = family.kind == "counter";
         assert!(name.starts_with("plegd_") || name.starts_with("process_"), "{name} lacks the prefix");
         assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
-        assert_eq!(name.ends_with("_total"), counter, "{name}: _total is for counters, and for all of them");
+        assert_eq!(
+            name.ends_with("_total"),
+            counter,
+            "{name}: all counters, and only counters, end in _total"
+        );
         for ending in ["_count", "_sum", "_bucket"] {
             assert!(!name.ends_with(ending), "{name} looks like a part of a histogram");
         }
@@ -92,7 +96,7 @@ fn names_follow_the_rules() {
 }
 
 #[test]
-fn every_label_value_is_there_from_the_start_with_0() {
+fn every_label_value_starts_at_0() {
     let text = Metrics::new().scrape().unwrap();
     let families = families(&text);
     let of = |name: &str| families[name].samples.len();
@@ -111,7 +115,7 @@ fn every_label_value_is_there_from_the_start_with_0() {
     }
     assert!(text.contains(r#"plegd_mode{mode="polling"} 1"#));
     assert!(text.contains(r#"plegd_stream_state{state="down"} 1"#));
-    // So many nodes times so many series: this is what a fleet's Prometheus pays.
+    // Series per node: their number times the number of nodes is the cost for a fleet's Prometheus.
     let series: usize = families.values().map(|family| family.samples.len()).sum();
     assert!(series < 800, "{series} series");
 }
@@ -142,8 +146,8 @@ fn an_event_counts_for_its_path_and_its_latency() {
         metrics.transitions.detected(Source::Event, std::time::Duration::from_millis(ms));
     }
 
-    let told = r#"plegd_transitions_total{source="event",subject="container",type="ContainerDied"}"#;
-    assert_eq!(value(&metrics, told), Some(4.0));
+    let published = r#"plegd_transitions_total{source="event",subject="container",type="ContainerDied"}"#;
+    assert_eq!(value(&metrics, published), Some(4.0));
     assert_eq!(value(&metrics, r#"plegd_detection_latency_seconds_count{source="event"}"#), Some(2.0));
     assert_eq!(value(&metrics, r#"plegd_detection_latency_seconds_sum{source="event"}"#), Some(0.003));
     assert_eq!(
@@ -157,7 +161,7 @@ fn an_event_counts_for_its_path_and_its_latency() {
 }
 
 #[test]
-fn a_state_that_is_no_longer_there_goes_to_0() {
+fn an_empty_state_goes_to_0() {
     let metrics = Metrics::new();
     let running = r#"plegd_containers{state="running"}"#;
     metrics.state.containers.set_each(|state| if state == ContainerState::Running { 7 } else { 0 });
@@ -182,7 +186,7 @@ fn hooks_run_before_each_scrape() {
 }
 
 #[test]
-fn a_relist_that_hangs_shows() {
+fn a_hanging_relist_is_visible() {
     let metrics = Metrics::new();
     let since = "plegd_relist_in_progress_since_timestamp_seconds";
     let last = "plegd_relist_last_success_timestamp_seconds";
@@ -217,7 +221,7 @@ fn messages_and_calls_are_counted() {
 }
 
 #[test]
-fn the_process_knows_itself() {
+fn the_process_metrics_have_values() {
     let metrics = Metrics::new();
     for name in [
         "process_resident_memory_bytes",

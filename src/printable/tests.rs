@@ -1,4 +1,4 @@
-//! That nothing unsafe is printed, whatever the text, and that nothing is lost.
+//! No unsafe character is printed, whatever the text, and no text is lost.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Ranges that this module must escape, from the Unicode character database: controls, separators, format controls, and what
-/// else is never shown. Written down here once more, so that the rule is not tested with itself.
+/// Ranges that this module must escape, from the Unicode character database: controls, separators, format controls
+/// and invisible characters. A second list, so that the rule is not tested with itself.
 pub(crate) const UNSAFE: [(u32, u32); 30] = [
     (0x00, 0x1f),
     (0x7f, 0x9f),
@@ -46,13 +46,13 @@ pub(crate) fn listed(c: char) -> bool {
     UNSAFE.iter().any(|&(first, last)| (first..=last).contains(&u32::from(c)))
 }
 
-/// Asserts that a printed text holds nothing of [`UNSAFE`] but line feeds.
+/// Asserts that a printed text contains no character of [`UNSAFE`] except line feeds.
 pub(crate) fn assert_safe(printed: &str) {
     let found = printed.chars().find(|&c| c != '\n' && listed(c));
     assert_eq!(found, None, "in {printed:?}");
 }
 
-/// Texts as the worst pod may have them: any characters, many of them unsafe, wide, combining, or with a meaning in YAML.
+/// Texts of a malicious pod: any characters, many of them unsafe, wide, combining, or with a meaning in YAML.
 pub(crate) fn hostile() -> impl Strategy<Value = String> {
     let ranges = (0..UNSAFE.len()).prop_flat_map(|at| UNSAFE[at].0..=UNSAFE[at].1);
     let c = prop_oneof![
@@ -65,7 +65,7 @@ pub(crate) fn hostile() -> impl Strategy<Value = String> {
     prop::collection::vec(c, 0..14).prop_map(String::from_iter)
 }
 
-/// What has strings in all places.
+/// A document with strings in all places.
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Document {
     name: String,
@@ -91,7 +91,7 @@ fn document() -> impl Strategy<Value = Document> {
 }
 
 #[test]
-fn every_character_that_steers_or_hides_is_unsafe_and_no_visible_one_is() {
+fn control_and_invisible_characters_are_unsafe_and_visible_ones_are_not() {
     for c in UNSAFE.iter().flat_map(|&(first, last)| first..=last).filter_map(char::from_u32) {
         assert!(is_unsafe(c), "U+{:04X}", u32::from(c));
     }
@@ -112,7 +112,7 @@ fn an_escape_shows_the_code_point() {
 }
 
 #[test]
-fn yaml_of_harmless_text_stays_as_it_is() {
+fn yaml_of_safe_text_is_unchanged() {
     assert_eq!(yaml(&BTreeMap::from([("message", "two\nlines\n")])).unwrap(), "message: |\n  two\n  lines\n");
 }
 
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_is_never_wider_than_it_may_be(text in hostile(), columns in 0_usize..9) {
+    fn a_cut_text_is_never_wider_than_its_limit(text in hostile(), columns in 0_usize..9) {
         prop_assert!(width(prefix(&text, columns)) <= columns && text.starts_with(prefix(&text, columns)));
         prop_assert!(width(suffix(&text, columns)) <= columns && text.ends_with(suffix(&text, columns)));
     }

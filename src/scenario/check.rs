@@ -1,4 +1,4 @@
-//! What a scenario's checks compare: the published events of an id, in words, and what a verb printed.
+//! The checks of a scenario: the published events of an id, as text, and the output of a verb.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,25 +15,26 @@ use crate::{
     model::{Event, EventType},
 };
 
-/// A check that did not hold, or a step that could not be done.
+/// A check that failed, or a step that could not be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Where it is in the file, such as `steps[3]`.
+    /// Its place in the file, such as `steps[3]`.
     pub place: String,
-    /// What did not hold.
+    /// The difference.
     pub problem: String,
 }
 
-/// How a verb has ended.
+/// The result of a verb.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// What it printed.
+    /// Its output.
     pub(super) printed: String,
     /// Its exit code.
     pub(super) rc: u8,
 }
 
-/// An event in a scenario's words: `Started`, `Died 0 Completed`, `Died (inferred)`, `Changed 0 OOMKilled`, `Removed`,
+/// An event in the notation of scenarios: `Started`, `Died 0 Completed`, `Died (inferred)`, `Changed 0 OOMKilled`,
+/// `Removed`,
 /// `Sync`.
 pub fn in_words(event: &Event) -> String {
     let mut words = match event.kind {
@@ -59,30 +60,30 @@ pub fn in_words(event: &Event) -> String {
     words
 }
 
-/// What of the published events is not what the scenario wants.
+/// Compares the published events with those that the scenario expects.
 pub fn published(scenario: &Scenario, events: &[Arc<Record>]) -> Vec<Failure> {
     let mut published: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for event in events {
         published.entry(event.id.as_str()).or_default().push(in_words(event));
     }
     let mut failures = Vec::new();
-    for (id, wanted) in &scenario.published {
+    for (id, expected) in &scenario.published {
         let found = published.get(id.as_str()).cloned().unwrap_or_default();
-        if found != *wanted {
-            let problem = format!("expected {wanted:?}, published {found:?}");
+        if found != *expected {
+            let problem = format!("expected {expected:?}, published {found:?}");
             failures.push(Failure { place: format!("published.{id}"), problem });
         }
     }
-    // Mostly a misspelt id: it would be compared with nothing for ever.
+    // Mostly a misspelt id, which would never be compared with anything.
     let known: BTreeSet<&str> = scenario.steps.iter().filter_map(|step| step.action.id()).collect();
     for id in scenario.published.keys().filter(|id| !known.contains(id.as_str())) {
-        let problem = "no step is about this id".to_owned();
+        let problem = "no step has this id".to_owned();
         failures.push(Failure { place: format!("published.{id}"), problem });
     }
     failures
 }
 
-/// What of a verb's output is not what the check wants.
+/// Compares the output of a verb with the check.
 pub(super) fn printed(check: &Check, ended: &Ended) -> Vec<String> {
     let mut problems = Vec::new();
     let text = &ended.printed;

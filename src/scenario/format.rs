@@ -1,4 +1,4 @@
-//! The format of scenario files; `tests/scenarios/README.md` describes it for people.
+//! The format of scenario files; `tests/scenarios/README.md` describes it.
 
 mod parse;
 
@@ -15,20 +15,20 @@ use super::{
 };
 use crate::sim::{Method, Subject, v1::ContainerEventType};
 
-/// A scenario: a runtime, what happens on it, and what must be seen of it.
+/// A scenario: a runtime, the steps on it, and the expected result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// Where it is from, such as a public report.
+    /// Its source, such as a public report.
     pub source: String,
-    /// The right outcome, in words.
+    /// The expected outcome, as text.
     pub right: String,
-    /// What is to be known about the file, such as where a recording is not complete.
+    /// Remarks about the file, e.g. where a recording is incomplete.
     pub notes: Vec<String>,
-    /// Which runtime it is.
+    /// The runtime's name and version.
     pub runtime: Runtime,
-    /// What GetContainerEvents does.
+    /// The behaviour of GetContainerEvents.
     pub events: Events,
-    /// Events that each new subscriber is sent first.
+    /// Events that each new subscriber gets first.
     pub backlog: Vec<EventStep>,
     /// Whether the socket serves CRI.
     pub has_cri: bool,
@@ -36,15 +36,15 @@ pub struct Scenario {
     pub plegd: Vec<String>,
     /// Environment of plegd.
     pub env: BTreeMap<String, String>,
-    /// What the wall clock shows at first; the machine's time without.
+    /// The initial time of the wall clock; the machine's time by default.
     pub starts_at: Option<Time>,
-    /// By id, the events that must be published, in order.
+    /// The events that must be published, in order, by id.
     pub published: BTreeMap<String, Vec<String>>,
-    /// What happens.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
-/// Name and version of a runtime, as Version answers them.
+/// Name and version of a runtime, as in the answer to Version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
     /// `containerd` or `cri-o`.
@@ -53,34 +53,34 @@ pub struct Runtime {
     pub version: String,
 }
 
-/// What GetContainerEvents does.
+/// The behaviour of GetContainerEvents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Events {
     /// It streams events.
     Stream,
     /// The stream ends at once.
     Eof,
-    /// There is no such method.
+    /// The method is not implemented.
     Unimplemented,
 }
 
-/// Something that happens.
+/// A step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Whether it is done before plegd starts.
+    /// Whether it comes before plegd's start.
     pub before: bool,
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// The step as it is written, but for what would steer a terminal.
+    /// The step as written in the file, without terminal control characters.
     pub text: String,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Puts a sandbox, or changes it.
+    /// Adds or changes a sandbox.
     Sandbox(Put<SandboxFields>),
-    /// Puts a container, or changes it.
+    /// Adds or changes a container.
     Container(Put<ContainerFields>),
     /// Removes a sandbox or container.
     Remove {
@@ -89,18 +89,18 @@ pub enum Action {
     },
     /// Sends an event.
     Event(EventStep),
-    /// Lets calls fail, or ends that.
+    /// Makes calls fail, or ends that.
     Fail(Fail),
     /// Lists a sandbox or container twice.
     ListTwice {
         /// Its id.
         id: String,
     },
-    /// Lets lists end early.
+    /// Makes lists end early.
     ShortList(ShortList),
-    /// Makes the runtime another one.
+    /// Changes the runtime's name and version.
     Runtime(Runtime),
-    /// Says whether the socket serves CRI when it listens the next time.
+    /// Sets whether the socket serves CRI when it listens next.
     HasCri(bool),
     /// Ends all event streams.
     BreakStreams,
@@ -120,52 +120,52 @@ pub enum Action {
     Collect(Collect),
 }
 
-/// A sandbox or container that is put or changed.
+/// A sandbox or container that is added or changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Put<F> {
     /// Its id.
     pub id: String,
-    /// What its status shows.
+    /// The fields of its status.
     pub status: F,
     /// The sandbox of a container.
     pub sandbox: Option<String>,
-    /// What lists show; none if that does not change.
+    /// How lists show it; none if that does not change.
     pub listed: Option<ListedAs<F>>,
-    /// Which labels it has beside its own; none if that does not change.
+    /// Labels beside its own; none if that does not change.
     pub labels: Option<Labels>,
 }
 
-/// What lists show.
+/// How lists show a sandbox or container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ListedAs<F> {
-    /// Nothing.
+    /// Not at all.
     Not,
-    /// The status but for these fields.
+    /// As the status, except for these fields.
     With(F),
 }
 
 /// An event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventStep {
-    /// About an id, made from what is there.
+    /// About an id, built from the current state.
     About {
         /// The container or sandbox.
         id: String,
         /// Its type.
         kind: ContainerEventType,
-        /// Whether the statuses are in it.
+        /// Whether it carries the statuses.
         payload: Payload,
-        /// Its timestamp; none for the moment of the step.
+        /// Its timestamp; by default the time of the step.
         created_at: Option<Time>,
     },
-    /// As it is written.
+    /// As written in the file.
     Raw(Box<RawEvent>),
 }
 
 /// Whether an event carries statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// All that the runtime would send.
+    /// All statuses that the runtime would send.
     Full,
     /// None.
     None,
@@ -191,37 +191,37 @@ pub struct RawEvent {
 pub struct Fail {
     /// The method.
     pub method: Method,
-    /// The only sandbox or container whose calls fail.
+    /// Restricts the failure to calls about this sandbox or container.
     pub id: Option<String>,
-    /// How they are answered; none ends earlier failures.
+    /// The answer; none ends earlier failures.
     pub answer: Option<Answer>,
-    /// How long each call takes before that.
+    /// The delay of each call before the answer.
     pub delay: Option<Duration>,
 }
 
-/// How a call is answered.
+/// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// As if nothing were wrong.
+    /// The right answer.
     Right,
-    /// With this error.
+    /// This error.
     Error(Code, String),
-    /// With OK and nothing in it.
+    /// OK with an empty message.
     Empty,
-    /// With something that does not decode.
+    /// A message that does not decode.
     Garbage,
 }
 
 /// Lists that end early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShortList {
-    /// The list of what.
+    /// The kind of list.
     pub of: Subject,
-    /// How many items are shown.
+    /// How many items remain.
     pub after: usize,
-    /// Whether the answer then breaks off instead of ending with OK.
+    /// Whether the stream is then reset instead of ending with OK.
     pub reset: bool,
-    /// How many lists; none for all from now on.
+    /// How many lists; none for all from this step on.
     pub times: Option<u32>,
 }
 
@@ -232,7 +232,7 @@ pub struct Cli {
     pub args: Vec<String>,
     /// Its name if it runs in the background.
     pub background: Option<String>,
-    /// What it must print.
+    /// The check of its output.
     pub check: Check,
 }
 
@@ -241,18 +241,18 @@ pub struct Cli {
 pub struct Collect {
     /// Its name.
     pub name: String,
-    /// After which time it is interrupted.
+    /// The time after which it is interrupted.
     pub timeout: Option<Duration>,
-    /// What it must have printed.
+    /// The check of its output.
     pub check: Check,
 }
 
-/// What a verb must print, on stdout and stderr together.
+/// The expected output of a verb, stdout and stderr together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Check {
-    /// What must be in it.
+    /// Texts that must be in it.
     pub has: Vec<String>,
-    /// What must not be in it.
+    /// Texts that must not be in it.
     pub lacks: Vec<String>,
     /// The exit code.
     pub rc: Option<u8>,
@@ -261,11 +261,11 @@ pub struct Check {
 // === impl Scenario ===
 
 impl Scenario {
-    /// Reads a scenario file's text.
+    /// Parses a scenario file.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with its place.
+    /// The first error, with its place.
     pub fn read(text: &str) -> Result<Self, FormatError> {
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
@@ -277,7 +277,7 @@ impl Scenario {
 }
 
 impl Scenario {
-    /// How many things are checked.
+    /// How many checks it has.
     pub fn checks(&self) -> usize {
         let of_step = |step: &Step| match &step.action {
             Action::Ready => 1,

@@ -1,27 +1,27 @@
-//! JSON read strictly: every key is known, and what is wrong is reported with its place.
+//! A strict JSON reader: unknown keys are errors, and each error has its place.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// From which likeness on, of at most 1, a known word may be meant by an unknown one.
-const ALIKE: f64 = 0.8;
-/// How many characters of a wrong value an error shows.
+/// Minimum similarity, of at most 1, at which an error suggests a known word.
+const SIMILAR: f64 = 0.8;
+/// Maximum number of characters of a wrong value in an error.
 const SHOWN: usize = 40;
 
-/// What is wrong with a scenario file.
+/// An error in a scenario file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct FormatError {
-    /// Where: a path such as `steps[3].status`, or a line and column.
+    /// Its place: a path such as `steps[3].status`, or a line and column.
     pub place: String,
-    /// What, and what to write instead where that is known.
+    /// The problem, with a suggestion where there is one.
     pub problem: String,
 }
 
-/// Something that can be read from a JSON value.
+/// A type that can be parsed from a JSON value.
 pub(super) trait Parse: Sized {
-    /// Reads it. `place` is where the value stands.
+    /// Parses a value. `place` is its place in the file.
     fn parse(value: &Value, place: &str) -> Result<Self, FormatError>;
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Object<'a> {
     fields: BTreeMap<String, &'a Value>,
 }
 
-/// The text with its line breaks, in which nothing else steers a terminal.
+/// The text with its line breaks, and with all other control characters escaped.
 pub(super) fn readable(text: &str) -> String {
     let mut readable = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -54,7 +54,7 @@ impl FormatError {
 // === impl Object ===
 
 impl<'a> Object<'a> {
-    /// Reads an object that has none but these keys. A key may also be written in camelCase, as protobuf's JSON has it.
+    /// Parses an object that has only these keys. Keys may also be in camelCase, as in protobuf's JSON.
     pub(super) fn new(value: &'a Value, place: &str, keys: &[&str]) -> Result<Self, FormatError> {
         let object = value.as_object().ok_or_else(|| expected("an object", value, place))?;
         Ok(Self { place: place.to_owned(), fields: known(object, place, keys)? })
@@ -72,7 +72,7 @@ impl<'a> Object<'a> {
         self.fields.contains_key(key)
     }
 
-    /// Whether the key is there and null.
+    /// Whether the key is present and null.
     pub(super) fn is_null(&self, key: &str) -> bool {
         self.fields.get(key).is_some_and(|value| value.is_null())
     }
@@ -88,7 +88,7 @@ impl<'a> Object<'a> {
         Ok(self.optional(key)?.unwrap_or_default())
     }
 
-    /// The value of a key that has to be there.
+    /// The value of a required key.
     pub(super) fn required<T: Parse>(&self, key: &str) -> Result<T, FormatError> {
         self.optional(key)?
             .ok_or_else(|| FormatError::new(&self.place, format!("the key {key:?} is missing")))
@@ -107,24 +107,24 @@ fn known<'a>(
             return Err(FormatError::new(place, unknown("key", key, keys)));
         }
         if fields.insert(name, value).is_some() {
-            return Err(FormatError::new(place, format!("the key {key:?} is there twice")));
+            return Err(FormatError::new(place, format!("the key {key:?} is given twice")));
         }
     }
     Ok(fields)
 }
 
-/// There is no such key, verb or state; and what may be meant.
+/// The message for an unknown key, verb or state, with a suggestion.
 pub(super) fn unknown(what: &str, word: &str, all: &[&str]) -> String {
-    let likeness = |other: &str| strsim::jaro_winkler(&word.to_lowercase(), &other.to_lowercase());
-    let nearest = all.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let hint = match nearest.filter(|nearest| likeness(nearest) > ALIKE) {
+    let similarity = |other: &str| strsim::jaro_winkler(&word.to_lowercase(), &other.to_lowercase());
+    let nearest = all.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    let hint = match nearest.filter(|nearest| similarity(nearest) > SIMILAR) {
         Some(near) => format!("did you mean {near:?}?"),
-        None => format!("there are {}", all.join(", ")),
+        None => format!("expected one of {}", all.join(", ")),
     };
     format!("unknown {what} {word:?}; {hint}")
 }
 
-/// A value that is one of some words.
+/// Parses a value that is one of several words.
 pub(super) fn one_of<T: Copy>(
     value: &Value,
     place: &str,
@@ -133,7 +133,7 @@ pub(super) fn one_of<T: Copy>(
 ) -> Result<T, FormatError> {
     let word = String::parse(value, place)?;
     let found = words.iter().find(|(name, _)| *name == word);
-    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+    found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         FormatError::new(place, unknown(what, &word, &names))
     })

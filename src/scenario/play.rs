@@ -1,7 +1,7 @@
 //! Plays the steps of a scenario on a simulated runtime.
 //!
-//! Owns the runtime and what was put into it. Knows plegd by [`Plegd`] alone, so that the same steps can be played beside
-//! a plegd of this process or of another one, in real time or in tokio's paused time.
+//! Owns the runtime and the objects put into it. Its only interface to plegd is [`Plegd`]: the same steps can be
+//! played beside a plegd of this process or of another one, in real time or in tokio's paused time.
 
 mod puts;
 
@@ -26,14 +26,14 @@ use crate::{
     },
 };
 
-/// How long plegd may take to become ready, and a verb in the foreground to end.
+/// Timeout for plegd to become ready, and for a verb in the foreground to end.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How often it is tried whether plegd is ready.
+/// Polling interval while waiting for plegd to be ready.
 const READY_PERIOD: Duration = Duration::from_millis(10);
-/// Slots of a subscriber's channel: as many as containerd has.
+/// Slots of a subscriber's channel, as in containerd.
 const CAPACITY: usize = 100;
 
-/// What a scenario needs of plegd.
+/// The interface to plegd.
 pub trait Plegd: Send + Sync {
     /// Whether it is ready.
     fn is_ready(&self) -> BoxFuture<'_, bool>;
@@ -42,16 +42,16 @@ pub trait Plegd: Send + Sync {
     fn start(&self, args: &[String]) -> Verb;
 }
 
-/// A verb that runs.
+/// A running verb.
 #[derive(Debug)]
 pub struct Verb {
-    /// What it has printed so far.
+    /// Its output so far.
     pub printed: Printed,
     /// Resolves to its exit code.
     pub task: JoinHandle<u8>,
 }
 
-/// What a verb has printed so far. Cheap to clone; all clones are the same text.
+/// The output of a verb so far. Cheap to clone; all clones share one text.
 #[derive(Clone, Debug, Default)]
 pub struct Printed(Arc<Mutex<Vec<u8>>>);
 
@@ -60,13 +60,13 @@ pub struct Printed(Arc<Mutex<Vec<u8>>>);
 pub struct Player {
     scenario: Scenario,
     runtime: SimRuntime,
-    /// The hands of the machine's wall clock: one for each process.
+    /// The controls of the machine's wall clock, one for each process.
     hands: Vec<WallHand>,
     puts: Puts,
     verbs: BTreeMap<String, Verb>,
-    /// When the last step was due: what waits take too long does not add up.
+    /// When the last step was due: delays of waits do not add up.
     due: Instant,
-    /// Whether the socket serves CRI when it listens the next time.
+    /// Whether the socket serves CRI when it listens next.
     has_cri_next: Option<bool>,
     failures: Vec<Failure>,
 }
@@ -94,7 +94,7 @@ impl io::Write for Printed {
 // === impl Player ===
 
 impl Player {
-    /// A runtime for that scenario, with nothing on it, whose clock is set by that hand.
+    /// An empty runtime for a scenario; `hand` sets its clock.
     pub fn new(scenario: Scenario, (clock, hand): (Clock, WallHand)) -> Self {
         let profile = profile_of(&scenario.runtime, scenario.events);
         let due = clock.timer(Duration::ZERO);
@@ -113,7 +113,8 @@ impl Player {
         }
     }
 
-    /// A clock of the same machine, for plegd: the clocks are stepped together, and each notices it by itself.
+    /// A second clock of the same machine, for plegd: both are stepped together, and each process detects the step
+    /// itself.
     pub fn second_clock(&mut self) -> Clock {
         let (clock, hand) = Clock::simulated(self.runtime.clock().wall());
         self.hands.push(hand);
@@ -130,7 +131,7 @@ impl Player {
         &self.scenario
     }
 
-    /// Does the steps that come before plegd starts.
+    /// Carries out the steps before plegd's start.
     pub async fn prepare(&mut self, on_step: &mut (dyn FnMut(&Step) + Send)) {
         self.restart_time();
         let steps = self.scenario.steps.clone();
@@ -143,7 +144,7 @@ impl Player {
         self.runtime.set_backlog(backlog);
     }
 
-    /// Does the other steps, and says what did not hold.
+    /// Carries out the other steps and returns the failures.
     pub async fn play(mut self, plegd: &dyn Plegd, on_step: &mut (dyn FnMut(&Step) + Send)) -> Vec<Failure> {
         self.restart_time();
         let steps = self.scenario.steps.clone();
@@ -217,7 +218,7 @@ impl Player {
         }
     }
 
-    /// Waits until a verb ends, or interrupts it after that time, and checks what it printed.
+    /// Waits until a verb ends, or interrupts it after `interrupt_after`, and checks its output.
     async fn end(&mut self, n: usize, mut verb: Verb, interrupt_after: Option<Duration>, check: &Check) {
         let ended = tokio::time::timeout(interrupt_after.unwrap_or(LIMIT), &mut verb.task).await;
         let rc = match ended {
@@ -228,7 +229,7 @@ impl Player {
                 if interrupt_after.is_none() {
                     self.fails(n, format!("the verb did not end within {} s", LIMIT.as_secs()));
                 }
-                // As after Ctrl-C.
+                // The exit code after Ctrl-C.
                 0
             }
         };
@@ -244,7 +245,7 @@ impl Player {
         self.failures.push(Failure { place: format!("steps[{n}]"), problem: format!("{text}: {problem}") });
     }
 
-    /// Waits count from this moment on.
+    /// Further waits count from now.
     fn restart_time(&mut self) {
         self.due = self.runtime.clock().timer(Duration::ZERO);
     }
@@ -323,12 +324,12 @@ impl Player {
             self.runtime.set_has_cri(has_cri);
         }
         if let Err(error) = self.runtime.recover() {
-            self.fails(n, format!("the runtime's socket cannot be served again: {error}"));
+            self.fails(n, format!("the runtime's socket cannot be opened again: {error}"));
         }
     }
 }
 
-/// The simulated runtime that comes closest.
+/// The most similar simulated runtime.
 fn profile_of(runtime: &Runtime, events: Events) -> Profile {
     let version: Vec<u32> = runtime
         .version
@@ -349,7 +350,7 @@ fn profile_of(runtime: &Runtime, events: Events) -> Profile {
         _ => Profile::CONTAINERD_2_1,
     };
     let events = match events {
-        // Nothing is kept for a later subscriber: the backlog is written in the file.
+        // Nothing is kept for a later subscriber: the file has the backlog.
         Events::Stream => profile::Events::Blocking { capacity: CAPACITY, retention: Duration::ZERO },
         Events::Eof => profile::Events::EndAtOnce,
         Events::Unimplemented => profile::Events::Unimplemented,
@@ -360,7 +361,7 @@ fn profile_of(runtime: &Runtime, events: Events) -> Profile {
 // === impl Action ===
 
 impl Action {
-    /// The sandbox or container that it is about.
+    /// The sandbox or container that the action names.
     pub(super) fn id(&self) -> Option<&str> {
         match self {
             Self::Sandbox(put) => Some(&put.id),

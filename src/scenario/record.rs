@@ -1,8 +1,9 @@
-//! Records what a real runtime shows and sends, as a scenario file.
+//! Records the state and the events of a real runtime as a scenario file.
 //!
-//! Reads only: Version, lists, statuses and the event stream. Owns the tasks that read; `tape` owns what is known and
-//! what is written. The stream has a task of its own that does nothing else, since a subscriber that does not read can hold
-//! up the runtime.
+//! It makes read calls only: Version, lists, statuses and the event stream. This module owns the reading tasks;
+//! `tape` owns the known
+//! state and the steps. The stream has its own task that does nothing else: a subscriber that does not read can block
+//! the runtime.
 
 mod fields;
 mod pseudonyms;
@@ -30,35 +31,35 @@ use crate::{
     model::{ContainerStatus, SandboxStatus, Subject},
 };
 
-/// How often everything is listed.
+/// Interval between lists.
 const PERIOD: Duration = Duration::from_secs(1);
-/// For how long what has changed is read at each poll: reasons and addresses change later, without an event.
+/// How long a changed object is read at each poll: reasons and addresses change later, without an event.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How many statuses a poll reads of what has not changed.
+/// How many statuses of unchanged objects a poll reads.
 const OTHERS: usize = 20;
-/// How many statuses are read at the same time.
+/// How many statuses are read in parallel.
 const PARALLEL: usize = 4;
-/// How long it is known that something is gone: longer than any list takes.
+/// How long a removed id is remembered: longer than any list takes.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// Events that may wait while the runtime is listed.
-const WAITING: usize = 65_536;
-/// How long to wait before the stream is opened again.
+/// Maximum number of events queued while the runtime is listed.
+const QUEUE: usize = 65_536;
+/// Delay before the stream is opened again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
-/// What is recorded, and how much of it.
+/// Contents and limits of a recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Writes names, label values, ids and addresses as they are.
+    /// Writes names, label values, ids and addresses unchanged.
     pub keep_names: bool,
-    /// Follows the stream even where that can do harm.
+    /// Follows the stream even if that can harm the runtime.
     pub force_events: bool,
-    /// How many steps are recorded at most.
+    /// Maximum number of steps.
     pub steps: usize,
-    /// How many bytes the steps have at most.
+    /// Maximum size of the steps in bytes.
     pub bytes: usize,
 }
 
-/// How far a recording has come.
+/// Progress of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Events received.
@@ -72,23 +73,23 @@ pub struct Progress {
 pub struct Recording {
     /// The scenario file.
     pub text: String,
-    /// How much is in it.
+    /// Events and steps in it.
     pub progress: Progress,
-    /// What is to be known about it; it is in the file too.
+    /// Remarks about it, also written to the file.
     pub notes: Vec<String>,
 }
 
-/// What comes from the stream's task.
+/// A message from the stream's task.
 enum FromStream {
     Event(Box<RawEvent>),
     Ended(Mono),
-    /// There is no stream, as this word in the file says.
+    /// There is no stream, with the reason as the file spells it.
     None(&'static str),
-    /// More events waited than may.
+    /// The queue was full.
     Overflowed,
 }
 
-/// What a poll has read.
+/// A status that a poll has read.
 enum Read {
     Sandbox(Result<Option<SandboxStatus>, CriError>),
     Container(Result<Option<ContainerStatus>, CriError>),
@@ -99,11 +100,11 @@ struct Recorder<'a> {
     clock: &'a Clock,
     options: &'a Options,
     tape: Tape,
-    /// What an event of this recording proves.
+    /// What events of this runtime prove.
     effect: Effect,
-    /// Events from before say how things were before the first list.
+    /// Start of the recording: older events describe the state before the first list.
     began: Wall,
-    /// When the steps after those before plegd's start begin.
+    /// Time of plegd's start in the scenario.
     starts_at: Wall,
     progress: Progress,
     /// The method that fails, with its code.
@@ -122,11 +123,11 @@ impl Default for Options {
     }
 }
 
-/// Records until `stop`, or until the recording is as long as it may be.
+/// Records until `stop`, or until a limit is reached.
 ///
 /// # Errors
 ///
-/// [`CriError`] if the runtime cannot be listed to begin with. What fails later is part of the recording.
+/// [`CriError`] if the first list fails. Later failures are part of the recording.
 pub async fn record(
     client: &Client,
     clock: &Clock,
@@ -137,9 +138,9 @@ pub async fn record(
     let runtime = client.version().await?;
     let quirks = Quirks::of(&runtime.name, &runtime.version);
     let mut notes = Vec::new();
-    let (sender, mut received) = mpsc::channel(WAITING);
+    let (sender, mut received) = mpsc::channel(QUEUE);
     let follower = CancellationToken::new();
-    let _stopped_in_the_end = follower.clone().drop_guard();
+    let _stopped_at_the_end = follower.clone().drop_guard();
     match harm(&quirks).filter(|_| !options.force_events) {
         Some(harm) => {
             notes.push(format!("The event stream was not followed: {harm}. --force-events follows it."));
@@ -170,7 +171,7 @@ pub async fn record(
     Ok(recorder.finish(&runtime))
 }
 
-/// Why following the stream can do harm, if it can.
+/// How following the stream can harm the runtime, if it can.
 fn harm(quirks: &Quirks) -> Option<&'static str> {
     if quirks.has(Quirk::SharedChannel) {
         Some("this runtime sends each event to one subscriber only, so others would miss it")
@@ -181,18 +182,18 @@ fn harm(quirks: &Quirks) -> Option<&'static str> {
     }
 }
 
-/// What an event of such a runtime proves.
+/// What an event of a runtime with these quirks proves.
 fn effect(quirks: &Quirks) -> Effect {
     if quirks.has(Quirk::ContainerDeletedEarly) {
         Effect::Statuses
     } else if quirks.has(Quirk::SandboxDeletedEarly) {
-        Effect::AllButSandboxesAtOnce
+        Effect::AllWithDelayedSandboxes
     } else {
         Effect::All
     }
 }
 
-/// Receives events and does nothing else.
+/// Receives events only.
 async fn follow(client: Client, clock: Clock, sender: mpsc::Sender<FromStream>, stop: CancellationToken) {
     let following = async {
         loop {
@@ -209,7 +210,7 @@ async fn follow(client: Client, clock: Clock, sender: mpsc::Sender<FromStream>, 
                         let (at, wall) = clock.now_both();
                         let event = Box::new(RawEvent::new(event, at, wall));
                         if sender.try_send(FromStream::Event(event)).is_err() {
-                            // The channel is full, and so this waits: the stream is closed by then.
+                            // The channel is full, so this send waits; the stream is closed before.
                             drop(stream);
                             let _ = sender.send(FromStream::Overflowed).await;
                             return;
@@ -233,13 +234,13 @@ async fn follow(client: Client, clock: Clock, sender: mpsc::Sender<FromStream>, 
 // === impl Recorder ===
 
 impl Recorder<'_> {
-    /// What there is before plegd starts.
+    /// The state before plegd's start.
     async fn first_poll(&mut self) -> Result<(), CriError> {
         let began = self.clock.now();
         let listing = self.client.list().await?;
         let targets = self.tape.to_read(&listing, began, usize::MAX);
         let read = self.read(targets, began).await;
-        self.take_in(&listing, read, began, began);
+        self.apply_poll(&listing, read, began, began);
         let (now, wall) = self.clock.now_both();
         self.starts_at = wall;
         self.tape.start(now);
@@ -272,14 +273,14 @@ impl Recorder<'_> {
                 _ = tick.tick() => drop(stop.run_until_cancelled(self.poll(received)).await),
             }
         }
-        // What came before the end is part of the recording.
+        // Events received before the end are part of the recording.
         while let Ok(next) = received.try_recv() {
             self.receive(next);
         }
         self.tape.advance(self.clock.now());
     }
 
-    /// Whether the recording is as long as it may be; then it says so.
+    /// Whether a limit is reached; adds a note if so.
     fn is_full(&mut self) -> bool {
         let (steps, bytes) = (self.tape.steps().len(), self.tape.bytes());
         let limit = if steps >= self.options.steps {
@@ -301,7 +302,7 @@ impl Recorder<'_> {
             FromStream::Overflowed => {
                 self.tape.plain("break_streams", self.clock.now());
                 self.notes.push(format!(
-                    "The event stream was closed after {} events: too many waited.",
+                    "The event stream was closed after {} events: plegd read them too slowly.",
                     self.progress.events
                 ));
             }
@@ -330,7 +331,7 @@ impl Recorder<'_> {
         self.tape.event(event, effect);
     }
 
-    /// Lists everything and reads what has to be read; events that came meanwhile are recorded first.
+    /// Lists everything and reads statuses; events received meanwhile are recorded first.
     async fn poll(&mut self, received: &mut mpsc::Receiver<FromStream>) {
         let began = self.clock.now();
         let listing = self.client.list().await;
@@ -347,47 +348,47 @@ impl Recorder<'_> {
         }
         match listing {
             Ok(listing) => {
-                self.lists(at);
-                self.take_in(&listing, read, began, at);
+                self.list_succeeded(at);
+                self.apply_poll(&listing, read, began, at);
             }
-            Err(error) => self.cannot_list(&error, at),
+            Err(error) => self.list_failed(&error, at),
         }
     }
 
     async fn read(&self, targets: Vec<(String, Subject, String)>, began: Mono) -> Vec<(String, Mono, Read)> {
         let clock = self.clock;
-        let reads = targets.into_iter().map(|(id, subject, home)| async move {
-            let asked = clock.now().max(began);
+        let reads = targets.into_iter().map(|(id, subject, sandbox_id)| async move {
+            let began = clock.now().max(began);
             let object = id.as_str().into();
             let read = match subject {
                 Subject::Sandbox => Read::Sandbox(self.client.sandbox_status(&object).await),
                 Subject::Container => {
-                    Read::Container(self.client.container_status(&object, &home.as_str().into()).await)
+                    Read::Container(self.client.container_status(&object, &sandbox_id.as_str().into()).await)
                 }
             };
-            (id, asked, read)
+            (id, began, read)
         });
         // In the order of the list, so that sandboxes come first.
         stream::iter(reads).buffered(PARALLEL).collect().await
     }
 
-    fn take_in(&mut self, listing: &Listing, read: Vec<(String, Mono, Read)>, began: Mono, at: Mono) {
+    fn apply_poll(&mut self, listing: &Listing, read: Vec<(String, Mono, Read)>, began: Mono, at: Mono) {
         self.tape.list(listing, began, at);
-        for (id, asked, read) in read {
-            let seen = match read {
+        for (id, began, read) in read {
+            let status = match read {
                 Read::Sandbox(Ok(Some(status))) => Ok(self.tape.sandbox(&status)),
                 Read::Container(Ok(Some(status))) => Ok(self.tape.container(&status)),
                 Read::Sandbox(Ok(None)) | Read::Container(Ok(None)) => Err(Code::NotFound),
                 Read::Sandbox(Err(error)) | Read::Container(Err(error)) => Err(error.code()),
             };
-            match seen {
-                Ok(seen) => {
-                    self.tape.see(seen, By::Read(asked), at);
-                    self.tape.reads(&id, at);
+            match status {
+                Ok(status) => {
+                    self.tape.apply(status, By::Read(began), at);
+                    self.tape.status_read(&id, at);
                 }
                 Err(code) => {
                     if let Some(item) = item(listing, &id) {
-                        self.tape.fails(&item, word(code), asked, at);
+                        self.tape.status_failed(&item, word(code), began, at);
                     }
                 }
             }
@@ -395,7 +396,7 @@ impl Recorder<'_> {
         self.tape.compare(listing, at);
     }
 
-    fn lists(&mut self, at: Mono) {
+    fn list_succeeded(&mut self, at: Mono) {
         if std::mem::take(&mut self.is_down) {
             self.tape.plain("up", at);
         }
@@ -404,7 +405,7 @@ impl Recorder<'_> {
         }
     }
 
-    fn cannot_list(&mut self, error: &CriError, at: Mono) {
+    fn list_failed(&mut self, error: &CriError, at: Mono) {
         let (method, code) = match error {
             CriError::Unreachable { .. } => {
                 if !std::mem::replace(&mut self.is_down, true) {
@@ -413,7 +414,7 @@ impl Recorder<'_> {
                 return;
             }
             CriError::Malformed { method, .. } => (method.to_string(), "GARBAGE"),
-            // No answer to a list call.
+            // These do not occur for a list call.
             CriError::Empty { .. } | CriError::ListedNotFound { .. } => return,
             CriError::Deadline { method, .. }
             | CriError::Unimplemented { method, .. }
@@ -462,7 +463,7 @@ fn item<'a>(listing: &'a Listing, id: &str) -> Option<ListedItem<'a>> {
     sandbox.or_else(|| listing.containers.iter().find(|item| item.id == id).map(ListedItem::Container))
 }
 
-/// The code, as a scenario file writes it.
+/// The code as a scenario file spells it.
 fn word(code: Code) -> &'static str {
     CODES.iter().find(|(_, it)| *it == code).map_or("UNKNOWN", |(word, _)| word)
 }

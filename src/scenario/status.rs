@@ -1,4 +1,4 @@
-//! Sandboxes and containers in scenario files: CRI's statuses as JSON, of which a step may name some fields only.
+//! Sandboxes and containers in scenario files: CRI's statuses as JSON. A step may have only some fields.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
 
 type Pairs = BTreeMap<String, String>;
 
-/// Fields of a PodSandboxStatus, or of a sandbox in a list; those that are none stay as they are.
+/// Fields of a PodSandboxStatus, or of a sandbox in a list; `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SandboxFields {
     /// Name, UID, namespace and attempt.
@@ -26,7 +26,7 @@ pub struct SandboxFields {
     pub created_at: Option<Time>,
     /// Its addresses.
     pub addresses: Option<Vec<String>>,
-    /// Whether it shares the node's network.
+    /// Whether it uses the node's network.
     pub host_network: Option<bool>,
     /// Labels.
     pub labels: Option<Pairs>,
@@ -45,11 +45,11 @@ pub struct SandboxMetadata {
     pub uid: String,
     /// The pod's namespace.
     pub namespace: String,
-    /// Which sandbox of the pod.
+    /// The attempt, from 0.
     pub attempt: u32,
 }
 
-/// Fields of a ContainerStatus, or of a container in a list; those that are none stay as they are.
+/// Fields of a ContainerStatus, or of a container in a list; `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerFields {
     /// Name and attempt.
@@ -74,11 +74,11 @@ pub struct ContainerFields {
     pub labels: Option<Pairs>,
     /// Annotations.
     pub annotations: Option<Pairs>,
-    /// Only in a list: the sandbox that it is listed in.
+    /// Only in a list: the sandbox that the list gives.
     pub pod_sandbox_id: Option<String>,
 }
 
-/// Fields with the id that they are of.
+/// Fields and the id that they belong to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WithId<T> {
     /// The id.
@@ -87,12 +87,12 @@ pub struct WithId<T> {
     pub fields: T,
 }
 
-/// Which labels there are besides those that are written.
+/// Labels in addition to those in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labels {
-    /// The kubelet's, which name pod and container.
+    /// The kubelet's, which name the pod and the container.
     WithKubelets,
-    /// None, as on a pod made by crictl.
+    /// None, as for a pod created by crictl.
     AsWritten,
 }
 
@@ -105,7 +105,7 @@ pub(super) const CONTAINER_STATES: [(&str, ContainerState); 4] = [
     ("CONTAINER_UNKNOWN", ContainerState::Unknown),
 ];
 
-/// The value of the first if it is there, else the old one.
+/// Replaces `old` by `new` if that is set.
 fn take<T: Clone>(old: &mut Option<T>, new: &Option<T>) {
     if new.is_some() {
         old.clone_from(new);
@@ -123,7 +123,7 @@ fn started(time: Option<Time>, now: Wall) -> Option<Wall> {
 // === impl SandboxFields ===
 
 impl SandboxFields {
-    /// Takes over the fields that the other one has.
+    /// Takes the fields that are set in `other`.
     pub(super) fn update(&mut self, other: &Self) {
         take(&mut self.metadata, &other.metadata);
         take(&mut self.ready, &other.ready);
@@ -135,7 +135,7 @@ impl SandboxFields {
         take(&mut self.runtime_handler, &other.runtime_handler);
     }
 
-    /// Makes `now` in it that moment.
+    /// Replaces relative times by absolute ones.
     pub(super) fn fix(&mut self, now: Wall) {
         fix(&mut self.created_at, now);
     }
@@ -171,7 +171,7 @@ impl Parse for WithId<SandboxFields> {
     }
 }
 
-/// `linux` is read for the network's namespace alone.
+/// `linux` is read only for the network namespace.
 const KEYS_OF_SANDBOX: [&str; 9] =
     ["id", "metadata", "state", "created_at", "network", "linux", "labels", "annotations", "runtime_handler"];
 
@@ -241,7 +241,7 @@ fn is_host_network(linux: &Value) -> bool {
 // === impl ContainerFields ===
 
 impl ContainerFields {
-    /// Takes over the fields that the other one has.
+    /// Takes the fields that are set in `other`.
     pub(super) fn update(&mut self, other: &Self) {
         take(&mut self.metadata, &other.metadata);
         take(&mut self.state, &other.state);
@@ -257,14 +257,14 @@ impl ContainerFields {
         take(&mut self.pod_sandbox_id, &other.pod_sandbox_id);
     }
 
-    /// Makes `now` in it that moment.
+    /// Replaces relative times by absolute ones.
     pub(super) fn fix(&mut self, now: Wall) {
         fix(&mut self.created_at, now);
         fix(&mut self.started_at, now);
         fix(&mut self.finished_at, now);
     }
 
-    /// The container that has these fields. `pod` is its sandbox, whose labels the kubelet repeats.
+    /// The container with these fields. `pod` is its sandbox, whose labels the kubelet repeats.
     pub(super) fn container(
         &self,
         id: &str,
@@ -318,7 +318,7 @@ impl ContainerFields {
     }
 }
 
-/// The last seven are CRI's and are not used: plegd does not read them.
+/// The last seven are ignored: plegd does not read these fields of CRI.
 const KEYS_OF_CONTAINER: [&str; 19] = [
     "id",
     "metadata",
@@ -374,7 +374,7 @@ impl Parse for Image {
     }
 }
 
-/// As it is, for what reads the value itself.
+/// The value itself, for callers that parse it later.
 impl Parse for Value {
     fn parse(value: &Value, _: &str) -> Result<Self, FormatError> {
         Ok(value.clone())

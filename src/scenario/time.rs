@@ -1,4 +1,4 @@
-//! Moments and durations in scenario files.
+//! Times and durations in scenario files.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::clock::Wall;
 
 const NANOS: f64 = 1e9;
 
-/// A moment of the wall clock.
+/// A wall-clock time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// This many nanoseconds after the moment of the step, or before it where negative.
+    /// This many nanoseconds after the time of the step, or before it if negative.
     FromNow(i64),
-    /// This many nanoseconds after 1970. Anything goes, as in CRI.
+    /// This many nanoseconds after 1970. Any value is allowed, as in CRI.
     At(i64),
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Shift(pub(super) i64);
 // === impl Time ===
 
 impl Time {
-    /// The moment in nanoseconds since 1970 for a step at this moment.
+    /// The time in nanoseconds since 1970, for a step at `now`.
     pub fn nanos(self, now: Wall) -> i64 {
         match self {
             Self::FromNow(offset) => now.as_nanos().saturating_add(offset),
@@ -37,7 +37,7 @@ impl Time {
         }
     }
 
-    /// The same moment, whenever it is looked at.
+    /// The same time as an absolute one.
     pub(super) fn fixed(self, now: Wall) -> Self {
         Self::At(self.nanos(now))
     }
@@ -76,7 +76,7 @@ fn offset_nanos(text: &str) -> Option<i64> {
 
 fn nanos(seconds: f64) -> Option<i64> {
     let nanos = (seconds * NANOS).round();
-    // What is no number fails this too.
+    // NaN fails this comparison too.
     (nanos.abs() < i64::MAX as f64).then_some(nanos as i64)
 }
 

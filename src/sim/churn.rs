@@ -1,7 +1,7 @@
-//! Pods coming and going as on a node, from a seed.
+//! A workload that creates and removes pods as on a node, from a seed.
 //!
-//! Owns the pods it has made and what each is to do next. One step is one thing that a kubelet or a process does; a test
-//! takes the steps itself, `plegd demo` lets [`Churn::run`] take them at a pace.
+//! Owns the pods it has created and their next steps. One step is one action of a kubelet or a process. A test takes
+//! the steps itself; for `plegd demo`, [`Churn::run`] takes them at a given interval.
 
 mod workload;
 
@@ -14,39 +14,39 @@ use super::{
     SimRuntime,
     truth::{ContainerSpec, Refused, SandboxSpec, Truth},
 };
-use workload::{Act, DAEMONS, Workload};
+use workload::{Action, DAEMONS, Workload};
 
-/// The letters of names that Kubernetes makes up: no vowels, so that no words come out.
+/// The letters of generated names in Kubernetes: no vowels, so that no words appear.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// Pods coming and going.
+/// A workload that creates and removes pods.
 #[derive(Debug)]
 pub struct Churn {
-    /// About how many pods there are at a time, the daemons apart.
+    /// Approximate number of pods at a time, without the DaemonSet pods.
     pods_at_a_time: usize,
     daemons: usize,
     pods: Vec<Pod>,
     jobs: u32,
 }
 
-/// A pod and what it is to do yet.
+/// A pod and the actions left.
 #[derive(Debug)]
 struct Pod {
     spec: SandboxSpec,
     sandbox: Option<String>,
     containers: BTreeMap<(&'static str, u32), String>,
-    script: VecDeque<Act>,
+    script: VecDeque<Action>,
 }
 
 // === impl Churn ===
 
 impl Churn {
-    /// About that many pods at a time, and the daemons of `kube-system`, which stay.
+    /// Approximately this many pods at a time, and the DaemonSet pods of `kube-system`, which stay.
     pub fn new(pods_at_a_time: usize) -> Self {
         Self { pods_at_a_time, daemons: 0, pods: Vec::new(), jobs: 0 }
     }
 
-    /// Does one thing: makes a pod, or the next thing of a pod's that has more to do. Nothing while the runtime is down.
+    /// Creates a pod, or takes the next action of an existing pod. Does nothing while the runtime is down.
     pub fn step(&mut self, rng: &mut fastrand::Rng, truth: &mut Truth) {
         if truth.is_down() {
             return;
@@ -57,16 +57,16 @@ impl Churn {
         }
         let busy: Vec<_> =
             (0..self.pods.len()).filter(|index| !self.pods[*index].script.is_empty()).collect();
-        let wants_more = busy.len() < self.pods_at_a_time && rng.u32(..4) == 0;
+        let add_pod = busy.len() < self.pods_at_a_time && rng.u32(..4) == 0;
         let index = match rng.choice(busy) {
-            Some(index) if !wants_more => index,
+            Some(index) if !add_pod => index,
             _ => {
                 let workload = Workload::any(rng);
                 self.add(rng, workload)
             }
         };
         if let Some(pod) = self.pods.get_mut(index) {
-            // A refusal means that somebody else has been at this pod; it goes on with what comes next.
+            // A refusal means that something else changed this pod; it continues with its next action.
             let _ = pod.next(truth);
             if pod.script.is_empty() && pod.sandbox.is_none() {
                 self.pods.swap_remove(index);
@@ -74,12 +74,13 @@ impl Churn {
         }
     }
 
-    /// Takes steps for ever, one in about `pace`. Where a life-cycle call would be blocked, it waits as a kubelet does.
-    pub async fn run(mut self, runtime: SimRuntime, seed: u64, pace: Duration) {
+    /// Takes one step per `interval` on average, without end. Where a life-cycle call would block, it waits like a
+    /// kubelet.
+    pub async fn run(mut self, runtime: SimRuntime, seed: u64, interval: Duration) {
         let mut rng = fastrand::Rng::with_seed(seed);
         loop {
             runtime.change_and_wait(|truth| self.step(&mut rng, truth)).await;
-            tokio::time::sleep(pace.mul_f64(0.5 + rng.f64())).await;
+            tokio::time::sleep(interval.mul_f64(0.5 + rng.f64())).await;
         }
     }
 
@@ -105,7 +106,7 @@ impl Churn {
     }
 }
 
-/// Makes pods of that many containers each, all running, as a node at rest has them.
+/// Creates pods with this many running containers each, like a node at rest.
 pub fn populate(truth: &mut Truth, seed: u64, pods: usize, containers_per_pod: usize) -> Result<(), Refused> {
     let mut rng = fastrand::Rng::with_seed(seed);
     for _ in 0..pods {
@@ -124,20 +125,20 @@ pub fn populate(truth: &mut Truth, seed: u64, pods: usize, containers_per_pod: u
 // === impl Pod ===
 
 impl Pod {
-    /// Does the next thing of the script.
+    /// Takes the next action of the script.
     fn next(&mut self, truth: &mut Truth) -> Result<(), Refused> {
         match self.script.pop_front() {
             None => Ok(()),
-            Some(Act::Rest(0)) => self.next(truth),
-            Some(Act::Rest(steps)) => {
-                self.script.push_front(Act::Rest(steps - 1));
+            Some(Action::Rest(0)) => self.next(truth),
+            Some(Action::Rest(steps)) => {
+                self.script.push_front(Action::Rest(steps - 1));
                 Ok(())
             }
-            Some(Act::RunSandbox) => {
+            Some(Action::RunSandbox) => {
                 self.sandbox = Some(truth.run_sandbox(self.spec.clone())?);
                 Ok(())
             }
-            Some(Act::SandboxDies) => {
+            Some(Action::SandboxDies) => {
                 if let Some(old) = self.sandbox.take() {
                     truth.sandbox_died(&old);
                     truth.stop_sandbox(&old)?;
@@ -147,28 +148,28 @@ impl Pod {
                 self.spec.attempt += 1;
                 Ok(())
             }
-            Some(Act::StopSandbox) => self.sandbox.as_deref().map_or(Ok(()), |id| truth.stop_sandbox(id)),
-            Some(Act::RemoveSandbox) => {
+            Some(Action::StopSandbox) => self.sandbox.as_deref().map_or(Ok(()), |id| truth.stop_sandbox(id)),
+            Some(Action::RemoveSandbox) => {
                 self.containers.clear();
                 self.sandbox.take().map_or(Ok(()), |id| truth.remove_sandbox(&id))
             }
-            Some(Act::Create { name, attempt, image }) => {
+            Some(Action::Create { name, attempt, image }) => {
                 let Some(sandbox) = &self.sandbox else { return Ok(()) };
                 let spec = ContainerSpec::of_pod(&self.spec, name, attempt, image);
                 let id = truth.create_container(sandbox, spec)?;
                 self.containers.insert((name, attempt), id);
                 Ok(())
             }
-            Some(Act::Start(name)) => self.latest(name).map_or(Ok(()), |id| truth.start_container(id)),
-            Some(Act::FailStart(name)) => self.latest(name).map_or(Ok(()), |id| {
+            Some(Action::Start(name)) => self.latest(name).map_or(Ok(()), |id| truth.start_container(id)),
+            Some(Action::FailStart(name)) => self.latest(name).map_or(Ok(()), |id| {
                 truth.fail_start(id, "exec: \"/bin/report\": stat /bin/report: no such file or directory")
             }),
-            Some(Act::Exit(name, code)) => self.latest(name).map_or(Ok(()), |id| truth.exit(id, code)),
-            Some(Act::Oom(name)) => self.latest(name).map_or(Ok(()), |id| truth.oom(id)),
-            Some(Act::Stop(name)) => {
+            Some(Action::Exit(name, code)) => self.latest(name).map_or(Ok(()), |id| truth.exit(id, code)),
+            Some(Action::Oom(name)) => self.latest(name).map_or(Ok(()), |id| truth.oom(id)),
+            Some(Action::Stop(name)) => {
                 self.latest(name).map_or(Ok(()), |id| truth.stop_container(id, Duration::from_secs(30)))
             }
-            Some(Act::Remove { name, attempt }) => {
+            Some(Action::Remove { name, attempt }) => {
                 self.containers.remove(&(name, attempt)).map_or(Ok(()), |id| truth.remove_container(&id))
             }
         }
@@ -204,7 +205,7 @@ mod tests {
         clock::{Clock, Wall},
         sim::{
             Profile,
-            truth::{Subject, What},
+            truth::{ChangeKind, Subject},
         },
     };
 
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_that_happens_on_a_node_happens() {
+    async fn the_workload_covers_all_exit_reasons() {
         let (clock, _) = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000));
         let mut truth = Truth::new(Profile::CONTAINERD_2_1, clock, 1);
         let mut rng = fastrand::Rng::with_seed(1);
@@ -244,8 +245,8 @@ mod tests {
         let reasons: BTreeSet<_> = truth
             .history()
             .iter()
-            .filter_map(|change| match &change.what {
-                What::Died { reason, .. } | What::ReasonChanged { reason }
+            .filter_map(|change| match &change.kind {
+                ChangeKind::Died { reason, .. } | ChangeKind::ReasonChanged { reason }
                     if change.subject == Subject::Container =>
                 {
                     Some(reason.as_str())

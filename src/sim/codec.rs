@@ -1,7 +1,7 @@
-//! The codec of the simulated server: prost's, but for one string that goes out as bytes which are not UTF-8.
+//! The codec of the simulated server: prost's, except that one marker string is sent as bytes that are not UTF-8.
 //!
-//! Go runtimes up to cri-api 0.33 encode with gogo-proto, which does not look at what a string holds; prost refuses such a
-//! message as a whole. A Rust `String` cannot hold those bytes, so a marker stands in for them until the last moment.
+//! Go runtimes up to cri-api 0.33 encode with gogo-proto, which does not validate strings; prost rejects such a
+//! message as a whole. A Rust `String` cannot hold those bytes, so the marker is replaced after encoding.
 
 use std::marker::PhantomData;
 
@@ -12,14 +12,14 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// A string field that holds exactly this is sent as bytes that no decoder accepts.
+/// A string field with exactly this value is sent as bytes that no decoder accepts.
 pub const NOT_UTF_8: &str = "\u{1}\u{2}not utf-8\u{2}\u{1}";
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
 pub struct SimCodec<T, U>(PhantomData<(T, U)>);
 
-/// Encodes `T` and spoils what the marker marks.
+/// Encodes `T` and corrupts the marked strings.
 #[derive(Debug)]
 pub struct SimEncoder<T>(PhantomData<T>);
 
@@ -58,13 +58,13 @@ impl<T: Message> Encoder for SimEncoder<T> {
 
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
         let mut bytes = item.encode_to_vec();
-        spoil(&mut bytes);
+        corrupt(&mut bytes);
         buf.put_slice(&bytes);
         Ok(())
     }
 }
 
-fn spoil(bytes: &mut [u8]) {
+fn corrupt(bytes: &mut [u8]) {
     let marker = NOT_UTF_8.as_bytes();
     let mut from = 0;
     while let Some(found) = bytes[from..].iter().position(|byte| *byte == marker[0]) {
@@ -85,12 +85,12 @@ mod tests {
     fn a_marked_string_does_not_decode_and_any_other_does() {
         let good = VersionResponse { runtime_name: "containerd".into(), ..Default::default() };
         let mut bytes = good.encode_to_vec();
-        spoil(&mut bytes);
+        corrupt(&mut bytes);
         assert_eq!(VersionResponse::decode(bytes.as_slice()).unwrap(), good);
 
         let bad = VersionResponse { runtime_name: NOT_UTF_8.into(), ..good };
         let mut bytes = bad.encode_to_vec();
-        spoil(&mut bytes);
+        corrupt(&mut bytes);
         assert!(VersionResponse::decode(bytes.as_slice()).is_err());
     }
 }

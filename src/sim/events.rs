@@ -1,7 +1,7 @@
-//! The event queues of the runtimes: what GetContainerEvents sends to whom, and what is lost on the way.
+//! The event queues of the runtimes: which subscriber of GetContainerEvents gets which events, and which are lost.
 //!
-//! Owns the queue and its subscribers. Each kind is a set of rules in `queue`, without I/O; this file is the shell that
-//! wakes who waits. Like the runtimes' queues it lives in memory only, and a restart empties it.
+//! Owns the queue and its subscribers. The rules of each kind are in `queue`, without I/O; this file adds locking and
+//! wakeups. Like the runtimes' queues it is in memory only, and a restart empties it.
 
 mod queue;
 
@@ -24,44 +24,44 @@ use queue::{End, Queue};
 #[derive(Clone, Debug)]
 pub struct EventQueue(Arc<Inner>);
 
-/// What became of the events so far.
+/// Counts of events by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventCounts {
-    /// Events that the runtime's code began to send.
+    /// Events passed to the queue.
     pub sent: u64,
-    /// Events that a live subscriber's stream took; one that goes to two subscribers counts twice.
+    /// Events that a live subscriber received; an event for two subscribers counts twice.
     pub delivered: u64,
-    /// Events that a subscriber took which was gone already.
-    pub eaten: u64,
-    /// Events that were dropped because the channel was full, or because nobody can ever subscribe.
+    /// Events handed to a subscriber whose client is gone, or to none.
+    pub lost: u64,
+    /// Events dropped because the channel was full, or because no client can subscribe.
     pub dropped: u64,
-    /// Events that grew too old while nobody was subscribed.
+    /// Events that expired while there was no subscriber.
     pub expired: u64,
 }
 
-/// An event that a live subscriber's stream took.
+/// An event that a live subscriber received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// When.
+    /// When it was received.
     pub at: Mono,
-    /// To whom; subscribers are numbered in the order in which they came.
+    /// The subscriber; subscribers are numbered in the order of their subscription.
     pub subscriber: u64,
     /// The container or sandbox.
     pub id: String,
     /// The type's number.
     pub kind: i32,
-    /// Its stamp.
+    /// Its timestamp.
     pub created_at: i64,
 }
 
-/// A subscriber: a stream of events that the runtime notices the end of only when it sends the next one.
+/// A subscriber's stream. The runtime notices its end only when it sends the next event.
 #[derive(Debug)]
 pub struct Subscription {
     queue: EventQueue,
     id: u64,
 }
 
-/// The wait of a life-cycle call until the queue has taken its event.
+/// Lets a life-cycle call wait until the queue has taken its event.
 #[derive(Debug)]
 #[must_use = "a life-cycle call goes on only when the queue has taken its event"]
 pub struct Ticket {
@@ -86,7 +86,7 @@ impl EventQueue {
         Self(Arc::new(Inner { clock, queue, moved: Notify::new() }))
     }
 
-    /// Sends an event. Life-cycle calls await the ticket; what happens by itself (an exit) does not hold anybody up.
+    /// Sends an event. Life-cycle calls await the ticket; spontaneous events (an exit) block no caller.
     pub fn send(&self, event: ContainerEventResponse) -> Ticket {
         let now = self.0.clock.now();
         let (era, number) = self.0.queue.lock().send(event, now);
@@ -102,7 +102,7 @@ impl EventQueue {
         Subscription { queue: self.clone(), id }
     }
 
-    /// Ends every stream now, with that status or cleanly.
+    /// Ends every stream now, with this status or with OK.
     pub fn end_streams(&self, status: Option<Status>) {
         self.0.queue.lock().end_all(&status.map_or(End::Clean, End::Failed));
         self.0.moved.notify_waiters();
@@ -114,22 +114,22 @@ impl EventQueue {
         self.0.moved.notify_waiters();
     }
 
-    /// What became of the events so far.
+    /// Counts of events by outcome.
     pub fn counts(&self) -> EventCounts {
         self.0.queue.lock().counts
     }
 
-    /// The latest deliveries, oldest first; those before the last 65,536 are forgotten.
+    /// The latest 65,536 deliveries, oldest first.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.0.queue.lock().deliveries.iter().cloned().collect()
     }
 
-    /// Whether the departure of a client has brought the process down (cri-o#9004).
+    /// Whether the departure of a client has crashed the process (cri-o#9004).
     pub(super) fn panicked(&self) -> bool {
         self.0.queue.lock().panicked
     }
 
-    /// Subscribers, those included that are gone without the runtime's knowing.
+    /// Subscribers, including those whose end the runtime has not noticed.
     pub fn subscribers(&self) -> usize {
         self.0.queue.lock().subscribers.len()
     }
@@ -149,7 +149,7 @@ impl Stream for Subscription {
         let now = self.queue.0.clock.now();
         let polled = self.queue.0.queue.lock().poll(self.id, now, cx.waker());
         if polled.is_ready() {
-            // A slot became free, so a sender may go on.
+            // A slot became free: a sender may go on.
             self.queue.0.moved.notify_waiters();
         }
         polled
@@ -167,11 +167,11 @@ impl Drop for Subscription {
 // === impl Ticket ===
 
 impl Ticket {
-    /// Waits until the queue has taken the event, without a limit: the runtimes have none either.
+    /// Waits until the queue has taken the event. No timeout: the runtimes have none either.
     pub async fn taken(self) {
         loop {
             let mut moved = std::pin::pin!(self.queue.0.moved.notified());
-            // Registers before looking, so that no move in between is missed.
+            // Registers before the check, so that no move in between is missed.
             moved.as_mut().enable();
             if self.queue.0.queue.lock().has_taken(self.era, self.number) {
                 return;

@@ -1,7 +1,8 @@
-//! What goes wrong, to order: with events, with calls, and for how long.
+//! Faults to inject into events, calls and lists.
 //!
-//! Owns the orders and the dice. It decides; [`super::runtime`] and [`super::server`] carry it out. With no order given it
-//! changes nothing, and a profile's own quirks are not faults: they are in [`super::profile`].
+//! Owns the ordered faults and their random numbers. It decides which fault happens; [`super::runtime`] and
+//! [`super::server`] carry it out. Without an order it changes nothing. A profile's quirks are not faults: they are
+//! in [`super::profile`].
 
 mod lists;
 
@@ -18,22 +19,22 @@ use super::{
     v1::{ContainerEventResponse, ContainerEventType},
 };
 
-/// The orders for a runtime. Cheap to clone; all clones give orders to the same runtime.
+/// The faults ordered for a runtime. Cheap to clone; all clones belong to the same runtime.
 #[derive(Clone, Debug)]
 pub struct Faults(Arc<Inner>);
 
 /// How often a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Dose {
-    /// To the next so many, and then no more.
+    /// To the next `n`.
     Next(u32),
-    /// To each with this probability, from 0 to 1.
+    /// To each, with this probability from 0 to 1.
     Chance(f64),
     /// To all.
     Always,
 }
 
-/// Which events a fault may strike.
+/// Which events a fault applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Only {
     /// All.
@@ -44,74 +45,74 @@ pub enum Only {
     Id(String),
 }
 
-/// What goes wrong with an event.
+/// A fault of an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EventFault {
     /// It is lost.
     Drop,
     /// It is sent twice.
     Duplicate,
-    /// It is sent this much later, with the stamp of its own time.
+    /// It is sent this much later, with its original timestamp.
     Delay(Duration),
-    /// It is sent after the next one; if there is none, after a second.
+    /// It is sent after the next event, or after 1 s if there is none.
     Reorder,
-    /// An event of earlier is sent again before it, the same to the last bit.
+    /// An earlier event is sent again before it, byte for byte.
     Replay,
     /// `pod_sandbox_status` is unset.
     NilStatus,
     /// `containers_statuses` is empty, as when reading them failed.
     NoStatuses,
-    /// It carries the statuses of the event before it of the same sandbox: an older view under a newer stamp.
+    /// It carries the statuses of the sandbox's previous event: an older view with a newer timestamp.
     OlderView,
     /// It is stamped and sent this much after its statuses were read.
     Stall(Duration),
-    /// Its stamp is nonsense.
+    /// Its timestamp is invalid.
     Stamp(Stamp),
     /// Its container id is not UTF-8, so that the message does not decode.
     Garbage,
-    /// The id in each status of a container is not UTF-8: the message decodes, and these in it do not.
-    SpoiltStatuses,
+    /// The id in each container status is not UTF-8: the message decodes, these statuses do not.
+    GarbageStatuses,
 }
 
-/// A stamp that says nothing.
+/// An invalid timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stamp {
     /// 0.
     Zero,
     /// Before 1970.
     Negative,
-    /// Seconds where nanoseconds are due.
+    /// Seconds instead of nanoseconds.
     Seconds,
-    /// Ten years on.
+    /// Ten years in the future.
     FarFuture,
     /// This many nanoseconds off, in either direction.
     Off(i64),
 }
 
-/// What goes wrong with a call.
+/// A fault of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallFault {
-    /// It fails and does nothing.
+    /// It fails without effect.
     Fail(Code, String),
-    /// It takes this much longer before it reads or does anything.
+    /// It takes this much longer before it reads or changes anything.
     Late(Duration),
-    /// It answers this much after it has read: with an older view than events that overtook it.
+    /// It answers this long after its read: events that overtook it carry a newer view.
     Overtaken(Duration),
     /// Its answer does not decode.
     Garbage,
-    /// It answers OK with nothing in the answer: no status, no items, no events.
+    /// It answers OK with an empty answer: no status, no items, no events.
     Empty,
 }
 
-/// What hangs until released.
+/// Calls that hang until released.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// The whole process, as after SIGSTOP: connections are accepted and stay, and no byte moves on them. What happens
-    /// meanwhile is sent when it is released.
+    /// The whole process, as after SIGSTOP: connections are accepted and stay open, and no byte is read or written.
+    /// Changes of that time are sent after the release.
     Process,
     /// All calls of a method.
     Method(Method),
-    /// All calls that are about this sandbox or container, but for lists, which read the runtime's store alone.
+    /// All calls about this sandbox or container except lists, which read only the runtime's store.
     Id(String),
 }
 
@@ -156,7 +157,7 @@ struct Orders {
 #[derive(Debug)]
 struct CallOrder {
     method: Method,
-    /// The only sandbox or container whose calls fail; all calls of the method without one.
+    /// Restricts the fault to calls that name this sandbox or container.
     about: Option<String>,
     fault: CallFault,
     dose: Dose,
@@ -184,7 +185,7 @@ impl Faults {
         self.events_only(Only::Any, fault, dose);
     }
 
-    /// Orders a fault of certain events; the dose counts these alone. Orders add up.
+    /// Orders a fault of certain events; the dose counts only these. Orders add up.
     pub fn events_only(&self, only: Only, fault: EventFault, dose: Dose) {
         self.0.orders.lock().events.push((only, fault, dose));
     }
@@ -194,14 +195,14 @@ impl Faults {
         self.0.orders.lock().calls.push(CallOrder { method, about: None, fault, dose });
     }
 
-    /// Orders a fault of the method's calls that name this sandbox or container, lists that filter by its id included;
-    /// the dose counts these alone. Orders add up.
+    /// Orders a fault of the method's calls that name this sandbox or container, including lists that filter by its
+    /// id. The dose counts only these. Orders add up.
     pub fn calls_about(&self, method: Method, id: &str, fault: CallFault, dose: Dose) {
         let about = Some(id.to_owned());
         self.0.orders.lock().calls.push(CallOrder { method, about, fault, dose });
     }
 
-    /// Withdraws the faults of the method's calls that were ordered for this id, or for all calls without one.
+    /// Withdraws the faults of the method's calls that were ordered for this id, or those ordered without an id.
     pub fn withdraw_calls(&self, method: Method, id: Option<&str>) {
         let mut orders = self.0.orders.lock();
         orders.calls.retain(|order| order.method != method || order.about.as_deref() != id);
@@ -222,18 +223,18 @@ impl Faults {
         self.0.orders.lock().lists.retain(|order| order.of != of || order.fault != *fault);
     }
 
-    /// Lets all calls of a method, or all about an id, hang from now on.
+    /// Makes all calls of a method, or about an id, hang from now on.
     pub fn hang(&self, target: Target) {
         self.0.orders.lock().hung.insert(target);
     }
 
-    /// Lets what hangs go on.
+    /// Releases calls that hang.
     pub fn release(&self, target: &Target) {
         self.0.orders.lock().hung.remove(target);
         self.0.released.notify_waiters();
     }
 
-    /// Takes back all orders and releases what hangs.
+    /// Withdraws all orders and releases all calls.
     pub fn clear(&self) {
         let mut orders = self.0.orders.lock();
         orders.events.clear();
@@ -249,28 +250,28 @@ impl Faults {
         self.0.orders.lock().happened
     }
 
-    /// What goes wrong with an event.
+    /// A fault of an event.
     pub(super) fn of_event(&self, event: &ContainerEventResponse) -> Vec<EventFault> {
         let mut orders = self.0.orders.lock();
         let Orders { rng, events, happened, .. } = &mut *orders;
         let of_this = events.iter_mut().filter(|(only, _, _)| only.matches(event));
-        let struck: Vec<_> =
-            of_this.filter_map(|(_, fault, dose)| dose.strikes(rng).then_some(*fault)).collect();
-        *happened += struck.len() as u64;
+        let applied: Vec<_> =
+            of_this.filter_map(|(_, fault, dose)| dose.applies(rng).then_some(*fault)).collect();
+        *happened += applied.len() as u64;
         events.retain(|(_, _, dose)| *dose != Dose::Next(0));
-        struck
+        applied
     }
 
-    /// What goes wrong with a call of that method that names these ids.
+    /// The faults of a call that names these ids.
     pub(super) fn of_call(&self, method: Method, ids: &[&str]) -> Vec<CallFault> {
         let mut orders = self.0.orders.lock();
         let Orders { rng, calls, happened, .. } = &mut *orders;
         let of_call = calls.iter_mut().filter(|order| order.matches(method, ids));
-        let struck: Vec<_> =
-            of_call.filter_map(|order| order.dose.strikes(rng).then(|| order.fault.clone())).collect();
-        *happened += struck.len() as u64;
+        let applied: Vec<_> =
+            of_call.filter_map(|order| order.dose.applies(rng).then(|| order.fault.clone())).collect();
+        *happened += applied.len() as u64;
         calls.retain(|order| order.dose != Dose::Next(0));
-        struck
+        applied
     }
 
     /// The list as it is sent, with its faults.
@@ -279,7 +280,7 @@ impl Faults {
         let mut orders = self.0.orders.lock();
         let Orders { rng, lists, happened, .. } = &mut *orders;
         for order in lists.iter_mut() {
-            if order.fits(is_full, &listing) && order.dose.strikes(rng) {
+            if order.fits(is_full, &listing) && order.dose.applies(rng) {
                 order.fault.apply(&mut listing);
                 *happened += 1;
             }
@@ -288,16 +289,16 @@ impl Faults {
         listing
     }
 
-    /// A number below `below`, from the faults' own dice.
+    /// A random number below `below`.
     pub(super) fn pick(&self, below: usize) -> usize {
         self.0.orders.lock().rng.usize(..below)
     }
 
-    /// Waits as long as calls of that method or about one of these ids hang.
+    /// Waits while calls of this method or about one of these ids hang.
     pub(super) async fn pass(&self, method: Method, ids: &[&str]) {
         loop {
             let mut released = std::pin::pin!(self.0.released.notified());
-            // Registers before looking, so that no release in between is missed.
+            // Registers before the check, so that no release in between is missed.
             released.as_mut().enable();
             if !self.0.orders.lock().hangs(method, ids) {
                 return;
@@ -311,7 +312,7 @@ impl Faults {
         self.0.orders.lock().hung.contains(&Target::Process)
     }
 
-    /// Waits as long as the process is stopped.
+    /// Waits while the process is stopped.
     pub(super) async fn continued(self) {
         loop {
             let mut released = std::pin::pin!(self.0.released.notified());
@@ -331,7 +332,7 @@ impl Orders {
         self.hung.iter().any(|target| match target {
             Target::Method(hung) => *hung == method,
             Target::Id(hung) => !method.is_list() && ids.contains(&hung.as_str()),
-            // Stops the connections instead.
+            // It stops the connections instead.
             Target::Process => false,
         })
     }
@@ -360,7 +361,7 @@ impl Only {
 // === impl Dose ===
 
 impl Dose {
-    fn strikes(&mut self, rng: &mut fastrand::Rng) -> bool {
+    fn applies(&mut self, rng: &mut fastrand::Rng) -> bool {
         match self {
             Self::Next(0) => false,
             Self::Next(left) => {
@@ -376,7 +377,7 @@ impl Dose {
 // === impl Stamp ===
 
 impl Stamp {
-    /// The nonsense that takes the place of a stamp.
+    /// The invalid value for this timestamp.
     pub fn instead_of(self, nanos: i64) -> i64 {
         match self {
             Self::Zero => 0,
@@ -391,7 +392,7 @@ impl Stamp {
 // === impl CallFault ===
 
 impl CallFault {
-    /// A call that fails with that code and a text that says it was ordered.
+    /// A call that fails with this code and the text "ordered to fail".
     pub fn fail(code: Code) -> Self {
         Self::Fail(code, "ordered to fail".to_owned())
     }
@@ -426,7 +427,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dose_of_two_strikes_twice_and_a_chance_now_and_then() {
+    fn a_dose_of_two_applies_twice_and_a_chance_sometimes() {
         let faults = Faults::new(3);
         let event = ContainerEventResponse { container_id: "a".to_owned(), ..Default::default() };
         faults.events(EventFault::Drop, Dose::Next(2));
@@ -436,8 +437,8 @@ mod tests {
             EventFault::Drop,
             Dose::Always,
         );
-        let struck: Vec<_> = (0..4).map(|_| faults.of_event(&event).len()).collect();
-        assert_eq!(struck, [1, 1, 0, 0]);
+        let applied: Vec<_> = (0..4).map(|_| faults.of_event(&event).len()).collect();
+        assert_eq!(applied, [1, 1, 0, 0]);
         faults.events(EventFault::Duplicate, Dose::Chance(0.3));
         let often = (0..1000).filter(|_| !faults.of_event(&event).is_empty()).count();
         assert!((200..400).contains(&often), "{often} of 1000");

@@ -1,14 +1,14 @@
-//! What each runtime version does differently, as data.
+//! The differences between runtime versions, as data.
 //!
 //! Owns the list of simulated runtimes. The rules that read it are in [`super::truth`], [`super::events`] and
-//! [`super::server`]; none of them asks for a name or a version.
+//! [`super::server`]; none of them depends on a name or a version.
 
 use std::time::Duration;
 
-/// A runtime and version, and what it does.
+/// The behaviour of one runtime version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// The name by which [`Profile::named`] finds it.
+    /// The name that [`Profile::named`] looks up.
     pub name: &'static str,
     /// `runtime_name` of Version.
     pub runtime_name: &'static str,
@@ -20,64 +20,64 @@ pub struct Profile {
     pub sandbox_created: SandboxCreated,
     /// When a sandbox's DELETED is sent.
     pub sandbox_deleted: SandboxDeleted,
-    /// What becomes of an event whose sandbox is no longer in the store.
+    /// Whether an event is sent whose sandbox is no longer in the store.
     pub without_sandbox: WithoutSandbox,
     /// Which containers an event's `containers_statuses` lists.
     pub statuses: Statuses,
-    /// What PodSandboxStatus says in `timestamp` and `containers_statuses`.
+    /// Whether PodSandboxStatus sets `timestamp` and `containers_statuses`.
     pub status_timestamp: StatusTimestamp,
-    /// Whether containers that go with their pod have a DELETED each.
+    /// Whether containers that are removed with their sandbox send a DELETED each.
     pub removed_with_pod: RemovedWithPod,
     /// Whether StopContainer sends a DELETED for the container, which still exists (CRI-O 1.26 and 1.27.0).
     pub stop_container: StopContainer,
-    /// How often a stopped sandbox says so: CRI-O 1.26 with an infra container does it from two places.
+    /// How many STOPPED a stopped sandbox sends: CRI-O 1.26 with an infra container sends it from two places.
     pub sandbox_stopped_events: u8,
-    /// When the reason of a container that the kernel killed says OOMKilled.
+    /// When the reason of an OOM-killed container becomes OOMKilled.
     pub oom_reason: OomReason,
     /// Items in a batch of StreamPodSandboxes and StreamContainers; `None` where these are not implemented.
     pub stream_batch: Option<usize>,
-    /// What is answered between the socket's opening and the end of recovery.
+    /// The answer to calls while the runtime recovers.
     pub starting: Starting,
-    /// Whether statuses have an info map without being asked (containerd from 2.3 on).
-    pub info_unasked: bool,
-    /// Whether RemoveContainer on an unknown id is an error (CRI-O 1.26) rather than done already.
+    /// Whether statuses have an info map although `verbose` is not set (containerd from 2.3 on).
+    pub unrequested_info: bool,
+    /// Whether RemoveContainer of an unknown id is an error (CRI-O 1.26) instead of a success.
     pub remove_unknown_is_not_found: bool,
-    /// Whose words a NotFound has.
-    pub words: Words,
+    /// The error texts of a NotFound.
+    pub error_texts: ErrorTexts,
 }
 
 /// How GetContainerEvents behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Events {
-    /// Not there: the call fails.
+    /// Not implemented: the call fails.
     Unimplemented,
-    /// Switched off: the stream ends at once, clean and empty (cri-o#7164).
+    /// Switched off: the stream ends at once, with OK and without events (cri-o#7164).
     EndAtOnce,
-    /// One channel for all: each event goes to one subscriber, the oldest stay when nobody reads, the newest are dropped
-    /// when it is full (containerd#7318).
+    /// One channel for all subscribers: each event goes to one of them. Nobody needs to read: the channel keeps the
+    /// oldest events and drops the newest when it is full (containerd#7318).
     Shared {
         /// Slots of the channel.
         capacity: usize,
     },
-    /// Every subscriber has a channel; a full one blocks the queue and with it the life-cycle calls. Without a subscriber
-    /// events are kept for a while, in any number, for the first that comes (containerd's `internal/eventq`).
+    /// Every subscriber has a channel; a full one blocks the queue and with it the life-cycle calls. Without a
+    /// subscriber, all events are kept up to a maximum age for the first subscriber (containerd's `internal/eventq`).
     Blocking {
         /// Slots of a subscriber's channel.
         capacity: usize,
         /// How long events are kept while nobody is subscribed.
         retention: Duration,
     },
-    /// One channel, read by a task that hands each event to every subscriber in turn; the newest are dropped when it is
-    /// full. The task starts with the first subscriber ever.
+    /// One channel, read by a task that sends each event to every subscriber in turn; the newest events are dropped
+    /// when the channel is full. The task starts with the first subscriber.
     Broadcast {
         /// Slots of the channel.
         capacity: usize,
-        /// What a client that leaves under load does to the process.
+        /// The effect of a client that leaves under load.
         departure: Departure,
     },
 }
 
-/// What a client of the broadcaster that leaves under load does to the process.
+/// The effect of a client of the broadcaster that leaves under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
     /// A second event before the client's handler is gone makes CRI-O panic (cri-o#9004; 1.28 to 1.32).
@@ -89,7 +89,7 @@ pub enum Departure {
 /// Whether a sandbox's CREATED is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxCreated {
-    /// Yes, with the sandbox READY in it.
+    /// Yes, with the sandbox READY.
     Sent,
     /// Never.
     Skipped,
@@ -98,13 +98,14 @@ pub enum SandboxCreated {
 /// When a sandbox's DELETED is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxDeleted {
-    /// When the sandbox has left the store, so that there is no status to send.
+    /// After the sandbox has left the store, so without a status.
     AfterDeletion,
-    /// While it is still in the store, with a `created_at` of the year 1754, since the sandbox controller has forgotten it.
+    /// While it is still in the store, with a `created_at` in the year 1754: the sandbox controller has deleted its
+    /// record.
     BeforeDeletion,
 }
 
-/// What becomes of an event whose sandbox is no longer in the store.
+/// Whether an event is sent whose sandbox is no longer in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WithoutSandbox {
     /// It is sent with `pod_sandbox_status` unset (containerd).
@@ -118,28 +119,28 @@ pub enum WithoutSandbox {
 pub enum Statuses {
     /// Those of the sandbox (containerd).
     OfSandbox,
-    /// Those labelled with the pod's UID, in whatever sandbox (CRI-O).
+    /// Those labelled with the pod's UID, in any sandbox (CRI-O).
     OfPodUid,
 }
 
-/// What PodSandboxStatus says in `timestamp`, and whether it fills `containers_statuses`.
+/// What PodSandboxStatus sets in `timestamp`, and whether it fills `containers_statuses`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusTimestamp {
     /// Neither is set (containerd; CRI-O with events off).
     Absent,
-    /// Both are.
+    /// Both, the time in nanoseconds.
     Nanoseconds,
-    /// The time is, in nanoseconds, and the statuses are not (containerd 2.0.0 to 2.0.2, containerd#10728).
+    /// The time in nanoseconds, without statuses (containerd 2.0.0 to 2.0.2, containerd#10728).
     WithoutStatuses,
-    /// Both are, the time in seconds: CRI-O up to 1.28, 1.29.8, 1.30.5 and 1.31.0 (cri-o#8582).
+    /// Both, the time in seconds: CRI-O up to 1.28, 1.29.8, 1.30.5 and 1.31.0 (cri-o#8582).
     Seconds,
 }
 
-/// Whether containers that go with their pod have a DELETED each.
+/// Whether containers that are removed with their sandbox send a DELETED each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovedWithPod {
     /// Yes (containerd).
-    Told,
+    Signalled,
     /// No (CRI-O).
     Silent,
 }
@@ -147,35 +148,35 @@ pub enum RemovedWithPod {
 /// What StopContainer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopContainer {
-    /// Nothing of its own; the exit says STOPPED.
+    /// No event of its own; the exit sends STOPPED.
     Nothing,
-    /// A DELETED, although the container is still there.
+    /// A DELETED, although the container still exists.
     Deleted,
 }
 
-/// When the reason of an OOM-killed container says so.
+/// When the reason of an OOM-killed container becomes OOMKilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OomReason {
-    /// In the STOPPED event already.
+    /// Before the STOPPED event.
     AtOnce,
-    /// This much after the exit, with no event; until then it is `Error`.
+    /// This long after the exit, without an event; until then the reason is `Error`.
     After(Duration),
 }
 
-/// What is answered between the socket's opening and the end of recovery.
+/// The answer to calls while the runtime recovers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Starting {
     /// Code Unknown, "server is not initialized yet" (containerd up to 1.7).
     Unknown,
     /// Code Unavailable, the same text (containerd from 2.0 on).
     Unavailable,
-    /// The socket opens when all is ready (CRI-O).
+    /// The socket opens after recovery (CRI-O).
     NoSocket,
 }
 
-/// Whose words a NotFound has.
+/// The error texts of a NotFound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
+pub enum ErrorTexts {
     /// containerd's.
     Containerd,
     /// CRI-O's.
@@ -204,18 +205,18 @@ impl Profile {
         without_sandbox: WithoutSandbox::NilStatus,
         statuses: Statuses::OfSandbox,
         status_timestamp: StatusTimestamp::Absent,
-        removed_with_pod: RemovedWithPod::Told,
+        removed_with_pod: RemovedWithPod::Signalled,
         stop_container: StopContainer::Nothing,
         sandbox_stopped_events: 1,
         oom_reason: OomReason::After(Duration::from_millis(300)),
         stream_batch: None,
         starting: Starting::Unknown,
-        info_unasked: false,
+        unrequested_info: false,
         remove_unknown_is_not_found: false,
-        words: Words::Containerd,
+        error_texts: ErrorTexts::Containerd,
     };
 
-    /// containerd 2.1: a channel a subscriber, and a publish that blocks.
+    /// containerd 2.1: a channel per subscriber, and a publish that blocks.
     pub const CONTAINERD_2_1: Self = Self {
         name: "containerd-2.1",
         runtime_version: "v2.1.9",
@@ -225,12 +226,12 @@ impl Profile {
         ..Self::CONTAINERD_1_7
     };
 
-    /// containerd 2.3: as 2.1, but OOM kills are known when the exit is told.
+    /// containerd 2.3: as 2.1, but the exit's event already says OOMKilled.
     pub const CONTAINERD_2_3: Self = Self {
         name: "containerd-2.3",
         runtime_version: "v2.3.4",
         oom_reason: OomReason::AtOnce,
-        info_unasked: true,
+        unrequested_info: true,
         ..Self::CONTAINERD_2_1
     };
 
@@ -253,14 +254,15 @@ impl Profile {
         ..Self::CRI_O_1_28
     };
 
-    /// CRI-O 1.28 with events on: a broadcaster, stamps in seconds.
+    /// CRI-O 1.28 with events on: a broadcaster, timestamps in seconds.
     pub const CRI_O_1_28: Self = Self {
         name: "cri-o-1.28",
         runtime_name: "cri-o",
         runtime_version: "1.28.11",
         events: Events::Broadcast { capacity: 1000, departure: Departure::Panics },
         sandbox_created: SandboxCreated::Skipped,
-        // After the deletion there is no sandbox, and without one CRI-O sends nothing: so this DELETED is never seen.
+        // After the deletion there is no sandbox, and without one CRI-O sends no event: no client receives this
+        // DELETED.
         sandbox_deleted: SandboxDeleted::AfterDeletion,
         without_sandbox: WithoutSandbox::NoEvent,
         statuses: Statuses::OfPodUid,
@@ -271,12 +273,12 @@ impl Profile {
         oom_reason: OomReason::AtOnce,
         stream_batch: None,
         starting: Starting::NoSocket,
-        info_unasked: false,
+        unrequested_info: false,
         remove_unknown_is_not_found: false,
-        words: Words::CriO,
+        error_texts: ErrorTexts::CriO,
     };
 
-    /// CRI-O 1.31 with events on: stamps in nanoseconds.
+    /// CRI-O 1.31 with events on: timestamps in nanoseconds.
     pub const CRI_O_1_31: Self = Self {
         name: "cri-o-1.31",
         runtime_version: "1.31.3",
@@ -284,7 +286,7 @@ impl Profile {
         ..Self::CRI_O_1_28
     };
 
-    /// CRI-O 1.34 with events on: survives clients that leave.
+    /// CRI-O 1.34 with events on: a client that leaves does no harm.
     pub const CRI_O_1_34: Self = Self {
         name: "cri-o-1.34",
         runtime_version: "1.34.0",
@@ -292,7 +294,7 @@ impl Profile {
         ..Self::CRI_O_1_31
     };
 
-    /// CRI-O 1.31 as it comes: events off.
+    /// CRI-O 1.31 with its default configuration: events off.
     pub const CRI_O_1_31_EVENTS_OFF: Self = Self {
         name: "cri-o-1.31-events-off",
         events: Events::EndAtOnce,

@@ -1,8 +1,8 @@
-//! [`SimRuntime`]: the truth, the faults, the event queue and the connections, joined to a runtime.
+//! [`SimRuntime`] joins the truth, the faults, the event queue and the connections.
 //!
-//! Owns the order of things: a change of the truth raises signals; each goes through the faults, is stamped after its
-//! statuses were read, as runtimes do, and is sent. Every change goes through [`SimRuntime::change`], whether a CRI call
-//! makes it, a test or [`super::churn`].
+//! It owns the order of operations: a change of the truth raises signals; each passes the faults, is stamped after
+//! its statuses were read, as runtimes do, and is sent. Every change goes through [`SimRuntime::change`], whether a
+//! CRI call, a test or [`super::churn`] causes it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,9 +19,9 @@ use tonic::{Status, transport::Channel};
 use super::{
     codec::NOT_UTF_8,
     events::{Delivery, EventCounts, EventQueue, Ticket},
+    exchanges::{Exchange, Message},
     faults::{EventFault, Faults, Method},
     profile::{Profile, Starting},
-    said::{Said, Saying},
     serve::{self, SimConnector, SocketHandle},
     truth::{Change, Signal, Truth, View},
     v1::ContainerEventResponse,
@@ -30,10 +30,10 @@ use crate::clock::{Clock, Mono};
 
 /// Events that [`EventFault::Replay`] chooses from.
 const REPLAYABLE: usize = 256;
-/// Calls at one and the same moment past which the next ones fail.
+/// Calls at one moment of the clock after which further calls fail.
 const SPIN: u64 = 50_000;
-/// How long an event waits for the next one that [`EventFault::Reorder`] lets overtake it.
-const REORDER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long [`EventFault::Reorder`] holds an event back for the next one to overtake it.
+const REORDER_DELAY: Duration = Duration::from_secs(1);
 
 /// A simulated runtime. Cheap to clone; all clones are the same runtime.
 #[derive(Clone)]
@@ -49,7 +49,6 @@ pub(super) struct Core {
     process: Mutex<Process>,
 }
 
-/// What the runtime knows and remembers.
 struct State {
     truth: Truth,
     rng: fastrand::Rng,
@@ -57,23 +56,23 @@ struct State {
     /// The last payload of each sandbox, for [`EventFault::OlderView`].
     payloads: BTreeMap<String, ContainerEventResponse>,
     sent: VecDeque<ContainerEventResponse>,
-    /// Whether earlier events are kept for those two.
-    remembers: bool,
-    /// What waits to be overtaken.
+    /// Whether `payloads` and `sent` are filled.
+    keeps_events: bool,
+    /// Events that wait to be overtaken.
     held: Vec<ContainerEventResponse>,
     calls: BTreeMap<Method, u64>,
-    /// When the last call came, and how many came at that very moment.
+    /// The time of the last call, and the number of calls at that time.
     at_once: (Mono, u64),
     spun: bool,
-    /// None while nobody wants to know.
-    said: Option<Vec<Said>>,
+    /// `None` until [`SimRuntime::record_exchanges`].
+    exchanges: Option<Vec<Exchange>>,
     starting_until: Mono,
     identity: Identity,
-    /// Events that each new subscriber is sent first.
+    /// Events that each new subscriber gets first.
     backlog: Vec<ContainerEventResponse>,
 }
 
-/// What the runtime says that it is.
+/// The runtime's answer to Version.
 struct Identity {
     name: String,
     version: String,
@@ -83,7 +82,7 @@ struct Identity {
 
 /// The process that serves: a crash ends it, a recovery starts the next.
 struct Process {
-    /// Cancelled when it ends; all its connections and calls hang on it.
+    /// Cancelled when the process ends, and with it all connections and calls.
     alive: CancellationToken,
     sockets: BTreeMap<PathBuf, CancellationToken>,
 }
@@ -91,7 +90,7 @@ struct Process {
 // === impl SimRuntime ===
 
 impl SimRuntime {
-    /// A runtime of that profile with nothing on it. The same seed gives the same ids, orders, faults and losses.
+    /// A runtime of this profile without pods. The same seed gives the same ids, orders, faults and losses.
     pub fn new(profile: Profile, clock: Clock, seed: u64) -> Self {
         let mut seeds = fastrand::Rng::with_seed(seed);
         Self(Arc::new_cyclic(|me| Core {
@@ -105,12 +104,12 @@ impl SimRuntime {
                 frozen: None,
                 payloads: BTreeMap::new(),
                 sent: VecDeque::new(),
-                remembers: true,
+                keeps_events: true,
                 held: Vec::new(),
                 calls: BTreeMap::new(),
                 at_once: (Mono::ZERO, 0),
                 spun: false,
-                said: None,
+                exchanges: None,
                 starting_until: Mono::ZERO,
                 identity: Identity {
                     name: profile.runtime_name.to_owned(),
@@ -163,17 +162,17 @@ impl SimRuntime {
         self.0.read(read)
     }
 
-    /// All that happened up to now, in order.
+    /// All changes so far, in order.
     pub fn history(&self) -> Vec<Change> {
         self.0.read(|truth| truth.history().to_vec())
     }
 
-    /// What became of the events.
+    /// Counts of sent, delivered and lost events.
     pub fn event_counts(&self) -> EventCounts {
         self.0.queue.counts()
     }
 
-    /// What live subscribers took.
+    /// The latest deliveries to live subscribers.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.0.queue.deliveries()
     }
@@ -183,44 +182,44 @@ impl SimRuntime {
         self.0.state.lock().calls.clone()
     }
 
-    /// Records from now on all that is said over the service; it is kept for ever.
-    pub fn record_said(&self) {
-        self.0.state.lock().said.get_or_insert_default();
+    /// Records all messages from now on. The record is never truncated.
+    pub fn record_exchanges(&self) {
+        self.0.state.lock().exchanges.get_or_insert_default();
     }
 
-    /// What has been said since [`SimRuntime::record_said`], in order.
-    pub fn said(&self) -> Vec<Said> {
-        self.0.state.lock().said.clone().unwrap_or_default()
+    /// The messages since [`SimRuntime::record_exchanges`], in order.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.0.state.lock().exchanges.clone().unwrap_or_default()
     }
 
-    /// Keeps no events from now on, so that [`EventFault::OlderView`] and [`EventFault::Replay`] do nothing. Where events come
-    /// by the ten thousand, keeping them costs more than all the rest.
+    /// Stops keeping events, which disables [`EventFault::OlderView`] and [`EventFault::Replay`]. With tens of
+    /// thousands of events, keeping them costs more than all other work.
     pub fn forget_events(&self) {
         let mut state = self.0.state.lock();
-        state.remembers = false;
+        state.keeps_events = false;
         state.payloads.clear();
         state.sent.clear();
     }
 
-    /// Lists answer from now on what they would answer at this moment, while statuses and events go on.
+    /// From now on lists return the state of this moment, while statuses and events go on.
     pub fn freeze_lists(&self) {
         let mut state = self.0.state.lock();
         state.truth.settle();
         state.frozen = Some(state.truth.view().clone());
     }
 
-    /// Lists answer the truth again.
+    /// Lists return the current state again.
     pub fn thaw_lists(&self) {
         self.0.state.lock().frozen = None;
     }
 
-    /// Answers Version with this name and version from now on; nothing else changes.
+    /// Sets the name and version that Version returns; nothing else changes.
     pub fn set_version(&self, name: &str, version: &str) {
         let identity = &mut self.0.state.lock().identity;
         (identity.name, identity.version) = (name.to_owned(), version.to_owned());
     }
 
-    /// Serves CRI from now on, or answers every call that the service is unknown, as a socket of something else does.
+    /// Serves CRI from now on, or answers every call with "unknown service", as another gRPC server does.
     pub fn set_has_cri(&self, has_cri: bool) {
         self.0.state.lock().identity.has_cri = has_cri;
     }
@@ -238,12 +237,12 @@ impl SimRuntime {
         }
     }
 
-    /// Ends every event stream, with that status or cleanly. The runtime lives on.
+    /// Ends every event stream, with this status or with OK. The runtime stays up.
     pub fn cut_streams(&self, status: Option<Status>) {
         self.0.queue.end_streams(status);
     }
 
-    /// Serves on a UNIX socket, after removing what is at that path. It is served again after each recovery, until the
+    /// Serves on a UNIX socket, after removing the file at that path. Serves it again after each recovery, until the
     /// handle stops it.
     pub fn serve_uds(&self, path: impl AsRef<Path>) -> io::Result<SocketHandle> {
         let path = path.as_ref().to_path_buf();
@@ -260,14 +259,14 @@ impl SimRuntime {
         SimConnector::new(self.clone())
     }
 
-    /// A channel over [`SimRuntime::connector`], which connects when it is first used and again when it has to.
+    /// A channel over [`SimRuntime::connector`] that connects at the first call, and again when needed.
     pub fn channel(&self) -> Channel {
         tonic::transport::Endpoint::from_static("http://simulated.invalid")
             .connect_with_connector_lazy(self.connector())
     }
 
-    /// Ends the process as kill -9 does: connections break off, queued events are gone, the socket files stay, and
-    /// containers live on.
+    /// Ends the process like `kill -9`: connections break off, queued events are lost, the socket files stay, and
+    /// containers keep running.
     pub fn crash(&self) {
         let mut state = self.0.state.lock();
         state.truth.settle();
@@ -278,13 +277,13 @@ impl SimRuntime {
         self.0.queue.reset();
     }
 
-    /// Starts the process again: it has found what happened meanwhile, without events, and its sockets are open.
+    /// Starts the process again: it finds the changes since then, without events, and opens its sockets.
     pub fn recover(&self) -> io::Result<()> {
         self.recover_in(Duration::ZERO)
     }
 
-    /// Starts the process again, which then answers for a while only that it is not initialized yet. CRI-O opens its
-    /// socket late instead, so nothing is answered: there, wait and call [`SimRuntime::recover`].
+    /// Starts the process again; for the time `starting` it answers only that it is not initialized. CRI-O opens its
+    /// socket late instead: there, wait and call [`SimRuntime::recover`].
     pub fn recover_in(&self, starting: Duration) -> io::Result<()> {
         let mut state = self.0.state.lock();
         state.truth.recover();
@@ -302,14 +301,14 @@ impl SimRuntime {
         paths.iter().try_for_each(|path| self.open(path))
     }
 
-    /// [`SimRuntime::crash`], and after that long [`SimRuntime::recover`].
+    /// [`SimRuntime::crash`], then [`SimRuntime::recover`] after this time.
     pub async fn restart(&self, after: Duration) -> io::Result<()> {
         self.crash();
         tokio::time::sleep(after).await;
         self.recover()
     }
 
-    /// Whether it is down.
+    /// Whether the runtime is down.
     pub fn is_down(&self) -> bool {
         self.0.state.lock().truth.is_down()
     }
@@ -361,7 +360,7 @@ impl Core {
         read(&state.truth)
     }
 
-    /// Reads what lists are made of, and shuffles the items: the order is that of a Go map.
+    /// Reads list items and shuffles them: the order is that of a Go map.
     pub(super) fn list<T>(&self, list: impl FnOnce(&View) -> Vec<T>) -> Vec<T> {
         let mut state = self.state.lock();
         state.truth.settle();
@@ -370,11 +369,12 @@ impl Core {
         items
     }
 
-    pub(super) fn say(&self, what: impl FnOnce() -> Saying) {
+    pub(super) fn record(&self, message: impl FnOnce() -> Message) {
         let (at, wall) = self.clock.now_both();
-        if let Some(said) = &mut self.state.lock().said {
-            let what = what();
-            said.push(Said { at, wall, what: if what.is_garbage() { Saying::Garbage } else { what } });
+        if let Some(exchanges) = &mut self.state.lock().exchanges {
+            let message = message();
+            let message = if message.is_garbage() { Message::Garbage } else { message };
+            exchanges.push(Exchange { at, wall, message });
         }
     }
 
@@ -401,8 +401,8 @@ impl Core {
         state.at_once = (now, if at == now { before + 1 } else { 1 });
     }
 
-    /// In paused time a client that asks again and again without a pause would never let it go on; so from then on nothing is
-    /// answered any more.
+    /// Fails every call once a client has called [`SPIN`] times at one moment: in paused time, a client that calls
+    /// without a pause would stop the clock for ever.
     pub(super) fn check_spin(&self) -> Result<(), Status> {
         let mut state = self.state.lock();
         state.spun |= state.at_once.1 > SPIN;
@@ -410,7 +410,7 @@ impl Core {
             return Ok(());
         }
         Err(Status::resource_exhausted(format!(
-            "more than {SPIN} calls at one moment: somebody asks without a pause"
+            "more than {SPIN} calls at one moment: a client calls without a pause"
         )))
     }
 
@@ -425,7 +425,7 @@ impl Core {
         })
     }
 
-    /// Cancelled when the process that serves now ends; already cancelled when none does.
+    /// Cancelled when the current process ends; already cancelled when none runs.
     pub(super) fn alive(&self) -> CancellationToken {
         self.process.lock().alive.clone()
     }
@@ -433,7 +433,7 @@ impl Core {
     fn raise(&self, state: &mut State, signal: Signal, tickets: &mut Vec<Ticket>) {
         let Signal { sandbox_id, mut event } = signal;
         let faults = self.faults.of_event(&event);
-        let older = if state.remembers { state.payloads.insert(sandbox_id, event.clone()) } else { None };
+        let older = if state.keeps_events { state.payloads.insert(sandbox_id, event.clone()) } else { None };
         if state.payloads.len() > 64 + 2 * state.truth.view().sandboxes.len() {
             let known = &state.truth.view().sandboxes;
             state.payloads.retain(|id, _| known.contains_key(id));
@@ -466,7 +466,8 @@ impl Core {
         faults: &[EventFault],
         tickets: &mut Vec<Ticket>,
     ) {
-        // Both containerd and CRI-O stamp here, after the statuses were read: so a stamp may be newer than its payload.
+        // containerd and CRI-O stamp the event here, after the statuses were read: a timestamp may be newer than its
+        // payload.
         event.created_at = self.clock.wall().as_nanos();
         let (mut delay, mut copies, mut reorder) = (None, 1, false);
         for fault in faults {
@@ -475,7 +476,8 @@ impl Core {
                 EventFault::Delay(by) => delay = Some(*by),
                 EventFault::Reorder => reorder = true,
                 EventFault::Replay if !state.sent.is_empty() => {
-                    // Mostly one of the newest: what comes again comes soon, and may be about what is still there.
+                    // Mostly one of the newest: a repeated event usually follows soon and may name an id that still
+                    // exists.
                     let among =
                         if self.faults.pick(2) == 0 { state.sent.len() } else { state.sent.len().min(8) };
                     let old = state.sent[state.sent.len() - 1 - self.faults.pick(among)].clone();
@@ -485,7 +487,7 @@ impl Core {
                 EventFault::NoStatuses => event.containers_statuses.clear(),
                 EventFault::Stamp(stamp) => event.created_at = stamp.instead_of(event.created_at),
                 EventFault::Garbage => event.container_id = NOT_UTF_8.to_owned(),
-                EventFault::SpoiltStatuses => {
+                EventFault::GarbageStatuses => {
                     event.containers_statuses.iter_mut().for_each(|it| it.id = NOT_UTF_8.to_owned());
                 }
                 EventFault::Replay | EventFault::Drop | EventFault::OlderView | EventFault::Stall(_) => {}
@@ -496,7 +498,7 @@ impl Core {
             self.after(delay, move |core, state| core.send(state, events, &mut Vec::new()));
         } else if reorder {
             state.held.extend(events);
-            self.after(REORDER_PATIENCE, |core, state| {
+            self.after(REORDER_DELAY, |core, state| {
                 let held = std::mem::take(&mut state.held);
                 core.send(state, held, &mut Vec::new());
             });
@@ -513,7 +515,7 @@ impl Core {
         tickets: &mut Vec<Ticket>,
     ) {
         for event in events {
-            if state.remembers {
+            if state.keeps_events {
                 if state.sent.len() == REPLAYABLE {
                     state.sent.pop_front();
                 }
@@ -525,7 +527,7 @@ impl Core {
             && let Some(me) = self.me.upgrade()
         {
             tokio::spawn(async move {
-                // The first of these tasks empties the queue, and the panic is over.
+                // The first of these tasks resets the queue, which ends the panic.
                 if me.queue.panicked() {
                     SimRuntime(me).crash();
                 }
@@ -533,7 +535,7 @@ impl Core {
         }
     }
 
-    /// Does something later, unless the process ends before.
+    /// Acts after a delay, unless the process ends first.
     fn after(&self, delay: Duration, act: impl FnOnce(&Core, &mut State) + Send + 'static) {
         let me = self.me.clone();
         let act = async move {

@@ -31,24 +31,23 @@ use super::{
     v1::runtime_service_server::RuntimeServiceServer,
 };
 
-/// What a pipe holds before its writer has to wait: about what a UNIX socket does.
+/// Capacity of a pipe: about that of a UNIX socket.
 const PIPE_BYTES: usize = 64 * 1024;
-/// How long an answer's items have to reach the client before the stream is reset: a reset discards what still waits.
+/// Delay of a reset after the items of an answer: a reset discards data that was not sent yet.
 const RESET_AFTER: Duration = Duration::from_millis(1);
 
-/// A socket that is served.
+/// A UNIX socket on which the runtime serves.
 #[derive(Debug)]
 pub struct SocketHandle {
     runtime: SimRuntime,
     path: PathBuf,
 }
 
-/// Connects in process. The same connector serves for as many connections as are asked for.
+/// Connects in process. One connector opens any number of connections.
 #[derive(Clone, Debug)]
 pub struct SimConnector(SimRuntime);
 
-/// A connection that ends with the token, reads and writes failing from then on, and that stands still while the process
-/// is stopped.
+/// A connection that fails once the token is cancelled, and that stalls while the process is stopped.
 struct Wire<S> {
     stream: S,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -56,8 +55,8 @@ struct Wire<S> {
     continued: Option<BoxFuture<'static, ()>>,
 }
 
-/// The body of an answer whose stream is reset where its trailers would follow.
-struct BrokenOff {
+/// The body of an answer whose stream is reset in place of its trailers.
+struct ResetBody {
     body: Body,
     reason: ResetReason,
     reset: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -70,12 +69,12 @@ impl SocketHandle {
         Self { runtime, path }
     }
 
-    /// Where it is.
+    /// The socket's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Breaks off its connections and leaves the file, as a killed process does; who connects is refused.
+    /// Breaks off its connections and leaves the file, as a killed process does; new connections are refused.
     pub fn kill(self) {
         self.runtime.close(&self.path);
     }
@@ -94,7 +93,7 @@ impl SimConnector {
         Self(runtime)
     }
 
-    /// A new connection, or refusal while the runtime is down.
+    /// A new connection; refused while the runtime is down.
     pub fn connect(&self) -> io::Result<DuplexStream> {
         let alive = self.0.core().alive();
         if alive.is_cancelled() {
@@ -120,7 +119,7 @@ impl tower::Service<Uri> for SimConnector {
     }
 }
 
-/// Listens at a path, after removing what is there, until the token is cancelled.
+/// Listens at a path until the token is cancelled. Removes an existing file first.
 pub(super) fn listen(runtime: &SimRuntime, path: &Path, open: CancellationToken) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -154,15 +153,15 @@ where
     });
 }
 
-/// Resets the stream at the end of the answer, where a fault says so.
+/// Resets the stream at the end of an answer that has a [`ResetReason`].
 fn break_off(response: http::Response<Body>) -> http::Response<Body> {
     let Some(reason) = response.extensions().get::<ResetReason>().copied() else { return response };
-    response.map(|body| Body::new(BrokenOff { body, reason, reset: None }))
+    response.map(|body| Body::new(ResetBody { body, reason, reset: None }))
 }
 
-// === impl BrokenOff ===
+// === impl ResetBody ===
 
-impl http_body::Body for BrokenOff {
+impl http_body::Body for ResetBody {
     type Data = Bytes;
     type Error = h2::Error;
 
@@ -190,8 +189,8 @@ impl<S> Wire<S> {
         Self { stream, cut: Box::pin(cut.cancelled_owned()), faults, continued: None }
     }
 
-    /// Ready when bytes may move, or when none ever will.
-    fn poll_moving(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when bytes may move; an error when the connection is cut.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
@@ -212,19 +211,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_moving(cx))?;
+        ready!(self.poll_open(cx))?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_moving(cx))?;
+        ready!(self.poll_open(cx))?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_moving(cx))?;
+        ready!(self.poll_open(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

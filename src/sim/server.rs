@@ -1,6 +1,6 @@
-//! The gRPC service: CRI calls on the truth, answered as the profile's runtime answers them, with the faults ordered.
+//! The gRPC service: answers CRI calls from the truth as the profile's runtime does, with the ordered faults.
 //!
-//! Life-cycle calls go on when their caller leaves, as Go handlers do, and wait where the event queue makes them wait.
+//! Life-cycle calls continue when their caller leaves, as Go handlers do, and wait while the event queue blocks.
 
 mod answer;
 mod read;
@@ -17,9 +17,9 @@ use answer::{Answer, EventStream};
 
 use super::{
     SimRuntime,
+    exchanges::Message,
     faults::{CallFault, Listing, Method, ResetReason},
     profile::{Events, SandboxDeleted},
-    said::Saying,
     truth::{ContainerSpec, Refused, SandboxSpec, lifecycle::DELETION_LAG},
     v1::{self, runtime_service_server},
 };
@@ -33,12 +33,12 @@ pub struct RuntimeService {
 // === impl RuntimeService ===
 
 impl RuntimeService {
-    /// Serves that runtime.
+    /// Serves this runtime.
     pub fn new(runtime: SimRuntime) -> Self {
         Self { runtime }
     }
 
-    /// A call: counted, with its faults around the work.
+    /// Counts a call and applies its faults around the work.
     async fn call<T: Answer>(
         &self,
         method: Method,
@@ -48,7 +48,7 @@ impl RuntimeService {
         Ok(Response::new(self.call_about(method, &[id], work).await?))
     }
 
-    /// A call that names these ids.
+    /// As [`Self::call`], for a call that names these ids.
     async fn call_about<T: Answer>(
         &self,
         method: Method,
@@ -99,7 +99,7 @@ impl RuntimeService {
         });
         let listing = list.await?;
         if is_full && listing.reset.is_none() {
-            self.runtime.core().say(|| Saying::Sandboxes(listing.items.clone()));
+            self.runtime.core().record(|| Message::Sandboxes(listing.items.clone()));
         }
         Ok(listing)
     }
@@ -118,7 +118,7 @@ impl RuntimeService {
         });
         let listing = list.await?;
         if is_full && listing.reset.is_none() {
-            self.runtime.core().say(|| Saying::Containers(listing.items.clone()));
+            self.runtime.core().record(|| Message::Containers(listing.items.clone()));
         }
         Ok(listing)
     }
@@ -143,7 +143,7 @@ impl RuntimeService {
         stream::iter(items).chunks(size).map(move |items| Ok(batch(items))).boxed()
     }
 
-    /// A call that changes something: it goes on when its caller leaves, and ends with the process.
+    /// A call that changes the runtime: it continues when its caller leaves, and ends with the process.
     async fn life_cycle<T: Answer>(
         &self,
         method: Method,
@@ -197,7 +197,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         let id = self.known_sandbox(request.into_inner().pod_sandbox_id);
         let runtime = self.runtime.clone();
         self.life_cycle(Method::StopPodSandbox, &id.clone(), async move {
-            // The exits are told by their monitors, for which this call does not wait.
+            // The exits are reported by their monitors; this call does not wait for them.
             runtime.change(|truth| truth.stop_sandbox(&id))?;
             Ok(v1::StopPodSandboxResponse {})
         })
@@ -229,7 +229,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         let answer =
             self.call(Method::PodSandboxStatus, &id, async { self.read_sandbox_status(&id) }).await?;
         if let Some(status) = &answer.get_ref().status {
-            self.runtime.core().say(|| Saying::Sandbox(status.clone()));
+            self.runtime.core().record(|| Message::Sandbox(status.clone()));
         }
         Ok(answer)
     }
@@ -294,7 +294,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         let grace = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
         let runtime = self.runtime.clone();
         self.life_cycle(Method::StopContainer, &id.clone(), async move {
-            // As for a sandbox, the exit is told by its monitor.
+            // As for a sandbox, the exit is reported by its monitor.
             runtime.change(|truth| truth.stop_container(&id, grace))?;
             Ok(v1::StopContainerResponse {})
         })
@@ -345,7 +345,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         let answer =
             self.call(Method::ContainerStatus, &id, async { self.read_container_status(&id) }).await?;
         if let Some(status) = &answer.get_ref().status {
-            self.runtime.core().say(|| Saying::Container(status.clone()));
+            self.runtime.core().record(|| Message::Container(status.clone()));
         }
         Ok(answer)
     }
@@ -363,8 +363,9 @@ impl runtime_service_server::RuntimeService for RuntimeService {
                 _ => stream::iter(self.runtime.core().backlog().into_iter().map(Ok))
                     .chain(self.runtime.queue().subscribe()),
             };
-            // A Go server sends its headers with the first message, so a client waits until then for the answer to its
-            // call (grpc-rust#2302). tonic sends them when this function returns: so it returns no earlier.
+            // A Go server sends its headers with the first message, so a client waits until then for the answer to
+            // its call (grpc-rust#2302). tonic sends them when this function returns, so it returns after the first
+            // message.
             match events.next().await {
                 None => Ok(EventStream::default()),
                 Some(Err(status)) => Err(status),
@@ -375,7 +376,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         let runtime = self.runtime.clone();
         let events = answer.into_inner().0.inspect(move |event| {
             if let Ok(event) = event {
-                runtime.core().say(|| Saying::Event(event.clone()));
+                runtime.core().record(|| Message::Event(event.clone()));
             }
         });
         Ok(Response::new(events.boxed()))
@@ -396,7 +397,7 @@ impl From<Refused> for Status {
     }
 }
 
-/// An answer that breaks off at its end, if there is a reason to; [`super::serve`] does it.
+/// An answer that breaks off at its end, if there is a reason; [`super::serve`] resets the stream.
 fn breaking_off<T>(answer: T, reset: Option<ResetReason>) -> Response<T> {
     let mut response = Response::new(answer);
     if let Some(reason) = reset {

@@ -1,7 +1,7 @@
-//! The truth: the sandboxes and containers of a simulated node as they are, and the history of all that happened to them.
+//! The truth: the actual sandboxes and containers of a simulated node, and the history of their changes.
 //!
-//! Owns the objects and what a runtime may do with them, the signals that its life-cycle code raises (an event each, its
-//! payload read at that moment), and the history that tests compare with what plegd told. It never waits, sends or loses
+//! Owns the objects, the life-cycle operations on them, the signals that these raise (an event each, its payload read
+//! at that moment), and the history that tests compare with what plegd published. It never waits, sends or loses
 //! anything; that is for [`super::events`] and [`super::faults`].
 
 pub(super) mod lifecycle;
@@ -35,22 +35,22 @@ pub struct Truth {
     addresses: u32,
 }
 
-/// What the runtime's store holds at a moment.
+/// The content of the runtime's store at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// By sandbox id.
     pub sandboxes: BTreeMap<String, Sandbox>,
     /// By container id.
     pub containers: BTreeMap<String, Container>,
-    /// By sandbox id, the ids of its containers: a node of thousands of pods is not looked through for one pod's.
+    /// Container ids by sandbox id: the containers of one pod are found without a scan.
     of_sandbox: BTreeMap<String, BTreeSet<String>>,
-    /// What lists show in place of a sandbox; `None` leaves it out.
+    /// Sandboxes as lists show them, where that differs; `None` leaves the sandbox out.
     sandboxes_listed_as: BTreeMap<String, Option<Sandbox>>,
-    /// What lists show in place of a container; `None` leaves it out.
+    /// Containers as lists show them, where that differs; `None` leaves the container out.
     containers_listed_as: BTreeMap<String, Option<Container>>,
 }
 
-/// What a pod sandbox is made from.
+/// The configuration of a pod sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SandboxSpec {
     /// The pod's name.
@@ -59,17 +59,17 @@ pub struct SandboxSpec {
     pub namespace: String,
     /// The pod's UID.
     pub uid: String,
-    /// Grows when the pod's sandbox is made again.
+    /// Grows when the pod's sandbox is created again.
     pub attempt: u32,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Whether the pod shares the node's network; it then has no address of its own.
+    /// Whether the pod uses the node's network; it then has no address of its own.
     pub host_network: bool,
     /// The runtime class's handler.
     pub runtime_handler: String,
-    /// How long its network took before it became ready. `created_at` lies this long before that.
+    /// Duration of the network setup: the sandbox is ready this long after `created_at`.
     pub network_setup: Duration,
 }
 
@@ -78,34 +78,36 @@ pub struct SandboxSpec {
 pub struct Sandbox {
     /// 64 hexadecimal digits.
     pub id: String,
-    /// What it was made from.
+    /// Its configuration.
     pub spec: SandboxSpec,
     /// Whether it is ready.
     pub ready: bool,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Wall,
-    /// Its addresses; empty for the node's network and when the network is torn down.
+    /// Its addresses; empty with the node's network and after the network was torn down.
     pub ips: Vec<String>,
-    /// Whether the sandbox controller has forgotten it while the store has it still (containerd 2.x in RemovePodSandbox).
+    /// Whether the sandbox controller has deleted its record while the store still has it (containerd 2.x in
+    /// RemovePodSandbox).
     pub forgotten: bool,
 }
 
-/// What a container is made from.
+/// The configuration of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// The container's name in its pod.
     pub name: String,
-    /// Grows when the container is made again.
+    /// Grows when the container is created again.
     pub attempt: u32,
-    /// The image as it was asked for.
+    /// The image as requested.
     pub image: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Where its log goes.
+    /// The path of its log.
     pub log_path: String,
-    /// How far the clock that stamps its start and end is ahead of the node's, in nanoseconds: a virtual machine's own.
+    /// Offset of the clock that stamps its start and end against the node's clock, in nanoseconds: that of a virtual
+    /// machine.
     pub clock_offset: i64,
 }
 
@@ -116,38 +118,38 @@ pub struct Container {
     pub id: String,
     /// The sandbox it runs in.
     pub sandbox_id: String,
-    /// What it was made from.
+    /// Its configuration.
     pub spec: ContainerSpec,
-    /// How far it has come.
+    /// Its state.
     pub state: ContainerState,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Wall,
-    /// When it was started; `None` also for a start that failed.
+    /// When it was started; `None` if the start failed.
     pub started_at: Option<Wall>,
     /// When it ended.
     pub finished_at: Option<Wall>,
     /// Its exit code; 0 until it ends.
     pub exit_code: i32,
-    /// Why it ended: Completed, Error, OOMKilled, StartError, Unknown.
+    /// Reason of the end: Completed, Error, OOMKilled, StartError, Unknown.
     pub reason: String,
-    /// More about why.
+    /// Details of the reason.
     pub message: String,
 }
 
-/// How far a container has come.
+/// The state of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ContainerState {
-    /// Made, not started.
+    /// Created, not started.
     Created,
     /// Running.
     Running,
     /// Ended.
     Exited,
-    /// The runtime could not load it when it was started again.
+    /// The runtime could not load it at its restart.
     Unknown,
 }
 
-/// Something that happened, as it truly was.
+/// A change as it actually happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// When, on the monotonic clock.
@@ -158,11 +160,11 @@ pub struct Change {
     pub pod_uid: String,
     /// The container or sandbox.
     pub id: String,
-    /// Which of both.
+    /// Whether `id` is a container or a sandbox.
     pub subject: Subject,
-    /// What happened.
-    pub what: What,
-    /// Whether the runtime raised an event for it. It may have been lost since.
+    /// The kind of change.
+    pub kind: ChangeKind,
+    /// Whether the runtime raised an event for it; the event may have been lost.
     pub signalled: bool,
 }
 
@@ -175,10 +177,10 @@ pub enum Subject {
     Sandbox,
 }
 
-/// What happened.
+/// The kind of change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A sandbox or container was made.
+pub enum ChangeKind {
+    /// A sandbox or container was created.
     Created,
     /// A container was started, or a sandbox became ready.
     Started,
@@ -186,26 +188,26 @@ pub enum What {
     Died {
         /// The exit code.
         exit_code: i32,
-        /// The reason as it was at that moment.
+        /// The reason at that moment.
         reason: String,
     },
     /// It left the runtime's store.
     Removed,
-    /// The reason of a container became another one, without an event. Mostly it had ended; a running container can
-    /// have a reason too (kubernetes#78973).
+    /// The reason of a container changed without an event, usually after its end. A running container can have a
+    /// reason too (kubernetes#78973).
     ReasonChanged {
         /// The new reason.
         reason: String,
     },
     /// The runtime could not load the container, whose state is now unknown.
     Lost,
-    /// A sandbox that was not ready for want of loading is ready again.
+    /// A sandbox that could not be loaded, and so was not ready, is ready again.
     ReadyAgain,
-    /// A container that had ended is shown as running again, by a runtime that has it wrong (containerd#12600).
+    /// A container that had ended is reported as running again, by mistake (containerd#12600).
     Relapsed,
 }
 
-/// What a truth refuses to do.
+/// Why an operation was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refused {
     /// There is no such sandbox.
@@ -228,14 +230,14 @@ pub enum Refused {
     Down,
 }
 
-/// An event that the runtime's code raised, its payload read at that moment and its `created_at` still to be stamped.
+/// An event raised by the runtime's code, with the payload of that moment. `created_at` is set later.
 #[derive(Clone, Debug)]
 pub(super) struct Signal {
     pub(super) sandbox_id: String,
     pub(super) event: v1::ContainerEventResponse,
 }
 
-/// What happens later by itself.
+/// A scheduled change.
 #[derive(Clone, Debug)]
 enum Due {
     OomReason(String),
@@ -286,7 +288,7 @@ impl Truth {
         }
     }
 
-    /// What the store holds now.
+    /// The current content of the store.
     pub fn view(&self) -> &View {
         &self.view
     }
@@ -301,7 +303,7 @@ impl Truth {
         self.view.containers.get(id)
     }
 
-    /// All that happened, in order.
+    /// All changes, in order.
     pub fn history(&self) -> &[Change] {
         &self.history
     }
@@ -311,7 +313,7 @@ impl Truth {
         self.down
     }
 
-    /// Lets happen what was due by now: a reason that turns into OOMKilled, a sandbox that leaves the store.
+    /// Makes the changes that are due: a reason that becomes OOMKilled, a sandbox that leaves the store.
     pub fn settle(&mut self) {
         let now = self.clock.now();
         while let Some(next) = self.due.first_entry()
@@ -320,12 +322,12 @@ impl Truth {
             let at = next.key().0;
             match next.remove() {
                 Due::OomReason(id) => self.change_reason(&id, "OOMKilled", Some(at)),
-                Due::SandboxGone(id) => self.drop_sandbox(&id, Told::No),
+                Due::SandboxGone(id) => self.drop_sandbox(&id, Signalled::No),
             }
         }
     }
 
-    /// The next moment at which something happens by itself.
+    /// The time of the next scheduled change.
     pub fn next_due(&self) -> Option<Mono> {
         self.due.keys().next().map(|(at, _)| *at)
     }
@@ -348,13 +350,13 @@ impl Truth {
         }
     }
 
-    fn note_sandbox(&mut self, id: &str, what: What, told: Told) {
+    fn note_sandbox(&mut self, id: &str, kind: ChangeKind, signalled: Signalled) {
         let Some(sandbox) = self.view.sandboxes.get(id) else { return };
         let pod_uid = sandbox.spec.uid.clone();
-        self.note(pod_uid, id, Subject::Sandbox, what, told, None);
+        self.note(pod_uid, id, Subject::Sandbox, kind, signalled, None);
     }
 
-    fn note_container(&mut self, id: &str, what: What, told: Told, at: Option<Mono>) {
+    fn note_container(&mut self, id: &str, kind: ChangeKind, signalled: Signalled, at: Option<Mono>) {
         let Some(container) = self.view.containers.get(id) else { return };
         let pod_uid = self
             .view
@@ -363,7 +365,7 @@ impl Truth {
             .map(|sandbox| sandbox.spec.uid.clone())
             .or_else(|| container.spec.labels.get(wire::POD_UID_LABEL).cloned())
             .unwrap_or_default();
-        self.note(pod_uid, id, Subject::Container, what, told, at);
+        self.note(pod_uid, id, Subject::Container, kind, signalled, at);
     }
 
     fn note(
@@ -371,8 +373,8 @@ impl Truth {
         pod_uid: String,
         id: &str,
         subject: Subject,
-        what: What,
-        told: Told,
+        kind: ChangeKind,
+        signalled: Signalled,
         at: Option<Mono>,
     ) {
         let (now, wall) = self.clock.now_both();
@@ -384,8 +386,8 @@ impl Truth {
             pod_uid,
             id: id.to_owned(),
             subject,
-            what,
-            signalled: told == Told::Yes && !self.down,
+            kind,
+            signalled: signalled == Signalled::Yes && !self.down,
         });
     }
 
@@ -396,7 +398,7 @@ impl Truth {
 
 /// Whether a change raises an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum Signalled {
     Yes,
     No,
 }
@@ -404,7 +406,7 @@ enum Told {
 // === impl SandboxSpec ===
 
 impl SandboxSpec {
-    /// A pod as the kubelet makes it: with the labels that name it.
+    /// A pod as the kubelet creates it: with the labels that name it.
     pub fn of_pod(namespace: &str, name: &str, uid: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -415,7 +417,7 @@ impl SandboxSpec {
         }
     }
 
-    /// A pod as `crictl runp` makes it: named by its metadata, without the kubelet's labels.
+    /// A pod as `crictl runp` creates it: named by its metadata, without the kubelet's labels.
     pub fn by_crictl(namespace: &str, name: &str, uid: &str) -> Self {
         Self { labels: BTreeMap::new(), ..Self::of_pod(namespace, name, uid) }
     }
@@ -424,7 +426,7 @@ impl SandboxSpec {
 // === impl ContainerSpec ===
 
 impl ContainerSpec {
-    /// A container as the kubelet makes it: with the labels that name it and its pod.
+    /// A container as the kubelet creates it: with the labels that name it and its pod.
     pub fn of_pod(pod: &SandboxSpec, name: &str, attempt: u32, image: &str) -> Self {
         let mut labels = wire::pod_labels(&pod.namespace, &pod.name, &pod.uid);
         labels.insert(wire::CONTAINER_NAME_LABEL.to_owned(), name.to_owned());
@@ -442,12 +444,13 @@ impl ContainerSpec {
         }
     }
 
-    /// A container as `crictl create` makes it: named by its metadata, without the kubelet's labels and annotations.
+    /// A container as `crictl create` creates it: named by its metadata, without the kubelet's labels and
+    /// annotations.
     pub fn by_crictl(name: &str, attempt: u32, image: &str) -> Self {
         Self { name: name.to_owned(), attempt, image: image.to_owned(), ..Self::default() }
     }
 
-    /// The moment as the container's own clock shows it.
+    /// The time on the container's own clock.
     fn stamp(&self, wall: Wall) -> Wall {
         Wall::from_nanos(wall.as_nanos().saturating_add(self.clock_offset))
     }
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_runs_twice_or_where_it_cannot() {
+    async fn invalid_transitions_are_refused() {
         let mut truth = Truth::new(Profile::CONTAINERD_2_1, Clock::simulated(NOW).0, 1);
         let sandbox = truth.run_sandbox(pod()).unwrap();
         assert!(matches!(truth.run_sandbox(pod()), Err(Refused::NameTaken(_))));
@@ -487,7 +490,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stopping_a_sandbox_kills_its_containers_and_takes_its_address() {
+    async fn stopping_a_sandbox_kills_its_containers_and_removes_its_address() {
         let mut truth = Truth::new(Profile::CONTAINERD_2_1, Clock::simulated(NOW).0, 1);
         let sandbox = truth.run_sandbox(pod()).unwrap();
         assert_eq!(truth.sandbox(&sandbox).unwrap().ips.len(), 1);
@@ -501,12 +504,12 @@ mod tests {
         assert!(truth.sandbox(&sandbox).unwrap().ips.is_empty());
         let signals = truth.take_signals();
         truth.stop_sandbox(&sandbox).unwrap();
-        assert!(truth.take_signals().is_empty(), "it is stopped already");
+        assert!(truth.take_signals().is_empty(), "a stopped sandbox sends no event");
         assert_eq!(signals.len(), 6);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_oom_kill_before_2_3_turns_its_reason_later_and_at_its_own_time() {
+    async fn before_2_3_the_reason_of_an_oom_kill_changes_later_at_its_scheduled_time() {
         let mut truth = Truth::new(Profile::CONTAINERD_2_1, Clock::simulated(NOW).0, 1);
         let sandbox = truth.run_sandbox(pod()).unwrap();
         let id = truth.create_container(&sandbox, container(0)).unwrap();
@@ -517,8 +520,8 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         truth.settle();
         assert_eq!(truth.container(&id).unwrap().reason, "OOMKilled");
-        let turned = truth.history().last().unwrap();
-        assert_eq!((turned.at, turned.signalled), (due, false));
-        assert_eq!(turned.wall.seconds_since(NOW), 0.3);
+        let changed = truth.history().last().unwrap();
+        assert_eq!((changed.at, changed.signalled), (due, false));
+        assert_eq!(changed.wall.seconds_since(NOW), 0.3);
     }
 }

@@ -1,4 +1,4 @@
-//! The truth as CRI messages: statuses, list items and events. Pure functions; nothing here waits or decides.
+//! Converts the truth to CRI messages: statuses, list items and events. Pure functions.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ pub(super) const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
 /// The kubelet's label for the container's name.
 pub(super) const CONTAINER_NAME_LABEL: &str = "io.kubernetes.container.name";
 
-/// What containerd 2.x answers as the creation time of a sandbox that its controller has forgotten: Go's zero time in
-/// nanoseconds, overflown (containerd#9673).
+/// The creation time that containerd 2.x returns for a sandbox whose controller has deleted its record: Go's zero
+/// time in nanoseconds, with an overflow (containerd#9673).
 pub(super) const FORGOTTEN_CREATED_AT: i64 = -6_795_364_578_871_345_152;
 
 pub(super) fn pod_labels(namespace: &str, name: &str, uid: &str) -> BTreeMap<String, String> {
@@ -25,7 +25,7 @@ pub(super) fn pod_labels(namespace: &str, name: &str, uid: &str) -> BTreeMap<Str
     ])
 }
 
-/// The event of that kind for a sandbox or container, its statuses read now; `None` where the runtime sends none.
+/// An event for a sandbox or container with its current statuses; `None` where the runtime sends none.
 pub(super) fn event(
     view: &View,
     profile: &Profile,
@@ -80,7 +80,7 @@ pub(super) fn sandbox_status(sandbox: &Sandbox, profile: &Profile) -> v1::PodSan
         }),
         labels: sandbox.spec.labels.clone(),
         annotations: sandbox.spec.annotations.clone(),
-        // CRI-O does not say it here.
+        // CRI-O does not set it here.
         runtime_handler: match profile.sandbox_created {
             SandboxCreated::Sent => sandbox.spec.runtime_handler.clone(),
             SandboxCreated::Skipped => String::new(),
@@ -111,7 +111,8 @@ pub(super) fn container_status(container: &Container) -> v1::ContainerStatus {
         finished_at: container.finished_at.map_or(0, |at| at.as_nanos()),
         exit_code: container.exit_code,
         image: Some(v1::ImageSpec { image: container.spec.image.clone() }),
-        // containerd: the repository's digest here, the configuration's digest in the list; not to be compared.
+        // containerd returns the repository's digest here and the configuration's digest in the list; they are not
+        // comparable.
         image_ref: match container.spec.image.as_str() {
             "" => String::new(),
             image => [image, "@", &digest].concat(),
@@ -166,7 +167,7 @@ pub(super) fn container_state(state: ContainerState) -> v1::ContainerState {
     }
 }
 
-/// Something that looks like a digest and is always the same for an image.
+/// A value that looks like a digest; an image always gets the same.
 fn digest(image: &str) -> String {
     let mut rng = fastrand::Rng::with_seed(
         image.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into())),

@@ -4,7 +4,7 @@ use tonic::Code;
 
 use crate::model::Method;
 
-/// A call that is under way.
+/// A call in flight.
 pub(crate) struct Call;
 
 // === impl Call ===

@@ -1,4 +1,4 @@
-//! Spans of OpenTelemetry.
+//! OpenTelemetry spans.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,13 +13,13 @@ use crate::model::Method;
 
 const SERVICE: &str = "runtime.v1.RuntimeService";
 
-/// A call that is under way. Dropped without an end, it was given up.
+/// A call in flight. Dropped without [`Call::end`], it was cancelled.
 pub(crate) struct Call(BoxedSpan);
 
 // === impl Call ===
 
 impl Call {
-    /// It was answered so.
+    /// Ends the span with the call's result.
     pub(crate) fn end(mut self, code: Code) {
         self.0.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(code))));
         if code != Code::Ok {
@@ -29,7 +29,7 @@ impl Call {
     }
 }
 
-/// Begins the span of a call of the runtime, in that of the relist that makes it, if one does.
+/// Begins the span of a CRI call, as a child of the relist that makes it, if any.
 pub(crate) fn call(method: Method) -> Call {
     let tracer = global::tracer("plegd");
     let span = tracer
@@ -43,7 +43,7 @@ pub(crate) fn call(method: Method) -> Call {
     Call(span.start(&tracer))
 }
 
-/// Does the listing of a relist in a span of its own.
+/// Runs a relist in a span.
 pub(crate) async fn relist<T, E: fmt::Display>(
     cause: &'static str,
     relist: impl Future<Output = Result<T, E>>,

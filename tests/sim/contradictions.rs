@@ -5,7 +5,7 @@ use std::time::Duration;
 use plegd::{
     clock::Mono,
     sim::{
-        CallFault, Dose, ListFault, Lists, Method, Profile, ResetReason, SimRuntime, Subject, What,
+        CallFault, ChangeKind, Dose, ListFault, Lists, Method, Profile, ResetReason, SimRuntime, Subject,
         truth::{ContainerSpec, ContainerState, SandboxSpec},
     },
 };
@@ -325,7 +325,10 @@ async fn statuses_can_change_without_an_event() {
     let network = status.network.unwrap();
     assert_eq!((network.ip.as_str(), network.additional_ips[0].ip.as_str()), ("10.0.0.9", "fd00::9"));
     let last = runtime.history().pop().unwrap();
-    assert_eq!((last.what, last.signalled), (What::ReasonChanged { reason: "OOMKilled".into() }, false));
+    assert_eq!(
+        (last.kind, last.signalled),
+        (ChangeKind::ReasonChanged { reason: "OOMKilled".into() }, false)
+    );
 
     runtime.change(|truth| {
         truth.exit(&id, 1).unwrap();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use plegd::{
     clock::Mono,
     model::{Event, EventType, Labels, SandboxState, Source},
-    sim::{Said, Saying},
+    sim::{Exchange, Message},
 };
 
 use super::{
@@ -63,12 +63,12 @@ fn of_labels(labels: &Labels) -> BTreeMap<String, String> {
 /// Events that are wrongly marked as initial inventory, or wrongly not marked.
 pub fn wrongly_initial(
     received: &[Received],
-    said: &[Said],
+    said: &[Exchange],
     began: Mono,
     facts: &Facts,
     wrong_lists: &FaultPeriods,
 ) -> Vec<String> {
-    let mut lists = said.iter().filter(|it| it.at >= began && matches!(it.what, Saying::Containers(_)));
+    let mut lists = said.iter().filter(|it| it.at >= began && matches!(it.message, Message::Containers(_)));
     let (Some(first), second) = (lists.next(), lists.next()) else { return Vec::new() };
     let misled = wrong_lists.any(began, first.at);
     let mut found = Vec::new();

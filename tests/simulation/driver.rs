@@ -127,7 +127,7 @@ impl Driver {
         if let Some(version) = plan.environment.unknown_version {
             node.sim.set_version(plan.profile.runtime_name, version);
         }
-        node.sim.record_said();
+        node.sim.record_exchanges();
         let began = node.sim.clock().now();
         Self {
             node,
@@ -482,7 +482,7 @@ impl Driver {
             }
             Action::RemovePodSilently { pod } => {
                 let mut all = self.slot(*pod).sandboxes.clone().into_iter();
-                if sim.profile().removed_with_pod == RemovedWithPod::Told {
+                if sim.profile().removed_with_pod == RemovedWithPod::Signalled {
                     let containers = |id: &String| sim.read(|truth| truth.view().containers_of(id).count());
                     self.silenced += all.clone().map(|id| containers(&id)).sum::<usize>();
                 }

@@ -6,7 +6,7 @@ use plegd::{
     api::v1,
     clock::{Mono, Wall},
     sim::{
-        Change, SimRuntime, Subject, Truth, What,
+        Change, ChangeKind, SimRuntime, Subject, Truth,
         truth::{Container, ContainerState, Sandbox},
     },
 };
@@ -154,7 +154,7 @@ impl Fact {
 
     /// The object ends and may be gone before the next sample. An event may have shown this version in between.
     fn add_end(&mut self, change: &Change, from: (Mono, Mono)) {
-        let What::Died { exit_code, reason } = &change.what else { return };
+        let ChangeKind::Died { exit_code, reason } = &change.kind else { return };
         let object = match self.versions.last().and_then(|last| last.object.clone()) {
             Some(Object::Sandbox(sandbox)) => Object::Sandbox(Sandbox { ready: false, ..sandbox }),
             Some(Object::Container(container)) => Object::Container(Container {

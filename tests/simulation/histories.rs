@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 use plegd::{
     clock::{Mono, Wall},
     model::{Event, EventType, ObjectId, Phase, Pod, Status, Subject},
-    sim::{Change, What},
+    sim::{Change, ChangeKind},
 };
 
 use super::{
@@ -158,7 +158,7 @@ impl IdHistory {
     fn receive(&mut self, received: &Received, of_id: &[&Change]) -> Option<&'static str> {
         let kind = received.event.kind;
         // If the removal was untrue, the id returns.
-        let was_removed = |until| of_id.iter().any(|it| it.what == What::Removed && it.at <= until);
+        let was_removed = |until| of_id.iter().any(|it| it.kind == ChangeKind::Removed && it.at <= until);
         if self.removed.is_some_and(|removed| !was_removed(removed)) {
             let Self { first, started, started_at, died, died_at, code, corrected, changed, .. } = *self;
             let returned = Self {
@@ -195,9 +195,9 @@ impl IdHistory {
             EventType::ContainerDied => 2,
             EventType::ContainerRemoved => 3,
         };
-        let may_return = of_id.iter().filter(|change| change.what == What::ReadyAgain).count();
+        let may_return = of_id.iter().filter(|change| change.kind == ChangeKind::ReadyAgain).count();
         // An object that a list wrongly showed as ended returns too.
-        let deaths = of_id.iter().filter(|change| matches!(change.what, What::Died { .. })).count();
+        let deaths = of_id.iter().filter(|change| matches!(change.kind, ChangeKind::Died { .. })).count();
         let may_return = may_return + usize::from(self.died && deaths == 0);
         if step == 1 && self.reached == 2 && self.returned < may_return {
             self.returned += 1;
@@ -223,8 +223,8 @@ impl IdHistory {
 
     /// The violation of the order of its reasons, if any.
     fn check_reason(&mut self, event: &Event, of_id: &[&Change]) -> Option<&'static str> {
-        let reason_of = |change: &&Change| match &change.what {
-            What::Died { reason, .. } | What::ReasonChanged { reason } => Some(reason.clone()),
+        let reason_of = |change: &&Change| match &change.kind {
+            ChangeKind::Died { reason, .. } | ChangeKind::ReasonChanged { reason } => Some(reason.clone()),
             _ => None,
         };
         let reasons: Vec<String> = of_id.iter().filter_map(reason_of).collect();
@@ -237,17 +237,17 @@ impl IdHistory {
 /// The untrue claim in an event, if any.
 fn claim(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
     let ahead = facts.get(event.id.as_str()).map_or(0, |fact| fact.clock_offset);
-    let happened = |is: &dyn Fn(&What) -> bool| of_id.iter().any(|change| is(&change.what));
-    let removed = happened(&|what| *what == What::Removed);
-    let times = |is: &dyn Fn(&What) -> bool| -> Vec<Wall> {
-        let of_kind = of_id.iter().filter(|change| is(&change.what));
+    let happened = |is: &dyn Fn(&ChangeKind) -> bool| of_id.iter().any(|change| is(&change.kind));
+    let removed = happened(&|what| *what == ChangeKind::Removed);
+    let times = |is: &dyn Fn(&ChangeKind) -> bool| -> Vec<Wall> {
+        let of_kind = of_id.iter().filter(|change| is(&change.kind));
         // By its own clock.
         of_kind.map(|change| Wall::from_nanos(change.wall.as_nanos() + ahead)).collect()
     };
     let container = event.subject == Subject::Container;
     match event.kind {
         EventType::ContainerStarted => {
-            let starts = times(&|what| matches!(what, What::Started | What::ReadyAgain));
+            let starts = times(&|what| matches!(what, ChangeKind::Started | ChangeKind::ReadyAgain));
             if starts.is_empty() {
                 return Some("but did not".into());
             }
@@ -256,11 +256,11 @@ fn claim(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
             at.filter(|at| !starts.contains(at)).map(|at| format!("at {at}, and it was at {starts:?}"))
         }
         EventType::ContainerDied => {
-            let deaths = times(&|what| matches!(what, What::Died { .. }));
+            let deaths = times(&|what| matches!(what, ChangeKind::Died { .. }));
             if deaths.is_empty() {
                 return (!(removed && event.inferred)).then(|| "but did not".into());
             }
-            let codes: Vec<i32> = of_id.iter().filter_map(|change| exit_code(&change.what)).collect();
+            let codes: Vec<i32> = of_id.iter().filter_map(|change| exit_code(&change.kind)).collect();
             if container && event.exit_code.is_some_and(|code| !codes.contains(&code)) {
                 return Some(format!("and its exit codes were {codes:?}"));
             }
@@ -274,9 +274,9 @@ fn claim(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
     }
 }
 
-fn exit_code(what: &What) -> Option<i32> {
+fn exit_code(what: &ChangeKind) -> Option<i32> {
     match what {
-        What::Died { exit_code, .. } => Some(*exit_code),
+        ChangeKind::Died { exit_code, .. } => Some(*exit_code),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plegd::{
     clock::Mono,
     sim::{
-        Said, Saying,
+        Exchange, Message,
         v1::{self, ContainerEventType},
     },
 };
@@ -39,17 +39,17 @@ pub struct Timeline<'a> {
 }
 
 /// Changes that the runtime reported and that were published late or not at all.
-pub fn late(said: &[Said], facts: &Facts, histories: &Histories, timeline: Timeline<'_>) -> Vec<String> {
+pub fn late(said: &[Exchange], facts: &Facts, histories: &Histories, timeline: Timeline<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    let mut sandboxes: Option<&Said> = None;
+    let mut sandboxes: Option<&Exchange> = None;
     for it in said.iter().filter(|it| timeline.is_undisturbed(it.at)) {
-        match &it.what {
-            Saying::Sandboxes(_) => sandboxes = Some(it),
-            Saying::Containers(containers) => {
+        match &it.message {
+            Message::Sandboxes(_) => sandboxes = Some(it),
+            Message::Containers(containers) => {
                 let Some(before) = sandboxes.take().filter(|before| before.at + WITHIN > it.at) else {
                     continue;
                 };
-                let Saying::Sandboxes(of_sandboxes) = &before.what else { continue };
+                let Message::Sandboxes(of_sandboxes) = &before.message else { continue };
                 let containers = containers.iter().map(|it| (it.id.as_str(), witness::phase_of(it.state())));
                 let of_sandboxes =
                     of_sandboxes.iter().map(|it| (it.id.as_str(), witness::phase_of_sandbox(it.state())));
@@ -75,7 +75,7 @@ pub fn late(said: &[Said], facts: &Facts, histories: &Histories, timeline: Timel
                     }
                 }
             }
-            Saying::Event(event) => {
+            Message::Event(event) => {
                 let phase = match event.container_event_type() {
                     ContainerEventType::ContainerStartedEvent => 2,
                     ContainerEventType::ContainerStoppedEvent => 3,
@@ -92,16 +92,20 @@ pub fn late(said: &[Said], facts: &Facts, histories: &Histories, timeline: Timel
                     found.extend(timeline.overdue(&event.container_id, phase, "reported", it.at, histories));
                 }
             }
-            Saying::Sandbox(_) | Saying::Container(_) | Saying::Garbage => {}
+            Message::Sandbox(_) | Message::Container(_) | Message::Garbage => {}
         }
     }
     found
 }
 
 /// Intervals without a relist that were longer than the relist period. `periods` has the start of each period.
-pub fn missing_relists(said: &[Said], periods: &[(Mono, Duration)], timeline: Timeline<'_>) -> Vec<String> {
+pub fn missing_relists(
+    said: &[Exchange],
+    periods: &[(Mono, Duration)],
+    timeline: Timeline<'_>,
+) -> Vec<String> {
     let lists: Vec<Mono> =
-        said.iter().filter(|it| matches!(it.what, Saying::Containers(_))).map(|it| it.at).collect();
+        said.iter().filter(|it| matches!(it.message, Message::Containers(_))).map(|it| it.at).collect();
     let ends = periods.iter().skip(1).map(|(from, _)| *from).chain([timeline.now]);
     let mut found = Vec::new();
     for ((from, period), to) in periods.iter().zip(ends) {
@@ -122,12 +126,12 @@ pub fn missing_relists(said: &[Said], periods: &[(Mono, Duration)], timeline: Ti
 
 /// New streams without a relist, or without a second one after the backlog. `stream_samples` has the start of the stream at each check.
 pub fn missing_stream_relists(
-    said: &[Said],
+    said: &[Exchange],
     stream_samples: &[(Mono, Option<Mono>)],
     timeline: Timeline<'_>,
 ) -> Vec<String> {
     let lists: Vec<Mono> =
-        said.iter().filter(|it| matches!(it.what, Saying::Containers(_))).map(|it| it.at).collect();
+        said.iter().filter(|it| matches!(it.message, Message::Containers(_))).map(|it| it.at).collect();
     let mut found = Vec::new();
     for (n, pair) in stream_samples.windows(2).enumerate() {
         let [(before, was), (after, up)] = pair else { continue };
@@ -150,10 +154,10 @@ pub fn missing_stream_relists(
 }
 
 /// Containers whose death was reported just after their deletion and published without the exit code.
-pub fn without_code(said: &[Said], histories: &Histories, timeline: Timeline<'_>) -> Vec<String> {
+pub fn without_code(said: &[Exchange], histories: &Histories, timeline: Timeline<'_>) -> Vec<String> {
     let of = |kind: ContainerEventType| {
-        said.iter().filter_map(move |it| match &it.what {
-            Saying::Event(event) if event.container_event_type() == kind => Some((it, event)),
+        said.iter().filter_map(move |it| match &it.message {
+            Message::Event(event) if event.container_event_type() == kind => Some((it, event)),
             _ => None,
         })
     };
@@ -184,7 +188,7 @@ pub fn without_code(said: &[Said], histories: &Histories, timeline: Timeline<'_>
     found
 }
 
-fn is_placed(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> bool {
+fn is_placed(event: &v1::ContainerEventResponse, said: &Exchange, steps: &[(Mono, i64)]) -> bool {
     event.pod_sandbox_status.is_some() && oracle::is_exact(event, said, steps)
 }
 

@@ -13,7 +13,7 @@ use plegd::{
     clock::Mono,
     model::{EventType, Source, Subject},
     sim::{
-        Change, Said, Saying, What,
+        Change, ChangeKind, Exchange, Message,
         v1::{self, ContainerState, PodSandboxState},
     },
 };
@@ -54,7 +54,7 @@ struct Observed {
 /// `waits` is the request timeout.
 #[allow(clippy::too_many_arguments, reason = "one caller, and each is a part of the simulation")]
 pub fn lost(
-    said: &[Said],
+    said: &[Exchange],
     facts: &Facts,
     fault_periods: &FaultPeriods,
     began: Mono,
@@ -65,25 +65,26 @@ pub fn lost(
 ) -> Vec<String> {
     let mut found = BTreeSet::new();
     let garbage: BTreeSet<Mono> =
-        said.iter().filter(|it| matches!(it.what, Saying::Garbage)).map(|it| it.at).collect();
-    let certain = |it: &&Said| {
+        said.iter().filter(|it| matches!(it.message, Message::Garbage)).map(|it| it.at).collect();
+    let certain = |it: &&Exchange| {
         it.at > began + Duration::from_millis(50)
             && !uncertain.iter().any(|(from, to)| (*from..=*to).contains(&it.at))
             // The stream ends with it, and a message of the same moment may be lost.
             && !garbage.contains(&it.at)
     };
-    let mut sandboxes: Option<&Said> = None;
+    let mut sandboxes: Option<&Exchange> = None;
     for it in said.iter().filter(certain) {
         // A list that is not followed by the other one was not used.
-        let observed = match (&it.what, sandboxes.take()) {
-            (Saying::Sandboxes(_), _) => {
+        let observed = match (&it.message, sandboxes.take()) {
+            (Message::Sandboxes(_), _) => {
                 sandboxes = Some(it);
                 continue;
             }
             // Nor was one whose response came after the request timeout.
-            (Saying::Containers(containers), Some(Said { what: Saying::Sandboxes(sandboxes), at, .. }))
-                if it.at <= *at + waits =>
-            {
+            (
+                Message::Containers(containers),
+                Some(Exchange { message: Message::Sandboxes(sandboxes), at, .. }),
+            ) if it.at <= *at + waits => {
                 // No field of a sandbox states that it was ready. If an event shows that it no longer is, before the listed
                 // sandbox is read, its start is lost; or if another read shows it before the list is complete.
                 let soon = *at..=it.at + READ_WITHIN;
@@ -100,7 +101,7 @@ pub fn lost(
                 let of_sandboxes = of_sandboxes.map(observed_listed_sandbox);
                 of_sandboxes.chain(containers.map(observed_listed)).collect()
             }
-            (Saying::Event(event), before) => {
+            (Message::Event(event), before) => {
                 sandboxes = before;
                 let mut observed = observed_in(event, it, steps);
                 // CRI-O also shows the containers of another pod with the same UID.
@@ -118,18 +119,18 @@ pub fn lost(
                 });
                 observed
             }
-            (Saying::Sandbox(status), before) => {
+            (Message::Sandbox(status), before) => {
                 sandboxes = before;
                 // A response that an event has overtaken.
                 let observed = observed_sandbox(status);
                 let overtaken = observed.running && is_ended(said, &observed.id, &(began..=it.at));
                 if overtaken { Vec::new() } else { vec![observed] }
             }
-            (Saying::Container(status), before) => {
+            (Message::Container(status), before) => {
                 sandboxes = before;
                 vec![observed_container(status)]
             }
-            (Saying::Containers(_) | Saying::Garbage, _) => continue,
+            (Message::Containers(_) | Message::Garbage, _) => continue,
         };
         for observed in observed {
             let id_history = histories.by_id.get(&observed.id);
@@ -164,35 +165,37 @@ pub fn lost(
 }
 
 /// Whether no message until then shows the pod of a container: it has no labels, and its sandbox is gone.
-fn is_of_no_pod(id: &str, facts: &Facts, said: &[Said], within: RangeInclusive<Mono>) -> bool {
+fn is_of_no_pod(id: &str, facts: &Facts, said: &[Exchange], within: RangeInclusive<Mono>) -> bool {
     let Some(fact) = facts.get(id) else { return false };
     let labelled = fact.versions.iter().filter_map(Version::container);
     let labelled = labelled.into_iter().any(|it| it.spec.labels.contains_key("io.kubernetes.pod.uid"));
-    let shows_sandbox = |it: &&Said| match &it.what {
-        Saying::Sandboxes(all) => all.iter().any(|it| it.id == fact.sandbox_id),
-        Saying::Sandbox(status) => status.id == fact.sandbox_id,
-        Saying::Event(event) => {
+    let shows_sandbox = |it: &&Exchange| match &it.message {
+        Message::Sandboxes(all) => all.iter().any(|it| it.id == fact.sandbox_id),
+        Message::Sandbox(status) => status.id == fact.sandbox_id,
+        Message::Event(event) => {
             event.pod_sandbox_status.as_ref().is_some_and(|status| status.id == fact.sandbox_id)
         }
-        Saying::Containers(_) | Saying::Container(_) | Saying::Garbage => false,
+        Message::Containers(_) | Message::Container(_) | Message::Garbage => false,
     };
     !labelled && !said.iter().filter(|it| within.contains(&it.at)).any(|it| shows_sandbox(&it))
 }
 
 /// Whether an event in this interval shows that a sandbox has ended.
-fn is_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
+fn is_ended(said: &[Exchange], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
     said.iter().filter(|it| within.contains(&it.at)).any(|it| {
-        let Saying::Event(event) = &it.what else { return false };
+        let Message::Event(event) = &it.message else { return false };
         let status = event.pod_sandbox_status.as_ref();
         status.is_some_and(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
     })
 }
 
 /// Whether a list or a read in this interval shows that a sandbox has ended.
-fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<Mono>) -> bool {
-    said.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.what {
-        Saying::Sandbox(status) => status.id == sandbox_id && status.state() != PodSandboxState::SandboxReady,
-        Saying::Sandboxes(listed) => {
+fn is_read_as_ended(said: &[Exchange], sandbox_id: &str, within: &impl RangeBounds<Mono>) -> bool {
+    said.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.message {
+        Message::Sandbox(status) => {
+            status.id == sandbox_id && status.state() != PodSandboxState::SandboxReady
+        }
+        Message::Sandboxes(listed) => {
             listed.iter().any(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
         }
         _ => false,
@@ -203,7 +206,7 @@ fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<M
 /// the stream was certainly `up`. Maximum: changes with an event that was not sent in time.
 #[allow(clippy::too_many_arguments, reason = "one caller, and each is a part of the simulation")]
 pub fn misses(
-    said: &[Said],
+    said: &[Exchange],
     history: &[Change],
     began: Mono,
     uncertain: &[(Mono, Mono)],
@@ -214,8 +217,8 @@ pub fn misses(
 ) -> (usize, usize) {
     let said_of =
         |change: &Change, kind: v1::ContainerEventType, until: Mono, counts: &dyn Fn(Mono) -> bool| {
-            said.iter().filter(|it| counts(it.at)).any(|it| match &it.what {
-                Saying::Event(event) => {
+            said.iter().filter(|it| counts(it.at)).any(|it| match &it.message {
+                Message::Event(event) => {
                     event.container_id == change.id
                         && event.container_event_type() == kind
                         && (change.at..=until).contains(&it.at)
@@ -229,7 +232,7 @@ pub fn misses(
     let in_time = |change: &Change, kind| said_of(change, kind, change.at + GRACE, &certain);
     let signalled = history.iter().filter(|change| change.signalled);
     let signalled: Vec<(&Change, v1::ContainerEventType)> =
-        signalled.filter_map(|change| Some((change, kind_of(&change.what)?))).collect();
+        signalled.filter_map(|change| Some((change, kind_of(&change.kind)?))).collect();
     let lost = signalled.iter().filter(|(change, kind)| !is_said(change, *kind, change.at + GRACE));
     let first_by_relist = |change: &Change, kind: v1::ContainerEventType| {
         // If its own clock is off, the time of the change is unknown.
@@ -271,11 +274,11 @@ pub fn misses(
     (least, late + echoed)
 }
 
-fn kind_of(what: &What) -> Option<v1::ContainerEventType> {
+fn kind_of(what: &ChangeKind) -> Option<v1::ContainerEventType> {
     Some(match what {
-        What::Started => v1::ContainerEventType::ContainerStartedEvent,
-        What::Died { .. } => v1::ContainerEventType::ContainerStoppedEvent,
-        What::Removed => v1::ContainerEventType::ContainerDeletedEvent,
+        ChangeKind::Started => v1::ContainerEventType::ContainerStartedEvent,
+        ChangeKind::Died { .. } => v1::ContainerEventType::ContainerStoppedEvent,
+        ChangeKind::Removed => v1::ContainerEventType::ContainerDeletedEvent,
         _ => return None,
     })
 }
@@ -312,7 +315,7 @@ impl Observed {
 }
 
 /// Whether the timestamp of an event is credible.
-pub fn is_exact(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> bool {
+pub fn is_exact(event: &v1::ContainerEventResponse, said: &Exchange, steps: &[(Mono, i64)]) -> bool {
     let age = said.wall.as_nanos().saturating_sub(event.created_at);
     // The clock may have been stepped forward between timestamp and arrival.
     let since =
@@ -322,7 +325,7 @@ pub fn is_exact(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono,
 }
 
 /// The objects in an event, if it has a pod and a credible timestamp.
-fn observed_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Observed> {
+fn observed_in(event: &v1::ContainerEventResponse, said: &Exchange, steps: &[(Mono, i64)]) -> Vec<Observed> {
     let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
     if !is_exact(event, said, steps) {
         return Vec::new();

@@ -8,7 +8,7 @@ use plegd::{
     model::EventType,
     relister::CONTENT_READS,
     sim::{
-        EventFault, Method, Said, SimRuntime,
+        EventFault, Exchange, Method, SimRuntime,
         profile::{Events, RemovedWithPod},
     },
     supervisor::Mode,
@@ -221,13 +221,13 @@ impl<'a> Simulation<'a> {
     /// Checks the events of a plegd that ends.
     fn finish_plegd(&mut self) {
         self.take_responses();
-        let (said, began) = (self.driver.sim().said(), self.driver.began);
+        let (said, began) = (self.driver.sim().exchanges(), self.driver.began);
         self.compare(&said, began);
         self.histories = Histories::default();
     }
 
     /// Compares the events of this plegd with the runtime's messages.
-    fn compare(&mut self, said: &[Said], began: Mono) {
+    fn compare(&mut self, said: &[Exchange], began: Mono) {
         self.found.append(&mut self.histories.found);
         let Driver { announced, fault_periods, wrong_lists, .. } = &self.driver;
         let empty_lists = self.plan.has(|action| matches!(action, Action::EmptyLists));
@@ -469,7 +469,7 @@ impl<'a> Simulation<'a> {
     /// Checks that reported changes are published and missed events are counted.
     async fn check_end(&mut self) {
         let (sim, began) = (self.driver.sim().clone(), self.driver.began);
-        let (said, history) = (sim.said(), sim.history());
+        let (said, history) = (sim.exchanges(), sim.history());
         self.trace.said(&said);
         let calls: u64 = sim.calls().values().sum();
         if calls > MOST_CALLS {

@@ -7,7 +7,7 @@ use std::{
 
 use plegd::{
     clock::Mono,
-    sim::{Method, Said, Saying, SimRuntime, What, v1},
+    sim::{ChangeKind, Exchange, Message, Method, SimRuntime, v1},
     supervisor::Situation,
 };
 
@@ -27,7 +27,7 @@ pub struct Trace {
 enum Kind {
     Action,
     Truth,
-    Said,
+    Exchange,
     Told,
     Mode,
 }
@@ -60,25 +60,25 @@ impl Trace {
     pub fn history(&mut self, sim: &SimRuntime) {
         for change in sim.history() {
             let silently = if change.signalled { "" } else { " (silently)" };
-            let what = match &change.what {
-                What::Died { exit_code, reason } => format!("died {exit_code} {reason}"),
+            let what = match &change.kind {
+                ChangeKind::Died { exit_code, reason } => format!("died {exit_code} {reason}"),
                 other => format!("{other:?}").to_lowercase(),
             };
             self.lines.push((change.at, Kind::Truth, format!("{} {what}{silently}", change.id)));
         }
     }
 
-    pub fn said(&mut self, said: &[Said]) {
+    pub fn said(&mut self, said: &[Exchange]) {
         for it in said {
-            let text = match &it.what {
-                Saying::Event(event) => of_event(event, it),
-                Saying::Sandboxes(all) => format!("list of {} sandboxes", all.len()),
-                Saying::Containers(all) => format!("list of {} containers", all.len()),
-                Saying::Sandbox(status) => format!("status {}", sandbox_words(status)),
-                Saying::Container(status) => format!("status {}", container_words(status)),
-                Saying::Garbage => "garbage".into(),
+            let text = match &it.message {
+                Message::Event(event) => of_event(event, it),
+                Message::Sandboxes(all) => format!("list of {} sandboxes", all.len()),
+                Message::Containers(all) => format!("list of {} containers", all.len()),
+                Message::Sandbox(status) => format!("status {}", sandbox_words(status)),
+                Message::Container(status) => format!("status {}", container_words(status)),
+                Message::Garbage => "garbage".into(),
             };
-            self.lines.push((it.at, Kind::Said, text));
+            self.lines.push((it.at, Kind::Exchange, text));
         }
     }
 
@@ -111,7 +111,7 @@ impl fmt::Display for Trace {
             let label = match kind {
                 Kind::Action => "plan ",
                 Kind::Truth => "truth",
-                Kind::Said => "  sent",
+                Kind::Exchange => "  sent",
                 Kind::Told => "    published",
                 Kind::Mode => "  mode",
             };
@@ -121,7 +121,7 @@ impl fmt::Display for Trace {
     }
 }
 
-fn of_event(event: &v1::ContainerEventResponse, said: &Said) -> String {
+fn of_event(event: &v1::ContainerEventResponse, said: &Exchange) -> String {
     let kind = event.container_event_type().as_str_name().replace("CONTAINER_", "").replace("_EVENT", "");
     let mut text = format!("event {kind} {}:", event.container_id);
     match &event.pod_sandbox_status {

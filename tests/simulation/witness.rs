@@ -6,7 +6,7 @@ use plegd::{
     clock::Mono,
     model::EventType,
     sim::{
-        Said, Saying,
+        Exchange, Message,
         v1::{ContainerEventType, ContainerState, PodSandboxState},
     },
 };
@@ -56,27 +56,27 @@ pub enum By {
 }
 
 /// The statement of a message about this id, if any.
-pub fn of(said: &Said, id: &str) -> Option<Statement> {
+pub fn of(said: &Exchange, id: &str) -> Option<Statement> {
     let by_list = |phase| Some(Statement { by: By::List, phase });
-    match &said.what {
-        Saying::Event(event) => {
+    match &said.message {
+        Message::Event(event) => {
             let sandbox = event.pod_sandbox_status.as_ref().filter(|status| status.id == id);
             let container = || event.containers_statuses.iter().find(|status| status.id == id);
             let phase = sandbox.map(|status| phase_of_sandbox(status.state()));
             let phase = phase.or_else(|| container().map(|status| phase_of(status.state())))?;
             Some(Statement { by: By::Event, phase })
         }
-        Saying::Sandboxes(all) => {
+        Message::Sandboxes(all) => {
             by_list(phase_of_sandbox(all.iter().find(|listed| listed.id == id)?.state()))
         }
-        Saying::Containers(all) => by_list(phase_of(all.iter().find(|listed| listed.id == id)?.state())),
-        Saying::Sandbox(status) if status.id == id => {
+        Message::Containers(all) => by_list(phase_of(all.iter().find(|listed| listed.id == id)?.state())),
+        Message::Sandbox(status) if status.id == id => {
             Some(Statement { by: By::Status, phase: phase_of_sandbox(status.state()) })
         }
-        Saying::Container(status) if status.id == id => {
+        Message::Container(status) if status.id == id => {
             Some(Statement { by: By::Status, phase: phase_of(status.state()) })
         }
-        Saying::Sandbox(_) | Saying::Container(_) | Saying::Garbage => None,
+        Message::Sandbox(_) | Message::Container(_) | Message::Garbage => None,
     }
 }
 
@@ -87,7 +87,7 @@ const BELIEVED: Duration = Duration::from_secs(1);
 /// DELETED.
 pub fn own_false_claims<'a>(
     false_claims: impl Iterator<Item = &'a FalseClaim>,
-    said: &'a [Said],
+    said: &'a [Exchange],
     began: Mono,
     announced: &'a BTreeSet<String>,
     fault_periods: &'a FaultPeriods,
@@ -96,7 +96,7 @@ pub fn own_false_claims<'a>(
         if claim.kind == EventType::ContainerRemoved && announced.contains(&claim.id) {
             let mut before = said.iter().filter(|it| (began..=claim.at).contains(&it.at));
             return before.any(|it| {
-                let of_it = matches!(&it.what, Saying::Event(event) if event.container_id == claim.id
+                let of_it = matches!(&it.message, Message::Event(event) if event.container_id == claim.id
                     && event.container_event_type() == ContainerEventType::ContainerDeletedEvent);
                 of_it && (claim.at <= it.at + BELIEVED || fault_periods.any(it.at, claim.at))
             });
@@ -116,7 +116,7 @@ pub fn own_false_claims<'a>(
 /// disagrees with it, resets the count.
 pub fn unconfirmed<'a>(
     corrections: &'a [(String, Mono)],
-    said: &'a [Said],
+    said: &'a [Exchange],
     began: Mono,
 ) -> impl Iterator<Item = String> + use<'a> {
     let is_unconfirmed = move |(id, at): &(String, Mono)| {
@@ -124,7 +124,7 @@ pub fn unconfirmed<'a>(
         let mut listing = Mono::ZERO;
         let mut first = Mono::ZERO;
         for it in said.iter().filter(|it| (began..=*at).contains(&it.at)) {
-            if matches!(it.what, Saying::Sandboxes(_)) {
+            if matches!(it.message, Message::Sandboxes(_)) {
                 listing = it.at;
             }
             let Some(said) = of(it, id) else { continue };

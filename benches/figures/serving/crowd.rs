@@ -1,7 +1,7 @@
-//! Subscribers in this process, each on a connection of its own: those who read, and those who do not.
+//! Subscribers in this process, each on its own connection: reading and frozen ones.
 //!
-//! They cost as little as they can, since they share the machine with plegd: a message is looked into only where its latency
-//! is wanted.
+//! They use little CPU, since they share the machine with plegd: a message is decoded only if its latency is
+//! measured.
 
 use std::{
     path::{Path, PathBuf},
@@ -40,44 +40,44 @@ use super::super::{binary::DEADLINE, unread::Unread};
 
 /// The first byte of a message with an event: its field's number is 4, of the kind that has a length.
 const EVENT: u8 = (4 << 3) | 2;
-/// How many connect at the same time.
+/// Number of parallel connects.
 const AT_ONCE: usize = 32;
-/// Of a large crowd, every so many-th is timed: to decode each message would take more than to send it.
+/// Share of subscribers with latencies in a large group: decoding each message would cost more than sending it.
 const TIMED_OF: usize = 16;
 const LARGE: usize = 100;
 
-/// Where to begin.
+/// Where a watch starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum From {
     Now,
     After(Position),
 }
 
-/// Connections over which nothing was asked for.
+/// Open connections without calls.
 pub(super) struct Connected(Vec<Grpc<Channel>>);
 
-/// Subscribers who read.
+/// Reading subscribers.
 pub(super) struct Crowd {
     tally: Arc<Tally>,
     members: JoinSet<()>,
     size: usize,
 }
 
-/// What they were told.
+/// The counted deliveries.
 #[derive(Default)]
 struct Tally {
     events: AtomicU64,
-    /// Nanoseconds after the crowd was made.
+    /// Nanoseconds since the start of the group.
     last_at: AtomicU64,
     begun: Mono,
     timed: AtomicBool,
     latencies: Mutex<Vec<f64>>,
-    /// They have been told as many as are due.
+    /// Notified when the expected number of deliveries is reached.
     due: AtomicU64,
     reached: Notify,
 }
 
-/// Subscribers in a thread that has stopped: what is sent to them stays in the kernel's buffers and then in plegd's.
+/// Subscribers in a stopped thread: data for them stays in the kernel's buffers and then in plegd's.
 pub(super) struct Frozen {
     thaw: mpsc::Sender<()>,
     thread: JoinHandle<()>,
@@ -95,43 +95,43 @@ impl Crowd {
         self.size
     }
 
-    /// Begins to count anew.
+    /// Resets the counts.
     pub(super) fn forget(&self) {
         self.tally.events.store(0, Ordering::Relaxed);
         self.tally.due.store(u64::MAX, Ordering::Relaxed);
         self.tally.latencies.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether latencies are taken; of a large crowd, those of a few.
+    /// Enables latencies; in a large group, only for some subscribers.
     pub(super) fn time(&self, timed: bool) {
         self.tally.timed.store(timed, Ordering::Relaxed);
     }
 
-    /// Waits until each has been told so many events.
+    /// Waits until each subscriber has received this many events.
     pub(super) async fn until_told(&self, events: u64) -> Result<()> {
         let due = events * self.size as u64;
         self.tally.due.store(due, Ordering::Relaxed);
         let reached = async {
             while self.tally.events.load(Ordering::Relaxed) < due {
-                // Whoever counts to it between the two lines notifies nobody: look again now and then.
+                // A count reached between the two lines notifies nobody: check again periodically.
                 let _ = timeout(Duration::from_millis(50), self.tally.reached.notified()).await;
             }
         };
         timeout(3 * DEADLINE, reached)
             .await
-            .with_context(|| format!("{} of {due} told", self.tally.events.load(Ordering::Relaxed)))
+            .with_context(|| format!("{} of {due} received", self.tally.events.load(Ordering::Relaxed)))
     }
 
     pub(super) fn last_told_at(&self) -> Mono {
         self.tally.begun + Duration::from_nanos(self.tally.last_at.load(Ordering::Relaxed))
     }
 
-    /// Seconds from when plegd saw an event until a subscriber had it.
+    /// Seconds from detection by plegd to a subscriber.
     pub(super) fn latencies(&self) -> Vec<f64> {
         std::mem::take(&mut self.tally.latencies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends all of them.
+    /// Closes all connections.
     pub(super) async fn leave(mut self) {
         self.members.shutdown().await;
     }
@@ -140,7 +140,7 @@ impl Crowd {
 // === impl Connected ===
 
 impl Connected {
-    /// Each of them asks to watch. Returns once all are served.
+    /// Opens a watch on each connection. Returns once all are served.
     pub(super) async fn watch(self, from: From, clock: &Clock) -> Result<Crowd> {
         let tally = Arc::new(Tally { begun: clock.now(), due: u64::MAX.into(), ..Tally::default() });
         let size = self.0.len();
@@ -159,7 +159,7 @@ async fn connect(socket: PathBuf) -> Result<Grpc<Channel>> {
     Ok(Grpc::new(Endpoint::try_from(format!("unix://{}", socket.display()))?.connect().await?))
 }
 
-/// Asks, and takes the greeting.
+/// Opens a watch, and reads Hello.
 async fn watch(mut connection: Grpc<Channel>, from: From) -> Result<Streaming<Bytes>> {
     let (start, after) = match from {
         From::Now => (v1::Start::Now, None),
@@ -185,7 +185,7 @@ async fn watch(mut connection: Grpc<Channel>, from: From) -> Result<Streaming<By
 async fn follow(mut messages: Streaming<Bytes>, tally: Arc<Tally>, timed: bool, clock: Clock) {
     while let Ok(Some(message)) = messages.message().await {
         if message.first() == Some(&EVENT) {
-            tally.told(&message, timed, &clock);
+            tally.record(&message, timed, &clock);
         }
     }
 }
@@ -193,7 +193,7 @@ async fn follow(mut messages: Streaming<Bytes>, tally: Arc<Tally>, timed: bool, 
 // === impl Tally ===
 
 impl Tally {
-    fn told(&self, message: &Bytes, timed: bool, clock: &Clock) {
+    fn record(&self, message: &Bytes, timed: bool, clock: &Clock) {
         if timed && self.timed.load(Ordering::Relaxed) {
             let received = clock.wall();
             let observed =
@@ -208,8 +208,8 @@ impl Tally {
         }
         let now = clock.now().since(self.begun).as_nanos();
         self.last_at.fetch_max(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let told = self.events.fetch_add(1, Ordering::Relaxed) + 1;
-        if told == self.due.load(Ordering::Relaxed) {
+        let received = self.events.fetch_add(1, Ordering::Relaxed) + 1;
+        if received == self.due.load(Ordering::Relaxed) {
             self.reached.notify_one();
         }
     }
@@ -218,7 +218,7 @@ impl Tally {
 // === impl Frozen ===
 
 impl Frozen {
-    /// Subscribers who have been greeted and then read nothing at all.
+    /// Subscribers that have received Hello and then read nothing.
     pub(super) async fn connect(socket: &Path, size: usize) -> Result<Self> {
         let (thaw, frozen) = mpsc::channel();
         let (said, served) = oneshot::channel();
@@ -230,19 +230,19 @@ impl Frozen {
             let crowd =
                 tokio.block_on(async { Crowd::connect(&socket, size).await?.watch(From::Now, &clock).await });
             let _ = said.send(crowd.as_ref().map(|_| ()).map_err(|error| anyhow!("{error:#}")));
-            // Nothing of this thread's runtime goes on meanwhile.
+            // Blocks this thread's runtime.
             let _ = frozen.recv();
         };
         let thread = std::thread::Builder::new().name("frozen".into()).spawn(work)?;
-        served.await.context("the frozen have no thread")??;
+        served.await.context("the frozen subscribers have no thread")??;
         Ok(Self { thaw, thread })
     }
 
-    /// Ends them.
+    /// Closes them.
     pub(super) async fn leave(self) -> Result<()> {
         drop(self.thaw);
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
-        joined.map_err(|_| anyhow!("the thread of the frozen has panicked"))
+        joined.map_err(|_| anyhow!("the thread of the frozen subscribers has panicked"))
     }
 }

@@ -1,4 +1,4 @@
-//! A simulated runtime with a plegd on it, and lives of containers to be told.
+//! A simulated runtime with a plegd, and containers as a source of events.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -24,15 +24,15 @@ use super::super::{
     progress,
 };
 
-/// Pods that are there and do nothing.
+/// Idle pods.
 pub(super) const PODS: usize = 50;
-/// How many pods the lives are in, in turn.
+/// Pods with containers, in turn.
 const LIVELY_PODS: usize = 8;
 
-/// When nothing was told for so long, all is.
+/// Without an event for this time, all events are published.
 const REST: Duration = Duration::from_millis(500);
 
-/// Both of them.
+/// The runtime and plegd.
 pub(super) struct Feed {
     pub(super) clock: Clock,
     sim: SimRuntime,
@@ -47,7 +47,7 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) async fn start(clock: &Clock, socket: &Path) -> Result<Self> {
         let sim = SimRuntime::new(Profile::CONTAINERD_2_1, clock.clone(), 1);
-        let refused = |refused: Refused| anyhow::anyhow!("the simulated runtime has refused: {refused:?}");
+        let refused = |refused: Refused| anyhow::anyhow!("the simulated runtime refused: {refused:?}");
         sim.change(|truth| populate(truth, 1, PODS, CONTAINERS_PER_POD)).map_err(refused)?;
         let pods = (0..LIVELY_PODS).map(|n| {
             let spec = SandboxSpec::of_pod("default", &format!("lively-{n}"), &format!("uid-{n}"));
@@ -68,21 +68,21 @@ impl Feed {
         &self.daemon
     }
 
-    /// Where plegd's journal is.
+    /// The head of plegd's journal.
     pub(super) async fn head(&self) -> Result<Position> {
         Ok(self.client.list_pods(v1::Filter::default()).await?.position)
     }
 
-    /// All calls that the runtime has got, by method.
+    /// All calls of the runtime, by method.
     pub(super) fn calls(&self) -> BTreeMap<Method, u64> {
         self.sim.calls()
     }
 
-    /// Lets containers be made, start, die and be removed, with a pause after each; returns the head once all of that is in
-    /// the journal.
-    pub(super) async fn live(&self, lives: usize, pause: Duration) -> Result<u64> {
+    /// Creates, starts, stops and removes containers, with a pause after each step; returns the head once all events
+    /// are in the journal.
+    pub(super) async fn live(&self, containers: usize, pause: Duration) -> Result<u64> {
         let before = self.head().await?.sequence;
-        for n in 0..lives {
+        for n in 0..containers {
             let (sandbox, pod) = &self.pods[n % self.pods.len()];
             let attempt = u32::try_from(n)?;
             let spec = ContainerSpec::of_pod(pod, "short", attempt, "registry.example/short:1.0");
@@ -91,9 +91,9 @@ impl Feed {
             self.act(pause, |truth| truth.exit(&id, 0)).await?;
             self.act(pause, |truth| truth.remove_container(&id)).await?;
         }
-        // Each is told in four events, or in three where plegd first sees it started.
-        let least = before + 3 * lives as u64;
-        let told = async {
+        // Each gives four events, or three if plegd detects it after its start.
+        let least = before + 3 * containers as u64;
+        let published = async {
             loop {
                 let head = self.head().await?.sequence;
                 sleep(REST).await;
@@ -102,7 +102,7 @@ impl Feed {
                 }
             }
         };
-        timeout(DEADLINE, told).await.context("not all is told that has happened")?
+        timeout(DEADLINE, published).await.context("not all events are published")?
     }
 
     async fn act<T>(&self, pause: Duration, act: impl FnOnce(&mut Truth) -> Result<T, Refused>) -> Result<T> {
@@ -110,7 +110,7 @@ impl Feed {
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        done.map_err(|refused| anyhow::anyhow!("the simulated runtime has refused: {refused:?}"))
+        done.map_err(|refused| anyhow::anyhow!("the simulated runtime refused: {refused:?}"))
     }
 
     pub(super) async fn stop(self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! From the stamp that a real containerd puts on an event to the moment at which a client has it over the UNIX socket.
+//! Latency from the event's timestamp by a real containerd to a client on the UNIX socket.
 
 use anyhow::{Context, Result};
 use plegd::{
@@ -12,8 +12,8 @@ use super::super::{
     Bench,
     binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
-    latency::{LIVES, PACE, run_gently},
-    report::{Asked, Distribution, Reading, Unit},
+    latency::{CONTAINERS, INTERVAL, run_at_low_rate},
+    report::{Distribution, Reading, Target, Unit},
 };
 
 pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
@@ -26,26 +26,29 @@ pub(super) async fn latency(bench: &mut Bench) -> Result<Vec<Reading>> {
     let plegd = Client::connect(&Address::Unix(daemon.socket())).await?;
     let watch = plegd.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("figures") });
     let subscriber = tokio::spawn(seconds(watch, bench.clock.clone()));
-    run_gently(&client, &pod).await?;
-    // What comes after the last death takes no longer than anything else.
-    sleep(PACE).await;
+    run_at_low_rate(&client, &pod).await?;
+    // Events after the last death take no longer than this.
+    sleep(INTERVAL).await;
     daemon.stop().await?;
-    let latencies = Distribution::of(subscriber.await??).context("the stream told nothing")?;
-    let note = format!("{} starts and deaths told by the stream, one subscriber", latencies.count());
+    let latencies = Distribution::of(subscriber.await??).context("the stream reported nothing")?;
+    let note = format!("{} starts and deaths from the stream, one subscriber", latencies.count());
     let reading = |key, what: &str, seconds: f64| {
-        let what = format!("stamped → received over the socket: {what}");
+        let what = format!("timestamp → received over the socket: {what}");
         Reading::new(key, what, Unit::Milliseconds, seconds * 1e3)
     };
     Ok(vec![
-        reading("serving_latency_median", "median", latencies.median()).asked(Asked::AtMost(1.5)).note(note),
-        reading("serving_latency_p99", "99th percentile", latencies.quantile(0.99)).asked(Asked::AtMost(6.0)),
+        reading("serving_latency_median", "median", latencies.median())
+            .target(Target::AtMost(1.5))
+            .note(note),
+        reading("serving_latency_p99", "99th percentile", latencies.quantile(0.99))
+            .target(Target::AtMost(6.0)),
         reading("serving_latency_max", "longest", latencies.max()),
     ])
 }
 
-/// How long after its stamp each start and death was received, until plegd ends.
+/// Latency of each start and death, until plegd ends.
 async fn seconds(mut watch: Watch, clock: Clock) -> Result<Vec<f64>> {
-    let mut seconds = Vec::with_capacity(2 * LIVES);
+    let mut seconds = Vec::with_capacity(2 * CONTAINERS);
     while let Ok(Some(update)) = timeout(DEADLINE, watch.next()).await {
         let received = clock.wall();
         match update? {

@@ -1,4 +1,5 @@
-//! A CRI server that answers in bytes: each answer is made of the next choices, and the truth when there are no more.
+//! A CRI server that answers with bytes: each answer uses the next choices; without choices left, answers are
+//! correct.
 
 use std::{
     collections::VecDeque,
@@ -23,14 +24,14 @@ use plegd::{
 };
 use tokio::{io::DuplexStream, time::Sleep};
 
-use super::super::{input::Input, made, proto::Message};
+use super::super::{generated, input::Input, proto::Message};
 
-/// gRPC's codes for an id that the runtime does not know, and for a call that it does not have.
+/// gRPC's codes for an unknown id and an unknown call.
 const NOT_FOUND: u8 = 5;
 const UNIMPLEMENTED: u8 = 12;
-/// How many events one stream has at most.
+/// Maximum number of events in one stream.
 const EVENTS: usize = 24;
-/// What a pipe holds before its writer has to wait.
+/// Capacity of a pipe.
 const PIPE_BYTES: usize = 1 << 16;
 
 /// The server. Cheap to clone.
@@ -49,11 +50,11 @@ struct Answer {
 }
 
 enum Step {
-    /// Nothing for a while.
+    /// A pause.
     Wait(Duration),
     /// These bytes.
     Data(Vec<u8>),
-    /// The end, with this code of gRPC.
+    /// The end, with this gRPC code.
     Status(u8),
     /// No end.
     Hang,
@@ -66,19 +67,19 @@ impl Server {
         Self(Arc::new(Inner { clock, input: Mutex::new(input.to_vec()) }))
     }
 
-    /// Whether there are no more choices.
-    pub(super) fn has_said_all(&self) -> bool {
+    /// Whether no choices are left.
+    pub(super) fn is_exhausted(&self) -> bool {
         self.0.input.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// From now on it tells the truth.
-    pub(super) fn tell_the_truth(&self) {
+    /// Answers correctly from now on.
+    pub(super) fn answer_correctly(&self) {
         self.0.input.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// One ready sandbox with a container that runs and one that has ended. Lists show no more than that; what a lie left
-    /// behind in the same phase, such as another exit code, only a read finds out.
-    pub(super) fn is_truth(&self, pods: &[Arc<Pod>]) -> bool {
+    /// The correct state: one ready sandbox with a running and an exited container. Lists show no more; a wrong
+    /// detail of the same phase, such as another exit code, is corrected only by a read.
+    pub(super) fn is_correct(&self, pods: &[Arc<Pod>]) -> bool {
         let [pod] = pods else { return false };
         let [sandbox] = &pod.sandboxes[..] else { return false };
         let mut containers: Vec<_> = pod.containers.iter().map(|it| (it.id.as_str(), it.state)).collect();
@@ -98,7 +99,7 @@ impl Server {
         });
         tokio::spawn(async move {
             let builder = auto::Builder::new(TokioExecutor::new());
-            // Its end, of whatever kind, is the end of the connection.
+            // Errors end the connection.
             let _ = builder.serve_connection(TokioIo::new(far), TowerToHyperService::new(service)).await;
         });
         near
@@ -106,7 +107,7 @@ impl Server {
 
     async fn answer(&self, request: Request<impl Body<Data = Bytes> + Unpin>) -> Response<Answer> {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-        let id = asked_for(request.into_body()).await;
+        let id = requested_id(request.into_body()).await;
         let steps = self.steps(&method, &id);
         let mut response = Response::new(Answer { steps, waiting: None });
         response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
@@ -117,12 +118,12 @@ impl Server {
         let now = self.0.clock.wall();
         let mut left = self.0.input.lock().unwrap_or_else(PoisonError::into_inner);
         if left.is_empty() {
-            return truth(method, id, now.as_nanos() as u64);
+            return correct(method, id, now.as_nanos() as u64);
         }
-        // No runtime takes one for the other.
+        // No runtime confuses the two kinds of ids.
         let unknown = match method {
-            "ContainerStatus" => !made::CONTAINERS.contains(&id),
-            "PodSandboxStatus" => !made::SANDBOXES.contains(&id),
+            "ContainerStatus" => !generated::CONTAINERS.contains(&id),
+            "PodSandboxStatus" => !generated::SANDBOXES.contains(&id),
             _ => false,
         };
         if unknown {
@@ -137,16 +138,16 @@ impl Server {
         if method == "GetContainerEvents" {
             for _ in 0..input.below(EVENTS) {
                 steps.push_back(Step::Wait(Duration::from_millis(input.pick(&[0, 0, 1, 60, 400, 1500]))));
-                let message = made::event(input, now);
+                let message = generated::event(input, now);
                 steps.push_back(Step::Data(framed(input, &message)));
             }
         } else {
             let message = match method {
-                "Version" => made::version(input),
-                "ListPodSandbox" | "StreamPodSandboxes" => made::lists(input, now).0,
-                "ListContainers" | "StreamContainers" => made::lists(input, now).1,
-                "PodSandboxStatus" => made::sandbox_answer(input, id, now),
-                "ContainerStatus" => made::container_answer(input, id, now),
+                "Version" => generated::version(input),
+                "ListPodSandbox" | "StreamPodSandboxes" => generated::lists(input, now).0,
+                "ListContainers" | "StreamContainers" => generated::lists(input, now).1,
+                "PodSandboxStatus" => generated::sandbox_answer(input, id, now),
+                "ContainerStatus" => generated::container_answer(input, id, now),
                 _ => Vec::new(),
             };
             if !input.chance(48) {
@@ -166,7 +167,7 @@ impl Server {
     }
 }
 
-/// A message in the frame that gRPC sends it in, and sometimes in another.
+/// A message in gRPC's frame, sometimes a wrong one.
 fn framed(input: &mut Input<'_>, message: &[u8]) -> Vec<u8> {
     let mut length = message.len() as u32;
     let mut compressed = 0;
@@ -180,17 +181,17 @@ fn framed(input: &mut Input<'_>, message: &[u8]) -> Vec<u8> {
     [&[compressed][..], &length.to_be_bytes(), message].concat()
 }
 
-/// The id in the request of a status.
-async fn asked_for(mut body: impl Body<Data = Bytes> + Unpin) -> String {
+/// The id in a status request.
+async fn requested_id(mut body: impl Body<Data = Bytes> + Unpin) -> String {
     let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
     let data = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()).unwrap_or_default();
-    // Five bytes of gRPC, the key of the first field, its length, and then the id.
+    // gRPC's five bytes, the key of the first field, its length, and then the id.
     let id = data.get(7..).zip(data.get(6)).and_then(|(id, length)| id.get(..usize::from(*length)));
     String::from_utf8_lossy(id.unwrap_or_default()).into_owned()
 }
 
-/// What is, as [`Server::is_truth`] knows it.
-fn truth(method: &str, id: &str, now: u64) -> VecDeque<Step> {
+/// The correct answer, see [`Server::is_correct`].
+fn correct(method: &str, id: &str, now: u64) -> VecDeque<Step> {
     let ago = |seconds: u64| now - now % 1_000_000_000_000 - seconds * 1_000_000_000;
     let of_pod = Message::default().text(1, "pod").text(2, "u0").text(3, "ns");
     let sandbox =
@@ -242,7 +243,7 @@ impl Body for Answer {
                     trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
-                // Who asked gives up, and with that the body is dropped.
+                // The client gives up, and the body is dropped.
                 Some(Step::Hang) => {
                     self.steps.push_front(Step::Hang);
                     return Poll::Pending;

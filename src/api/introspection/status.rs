@@ -93,7 +93,7 @@ impl Inner {
 
 /// Transitions that were told from this source.
 fn first(metrics: &Metrics, source: Source) -> u64 {
-    let count = |(kind, subject)| metrics.transitions.told.with((source, kind, subject)).get();
+    let count = |(kind, subject)| metrics.transitions.published.with((source, kind, subject)).get();
     <(EventType, Subject)>::all().into_iter().map(count).sum()
 }
 

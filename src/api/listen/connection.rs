@@ -18,7 +18,7 @@ use tonic::service::Routes;
 
 use super::{Patience, authority::Legible, tls::Tls};
 use crate::{
-    accept::{Counted, FAREWELL},
+    accept::{ConnectionGauge, DRAIN_TIMEOUT},
     api::access::{
         Cut, Peer,
         gate::{Entrance, Gate, Load},
@@ -84,7 +84,7 @@ impl Http2 {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let _counted = Counted::new(&self.gate.metrics().api.connections);
+        let _counted = ConnectionGauge::new(&self.gate.metrics().api.connections);
         let log = peer.clone();
         let cut = Cut::default();
         let (entrance, mut load, mut standing) =
@@ -103,7 +103,7 @@ impl Http2 {
                 // Whoever may do nothing is told so, and then makes room.
                 () = turned_away(&mut unwelcome) => {
                     connection.as_mut().graceful_shutdown();
-                    timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
+                    timeout(DRAIN_TIMEOUT, connection).await.unwrap_or(Ok(()))
                 }
                 () = silence(&mut load, self.patience.first_request, self.patience.idle) => {
                     if !load.borrow().begun {
@@ -114,7 +114,7 @@ impl Http2 {
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
                         ended = connection.as_mut() => ended,
-                        () = silence(&mut load, FAREWELL, FAREWELL) => Ok(()),
+                        () = silence(&mut load, DRAIN_TIMEOUT, DRAIN_TIMEOUT) => Ok(()),
                     }
                 }
             }

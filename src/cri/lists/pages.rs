@@ -1,10 +1,10 @@
-//! The answer to a list call, cut into pages as it comes in.
+//! The answer to a list call, cut into pages while it arrives.
 //!
-//! gRPC decodes a message when all of it is there, and the list of a large node is one message of tens of megabytes. But all
-//! fields of it are repeated, and of such a message any part that ends with a field is a message too: what the parts decode
-//! to, one after the other, is what the whole does. So the body of the answer is given on as messages of some [`PAGE`] bytes:
-//! each is decoded while the next one is on its way, and no more than one is in memory. All of them come out of one buffer, which is
-//! free again when its page has been taken.
+//! gRPC decodes a message once it is complete, and the list of a large node is one message of tens of megabytes. All
+//! fields of this message are repeated, so any part that ends after a field is a message too, and the parts decode to
+//! the same items as the whole. Therefore the body is passed on as messages of about [`PAGE`] bytes: each is decoded
+//! while the next one arrives, and only one is in memory. All pages share one buffer, which is free again when its
+//! page was taken.
 
 use std::{
     collections::VecDeque,
@@ -18,25 +18,25 @@ use tonic::Status;
 
 use crate::cri::client::undecodable;
 
-/// A page has at least as many bytes, unless it is the last one of its message.
+/// Minimum size of a page in bytes, except for the last one of a message.
 const PAGE: usize = 32 << 10;
-/// Before each message of gRPC: whether it is compressed, and its length in four bytes.
+/// Size of gRPC's message header: a compression flag, and the length in four bytes.
 const HEADER: usize = 5;
-const NO_FIELD: &str = "a list with something in it that is no field";
+const NO_FIELD: &str = "a list that contains something other than fields";
 
 /// A body whose messages are cut into pages.
 #[derive(Debug)]
 pub(super) struct Pages<B> {
     body: B,
     limit: usize,
-    /// Bytes that have come.
-    came: usize,
+    /// Bytes received.
+    received: usize,
     state: State,
-    /// What has come and was not given on.
+    /// Bytes received and not passed on.
     held: BytesMut,
-    /// Pages, and the header before each, that are to be given on first.
+    /// Headers and pages to pass on next.
     cut: VecDeque<Bytes>,
-    /// Whether the trailers have come, after which there is nothing.
+    /// Whether the trailers were received, after which nothing follows.
     over: bool,
 }
 
@@ -45,61 +45,62 @@ enum State {
     /// A header comes next.
     Between,
     Within {
-        /// Bytes of the message that no page has had.
+        /// Bytes of the message that are in no page yet.
         left: usize,
-        /// Bytes at the front of them that are whole fields.
+        /// Bytes at their front that are complete fields.
         whole: usize,
     },
-    /// What comes is for tonic to judge.
-    AsItIs,
+    /// Passes everything on unchanged; tonic decides.
+    PassThrough,
 }
 
-/// What is at the front of some bytes that more may follow.
+/// The first field in an incomplete buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Front {
-    /// A field of that length, whether or not all of it is there.
+    /// A field of this length, complete or not.
     Field(usize),
-    /// Less than it takes to tell.
+    /// Too short to decide.
     Short,
     /// No field, or one that no list has.
-    Odd,
+    Invalid,
 }
 
 // === impl Pages ===
 
 impl<B> Pages<B> {
-    /// `limit` is the longest answer that is cut, in bytes, whether it is one message or many; one message that is longer is given
-    /// on for tonic to refuse.
+    /// `limit` is the maximum size of an answer in bytes, in one message or many. A single message that is longer is
+    /// passed on for tonic
+    /// to reject.
     pub(super) fn of(body: B, limit: usize) -> Self {
         let (held, cut) = (BytesMut::new(), VecDeque::new());
-        Self { body, limit, came: 0, state: State::Between, held, cut, over: false }
+        Self { body, limit, received: 0, state: State::Between, held, cut, over: false }
     }
 
-    /// Takes what has come.
+    /// Adds received bytes.
     fn take(&mut self, data: &[u8]) -> Result<(), Status> {
         self.held.extend_from_slice(data);
         self.cut()?;
-        self.came = self.came.saturating_add(data.len());
-        let as_it_is = matches!(self.state, State::AsItIs);
-        if self.came > self.limit + HEADER && !as_it_is {
+        self.received = self.received.saturating_add(data.len());
+        let passes_through = matches!(self.state, State::PassThrough);
+        if self.received > self.limit + HEADER && !passes_through {
             Err(undecodable(format_args!("a list of more than {} bytes", self.limit)))
         } else {
             Ok(())
         }
     }
 
-    /// Cuts what is held, as far as it goes.
+    /// Cuts the held bytes into pages, as far as possible.
     fn cut(&mut self) -> Result<(), Status> {
         loop {
             match self.state {
-                State::AsItIs if self.held.is_empty() => return Ok(()),
-                State::AsItIs => self.cut.push_back(self.held.split().freeze()),
+                State::PassThrough if self.held.is_empty() => return Ok(()),
+                State::PassThrough => self.cut.push_back(self.held.split().freeze()),
                 State::Between if self.held.len() < HEADER => return Ok(()),
                 State::Between => {
                     let mut header = &self.held[..HEADER];
                     let (compressed, left) = (header.get_u8() != 0, header.get_u32() as usize);
                     self.state = if compressed || left > self.limit {
-                        State::AsItIs
+                        State::PassThrough
                     } else {
                         self.held.advance(HEADER);
                         State::Within { left, whole: 0 }
@@ -121,7 +122,7 @@ impl<B> Pages<B> {
         }
     }
 
-    /// That the body is over, where it may be.
+    /// Checks that the body does not end inside a message.
     fn end(&self) -> Result<(), Status> {
         match self.state {
             State::Between if !self.held.is_empty() => Err(cut_short()),
@@ -153,7 +154,7 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Pages<B> {
             };
             match frame.into_data() {
                 Ok(data) => self.take(&data)?,
-                // An error of the runtime's own says more than that its answer ends too soon.
+                // An error of the runtime says more than the early end of its answer.
                 Err(trailers) => {
                     let whole = if failed(&trailers) { Ok(()) } else { self.end() };
                     self.over = true;
@@ -170,7 +171,7 @@ fn failed(trailers: &Frame<Bytes>) -> bool {
     status.is_some_and(|status| status.code() != tonic::Code::Ok)
 }
 
-/// How many of these bytes, of which `whole` are known to be, are whole fields of a message that has `left` bytes.
+/// How many of the held bytes are complete fields of a message with `left` bytes. `whole` of them are known to be.
 fn whole_fields(held: &[u8], left: usize, mut whole: usize) -> Result<usize, Status> {
     let there = held.len().min(left);
     while whole < there && whole < PAGE {
@@ -180,7 +181,7 @@ fn whole_fields(held: &[u8], left: usize, mut whole: usize) -> Result<usize, Sta
             Front::Field(length) => whole += length,
             Front::Short if there == left => return Err(undecodable(NO_FIELD)),
             Front::Short => break,
-            Front::Odd => return Err(undecodable(NO_FIELD)),
+            Front::Invalid => return Err(undecodable(NO_FIELD)),
         }
     }
     Ok(whole)
@@ -195,28 +196,28 @@ fn front(bytes: &[u8]) -> Front {
     let (key, after) = match varint(bytes) {
         Ok(Some((key, after))) => (key, after),
         Ok(None) => return Front::Short,
-        Err(odd) => return odd,
+        Err(invalid) => return invalid,
     };
     let rest = &bytes[after..];
     let length = match key & 7 {
         0 => match varint(rest) {
             Ok(Some((_, length))) => Some(length),
             Ok(None) => return Front::Short,
-            Err(odd) => return odd,
+            Err(invalid) => return invalid,
         },
         1 => Some(8),
         2 => match varint(rest) {
             Ok(Some((length, before))) => usize::try_from(length).ok().and_then(|it| it.checked_add(before)),
             Ok(None) => return Front::Short,
-            Err(odd) => return odd,
+            Err(invalid) => return invalid,
         },
         5 => Some(4),
         _ => None,
     };
-    length.and_then(|length| length.checked_add(after)).map_or(Front::Odd, Front::Field)
+    length.and_then(|length| length.checked_add(after)).map_or(Front::Invalid, Front::Field)
 }
 
-/// The number at the front, and the bytes that it takes; none if it does not end here.
+/// The varint at the front and its length; none if it is incomplete.
 fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, Front> {
     let mut number = 0;
     for (at, byte) in bytes.iter().enumerate().take(10) {
@@ -225,7 +226,7 @@ fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, Front> {
             return Ok(Some((number, at + 1)));
         }
     }
-    if bytes.len() < 10 { Ok(None) } else { Err(Front::Odd) }
+    if bytes.len() < 10 { Ok(None) } else { Err(Front::Invalid) }
 }
 
 fn cut_short() -> Status {

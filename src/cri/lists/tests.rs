@@ -34,14 +34,14 @@ impl NamedService for Blunt {
     const NAME: &'static str = "runtime.v1.RuntimeService";
 }
 
-/// A message of so many empty containers. It is text, as it happens.
+/// A message of this many empty containers, which happens to be text.
 fn message(items: usize) -> String {
     let length = u32::try_from(2 * items).expect("a length").to_be_bytes();
     let header = std::iter::once(0).chain(length).map(char::from);
     header.chain("\x0a\0".repeat(items).chars()).collect()
 }
 
-/// How many containers are listed where the answer is this.
+/// How many containers are listed for this answer.
 async fn listed(body: String) -> Result<usize, Status> {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let incoming = tokio_stream::once(Ok::<_, Infallible>(theirs));
@@ -58,7 +58,7 @@ async fn listed(body: String) -> Result<usize, Status> {
 }
 
 #[tokio::test]
-async fn a_list_has_no_more_items_than_a_node_can_have_however_it_comes() {
+async fn a_list_with_too_many_items_is_refused_in_one_message_or_many() {
     let half = ITEMS_LIMIT / 2;
     assert_eq!(listed(message(half).repeat(2)).await.expect("a list"), ITEMS_LIMIT);
     for body in [message(ITEMS_LIMIT + 1), message(half).repeat(2) + &message(1)] {

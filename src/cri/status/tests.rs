@@ -45,7 +45,7 @@ fn sandbox() -> v1::PodSandboxStatus {
 }
 
 #[test]
-fn each_field_of_a_container_has_its_place() {
+fn each_field_of_a_container_is_decoded() {
     let status = container_status(&container().encode_to_vec(), &"s".into());
     let expected = ContainerStatus {
         id: "id".into(),
@@ -73,7 +73,7 @@ fn each_field_of_a_container_has_its_place() {
 }
 
 #[test]
-fn each_field_of_a_sandbox_has_its_place() {
+fn each_field_of_a_sandbox_is_decoded() {
     let status = sandbox_status(&sandbox().encode_to_vec());
     let expected = SandboxStatus {
         id: "id".into(),
@@ -93,7 +93,7 @@ fn each_field_of_a_sandbox_has_its_place() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_costs_no_more_than_itself() {
+fn text_that_is_not_utf_8_is_replaced_and_the_rest_is_kept() {
     let spoilt = |mut bytes: Vec<u8>, text: &str| {
         let at = bytes.windows(text.len()).position(|it| it == text.as_bytes()).expect("is in it");
         bytes[at] = 0xff;
@@ -112,7 +112,7 @@ fn text_that_is_not_utf_8_costs_no_more_than_itself() {
 }
 
 #[test]
-fn what_is_kept_is_kept_and_nothing_else() {
+fn only_the_listed_fields_are_kept() {
     let lean = only(&container().encode_to_vec(), &[1, 2, 3, 4, 5, 6, 7, 10]).expect("decodes");
     let expected = v1::ContainerStatus {
         image: None,
@@ -128,7 +128,7 @@ fn what_is_kept_is_kept_and_nothing_else() {
 }
 
 #[test]
-fn what_repeats_without_end_is_no_status() {
+fn too_many_repeated_fields_are_malformed() {
     let with = container().encode_to_vec();
     for key in [12, 13] {
         let empty = [key << 3 | 2, 0];
@@ -140,8 +140,8 @@ fn what_repeats_without_end_is_no_status() {
 
 proptest! {
     #[test]
-    fn what_prost_reads_is_read_alike(bytes: Vec<u8>, cut in 0_usize..200, flip in 0_usize..200, to: u8) {
-        // Half of it is a message that something has happened to, and half of it is nothing of the kind.
+    fn the_decoder_agrees_with_prost(bytes: Vec<u8>, cut in 0_usize..200, flip in 0_usize..200, to: u8) {
+        // Half of the inputs are mutated messages, the others are random bytes.
         let mut spoilt = container().encode_to_vec();
         spoilt.truncate(cut.max(1));
         let at = flip % spoilt.len();
@@ -149,7 +149,7 @@ proptest! {
         for bytes in [bytes, spoilt] {
             if let Ok(by_prost) = v1::ContainerStatus::decode(&*bytes) {
                 let status = container_status(&bytes, &"s".into());
-                // Where a message is in it twice, prost makes one of both, and here the last counts.
+                // prost merges a message that occurs twice; here the last one counts.
                 let status = status.expect("no more is refused");
                 let labels: Labels = by_prost.labels.iter().collect();
                 prop_assert_eq!(status.id.as_str(), by_prost.id);

@@ -1,4 +1,4 @@
-//! How a scenario file is read.
+//! Parses a scenario file.
 
 use serde_json::Value;
 use tonic::Code;
@@ -32,7 +32,7 @@ const KEYS: [&str; 13] = [
     "steps",
 ];
 
-/// Every step, with the keys that it has beside `do` and `before`.
+/// All steps, with their keys other than `do` and `before`.
 const STEPS: [(&str, &[&str]); 17] = [
     ("sandbox", &["status", "listed", "kubelet"]),
     ("container", &["status", "sandbox", "listed", "kubelet"]),
@@ -53,7 +53,7 @@ const STEPS: [(&str, &[&str]); 17] = [
     ("collect", &["name", "timeout", "has", "lacks", "rc"]),
 ];
 
-/// Verbs that only read, and end by themselves or at Ctrl-C.
+/// Verbs that only read, and that end by themselves or at Ctrl-C.
 const VERBS: [(&str, ()); 4] = [("get", ()), ("wait", ()), ("watch", ()), ("status", ())];
 
 const EVENT_TYPES: [(&str, ContainerEventType); 8] = [
@@ -79,7 +79,7 @@ const METHODS: [(&str, Method); 9] = [
     ("GetContainerEvents", Method::GetContainerEvents),
 ];
 
-/// gRPC's codes, as its documentation writes them.
+/// gRPC's codes as in its documentation.
 pub(in crate::scenario) const CODES: [(&str, Code); 16] = [
     ("CANCELLED", Code::Cancelled),
     ("UNKNOWN", Code::Unknown),
@@ -109,7 +109,10 @@ impl Parse for Scenario {
         })?;
         let published = match (scenario.optional("published")?, scenario.optional("told")?) {
             (Some(_), Some(_)) => {
-                return Err(FormatError::new("told", "is another name of \"published\"; keep one of them"));
+                return Err(FormatError::new(
+                    "told",
+                    "is a deprecated name of \"published\"; keep one of them",
+                ));
             }
             (published, deprecated) => published.or(deprecated).unwrap_or_default(),
         };
@@ -132,13 +135,13 @@ impl Parse for Scenario {
     }
 }
 
-/// Steps before the start come first, and what is collected was begun.
+/// Checks that steps before the start come first, and that a collected verb was started.
 fn check_order(steps: &[Step]) -> Result<(), FormatError> {
     let (mut started, mut names) = (false, Vec::new());
     for (n, step) in steps.iter().enumerate() {
         let place = format!("steps[{n}]");
-        let wants_plegd = matches!(step.action, Action::Ready | Action::Cli(_) | Action::Collect(_));
-        if step.before && wants_plegd {
+        let needs_plegd = matches!(step.action, Action::Ready | Action::Cli(_) | Action::Collect(_));
+        if step.before && needs_plegd {
             return Err(FormatError::new(&place, "needs plegd, which is not started before the other steps"));
         }
         if step.before && started {
@@ -330,7 +333,7 @@ impl Answer {
             Some("GARBAGE") => Self::Garbage,
             _ => {
                 let code = one_of(code, &step.place_of("code"), "code", &CODES)?;
-                Self::Error(code, message.unwrap_or_else(|| "as the scenario says".to_owned()))
+                Self::Error(code, message.unwrap_or_else(|| "failed by the scenario".to_owned()))
             }
         })
     }
@@ -362,7 +365,7 @@ impl Cli {
         if cli.background.is_some() && cli.check != Check::default() {
             return Err(FormatError::new(
                 step.place(),
-                "what is checked in the background belongs to its collect",
+                "the checks of a verb in the background belong to its collect step",
             ));
         }
         Ok(cli)

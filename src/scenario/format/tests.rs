@@ -10,7 +10,7 @@ fn step(text: &str) -> Result<Step, FormatError> {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn missing_keys_have_their_default() {
     let scenario = Scenario::read(r#"{"steps": []}"#).unwrap();
     assert_eq!(scenario.runtime, Runtime::default());
     assert_eq!((scenario.events, scenario.has_cri), (Events::Stream, true));
@@ -24,12 +24,12 @@ fn told_is_the_deprecated_name_of_published() {
     assert_eq!(told, published);
     assert_eq!(
         problem(r#"{"told": {}, "published": {}, "steps": []}"#),
-        "told: is another name of \"published\"; keep one of them"
+        "told: is a deprecated name of \"published\"; keep one of them"
     );
 }
 
 #[test]
-fn what_is_wrong_is_reported_with_its_place_and_what_may_be_meant() {
+fn an_error_has_its_place_and_a_suggestion() {
     let container = |field: &str| {
         format!(
             r#"{{"steps": [{{"do": "ready"}}, {{"do": "container", "status": {{"id": "c", {field}}}}}]}}"#
@@ -74,7 +74,7 @@ fn what_is_wrong_is_reported_with_its_place_and_what_may_be_meant() {
         ),
     ] {
         let problem = problem(&text);
-        assert!(problem.contains(expected), "{text}\ngives {problem}\nand not {expected}");
+        assert!(problem.contains(expected), "{text}\ngives {problem}\ninstead of {expected}");
     }
 }
 
@@ -89,7 +89,7 @@ fn a_status_is_read_as_crictl_prints_it() {
 }
 
 #[test]
-fn null_and_missing_are_two_things_where_that_matters() {
+fn null_differs_from_missing_for_listed_and_code() {
     let listed = |listed: &str| {
         let text = format!(r#"{{"do": "sandbox", "status": {{"id": "s"}}{listed}}}"#);
         let Action::Sandbox(put) = step(&text).unwrap().action else { panic!("a sandbox") };

@@ -1,4 +1,4 @@
-//! What a scenario has put into the runtime, field by field, since later steps name what changes only.
+//! The objects that a scenario has put into the runtime, field by field: later steps name only changed fields.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::super::{
 };
 use crate::sim::{SimRuntime, Subject, truth::Listed};
 
-/// What is there.
+/// The current sandboxes and containers.
 #[derive(Debug, Default)]
 pub(super) struct Puts {
     sandboxes: BTreeMap<String, Entry<SandboxFields>>,
     containers: BTreeMap<String, Entry<ContainerFields>>,
-    /// The sandbox of each container that has ever been there.
-    homes: BTreeMap<String, String>,
+    /// The sandbox of each container, including removed ones.
+    sandbox_ids: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct Entry<F> {
 // === impl Puts ===
 
 impl Puts {
-    /// Puts a sandbox or changes it.
+    /// Adds or changes a sandbox.
     pub(super) fn sandbox(&mut self, put: &Put<SandboxFields>, runtime: &SimRuntime) {
         let now = runtime.clock().wall();
         let entry = self.sandboxes.entry(put.id.clone()).or_default();
@@ -52,13 +52,17 @@ impl Puts {
         };
         let sandbox = sandbox(&entry.status);
         runtime.change(|truth| truth.put_sandbox(sandbox, listed));
-        // Their labels repeat the sandbox's.
-        let contained: Vec<String> =
-            self.homes.iter().filter(|(_, home)| **home == put.id).map(|(id, _)| id.clone()).collect();
+        // The containers' labels repeat the sandbox's.
+        let contained: Vec<String> = self
+            .sandbox_ids
+            .iter()
+            .filter(|(_, sandbox_id)| **sandbox_id == put.id)
+            .map(|(id, _)| id.clone())
+            .collect();
         contained.iter().for_each(|id| self.build_container(id, runtime));
     }
 
-    /// Puts a container or changes it.
+    /// Adds or changes a container.
     pub(super) fn container(&mut self, put: &Put<ContainerFields>, runtime: &SimRuntime) {
         let now = runtime.clock().wall();
         let entry = self.containers.entry(put.id.clone()).or_default();
@@ -70,8 +74,8 @@ impl Puts {
         if let Some(ListedAs::With(fields)) = &mut entry.listed {
             fields.fix(now);
         }
-        if let Some(home) = &put.sandbox {
-            self.homes.insert(put.id.clone(), home.clone());
+        if let Some(sandbox_id) = &put.sandbox {
+            self.sandbox_ids.insert(put.id.clone(), sandbox_id.clone());
         }
         self.build_container(&put.id, runtime);
     }
@@ -83,12 +87,12 @@ impl Puts {
         runtime.change(|truth| truth.forget(id));
     }
 
-    /// The sandbox of a container, also after its removal; a sandbox is its own.
+    /// The sandbox of a container, also after its removal; for a sandbox, its own id.
     pub(super) fn sandbox_of(&self, id: &str) -> String {
-        self.homes.get(id).cloned().unwrap_or_else(|| id.to_owned())
+        self.sandbox_ids.get(id).cloned().unwrap_or_else(|| id.to_owned())
     }
 
-    /// Whether an id is a sandbox's or a container's.
+    /// Whether an id is that of a sandbox or a container.
     pub(super) fn subject(&self, id: &str) -> Subject {
         if self.sandboxes.contains_key(id) { Subject::Sandbox } else { Subject::Container }
     }
@@ -96,10 +100,10 @@ impl Puts {
     fn build_container(&self, id: &str, runtime: &SimRuntime) {
         let Some(entry) = self.containers.get(id) else { return };
         let now = runtime.clock().wall();
-        let home = self.homes.get(id).cloned().unwrap_or_default();
-        let pod = runtime.read(|truth| truth.sandbox(&home).map(|sandbox| sandbox.spec.clone()));
+        let sandbox_id = self.sandbox_ids.get(id).cloned().unwrap_or_default();
+        let pod = runtime.read(|truth| truth.sandbox(&sandbox_id).map(|sandbox| sandbox.spec.clone()));
         let container =
-            |fields: &ContainerFields| fields.container(id, &home, pod.as_ref(), entry.labels, now);
+            |fields: &ContainerFields| fields.container(id, &sandbox_id, pod.as_ref(), entry.labels, now);
         let listed = match &entry.listed {
             None => Listed::AsStatus,
             Some(ListedAs::Not) => Listed::Not,

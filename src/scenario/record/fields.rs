@@ -1,4 +1,4 @@
-//! Statuses as a scenario file writes them.
+//! Statuses in the notation of scenario files.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
     sim::truth,
 };
 
-/// The fields of a status, all of them, without the id.
+/// All fields of a status except the id.
 pub(super) type Fields = Map<String, Value>;
 
 pub(super) fn of_sandbox(status: &SandboxStatus, names: &mut Pseudonyms) -> Fields {
@@ -52,16 +52,16 @@ pub(super) fn of_container(status: &ContainerStatus, names: &mut Pseudonyms) -> 
     ])
 }
 
-/// The fields that differ from those that were there before.
+/// The fields that differ from `before`.
 pub(super) fn changed(before: &Fields, now: &Fields) -> Fields {
     let differs = |(key, value): &(&String, &Value)| before.get(*key) != Some(*value);
     now.iter().filter(differs).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// The fields but those that a new sandbox or container has anyway.
+/// The fields without those that have their default value.
 pub(super) fn without_defaults(mut fields: Fields) -> Fields {
     let defaults = [json!(""), json!({}), json!({ "ip": "" }), json!({ "image": "" })];
-    // A creation time that is left out is the moment of the step.
+    // Without a creation time, the time of the step counts.
     fields.retain(|key, value| key == "created_at" || *value != json!(0) && !defaults.contains(value));
     fields
 }

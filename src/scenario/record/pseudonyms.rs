@@ -1,21 +1,21 @@
-//! Stable pseudonyms for what identifies a node's workloads.
+//! Stable pseudonyms for names, ids and texts that identify a node's workloads.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// The kubelet's labels, whose values are names that are there elsewhere too.
+/// The kubelet's labels, whose values are names that also occur elsewhere.
 const LABELS: [(&str, Kind); 4] = [
     ("io.kubernetes.pod.name", Kind::Pod),
     ("io.kubernetes.pod.namespace", Kind::Namespace),
     ("io.kubernetes.pod.uid", Kind::Uid),
     ("io.kubernetes.container.name", Kind::Container),
 ];
-/// Longer reasons are no reasons of a runtime.
+/// Maximum length of a reason that a runtime sets.
 const REASON_LENGTH: usize = 64;
 
-/// What a name names.
+/// The kind of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// A sandbox or container.
@@ -33,7 +33,7 @@ pub(super) enum Kind {
     Reason,
 }
 
-/// Which pseudonym stands for what: the same one for the same name of a kind.
+/// Assigns pseudonyms: a name of a kind always has the same one.
 #[derive(Debug)]
 pub(super) struct Pseudonyms {
     keep_names: bool,
@@ -48,7 +48,7 @@ impl Pseudonyms {
         Self { keep_names, given: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
-    /// What stands for this name; an empty one stands for itself.
+    /// The pseudonym of this name; an empty name is kept.
     pub(super) fn of(&mut self, kind: Kind, name: &str) -> String {
         if self.keep_names || name.is_empty() || is_harmless(kind, name) {
             return name.to_owned();
@@ -63,14 +63,14 @@ impl Pseudonyms {
         pseudonym
     }
 
-    /// What stands for the value of this label.
+    /// The pseudonym of the value of this label.
     pub(super) fn of_label(&mut self, key: &str, value: &str) -> String {
         let kind = LABELS.iter().find(|(label, _)| *label == key).map_or(Kind::Label, |(_, kind)| *kind);
         self.of(kind, value)
     }
 }
 
-/// Whether it says nothing about a workload: the words of a runtime.
+/// Whether a text does not identify a workload: it is one of the runtime's reasons.
 fn is_harmless(kind: Kind, name: &str) -> bool {
     kind == Kind::Reason
         && name.len() <= REASON_LENGTH
@@ -79,7 +79,7 @@ fn is_harmless(kind: Kind, name: &str) -> bool {
 
 fn pseudonym(kind: Kind, name: &str, n: u32) -> String {
     match kind {
-        // As long as a runtime's, and different in the first few digits, which commands show and take.
+        // As long as a runtime's id, and different in the first few digits, which commands print and accept.
         Kind::Id => format!("{:0<64}", format!("{:06x}", 0x00a0_0000_u32.saturating_add(n))),
         Kind::Uid if name.contains('-') => format!("{n:08x}-0000-4000-8000-000000000000"),
         Kind::Uid => format!("{:0<32}", format!("{n:08x}")),
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_pseudonym_wherever_it_stands() {
+    fn a_name_has_the_same_pseudonym_everywhere() {
         let mut pseudonyms = Pseudonyms::new(false);
         let pod = pseudonyms.of(Kind::Pod, "payments-0");
         assert_eq!(pod, "pod-1");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn pseudonyms_have_the_shape_of_what_they_stand_for() {
+    fn pseudonyms_have_the_shape_of_the_original() {
         let mut pseudonyms = Pseudonyms::new(false);
         let id = pseudonyms.of(Kind::Id, &"f".repeat(64));
         assert_eq!((id.len(), &id[..12]), (64, "a00001000000"));

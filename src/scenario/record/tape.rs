@@ -1,7 +1,7 @@
-//! What is known of the runtime while it is recorded, and the steps that led there.
+//! The recorded state of the runtime, and the steps that produce it.
 //!
-//! Pure: what was listed, read and received comes in, with its time; steps come out. A read or list that began before an
-//! event was received may be older than the event, and then changes nothing: a later one says what is right.
+//! Pure: lists, reads and events come in with their times; steps come out. A read or list that began before an event
+//! was received may be older than the event, and then changes nothing: a later one decides.
 
 mod polls;
 
@@ -22,70 +22,71 @@ use crate::{
     model::{ContainerStatus, Phase, SandboxStatus, StreamEventType, Subject},
 };
 
-/// How long a sandbox stays after its DELETED on a runtime that sends it early; containerd 2.1 needs about so long.
+/// How long a sandbox stays after its DELETED on a runtime that sends it early; about the time that containerd 2.1
+/// needs.
 const DELETION_LAG: Duration = Duration::from_millis(2);
 
-/// What is known, and the steps so far.
+/// The known state, and the steps so far.
 #[derive(Debug)]
 pub(super) struct Tape {
     names: Pseudonyms,
     entries: BTreeMap<String, Entry>,
-    /// When what is gone was last known to be there.
+    /// Removed ids, and when each was last known to exist.
     removed: BTreeMap<String, Mono>,
     /// Steps as lines of JSON.
     steps: Vec<String>,
     bytes: usize,
-    /// Up to when the steps have come.
+    /// The time of the last step.
     at: Mono,
-    /// Whether these steps come before plegd starts.
+    /// Whether the steps come before plegd's start.
     before: bool,
     listed_twice: BTreeSet<String>,
-    /// Sandboxes that are about to be gone, and when.
-    going: VecDeque<(Mono, String)>,
+    /// Sandboxes to be removed, and when.
+    removing: VecDeque<(Mono, String)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     subject: Subject,
-    /// The sandbox of a container, as the runtime calls it.
-    home: String,
+    /// The sandbox of a container: the runtime's id, no pseudonym.
+    sandbox_id: String,
     fields: Fields,
     phase: Option<Phase>,
-    /// When the last event that showed it was sent.
+    /// When the last event that contains it was sent.
     touched: Option<Mono>,
     /// When it was last read.
     read: Mono,
     mismatches: u32,
-    /// What lists show in place of the status.
+    /// The state in lists, where it contradicts the status.
     listed_as: Option<&'static str>,
     failures: u32,
-    /// The code with which its status fails, once it is written.
+    /// The code with which its status fails, once it is recorded.
     failing: Option<&'static str>,
 }
 
-/// A sandbox or container as a status shows it, in the words of the file.
+/// A status in the notation of the file.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct Status {
     id: String,
     subject: Subject,
-    home: String,
+    sandbox_id: String,
     fields: Fields,
     phase: Option<Phase>,
 }
 
-/// How old what was seen may be.
+/// The source and the age of a status.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
-    /// An event's payload, which was sent then.
+    /// An event's payload, sent at this time.
     Event(Mono),
-    /// A read that began then.
+    /// A read that began at this time.
     Read(Mono),
 }
 
 // === impl Tape ===
 
 impl Tape {
-    /// Nothing is known, and the first steps come before plegd starts.
+    /// An empty tape; its first steps come before plegd's start.
     pub(super) fn new(keep_names: bool, at: Mono) -> Self {
         Self {
             names: Pseudonyms::new(keep_names),
@@ -96,11 +97,11 @@ impl Tape {
             at,
             before: true,
             listed_twice: BTreeSet::new(),
-            going: VecDeque::new(),
+            removing: VecDeque::new(),
         }
     }
 
-    /// The steps so far, a line each.
+    /// The steps so far, one line each.
     pub(super) fn steps(&self) -> &[String] {
         &self.steps
     }
@@ -110,19 +111,19 @@ impl Tape {
         self.bytes
     }
 
-    /// plegd starts here, and time begins to count.
+    /// plegd starts; from now on time is recorded.
     pub(super) fn start(&mut self, at: Mono) {
         self.before = false;
         self.at = at;
         self.push(json!({ "do": "ready" }));
     }
 
-    /// Time has come to this moment.
+    /// Advances the time, and removes sandboxes that are due.
     pub(super) fn advance(&mut self, at: Mono) {
-        while self.going.front().is_some_and(|(due, _)| *due <= at)
-            && let Some((due, id)) = self.going.pop_front()
+        while self.removing.front().is_some_and(|(due, _)| *due <= at)
+            && let Some((due, id)) = self.removing.pop_front()
         {
-            self.gone(&id, due);
+            self.remove(&id, due);
         }
         let passed = at.since(self.at);
         if !self.before && !passed.is_zero() {
@@ -131,55 +132,55 @@ impl Tape {
         self.at = self.at.max(at);
     }
 
-    /// A step without anything else.
+    /// Adds a step without fields.
     pub(super) fn plain(&mut self, name: &str, at: Mono) {
         self.advance(at);
         self.push(json!({ "do": name }));
     }
 
-    /// The calls of a method fail with this code from now on, or no longer.
+    /// The calls of a method fail with this code from now on; `None` ends that.
     pub(super) fn method_fails(&mut self, method: &str, code: Option<&'static str>, at: Mono) {
         self.advance(at);
         self.push(json!({ "do": "fail", "method": method, "code": code }));
     }
 
-    /// A sandbox's status, as seen.
-    pub(super) fn sandbox(&mut self, status: &SandboxStatus) -> Seen {
-        Seen {
+    /// Converts a sandbox's status.
+    pub(super) fn sandbox(&mut self, status: &SandboxStatus) -> Status {
+        Status {
             id: status.id.to_string(),
             subject: Subject::Sandbox,
-            home: String::new(),
+            sandbox_id: String::new(),
             fields: fields::of_sandbox(status, &mut self.names),
             phase: Some(status.state.phase()),
         }
     }
 
-    /// A container's status, as seen.
-    pub(super) fn container(&mut self, status: &ContainerStatus) -> Seen {
-        Seen {
+    /// Converts a container's status.
+    pub(super) fn container(&mut self, status: &ContainerStatus) -> Status {
+        Status {
             id: status.id.to_string(),
             subject: Subject::Container,
-            home: status.sandbox_id.to_string(),
+            sandbox_id: status.sandbox_id.to_string(),
             fields: fields::of_container(status, &mut self.names),
             phase: status.state.phase(),
         }
     }
 
-    /// Takes a status in.
-    pub(super) fn see(&mut self, seen: Seen, by: By, at: Mono) {
-        if let Some(removed) = self.removed.get(&seen.id) {
+    /// Applies a status: ignored if older than the known state, else recorded as a step.
+    pub(super) fn apply(&mut self, status: Status, by: By, at: Mono) {
+        if let Some(removed) = self.removed.get(&status.id) {
             match by {
-                By::Read(began) if began > *removed => drop(self.removed.remove(&seen.id)),
+                By::Read(began) if began > *removed => drop(self.removed.remove(&status.id)),
                 _ => return,
             }
         }
-        let Some(entry) = self.entries.get_mut(&seen.id) else { return self.insert(seen, by, at) };
-        let is_ahead = seen.phase > entry.phase;
+        let Some(entry) = self.entries.get_mut(&status.id) else { return self.insert(status, by, at) };
+        let is_ahead = status.phase > entry.phase;
         let is_taken = match by {
-            // Events come in their order, also those of one moment.
+            // Events arrive in order, also those with the same time.
             By::Event(sent) => {
                 let is_newest = sent >= entry.read && entry.touched.is_none_or(|touched| sent >= touched);
-                is_ahead || is_newest && seen.phase == entry.phase
+                is_ahead || is_newest && status.phase == entry.phase
             }
             By::Read(began) => {
                 entry.read = began;
@@ -189,32 +190,34 @@ impl Tape {
         if !is_taken {
             return;
         }
-        let changed = fields::changed(&entry.fields, &seen.fields);
-        // An event's payload does not say which sandbox its containers are in; lists do.
-        let moved = matches!(by, By::Read(_)) && !seen.home.is_empty() && seen.home != entry.home;
-        (entry.fields, entry.phase) = (seen.fields, seen.phase);
+        let changed = fields::changed(&entry.fields, &status.fields);
+        // An event's payload does not name the sandbox of a container; lists do.
+        let moved = matches!(by, By::Read(_))
+            && !status.sandbox_id.is_empty()
+            && status.sandbox_id != entry.sandbox_id;
+        (entry.fields, entry.phase) = (status.fields, status.phase);
         if let By::Event(sent) = by {
             entry.touched = Some(sent);
         }
         if moved {
-            entry.home.clone_from(&seen.home);
+            entry.sandbox_id.clone_from(&status.sandbox_id);
         }
         if !changed.is_empty() || moved {
-            let home = moved.then_some(seen.home);
-            self.put(&seen.id, seen.subject, home.as_deref(), changed, at);
+            let sandbox_id = moved.then_some(status.sandbox_id);
+            self.put(&status.id, status.subject, sandbox_id.as_deref(), changed, at);
         }
     }
 
-    fn insert(&mut self, seen: Seen, by: By, at: Mono) {
+    fn insert(&mut self, status: Status, by: By, at: Mono) {
         let (touched, read) = match by {
             By::Event(sent) => (Some(sent), sent),
             By::Read(began) => (None, began),
         };
         let entry = Entry {
-            subject: seen.subject,
-            home: seen.home.clone(),
-            fields: seen.fields.clone(),
-            phase: seen.phase,
+            subject: status.subject,
+            sandbox_id: status.sandbox_id.clone(),
+            fields: status.fields.clone(),
+            phase: status.phase,
             touched,
             read,
             mismatches: 0,
@@ -222,34 +225,40 @@ impl Tape {
             failures: 0,
             failing: None,
         };
-        self.entries.insert(seen.id.clone(), entry);
-        let home = (!seen.home.is_empty()).then_some(seen.home);
-        self.put(&seen.id, seen.subject, home.as_deref(), fields::without_defaults(seen.fields), at);
+        self.entries.insert(status.id.clone(), entry);
+        let sandbox_id = (!status.sandbox_id.is_empty()).then_some(status.sandbox_id);
+        self.put(
+            &status.id,
+            status.subject,
+            sandbox_id.as_deref(),
+            fields::without_defaults(status.fields),
+            at,
+        );
     }
 
-    /// An event. `effect` says what it proves of the runtime at that moment.
+    /// Records an event. `effect` is what it proves about the runtime's state.
     pub(super) fn event(&mut self, event: Event, effect: Effect) {
         let Event { id, kind, created_at, sent, received, sandbox, containers } = event;
         let sandbox = sandbox.map(|status| self.sandbox(&status));
-        let containers: Vec<Seen> = containers.iter().map(|status| self.container(status)).collect();
+        let containers: Vec<Status> = containers.iter().map(|status| self.container(status)).collect();
         if effect != Effect::Nothing {
-            for seen in sandbox.iter().chain(&containers) {
-                self.see(seen.clone(), By::Event(sent), received);
+            for status in sandbox.iter().chain(&containers) {
+                self.apply(status.clone(), By::Event(sent), received);
             }
             let subject = self.entries.get(&id).map(|entry| entry.subject);
             match (kind, effect, subject) {
-                (StreamEventType::Deleted, Effect::AllButSandboxesAtOnce, Some(Subject::Sandbox)) => {
-                    self.going.push_back((received + DELETION_LAG, id.clone()));
+                (StreamEventType::Deleted, Effect::AllWithDelayedSandboxes, Some(Subject::Sandbox)) => {
+                    self.removing.push_back((received + DELETION_LAG, id.clone()));
                 }
-                (StreamEventType::Deleted, Effect::All | Effect::AllButSandboxesAtOnce, _) => {
-                    self.gone(&id, received);
+                (StreamEventType::Deleted, Effect::All | Effect::AllWithDelayedSandboxes, _) => {
+                    self.remove(&id, received);
                 }
                 _ => {}
             }
         }
         self.advance(received);
-        let sandbox = sandbox.map(|seen| self.with_id(seen));
-        let containers: Vec<Value> = containers.into_iter().map(|seen| self.with_id(seen)).collect();
+        let sandbox = sandbox.map(|status| self.with_id(status));
+        let containers: Vec<Value> = containers.into_iter().map(|status| self.with_id(status)).collect();
         let raw = json!({
             "container_id": self.names.of(Kind::Id, &id),
             "container_event_type": match kind {
@@ -265,7 +274,7 @@ impl Tape {
         self.push(json!({ "do": "event", "raw": raw }));
     }
 
-    fn gone(&mut self, id: &str, at: Mono) {
+    fn remove(&mut self, id: &str, at: Mono) {
         if self.entries.remove(id).is_none() {
             return;
         }
@@ -276,23 +285,24 @@ impl Tape {
         self.push(json!({ "do": "remove", "id": id }));
     }
 
-    fn put(&mut self, id: &str, subject: Subject, home: Option<&str>, changed: Fields, at: Mono) {
+    fn put(&mut self, id: &str, subject: Subject, sandbox_id: Option<&str>, changed: Fields, at: Mono) {
         self.advance(at);
         let mut status = Map::from_iter([("id".to_owned(), Value::from(self.names.of(Kind::Id, id)))]);
         status.extend(changed);
         let mut step = Map::from_iter([("do".to_owned(), Value::from(name(subject)))]);
-        if let Some(home) = home {
-            step.insert("sandbox".to_owned(), self.names.of(Kind::Id, home).into());
+        if let Some(sandbox_id) = sandbox_id {
+            step.insert("sandbox".to_owned(), self.names.of(Kind::Id, sandbox_id).into());
         }
         step.insert("kubelet".to_owned(), false.into());
         step.insert("status".to_owned(), status.into());
         self.push(step.into());
     }
 
-    fn with_id(&mut self, seen: Seen) -> Value {
-        let mut status = Map::from_iter([("id".to_owned(), Value::from(self.names.of(Kind::Id, &seen.id)))]);
-        status.extend(fields::without_defaults(seen.fields));
-        status.into()
+    fn with_id(&mut self, status: Status) -> Value {
+        let id = self.names.of(Kind::Id, &status.id);
+        let mut value = Map::from_iter([("id".to_owned(), Value::from(id))]);
+        value.extend(fields::without_defaults(status.fields));
+        value.into()
     }
 
     fn push(&mut self, mut step: Value) {
@@ -310,13 +320,13 @@ impl Tape {
 /// What an event proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing: it is from before the recording.
+    /// Nothing: it is older than the recording.
     Nothing,
-    /// What its statuses show; DELETED may be sent for what is still there.
+    /// Its statuses; DELETED is sent while the object still exists.
     Statuses,
-    /// What its statuses show, and that what is DELETED is gone; a sandbox goes a moment later.
-    AllButSandboxesAtOnce,
-    /// What its statuses show, and that what is DELETED is gone.
+    /// Its statuses, and that a DELETED object is removed; a sandbox after [`DELETION_LAG`].
+    AllWithDelayedSandboxes,
+    /// Its statuses, and that a DELETED object is removed.
     All,
 }
 
@@ -326,7 +336,7 @@ pub(super) struct Event {
     pub(super) id: String,
     pub(super) kind: StreamEventType,
     pub(super) created_at: Wall,
-    /// When it was sent, as far as that is known: by its timestamp, and not after it was received.
+    /// When it was sent: its timestamp, but not later than its receipt.
     pub(super) sent: Mono,
     pub(super) received: Mono,
     pub(super) sandbox: Option<SandboxStatus>,

@@ -1,12 +1,12 @@
-//! What pods do, from their first sandbox to their end.
+//! The actions of each kind of pod, from its first sandbox to its removal.
 
 use std::collections::VecDeque;
 
-/// One thing that a kubelet or a process does.
+/// One action of a kubelet or a process.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(super) enum Action {
     RunSandbox,
-    /// The sandbox is killed and made again with the next attempt.
+    /// The sandbox is killed and created again with the next attempt.
     SandboxDies,
     StopSandbox,
     RemoveSandbox,
@@ -24,7 +24,7 @@ pub(super) enum Act {
         name: &'static str,
         attempt: u32,
     },
-    /// Nothing for so many steps.
+    /// No action for this many steps.
     Rest(u32),
 }
 
@@ -35,21 +35,21 @@ pub(super) enum Workload {
     Web,
     /// A server with an init container.
     Api,
-    /// A cron job: short.
+    /// A cron job: a short-lived container.
     Backup,
-    /// A container that crashes again and again.
+    /// A container that crashes repeatedly.
     CrashLoop,
-    /// A container that the kernel kills for want of memory.
+    /// A container that is OOM-killed.
     Cache,
-    /// A container whose command is not there, and then is.
+    /// A container whose command is missing at first.
     Report,
-    /// A pod whose sandbox dies and is made again.
+    /// A pod whose sandbox dies and is created again.
     Gateway,
-    /// One of kube-system's, which stays.
+    /// A DaemonSet pod of `kube-system`, which stays.
     Daemon(&'static str),
 }
 
-/// What every node has.
+/// The DaemonSet pods of every node.
 pub(super) const DAEMONS: [Workload; 4] = [
     Workload::Daemon("kube-proxy"),
     Workload::Daemon("coredns"),
@@ -60,7 +60,7 @@ pub(super) const DAEMONS: [Workload; 4] = [
 // === impl Workload ===
 
 impl Workload {
-    /// A kind by chance, the usual ones more often.
+    /// A random kind, common ones more often.
     pub(super) fn any(rng: &mut fastrand::Rng) -> Self {
         match rng.u32(..20) {
             0..6 => Self::Web,
@@ -97,67 +97,74 @@ impl Workload {
         }
     }
 
-    /// All that such a pod does.
-    pub(super) fn script(self, rng: &mut fastrand::Rng) -> VecDeque<Act> {
-        let mut script = vec![Act::RunSandbox];
+    /// All actions of such a pod.
+    pub(super) fn script(self, rng: &mut fastrand::Rng) -> VecDeque<Action> {
+        let mut script = vec![Action::RunSandbox];
         match self {
             Self::Web => {
                 run(&mut script, "web", 0, "registry.example/shop/web:3.2.1");
                 run(&mut script, "envoy", 0, "docker.io/envoyproxy/envoy:v1.31");
-                script.extend([Act::Rest(rng.u32(10..60)), Act::Stop("web"), Act::Stop("envoy")]);
+                script.extend([Action::Rest(rng.u32(10..60)), Action::Stop("web"), Action::Stop("envoy")]);
             }
             Self::Api => {
                 run(&mut script, "migrate", 0, "registry.example/shop/migrate:8");
-                script.extend([Act::Rest(2), Act::Exit("migrate", 0)]);
+                script.extend([Action::Rest(2), Action::Exit("migrate", 0)]);
                 run(&mut script, "api", 0, "registry.example/shop/api:8.0.4");
-                script.extend([Act::Rest(rng.u32(10..60)), Act::Stop("api")]);
+                script.extend([Action::Rest(rng.u32(10..60)), Action::Stop("api")]);
             }
             Self::Backup => {
                 run(&mut script, "backup", 0, "registry.example/ops/backup:12");
                 let exit_code = i32::from(rng.u32(..10) == 0);
-                script.extend([Act::Rest(rng.u32(..4)), Act::Exit("backup", exit_code), Act::Rest(2)]);
+                script.extend([
+                    Action::Rest(rng.u32(..4)),
+                    Action::Exit("backup", exit_code),
+                    Action::Rest(2),
+                ]);
             }
             Self::CrashLoop => {
                 let attempts = rng.u32(3..7);
                 for attempt in 0..attempts {
                     run(&mut script, "worker", attempt, "registry.example/worker:nightly");
-                    script.push(Act::Exit("worker", if rng.bool() { 1 } else { 2 }));
+                    script.push(Action::Exit("worker", if rng.bool() { 1 } else { 2 }));
                     // The kubelet keeps one dead instance.
                     if let Some(before) = attempt.checked_sub(1) {
-                        script.push(Act::Remove { name: "worker", attempt: before });
+                        script.push(Action::Remove { name: "worker", attempt: before });
                     }
-                    script.push(Act::Rest(2 << attempt));
+                    script.push(Action::Rest(2 << attempt));
                 }
             }
             Self::Cache => {
                 run(&mut script, "redis", 0, "docker.io/library/redis:7.4");
-                script.extend([Act::Rest(rng.u32(3..20)), Act::Oom("redis"), Act::Rest(2)]);
+                script.extend([Action::Rest(rng.u32(3..20)), Action::Oom("redis"), Action::Rest(2)]);
                 run(&mut script, "redis", 1, "docker.io/library/redis:7.4");
-                script.extend([Act::Rest(rng.u32(10..40)), Act::Stop("redis")]);
+                script.extend([Action::Rest(rng.u32(10..40)), Action::Stop("redis")]);
             }
             Self::Report => {
                 let image = "registry.example/batch/report:2";
-                script.extend([Act::Create { name: "report", attempt: 0, image }, Act::FailStart("report")]);
-                script.push(Act::Rest(3));
+                script.extend([
+                    Action::Create { name: "report", attempt: 0, image },
+                    Action::FailStart("report"),
+                ]);
+                script.push(Action::Rest(3));
                 run(&mut script, "report", 1, image);
-                script.extend([Act::Rest(3), Act::Exit("report", 0)]);
+                script.extend([Action::Rest(3), Action::Exit("report", 0)]);
             }
             Self::Gateway => {
                 run(&mut script, "gateway", 0, "registry.example/ingress/gateway:1.9");
-                script.extend([Act::Rest(rng.u32(5..30)), Act::SandboxDies, Act::RunSandbox]);
+                script.extend([Action::Rest(rng.u32(5..30)), Action::SandboxDies, Action::RunSandbox]);
                 run(&mut script, "gateway", 1, "registry.example/ingress/gateway:1.9");
-                script.extend([Act::Rest(rng.u32(5..30)), Act::Stop("gateway")]);
+                script.extend([Action::Rest(rng.u32(5..30)), Action::Stop("gateway")]);
             }
             Self::Daemon(name) => {
                 run(&mut script, name, 0, "registry.k8s.io/system:v1.34");
                 return script.into();
             }
         }
-        script.extend([Act::StopSandbox, Act::Rest(rng.u32(..3)), Act::RemoveSandbox]);
+        script.extend([Action::StopSandbox, Action::Rest(rng.u32(..3)), Action::RemoveSandbox]);
         script.into()
     }
 }
 
-fn run(script: &mut Vec<Act>, name: &'static str, attempt: u32, image: &'static str) {
-    script.extend([Act::Create { name, attempt, image }, Act::Start(name)]);
+fn run(script: &mut Vec<Action>, name: &'static str, attempt: u32, image: &'static str) {
+    script.extend([Action::Create { name, attempt, image }, Action::Start(name)]);
 }

@@ -1,4 +1,4 @@
-//! The rules of the event queues, one kind after the other. No I/O, no clock of its own.
+//! The rules of the event queues, one kind after the other. No I/O and no clock.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// A handler that has failed to send takes about this long to close its subscription; events meanwhile go to it and are
-/// lost. Tried with containerd's own queue: of 20 events back to back, 19 or 20 were lost.
+/// How long a handler that failed to send takes to close its subscription; events that reach it meanwhile are lost.
+/// Measured with containerd's queue: of 20 events back to back, 19 or 20 were lost.
 const HANDLER_CLOSES_IN: Duration = Duration::from_millis(1);
 
 const DELIVERIES_KEPT: usize = 65_536;
@@ -27,7 +27,7 @@ const DELIVERIES_KEPT: usize = 65_536;
 pub(super) struct Queue {
     kind: Events,
     rng: fastrand::Rng,
-    /// Grows with every reset, so that tickets from before know that nobody will take their event.
+    /// Grows with every reset: a ticket from an earlier era does not wait.
     era: u64,
     sent: u64,
     taken: u64,
@@ -35,15 +35,15 @@ pub(super) struct Queue {
     pub(super) subscribers: BTreeMap<u64, Subscriber>,
     /// Blocking: events whose senders wait for the queue to take them.
     pub(super) input: VecDeque<ContainerEventResponse>,
-    /// What the queue has taken and not yet handed to all of its receivers.
+    /// Events that the queue has taken and not yet handed to all receivers.
     publishing: VecDeque<Publishing>,
-    /// Shared, Broadcast: the channel. Blocking: what is kept while nobody is subscribed.
+    /// Shared, Broadcast: the channel. Blocking: events kept while there is no subscriber.
     kept: VecDeque<(Mono, ContainerEventResponse)>,
-    /// Shared: who waits for an event, first come first served, the dead included.
+    /// Shared: subscribers that wait for an event, in order, including those whose client is gone.
     waiting: VecDeque<u64>,
     /// Broadcast: whether the task that reads the channel runs.
     started: bool,
-    /// Broadcast: whether a client's departure has brought the process down.
+    /// Broadcast: whether a client's departure has crashed the process.
     pub(super) panicked: bool,
     pub(super) counts: EventCounts,
     pub(super) deliveries: VecDeque<Delivery>,
@@ -52,7 +52,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct Subscriber {
     slots: VecDeque<ContainerEventResponse>,
-    life: Life,
+    connection: Connection,
     end: Option<End>,
     waker: Option<Waker>,
 }
@@ -64,12 +64,12 @@ pub(super) enum End {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Life {
+enum Connection {
     #[default]
     Alive,
-    /// The client is gone and the handler does not know: it does not watch the stream's context.
+    /// The client is gone and the handler has not noticed: it does not watch the stream's context.
     Gone,
-    /// It has failed to send an event, at that moment, and is about to close.
+    /// The handler failed to send an event at that moment and is about to close.
     Closing(Mono),
 }
 
@@ -77,7 +77,7 @@ enum Life {
 struct Publishing {
     event: ContainerEventResponse,
     to: VecDeque<u64>,
-    /// Whether anybody took it, were it only a dead one.
+    /// Whether any handler took it, even one whose client is gone.
     accepted: bool,
 }
 
@@ -104,7 +104,7 @@ impl Queue {
         }
     }
 
-    /// Begins to send an event; says its era and number.
+    /// Begins to send an event; returns its era and number.
     pub(super) fn send(&mut self, event: ContainerEventResponse, now: Mono) -> (u64, u64) {
         self.sent += 1;
         self.counts.sent += 1;
@@ -132,7 +132,7 @@ impl Queue {
         let id = self.next_subscriber;
         self.next_subscriber += 1;
         match self.kind {
-            // A dead subscriber that the runtime has not noticed counts: the backlog is for the first alone.
+            // A subscriber whose end the runtime has not noticed counts: only the first subscriber gets the backlog.
             Events::Blocking { retention, .. } if self.subscribers.is_empty() => {
                 self.expire(retention, now);
                 let backlog = self.kept.drain(..).map(|(_, event)| Publishing {
@@ -143,11 +143,11 @@ impl Queue {
                 self.publishing.extend(backlog);
             }
             Events::Broadcast { .. } if !self.started => {
-                // The task starts before its first client is registered, so a part of the backlog goes to nobody.
+                // The task starts before its first client is registered: a part of the backlog is lost.
                 self.started = true;
                 let lost = self.rng.usize(0..=self.kept.len());
                 self.kept.drain(..lost);
-                self.counts.eaten += lost as u64;
+                self.counts.lost += lost as u64;
             }
             _ => {}
         }
@@ -200,7 +200,8 @@ impl Queue {
         }
     }
 
-    /// The client is gone. A handler that is blocked in a send learns it now; one that waits for an event, with the next.
+    /// The client is gone. A handler that is blocked in a send notices now; one that waits for an event, with the
+    /// next event.
     pub(super) fn leave(&mut self, id: u64, now: Mono) {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         let waits_for_an_event = match self.kind {
@@ -208,10 +209,10 @@ impl Queue {
             _ => subscriber.slots.is_empty(),
         };
         if waits_for_an_event && subscriber.end.is_none() {
-            subscriber.life = Life::Gone;
+            subscriber.connection = Connection::Gone;
             subscriber.waker = None;
         } else {
-            self.counts.eaten += subscriber.slots.len() as u64;
+            self.counts.lost += subscriber.slots.len() as u64;
             self.subscribers.remove(&id);
             self.waiting.retain(|waiting| *waiting != id);
         }
@@ -225,7 +226,7 @@ impl Queue {
             subscriber.wake();
         }
         self.waiting.clear();
-        self.subscribers.retain(|_, subscriber| subscriber.life == Life::Alive);
+        self.subscribers.retain(|_, subscriber| subscriber.connection == Connection::Alive);
     }
 
     pub(super) fn reset(&mut self) {
@@ -249,19 +250,19 @@ impl Queue {
     fn send_shared(&mut self, event: ContainerEventResponse, capacity: usize, now: Mono) {
         let Some(id) = self.waiting.pop_front() else { return self.keep(event, capacity, now) };
         match self.subscribers.get_mut(&id) {
-            Some(subscriber) if subscriber.life == Life::Alive => {
+            Some(subscriber) if subscriber.connection == Connection::Alive => {
                 subscriber.slots.push_back(event);
                 subscriber.wake();
             }
             _ => {
-                // The dead handler takes the event, fails to send it, and only then ends.
-                self.counts.eaten += 1;
+                // The handler takes the event, fails to send it, and only then ends.
+                self.counts.lost += 1;
                 self.subscribers.remove(&id);
             }
         }
     }
 
-    /// Puts an event into the channel, or drops it when that is full: the newest goes.
+    /// Puts an event into the channel, or drops it if the channel is full.
     fn keep(&mut self, event: ContainerEventResponse, capacity: usize, now: Mono) {
         if self.kept.len() < capacity {
             self.kept.push_back((now, event));
@@ -277,7 +278,7 @@ impl Queue {
         }
     }
 
-    /// Moves events on as far as they go.
+    /// Hands on events until a receiver blocks or no event is left.
     fn advance(&mut self, now: Mono) {
         loop {
             while let Some(publishing) = self.publishing.front_mut() {
@@ -288,16 +289,16 @@ impl Queue {
                     continue;
                 };
                 match hand_over(self.kind, &mut self.subscribers, &mut self.rng, id, publishing, now) {
-                    Handed::Over => {}
-                    Handed::ToTheDead => self.counts.eaten += 1,
-                    Handed::Closed => {
+                    Handover::Delivered => {}
+                    Handover::Lost => self.counts.lost += 1,
+                    Handover::Closed => {
                         self.subscribers.remove(&id);
                     }
-                    Handed::Panic => {
+                    Handover::Panic => {
                         self.panicked = true;
                         return;
                     }
-                    Handed::Blocked => {
+                    Handover::Blocked => {
                         publishing.to.push_front(id);
                         return;
                     }
@@ -315,17 +316,17 @@ impl Queue {
             };
             let Some(event) = next else { return };
             let to: VecDeque<_> = self.subscribers.keys().copied().collect();
-            // The broadcaster consumes and loses what nobody is there for; the blocking queue keeps it.
+            // The broadcaster loses an event that has no subscriber; the blocking queue keeps it.
             let accepted = matches!(self.kind, Events::Broadcast { .. });
-            self.counts.eaten += u64::from(accepted && to.is_empty());
+            self.counts.lost += u64::from(accepted && to.is_empty());
             self.publishing.push_back(Publishing { event, to, accepted });
         }
     }
 }
 
-enum Handed {
-    Over,
-    ToTheDead,
+enum Handover {
+    Delivered,
+    Lost,
     Closed,
     Panic,
     Blocked,
@@ -338,45 +339,45 @@ fn hand_over(
     id: u64,
     publishing: &mut Publishing,
     now: Mono,
-) -> Handed {
-    let Some(subscriber) = subscribers.get_mut(&id) else { return Handed::Closed };
+) -> Handover {
+    let Some(subscriber) = subscribers.get_mut(&id) else { return Handover::Closed };
     let slots = match kind {
-        // One more than the channel's: the handler holds one while it is blocked in its send.
+        // One more than the channel's capacity: the handler holds one event while its send blocks.
         Events::Blocking { capacity, .. } => capacity + 1,
         _ => 1,
     };
-    match (kind, subscriber.life) {
-        (_, Life::Alive) if subscriber.slots.len() >= slots => Handed::Blocked,
-        (_, Life::Alive) => {
+    match (kind, subscriber.connection) {
+        (_, Connection::Alive) if subscriber.slots.len() >= slots => Handover::Blocked,
+        (_, Connection::Alive) => {
             publishing.accepted = true;
             let last = publishing.to.is_empty();
             let event = if last { std::mem::take(&mut publishing.event) } else { publishing.event.clone() };
             subscriber.slots.push_back(event);
             subscriber.wake();
-            Handed::Over
+            Handover::Delivered
         }
-        (Events::Broadcast { departure: Departure::Panics, .. }, Life::Gone) => {
-            subscriber.life = Life::Closing(now);
-            Handed::ToTheDead
+        (Events::Broadcast { departure: Departure::Panics, .. }, Connection::Gone) => {
+            subscriber.connection = Connection::Closing(now);
+            Handover::Lost
         }
-        (Events::Broadcast { departure: Departure::Panics, .. }, Life::Closing(at))
+        (Events::Broadcast { departure: Departure::Panics, .. }, Connection::Closing(at))
             if now.since(at) < HANDLER_CLOSES_IN =>
         {
-            Handed::Panic
+            Handover::Panic
         }
-        // CRI-O hands the same event to all the others, so that the dead one costs them nothing.
-        (Events::Broadcast { .. }, _) => Handed::Closed,
-        (_, Life::Gone) => {
+        // CRI-O hands the same event to all others, so a closed subscriber costs them nothing.
+        (Events::Broadcast { .. }, _) => Handover::Closed,
+        (_, Connection::Gone) => {
             publishing.accepted = true;
-            subscriber.life = Life::Closing(now);
-            Handed::ToTheDead
+            subscriber.connection = Connection::Closing(now);
+            Handover::Lost
         }
-        // "Closed" and "has room" are both true while the handler closes, and Go's select tosses a coin.
-        (_, Life::Closing(at)) if now.since(at) < HANDLER_CLOSES_IN || rng.bool() => {
+        // "Closed" and "not full" are both true while the handler closes, and Go's select chooses at random.
+        (_, Connection::Closing(at)) if now.since(at) < HANDLER_CLOSES_IN || rng.bool() => {
             publishing.accepted = true;
-            Handed::ToTheDead
+            Handover::Lost
         }
-        (_, Life::Closing(_)) => Handed::Closed,
+        (_, Connection::Closing(_)) => Handover::Closed,
     }
 }
 
@@ -425,7 +426,7 @@ mod tests {
         let healthy = queue.subscribe(at(0));
         let tickets: Vec<_> = (0..110).map(|n| queue.send(event(n), at(0))).collect();
         assert_eq!(tickets.iter().filter(|(era, n)| queue.has_taken(*era, *n)).count(), 102);
-        assert_eq!(drain(&mut queue, healthy).len(), 101, "the 102nd is still with the frozen one");
+        assert_eq!(drain(&mut queue, healthy).len(), 101, "the 102nd event waits for the frozen subscriber");
         queue.leave(frozen, at(0));
         assert!(tickets.iter().all(|(era, n)| queue.has_taken(*era, *n)));
         assert_eq!(drain(&mut queue, healthy).len(), 9);
@@ -446,27 +447,27 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_subscriber_of_a_blocking_queue_eats_at_least_one_event() {
+    fn a_blocking_queue_loses_at_least_one_event_to_a_closed_subscriber() {
         let mut most = 0;
         for seed in 0..200 {
             let mut queue = Queue::new(BLOCKING, fastrand::Rng::with_seed(seed));
-            let dead = queue.subscribe(at(0));
-            assert!(queue.poll(dead, at(0), Waker::noop()).is_pending());
-            queue.leave(dead, at(0));
+            let closed = queue.subscribe(at(0));
+            assert!(queue.poll(closed, at(0), Waker::noop()).is_pending());
+            queue.leave(closed, at(0));
             for n in 0..20 {
                 queue.send(event(n), at(2 * n as u64));
             }
             let next = queue.subscribe(at(50));
             let got = drain(&mut queue, next).len();
             assert!(got <= 19);
-            assert_eq!(got as u64 + queue.counts.eaten, 20);
-            most = most.max(queue.counts.eaten);
+            assert_eq!(got as u64 + queue.counts.lost, 20);
+            most = most.max(queue.counts.lost);
         }
         assert!(most > 1, "sometimes it is more than one");
     }
 
     #[test]
-    fn a_shared_channel_gives_each_event_to_one_and_the_dead_are_served_first() {
+    fn a_shared_channel_gives_each_event_to_one_subscriber_and_closed_ones_come_first() {
         let mut queue = queue(SHARED);
         let stale: Vec<_> = (0..3).map(|_| queue.subscribe(at(0))).collect();
         for id in stale {
@@ -482,7 +483,7 @@ mod tests {
         }
         assert_eq!(drain(&mut queue, a), ["3"]);
         assert_eq!(drain(&mut queue, b), ["4"]);
-        assert_eq!(queue.counts.eaten, 3);
+        assert_eq!(queue.counts.lost, 3);
     }
 
     #[test]
@@ -498,18 +499,18 @@ mod tests {
     }
 
     #[test]
-    fn a_broadcaster_loses_what_nobody_hears_and_stalls_all_with_the_slowest() {
+    fn a_broadcaster_loses_events_without_subscriber_and_the_slowest_delays_all() {
         let mut queue = queue(BROADCAST);
         let slow = queue.subscribe(at(0));
         let quick = queue.subscribe(at(0));
-        let mut heard = 0;
+        let mut received = 0;
         for n in 0..1500 {
             let (era, number) = queue.send(event(n), at(0));
             assert!(queue.has_taken(era, number), "producers never block");
-            heard += drain(&mut queue, quick).len();
+            received += drain(&mut queue, quick).len();
         }
-        // A slow client holds one event, a second waits for it, and then the channel fills.
-        assert_eq!((heard, queue.counts.dropped), (1, 1500 - 1002));
+        // A slow client holds one event, a second event waits for it, and then the channel fills.
+        assert_eq!((received, queue.counts.dropped), (1, 1500 - 1002));
         queue.leave(slow, at(0));
         assert_eq!(drain(&mut queue, quick).len(), 1001);
         queue.leave(quick, at(0));

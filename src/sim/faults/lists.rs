@@ -1,4 +1,4 @@
-//! Faults of list answers: what a list shows in contradiction to the statuses, and lists that end early.
+//! Faults of list answers: items that contradict the statuses, and lists that end early.
 //!
 //! Owns the kinds of fault and how each changes the items of an answer. [`super::Faults`] decides when one happens.
 
@@ -21,8 +21,8 @@ pub enum Lists {
     All,
 }
 
-/// What is wrong with a list, unary or streamed. A fault that does not fit a list (the id is not in it, it is not longer
-/// than the limit) does not count against its dose.
+/// A fault of a list, unary or streamed. A fault that does not fit a list (the id is not in it, it is not longer
+/// than the limit) does not reduce its dose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListFault {
     /// The item of this id is listed twice.
@@ -82,7 +82,7 @@ pub(in crate::sim) struct Listing<I> {
     pub(in crate::sim) reset: Option<ResetReason>,
 }
 
-/// A list fault that was ordered.
+/// A list fault to inject.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) of: Subject,
@@ -93,12 +93,12 @@ pub(super) struct Order {
 
 /// An item of a list.
 pub(in crate::sim) trait Item: Clone {
-    /// What it describes.
+    /// The kind of object that it describes.
     const SUBJECT: Subject;
 
     fn id(&self) -> &str;
 
-    /// Changes what it shows, where the fault is about this kind of item.
+    /// Changes the item, if the fault concerns this kind of item.
     fn misstate(&mut self, fault: &ListFault);
 }
 

@@ -1,4 +1,4 @@
-//! Answers to calls, each of which can be made empty, or not to decode.
+//! Answers to calls, each with an empty and an undecodable variant.
 
 use futures::{
     StreamExt as _,
@@ -8,9 +8,9 @@ use tonic::Status;
 
 use crate::sim::{codec::NOT_UTF_8, faults::Listing, v1};
 
-/// An answer that can be made not to decode, and whose default has nothing in it.
+/// An answer with an undecodable variant; its default is empty.
 pub(super) trait Answer: Default + Send + 'static {
-    /// The answer, with a string in it that goes out as bytes which are not UTF-8.
+    /// The answer with a string that is sent as bytes that are not UTF-8.
     fn garbage() -> Self;
 }
 
@@ -30,7 +30,7 @@ impl Answer for EventStream {
     }
 }
 
-/// Answers of which one string is enough to spoil them.
+/// Answers with a string to corrupt.
 macro_rules! answers {
     ($($answer:ident { $field:ident: $garbage:expr })*) => {
         $(impl Answer for v1::$answer {
@@ -59,7 +59,7 @@ answers! {
     }
 }
 
-/// Answers that have nothing in them to spoil.
+/// Answers without a string to corrupt.
 macro_rules! empty_answers {
     ($($answer:ident)*) => {
         $(impl Answer for v1::$answer {

@@ -1,4 +1,4 @@
-//! The read calls: what each answers from the truth, without faults and without waiting.
+//! The read calls: the answer of each from the truth, without faults or waiting.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::RuntimeService;
 use crate::sim::{
-    profile::{StatusTimestamp, Words},
+    profile::{ErrorTexts, StatusTimestamp},
     v1, wire,
 };
 
@@ -68,7 +68,7 @@ impl RuntimeService {
 
     pub(super) fn list_sandboxes(&self, filter: &v1::PodSandboxFilter) -> Vec<v1::PodSandbox> {
         self.runtime.core().list(|view| {
-            let id = wanted(&view.sandboxes, &filter.id);
+            let id = filter_id(&view.sandboxes, &filter.id);
             view.listed_sandboxes()
                 .filter(|sandbox| {
                     id.as_ref().is_none_or(|id| *id == sandbox.id)
@@ -85,8 +85,8 @@ impl RuntimeService {
 
     pub(super) fn list_of_containers(&self, filter: &v1::ContainerFilter) -> Vec<v1::Container> {
         self.runtime.core().list(|view| {
-            let id = wanted(&view.containers, &filter.id);
-            let sandbox_id = wanted(&view.sandboxes, &filter.pod_sandbox_id);
+            let id = filter_id(&view.containers, &filter.id);
+            let sandbox_id = filter_id(&view.sandboxes, &filter.pod_sandbox_id);
             view.listed_containers()
                 .filter(|container| {
                     id.as_ref().is_none_or(|id| *id == container.id)
@@ -102,18 +102,18 @@ impl RuntimeService {
         })
     }
 
-    /// The full id of a sandbox, or what was asked for if there is none: to stop or remove that is done already.
+    /// The full id of a sandbox; the given id if there is none: stopping or removing such a sandbox succeeds.
     pub(super) fn known_sandbox(&self, id: String) -> String {
         self.runtime.read(|truth| full_id(&truth.view().sandboxes, id))
     }
 
-    /// The full id of a container, or what was asked for if there is none.
+    /// The full id of a container; the given id if there is none.
     pub(super) fn known_container(&self, id: String) -> String {
         self.runtime.read(|truth| full_id(&truth.view().containers, id))
     }
 
     fn info(&self) -> BTreeMap<String, String> {
-        if self.runtime.profile().info_unasked {
+        if self.runtime.profile().unrequested_info {
             BTreeMap::from([("updatedResources".to_owned(), "null".to_owned())])
         } else {
             BTreeMap::new()
@@ -121,25 +121,25 @@ impl RuntimeService {
     }
 
     fn no_such(&self, of_containerd: &str, of_cri_o: &str, id: &str) -> String {
-        match self.runtime.profile().words {
-            Words::Containerd if of_containerd == "sandbox" => {
+        match self.runtime.profile().error_texts {
+            ErrorTexts::Containerd if of_containerd == "sandbox" => {
                 "an error occurred when try to find sandbox: not found".to_owned()
             }
-            Words::Containerd => {
+            ErrorTexts::Containerd => {
                 format!("an error occurred when try to find {of_containerd} {id:?}: not found")
             }
-            Words::CriO => format!("could not find {of_cri_o} {id:?}"),
+            ErrorTexts::CriO => format!("could not find {of_cri_o} {id:?}"),
         }
     }
 }
 
-/// What an id or the unambiguous beginning of one names. An ambiguous one is an error, and no NotFound.
+/// The object with this id or unambiguous id prefix. An ambiguous prefix is an error other than NotFound.
 fn resolve<'a, T>(map: &'a BTreeMap<String, T>, id: &str) -> Result<Option<(&'a String, &'a T)>, Status> {
     if id.is_empty() {
         return Ok(None);
     }
-    let mut beginning_so = map.range(id.to_owned()..).take_while(|(key, _)| key.starts_with(id));
-    match (beginning_so.next(), beginning_so.next()) {
+    let mut candidates = map.range(id.to_owned()..).take_while(|(key, _)| key.starts_with(id));
+    match (candidates.next(), candidates.next()) {
         (Some(found), _) if found.0 == id => Ok(Some(found)),
         (found, None) => Ok(found),
         _ => Err(Status::unknown(format!("prefix {id:?} is ambiguous"))),
@@ -153,8 +153,8 @@ fn full_id<T>(map: &BTreeMap<String, T>, id: String) -> String {
     }
 }
 
-/// The id that a filter asks for, in full where its beginning is given; `None` if it asks for none.
-fn wanted<T>(map: &BTreeMap<String, T>, id: &str) -> Option<String> {
+/// The full id for an id or prefix in a filter; `None` for an empty filter.
+fn filter_id<T>(map: &BTreeMap<String, T>, id: &str) -> Option<String> {
     (!id.is_empty()).then(|| full_id(map, id.to_owned()))
 }
 

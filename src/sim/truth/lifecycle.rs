@@ -1,9 +1,10 @@
-//! What the life-cycle calls and the end of a process do to the truth.
+//! The effect of life-cycle calls, and of the end of a process, on the truth.
 
 use std::time::Duration;
 
 use super::{
-    Container, ContainerSpec, ContainerState, Due, Refused, Sandbox, SandboxSpec, Told, Truth, What,
+    ChangeKind, Container, ContainerSpec, ContainerState, Due, Refused, Sandbox, SandboxSpec, Signalled,
+    Truth,
 };
 use crate::{
     clock::Wall,
@@ -20,7 +21,7 @@ const KILLED: i32 = 137;
 const TERMINATED: i32 = 143;
 
 impl Truth {
-    /// RunPodSandbox: makes a sandbox that is ready, and says its id.
+    /// RunPodSandbox: creates a ready sandbox and returns its id.
     pub fn run_sandbox(&mut self, spec: SandboxSpec) -> Result<String, Refused> {
         self.up()?;
         let taken = self.view.sandboxes.values().any(|other| {
@@ -36,25 +37,26 @@ impl Truth {
         }
         let id = self.new_id();
         let ips = if spec.host_network { Vec::new() } else { vec![self.new_address()] };
-        // The runtimes take this before they set up the network, and say READY and send events afterwards.
+        // The runtimes take this time before the network setup, and report READY and send events after it.
         let setup = i64::try_from(spec.network_setup.as_nanos()).unwrap_or(i64::MAX);
         let created_at = Wall::from_nanos(self.clock.wall().as_nanos().saturating_sub(setup));
         let sandbox = Sandbox { id: id.clone(), spec, ready: true, created_at, ips, forgotten: false };
         self.view.sandboxes.insert(id.clone(), sandbox);
-        // CREATED is raised when the status is READY already (containerd: sandbox_run.go).
+        // CREATED is raised after the status became READY (containerd: sandbox_run.go).
         match self.profile.sandbox_created {
             SandboxCreated::Sent => {
-                self.note_sandbox(&id, What::Created, Told::Yes);
+                self.note_sandbox(&id, ChangeKind::Created, Signalled::Yes);
                 self.signal(&id, &id, Kind::ContainerCreatedEvent);
             }
-            SandboxCreated::Skipped => self.note_sandbox(&id, What::Created, Told::No),
+            SandboxCreated::Skipped => self.note_sandbox(&id, ChangeKind::Created, Signalled::No),
         }
-        self.note_sandbox(&id, What::Started, Told::Yes);
+        self.note_sandbox(&id, ChangeKind::Started, Signalled::Yes);
         self.signal(&id, &id, Kind::ContainerStartedEvent);
         Ok(id)
     }
 
-    /// StopPodSandbox: kills its containers, then the sandbox, and takes its network down. Unknown ids are stopped.
+    /// StopPodSandbox: kills its containers, then the sandbox, and tears its network down. Succeeds for an unknown
+    /// id.
     pub fn stop_sandbox(&mut self, id: &str) -> Result<(), Refused> {
         self.up()?;
         for container in self.containers_of(id) {
@@ -62,39 +64,40 @@ impl Truth {
         }
         self.sandbox_died(id);
         if let Some(sandbox) = self.view.sandboxes.get_mut(id) {
-            // The address goes with the network, and nothing says so.
+            // The address is removed with the network, without an event.
             sandbox.ips.clear();
         }
         Ok(())
     }
 
-    /// One more address, as the sandboxes of a dual-stack cluster have. No event tells of it.
+    /// Adds an address, as in a dual-stack cluster, without an event.
     pub fn give_address(&mut self, id: &str, address: &str) {
         if let Some(sandbox) = self.view.sandboxes.get_mut(id) {
             sandbox.ips.push(address.to_owned());
         }
     }
 
-    /// The sandbox's own process ended: not ready from now on. Its containers live on.
+    /// The sandbox's process ended: it is not ready from now on. Its containers keep running.
     pub fn sandbox_died(&mut self, id: &str) {
         let Some(sandbox) = self.view.sandboxes.get_mut(id) else { return };
         if !std::mem::replace(&mut sandbox.ready, false) {
             return;
         }
-        self.note_sandbox(id, What::Died { exit_code: 0, reason: String::new() }, Told::Yes);
+        self.note_sandbox(id, ChangeKind::Died { exit_code: 0, reason: String::new() }, Signalled::Yes);
         for _ in 0..self.profile.sandbox_stopped_events {
             self.signal(id, id, Kind::ContainerStoppedEvent);
         }
     }
 
-    /// RemovePodSandbox: stops what runs and removes all of it. Where DELETED goes out before the deletion (containerd
-    /// 2.x), the sandbox leaves the store a moment later, by [`Truth::settle`].
+    /// RemovePodSandbox: stops and removes the containers and the sandbox. Where DELETED is sent before the deletion
+    /// (containerd 2.x), the sandbox leaves the store a moment later, in [`Truth::settle`].
     pub fn remove_sandbox(&mut self, id: &str) -> Result<(), Refused> {
         self.remove_sandbox_as(id, self.profile.removed_with_pod)
     }
 
-    /// [`Truth::remove_sandbox`] in which the containers leave without a DELETED each, whatever the profile says
-    /// (CRI-O, `crictl rmp -f`).
+    /// As [`Truth::remove_sandbox`], but the containers are removed without a DELETED each, whatever the profile
+    /// (CRI-O,
+    /// `crictl rmp -f`).
     pub fn remove_sandbox_silently(&mut self, id: &str) -> Result<(), Refused> {
         self.remove_sandbox_as(id, RemovedWithPod::Silent)
     }
@@ -118,12 +121,12 @@ impl Truth {
 
     fn stop_and_empty(&mut self, id: &str, removed: RemovedWithPod) -> Result<(), Refused> {
         self.stop_sandbox(id)?;
-        let told = match removed {
-            RemovedWithPod::Told => Told::Yes,
-            RemovedWithPod::Silent => Told::No,
+        let signalled = match removed {
+            RemovedWithPod::Signalled => Signalled::Yes,
+            RemovedWithPod::Silent => Signalled::No,
         };
         for container in self.containers_of(id) {
-            self.drop_container(&container, told);
+            self.drop_container(&container, signalled);
         }
         if self.profile.sandbox_deleted == SandboxDeleted::BeforeDeletion
             && let Some(sandbox) = self.view.sandboxes.get_mut(id)
@@ -136,27 +139,32 @@ impl Truth {
 
     /// The part of RemovePodSandbox in which the sandbox leaves the store.
     pub(in crate::sim) fn finish_remove_sandbox(&mut self, id: &str) {
-        let told = match (self.profile.sandbox_deleted, self.profile.without_sandbox) {
-            (SandboxDeleted::AfterDeletion, WithoutSandbox::NilStatus) => Told::Yes,
-            _ => Told::No,
+        let signalled = match (self.profile.sandbox_deleted, self.profile.without_sandbox) {
+            (SandboxDeleted::AfterDeletion, WithoutSandbox::NilStatus) => Signalled::Yes,
+            _ => Signalled::No,
         };
-        self.drop_sandbox(id, told);
+        self.drop_sandbox(id, signalled);
     }
 
-    pub(super) fn drop_sandbox(&mut self, id: &str, told: Told) {
+    pub(super) fn drop_sandbox(&mut self, id: &str, signalled: Signalled) {
         if !self.view.sandboxes.contains_key(id) {
             return;
         }
-        // With DELETED before the deletion the event has been raised already; the history counts it as told.
-        let was_told = told == Told::Yes || self.profile.sandbox_deleted == SandboxDeleted::BeforeDeletion;
-        self.note_sandbox(id, What::Removed, if was_told { Told::Yes } else { Told::No });
+        // With DELETED before the deletion the event was raised earlier; the history counts the removal as signalled.
+        let was_signalled =
+            signalled == Signalled::Yes || self.profile.sandbox_deleted == SandboxDeleted::BeforeDeletion;
+        self.note_sandbox(
+            id,
+            ChangeKind::Removed,
+            if was_signalled { Signalled::Yes } else { Signalled::No },
+        );
         self.view.sandboxes.remove(id);
-        if told == Told::Yes {
+        if signalled == Signalled::Yes {
             self.signal(id, id, Kind::ContainerDeletedEvent);
         }
     }
 
-    /// CreateContainer: says the new container's id.
+    /// CreateContainer: returns the new container's id.
     pub fn create_container(&mut self, sandbox_id: &str, spec: ContainerSpec) -> Result<String, Refused> {
         self.up()?;
         let sandbox = self
@@ -186,7 +194,7 @@ impl Truth {
             message: String::new(),
         };
         self.view.put(container);
-        self.note_container(&id, What::Created, Told::Yes, None);
+        self.note_container(&id, ChangeKind::Created, Signalled::Yes, None);
         self.signal(&id, sandbox_id, Kind::ContainerCreatedEvent);
         Ok(id)
     }
@@ -199,13 +207,13 @@ impl Truth {
             container.state = ContainerState::Running;
             container.started_at = Some(container.spec.stamp(now));
         }
-        self.note_container(id, What::Started, Told::Yes, None);
+        self.note_container(id, ChangeKind::Started, Signalled::Yes, None);
         self.signal(id, &sandbox_id, Kind::ContainerStartedEvent);
         Ok(())
     }
 
-    /// A StartContainer that fails, as for a command that is not there: exit code 128, reason StartError, never started,
-    /// and no event (containerd: container_start.go).
+    /// A StartContainer that fails, e.g. for a missing command: exit code 128, reason StartError, no start time and
+    /// no event (containerd: container_start.go).
     pub fn fail_start(&mut self, id: &str, message: &str) -> Result<(), Refused> {
         self.startable(id)?;
         let now = self.clock.wall();
@@ -216,18 +224,18 @@ impl Truth {
             container.reason = "StartError".to_owned();
             container.message = message.to_owned();
         }
-        let what = What::Died { exit_code: 128, reason: "StartError".to_owned() };
-        self.note_container(id, what, Told::No, None);
+        let kind = ChangeKind::Died { exit_code: 128, reason: "StartError".to_owned() };
+        self.note_container(id, kind, Signalled::No, None);
         Ok(())
     }
 
-    /// A running container ends by itself: reason Completed for 0, else Error.
+    /// A running container ends: reason Completed for exit code 0, else Error.
     pub fn exit(&mut self, id: &str, exit_code: i32) -> Result<(), Refused> {
         let reason = if exit_code == 0 { "Completed" } else { "Error" };
         self.exit_for(id, exit_code, reason)
     }
 
-    /// A running container ends for a reason.
+    /// A running container ends with this reason.
     pub fn exit_for(&mut self, id: &str, exit_code: i32, reason: &str) -> Result<(), Refused> {
         let now = self.clock.wall();
         let container =
@@ -240,19 +248,19 @@ impl Truth {
         container.exit_code = exit_code;
         container.reason = reason.to_owned();
         let sandbox_id = container.sandbox_id.clone();
-        let what = What::Died { exit_code, reason: reason.to_owned() };
-        self.note_container(id, what, Told::Yes, None);
+        let kind = ChangeKind::Died { exit_code, reason: reason.to_owned() };
+        self.note_container(id, kind, Signalled::Yes, None);
         self.signal(id, &sandbox_id, Kind::ContainerStoppedEvent);
         Ok(())
     }
 
-    /// The kernel kills a running container for want of memory. Before containerd 2.3 the reason says Error first.
+    /// The kernel OOM-kills a running container. Before containerd 2.3 the reason is first Error.
     pub fn oom(&mut self, id: &str) -> Result<(), Refused> {
         self.oom_with(id, KILLED)
     }
 
-    /// [`Truth::oom`] of a process that ends with another exit code: a child was killed, and the container's first process
-    /// ended by itself or on SIGTERM (containerd#12260, #12372). Before containerd 2.3 the reason fits the code first.
+    /// As [`Truth::oom`], with another exit code: a child was killed, and the container's first process ended by
+    /// itself or on SIGTERM (containerd#12260, #12372). Before containerd 2.3 the reason first fits the exit code.
     pub fn oom_with(&mut self, id: &str, exit_code: i32) -> Result<(), Refused> {
         match self.profile.oom_reason {
             OomReason::AtOnce => self.exit_for(id, exit_code, "OOMKilled"),
@@ -264,7 +272,8 @@ impl Truth {
         }
     }
 
-    /// StopContainer: kills at once without a grace, else the process ends on SIGTERM. Nothing for what does not run.
+    /// StopContainer: without a grace period it kills, else the process ends on SIGTERM. Does nothing if it does not
+    /// run.
     pub fn stop_container(&mut self, id: &str, grace: Duration) -> Result<(), Refused> {
         self.up()?;
         self.end_if_running(id, if grace.is_zero() { KILLED } else { TERMINATED });
@@ -277,20 +286,20 @@ impl Truth {
         Ok(())
     }
 
-    /// RemoveContainer: kills it first if it runs. Unknown ids are removed.
+    /// RemoveContainer: kills it first if it runs. Succeeds for an unknown id.
     pub fn remove_container(&mut self, id: &str) -> Result<(), Refused> {
         self.up()?;
         self.end_if_running(id, KILLED);
-        self.drop_container(id, Told::Yes);
+        self.drop_container(id, Signalled::Yes);
         Ok(())
     }
 
-    pub(super) fn drop_container(&mut self, id: &str, told: Told) {
+    pub(super) fn drop_container(&mut self, id: &str, signalled: Signalled) {
         let Some(container) = self.view.containers.get(id) else { return };
         let sandbox_id = container.sandbox_id.clone();
-        self.note_container(id, What::Removed, told, None);
+        self.note_container(id, ChangeKind::Removed, signalled, None);
         self.view.take(id);
-        if told == Told::Yes {
+        if signalled == Signalled::Yes {
             self.signal(id, &sandbox_id, Kind::ContainerDeletedEvent);
         }
     }
@@ -301,7 +310,7 @@ impl Truth {
     }
 
     fn end_if_running(&mut self, id: &str, exit_code: i32) {
-        // Refused for what does not run, which is what is wanted here.
+        // Refused if it does not run, which is intended.
         let _ = self.exit(id, exit_code);
     }
 

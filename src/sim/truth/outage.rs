@@ -1,19 +1,20 @@
-//! What a restart of the runtime does to the truth. Containers outlive it; what changed meanwhile is found, and not told.
+//! The effect of a runtime restart on the truth. Containers outlive it; changes since then are found without
+//! events.
 
-use super::{ContainerState, Refused, Told, Truth, What};
+use super::{ChangeKind, ContainerState, Refused, Signalled, Truth};
 
 impl Truth {
-    /// The runtime is gone. Processes live on; what they do until [`Truth::recover`] raises no event.
+    /// The runtime is down. Processes keep running; their changes until [`Truth::recover`] raise no event.
     pub fn crash(&mut self) {
         self.down = true;
     }
 
-    /// The runtime is back and has found what happened meanwhile. There are no events for that (containerd: restart.go).
+    /// The runtime is up and has found the changes since then, without events (containerd: restart.go).
     pub fn recover(&mut self) {
         self.down = false;
     }
 
-    /// A container whose task nobody knows any more: found ended, exit code 255, reason Unknown, finished at the recovery.
+    /// A container without a task: found ended, exit code 255, reason Unknown, finished at the recovery.
     pub fn lose_task(&mut self, id: &str) -> Result<(), Refused> {
         self.silently(|truth| truth.exit_for(id, 255, "Unknown"))
     }
@@ -21,11 +22,11 @@ impl Truth {
     /// A container that could not be loaded: CONTAINER_UNKNOWN, until [`Truth::load_container`].
     pub fn fail_load(&mut self, id: &str) -> Result<(), Refused> {
         self.set_state(id, ContainerState::Unknown)?;
-        self.note_container(id, What::Lost, Told::No, None);
+        self.note_container(id, ChangeKind::Lost, Signalled::No, None);
         Ok(())
     }
 
-    /// A container that could not be loaded is loaded after all, and in the state that its times say.
+    /// A container that could not be loaded is loaded after all, in the state that its times imply.
     pub fn load_container(&mut self, id: &str) -> Result<(), Refused> {
         let container =
             self.view.containers.get(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;
@@ -37,23 +38,23 @@ impl Truth {
         self.set_state(id, state)
     }
 
-    /// A container that is in no list any more since it could not be loaded at all.
+    /// A container that could not be loaded at all and is in no list any more.
     pub fn vanish_container(&mut self, id: &str) {
-        self.drop_container(id, Told::No);
+        self.drop_container(id, Signalled::No);
     }
 
     /// A sandbox that is in no list any more.
     pub fn vanish_sandbox(&mut self, id: &str) {
         for container in self.containers_of(id) {
-            self.drop_container(&container, Told::No);
+            self.drop_container(&container, Signalled::No);
         }
-        self.note_sandbox(id, What::Removed, Told::No);
+        self.note_sandbox(id, ChangeKind::Removed, Signalled::No);
         self.view.sandboxes.remove(id);
     }
 
-    /// A sandbox that is in no list any more, while its containers are: it alone could not be loaded at all.
+    /// A sandbox that could not be loaded at all and is in no list any more; its containers still are.
     pub fn orphan_containers(&mut self, sandbox_id: &str) {
-        self.note_sandbox(sandbox_id, What::Removed, Told::No);
+        self.note_sandbox(sandbox_id, ChangeKind::Removed, Signalled::No);
         self.view.sandboxes.remove(sandbox_id);
     }
 
@@ -67,12 +68,12 @@ impl Truth {
         if let Some(sandbox) = self.view.sandboxes.get_mut(id)
             && !std::mem::replace(&mut sandbox.ready, true)
         {
-            self.note_sandbox(id, What::ReadyAgain, Told::No);
+            self.note_sandbox(id, ChangeKind::ReadyAgain, Signalled::No);
         }
     }
 
-    /// A container that has ended is shown as running from now on, by a runtime that has it wrong after a restart
-    /// (containerd#12600), and nothing says so.
+    /// A container that has ended is reported as running from now on, by mistake after a restart (containerd#12600),
+    /// without an event.
     pub fn relapse(&mut self, id: &str) -> Result<(), Refused> {
         let container =
             self.view.containers.get_mut(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;
@@ -82,7 +83,7 @@ impl Truth {
         container.state = ContainerState::Running;
         (container.finished_at, container.exit_code) = (None, 0);
         (container.reason, container.message) = (String::new(), String::new());
-        self.note_container(id, What::Relapsed, Told::No, None);
+        self.note_container(id, ChangeKind::Relapsed, Signalled::No, None);
         Ok(())
     }
 
@@ -93,7 +94,7 @@ impl Truth {
         Ok(())
     }
 
-    /// Does something as if the runtime were not there to tell of it.
+    /// Changes the truth as if the runtime were down, so without an event.
     fn silently<R>(&mut self, change: impl FnOnce(&mut Self) -> R) -> R {
         let down = std::mem::replace(&mut self.down, true);
         let result = change(self);

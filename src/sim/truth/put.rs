@@ -1,23 +1,23 @@
-//! Sandboxes and containers as somebody describes them, without a life cycle: what scenario files are made of.
+//! Sandboxes and containers set directly, without a life cycle: the objects of scenario files.
 //!
-//! Nothing here raises an event or is noted in the history.
+//! Nothing here raises an event or is added to the history.
 
 use super::{Container, Sandbox, Truth, View};
 use crate::sim::{profile::Profile, v1, wire};
 
-/// What lists show of a sandbox or container.
+/// How lists show a sandbox or container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listed<T> {
-    /// What its status says.
+    /// As its status.
     AsStatus,
-    /// Nothing: it is not listed.
+    /// It is not listed.
     Not,
-    /// This.
+    /// As this object.
     As(T),
 }
 
 impl View {
-    /// The sandboxes that lists show.
+    /// The sandboxes in lists.
     pub(in crate::sim) fn listed_sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
         self.sandboxes.values().filter_map(|sandbox| match self.sandboxes_listed_as.get(&sandbox.id) {
             None => Some(sandbox),
@@ -25,7 +25,7 @@ impl View {
         })
     }
 
-    /// The containers that lists show.
+    /// The containers in lists.
     pub(in crate::sim) fn listed_containers(&self) -> impl Iterator<Item = &Container> {
         self.containers.values().filter_map(|container| match self.containers_listed_as.get(&container.id) {
             None => Some(container),
@@ -49,7 +49,7 @@ impl Truth {
     /// Puts a container into the store, in place of the one with its id.
     pub fn put_container(&mut self, container: Container, listed: Listed<Container>) {
         let id = container.id.clone();
-        // It may be in another sandbox than the one before.
+        // The new one may be in another sandbox.
         self.view.take(&id);
         self.view.put(container);
         match listed {
@@ -59,7 +59,7 @@ impl Truth {
         };
     }
 
-    /// Takes a sandbox or container out of the store. The containers of a sandbox stay.
+    /// Removes a sandbox or container from the store. The containers of a sandbox stay.
     pub fn forget(&mut self, id: &str) {
         self.view.sandboxes.remove(id);
         self.view.sandboxes_listed_as.remove(id);
@@ -67,8 +67,7 @@ impl Truth {
         self.view.containers_listed_as.remove(id);
     }
 
-    /// The event of that kind as the runtime would send it now, its `created_at` still to be set; `None` where it sends
-    /// none.
+    /// The event that the runtime would send now, without `created_at`; `None` where it sends none.
     pub fn event(
         &mut self,
         id: &str,
@@ -80,7 +79,7 @@ impl Truth {
 }
 
 impl Sandbox {
-    /// Its status, as a runtime of that profile answers it.
+    /// Its status, as a runtime of this profile returns it.
     pub fn status(&self, profile: &Profile) -> v1::PodSandboxStatus {
         wire::sandbox_status(self, profile)
     }

@@ -1,15 +1,11 @@
-//! Changes of what a runtime shows for which it sends no event.
+//! Changes for which the runtime sends no event.
 
-use super::{ContainerState, Refused, Told, Truth, What};
+use super::{ChangeKind, ContainerState, Refused, Signalled, Truth};
 use crate::clock::Mono;
 
 impl Truth {
-    /// Sets the reason of a container that runs or has ended, whatever its exit code. On a running container it is
-    /// what containerd shows after one of its processes was killed for want of memory (kubernetes#78973).
-    ///
-    /// # Errors
-    ///
-    /// If there is no such container, or if it was never started.
+    /// Sets the reason of a container that runs or has ended, whatever its exit code. containerd shows a reason on a
+    /// running container after one of its processes was OOM-killed (kubernetes#78973).
     pub fn set_reason(&mut self, id: &str, reason: &str) -> Result<(), Refused> {
         let container =
             self.view.containers.get(id).ok_or_else(|| Refused::NoSuchContainer(id.to_owned()))?;
@@ -45,10 +41,10 @@ impl Truth {
         }
     }
 
-    /// Sets the reason of a container as it was at that moment, or is now.
+    /// Sets the reason of a container; the change happened at `at`, or now.
     pub(super) fn change_reason(&mut self, id: &str, reason: &str, at: Option<Mono>) {
         let Some(container) = self.view.containers.get_mut(id) else { return };
         container.reason = reason.to_owned();
-        self.note_container(id, What::ReasonChanged { reason: reason.to_owned() }, Told::No, at);
+        self.note_container(id, ChangeKind::ReasonChanged { reason: reason.to_owned() }, Signalled::No, at);
     }
 }

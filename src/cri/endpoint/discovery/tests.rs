@@ -1,4 +1,4 @@
-//! Sockets as nodes have them: left over, without CRI, hanging, not to be opened, and with a runtime.
+//! Discovery among sockets: left over, without CRI, hanging, without permission, and with a runtime.
 
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -32,7 +32,7 @@ impl Node {
         (sim, serving)
     }
 
-    /// A gRPC server without CRI, as a containerd whose CRI plugin is disabled.
+    /// A gRPC server without CRI, like a containerd whose CRI plugin is disabled.
     fn without_cri(&self, name: &str) {
         let listener = UnixListener::bind(self.endpoint(name).path()).unwrap();
         let (_, health) = tonic_health::server::health_reporter();
@@ -50,7 +50,7 @@ impl Node {
 }
 
 #[tokio::test]
-async fn each_socket_says_what_is_wrong_with_it() {
+async fn each_unfit_socket_has_its_own_error() {
     let node = Node::new();
     assert_eq!(node.unfit("missing").await, Unfit::Missing);
     node.left_over("left-over");
@@ -78,7 +78,7 @@ async fn each_socket_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn the_first_that_answers_is_followed_whatever_socket_files_come_before_it() {
+async fn the_first_socket_that_answers_is_chosen_despite_earlier_socket_files() {
     let node = Node::new();
     node.without_cri("docker");
     let _silent = UnixListener::bind(node.endpoint("silent").path()).unwrap();
@@ -89,7 +89,7 @@ async fn the_first_that_answers_is_followed_whatever_socket_files_come_before_it
 }
 
 #[tokio::test]
-async fn all_are_tried_until_one_answers_and_it_is_kept_although_an_earlier_one_answers_later() {
+async fn all_sockets_are_tried_until_one_answers_and_the_choice_is_kept() {
     let node = Node::new();
     node.left_over("containerd");
     let discovery = node.discovery(&["containerd", "crio"]);
@@ -102,13 +102,13 @@ async fn all_are_tried_until_one_answers_and_it_is_kept_although_an_earlier_one_
     }
     let crio = node.runtime("crio", Profile::CRI_O_1_34);
     assert_eq!(discovery.endpoint().await.unwrap(), node.endpoint("crio"));
-    // From here on the other one may come, and this one go.
+    // From now on the first one may start, and this one may stop.
     std::fs::remove_file(node.endpoint("containerd").path()).unwrap();
     let _containerd = node.runtime("containerd", Profile::CONTAINERD_2_1);
     assert_eq!(discovery.endpoint().await.unwrap(), node.endpoint("crio"));
     drop(crio);
     assert_eq!(discovery.endpoint().await.unwrap(), node.endpoint("crio"));
-    // Another process detects anew.
+    // Another process chooses anew.
     assert_eq!(
         node.discovery(&["containerd", "crio"]).endpoint().await.unwrap(),
         node.endpoint("containerd")
@@ -133,7 +133,7 @@ async fn a_link_connects_once_a_runtime_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_answers_wrongly_is_left_alone_for_a_while_and_a_missing_one_is_not() {
+async fn a_socket_with_a_wrong_answer_is_paused_and_a_missing_one_is_not() {
     let mut failures = 0;
     let pauses: Vec<u64> =
         (0..7).map(|_| u64::try_from(Unfit::NoCri.pause(&mut failures).as_millis()).unwrap()).collect();
@@ -149,9 +149,9 @@ async fn a_socket_that_answers_wrongly_is_left_alone_for_a_while_and_a_missing_o
         discovery.none_answers(vec![probed("a", a), probed("b", Unfit::Missing)]);
     };
     note(Unfit::NoCri);
-    // Within the pause the answer is the one that is known; afterwards the socket is asked.
-    assert_eq!(discovery.ask(0).await.answer, Err(Unfit::NoCri));
-    assert_eq!(discovery.ask(1).await.answer, Err(Unfit::Missing));
+    // During the pause the last result is returned; afterwards the socket is probed.
+    assert_eq!(discovery.probe(0).await.answer, Err(Unfit::NoCri));
+    assert_eq!(discovery.probe(1).await.answer, Err(Unfit::Missing));
     tokio::time::advance(FIRST_PAUSE).await;
-    assert_eq!(discovery.ask(0).await.answer, Err(Unfit::Missing));
+    assert_eq!(discovery.probe(0).await.answer, Err(Unfit::Missing));
 }

@@ -39,7 +39,7 @@ fn trailers(code: &'static str) -> Frame<Bytes> {
     Frame::trailers(trailers)
 }
 
-/// What comes of a body that arrives in such pieces.
+/// The output for a body that arrives in these pieces.
 fn paged(body: &[u8], piece: usize, end: Option<Frame<Bytes>>) -> (Vec<Frame<Bytes>>, Option<Status>) {
     let pieces = body.chunks(piece).map(|piece| Frame::data(Bytes::copy_from_slice(piece)));
     let mut pages = Pages::of(Frames(pieces.chain(end).collect()), LIMIT);
@@ -54,7 +54,7 @@ fn paged(body: &[u8], piece: usize, end: Option<Frame<Bytes>>) -> (Vec<Frame<Byt
     }
 }
 
-/// The messages in it, each without its header.
+/// The messages in a body, without headers.
 fn messages(frames: &[Frame<Bytes>]) -> Vec<Bytes> {
     let mut all: Bytes = frames.iter().filter_map(|frame| frame.data_ref()).flatten().copied().collect();
     let mut messages = Vec::new();
@@ -72,7 +72,7 @@ fn list(containers: &[usize]) -> ListContainersResponse {
 }
 
 #[test]
-fn a_long_list_comes_in_pages_of_whole_items() {
+fn a_long_list_is_cut_into_pages_of_whole_items() {
     let sent = list(&[700; 500]);
     let (frames, failed) = paged(&message(0, &sent.encode_to_vec()), 16_384, Some(trailers("0")));
     assert!(failed.is_none());
@@ -85,13 +85,13 @@ fn a_long_list_comes_in_pages_of_whole_items() {
 }
 
 #[test]
-fn an_empty_list_is_a_message_all_the_same() {
+fn an_empty_list_is_still_a_message() {
     let (frames, failed) = paged(&message(0, b""), 3, Some(trailers("0")));
     assert_eq!((messages(&frames), failed.is_none()), (vec![Bytes::new()], true));
 }
 
 #[test]
-fn an_answer_that_ends_too_soon_is_an_error() {
+fn an_answer_that_ends_inside_a_message_is_an_error() {
     let body = message(0, &list(&[300; 300]).encode_to_vec());
     for length in [1, 4, 5, 6, 40_000, body.len() - 1] {
         for end in [None, Some(trailers("0"))] {
@@ -106,8 +106,8 @@ fn an_answer_that_ends_too_soon_is_an_error() {
 }
 
 #[test]
-fn what_is_no_list_is_said_to_be_none() {
-    // A field of a kind that there is not; one longer than its message; a key, and a length, that do not end.
+fn a_body_that_is_not_a_list_is_an_error() {
+    // An unknown wire type; a field longer than its message; a key, and a length, without an end.
     for bytes in [&[0x0f, 1][..], &[0x0a, 9, 1], &[0x80; 20], &[0x0a, 0x80], &[0x0b, 0x0c]] {
         let (_, failed) = paged(&message(0, bytes), 1, Some(trailers("0")));
         assert!(failed.unwrap().message().starts_with("failed to decode"), "{bytes:?}");
@@ -115,7 +115,7 @@ fn what_is_no_list_is_said_to_be_none() {
 }
 
 #[test]
-fn what_is_too_long_or_compressed_is_left_to_grpc() {
+fn an_oversized_or_compressed_message_is_left_to_grpc() {
     for body in [message(1, b"zipped"), message(7, b""), message(0, &[0; LIMIT + 1])] {
         let (frames, failed) = paged(&body, 1_000, Some(trailers("0")));
         let given: Vec<u8> = frames.iter().filter_map(|frame| frame.data_ref()).flatten().copied().collect();
@@ -124,7 +124,7 @@ fn what_is_too_long_or_compressed_is_left_to_grpc() {
 }
 
 #[test]
-fn many_messages_are_together_no_longer_than_one_may_be() {
+fn the_size_limit_applies_to_all_messages_together() {
     let page = message(0, &list(&[1_000; 100]).encode_to_vec());
     let (frames, failed) = paged(&page.repeat(LIMIT / page.len()), 16_384, Some(trailers("0")));
     assert!(failed.is_none() && frames.last().unwrap().is_trailers());
@@ -135,7 +135,7 @@ fn many_messages_are_together_no_longer_than_one_may_be() {
 
 proptest! {
     #[test]
-    fn pages_decode_to_what_the_messages_do(
+    fn pages_decode_to_the_same_items_as_the_messages(
         lists in prop::collection::vec(prop::collection::vec(0_usize..40_000, 0..12), 0..4),
         piece in 1_usize..30_000,
     ) {
@@ -149,7 +149,7 @@ proptest! {
         prop_assert_eq!(items.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
     }
 
-    /// Whatever prost takes is given on, and decodes to the same.
+    /// Input that prost accepts is passed on, and decodes to the same items.
     #[test]
     fn any_bytes_decode_as_before_or_are_refused(
         bytes in prop::collection::vec(prop_oneof![Just(0x0a_u8), 0_u8..12, any::<u8>()], 0..60),
@@ -164,7 +164,7 @@ proptest! {
                 parts.ok().map(|parts| parts.into_iter().flat_map(|it| it.containers).collect::<Vec<_>>()),
                 whole.ok().map(|it| it.containers)
             ),
-            // A group, which no message of CRI has, is all that prost would have skipped.
+            // prost would skip only a group, which no message of CRI has.
             Some(_) => prop_assert!(whole.is_err() || bytes.iter().any(|byte| byte & 7 == 3)),
         }
     }

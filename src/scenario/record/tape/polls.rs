@@ -1,4 +1,4 @@
-//! What a poll shows: a list, and statuses that were read after it.
+//! The result of a poll: a list, and statuses that were read after it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{
         fields::{self, Fields},
         pseudonyms::Kind,
     },
-    By, Entry, Seen, Tape, name,
+    By, Entry, Status, Tape, name,
 };
 use crate::{
     clock::Mono,
@@ -18,7 +18,7 @@ use crate::{
     scenario::record::FORGET_AFTER,
 };
 
-/// How often in a row a contradiction is seen before it counts as one: lists and reads are not of the same moment.
+/// Consecutive polls that confirm a contradiction: a list and a read are from different moments.
 const CONFIRMED: u32 = 2;
 
 /// An item of a list.
@@ -31,8 +31,8 @@ pub(in crate::scenario::record) enum ListedItem<'a> {
 // === impl Tape ===
 
 impl Tape {
-    /// The ids whose statuses a poll has to read, after this list: what is new, differs from the list, fails, or was changed
-    /// since `since`; and some of the others, those first that were not read for longest.
+    /// The ids whose statuses a poll has to read after this list: new ones, those that differ from the list or fail,
+    /// and those with an event since `since`; also some others, least recently read first.
     pub(in crate::scenario::record) fn to_read(
         &self,
         listing: &Listing,
@@ -40,13 +40,13 @@ impl Tape {
         others: usize,
     ) -> Vec<(String, Subject, String)> {
         let (mut wanted, mut rest) = (Vec::new(), Vec::new());
-        for (id, subject, home, state) in items(listing) {
-            let target = (id.to_owned(), subject, home.to_owned());
+        for (id, subject, sandbox_id, state) in items(listing) {
+            let target = (id.to_owned(), subject, sandbox_id.to_owned());
             match self.entries.get(id) {
                 Some(entry)
                     if entry.failures == 0
                         && entry.shows(state)
-                        && entry.home == home
+                        && entry.sandbox_id == sandbox_id
                         && entry.touched.is_none_or(|touched| touched < since) =>
                 {
                     rest.push((entry.read, target));
@@ -59,7 +59,7 @@ impl Tape {
         wanted
     }
 
-    /// Takes a complete list in that was asked for at `began`: what it lacks is gone.
+    /// Applies a complete list requested at `began`: ids that it lacks are removed.
     pub(in crate::scenario::record) fn list(&mut self, listing: &Listing, began: Mono, at: Mono) {
         let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
         for (id, ..) in items(listing) {
@@ -72,7 +72,7 @@ impl Tape {
             .filter(|(id, entry)| !shown.contains_key(id.as_str()) && !is_older(entry))
             .map(|(id, _)| id.clone())
             .collect();
-        gone.iter().for_each(|id| self.gone(id, at));
+        gone.iter().for_each(|id| self.remove(id, at));
         for (id, _) in shown.into_iter().filter(|(_, times)| *times > 1) {
             if self.entries.contains_key(id) && self.listed_twice.insert(id.to_owned()) {
                 self.advance(at);
@@ -80,11 +80,11 @@ impl Tape {
                 self.push(json!({ "do": "list_twice", "id": id }));
             }
         }
-        // What is gone for longer than any list takes is no longer mistaken.
+        // Removed for longer than any list takes: no list can show the id any more.
         self.removed.retain(|_, removed| at.since(*removed) < FORGET_AFTER);
     }
 
-    /// Compares what a list shows with statuses that were read after it.
+    /// Compares a list with the statuses that were read after it.
     pub(in crate::scenario::record) fn compare(&mut self, listing: &Listing, at: Mono) {
         let mut steps = Vec::new();
         for (id, _, _, state) in items(listing) {
@@ -105,8 +105,8 @@ impl Tape {
         }
     }
 
-    /// The status of what is listed could be read.
-    pub(in crate::scenario::record) fn reads(&mut self, id: &str, at: Mono) {
+    /// The status of a listed object was read.
+    pub(in crate::scenario::record) fn status_read(&mut self, id: &str, at: Mono) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         entry.failures = 0;
         if entry.failing.take().is_some() {
@@ -115,8 +115,8 @@ impl Tape {
         }
     }
 
-    /// The status of what is listed could not be read.
-    pub(in crate::scenario::record) fn fails(
+    /// The status of a listed object could not be read.
+    pub(in crate::scenario::record) fn status_failed(
         &mut self,
         item: &ListedItem<'_>,
         code: &'static str,
@@ -125,9 +125,9 @@ impl Tape {
     ) {
         let id = item.id();
         if !self.entries.contains_key(id) {
-            // So that it is listed when it is played.
-            let seen = self.listed(item);
-            self.see(seen, By::Read(began), at);
+            // Lists must show it in the replay.
+            let status = self.listed(item);
+            self.apply(status, By::Read(began), at);
         }
         let Some(entry) = self.entries.get_mut(id) else { return };
         entry.failures += 1;
@@ -148,8 +148,8 @@ impl Tape {
         self.push(json!({ "do": "fail", "method": method, "id": id, "code": code }));
     }
 
-    /// What a list says of it, in place of a status.
-    fn listed(&mut self, item: &ListedItem<'_>) -> Seen {
+    /// The object as the list shows it, in place of a status.
+    fn listed(&mut self, item: &ListedItem<'_>) -> Status {
         match item {
             ListedItem::Sandbox(item) => {
                 let metadata = json!({
@@ -159,10 +159,10 @@ impl Tape {
                     "attempt": item.attempt,
                 });
                 let state = fields::sandbox_state(item.state);
-                Seen {
+                Status {
                     id: item.id.clone(),
                     subject: Subject::Sandbox,
-                    home: String::new(),
+                    sandbox_id: String::new(),
                     fields: listed_fields(metadata, state, item.created_at),
                     phase: Some(item.state.phase()),
                 }
@@ -171,10 +171,10 @@ impl Tape {
                 let name = self.names.of(Kind::Container, &item.name);
                 let metadata = json!({ "name": name, "attempt": item.attempt });
                 let state = fields::container_state(item.state);
-                Seen {
+                Status {
                     id: item.id.clone(),
                     subject: Subject::Container,
-                    home: item.sandbox_id.clone(),
+                    sandbox_id: item.sandbox_id.clone(),
                     fields: listed_fields(metadata, state, item.created_at),
                     phase: item.state.phase(),
                 }

@@ -67,13 +67,13 @@ fn listing(containers: &[(&str, ContainerState)]) -> Listing {
     Listing { sandboxes: vec![sandbox], containers: containers.iter().map(listed).collect() }
 }
 
-/// A tape on which a sandbox and a running container are known.
+/// A tape with a sandbox and a running container.
 fn tape(keep_names: bool) -> Tape {
     let mut tape = Tape::new(keep_names, at(0));
-    let seen = tape.sandbox(&sandbox("s"));
-    tape.see(seen, By::Read(at(0)), at(0));
-    let seen = tape.container(&container("c", ContainerState::Running));
-    tape.see(seen, By::Read(at(0)), at(0));
+    let status = tape.sandbox(&sandbox("s"));
+    tape.apply(status, By::Read(at(0)), at(0));
+    let status = tape.container(&container("c", ContainerState::Running));
+    tape.apply(status, By::Read(at(0)), at(0));
     tape.start(at(10));
     tape
 }
@@ -91,7 +91,7 @@ fn event(kind: StreamEventType, received: Mono, containers: Vec<ContainerStatus>
     }
 }
 
-/// The steps after plegd's start, by name and what they change.
+/// The steps after plegd's start: names and changed fields.
 fn steps(tape: &Tape) -> Vec<String> {
     let started = tape.steps().iter().position(|step| step.contains(r#""do":"ready""#)).unwrap();
     let step = |line: &String| {
@@ -104,7 +104,7 @@ fn steps(tape: &Tape) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_can_be_read_and_identifies_nothing() {
+fn recorded_steps_can_be_parsed_and_contain_no_names() {
     let mut tape = tape(false);
     let exited = container("c", ContainerState::Exited);
     tape.event(event(StreamEventType::Stopped, at(500), vec![exited]), Effect::All);
@@ -117,7 +117,7 @@ fn what_is_written_can_be_read_and_identifies_nothing() {
 }
 
 #[test]
-fn an_event_changes_what_is_known_before_it_is_sent() {
+fn an_event_changes_the_state_before_it_is_sent() {
     let mut tape = tape(true);
     tape.event(
         event(StreamEventType::Stopped, at(500), vec![container("c", ContainerState::Exited)]),
@@ -144,24 +144,24 @@ fn a_list_and_a_read_that_may_be_older_than_an_event_change_nothing() {
     );
     let before = steps(&tape).len();
     tape.list(&listing(&[]), at(400), at(700));
-    let seen = tape.container(&container("c", ContainerState::Running));
-    tape.see(seen, By::Read(at(400)), at(700));
+    let status = tape.container(&container("c", ContainerState::Running));
+    tape.apply(status, By::Read(at(400)), at(700));
     assert_eq!(steps(&tape).len(), before, "{:?}", steps(&tape));
-    // One that began afterwards says that the runtime has changed its mind.
-    let seen = tape.container(&container("c", ContainerState::Running));
-    tape.see(seen, By::Read(at(800)), at(900));
+    // A read that began afterwards shows that the state went back.
+    let status = tape.container(&container("c", ContainerState::Running));
+    tape.apply(status, By::Read(at(800)), at(900));
     assert_eq!(steps(&tape)[before..], ["wait 0.4", r#"container "CONTAINER_RUNNING""#]);
     tape.list(&listing(&[]), at(1000), at(1000));
     assert_eq!(steps(&tape).last().unwrap(), "remove null");
 }
 
 #[test]
-fn a_late_event_does_not_undo_what_was_read_since() {
+fn a_late_event_does_not_undo_a_later_read() {
     let mut tape = tape(true);
     let mut changed = container("c", ContainerState::Running);
     changed.reason = "OOMKilled".into();
-    let seen = tape.container(&changed);
-    tape.see(seen, By::Read(at(1000)), at(1000));
+    let status = tape.container(&changed);
+    tape.apply(status, By::Read(at(1000)), at(1000));
     let before = steps(&tape).len();
     let late = event(StreamEventType::Started, at(2000), vec![container("c", ContainerState::Running)]);
     tape.event(Event { sent: at(500), ..late.clone() }, Effect::All);
@@ -171,20 +171,20 @@ fn a_late_event_does_not_undo_what_was_read_since() {
 }
 
 #[test]
-fn what_is_gone_comes_back_only_by_a_later_read() {
+fn a_removed_id_comes_back_only_by_a_later_read() {
     let mut tape = tape(true);
     tape.list(&listing(&[]), at(500), at(600));
     let gone = steps(&tape).len();
-    let seen = tape.container(&container("c", ContainerState::Exited));
-    tape.see(seen.clone(), By::Read(at(550)), at(700));
-    tape.see(seen.clone(), By::Event(at(700)), at(700));
+    let status = tape.container(&container("c", ContainerState::Exited));
+    tape.apply(status.clone(), By::Read(at(550)), at(700));
+    tape.apply(status.clone(), By::Event(at(700)), at(700));
     assert_eq!(steps(&tape).len(), gone);
-    tape.see(seen, By::Read(at(800)), at(900));
+    tape.apply(status, By::Read(at(800)), at(900));
     assert_eq!(steps(&tape).last().unwrap(), r#"container "CONTAINER_EXITED""#);
 }
 
 #[test]
-fn a_contradiction_is_written_when_it_is_seen_twice_and_when_it_ends() {
+fn a_contradiction_is_recorded_at_the_second_poll_and_at_its_end() {
     let mut tape = tape(true);
     let listed = listing(&[("c", ContainerState::Exited)]);
     tape.compare(&listed, at(1000));
@@ -196,22 +196,22 @@ fn a_contradiction_is_written_when_it_is_seen_twice_and_when_it_ends() {
     assert_eq!(steps(&tape)[2..], ["wait 2.0", "container null"]);
 
     let item = ListedItem::Container(&listed.containers[0]);
-    tape.fails(&item, "NOT_FOUND", at(5000), at(5000));
+    tape.status_failed(&item, "NOT_FOUND", at(5000), at(5000));
     assert_eq!(steps(&tape).len(), 4, "it may be gone by now");
-    tape.fails(&item, "NOT_FOUND", at(6000), at(6000));
-    tape.fails(&item, "NOT_FOUND", at(7000), at(7000));
+    tape.status_failed(&item, "NOT_FOUND", at(6000), at(6000));
+    tape.status_failed(&item, "NOT_FOUND", at(7000), at(7000));
     assert_eq!(steps(&tape)[4..], ["wait 2.0", r#"fail "NOT_FOUND""#]);
-    tape.reads("c", at(8000));
+    tape.status_read("c", at(8000));
     assert_eq!(steps(&tape)[6..], ["wait 2.0", "fail null"]);
 }
 
 #[test]
-fn a_status_that_never_could_be_read_is_that_of_the_list() {
+fn a_status_that_was_never_read_is_taken_from_the_list() {
     let mut tape = tape(true);
     let listed = listing(&[("d", ContainerState::Running)]);
     let item = ListedItem::Container(&listed.containers[0]);
-    tape.fails(&item, "UNKNOWN", at(1000), at(1000));
-    tape.fails(&item, "UNKNOWN", at(2000), at(2000));
+    tape.status_failed(&item, "UNKNOWN", at(1000), at(1000));
+    tape.status_failed(&item, "UNKNOWN", at(2000), at(2000));
     assert_eq!(
         steps(&tape),
         ["wait 0.99", r#"container "CONTAINER_RUNNING""#, "wait 1.0", r#"fail "UNKNOWN""#]
@@ -219,10 +219,10 @@ fn a_status_that_never_could_be_read_is_that_of_the_list() {
 }
 
 #[test]
-fn a_poll_reads_what_differs_and_the_longest_unread_of_the_rest() {
+fn a_poll_reads_differing_ids_and_the_least_recently_read_others() {
     let mut tape = tape(true);
-    let seen = tape.container(&container("d", ContainerState::Running));
-    tape.see(seen, By::Read(at(100)), at(100));
+    let status = tape.container(&container("d", ContainerState::Running));
+    tape.apply(status, By::Read(at(100)), at(100));
     let ids = |tape: &Tape, listed: &Listing, others| {
         let targets = tape.to_read(listed, at(0), others);
         targets.into_iter().map(|(id, ..)| id).collect::<Vec<_>>()
@@ -241,11 +241,11 @@ fn a_poll_reads_what_differs_and_the_longest_unread_of_the_rest() {
         Effect::All,
     );
     let now = listing(&[("c", ContainerState::Exited), ("d", ContainerState::Running)]);
-    assert_eq!(ids(&tape, &now, 0), ["s", "c"], "what an event shows may change again");
+    assert_eq!(ids(&tape, &now, 0), ["s", "c"], "an object with a new event may change again");
 }
 
 #[test]
-fn an_id_that_is_listed_twice_is_written_once() {
+fn an_id_that_is_listed_twice_is_recorded_once() {
     let mut tape = tape(true);
     let twice = listing(&[("c", ContainerState::Running), ("c", ContainerState::Running)]);
     for n in 1..4 {

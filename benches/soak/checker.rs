@@ -1,4 +1,4 @@
-//! The subscriber that sees everything and objects to it as it comes.
+//! The subscriber that checks every event on arrival.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,73 +15,73 @@ use tokio::task::JoinHandle;
 use super::lab::{OrderChecker, PublishedHistories, line};
 
 /// Follows a daemon until it is dropped.
-pub(crate) struct Witness {
-    seen: Arc<Mutex<Seen>>,
+pub(crate) struct Checker {
+    received: Arc<Mutex<Received>>,
     task: JoinHandle<()>,
 }
 
-/// All that it was told.
+/// All received updates.
 #[derive(Default)]
-pub(crate) struct Seen {
+pub(crate) struct Received {
     order: OrderChecker,
     pub(crate) stories: PublishedHistories,
     /// By type and source.
     pub(crate) events: BTreeMap<(&'static str, &'static str), u64>,
     pub(crate) inferred: u64,
     pub(crate) mode_changes: u64,
-    /// What was told, in the order of its numbers.
-    pub(crate) told: Vec<Told>,
-    /// What should not have been.
-    pub(crate) faults: Vec<String>,
+    /// The received events, in order.
+    pub(crate) keys: Vec<EventKey>,
+    /// Violated invariants.
+    pub(crate) violations: Vec<String>,
 }
 
-/// What two who were told the same agree on: the number, the type and the id.
-pub(crate) type Told = (u64, &'static str, Box<str>);
+/// What two subscribers must agree on: sequence number, type and id.
+pub(crate) type EventKey = (u64, &'static str, Box<str>);
 
-pub(crate) fn told(event: &Event) -> Told {
+pub(crate) fn event_key(event: &Event) -> EventKey {
     (event.sequence, event.kind.as_str(), event.id.as_str().into())
 }
 
-// === impl Witness ===
+// === impl Checker ===
 
-impl Witness {
+impl Checker {
     pub(crate) fn start(client: &Client) -> Self {
-        let options = WatchOptions { since: Since::Oldest, ..WatchOptions::named("witness") };
+        let options = WatchOptions { since: Since::Oldest, ..WatchOptions::named("checker") };
         let mut watch = client.watch(options);
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let into = seen.clone();
+        let received = Arc::new(Mutex::new(Received::default()));
+        let into = received.clone();
         let task = tokio::spawn(async move {
             while let Some(update) = watch.next().await {
-                let mut seen = lock(&into);
+                let mut received = lock(&into);
                 if let Err(error) =
-                    update.context("the witness' watch has ended").and_then(|it| seen.take(it))
+                    update.context("the checker's watch has ended").and_then(|it| received.take(it))
                 {
-                    seen.faults.push(format!("{error:#}"));
+                    received.violations.push(format!("{error:#}"));
                 }
             }
         });
-        Self { seen, task }
+        Self { received, task }
     }
 
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
-        lock(&self.seen)
+    pub(crate) fn received(&self) -> MutexGuard<'_, Received> {
+        lock(&self.received)
     }
 }
 
-impl Drop for Witness {
+impl Drop for Checker {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(received: &Mutex<Received>) -> MutexGuard<'_, Received> {
+    received.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-// === impl Seen ===
+// === impl Received ===
 
-impl Seen {
-    /// Ids that were told removed, and that a read has found again.
+impl Received {
+    /// Ids that were published as removed and found again by a read.
     pub(crate) fn returned(&self) -> &BTreeSet<String> {
         self.order.returned()
     }
@@ -92,17 +92,17 @@ impl Seen {
                 let event = Event::try_from(&event)?;
                 *self.events.entry((event.kind.as_str(), event.source.as_str())).or_default() += 1;
                 self.inferred += u64::from(event.inferred);
-                self.told.push(told(&event));
+                self.keys.push(event_key(&event));
                 self.stories.push(&event);
-                anyhow::ensure!(skipped == 0, "{skipped} events left out before {}", line(&event));
+                anyhow::ensure!(skipped == 0, "{skipped} events skipped before {}", line(&event));
                 self.order.take(&event)
             }
             Update::ModeChange(_) => {
                 self.mode_changes += 1;
                 Ok(())
             }
-            Update::Gap(gap) => anyhow::bail!("the witness, who is never slow, was told of a gap: {gap:?}"),
-            Update::Reconnecting { why, .. } => anyhow::bail!("the witness has lost its connection: {why}"),
+            Update::Gap(gap) => anyhow::bail!("the checker, which is never slow, received a gap: {gap:?}"),
+            Update::Reconnecting { why, .. } => anyhow::bail!("the checker has lost its connection: {why}"),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
-//! What must hold of cache and journal after whatever was said: numbers without holes, lives in order, and a cache that
-//! agrees with what was told.
+//! The invariants of cache and journal: sequence numbers without holes, phases in order, and a cache that agrees with
+//! the published events.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,24 +12,24 @@ use plegd::{
     model::{Event, EventType, Labels, ObjectId, Pod, PodIdentity, PodUid, Source, Subject},
 };
 
-/// Reads all that is told, and compares.
-pub struct Witness {
+/// Reads all published events, and compares the cache with them.
+pub struct Checker {
     cache: Cache,
     journal: Journal,
     cursor: Cursor,
     /// Number of the last event.
-    told: u64,
-    lives: BTreeMap<ObjectId, Life>,
+    published: u64,
+    progress: BTreeMap<ObjectId, Progress>,
     /// The last record of each pod.
     newest: HashMap<PodUid, Arc<Record>>,
-    /// How many corrections were told.
+    /// Number of published corrections.
     pub corrections: u64,
 }
 
-/// How far an id has come, as told.
+/// The progress of an id by its published events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Life {
-    /// Nothing but perhaps changes.
+enum Progress {
+    /// At most changes.
     #[default]
     Known,
     Started,
@@ -37,25 +37,25 @@ enum Life {
     Removed,
 }
 
-/// Ids that readers are served, with the pod that each is in.
+/// Served ids and their pods.
 pub type Served = BTreeMap<ObjectId, PodUid>;
 
-// === impl Witness ===
+// === impl Checker ===
 
-impl Witness {
-    /// A witness from the journal's beginning. The journal must be large enough to keep all that is told between two looks.
+impl Checker {
+    /// A checker from the start of the journal, which must be large enough for all events between two checks.
     pub fn new(cache: Cache, journal: Journal) -> Self {
         let cursor = journal.cursor(0);
-        let (lives, newest) = (BTreeMap::new(), HashMap::new());
-        Self { cache, journal, cursor, told: 0, lives, newest, corrections: 0 }
+        let (progress, newest) = (BTreeMap::new(), HashMap::new());
+        Self { cache, journal, cursor, published: 0, progress, newest, corrections: 0 }
     }
 
-    /// Looks at what was told since the last time, and at all that is held. Gives back the new events.
+    /// Checks the events since the last call, and the whole cache. Returns the new events.
     #[track_caller]
-    pub fn look(&mut self) -> Vec<Arc<Record>> {
+    pub fn check(&mut self) -> Vec<Arc<Record>> {
         let mut new = Vec::new();
-        while let Some(record) = self.cursor.try_next().expect("the journal has room") {
-            self.hear(&record);
+        while let Some(record) = self.cursor.try_next().expect("the journal holds all events") {
+            self.record(&record);
             self.newest.insert(record.event.pod.uid.clone(), record.clone());
             new.push(record);
         }
@@ -63,49 +63,49 @@ impl Witness {
         new
     }
 
-    /// What readers are served.
+    /// The served ids.
     pub fn served(&self) -> Served {
         let pods = self.cache.list();
         pods.iter().flat_map(|pod| ids(pod).map(|id| (id.clone(), pod.identity.uid.clone()))).collect()
     }
 
     #[track_caller]
-    fn hear(&mut self, event: &Event) {
-        self.told += 1;
-        assert_eq!(event.sequence, self.told, "a hole before {event:?}");
-        let first = !self.lives.contains_key(&event.id);
-        let life = self.lives.entry(event.id.clone()).or_default();
-        let (before, id) = (*life, &event.id);
-        *life = match event.kind {
+    fn record(&mut self, event: &Event) {
+        self.published += 1;
+        assert_eq!(event.sequence, self.published, "a hole before {event:?}");
+        let first = !self.progress.contains_key(&event.id);
+        let progress = self.progress.entry(event.id.clone()).or_default();
+        let (before, id) = (*progress, &event.id);
+        *progress = match event.kind {
             EventType::PodSync => {
                 self.corrections += 1;
-                assert_ne!(before, Life::Removed, "{id} is corrected after its removal: {event:?}");
-                Life::Known
+                assert_ne!(before, Progress::Removed, "{id} is corrected after its removal: {event:?}");
+                Progress::Known
             }
-            EventType::ContainerChanged if before == Life::Removed => Life::Known,
+            EventType::ContainerChanged if before == Progress::Removed => Progress::Known,
             EventType::ContainerChanged => before,
-            EventType::ContainerStarted => Life::Started,
-            EventType::ContainerDied => Life::Died,
-            EventType::ContainerRemoved => Life::Removed,
+            EventType::ContainerStarted => Progress::Started,
+            EventType::ContainerDied => Progress::Died,
+            EventType::ContainerRemoved => Progress::Removed,
         };
         if event.kind == EventType::ContainerRemoved {
-            assert_eq!(before, Life::Died, "{id} is removed before its death: {event:?}");
+            assert_eq!(before, Progress::Died, "{id} is removed before its death: {event:?}");
         }
-        if before == Life::Removed {
+        if before == Progress::Removed {
             assert_ne!(event.source, Source::Event, "an event brings {id} back: {event:?}");
         } else if matches!(event.kind, EventType::ContainerStarted | EventType::ContainerDied) {
-            // A sandbox that could not be loaded for a while becomes ready again, by a read.
+            // A sandbox that could not be loaded becomes ready again by a read.
             let returns = event.subject == Subject::Sandbox
                 && event.kind == EventType::ContainerStarted
                 && event.source != Source::Event;
-            assert!(first || *life > before || returns, "{id} goes back from {before:?}: {event:?}");
+            assert!(first || *progress > before || returns, "{id} goes back from {before:?}: {event:?}");
         }
     }
 
     #[track_caller]
     fn compare(&self) {
         let extent = self.journal.extent();
-        assert_eq!(extent.head, self.told, "{extent:?}");
+        assert_eq!(extent.head, self.published, "{extent:?}");
         let capacity = self.journal.capacity();
         assert!(extent.events <= capacity.events, "{extent:?}");
         assert!(extent.events <= 1 || extent.bytes <= capacity.bytes, "{extent:?}");
@@ -120,35 +120,42 @@ impl Witness {
                     Some(&pod.identity),
                     "the index has no {id}"
                 );
-                let life = self.lives.get(id);
-                assert!(life.is_some_and(|life| *life != Life::Removed), "{id} is served and {life:?}");
+                let progress = self.progress.get(id);
+                assert!(
+                    progress.is_some_and(|progress| *progress != Progress::Removed),
+                    "{id} is served and {progress:?}"
+                );
             }
-            let told = self.newest.get(uid).and_then(|record| record.pod.clone());
-            assert_eq!(told.as_ref(), Some(&pod), "{uid} is served other than it was told");
+            let published = self.newest.get(uid).and_then(|record| record.pod.clone());
+            assert_eq!(published.as_ref(), Some(&pod), "{uid} is served other than published");
         }
         let held: BTreeSet<PodIdentity> = self.cache.identities().into_iter().collect();
-        for (id, life) in &self.lives {
+        for (id, progress) in &self.progress {
             let pod = self.cache.pod_of(id.as_str());
-            match life {
-                Life::Removed => assert_eq!(pod, None, "{id} was removed"),
-                _ => assert!(pod.is_some_and(|pod| held.contains(&pod)), "{id} is gone without a word"),
+            match progress {
+                Progress::Removed => assert_eq!(pod, None, "{id} was removed"),
+                _ => assert!(pod.is_some_and(|pod| held.contains(&pod)), "{id} is gone without an event"),
             }
         }
         for (uid, record) in &self.newest {
-            assert_eq!(self.cache.get(uid).as_ref(), record.pod.as_ref(), "{uid} is served other than told");
+            assert_eq!(
+                self.cache.get(uid).as_ref(),
+                record.pod.as_ref(),
+                "{uid} is served other than published"
+            );
         }
     }
 
-    /// Holds no more text than has come in, and no more ids than were named in `bytes` bytes.
+    /// Checks that the held text and ids are bounded by the received bytes.
     #[track_caller]
     pub fn is_bounded_by(&self, bytes: usize, tombstones: usize) {
         let pods = self.cache.list();
         let text: usize = pods.iter().map(|pod| text_of(pod)).sum();
-        // The pod's labels are those of its newest sandbox once more, its addresses as well.
-        assert!(text <= 2 * bytes, "{text} bytes of text are held of {bytes} that came");
+        // The pod's labels and addresses repeat those of its newest sandbox.
+        assert!(text <= 2 * bytes, "{text} bytes of text are held of {bytes} received");
         let ids: usize = pods.iter().map(|pod| ids(pod).count()).sum();
         assert!(ids <= bytes, "{ids} ids of {bytes} bytes");
-        assert!(self.told as usize <= 4 * bytes, "{} events of {bytes} bytes", self.told);
+        assert!(self.published as usize <= 4 * bytes, "{} events of {bytes} bytes", self.published);
         assert!(tombstones <= bytes, "{tombstones} tombstones");
     }
 }

@@ -1,4 +1,4 @@
-//! Arbiter, cache and journal without a runtime, in time that passes only when told to.
+//! Arbiter, cache and journal without a runtime, in simulated time.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,19 +12,19 @@ use plegd::{
     path_comparison::PathComparison,
 };
 
-use super::lives::Witness;
+use super::checker::Checker;
 
-/// What the wall clock shows at first.
+/// The initial wall-clock time.
 pub const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
 
-/// More than any input has told.
-const ROOM: Capacity = Capacity { events: 1 << 20, bytes: 1 << 30 };
+/// More than any input publishes.
+const UNLIMITED: Capacity = Capacity { events: 1 << 20, bytes: 1 << 30 };
 
 /// The epoch of the journal.
 pub const EPOCH: u64 = 7;
 
-/// All that an observation passes through.
-pub struct Bench {
+/// The components that process an observation.
+pub struct Harness {
     /// Its clock.
     pub clock: Clock,
     /// Steps the wall clock.
@@ -35,25 +35,25 @@ pub struct Bench {
     pub journal: Journal,
     /// The arbiter.
     pub arbiter: Arbiter,
-    /// Looks after each settling.
-    pub witness: Witness,
+    /// Checks the invariants after each observation.
+    pub checker: Checker,
 }
 
 /// Runs `work` to its end in paused time.
 pub fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime without I/O can be made").block_on(work)
+    runtime.expect("a runtime without I/O can be created").block_on(work)
 }
 
-// === impl Bench ===
+// === impl Harness ===
 
-impl Bench {
-    /// An empty one, with room for all that is told. Must be made in paused time.
+impl Harness {
+    /// An empty harness whose journal never evicts. Must be created in paused time.
     pub fn new() -> Self {
-        Self::with(ROOM)
+        Self::with(UNLIMITED)
     }
 
-    /// An empty one whose journal holds so much.
+    /// An empty harness with this journal capacity.
     pub fn with(capacity: Capacity) -> Self {
         let (clock, hand) = Clock::simulated(NOON);
         let journal = Journal::new(capacity, EPOCH);
@@ -61,22 +61,22 @@ impl Bench {
         let paths = PathComparison::new(metrics.clone());
         let arbiter = Arbiter::new(journal.clone(), paths, clock.clone(), metrics);
         let cache = arbiter.cache().clone();
-        let witness = Witness::new(cache.clone(), journal.clone());
-        Self { clock, hand, cache, journal, arbiter, witness }
+        let checker = Checker::new(cache.clone(), journal.clone());
+        Self { clock, hand, cache, journal, arbiter, checker }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub async fn pass(&self, time: Duration) {
         tokio::time::advance(time).await;
         self.clock.now_both();
     }
 
-    /// Settles an observation, and looks at what that led to.
+    /// Applies an observation, and checks the result.
     #[track_caller]
     pub fn apply(&mut self, observation: &Observation) {
-        let asked = self.arbiter.apply(observation).len();
+        let reads = self.arbiter.apply(observation).len();
         let named = observation.sandboxes.len() + observation.containers.len() + observation.absent.len();
-        assert!(asked <= 8 * (named + 1), "{asked} reads are wanted after {named} ids");
-        self.witness.look();
+        assert!(reads <= 8 * (named + 1), "{reads} reads are requested after {named} ids");
+        self.checker.check();
     }
 }

@@ -1,5 +1,5 @@
-//! CRI messages made of choices: whole, so that they get deep, and wrong in all the ways that a runtime can be, but for one.
-//! An id is always of the same pod.
+//! CRI messages from choices: nearly always well-formed, with every kind of wrong content except one: an id always
+//! belongs to the same pod.
 
 use plegd::clock::Wall;
 
@@ -10,8 +10,8 @@ pub const SANDBOXES: [&str; 3] = ["s0", "s1", "s2"];
 /// Ids of containers; the first four are of the first pod.
 pub const CONTAINERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// What `created_at` of a sandbox is that containerd 2.x no longer finds (containerd#9673).
-const FORGOTTEN: i64 = -6_795_364_578_871_345_152;
+/// `created_at` of a sandbox that containerd 2.x is removing (containerd#9673).
+const BEFORE_1970: i64 = -6_795_364_578_871_345_152;
 const SECOND: i64 = 1_000_000_000;
 
 /// UID of the pod that an id belongs to.
@@ -22,7 +22,7 @@ pub fn uid_of(id: &str) -> &'static str {
     }
 }
 
-/// The sandbox that a container is in.
+/// The sandbox of a container.
 pub fn sandbox_of(id: &str) -> &'static str {
     match id {
         "a" | "b" => "s0",
@@ -46,12 +46,12 @@ pub fn event(input: &mut Input<'_>, now: Wall) -> Vec<u8> {
         event = event.message(4, sandbox_status(input, sandbox, now));
     }
     for other in CONTAINERS.into_iter().filter(|other| sandbox_of(other) == sandbox) {
-        // Mostly only what it is about, as on containerd.
+        // Mostly only the event's own container, as on containerd.
         if (other == id && !input.chance(32)) || input.chance(48) {
             event = event.message(5, container_status(input, other, now));
         }
     }
-    spoilt(input, event.finish())
+    corrupted(input, event.finish())
 }
 
 /// The answers to `ListPodSandbox` and `ListContainers`.
@@ -70,24 +70,24 @@ pub fn lists(input: &mut Input<'_>, now: Wall) -> (Vec<u8>, Vec<u8>) {
             containers = containers.message(1, container);
         }
     }
-    (spoilt(input, sandboxes.finish()), spoilt(input, containers.finish()))
+    (corrupted(input, sandboxes.finish()), corrupted(input, containers.finish()))
 }
 
 /// The answer to `PodSandboxStatus`.
 pub fn sandbox_answer(input: &mut Input<'_>, id: &str, now: Wall) -> Vec<u8> {
     let answer = Message::default().message(1, sandbox_status(input, id, now));
-    spoilt(input, answer.finish())
+    corrupted(input, answer.finish())
 }
 
 /// The answer to `ContainerStatus`.
 pub fn container_answer(input: &mut Input<'_>, id: &str, now: Wall) -> Vec<u8> {
     let answer = Message::default().message(1, container_status(input, id, now));
-    spoilt(input, answer.finish())
+    corrupted(input, answer.finish())
 }
 
 /// The answer to `Version`.
 pub fn version(input: &mut Input<'_>) -> Vec<u8> {
-    let name = input.pick(&["containerd", "cri-o", "CRI-O", "", "nobody knows"]);
+    let name = input.pick(&["containerd", "cri-o", "CRI-O", "", "unknown"]);
     let version =
         input.pick(&["v2.1.4", "1.7.27", "1.6.0", "1.27.0", "1.34.0", "", "99999999999.1", "v", "."]);
     Message::default().text(1, "0.1.0").text(2, name).text(3, version).text(4, "v1").finish()
@@ -129,7 +129,7 @@ fn container_status(input: &mut Input<'_>, id: &str, now: Wall) -> Message {
     status
 }
 
-/// A state or type: one of `known`, and sometimes a number that CRI does not have.
+/// A state or type: one of `known`, sometimes an unknown number.
 fn number(input: &mut Input<'_>, known: u64) -> u64 {
     if input.chance(8) {
         input.pick(&[4, 77, u64::MAX, 1 << 31, 1 << 63])
@@ -138,17 +138,17 @@ fn number(input: &mut Input<'_>, known: u64) -> u64 {
     }
 }
 
-/// A stamp in nanoseconds: mostly of about now.
+/// A timestamp in nanoseconds, mostly near the current time.
 fn time(input: &mut Input<'_>, now: Wall) -> u64 {
     let now = now.as_nanos();
     let ago = i64::from(input.byte()) * SECOND / 100;
-    let absurd =
-        [0, -1, i64::MIN, i64::MAX, FORGOTTEN, now / SECOND, now + 3600 * SECOND, now - 3600 * SECOND];
-    (if input.chance(40) { input.pick(&absurd) } else { now - ago }) as u64
+    let invalid =
+        [0, -1, i64::MIN, i64::MAX, BEFORE_1970, now / SECOND, now + 3600 * SECOND, now - 3600 * SECOND];
+    (if input.chance(40) { input.pick(&invalid) } else { now - ago }) as u64
 }
 
-/// Sometimes cut off.
-fn spoilt(input: &mut Input<'_>, mut bytes: Vec<u8>) -> Vec<u8> {
+/// The message, sometimes truncated.
+fn corrupted(input: &mut Input<'_>, mut bytes: Vec<u8>) -> Vec<u8> {
     if input.chance(6) {
         bytes.truncate(input.short().into());
     }

@@ -1,43 +1,43 @@
-//! What the runtime has said, if somebody wants to know: tests hold what plegd tells against it.
+//! A record of the messages that the runtime sent: tests compare what plegd publishes with it.
 //!
-//! Owns the record. Something counts as said when the answer leaves the service, after all faults: what became of it on the
-//! way to the client this room does not know. Off until [`super::SimRuntime::record_said`].
+//! A message is recorded when it leaves the service, after all faults. Whether it reached the client is not known
+//! here. Nothing is recorded before [`super::SimRuntime::record_exchanges`].
 
 use super::{codec::NOT_UTF_8, v1};
 use crate::clock::{Mono, Wall};
 
-/// Something that was said.
+/// A message and when it was sent.
 #[derive(Clone, Debug)]
-pub struct Said {
-    /// When.
+pub struct Exchange {
+    /// On the monotonic clock.
     pub at: Mono,
-    /// When, on the wall clock.
+    /// On the wall clock.
     pub wall: Wall,
-    /// What.
-    pub what: Saying,
+    /// The content.
+    pub message: Message,
 }
 
-/// What was said.
+/// A message that the runtime sent.
 #[derive(Clone, Debug)]
-pub enum Saying {
-    /// An event, to a client of the service.
+pub enum Message {
+    /// An event, to one client.
     Event(v1::ContainerEventResponse),
-    /// All sandboxes.
+    /// A complete list of sandboxes.
     Sandboxes(Vec<v1::PodSandbox>),
-    /// All containers.
+    /// A complete list of containers.
     Containers(Vec<v1::Container>),
-    /// A sandbox.
+    /// A sandbox's status.
     Sandbox(v1::PodSandboxStatus),
-    /// A container.
+    /// A container's status.
     Container(v1::ContainerStatus),
-    /// Something that does not decode, in place of one of these.
+    /// A message that does not decode, in place of any of these.
     Garbage,
 }
 
-// === impl Saying ===
+// === impl Message ===
 
-impl Saying {
-    /// Whether it has been made not to decode.
+impl Message {
+    /// Whether a fault replaced an id by bytes that do not decode.
     pub(super) fn is_garbage(&self) -> bool {
         let id = match self {
             Self::Event(event) => &event.container_id,
