@@ -18,7 +18,7 @@
 //! | [`churn`] | pods coming and going, as on a node |
 //!
 //! It serves `plegd demo`, the tests and the benchmarks; `plegd run` never uses it. It has no threads, takes time from
-//! [`crate::clock::Clock`] and chance from one seed: in a runtime of one thread with paused time, the same seed gives the
+//! [`Clock`](crate::app::Clock) and chance from one seed: in a runtime of one thread with paused time, the same seed gives the
 //! same history.
 
 pub mod churn;
