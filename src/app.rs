@@ -34,7 +34,7 @@ use crate::{
     watch::{Feed, Request, Watch, WatchError},
 };
 pub use crate::{
-    cache::Cache,
+    cache::{Cache, Census, LookUpError},
     clock::Clock,
     config::{Bytes, Config, ConfigError},
     cri::{Connection, Endpoint, Link, RuntimeInfo},
