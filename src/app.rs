@@ -34,7 +34,7 @@ use crate::{
     watch::{Feed, Request, Watch, WatchError},
 };
 pub use crate::{
-    cache::Cache,
+    cache::{Cache, Census, LookUpError},
     clock::Clock,
     config::{Bytes, Config, ConfigError},
     cri::{Connection, Endpoint, Link, RuntimeInfo},
@@ -499,5 +499,24 @@ impl Tasks {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_panics_stops_an_embedded_app_and_not_the_process() {
+        let nowhere =
+            Link::new("nothing", || Box::pin(async { Err(io::Error::from(io::ErrorKind::NotFound)) }));
+        let app = App::builder().link(nowhere).start().unwrap();
+        let mut watch = app.watch(Request { wait_ready: true, ..Request::default() }).unwrap();
+        app.tasks.spawn(&Handle::current(), async { panic!("a bug in a part") }.boxed());
+        assert!(matches!(watch.next().await, Err(WatchError::Ending)));
+        assert!(app.stop_token().is_cancelled());
+        app.stop().await;
     }
 }

@@ -1,6 +1,6 @@
 //! Pods, containers, phases, ids and lifecycle events: plain data that every room shares.
 //!
-//! Knows nothing of protobuf, tokio or locks. What a runtime says is turned into these types in [`crate::cri`]; what
+//! Knows nothing of protobuf, tokio or locks. What a runtime says is turned into these types in `crate::cri`; what
 //! subscribers are told is [`Event`].
 
 mod event;

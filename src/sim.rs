@@ -18,7 +18,7 @@
 //! | [`churn`] | a workload that creates and removes pods |
 //!
 //! `plegd demo`, the tests and the benchmarks use it; `plegd run` never does. It has no threads. It takes time from
-//! [`crate::clock::Clock`] and randomness from one seed: in a single-threaded runtime with paused time, the same seed
+//! [`Clock`](crate::app::Clock) and randomness from one seed: in a single-threaded runtime with paused time, the same seed
 //! gives the same history.
 
 pub mod churn;

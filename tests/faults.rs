@@ -161,7 +161,7 @@ async fn messages_that_cannot_be_decoded_end_the_stream_and_cost_a_relist() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_does_not_decode_costs_a_read_and_not_the_stream() {
+async fn a_status_that_cannot_be_decoded_costs_a_read_and_not_the_stream() {
     missed_under(Profile::CONTAINERD_2_1, &[(EventFault::GarbageStatuses, Dose::Chance(0.3))]).await;
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;

@@ -96,7 +96,7 @@ impl Builder {
     }
 
     /// Changes any other key of the configuration. Those of `http`, `log` and `print` have no effect here, and those of
-    /// `api` only on [`crate::api::grpc::Grpc::embedded`].
+    /// `api` only on [`crate::serve::Grpc::embedded`].
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self

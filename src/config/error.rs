@@ -12,7 +12,7 @@ pub struct ConfigError(pub Vec<Problem>);
 pub struct Problem {
     /// Where.
     pub place: Place,
-    /// What, and what to write instead: a sentence without its full stop.
+    /// What is wrong, and what to write instead: a sentence without its full stop.
     pub message: String,
 }
 

@@ -37,11 +37,11 @@ pub(super) struct Repeats {
 
 /// What was told, and how often since then.
 #[derive(Default)]
-struct Counts(HashMap<Said, Seen>);
+struct Counts(HashMap<EventKey, Seen>);
 
 /// What makes one the same as another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Said {
+struct EventKey {
     callsite: Identifier,
     words: String,
 }
@@ -90,9 +90,9 @@ impl Repeats {
         }
         let mut words = Words::default();
         event.record(&mut words);
-        let said = Said { callsite: told.callsite(), words: words.fields };
+        let key = EventKey { callsite: told.callsite(), words: words.fields };
         let mut counts = self.counts.lock();
-        let first = counts.count(said, *told.level(), words.message, self.clock.now());
+        let first = counts.count(key, *told.level(), words.message, self.clock.now());
         drop(counts);
         if !first {
             // It ends only with the process.
@@ -137,14 +137,14 @@ fn tell(counts: &Mutex<Counts>, clock: &Clock, counting: &mpsc::Receiver<()>) {
 
 impl Counts {
     /// Whether it is to be told, being the first of its like for a while; else it is counted.
-    fn count(&mut self, said: Said, level: Level, message: String, now: Mono) -> bool {
+    fn count(&mut self, key: EventKey, level: Level, message: String, now: Mono) -> bool {
         self.0.retain(|_, seen| seen.more > 0 || now.since(seen.since) < WINDOW);
-        if let Some(seen) = self.0.get_mut(&said) {
+        if let Some(seen) = self.0.get_mut(&key) {
             seen.more += 1;
             return false;
         }
         if self.0.len() < REMEMBERED {
-            self.0.insert(said, Seen { level, message, since: now, more: 0 });
+            self.0.insert(key, Seen { level, message, since: now, more: 0 });
         }
         true
     }
@@ -152,9 +152,9 @@ impl Counts {
     /// The counts of a whole minute. Counting goes on.
     fn due(&mut self, now: Mono) -> Vec<More> {
         let mut due = Vec::new();
-        for (said, seen) in &mut self.0 {
+        for (key, seen) in &mut self.0 {
             if seen.more > 0 && now.since(seen.since) >= WINDOW {
-                let (message, words) = (seen.message.clone(), said.words.clone());
+                let (message, words) = (seen.message.clone(), key.words.clone());
                 due.push(More { level: seen.level, message, words, more: std::mem::take(&mut seen.more) });
                 seen.since = now;
             }
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(written.len(), 3 + 99, "{written:?}");
     }
 
-    fn counts() -> (Counts, Clock, impl Fn(&str) -> Said) {
+    fn counts() -> (Counts, Clock, impl Fn(&str) -> EventKey) {
         let clock = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0;
         let callsite = {
             let mut found = None;
@@ -263,15 +263,15 @@ mod tests {
             });
             found.unwrap()
         };
-        let said = move |words: &str| Said { callsite: callsite.clone(), words: words.into() };
-        (Counts::default(), clock, said)
+        let key = move |words: &str| EventKey { callsite: callsite.clone(), words: words.into() };
+        (Counts::default(), clock, key)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_count_is_told_each_minute_for_as_long_as_it_goes_on() {
-        let (mut counts, clock, said) = counts();
+        let (mut counts, clock, key) = counts();
         let count = |counts: &mut Counts| {
-            counts.count(said("error=refused"), Level::WARN, "It failed.".into(), clock.now())
+            counts.count(key("error=refused"), Level::WARN, "It failed.".into(), clock.now())
         };
         assert!(count(&mut counts));
         assert_eq!(counts.next_due(clock.now()), None, "nothing is counted yet");
@@ -301,13 +301,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_remembered_is_told() {
-        let (mut counts, clock, said) = counts();
+        let (mut counts, clock, key) = counts();
         for number in 0..2 * REMEMBERED {
-            let new = said(&format!("error={number}"));
+            let new = key(&format!("error={number}"));
             assert!(counts.count(new, Level::WARN, String::new(), clock.now()));
         }
         assert_eq!(counts.0.len(), REMEMBERED);
-        let last = said(&format!("error={}", 2 * REMEMBERED - 1));
+        let last = key(&format!("error={}", 2 * REMEMBERED - 1));
         assert!(counts.count(last, Level::WARN, String::new(), clock.now()));
     }
 }
