@@ -18,11 +18,25 @@ use prost::Message as _;
 
 fn main() -> io::Result<()> {
     note_origin();
-    compile("cri", "cri", Side::Client, "crate::cri::codec::SliceCodec")?;
-    // Go servers can send strings that are not UTF-8, prost cannot: the simulation has a codec of its own.
-    compile("cri_lab", "sim", Side::Server, "crate::sim::codec::SimCodec")?;
-    compile("cri_lab", "lab", Side::Client, "tonic_prost::ProstCodec")?;
-    compile_api()
+    if has("DAEMON") {
+        compile("cri", "cri", Side::Client, "crate::cri::codec::SliceCodec")?;
+    }
+    if has("SIM") {
+        // Go servers can send strings that are not UTF-8, prost cannot: the simulation has a codec of its own.
+        compile("cri_lab", "sim", Side::Server, "crate::sim::codec::SimCodec")?;
+    }
+    if has("INTERNALS") {
+        compile("cri_lab", "lab", Side::Client, "tonic_prost::ProstCodec")?;
+    }
+    if has("CLIENT") {
+        compile_api()?;
+    }
+    Ok(())
+}
+
+/// Whether the crate is built with this feature.
+fn has(feature: &str) -> bool {
+    env::var_os(format!("CARGO_FEATURE_{feature}")).is_some()
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -60,6 +74,9 @@ fn compile_api() -> io::Result<()> {
         .build_transport(false)
         .out_dir(api)
         .compile_fds(descriptors.clone())?;
+    if !has("DAEMON") {
+        return Ok(());
+    }
     tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)

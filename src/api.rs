@@ -12,6 +12,7 @@ pub mod standard;
 pub mod subscribers;
 pub mod wire;
 
+#[cfg(feature = "internals")]
 pub use crate::v1;
 
 /// Servers of the same.

@@ -21,21 +21,41 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::builder::Builder;
 use crate::{
     arbiter::Arbiter,
-    cache::Cache,
-    clock::{Clock, Mono},
-    config::{Config, InForce, Live, Loaded},
-    cri::{Client, Link},
+    clock::Mono,
+    config::{InForce, Live, Loaded},
+    cri::Client,
     evented::{self, EventApplier, EventOrder, Limits, Receiver, StreamChange, Wanted},
-    fresh::Fresh,
-    health::Health,
     journal::{Capacity, Journal},
     metrics::{Metrics, StreamState},
-    model::{Mode, ObjectId, PodUid, StreamEventType},
+    model::{Mode, ObjectId, Pod, PodUid, StreamEventType},
     path_comparison::PathComparison,
-    relister::{Lister, ReadError, Reader, ReaderDependencies, Reads, Relister, UnreadableIds},
-    supervisor::{Rhythm, Signs, Situation, Supervisor, Wires},
+    relister::{Lister, Reader, ReaderDependencies, Reads, Relister},
+    supervisor::{Rhythm, Signs, Supervisor, Wires},
     watch::{Feed, Request, Watch, WatchError},
 };
+pub use crate::{
+    cache::Cache,
+    clock::Clock,
+    config::{Bytes, Config, ConfigError},
+    cri::{Connection, Endpoint, Link, RuntimeInfo},
+    fresh::Fresh,
+    health::{Check, Health, Report},
+    relister::{ReadError, Unreadable, UnreadableIds},
+    supervisor::{RelistFailures, Situation},
+};
+
+/// Methods that are public with the feature `internals` alone.
+macro_rules! internal {
+    ($($(#[$meta:meta])* fn $name:ident(&$it:ident) -> $result:ty $body:block)*) => {$(
+        $(#[$meta])*
+        #[cfg(feature = "internals")]
+        pub fn $name(&$it) -> $result $body
+
+        $(#[$meta])*
+        #[cfg(not(feature = "internals"))]
+        pub(crate) fn $name(&$it) -> $result $body
+    )*};
+}
 
 /// How long a task that makes no progress counts as alive.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -84,12 +104,13 @@ impl App {
     }
 
     /// Starts to follow the runtime behind `link`. Must be called in a tokio runtime.
+    #[cfg(any(test, feature = "internals"))]
     pub fn start(config: &Config, link: Link, clock: Clock) -> Self {
         Self::start_with_receiver_on(&Handle::current(), &InForce::of_program(config.clone()), link, clock)
     }
 
-    /// The same, but with the task that holds the event stream on a runtime of its own: whatever keeps this one busy, the
-    /// stream is drained. What can change while it runs is as it is in force.
+    /// The same with the receiver on a runtime of its own and a configuration that can change.
+    #[cfg(any(test, feature = "internals"))]
     pub fn start_with_receiver_on(
         receiver_runtime: &Handle,
         in_force: &InForce,
@@ -181,52 +202,74 @@ impl App {
         }
     }
 
-    /// The configuration that it was started with.
-    pub fn config(&self) -> &Config {
-        &self.began_with.config
+    internal! {
+        /// The configuration that it was started with.
+        fn config(&self) -> &Config {
+            &self.began_with.config
+        }
+
+        /// The configuration in force.
+        fn in_force(&self) -> &InForce {
+            &self.in_force
+        }
+
+        /// The journal.
+        fn journal(&self) -> &Journal {
+            &self.journal
+        }
+
+        /// The metrics.
+        fn metrics(&self) -> &Arc<Metrics> {
+            &self.metrics
+        }
+
+        /// What watches are made from.
+        fn feed(&self) -> Feed {
+            let (journal, cache) = (self.journal.clone(), self.cache.clone());
+            Feed::new(journal, cache, self.situation.clone(), self.clock.clone(), self.tasks.stop.clone())
+        }
     }
 
-    /// The configuration as it is now.
-    pub fn in_force(&self) -> &InForce {
-        &self.in_force
-    }
-
-    /// The cache.
+    /// Reads the cache.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// The journal.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
+    /// The metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    ///
+    /// [`std::fmt::Error`] if they cannot be written, which would be a bug in plegd.
+    pub fn scrape(&self) -> Result<String, std::fmt::Error> {
+        self.metrics.scrape().map_err(|_| std::fmt::Error)
     }
 
-    /// The metrics.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+    /// The ids that the runtime lists and whose status it does not give.
+    pub fn unreadable(&self) -> &UnreadableIds {
+        &self.unreadable
     }
 
-    /// Whether it is alive and ready.
+    /// Liveness and readiness.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// The clock that it goes by.
+    /// The clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// The mode, the period and the runtime.
+    /// The mode, the relist period and the runtime.
     pub fn situation(&self) -> Situation {
         self.situation.borrow().clone()
     }
 
-    /// The same, and what becomes of it.
+    /// The same, and its changes.
     pub fn follow_situation(&self) -> watch::Receiver<Situation> {
         self.situation.clone()
     }
 
-    /// Tells a snapshot and what changes, or only what changes: see [`crate::watch`].
+    /// Watches pods: a snapshot and what changes, or only what changes. See [`crate::watch`].
     ///
     /// # Errors
     ///
@@ -235,36 +278,25 @@ impl App {
         self.feed().watch(request)
     }
 
-    /// What watches are made from.
-    pub fn feed(&self) -> Feed {
-        let (journal, cache) = (self.journal.clone(), self.cache.clone());
-        Feed::new(journal, cache, self.situation.clone(), self.clock.clone(), self.tasks.stop.clone())
-    }
-
-    /// The pod as it was at some moment after `newer_than`, none if it was not there: from the cache if that is known to
-    /// be newer, else from a read that begins now. Drop the future to cancel.
+    /// The pod as it was at some moment after `newer_than`; none if it did not exist. Served from the cache if that is known
+    /// to be newer, otherwise from a read that begins now. Drop the future to cancel.
     ///
     /// # Errors
     ///
-    /// [`FreshError`] if the runtime could not be asked within `patience`.
+    /// [`FreshError`] if the runtime does not answer within `timeout`.
     pub async fn pod_newer_than(
         &self,
         uid: &PodUid,
-        newer_than: crate::clock::Mono,
-        patience: Duration,
-    ) -> Result<Option<Arc<crate::model::Pod>>, FreshError> {
-        let pod = tokio::time::timeout(patience, self.fresh.pod(uid, newer_than)).await;
-        Ok(pod.map_err(|_| FreshError::Deadline(patience))??)
+        newer_than: Mono,
+        timeout: Duration,
+    ) -> Result<Option<Arc<Pod>>, FreshError> {
+        let pod = tokio::time::timeout(timeout, self.fresh.pod(uid, newer_than)).await;
+        Ok(pod.map_err(|_| FreshError::Deadline(timeout))??)
     }
 
-    /// Gives pods that are not older than a moment.
+    /// Returns pods that are not older than a moment.
     pub fn fresh(&self) -> &Fresh {
         &self.fresh
-    }
-
-    /// The ids that the runtime lists and whose status it does not give.
-    pub fn unreadable(&self) -> &UnreadableIds {
-        &self.unreadable
     }
 
     /// Stops when this is cancelled.

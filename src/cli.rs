@@ -12,15 +12,20 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod connection;
+#[cfg(feature = "sim")]
 pub mod demo;
 pub mod get;
+#[cfg(feature = "sim")]
 mod inline;
 mod introspect;
 pub mod log_level;
 pub mod man;
+#[cfg(feature = "sim")]
 pub mod record;
+#[cfg(feature = "sim")]
 pub mod replay;
 pub mod run;
+#[cfg(feature = "sim")]
 pub mod scenario;
 pub mod status;
 pub mod subscribers;
@@ -82,10 +87,13 @@ pub enum Command {
     /// Follow the runtime of this node. Only reads: nothing is ever created, stopped or removed.
     Run(run::Args),
     /// See it at work: a simulated runtime in this process, pods that come and go, and the real daemon on it.
+    #[cfg(feature = "sim")]
     Demo(demo::Args),
     /// Record what the runtime of this node shows and sends, as a scenario file for a bug report. Only reads.
+    #[cfg(feature = "sim")]
     Record(record::Args),
     /// Play a scenario file on a simulated runtime and print the events that plegd publishes.
+    #[cfg(feature = "sim")]
     Replay(replay::Args),
     /// Find the runtime and say its version, whether it has events, and what to expect.
     Check(check::Args),
@@ -138,14 +146,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 drive(|threads| run::run(inputs, file, loaded, threads, log))
             })
         }
+        #[cfg(feature = "sim")]
         Some(Command::Demo(args)) => args.load().and_then(|prepared| {
             let log = log::begin(&prepared.loaded.config.log);
             drive(|threads| demo::run(args, prepared, threads, log))
         }),
+        #[cfg(feature = "sim")]
         Some(Command::Record(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
             ask(record::run(args, loaded))
         }),
+        #[cfg(feature = "sim")]
         Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);

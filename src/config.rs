@@ -16,8 +16,8 @@ mod value;
 pub use self::{
     error::{ConfigError, Place, Problem},
     in_force::{Difference, InForce},
-    key::{Change, Form, Key, Section},
-    layers::{DEFAULT_FILE, FILE_VARIABLE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
+    key::{Change, Form, Key},
+    layers::{DEFAULT_FILE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
     principals::{Principal, Principals},
     value::{
         Bytes, EventTypes, FileMode, Filter, LogFormat, PageAccess, PrintFormat, SharedStream, SocketGroup,

@@ -22,8 +22,8 @@ pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
     client::{Client, EventStream, RuntimeInfo},
     convert::RawEvent,
-    endpoint::{Endpoint, WELL_KNOWN, discovery::NoneAnswers},
+    endpoint::Endpoint,
     error::CriError,
-    link::{Connecting, Connection, Link},
+    link::{Connection, Link},
     lists::{ListedContainer, ListedSandbox, Listing},
 };

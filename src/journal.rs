@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::{
-    cursor::{Cursor, Gap, Progress},
+    cursor::{Cursor, Progress},
     record::{Detail, Record},
 };
 use crate::{

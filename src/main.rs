@@ -1,7 +1,7 @@
-//! The `plegd` program. All of it is in the library; see `plegd::cli`.
+//! The `plegd` program. All of it is in the library; see its module `cli`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    plegd::cli::main(std::env::args_os())
+    plegd::main(std::env::args_os())
 }

@@ -15,8 +15,10 @@ mod process;
 mod quantile;
 mod runtime;
 
+#[cfg(any(test, feature = "internals"))]
+pub use self::api::CallCode;
 pub use self::{
-    api::{Api, Call, CallCode, Refusal},
+    api::{Api, Call, Refusal},
     config::{Configuration, Reload},
     events::{Arbitration, Journal, State, Transitions},
     family::{Family, Label, Labels},

@@ -11,6 +11,8 @@ mod position;
 mod status;
 mod words;
 
+pub use crate::clock::{Mono, Wall};
+
 pub use self::{
     event::{Event, EventType, Source},
     labels::Labels,

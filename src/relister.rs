@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::{lister::Lister, reads::Dependencies as ReaderDependencies};
 pub use self::{
-    reads::{ReadError, Reader, Reads, Requests},
+    reads::{ReadError, Reader, Reads},
     unreadable::{Unreadable, UnreadableIds},
 };
 use crate::{
@@ -76,8 +76,6 @@ struct Round {
 pub struct Relisted {
     /// When it began.
     pub began: Mono,
-    /// In how many pods the lists differ from the cache.
-    pub changed_pods: usize,
     /// Resolves when each of these has been read once, whether or not that went well.
     pub reads: BoxFuture<'static, ()>,
 }
@@ -193,7 +191,7 @@ impl Relister {
         self.metrics.relists.changed_pods.observe(changed_pods as f64);
         drop(done);
         let reads = Box::pin(async move { while all_done.recv().await.is_some() {} });
-        Relisted { began, changed_pods, reads }
+        Relisted { began, reads }
     }
 
     /// Whether lists lack so much that they may be wrong as a whole. What had ended is expected to go.

@@ -17,8 +17,6 @@ mod time;
 
 pub use self::{
     check::Failure,
-    format::{Events, Runtime, Scenario, Step},
-    json::FormatError,
+    format::{Scenario, Step},
     play::{Player, Plegd, Printed, Verb},
-    time::Time,
 };

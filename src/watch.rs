@@ -35,12 +35,12 @@ use crate::{
     cache::Cache,
     clock::Clock,
     cri::RuntimeInfo,
-    journal::{Journal, Record},
+    journal::Journal,
     model::{Mode, Pod, Position},
     supervisor::Situation,
 };
 pub use crate::{
-    journal::{Detail, Progress},
+    journal::{Detail, Progress, Record},
     model::GapReason,
 };
 

@@ -348,8 +348,8 @@ fn versions_in_the_manifests_are_the_programs() {
 fn the_container_file_copies_existing_files_and_runs_as_nobody() {
     let file = fleet::text("deploy/Containerfile");
     let line = |word: &str| file.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
-    for (source, _) in tree::of_the_image() {
-        assert!(tree::root().join(&source).exists(), "{} is copied, but does not exist", source.display());
+    for (source, _) in tree::image_files() {
+        assert!(tree::root().join(&source).exists(), "{} is copied, and not there", source.display());
     }
     assert_eq!(line("FROM "), ["${BUILDER} AS build", "${BASE}"], "both can be set to a digest");
     assert_eq!(line("USER "), ["65532:65532"]);

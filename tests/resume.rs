@@ -1,5 +1,5 @@
-//! A client that is killed goes on where it was: nothing is missing and nothing comes twice. With the binary itself, as
-//! daemon and as client, on the simulated runtime.
+//! A client that is killed resumes at its position: no event is missing and none comes twice. Uses the binary as daemon and as
+//! client, on the simulated runtime.
 
 mod binary;
 
@@ -11,11 +11,11 @@ use binary::{Plegd, Watcher, killed_and_resumed};
 const EVENTS: u64 = 1000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_killed_again_and_again_over_a_thousand_events_is_told_each_once() -> Result<()> {
-    // Where the demo has its sockets.
-    let folder = tempfile::tempdir()?;
+async fn a_client_killed_five_times_receives_each_of_a_thousand_events_once() -> Result<()> {
+    // The demo's sockets are in this directory.
+    let directory = tempfile::tempdir()?;
     let arguments = "demo --seed 5 --pods 60 --pace 2ms --http-address off --print none".split(' ');
-    let (demo, _) = Plegd::spawn(arguments, [("TMPDIR", OsString::from(folder.path()))])?;
+    let (demo, _) = Plegd::spawn(arguments, [("TMPDIR", OsString::from(directory.path()))])?;
     let socket: PathBuf =
         demo.wait_for_line("its socket", |line| Some(line.split_once("--socket ")?.1.into())).await?;
     let uninterrupted = Watcher::start(&socket, &["--since", "oldest"])?;

@@ -1,6 +1,6 @@
-//! Every scenario file in `tests/scenarios/` is played in paused time, and all its checks hold.
+//! Runs every scenario file in `tests/scenarios/` in paused time. All its checks must hold.
 //!
-//! `SCENARIO=oom cargo test --test scenarios every` plays the files alone whose name contains that.
+//! `SCENARIO=oom cargo test --test scenarios every` runs only the files whose name contains `oom`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers are tests")]
 
@@ -39,11 +39,11 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// Plays a scenario in a runtime of its own, in paused time.
-fn played(scenario: Scenario) -> anyhow::Result<Outcome> {
+/// Runs a scenario in its own tokio runtime, in paused time.
+fn outcome_of(scenario: Scenario) -> anyhow::Result<Outcome> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    // The same dice for each, whichever files are played.
+    // The same random numbers for each scenario, whichever files are selected.
     fastrand::seed(1);
     runtime.block_on(play(scenario, Duration::ZERO, &mut ()))
 }
@@ -51,11 +51,11 @@ fn played(scenario: Scenario) -> anyhow::Result<Outcome> {
 #[test]
 fn every_scenario_holds() {
     let files = files();
-    assert!(!files.is_empty(), "there are scenario files");
+    assert!(!files.is_empty(), "no scenario file matches");
     let mut failures = Vec::new();
     for path in &files {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let outcome = read(path).and_then(|scenario| Ok((scenario.right.clone(), played(scenario)?)));
+        let outcome = read(path).and_then(|scenario| Ok((scenario.right.clone(), outcome_of(scenario)?)));
         match outcome {
             Ok((_, outcome)) if outcome.failures.is_empty() => {}
             Ok((right, outcome)) => {
@@ -69,16 +69,16 @@ fn every_scenario_holds() {
 }
 
 #[test]
-fn every_scenario_says_where_it_is_from_and_what_is_right_and_checks_something() {
+fn every_scenario_has_a_source_a_right_outcome_and_checks() {
     for path in files() {
         let scenario = read(&path).unwrap();
         assert!(!scenario.source.is_empty() && !scenario.right.is_empty(), "{}", path.display());
-        assert!(scenario.checks() > 1, "{} checks nothing", path.display());
+        assert!(scenario.checks() > 1, "{} has at most one check", path.display());
     }
 }
 
-/// A pod that lives and dies, whatever the checks.
-fn life(checks: &str) -> Scenario {
+/// A complete history of a pod, followed by these checks.
+fn complete_history(checks: &str) -> Scenario {
     let text = format!(
         r#"{{"published": {{"s1": ["Started"], "c1": ["Changed", "Started", "Died 3 Error", "Removed"]}},
         "steps": [
@@ -107,15 +107,15 @@ fn life(checks: &str) -> Scenario {
 }
 
 #[test]
-fn a_life_is_published_and_printed() {
-    let outcome = played(life("")).unwrap();
+fn a_complete_history_is_published_and_printed() {
+    let outcome = outcome_of(complete_history("")).unwrap();
     assert_eq!(outcome.failures, []);
     assert_eq!(outcome.published.len(), 5);
 }
 
 #[test]
 fn every_kind_of_check_can_fail() {
-    let mut scenario = life(
+    let mut scenario = complete_history(
         r#",{"do": "cli", "args": ["get", "pods"], "has": ["nonsense"], "lacks": ["web-0"], "rc": 1},
             {"do": "cli", "args": ["watch", "--since", "oldest", "-o", "json"], "bg": "events"},
             {"do": "collect", "name": "events", "timeout": 0.2, "has": ["ContainerStarted"], "lacks": ["ContainerDied"]},
@@ -123,7 +123,7 @@ fn every_kind_of_check_can_fail() {
     );
     scenario.published.insert("s1".into(), vec!["Started".into(), "Died".into()]);
     scenario.published.insert("c2".into(), vec![]);
-    let failures = played(scenario).unwrap().failures;
+    let failures = outcome_of(scenario).unwrap().failures;
     let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
     let expected = [
         ("steps[16]", vec!["lacks \"nonsense\"", "has \"web-0\"", "exit code 0, not 1"]),
@@ -141,7 +141,7 @@ fn every_kind_of_check_can_fail() {
     }
 }
 
-/// A runtime after these steps.
+/// A runtime to which these steps were applied.
 async fn after(steps: &str) -> (Player, RuntimeServiceClient<tonic::transport::Channel>) {
     let steps: String = steps.replace("{\"do\"", "{\"before\": true, \"do\"");
     let scenario = Scenario::read(&format!(r#"{{"steps": [{steps}]}}"#)).unwrap();
@@ -165,13 +165,13 @@ async fn container_status(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_file_puts_is_what_the_runtime_answers() {
+async fn the_runtime_answers_with_the_statuses_in_the_file() {
     let change =
         r#",{"do": "container", "status": {"id": "c", "state": "CONTAINER_EXITED", "exit_code": 137}}"#;
     let (_player, mut client) = after(&format!("{POD}{change}")).await;
     let status = container_status(&mut client).await.unwrap();
     assert_eq!((status.state(), status.exit_code), (lab::ContainerState::ContainerExited, 137));
-    // What the second step did not name has stayed.
+    // Fields that the second step does not name are unchanged.
     assert_eq!((status.started_at, status.message.as_str()), (NOW - 50_000_000_000, "m"));
     assert_eq!((status.image.unwrap().image.as_str(), status.labels["tier"].as_str()), ("busybox", "front"));
     assert_eq!(status.labels["io.kubernetes.container.name"], "app");
@@ -187,7 +187,7 @@ async fn what_a_file_puts_is_what_the_runtime_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_can_show_something_else_and_then_the_truth_again() {
+async fn a_list_can_differ_from_the_statuses_and_agree_again() {
     let listed =
         |listed: &str| format!(r#",{{"do": "container", "status": {{"id": "c"}}, "listed": {listed}}}"#);
     for (steps, items) in [
@@ -202,13 +202,13 @@ async fn a_list_can_show_something_else_and_then_the_truth_again() {
         let list = client.list_containers(lab::ListContainersRequest::default()).await.unwrap().into_inner();
         let shown: Vec<_> = list.containers.iter().map(|it| (it.state, &*it.pod_sandbox_id)).collect();
         assert_eq!(shown, items, "{steps}");
-        let is_there = container_status(&mut client).await.is_ok();
-        assert_eq!(is_there, !steps.contains("remove"), "{steps}");
+        let is_present = container_status(&mut client).await.is_ok();
+        assert_eq!(is_present, !steps.contains("remove"), "{steps}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_fail_as_the_file_says_until_it_says_no_more() {
+async fn calls_fail_as_the_file_orders_until_it_withdraws_the_failure() {
     let fail = |rest: &str| format!(r#",{{"do": "fail", "method": "ContainerStatus", {rest}}}"#);
     let id = |rest: &str| fail(&format!(r#""id": "c", {rest}"#));
     for (steps, code) in [
@@ -229,7 +229,7 @@ async fn calls_fail_as_the_file_says_until_it_says_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backlog_and_events_are_sent_as_they_are_written() {
+async fn backlog_and_events_are_sent_as_written() {
     let text = r#"{"backlog": [{"type": "STARTED", "id": "c", "created_at": 5},
         {"raw": {"container_id": "x", "container_event_type": "CONTAINER_DELETED_EVENT", "created_at": 7,
             "pod_sandbox_status": {"id": "y", "labels": {"a": "b"}}, "containers_statuses": [{"id": "z", "exit_code": 9}]}}],
@@ -261,7 +261,7 @@ async fn the_clock_of_the_machine_can_be_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_can_become_another_one_and_a_socket_without_cri() {
+async fn a_runtime_can_change_its_version_and_lose_its_cri_service() {
     let (player, mut client) = after(r#"{"do": "runtime", "name": "cri-o", "version": "1.34.1"}"#).await;
     let version = client.version(lab::VersionRequest::default()).await.unwrap().into_inner();
     assert_eq!((version.runtime_name.as_str(), version.runtime_version.as_str()), ("cri-o", "1.34.1"));
@@ -284,10 +284,10 @@ fn written(directory: &Path, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// A pod that is there, one that comes, and a check of `running` pods.
+/// A scenario with one pod before the start, one after it, and a check of `running` pods.
 fn short(running: &str) -> String {
     format!(
-        r#"{{"source": "made up", "right": "both run", "events": "unimplemented", "plegd": ["--relist-period", "100ms"],
+        r#"{{"source": "an example", "right": "both run", "events": "unimplemented", "plegd": ["--relist-period", "100ms"],
         "published": {{"s1": ["Started"], "s2": ["Started"]}}, "steps": [
         {{"do": "sandbox", "before": true, "status": {{"id": "s1", "metadata": {{"name": "one", "uid": "u1", "namespace": "n"}}}}}},
         {{"do": "ready"}},
@@ -298,7 +298,7 @@ fn short(running: &str) -> String {
 }
 
 #[test]
-fn the_demo_plays_a_file_in_real_time_and_says_what_does_not_hold() {
+fn the_demo_runs_a_file_in_real_time_and_reports_failed_checks() {
     let directory = tempfile::tempdir().unwrap();
     let file = written(directory.path(), &short("n/two"));
     let arguments = ["demo", "--http-address", "off", "--print", "json", "--scenario"];
@@ -306,7 +306,7 @@ fn the_demo_plays_a_file_in_real_time_and_says_what_does_not_hold() {
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(events.matches("ContainerStarted").count(), 2, "{events}");
     for text in
-        ["made up", "right: both run", "sandbox {\"status\"", "wait {\"seconds\":1}", "all 5 checks hold"]
+        ["an example", "right: both run", "sandbox {\"status\"", "wait {\"seconds\":1}", "all 5 checks hold"]
     {
         assert!(log.contains(text), "no {text} in:\n{log}");
     }
@@ -331,7 +331,7 @@ fn a_replay_prints_the_events_and_does_not_wait() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said_with_its_name_and_place() {
+fn an_invalid_file_is_reported_with_its_name_and_the_key() {
     let directory = tempfile::tempdir().unwrap();
     let file = written(directory.path(), r#"{"steps": [{"do": "wiat", "seconds": 1}]}"#);
     for arguments in [["demo", "--scenario", &file].to_vec(), ["replay", &file].to_vec()] {

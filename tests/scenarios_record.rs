@@ -1,4 +1,4 @@
-//! A recording, played, makes plegd publish what it published while it was recorded.
+//! A replayed recording makes plegd publish the same events as during the recording.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers are tests")]
 
@@ -33,19 +33,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How long events are awaited after the last step.
+/// How long a replay waits for events after the last step.
 const SETTLE: Duration = Duration::from_secs(120);
 
 const KEEP: Options = Options { keep_names: true, force_events: false, steps: 100_000, bytes: 64 << 20 };
 
-/// A recording under way.
+/// A running recorder.
 struct Recorder {
     stop: CancellationToken,
     task: JoinHandle<Recording>,
 }
 
 impl Recorder {
-    /// Records that runtime, and waits until everything was read once.
+    /// Starts to record a runtime, and waits until everything was read once.
     async fn start(sim: &SimRuntime, options: Options) -> Self {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let clock = sim.clock().clone();
@@ -72,13 +72,13 @@ async fn replayed(recording: &Recording) -> Outcome {
     play(scenario, SETTLE, &mut ()).await.expect("it can be played")
 }
 
-/// The events of each id, in words. Changes of a sandbox are left out: they are silent (its address goes, its creation time
-/// while it is removed), so that they are published if a read happens to come in time.
+/// The events of each id, as text. Changes of a sandbox are left out: no event reports them (its address is removed, its
+/// creation time changes during removal), so they are published only if a read happens in time.
 fn by_id(events: &[Arc<Record>]) -> BTreeMap<String, Vec<String>> {
     let mut by_id: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let is_silent =
+    let has_no_stream_event =
         |event: &Record| event.subject == Subject::Sandbox && event.kind == EventType::ContainerChanged;
-    for event in events.iter().filter(|event| !is_silent(event)) {
+    for event in events.iter().filter(|event| !has_no_stream_event(event)) {
         by_id.entry(event.id.to_string()).or_default().push(in_words(event));
     }
     by_id
@@ -141,7 +141,7 @@ async fn a_recording_has_pseudonyms_and_publishes_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_contradicts_itself_is_recorded_as_such() {
+async fn contradictions_of_the_runtime_are_recorded() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     let pod = world.pod();
     let id = world.start(&pod, "app");
@@ -156,7 +156,7 @@ async fn what_contradicts_itself_is_recorded_as_such() {
     world.pass(60 * SECOND).await;
     world.sim.crash();
     world.pass(5 * SECOND).await;
-    world.sim.recover().expect("it is back");
+    world.sim.recover().expect("the runtime recovers");
     world.pass(30 * SECOND).await;
     let recording = recorder.stop().await;
     let sandbox = &pod.sandbox;
@@ -173,13 +173,13 @@ async fn what_contradicts_itself_is_recorded_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recording_ends_at_its_limit_and_says_so() {
+async fn a_recording_ends_at_its_limit_and_states_it() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.pod();
     world.pass(SECOND).await;
     let recorder = Recorder::start(&world.sim, Options { steps: 30, ..KEEP }).await;
     world.churn(1, 60).await;
-    let recording = recorder.task.await.expect("it ends by itself");
+    let recording = recorder.task.await.expect("the recorder ends by itself");
     assert!((30..60).contains(&recording.progress.steps), "{:?}", recording.progress);
     assert_eq!(recording.notes, ["The recording ended early: it has 30 steps, which is the limit."]);
     let scenario = Scenario::read(&recording.text).expect("it can be read");
@@ -187,7 +187,7 @@ async fn a_recording_ends_at_its_limit_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recorder_takes_no_events_from_others_unless_it_is_to() {
+async fn a_recorder_takes_no_events_from_others_unless_forced() {
     for (force_events, followed) in [(false, false), (true, true)] {
         let mut world = World::new(Profile::CONTAINERD_1_7);
         world.pod();
@@ -221,11 +221,11 @@ async fn the_program_records_until_it_is_interrupted() {
     while sim.calls().get(&Method::ListContainers).is_none_or(|lists| *lists < 2) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(!file.exists(), "the file is there when it is complete");
-    let pid = i32::try_from(recorder.id().expect("it runs")).expect("a pid");
+    assert!(!file.exists(), "the file exists only when it is complete");
+    let pid = i32::try_from(recorder.id().expect("a running recorder")).expect("a pid");
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).expect("a pid"), Signal::INT)
         .expect("SIGINT");
-    let output = recorder.wait_with_output().await.expect("its end");
+    let output = recorder.wait_with_output().await.expect("output");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && log.contains("node.json has"), "{log}");
     let text = std::fs::read_to_string(&file).expect("the file");
@@ -233,19 +233,19 @@ async fn the_program_records_until_it_is_interrupted() {
     Scenario::read(&text).expect("it can be read");
     assert_eq!(std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
 
-    let output = record().arg("--duration").arg("1s").output().await.expect("its end");
+    let output = record().arg("--duration").arg("1s").output().await.expect("output");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && log.contains("--force overwrites it"), "{log}");
-    let output = record().args(["--duration", "1s", "--force"]).output().await.expect("its end");
+    let output = record().args(["--duration", "1s", "--force"]).output().await.expect("output");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     sim.crash();
     std::fs::remove_file(&file).expect("the file");
-    let output = record().output().await.expect("its end");
+    let output = record().output().await.expect("output");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && log.contains("nothing was recorded"), "{log}");
     let left: Vec<_> = std::fs::read_dir(directory.path()).expect("the directory").collect();
-    assert_eq!(left.len(), 1, "the socket alone: {left:?}");
+    assert_eq!(left.len(), 1, "only the socket is left: {left:?}");
 }
 
 #[tokio::test(start_paused = true)]

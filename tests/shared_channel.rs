@@ -1,7 +1,7 @@
-//! On runtimes with one channel for all subscribers plegd takes few events from another subscriber, then yields the stream.
+//! On runtimes with one channel for all subscribers, plegd takes few events from another subscriber, then yields the stream.
 //!
-//! The other subscriber receives what is sent, as the kubelet's EventedPLEG does; pods come and go meanwhile. The runtime
-//! counts what each subscriber received.
+//! The other subscriber reads the stream as the kubelet's EventedPLEG does, while pods come and go. The runtime counts what
+//! each subscriber received.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ const SHARED: [Profile; 2] = [Profile::CONTAINERD_1_7, Profile::CRI_O_1_26];
 /// (`how_many_events_plegd_takes`).
 const FEW: u64 = 30;
 
-/// A world with another subscriber, and pods that come and go.
+/// A harness with another subscriber and churn.
 struct Shared {
     world: World,
     /// The other subscriber.
@@ -44,14 +44,14 @@ fn roomy(config: &mut Config) {
 // === impl Shared ===
 
 impl Shared {
-    /// plegd alone, and trusting the stream.
+    /// plegd as the only subscriber, once it trusts the stream.
     async fn alone(profile: Profile, seed: u64, configure: impl FnOnce(&mut Config)) -> Self {
         let mut world = World::after(profile, seed, configure, |_| ()).await;
         world.until_evented().await;
         Self { world, other: None, churn: Churn::new(8), rng: fastrand::Rng::with_seed(seed) }
     }
 
-    /// The other one subscribes.
+    /// Starts the other subscriber.
     fn join(&mut self) {
         let mut events = self.world.sim.queue().subscribe();
         self.other = Some(tokio::spawn(async move { while events.next().await.is_some() {} }));
@@ -61,7 +61,7 @@ impl Shared {
         self.other.take().inspect(JoinHandle::abort);
     }
 
-    /// One step of churn, and the time until the next: about ten in a second.
+    /// One step of churn, and the pause after it: about ten steps per second.
     async fn step(&mut self) {
         let Self { world, churn, rng, .. } = self;
         world.change(|truth| churn.step(rng, truth));
@@ -76,7 +76,7 @@ impl Shared {
         }
     }
 
-    /// Churns until plegd has yielded the stream. Says how many events plegd took meanwhile.
+    /// Churns until plegd has yielded the stream. Returns how many events plegd took meanwhile.
     async fn until_yielded(&mut self) -> u64 {
         let before = self.received();
         let end = self.world.app.clock().now() + 10 * MINUTE;
@@ -87,16 +87,16 @@ impl Shared {
         self.received() - before
     }
 
-    /// Churns for a while, rests, and churns again until plegd opens the stream that it has yielded.
+    /// Churns for 30 s, pauses, and churns again until plegd opens the stream that it has yielded.
     async fn until_opened(&mut self) {
         let received = self.received();
         self.churn(MINUTE / 2).await;
         let retry_at = self.world.app.situation().yielded.expect("yielded").retry_at;
-        let rest = retry_at.seconds_since(self.world.app.clock().wall()) - 10.0;
-        self.world.pass(Duration::from_secs_f64(rest)).await;
-        assert!(self.yielded(), "not before its time");
+        let pause = retry_at.seconds_since(self.world.app.clock().wall()) - 10.0;
+        self.world.pass(Duration::from_secs_f64(pause)).await;
+        assert!(self.yielded(), "the stream was opened before its retry time");
         while self.yielded() {
-            assert_eq!(self.received(), received, "nothing is taken while the stream is yielded");
+            assert_eq!(self.received(), received, "plegd took events while the stream was yielded");
             self.step().await;
         }
         assert!(self.world.app.clock().wall().seconds_since(retry_at) < 1.0);
@@ -121,8 +121,8 @@ impl Shared {
         yielded.retry_at.seconds_since(yielded.since) as u64 / 60
     }
 
-    /// Checks that plegd's view is right, and that what it published of each container is in order.
-    async fn is_right(&mut self) {
+    /// Checks plegd's view, and the order of the events that it published of each container.
+    async fn assert_correct(&mut self) {
         self.world.pass(3 * SECOND).await;
         assert_eq!(self.world.differences(), NONE);
         assert_eq!(self.world.absurdities(), NONE, "{:#?}", self.world.lines());
@@ -153,12 +153,12 @@ async fn after_few_events_plegd_yields_and_the_other_subscriber_receives_everyth
         assert!(sent > 100 && other == sent - 1, "{}: {other} of {sent}", profile.name);
         assert_eq!(it.received(), received, "{}: plegd takes nothing", profile.name);
         assert_eq!(it.world.app.situation().mode, Mode::Polling);
-        it.is_right().await;
+        it.assert_correct().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_yielded_says_so_everywhere() {
+async fn a_yielded_stream_shows_in_status_metrics_and_readiness() {
     let mut it = Shared::alone(Profile::CONTAINERD_1_7, 1, roomy).await;
     it.join();
     it.until_yielded().await;
@@ -172,7 +172,10 @@ async fn a_stream_that_is_yielded_says_so_everywhere() {
     assert_eq!(it.world.metric(r#"plegd_stream_disconnects_total{reason="error"}"#), 0.0);
     let skipped = it.world.metric(r#"plegd_stream_skipped_events_total{type="created"}"#)
         + it.world.metric(r#"plegd_stream_skipped_events_total{type="started"}"#);
-    assert!(skipped + it.world.misses() >= 2.0, "what another subscriber received did not come");
+    assert!(
+        skipped + it.world.misses() >= 2.0,
+        "events that the other subscriber received count as skipped or missed"
+    );
     let report = it.world.app.health().ready();
     let note = report.checks.iter().find(|check| check.name == "event-stream").expect("a note");
     assert!(report.ok && !note.ok && note.text.contains("yielded the shared event stream"), "{report:?}");
@@ -182,7 +185,7 @@ async fn a_stream_that_is_yielded_says_so_everywhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stream_is_tried_again_rarely_and_yielded_again_after_few_events() {
+async fn a_yielded_stream_is_retried_at_growing_intervals() {
     let mut it = Shared::alone(Profile::CONTAINERD_1_7, 2, roomy).await;
     it.join();
     it.until_yielded().await;
@@ -194,13 +197,13 @@ async fn the_stream_is_tried_again_rarely_and_yielded_again_after_few_events() {
         assert!((1..=FEW).contains(&taken), "try {tries}: {taken}");
         assert_eq!(it.connects(), connects + tries);
         waits.push(it.retry_in());
-        it.is_right().await;
+        it.assert_correct().await;
     }
     assert_eq!(waits, [10, 20, 40, 60, 60]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_the_other_subscriber_has_left_the_stream_is_kept() {
+async fn plegd_keeps_the_stream_once_the_other_subscriber_has_left() {
     for profile in SHARED {
         let mut it = Shared::alone(profile, 4, roomy).await;
         it.join();
@@ -213,24 +216,28 @@ async fn once_the_other_subscriber_has_left_the_stream_is_kept() {
         it.world.until_evented().await;
         it.churn(2 * MINUTE).await;
         assert!(!it.yielded(), "{}", profile.name);
-        it.is_right().await;
+        it.assert_correct().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_comes_to_a_quiet_node_is_noticed_with_the_first_pods() {
+async fn on_an_idle_node_another_subscriber_is_detected_with_the_first_pods() {
     for seed in 1..=6 {
         let mut it = Shared::alone(Profile::CONTAINERD_1_7, seed, roomy).await;
         it.join();
         it.world.pass(10 * MINUTE).await;
-        assert_eq!(it.world.app.situation().mode, Mode::Evented, "nothing happens, and nothing shows");
+        assert_eq!(
+            it.world.app.situation().mode,
+            Mode::Evented,
+            "without events the other subscriber cannot be detected"
+        );
         let taken = it.until_yielded().await;
         assert!((1..=FEW).contains(&taken), "seed {seed}: {taken}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_restart_or_a_lost_stream_explains_shows_no_other_subscriber() {
+async fn losses_by_a_restart_or_a_lost_stream_indicate_no_other_subscriber() {
     for profile in SHARED {
         for seed in 1..=4 {
             let mut it = Shared::alone(profile, seed, roomy).await;
@@ -249,13 +256,13 @@ async fn what_a_restart_or_a_lost_stream_explains_shows_no_other_subscriber() {
                 it.churn(20 * SECOND).await;
                 assert!(!it.yielded(), "{} seed {seed} round {round}", profile.name);
             }
-            it.is_right().await;
+            it.assert_correct().await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_of_the_runtime_opens_a_yielded_stream_at_once_and_resets_the_waits() {
+async fn a_runtime_restart_opens_a_yielded_stream_at_once_and_resets_the_interval() {
     let mut it = Shared::alone(Profile::CONTAINERD_1_7, 5, roomy).await;
     it.join();
     it.until_yielded().await;
@@ -283,15 +290,15 @@ async fn the_policy_can_change_while_plegd_runs() {
     it.world.until("the stream", |world| world.app.situation().stream_up.is_some()).await;
     let before = it.received();
     it.churn(MINUTE).await;
-    assert!(!it.yielded() && it.received() > before + 100, "it competes");
+    assert!(!it.yielded() && it.received() > before + 100, "plegd competes for events");
     it.adopt(SharedStream::Yield);
     let taken = it.until_yielded().await;
     assert!((1..=FEW).contains(&taken), "{taken}");
-    it.is_right().await;
+    it.assert_correct().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_each_subscriber_has_its_own_channel_nothing_is_yielded() {
+async fn plegd_yields_no_stream_where_each_subscriber_has_its_own_channel() {
     for profile in [Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
         let mut it = Shared::alone(profile, 8, roomy).await;
         it.join();
@@ -300,7 +307,7 @@ async fn where_each_subscriber_has_its_own_channel_nothing_is_yielded() {
     }
 }
 
-/// `cargo test --test shared_channel -- --ignored --nocapture` prints what docs/performance.md says.
+/// `cargo test --test shared_channel -- --ignored --nocapture` prints the numbers in docs/performance.md.
 #[tokio::test(start_paused = true)]
 #[ignore = "a measurement"]
 async fn how_many_events_plegd_takes() {

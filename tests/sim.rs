@@ -1,4 +1,4 @@
-//! The simulated runtime behaves as the facts about the real ones say, over a real socket and in process with paused time.
+//! The simulated runtime behaves like the real ones, over a real socket and in process with paused time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers are tests")]
 
@@ -30,7 +30,7 @@ mod lab {
 type Client = RuntimeServiceClient<Channel>;
 
 const NOW: i64 = 1_800_000_000_000_000_000;
-/// How long a condition may take to come about.
+/// Limit for an awaited condition.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn runtime(profile: Profile) -> SimRuntime {
@@ -41,7 +41,7 @@ fn client(runtime: &SimRuntime) -> Client {
     Client::new(runtime.channel())
 }
 
-/// A client whose HTTP/2 windows hold next to nothing, so that not reading is felt at once.
+/// A client with small HTTP/2 windows, so that it blocks as soon as it does not read.
 async fn client_of_small_windows(runtime: &SimRuntime) -> Client {
     let endpoint = Endpoint::from_static("http://simulated.invalid").initial_stream_window_size(1024);
     Client::new(endpoint.connect_with_connector(runtime.connector()).await.unwrap())
@@ -56,7 +56,8 @@ fn socket_client(path: &Path) -> Client {
     Client::new(Endpoint::from_static("http://simulated.invalid").connect_with_connector_lazy(connector))
 }
 
-/// Subscribes in a task, since the call's answer comes with the first event only, and waits until the runtime knows.
+/// Subscribes in a task, because the response comes with the first event only, and waits until the runtime has the
+/// subscription.
 async fn subscribe(runtime: &SimRuntime, client: &Client) -> tokio::task::JoinHandle<Events> {
     let before = runtime.queue().subscribers();
     let mut client = client.clone();
@@ -76,11 +77,11 @@ struct Events(Streaming<ContainerEventResponse>);
 
 impl Events {
     async fn next(&mut self) -> ContainerEventResponse {
-        let next = timeout(DEADLINE, self.0.message()).await.expect("an event should come");
-        next.unwrap().expect("the stream should go on")
+        let next = timeout(DEADLINE, self.0.message()).await.expect("no event within the deadline");
+        next.unwrap().expect("the stream ended")
     }
 
-    /// All that comes until the runtime is silent for a second.
+    /// All events until none comes for 1 s.
     async fn rest(&mut self) -> Vec<ContainerEventResponse> {
         self.until_silent_for(Duration::from_secs(1)).await
     }
@@ -169,8 +170,8 @@ async fn sandbox_status(client: &mut Client, id: &str) -> Result<lab::PodSandbox
     Ok(client.pod_sandbox_status(request).await?.into_inner())
 }
 
-/// One pod with one container, from beginning to end, over CRI: says the ids of both.
-async fn whole_life(client: &mut Client) -> (String, String) {
+/// Runs one pod with one container to its removal, over CRI. Returns the ids of both.
+async fn complete_history(client: &mut Client) -> (String, String) {
     let sandbox = run_sandbox(client, "a").await.unwrap();
     let container = create(client, &sandbox, "a", "main").await.unwrap();
     start(client, &container).await.unwrap();
@@ -181,7 +182,7 @@ async fn whole_life(client: &mut Client) -> (String, String) {
     (sandbox, container)
 }
 
-/// A pod with one running container, made without CRI: says the ids of both.
+/// Creates a pod with one running container, without CRI. Returns the ids of both.
 fn running_pod(runtime: &SimRuntime, name: &str) -> (String, String) {
     runtime.change(|truth| {
         let pod = SandboxSpec::of_pod("default", name, &format!("uid-{name}"));
@@ -193,7 +194,7 @@ fn running_pod(runtime: &SimRuntime, name: &str) -> (String, String) {
     })
 }
 
-const WHOLE_LIFE: [Kind; 8] = [
+const COMPLETE_HISTORY: [Kind; 8] = [
     Kind::ContainerCreatedEvent,
     Kind::ContainerStartedEvent,
     Kind::ContainerCreatedEvent,
@@ -205,14 +206,14 @@ const WHOLE_LIFE: [Kind; 8] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn a_life_cycle_gives_the_eight_events_of_containerd() {
+async fn a_complete_history_has_the_eight_events_of_containerd() {
     for profile in [Profile::CONTAINERD_1_7, Profile::CONTAINERD_2_1, Profile::CONTAINERD_2_3] {
         let runtime = runtime(profile);
         let mut client = client(&runtime);
         let call = subscribe(&runtime, &client).await;
-        let (sandbox, container) = whole_life(&mut client).await;
+        let (sandbox, container) = complete_history(&mut client).await;
         let events = call.await.unwrap().rest().await;
-        assert_eq!(kinds(&events), WHOLE_LIFE, "{}", profile.name);
+        assert_eq!(kinds(&events), COMPLETE_HISTORY, "{}", profile.name);
         let ids: Vec<_> = events.iter().map(|event| event.container_id.as_str()).collect();
         let (s, c) = (sandbox.as_str(), container.as_str());
         assert_eq!(ids, [s, s, c, c, c, c, s, s]);
@@ -237,18 +238,18 @@ async fn a_life_cycle_gives_the_eight_events_of_containerd() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cri_o_never_tells_of_a_sandbox_created_or_deleted() {
+async fn cri_o_sends_no_created_or_deleted_event_of_a_sandbox() {
     let runtime = runtime(Profile::CRI_O_1_31);
     let mut client = client(&runtime);
     let call = subscribe(&runtime, &client).await;
-    whole_life(&mut client).await;
+    complete_history(&mut client).await;
     let events = call.await.unwrap().rest().await;
-    assert_eq!(kinds(&events), WHOLE_LIFE[1..7]);
+    assert_eq!(kinds(&events), COMPLETE_HISTORY[1..7]);
     assert!(events.iter().all(|event| event.pod_sandbox_status.is_some()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn cri_o_removes_the_containers_of_a_pod_silently() {
+async fn cri_o_removes_the_containers_of_a_pod_without_an_event() {
     let runtime = runtime(Profile::CRI_O_1_31);
     let mut client = client(&runtime);
     let call = subscribe(&runtime, &client).await;
@@ -260,7 +261,7 @@ async fn cri_o_removes_the_containers_of_a_pod_silently() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cri_o_1_26_tells_of_a_deletion_when_it_only_stops() {
+async fn cri_o_1_26_sends_deleted_when_a_container_only_stops() {
     let runtime = runtime(Profile::CRI_O_1_26);
     let mut client = client(&runtime);
     let (_, container) = running_pod(&runtime, "a");
@@ -272,14 +273,14 @@ async fn cri_o_1_26_tells_of_a_deletion_when_it_only_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cri_o_stamps_statuses_and_in_seconds_before_1_29() {
+async fn cri_o_has_timestamps_in_statuses_in_seconds_before_1_29() {
     for (profile, stamp) in
         [(Profile::CRI_O_1_28, NOW / 1_000_000_000), (Profile::CRI_O_1_31, NOW), (Profile::CONTAINERD_2_1, 0)]
     {
         let runtime = runtime(profile);
         let (sandbox, _) = running_pod(&runtime, "a");
         let status = sandbox_status(&mut client(&runtime), &sandbox).await.unwrap();
-        // Paused time may have moved by the milliseconds for which a timer slept.
+        // Paused time may have advanced by the milliseconds of a timer.
         assert!((stamp..=stamp + 1_000_000_000).contains(&status.timestamp), "{}", profile.name);
         assert_eq!(status.containers_statuses.len(), usize::from(stamp != 0));
     }
@@ -349,26 +350,26 @@ async fn a_frozen_subscriber_of_2_x_blocks_run_pod_sandbox_for_all() {
     let frozen = client_of_small_windows(&runtime).await;
     let call = subscribe(&runtime, &frozen).await;
     let mut client = client(&runtime);
-    let mut made = 0;
+    let mut created = 0;
     let blocked = loop {
-        let name = made.to_string();
+        let name = created.to_string();
         match timeout(Duration::from_secs(60), run_sandbox(&mut client, &name)).await {
             Ok(id) => id.unwrap(),
             Err(_) => break name,
         };
-        made += 1;
-        assert!(made < 2000, "nothing blocks");
+        created += 1;
+        assert!(created < 2000, "no call blocks");
     };
-    assert!(made >= 51, "102 events fit: {made}");
+    assert!(created >= 51, "102 events fit: {created}");
     assert!(runtime.queue().blocked() > 0);
     let other = timeout(Duration::from_secs(3600), run_sandbox(&mut client, "other")).await;
-    assert!(other.is_err(), "an hour later it still hangs");
-    assert!(list(&mut client).await.is_ok(), "reads go on");
+    assert!(other.is_err(), "the call still hangs after an hour");
+    assert!(list(&mut client).await.is_ok(), "reads still work");
 
     drop(call.await.unwrap());
     tokio::time::sleep(Duration::from_millis(10)).await;
     let taken = run_sandbox(&mut client, &blocked).await.unwrap_err();
-    assert_eq!(taken.code(), Code::Unknown, "the calls went on when their callers had left");
+    assert_eq!(taken.code(), Code::Unknown, "the calls continued after their cancellation");
     timeout(DEADLINE, run_sandbox(&mut client, "third")).await.unwrap().unwrap();
 }
 
@@ -401,7 +402,7 @@ async fn the_backlog_goes_to_the_first_subscriber_of_2_x_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_loses_the_queue_and_tells_nothing_of_what_it_finds() {
+async fn a_restart_loses_the_queue_and_sends_no_event_for_changes_meanwhile() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let (_, ended) = running_pod(&runtime, "a");
     let (sandbox, lost) = running_pod(&runtime, "b");
@@ -411,7 +412,7 @@ async fn a_restart_loses_the_queue_and_tells_nothing_of_what_it_finds() {
     events.rest().await;
 
     runtime.crash();
-    assert!(timeout(DEADLINE, events.0.message()).await.unwrap().is_err(), "the stream breaks off");
+    assert!(timeout(DEADLINE, events.0.message()).await.unwrap().is_err(), "the stream is broken");
     assert!(version(&mut client).await.is_err());
     let down_at = runtime.clock().wall().as_nanos();
     runtime.change(|truth| truth.exit(&ended, 3)).unwrap();
@@ -444,14 +445,14 @@ async fn a_restart_loses_the_queue_and_tells_nothing_of_what_it_finds() {
     let call = subscribe(&runtime, &client).await;
     let (_, new) = running_pod(&runtime, "d");
     let events = call.await.unwrap().rest().await;
-    assert_eq!(events.len(), 4, "only what came after");
+    assert_eq!(events.len(), 4, "only later events");
     assert_eq!(events[3].container_id, new);
     let silent = runtime.history().into_iter().filter(|change| !change.signalled).count();
     assert_eq!(silent, 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_start_tells_nothing_and_an_oom_kill_says_error_first() {
+async fn a_failed_start_has_no_event_and_an_oom_kill_has_reason_error_first() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let mut client = client(&runtime);
     let (sandbox, container) = running_pod(&runtime, "a");
@@ -460,17 +461,17 @@ async fn a_failed_start_tells_nothing_and_an_oom_kill_says_error_first() {
     let broken = create(&mut client, &sandbox, "a", "broken").await.unwrap();
     runtime.change(|truth| truth.fail_start(&broken, "no such file")).unwrap();
     runtime.change(|truth| truth.oom(&container)).unwrap();
-    let told = events.next().await;
+    let event = events.next().await;
     assert_eq!(
-        (told.container_id.as_str(), told.container_event_type()),
+        (event.container_id.as_str(), event.container_event_type()),
         (broken.as_str(), Kind::ContainerCreatedEvent)
     );
-    let told = events.next().await;
+    let event = events.next().await;
     assert_eq!(
-        (told.container_id.as_str(), told.container_event_type()),
+        (event.container_id.as_str(), event.container_event_type()),
         (container.as_str(), Kind::ContainerStoppedEvent)
     );
-    let oom = told.containers_statuses.iter().find(|status| status.id == container).unwrap();
+    let oom = event.containers_statuses.iter().find(|status| status.id == container).unwrap();
     assert_eq!((oom.exit_code, oom.reason.as_str()), (137, "Error"));
     assert!(events.rest().await.is_empty());
     assert_eq!(status_of(&mut client, &container).await.unwrap().reason, "OOMKilled");
@@ -516,7 +517,7 @@ async fn reads_filter_by_id_state_sandbox_and_labels() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_are_streamed_in_batches_or_not_at_all() {
+async fn lists_are_streamed_in_batches_or_unimplemented() {
     let small = Profile { stream_batch: Some(7), ..Profile::CONTAINERD_2_4 };
     let runtime = runtime(small);
     runtime.change(|truth| populate(truth, 1, 10, 2)).unwrap();
@@ -533,7 +534,7 @@ async fn lists_are_streamed_in_batches_or_not_at_all() {
     assert_eq!(refused.code(), Code::Unimplemented);
 }
 
-/// The events of two pods, the first one's with that fault.
+/// The events of a pod, with this fault.
 async fn with_fault(profile: Profile, fault: EventFault, dose: Dose) -> Vec<ContainerEventResponse> {
     let runtime = runtime(profile);
     let client = client(&runtime);
@@ -544,7 +545,7 @@ async fn with_fault(profile: Profile, fault: EventFault, dose: Dose) -> Vec<Cont
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_fault_of_events_strikes() {
+async fn each_event_fault_has_its_effect() {
     use Kind::{ContainerCreatedEvent as C, ContainerStartedEvent as S};
     let profile = Profile::CONTAINERD_2_1;
     let next = Dose::Next(1);
@@ -558,7 +559,7 @@ async fn each_fault_of_events_strikes() {
     assert_eq!(kinds(&delayed), [S, C, S, C]);
     assert!(delayed[3].created_at <= delayed[0].created_at);
 
-    // The pod's first event, read before there was a container, stamped after all others.
+    // The pod's first event: its statuses were read before the container existed, its timestamp is later than all others.
     let stalled = with_fault(profile, EventFault::Stall(Duration::from_secs(10)), next).await;
     assert_eq!(kinds(&stalled), [S, C, S, C]);
     assert!(stalled[3].created_at >= stalled[2].created_at + 10_000_000_000);
@@ -598,7 +599,7 @@ async fn an_event_that_does_not_decode_ends_the_stream_of_its_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_fault_of_calls_strikes() {
+async fn each_call_fault_has_its_effect() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let mut client = client(&runtime);
     let (_, id) = running_pod(&runtime, "a");
@@ -620,7 +621,7 @@ async fn each_fault_of_calls_strikes() {
     assert_eq!(list(&mut client).await.unwrap_err().code(), Code::Internal);
     assert_eq!(list(&mut client).await.unwrap().len(), 1);
 
-    // The list is read, the container ends, and only then does the list arrive.
+    // The list is read, then the container ends, then the list arrives.
     faults.calls(lists, CallFault::Overtaken(Duration::from_secs(2)), Dose::Next(1));
     let mut other = client.clone();
     let overtaken = tokio::spawn(async move { list(&mut other).await.unwrap() });
@@ -636,7 +637,7 @@ async fn each_fault_of_calls_strikes() {
 
     faults.hang(Target::Id(id.clone()));
     assert!(timeout(Duration::from_secs(3600), status_of(&mut client, &id)).await.is_err());
-    assert_eq!(list(&mut client).await.unwrap().len(), 2, "others go on");
+    assert_eq!(list(&mut client).await.unwrap().len(), 2, "other calls still work");
     faults.release(&Target::Id(id.clone()));
     status_of(&mut client, &id).await.unwrap();
     faults.hang(Target::Method(lists));
@@ -647,7 +648,7 @@ async fn each_fault_of_calls_strikes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_stream_ends_as_ordered_and_the_runtime_lives_on() {
+async fn a_cut_stream_ends_as_ordered_and_the_runtime_continues() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let client = client(&runtime);
     for (order, code) in [(Some(Status::unavailable("cut")), Some(Code::Unavailable)), (None, None)] {
@@ -663,35 +664,35 @@ async fn a_cut_stream_ends_as_ordered_and_the_runtime_lives_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_sandbox_of_2_x_stays_in_the_list_for_a_moment() {
+async fn a_removed_sandbox_of_2_x_has_a_status_for_some_milliseconds() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let mut client = client(&runtime);
     let (sandbox, _) = running_pod(&runtime, "a");
     runtime.change(|truth| truth.remove_sandbox(&sandbox)).unwrap();
-    let seen = sandbox_status(&mut client, &sandbox).await.unwrap().status.unwrap();
-    assert_eq!(seen.created_at, -6_795_364_578_871_345_152);
+    let status = sandbox_status(&mut client, &sandbox).await.unwrap().status.unwrap();
+    assert_eq!(status.created_at, -6_795_364_578_871_345_152);
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(sandbox_status(&mut client, &sandbox).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(runtime.history().last().map(|change| change.what.clone()), Some(What::Removed));
 }
 
 #[tokio::test]
-async fn over_a_real_socket_it_lives_dies_and_comes_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sim.sock");
+async fn the_runtime_serves_crashes_and_recovers_on_a_real_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sim.sock");
     let runtime = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
     let socket = runtime.serve_uds(&path).unwrap();
     let mut client = socket_client(&path);
     assert_eq!(version(&mut client).await.unwrap().runtime_version, "v2.1.9");
 
     let call = subscribe(&runtime, &client).await;
-    whole_life(&mut client).await;
+    complete_history(&mut client).await;
     let mut events = timeout(DEADLINE, call).await.unwrap().unwrap();
     let mut got = Vec::new();
     for _ in 0..8 {
         got.push(events.next().await);
     }
-    assert_eq!(kinds(&got), WHOLE_LIFE);
+    assert_eq!(kinds(&got), COMPLETE_HISTORY);
 
     runtime.crash();
     assert!(timeout(DEADLINE, events.0.message()).await.unwrap().is_err());
@@ -707,7 +708,7 @@ async fn over_a_real_socket_it_lives_dies_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_churn_the_lists_are_the_truth_and_the_events_its_history() {
+async fn under_churn_the_lists_equal_the_truth_and_the_events_its_history() {
     for profile in Profile::ALL {
         let runtime = runtime(profile);
         let mut client = client(&runtime);
@@ -722,12 +723,12 @@ async fn under_churn_the_lists_are_the_truth_and_the_events_its_history() {
         };
         let churn = timeout(Duration::from_secs(20), churn);
         let (_, events) = tokio::join!(churn, reader);
-        let told: BTreeMap<_, usize> = events.iter().fold(BTreeMap::new(), |mut told, event| {
-            *told.entry((event.container_id.clone(), event.container_event_type)).or_default() += 1;
-            told
+        let sent: BTreeMap<_, usize> = events.iter().fold(BTreeMap::new(), |mut sent, event| {
+            *sent.entry((event.container_id.clone(), event.container_event_type)).or_default() += 1;
+            sent
         });
         let once = if profile.name == "cri-o-1.26" { 2 } else { 1 };
-        assert!(told.values().all(|times| *times <= once), "{}", profile.name);
+        assert!(sent.values().all(|times| *times <= once), "{}", profile.name);
         let signalled = runtime.history().into_iter().filter(|change| change.signalled).count();
         if has_events && profile.name != "cri-o-1.26" {
             assert_eq!(events.len(), signalled, "{}", profile.name);
@@ -739,7 +740,7 @@ async fn under_churn_the_lists_are_the_truth_and_the_events_its_history() {
     }
 }
 
-/// What two subscribers are told under churn, faults and a restart, all from one seed.
+/// The deliveries to two subscribers under churn, faults and a restart, all from one seed.
 async fn deliveries(seed: u64) -> (Vec<String>, Vec<String>) {
     let runtime = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::simulated(Wall::from_nanos(NOW)).0, seed);
     let client = client(&runtime);
@@ -763,19 +764,19 @@ async fn deliveries(seed: u64) -> (Vec<String>, Vec<String>) {
         runtime.restart(Duration::from_millis(200)).await.unwrap();
     }
     churn.abort();
-    let told = runtime.deliveries().iter().map(|delivery| format!("{delivery:?}")).collect();
-    (told, runtime.history().iter().map(|change| format!("{change:?}")).collect())
+    let sent = runtime.deliveries().iter().map(|delivery| format!("{delivery:?}")).collect();
+    (sent, runtime.history().iter().map(|change| format!("{change:?}")).collect())
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_seed_gives_the_same_history_and_tells_the_same() {
-    let (told, happened) = deliveries(11).await;
-    assert!(told.len() > 50, "{} events", told.len());
-    assert_eq!((told, happened), deliveries(11).await);
+async fn the_same_seed_gives_the_same_history_and_deliveries() {
+    let (sent, happened) = deliveries(11).await;
+    assert!(sent.len() > 50, "{} events", sent.len());
+    assert_eq!((sent, happened), deliveries(11).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_method_that_is_not_there_is_counted_and_can_be_ordered_to_fail() {
+async fn an_unimplemented_method_is_counted_and_can_be_ordered_to_fail() {
     let runtime = runtime(Profile::CONTAINERD_1_6);
     let mut client = client(&runtime);
     runtime.faults().calls(Method::GetContainerEvents, CallFault::fail(Code::Unavailable), Dose::Next(1));
@@ -787,7 +788,7 @@ async fn a_method_that_is_not_there_is_counted_and_can_be_ordered_to_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_process_answers_nothing_and_goes_on_where_it_was() {
+async fn a_paused_process_answers_nothing_and_continues() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let mut client = client(&runtime);
     let call = subscribe(&runtime, &client).await;
@@ -814,7 +815,8 @@ async fn a_fault_can_be_ordered_for_one_container_or_one_type() {
     let client = client(&runtime);
     let call = subscribe(&runtime, &client).await;
     let started = lab_to_sim(Kind::ContainerStartedEvent);
-    // As in both runtimes, whose exit monitors start before STARTED is built: STOPPED overtakes STARTED, which then shows the older view.
+    // As in both runtimes, whose exit monitors start before STARTED is sent: STOPPED overtakes STARTED, which then has the
+    // older view.
     runtime.faults().events_only(Only::Kind(started), EventFault::Reorder, Dose::Always);
     let (_, id) = running_pod(&runtime, "a");
     runtime.faults().events_only(Only::Id(id.clone()), EventFault::Duplicate, Dose::Next(1));

@@ -1,36 +1,44 @@
-//! The whole daemon on a simulated runtime, in one thread and in paused time, everything decided by one seed.
+//! Runs the whole daemon on a simulated runtime, in one thread and in paused time. One seed decides everything.
 //!
-//! | room | what lives there |
+//! | module | content |
 //! | --- | --- |
-//! | `plan`, `sketch` | from a seed to all that is going to happen: plain data |
-//! | `stage` | where it is played: the runtime, the plegd, what the plan's numbers mean |
-//! | `play` | from beginning to end, with a look at everything every 250 ms |
-//! | `lives`, `oracle`, `fresh` | what was told against what is true, against what was said; newer than T against the truth from T on |
-//! | `trace`, `shrink` | what happened in lines that can be read; the smallest plan that fails |
-//! | `node`, `subscriber`, `checker` … | subscribers with bad habits, shared with `tests/promises.rs` |
+//! | `plan`, `faults`, `expected` | the plan of a seed: actions and faults, as plain data |
+//! | `sequences` | sequences of actions for rules that random actions rarely reach |
+//! | `driver`, `environment` | applies actions to the runtime and plegd; the properties of the node |
+//! | `run` | runs a plan and checks the invariants every 250 ms |
+//! | `histories`, `facts`, `claims` | compare published events with the truth |
+//! | `oracle`, `witness` | compare published events with the responses and events of the runtime |
+//! | `fresh` | compares newer-than-T reads with the truth from T on |
+//! | `late`, `waits`, `filters` | events that are published late; `WaitFor` and filters, evaluated independently |
+//! | `trace`, `shrink` | a readable trace; the smallest plan that fails |
+//! | `node`, `subscriber`, `checker` … | subscribers that pause and disconnect, shared with `tests/promises.rs` |
 //!
-//! What is held, all along and in the end:
+//! Invariants, checked during the run and at its end:
 //!
-//! 1. The cache never moves a container backward, but for a counted correction where the runtime itself had it wrong, and never
-//!    brings back an id that was removed.
-//! 2. One relist after faults have ended the cache is the truth, field by field.
-//! 3. All that arrived at plegd for certain is told, once and in order, to every subscriber; nothing is told that is not true.
-//! 4. What the stream lost is told where a relist found it, and counted as a miss: not more and not less.
-//! 5. `newer than T` never returns what was so before T only.
-//! 6. A runtime at rest is called no more than the mode's period allows; its calls never wait for plegd to take events.
-//! 7. Mode, health and readiness say what is so.
+//! 1. The cache never moves a container backward, except for a counted correction where the runtime was wrong, and never brings
+//!    back a removed id.
+//! 2. One relist after the last fault, the cache equals the truth, field by field.
+//! 3. Everything that certainly arrived at plegd is published, once and in order, to every subscriber; nothing untrue is published.
+//! 4. A change that the stream lost is published when a relist finds it, and counted as one missed event.
+//! 5. A newer-than-T read never returns a state from before T.
+//! 6. An idle runtime is called no more often than the mode's period allows; its calls never wait until plegd takes events.
+//! 7. Mode, health and readiness are correct.
+//! 8. A change that an event or a list shows is published within the bound of [`late`] if no fault delays plegd. A relist runs
+//!    within its period, when the stream is up, and after its backlog.
+//! 9. No id is published as changed more often than it changed, unless the runtime contradicts itself.
+//! 10. `WaitFor` returns once its condition was true, and only then.
 //!
-//! | command | what it does |
+//! | command | what runs |
 //! | --- | --- |
-//! | `cargo test --test simulation` | two thousand seeds |
-//! | `SIMULATION_SEEDS=20000 cargo test --test simulation some -- --nocapture` | so many seeds, from `SIMULATION_FROM` on |
-//! | `SIMULATION_GOES_ON=1` with it | all seeds that fail, each with its first complaint |
-//! | `SIMULATION_SEED=7 cargo test --test simulation one -- --nocapture` | one seed alone, with all that happened |
-//! | `cargo test --test teeth -- --ignored --nocapture` | deliberate bugs, and which seed catches each |
+//! | `cargo test --test simulation` | 2,000 seeds |
+//! | `SIMULATION_SEEDS=20000 cargo test --test simulation some -- --nocapture` | 20,000 seeds, from `SIMULATION_FROM` on |
+//! | the same with `SIMULATION_KEEP_GOING=1` | lists all failing seeds, each with its first violation |
+//! | `SIMULATION_SEED=7 cargo test --test simulation one -- --nocapture` | one seed, with its trace |
+//! | `cargo test --test mutations -- --ignored --nocapture` | deliberate bugs, and the seed that detects each |
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody else uses it")]
+#![allow(missing_docs, unreachable_pub, reason = "used by these tests only")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "what is shared with others is not all used here")]
+#![allow(dead_code, reason = "shared modules are used in part")]
 
 #[path = "promises/checker.rs"]
 mod checker;
@@ -38,34 +46,38 @@ mod checker;
 mod claims;
 #[path = "simulation/contradictions.rs"]
 mod contradictions;
+#[path = "simulation/driver.rs"]
+mod driver;
+#[path = "simulation/environment.rs"]
+mod environment;
+#[path = "simulation/expected.rs"]
+mod expected;
 #[path = "simulation/facts.rs"]
 mod facts;
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/filters.rs"]
 mod filters;
 #[path = "simulation/fresh.rs"]
 mod fresh;
+#[path = "simulation/histories.rs"]
+mod histories;
 #[path = "simulation/late.rs"]
 mod late;
-#[path = "simulation/lives.rs"]
-mod lives;
 #[path = "promises/node.rs"]
 mod node;
 #[path = "simulation/oracle.rs"]
 mod oracle;
 #[path = "simulation/plan.rs"]
 mod plan;
-#[path = "simulation/play.rs"]
-mod play;
 #[path = "promises/record.rs"]
 mod record;
+#[path = "simulation/run.rs"]
+mod run;
 #[path = "simulation/sequences.rs"]
 mod sequences;
 #[path = "simulation/shrink.rs"]
 mod shrink;
-#[path = "simulation/sketch.rs"]
-mod sketch;
-#[path = "simulation/stage.rs"]
-mod stage;
 #[path = "promises/state.rs"]
 mod state;
 #[path = "promises/subscriber.rs"]
@@ -73,16 +85,12 @@ mod subscriber;
 mod support;
 #[path = "simulation/trace.rs"]
 mod trace;
-#[path = "simulation/troubles.rs"]
-mod troubles;
 #[path = "simulation/waits.rs"]
 mod waits;
 #[path = "promises/walk.rs"]
 mod walk;
 #[path = "simulation/witness.rs"]
 mod witness;
-#[path = "simulation/world.rs"]
-mod world;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -90,67 +98,68 @@ use std::{
 };
 
 use plan::Plan;
-use play::{Outcome, Tally, played};
+use run::{Outcome, Totals, run_plan};
 
-/// Complaints that a report has room for.
+/// The most violations that a report lists.
 const MOST_FOUND: usize = 12;
 
-/// What a failing seed has to say.
+/// The report of a failing seed.
 fn report(plan: &Plan, outcome: &Outcome) -> String {
     if std::env::var_os("SIMULATION_BRIEF").is_some() {
-        return format!("seed {} is not as it must be:\n{}", plan.seed, first_of(&outcome.found));
+        return format!("seed {} violates invariants:\n{}", plan.seed, first_of(&outcome.found));
     }
-    let smallest = shrink::shrunk(plan, 400);
-    let again = played(&smallest);
+    let smallest = shrink::reduced(plan, 400);
+    let again = run_plan(&smallest);
     format!(
-        "seed {} is not as it must be:\n{}\n\ncut down to {} of {} acts on {} ({:?}, {:?}, {:?}):\n{}\n{}\n\nplay it again: \
+        "seed {} violates invariants:\n{}\n\nreduced to {} of {} actions on {} ({:?}, {:?}, {:?}):\n{}\n{}\n\nrun it again: \
          SIMULATION_SEED={} cargo test --test simulation one -- --nocapture",
         plan.seed,
         first_of(&outcome.found),
-        smallest.acts.len(),
-        plan.acts.len(),
+        smallest.actions.len(),
+        plan.actions.len(),
         plan.profile.name,
         plan.max_period,
         plan.request_timeout,
-        smallest.world,
+        smallest.environment,
         first_of(&again.found),
         again.trace,
         plan.seed,
     )
 }
 
-/// What is wrong is wrong at every look from then on.
+/// The first violations. A wrong state is reported at every later check again.
 fn first_of(found: &[String]) -> String {
     let more = found.len().saturating_sub(MOST_FOUND);
     let first = found.iter().take(MOST_FOUND).map(String::as_str).collect::<Vec<_>>().join("\n");
     if more > 0 { format!("{first}\nand {more} more") } else { first }
 }
 
-/// Plays these seeds, on every core, and fails at the first that is not as it must be.
-#[allow(clippy::disallowed_methods, reason = "it says how long it takes, and nothing hangs on it")]
-fn play_seeds(from: u64, to: u64) -> Tally {
+/// Runs these seeds on every core, and fails at the first violation.
+#[allow(clippy::disallowed_methods, reason = "prints the duration; no result depends on it")]
+fn run_seeds(from: u64, to: u64) -> Totals {
     let (next, began) = (AtomicU64::new(from), Instant::now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (failed, goes_on) = (AtomicU64::new(u64::MAX), std::env::var_os("SIMULATION_GOES_ON").is_some());
-    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+    let (failed, keep_going) =
+        (AtomicU64::new(u64::MAX), std::env::var_os("SIMULATION_KEEP_GOING").is_some());
+    let all_totals: Vec<Totals> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..cores)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut sum = Tally::default();
+                    let mut sum = Totals::default();
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= to || (failed.load(Ordering::Relaxed) != u64::MAX && !goes_on) {
+                        if seed >= to || (failed.load(Ordering::Relaxed) != u64::MAX && !keep_going) {
                             return sum;
                         }
-                        let played = std::panic::catch_unwind(|| played(&Plan::of_seed(seed)));
-                        let outcome = played.unwrap_or_else(|_| panic!("seed {seed} panicked"));
+                        let caught = std::panic::catch_unwind(|| run_plan(&Plan::of_seed(seed)));
+                        let outcome = caught.unwrap_or_else(|_| panic!("seed {seed} panicked"));
                         if let Some(first) = outcome.found.first() {
                             failed.fetch_min(seed, Ordering::Relaxed);
-                            if goes_on {
+                            if keep_going {
                                 println!("seed {seed}: {first} (and {} more)", outcome.found.len() - 1);
                             }
                         }
-                        sum.add(&outcome.tally);
+                        sum.add(&outcome.totals);
                         let done = seed - from + 1;
                         if done.is_multiple_of(1000) {
                             println!("{done} of {} seeds, {:.0?}", to - from, began.elapsed());
@@ -164,38 +173,38 @@ fn play_seeds(from: u64, to: u64) -> Tally {
     let failed = failed.into_inner();
     if failed != u64::MAX {
         let plan = Plan::of_seed(failed);
-        panic!("{}", report(&plan, &played(&plan)));
+        panic!("{}", report(&plan, &run_plan(&plan)));
     }
-    let mut sum = Tally::default();
-    tallies.iter().for_each(|tally| sum.add(tally));
+    let mut sum = Totals::default();
+    all_totals.iter().for_each(|totals| sum.add(totals));
     println!("{} seeds in {:.1?}: {sum:?}", to - from, began.elapsed());
     sum
 }
 
-fn asked(name: &str) -> Option<u64> {
+fn number_from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
 #[test]
-fn some_seeds_are_as_they_must_be() {
-    let from = asked("SIMULATION_FROM").unwrap_or(1);
-    play_seeds(from, from + asked("SIMULATION_SEEDS").unwrap_or(2000));
+fn some_seeds_keep_all_invariants() {
+    let from = number_from_env("SIMULATION_FROM").unwrap_or(1);
+    run_seeds(from, from + number_from_env("SIMULATION_SEEDS").unwrap_or(2000));
 }
 
 #[test]
-fn one_seed_is_played_alone() {
-    let seed = asked("SIMULATION_SEED").unwrap_or(1);
+fn one_seed_keeps_all_invariants() {
+    let seed = number_from_env("SIMULATION_SEED").unwrap_or(1);
     let plan = Plan::of_seed(seed);
-    let outcome = played(&plan);
-    println!("{plan:#?}\n{}\n{:?}", outcome.trace, outcome.tally);
+    let outcome = run_plan(&plan);
+    println!("{plan:#?}\n{}\n{:?}", outcome.trace, outcome.totals);
     assert!(outcome.found.is_empty(), "{}", report(&plan, &outcome));
 }
 
 #[test]
-fn the_same_seed_gives_the_same_story() {
+fn the_same_seed_gives_the_same_trace() {
     for seed in 1..=20 {
         let plan = Plan::of_seed(seed);
-        let [first, second] = [(); 2].map(|()| played(&plan).trace.to_string());
+        let [first, second] = [(); 2].map(|()| run_plan(&plan).trace.to_string());
         let differing = first.lines().zip(second.lines()).find(|(first, second)| first != second);
         assert_eq!(differing, None, "seed {seed}");
         assert_eq!(first.lines().count(), second.lines().count(), "seed {seed}");

@@ -1,5 +1,5 @@
-//! Names are made by anybody who may create a pod, and a runtime does not check them. Whatever they are, nothing that plegd
-//! prints controls a terminal, in any verb, format or log line.
+//! Anyone who may create a pod chooses its names, and a runtime does not check them. Whatever a name contains, no output of
+//! plegd controls a terminal, in any verb, format or log line.
 
 #![allow(missing_docs, unreachable_pub)]
 
@@ -22,7 +22,7 @@ use tokio::{process::Command, time::timeout};
 const HOSTILE: &str =
     "a\u{1b}[31mRED\u{1b}]0;owned\u{7}\r\nb\u{202e}evil\u{2066}\u{9b}2J\u{2028}\u{e0041}\u{200b}x";
 
-/// `HOSTILE`, as it is shown.
+/// `HOSTILE` as plegd prints it.
 const SHOWN: &str =
     r"a\u{1b}[31mRED\u{1b}]0;owned\u{7}\r\nb\u{202e}evil\u{2066}\u{9b}2J\u{2028}\u{e0041}\u{200b}x";
 
@@ -63,16 +63,16 @@ impl Node {
         let (plegd, _) = Plegd::spawn(arguments, [("PLEGD_API_SOCKET", socket.clone().into())])?;
         let node = Self { sim, plegd, socket, _directory: directory, _runtime: serving };
         node.plegd
-            .wait_for_line("that it serves", |line| line.contains("API over gRPC").then_some(()))
+            .wait_for_line("API over gRPC", |line| line.contains("API over gRPC").then_some(()))
             .await?;
-        // It answers once the first relist is complete.
+        // plegd answers once the first relist is complete.
         while node.run(&["get", "pods", "-o", "name"]).await?.code != Some(0) {
             tokio::task::yield_now().await;
         }
         Ok(node)
     }
 
-    /// What a verb prints; nothing of it is unsafe.
+    /// Runs a verb. Fails if its output is unsafe.
     async fn run(&self, arguments: &[&str]) -> Result<Printed> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plegd"));
         command.args(arguments).env_clear().env("PLEGD_SOCKET", &self.socket);
@@ -91,7 +91,7 @@ fn is_safe(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn no_verb_and_no_format_lets_a_name_control_the_terminal() -> Result<()> {
+async fn no_output_format_lets_a_name_control_the_terminal() -> Result<()> {
     let node = Node::start("text").await?;
     let pod = format!("n\u{9b}2Js/{HOSTILE}");
     for format in ["table", "wide", "json", "yaml", "name"] {
@@ -143,7 +143,7 @@ async fn no_verb_and_no_format_lets_a_name_control_the_terminal() -> Result<()> 
 }
 
 #[tokio::test]
-async fn no_error_of_the_runtime_writes_a_log_line_of_its_own() -> Result<()> {
+async fn no_error_of_the_runtime_forges_a_log_line() -> Result<()> {
     for format in ["text", "json", "journald"] {
         let node = Node::start(format).await?;
         let error = || CallFault::Fail(tonic::Code::Unknown, format!("{HOSTILE}\nERROR plegd: forged"));
@@ -152,7 +152,7 @@ async fn no_error_of_the_runtime_writes_a_log_line_of_its_own() -> Result<()> {
         }
         let evil = node
             .plegd
-            .wait_for_line("what the runtime says", |line| line.contains("evil").then(|| line.to_owned()));
+            .wait_for_line("the runtime's error", |line| line.contains("evil").then(|| line.to_owned()));
         let line = evil.await?;
         ensure!(is_safe(&line) && line.contains("forged"), "{format}: {line:?}");
         ensure!(node.plegd.log().lines().iter().all(|line| is_safe(line)), "{format}:\n{}", node.plegd.log());
@@ -161,7 +161,7 @@ async fn no_error_of_the_runtime_writes_a_log_line_of_its_own() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_ready_sandbox_is_waited_for_by_its_name_and_the_old_one_warns() -> Result<()> {
+async fn wait_accepts_sandbox_ready_and_warns_about_the_deprecated_ready() -> Result<()> {
     let node = Node::start("text").await?;
     let pod = format!("n\u{9b}2Js/{HOSTILE}");
     let waited = node.run(&["wait", "--for", "sandbox-ready", &pod]).await?;

@@ -1,4 +1,4 @@
-//! Watches within the process, one promise each: where they begin, what they tell, what becomes of slow ones.
+//! Watches within the process, one guarantee per test: start positions, updates, slow subscribers.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -22,7 +22,7 @@ fn small(config: &mut Config) {
     config.journal.events = 64;
 }
 
-/// A world in which the stream is trusted, so that little happens by itself.
+/// A harness whose stream is trusted, so that relists are rare.
 async fn quiet() -> World {
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, small, |_| ()).await;
     world.until_evented().await;
@@ -37,8 +37,8 @@ fn from(start: Start) -> Request {
     Request { start, ..Request::default() }
 }
 
-/// In few words.
-fn say(update: &Update) -> String {
+/// Short text of an update.
+fn text(update: &Update) -> String {
     match update {
         Update::Hello(_) => "hello".into(),
         Update::Pod(pod) => format!("pod {}", pod.identity.uid),
@@ -53,20 +53,20 @@ fn say(update: &Update) -> String {
     }
 }
 
-/// All that is at hand.
-fn at_hand(watch: &mut Watch) -> Vec<String> {
-    let next = || watch.try_next().expect("it goes on");
-    std::iter::from_fn(next).map(|update| say(&update)).collect()
+/// All available updates.
+fn available(watch: &mut Watch) -> Vec<String> {
+    let next = || watch.try_next().expect("the watch continues");
+    std::iter::from_fn(next).map(|update| text(&update)).collect()
 }
 
 async fn next(watch: &mut Watch) -> String {
-    say(&watch.next().await.expect("it goes on"))
+    text(&watch.next().await.expect("the watch continues"))
 }
 
-/// So many lives of one container, of four events each.
-async fn lives(world: &mut World, pod: &TestPod, count: usize) {
+/// Creates, starts, ends and removes `count` containers: four events each.
+async fn container_runs(world: &mut World, pod: &TestPod, count: usize) {
     for n in 0..count {
-        let id = world.start(pod, &format!("life-{n}"));
+        let id = world.start(pod, &format!("run-{n}"));
         world.pass(Duration::from_millis(20)).await;
         world.change(|truth| truth.exit(&id, 0).expect("exit"));
         world.pass(Duration::from_millis(20)).await;
@@ -76,20 +76,20 @@ async fn lives(world: &mut World, pod: &TestPod, count: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_the_first_relist_a_watch_fails_or_waits_as_it_was_asked() {
+async fn before_the_first_relist_a_watch_fails_or_waits_as_requested() {
     let world = World::new(Profile::CONTAINERD_2_1);
     assert_eq!(watch(&world, Request::default()).try_next().expect_err("too early"), WatchError::NotReady);
     let mut waits = watch(&world, Request { wait_ready: true, ..Request::default() });
-    assert!(waits.try_next().expect("it waits").is_none());
+    assert!(waits.try_next().expect("the watch waits").is_none());
     assert_eq!(next(&mut waits).await, "hello");
     assert!(watch(&world, Request::default()).try_next().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn hello_says_where_the_journal_stands_and_how_the_runtime_is_followed() {
+async fn hello_has_the_head_and_the_oldest_position_the_mode_and_the_runtime() {
     let mut world = quiet().await;
     let pod = world.pod();
-    lives(&mut world, &pod, 20).await;
+    container_runs(&mut world, &pod, 20).await;
     let Ok(Update::Hello(hello)) = watch(&world, Request::default()).next().await else { panic!("no hello") };
     assert_eq!((hello.head.sequence, hello.oldest), (81, 18));
     assert_eq!(hello.head.epoch, world.app.journal().epoch());
@@ -100,63 +100,63 @@ async fn hello_says_where_the_journal_stands_and_how_the_runtime_is_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_is_as_of_its_position_whatever_happens_while_it_is_told() {
+async fn a_snapshot_is_as_of_its_position_although_pods_change_meanwhile() {
     let mut world = quiet().await;
     let pods: Vec<TestPod> = (0..3).map(|_| world.pod()).collect();
     let first = world.start(&pods[0], "c");
     world.pass(SECOND).await;
     let mut watch = watch(&world, Request::default());
     assert_eq!(next(&mut watch).await, "hello");
-    let mut told = vec![next(&mut watch).await];
+    let mut received = vec![next(&mut watch).await];
     world.change(|truth| truth.exit(&first, 1).expect("exit"));
     world.change(|truth| truth.remove_sandbox(&pods[2].sandbox).expect("remove"));
     world.pod();
     world.pass(SECOND).await;
     let Ok(Update::Pod(pod)) = watch.next().await else { panic!("no pod") };
     assert!(pod.sequence <= 5);
-    told.push(format!("pod {}", pod.identity.uid));
-    told.push(next(&mut watch).await);
-    told.sort();
-    assert_eq!(told, ["pod uid-1", "pod uid-2", "pod uid-3"]);
+    received.push(format!("pod {}", pod.identity.uid));
+    received.push(next(&mut watch).await);
+    received.sort();
+    assert_eq!(received, ["pod uid-1", "pod uid-2", "pod uid-3"]);
     assert_eq!(next(&mut watch).await, "snapshot of 3 @5");
-    let after = at_hand(&mut watch);
+    let after = available(&mut watch);
     let numbers = (6..=world.app.journal().head()).map(|n| format!("{n} "));
     assert!(after.len() >= 3, "{after:?}");
     assert!(after.iter().zip(numbers).all(|(word, n)| word.starts_with(&n)), "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn from_now_on_means_from_hello_on() {
+async fn start_now_begins_at_hello() {
     let mut world = quiet().await;
     let pod = world.pod();
     world.pass(SECOND).await;
     let mut watch = watch(&world, from(Start::Now));
     assert_eq!(next(&mut watch).await, "hello");
-    // It has not been asked for anything since.
+    // The watch was not polled since.
     world.create(&pod, "c");
     world.pass(SECOND).await;
-    assert_eq!(at_hand(&mut watch), ["2 Changed"]);
+    assert_eq!(available(&mut watch), ["2 Changed"]);
     assert_eq!(watch.position(), world.app.journal().position(2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_oldest_is_what_hello_says_and_a_gap_if_it_is_no_longer_held() {
+async fn start_oldest_begins_at_the_oldest_event_of_hello_or_with_a_gap() {
     let mut world = quiet().await;
     let pod = world.pod();
-    lives(&mut world, &pod, 2).await;
-    let mut keeps_up = watch(&world, from(Start::Oldest));
-    let mut dawdles = watch(&world, from(Start::Oldest));
-    assert_eq!(next(&mut dawdles).await, "hello");
-    assert_eq!(at_hand(&mut keeps_up)[..4], ["hello", "1 Started", "2 Changed", "3 Started"]);
-    lives(&mut world, &pod, 20).await;
-    assert_eq!(at_hand(&mut dawdles), ["gap Compacted 1..Some(89)", "pod uid-1", "snapshot of 1 @89"]);
+    container_runs(&mut world, &pod, 2).await;
+    let mut fast = watch(&world, from(Start::Oldest));
+    let mut slow = watch(&world, from(Start::Oldest));
+    assert_eq!(next(&mut slow).await, "hello");
+    assert_eq!(available(&mut fast)[..4], ["hello", "1 Started", "2 Changed", "3 Started"]);
+    container_runs(&mut world, &pod, 20).await;
+    assert_eq!(available(&mut slow), ["gap Compacted 1..Some(89)", "pod uid-1", "snapshot of 1 @89"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_goes_on_after_the_position_that_it_is_given() {
+async fn a_watch_resumes_after_its_position() {
     let mut world = quiet().await;
     let pod = world.pod();
-    lives(&mut world, &pod, 1).await;
+    container_runs(&mut world, &pod, 1).await;
     let journal = world.app.journal().clone();
     for (after, expected) in [
         (0, &["hello", "1 Started", "2 Changed", "3 Started", "4 Died(0 Completed)", "5 Removed"][..]),
@@ -164,15 +164,15 @@ async fn a_watch_goes_on_after_the_position_that_it_is_given() {
         (5, &["hello"]),
     ] {
         let mut watch = watch(&world, from(Start::After(journal.position(after))));
-        assert_eq!(at_hand(&mut watch), expected);
+        assert_eq!(available(&mut watch), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_position_that_cannot_be_gone_on_from_is_a_gap_or_an_error_as_was_asked() {
+async fn a_position_that_cannot_be_resumed_is_a_gap_or_an_error_by_policy() {
     let mut world = quiet().await;
     let pod = world.pod();
-    lives(&mut world, &pod, 20).await;
+    container_runs(&mut world, &pod, 20).await;
     let journal = world.app.journal().clone();
     let foreign = Position { epoch: !journal.epoch(), sequence: 7 };
     for (asked, reason, gap) in [
@@ -184,26 +184,26 @@ async fn a_position_that_cannot_be_gone_on_from_is_a_gap_or_an_error_as_was_aske
             let mut watch = watch(&world, Request { slow_policy, ..from(Start::After(asked)) });
             assert_eq!(next(&mut watch).await, "hello");
             if slow_policy != SlowPolicy::Fail {
-                assert_eq!(at_hand(&mut watch), [gap, "pod uid-1", "snapshot of 1 @81"], "{slow_policy:?}");
+                assert_eq!(available(&mut watch), [gap, "pod uid-1", "snapshot of 1 @81"], "{slow_policy:?}");
                 continue;
             }
             let lost = WatchError::OutOfRange { reason, asked, epoch: journal.epoch(), oldest: 18, head: 81 };
             for _ in 0..2 {
-                assert_eq!(watch.next().await.expect_err("lost"), lost, "and it stays so");
+                assert_eq!(watch.next().await.expect_err("lost"), lost, "the error is permanent");
             }
         }
     }
-    // Two of three subscribers got a gap for each position. None of them was too slow.
+    // Two of three subscribers got a gap for each position. None of them was slow.
     let resumed = |cause| world.metric(&format!(r#"plegd_subscriber_resume_gaps_total{{cause="{cause}"}}"#));
     assert_eq!((resumed("other_epoch"), resumed("came_late")), (4.0, 2.0));
     assert_eq!(world.metric("plegd_subscriber_gaps_total"), 0.0);
-    // The oldest that is held can be gone on to.
+    // A watch can resume at the oldest event in the ring.
     let mut watch = watch(&world, from(Start::After(journal.position(17))));
-    assert_eq!(at_hand(&mut watch).len(), 65);
+    assert_eq!(available(&mut watch).len(), 65);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_that_is_too_slow_is_told_or_refused_as_it_asked() {
+async fn a_slow_watch_gets_a_gap_or_an_error_by_policy() {
     let mut world = quiet().await;
     let pod = world.pod();
     world.pass(SECOND).await;
@@ -211,30 +211,30 @@ async fn a_watcher_that_is_too_slow_is_told_or_refused_as_it_asked() {
     let mut watches =
         policies.map(|slow_policy| watch(&world, Request { slow_policy, ..from(Start::Oldest) }));
     for watch in &mut watches {
-        assert_eq!(at_hand(watch), ["hello", "1 Started"]);
+        assert_eq!(available(watch), ["hello", "1 Started"]);
     }
-    lives(&mut world, &pod, 20).await;
+    container_runs(&mut world, &pod, 20).await;
     let [resyncs, fails] = &mut watches;
-    assert_eq!(at_hand(resyncs), ["gap Compacted 2..Some(81)", "pod uid-1", "snapshot of 1 @81"]);
+    assert_eq!(available(resyncs), ["gap Compacted 2..Some(81)", "pod uid-1", "snapshot of 1 @81"]);
     let lost = fails.next().await;
     assert!(matches!(lost, Err(WatchError::OutOfRange { reason: GapReason::Compacted, .. })), "{lost:?}");
-    // Who would read on all the same is not led to believe that nothing is missing.
+    // Reading on returns the error again, not later events without a gap.
     assert!(fails.try_next().is_err());
     assert_eq!(world.metric("plegd_subscriber_gaps_total"), 2.0);
     assert_eq!(world.metric(r#"plegd_subscriber_resume_gaps_total{cause="came_late"}"#), 0.0);
     world.create(&pod, "late");
     world.pass(SECOND).await;
-    assert_eq!(at_hand(resyncs), ["82 Changed"]);
+    assert_eq!(available(resyncs), ["82 Changed"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_latest_of_each_pod_says_how_many_of_that_pod_it_stands_for() {
+async fn the_latest_event_of_a_pod_has_the_number_of_skipped_events() {
     let mut world = quiet().await;
     let pods: Vec<TestPod> = (0..2).map(|_| world.pod()).collect();
     world.pass(SECOND).await;
     let latest = Request { slow_policy: SlowPolicy::LatestPerPod, ..from(Start::Now) };
     let mut slow = watch(&world, latest.clone());
-    assert_eq!(at_hand(&mut slow), ["hello"]);
+    assert_eq!(available(&mut slow), ["hello"]);
     let (first, second) = (world.create(&pods[0], "c"), world.create(&pods[1], "c"));
     world.pass(Duration::from_millis(50)).await;
     world.change(|truth| truth.start_container(&first).expect("start"));
@@ -244,35 +244,35 @@ async fn the_latest_of_each_pod_says_how_many_of_that_pod_it_stands_for() {
     world.change(|truth| truth.start_container(&second).expect("start"));
     world.pass(Duration::from_millis(50)).await;
     assert_eq!(world.lines().len(), 7);
-    // 3 and 4 are the creations, 5 and 6 of the first pod, 7 of the second.
-    assert_eq!(at_hand(&mut slow), ["6 Died(3 Error) skipped 2", "7 Started skipped 1"]);
+    // Events 3 and 4 are the creations, 5 and 6 belong to the first pod, 7 to the second.
+    assert_eq!(available(&mut slow), ["6 Died(3 Error) skipped 2", "7 Started skipped 1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_latest_of_each_pod_is_every_event_for_who_keeps_up() {
+async fn a_fast_watch_with_latest_per_pod_gets_every_event() {
     let mut world = quiet().await;
     let pod = world.pod();
     world.pass(SECOND).await;
-    let mut keeps_up = watch(&world, Request { slow_policy: SlowPolicy::LatestPerPod, ..from(Start::Now) });
-    assert_eq!(at_hand(&mut keeps_up), ["hello"]);
+    let mut fast = watch(&world, Request { slow_policy: SlowPolicy::LatestPerPod, ..from(Start::Now) });
+    assert_eq!(available(&mut fast), ["hello"]);
     // Without events, a relist finds its start and its end at once: one change, two events.
     world.sim.faults().events(plegd::sim::EventFault::Drop, plegd::sim::Dose::Always);
     let id = world.start(&pod, "c");
     world.change(|truth| truth.exit(&id, 3).expect("exit"));
-    world.until("told", |world| world.history(&id).len() == 2).await;
+    world.until("two events", |world| world.history(&id).len() == 2).await;
     assert_eq!(
-        at_hand(&mut keeps_up).iter().filter(|word| !word.contains(" to ")).collect::<Vec<_>>(),
+        available(&mut fast).iter().filter(|word| !word.contains(" to ")).collect::<Vec<_>>(),
         ["2 Started!", "3 Died(3 Error)"]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_latest_is_never_one_that_the_filter_keeps_back() {
+async fn the_latest_event_of_a_pod_matches_the_filter() {
     let mut world = quiet().await;
     let filter = Filter { selector: "!track".parse().expect("a selector"), ..Filter::default() };
     let mut slow =
         watch(&world, Request { slow_policy: SlowPolicy::LatestPerPod, filter, ..from(Start::Now) });
-    assert_eq!(at_hand(&mut slow), ["hello"]);
+    assert_eq!(available(&mut slow), ["hello"]);
     let pod = world.pod();
     world.pass(SECOND).await;
     let mut spec = SandboxSpec { attempt: 1, ..pod.spec.clone() };
@@ -281,26 +281,26 @@ async fn the_latest_is_never_one_that_the_filter_keeps_back() {
     world.pass(SECOND).await;
     world.change(|truth| truth.run_sandbox(spec).expect("run"));
     world.pass(SECOND).await;
-    // The sandbox that is newest now is labelled; what came before is not to be swallowed with it.
+    // The newest sandbox has the label. The earlier events of the pod must not be lost with it.
     assert_eq!(world.lines().len(), 3);
-    assert_eq!(at_hand(&mut slow), ["1 Started", "2 Died"]);
+    assert_eq!(available(&mut slow), ["1 Started", "2 Died"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn bookmarks_come_while_nothing_does_and_while_nothing_passes() {
+async fn bookmarks_come_on_time_without_events_and_with_filtered_events() {
     let mut world = quiet().await;
     let pod = world.pod();
     world.pass(SECOND).await;
     let filter = Filter { namespaces: vec!["elsewhere".into()], ..Filter::default() };
     let request = Request { bookmark_interval: Some(10 * SECOND), filter, ..from(Start::Now) };
     let mut watch = watch(&world, request);
-    assert_eq!(at_hand(&mut watch), ["hello"]);
+    assert_eq!(available(&mut watch), ["hello"]);
     let began = world.app.clock().now();
     for n in 1..=3 {
         assert_eq!(next(&mut watch).await, "bookmark 1");
         assert_eq!(world.app.clock().now().since(began), n * 10 * SECOND);
     }
-    // What does not pass does not put it off.
+    // Filtered events do not delay the bookmark.
     let busy = async {
         for n in 0..9 {
             tokio::time::sleep(SECOND).await;
@@ -316,42 +316,44 @@ async fn bookmarks_come_while_nothing_does_and_while_nothing_passes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_1024_events_that_do_not_pass_there_is_a_bookmark() {
+async fn after_1024_filtered_events_there_is_a_bookmark() {
     let large = |config: &mut Config| config.journal.events = 4096;
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, large, |_| ()).await;
     world.until_evented().await;
     let filter = Filter { types: vec![EventType::PodSync], ..Filter::default() };
     let mut watch = watch(&world, Request { filter, ..from(Start::Now) });
-    assert_eq!(at_hand(&mut watch), ["hello"]);
+    assert_eq!(available(&mut watch), ["hello"]);
     let pod = world.pod();
-    lives(&mut world, &pod, 256).await;
+    container_runs(&mut world, &pod, 256).await;
     assert_eq!(world.app.journal().head(), 1025);
-    assert_eq!(at_hand(&mut watch), ["bookmark 1024"]);
+    assert_eq!(available(&mut watch), ["bookmark 1024"]);
     assert_eq!(watch.position().sequence, 1025);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_change_of_the_mode_is_told_once() {
+async fn each_mode_change_is_delivered_once() {
     let mut world = quiet().await;
     let mut watch = watch(&world, from(Start::Now));
-    assert_eq!(at_hand(&mut watch), ["hello"]);
+    assert_eq!(available(&mut watch), ["hello"]);
     world.sim.cut_streams(None);
-    let mut told = Vec::new();
-    while told.last().is_none_or(|last| last != "Probing to Evented") {
-        told.push(tokio::time::timeout(5 * MINUTE, next(&mut watch)).await.expect("it is trusted again"));
-        told.retain(|word: &String| !word.starts_with("bookmark"));
+    let mut received = Vec::new();
+    while received.last().is_none_or(|last| last != "Probing to Evented") {
+        received.push(
+            tokio::time::timeout(5 * MINUTE, next(&mut watch)).await.expect("the stream is trusted again"),
+        );
+        received.retain(|word: &String| !word.starts_with("bookmark"));
     }
-    assert_eq!(told, ["Evented to Polling", "Polling to Probing", "Probing to Evented"]);
-    // Who has not listened is told what has become of it, which is nothing.
-    let mut deaf = world.app.watch(from(Start::Now)).expect("a watch");
-    assert_eq!(at_hand(&mut deaf), ["hello"]);
+    assert_eq!(received, ["Evented to Polling", "Polling to Probing", "Probing to Evented"]);
+    // A watch that was not polled gets the net mode change only, which is none.
+    let mut unpolled = world.app.watch(from(Start::Now)).expect("a watch");
+    assert_eq!(available(&mut unpolled), ["hello"]);
     world.sim.cut_streams(None);
     world.pass(5 * MINUTE).await;
-    assert_eq!(at_hand(&mut deaf), [""; 0]);
+    assert_eq!(available(&mut unpolled), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_plegd_ends_all_is_told_then_a_bookmark_then_no_more() {
+async fn at_shutdown_a_watch_gets_the_remaining_events_then_a_bookmark_then_an_error() {
     let mut world = quiet().await;
     let pod = world.pod();
     world.pass(SECOND).await;
@@ -379,7 +381,7 @@ async fn when_plegd_ends_all_is_told_then_a_bookmark_then_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_contradict_themselves_are_refused() {
+async fn contradictory_requests_are_refused() {
     let world = quiet().await;
     let latest = Request { slow_policy: SlowPolicy::LatestPerPod, ..Request::default() };
     let types = Filter { types: vec![EventType::ContainerDied], ..Filter::default() };
@@ -400,11 +402,11 @@ async fn requests_that_contradict_themselves_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_selector_lets_a_pod_s_events_through_even_when_its_sandbox_is_gone() {
+async fn a_selector_matches_the_events_of_a_pod_whose_sandbox_is_gone() {
     let mut world = quiet().await;
     let filter = Filter { selector: "app=web".parse().expect("a selector"), ..Filter::default() };
     let mut watch = watch(&world, Request { filter, ..Request::default() });
-    assert_eq!(at_hand(&mut watch), ["hello", "snapshot of 0 @0"]);
+    assert_eq!(available(&mut watch), ["hello", "snapshot of 0 @0"]);
     let other = world.pod();
     let mut spec = SandboxSpec::of_pod("default", "web", "uid-web");
     spec.labels.insert("app".into(), "web".into());
@@ -416,14 +418,14 @@ async fn a_selector_lets_a_pod_s_events_through_even_when_its_sandbox_is_gone() 
     world.pass(3 * MINUTE).await;
     world.change(|truth| truth.exit(&id, 0).expect("exit"));
     world.pass(2 * MINUTE).await;
-    let told: Vec<Arc<_>> = std::iter::from_fn(|| watch.try_next().expect("it goes on"))
+    let received: Vec<Arc<_>> = std::iter::from_fn(|| watch.try_next().expect("the watch continues"))
         .filter_map(|update| match update {
             Update::Event { record, .. } => Some(record),
             _ => None,
         })
         .collect();
-    assert!(told.iter().all(|record| record.event.pod.name.as_ref() == "web"));
-    let words: Vec<String> = told.iter().map(|record| word(record)).collect();
+    assert!(received.iter().all(|record| record.event.pod.name.as_ref() == "web"));
+    let words: Vec<String> = received.iter().map(|record| word(record)).collect();
     assert_eq!(words, ["Started", "Changed", "Started", "Died!", "Removed", "Died(0 Completed)"]);
     let served = world.served(&web).expect("served");
     assert!(served.sandboxes.is_empty() && served.labels.contains_key("app"));

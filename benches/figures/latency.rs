@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::{
     Bench,
-    lab::{self, ContainerSpec, PATIENCE, eventually},
+    lab::{self, ContainerSpec, TIMEOUT, eventually},
     progress,
     report::{Asked, Distribution, Reading, Unit},
 };
@@ -31,7 +31,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let client = containerd.client()?;
     let endpoint: Endpoint = containerd.endpoint().parse().map_err(anyhow::Error::msg)?;
     let app = App::start(&Config::default(), Link::unix(endpoint), bench.clock.clone());
-    eventually("the stream to be up", PATIENCE, || async { Ok(app.situation().stream_up) }).await?;
+    eventually("the stream to be up", TIMEOUT, || async { Ok(app.situation().stream_up) }).await?;
     let pod = client.run_pod("latency").await?;
     let cursor = app.journal().cursor(app.journal().head());
     let subscriber = tokio::spawn(seconds(cursor, bench.clock.clone()));
@@ -61,7 +61,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
 pub(crate) async fn run_gently(client: &lab::Client, pod: &lab::Pod) -> Result<()> {
     let lives = async {
         for attempt in 0..LIVES as u32 {
-            let spec = ContainerSpec { attempt, ..ContainerSpec::living("short", LIFE_SECONDS, 0) };
+            let spec = ContainerSpec { attempt, ..ContainerSpec::sleeping("short", LIFE_SECONDS, 0) };
             let id = client.run(pod, spec).await?;
             sleep(PACE).await;
             // On a busy machine it may still live.
@@ -77,7 +77,7 @@ pub(crate) async fn run_gently(client: &lab::Client, pod: &lab::Pod) -> Result<(
 async fn seconds(mut cursor: Cursor, clock: Clock) -> Result<Vec<f64>> {
     let mut seconds = Vec::with_capacity(2 * LIVES);
     while seconds.len() < 2 * LIVES {
-        let Ok(event) = tokio::time::timeout(PATIENCE, cursor.next()).await else { break };
+        let Ok(event) = tokio::time::timeout(TIMEOUT, cursor.next()).await else { break };
         let seen = clock.wall();
         let event = event?;
         let counts = event.subject == Subject::Container

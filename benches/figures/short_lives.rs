@@ -84,7 +84,7 @@ struct Tally {
 async fn lives(client: &lab::Client, daemon: &Daemon, pod: &str, count: u32) -> Result<Lives> {
     let pod = client.run_pod(pod).await?;
     let what = format!("running {count} containers of {SECONDS} s one after the other");
-    let ids = progress::during(&what, lab::run_short_lives(client, &pod, count, SECONDS)).await?;
+    let ids = progress::during(&what, lab::run_short_containers(client, &pod, count, SECONDS)).await?;
     ensure!(ids.len() == count as usize, "only {} containers were run", ids.len());
     let tally = |kind| Tally::of(&daemon.told().of(&ids, kind));
     let all = || async {

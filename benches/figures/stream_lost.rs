@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::{
     Bench, CONTAINERS_PER_POD,
     daemon::{Daemon, Print, Stream},
-    lab::{PATIENCE, eventually},
+    lab::{TIMEOUT, eventually},
     node::Node,
     progress,
     report::{Asked, Distribution, Reading, Unit},
@@ -59,7 +59,7 @@ async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution>
     let mut took = Vec::new();
     for _ in 0..CUTS {
         let app = App::start(&Config::default(), Link::unix(endpoint.clone()), clock.clone());
-        eventually("the stream to be up", PATIENCE, || async { Ok(app.situation().stream_up) }).await?;
+        eventually("the stream to be up", TIMEOUT, || async { Ok(app.situation().stream_up) }).await?;
         // At any moment between two relists, or within one.
         sleep(Duration::from_millis(rng.u64(200..1200))).await;
         let fallback = &app.metrics().mode.fallback;
@@ -72,7 +72,7 @@ async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution>
             }
             clock.now()
         };
-        let relisted = tokio::time::timeout(PATIENCE, relisted).await.context("no relist after the cut")?;
+        let relisted = tokio::time::timeout(TIMEOUT, relisted).await.context("no relist after the cut")?;
         took.push(relisted.since(cut).as_secs_f64() * 1e3);
         app.stop().await;
     }
@@ -83,7 +83,7 @@ async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution>
 async fn restart(clock: &Clock, node: &mut Node) -> Result<Vec<Reading>> {
     let daemon = Daemon::start(clock, &node.containerd.endpoint(), Print::Json, Stream::On).await?;
     daemon.ready().await?;
-    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, PATIENCE).await?;
+    daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, TIMEOUT).await?;
     let listed = node.client.list().await?;
     let victims: Vec<String> = listed.into_iter().take(DEATHS).map(|container| container.id).collect();
     node.containerd.kill9()?;
@@ -93,11 +93,11 @@ async fn restart(clock: &Clock, node: &mut Node) -> Result<Vec<Reading>> {
     let spawned = clock.now();
     node.containerd.spawn()?;
     let client = node.client.clone().with_deadline(Duration::from_secs(2));
-    let answer = eventually("containerd to answer", PATIENCE, || async {
+    let answer = eventually("containerd to answer", TIMEOUT, || async {
         Ok(client.version().await.ok().map(|_| clock.now()))
     });
     let answered = progress::during("restarting containerd", answer).await?;
-    let told = eventually("all deaths to be told", PATIENCE, || async {
+    let told = eventually("all deaths to be told", TIMEOUT, || async {
         let told = daemon.told().of(&victims, "ContainerDied");
         Ok((told.len() >= victims.len()).then(|| told.iter().map(|line| line.read_at).max()).flatten())
     });

@@ -43,7 +43,7 @@ use tokio::{
 
 use self::{
     binary::Daemon,
-    lab::{Churn, Containerd, PATIENCE, Relay, Stories, eventually},
+    lab::{Churn, Containerd, PublishedHistories, Relay, TIMEOUT, eventually},
     report::{Lives, Report},
     usage::Usage,
     witness::{Seen, Witness},
@@ -156,20 +156,20 @@ async fn soak(args: &Args) -> Result<Report> {
     let done = client.history().by_id();
     let certain = |id: &str| churn.is_certain(id);
     let hidden = troubles.hid(&client.history().entries());
-    let half_seen = |stories: &Stories, id: &str| {
-        hidden.contains(id) && lab::is_told_without_its_start(&done[id], stories.of(id))
+    let half_seen = |stories: &PublishedHistories, id: &str| {
+        hidden.contains(id) && lab::is_complete_without_start(&done[id], stories.of(id))
     };
-    let due = |stories: &Stories, id: &str| certain(id) && !half_seen(stories, id);
+    let due = |stories: &PublishedHistories, id: &str| certain(id) && !half_seen(stories, id);
     // Not all is a result too.
-    let _ = eventually("all to be told", PATIENCE, || async {
+    let _ = eventually("all to be told", TIMEOUT, || async {
         sleep(Duration::from_millis(500)).await;
         let stories = &witness.seen().stories;
-        let untold = stories.untold(&done, |id| due(stories, id));
-        Ok((untold.is_empty() && stories.unfinished().is_empty()).then_some(()))
+        let incomplete = stories.incomplete(&done, |id| due(stories, id));
+        Ok((incomplete.is_empty() && stories.without_removal().is_empty()).then_some(()))
     })
     .await;
     troubles.looks += 1;
-    troubles.faults.extend(troubles::disagreement(client, &daemon).await?);
+    troubles.faults.extend(troubles::state_differences(client, &daemon).await?);
     over.send_replace(true);
     let visits = visitor.await?;
     sleep(Duration::from_secs(3)).await;
@@ -180,8 +180,8 @@ async fn soak(args: &Args) -> Result<Report> {
     let mut seen = std::mem::take(&mut *witness.seen());
     drop(witness);
     let mut faults = std::mem::take(&mut seen.faults);
-    faults.extend(seen.stories.untold(&done, |id| due(&seen.stories, id)));
-    faults.extend(seen.stories.unfinished());
+    faults.extend(seen.stories.incomplete(&done, |id| due(&seen.stories, id)));
+    faults.extend(seen.stories.without_removal());
     // A runtime that is killed in the middle of a removal may have again what it had removed: then the call has failed.
     let resurrected = seen.returned().iter().filter(|id| done.contains_key(*id) && certain(id));
     faults.extend(resurrected.map(|id| format!("{id} was removed for certain, and was told of again")));
@@ -229,12 +229,12 @@ async fn soak(args: &Args) -> Result<Report> {
 
 fn lives(
     seen: &Seen,
-    done: &std::collections::BTreeMap<String, Vec<lab::What>>,
+    done: &std::collections::BTreeMap<String, Vec<lab::Change>>,
     certain: impl Fn(&str) -> bool,
-    half_seen: impl Fn(&Stories, &str) -> bool,
+    half_seen: impl Fn(&PublishedHistories, &str) -> bool,
 ) -> Lives {
     let compared = || done.iter().filter(|(id, _)| certain(id));
-    let told = compared().filter(|(id, done)| lab::is_told(done, seen.stories.of(id)));
+    let told = compared().filter(|(id, done)| lab::is_complete(done, seen.stories.of(id)));
     let half_seen = compared().filter(|(id, _)| half_seen(&seen.stories, id));
     let uncertain = seen.stories.ids().filter(|id| !done.contains_key(*id) || !certain(id));
     Lives {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use plegd::clock::Clock;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::lab::{Churn, Story};
+use super::lab::{Churn, PodScenario};
 
 /// More at once are too much for a small machine: the next one then comes later.
 const ALIVE_AT_MOST: usize = 60;
@@ -21,7 +21,7 @@ pub(crate) async fn come_and_go(
 ) -> (BTreeMap<&'static str, u64>, Vec<String>) {
     let mut lives = JoinSet::new();
     let (mut counts, mut failures) = (BTreeMap::new(), Vec::new());
-    let mut ended = |(story, life): (Story, Result<()>)| match life {
+    let mut ended = |(story, life): (PodScenario, Result<()>)| match life {
         Ok(()) => *counts.entry(story.as_str()).or_default() += 1,
         Err(error) => failures.push(format!("a pod of the story {}: {error:#}", story.as_str())),
     };
@@ -43,9 +43,9 @@ pub(crate) async fn come_and_go(
         while let Some(Ok(life)) = lives.try_join_next() {
             ended(life);
         }
-        let (churn, story, dice) = (churn.clone(), Story::drawn(&mut dice), dice.fork());
+        let (churn, story, dice) = (churn.clone(), PodScenario::drawn(&mut dice), dice.fork());
         lives.spawn(async move {
-            let life = churn.live(&format!("pod-{number}"), story, dice).await;
+            let life = churn.run_scenario(&format!("pod-{number}"), story, dice).await;
             (story, life)
         });
     }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     binary::Daemon,
-    lab::{self, Client, Containerd, Director, Entry, PATIENCE, Relay, What, eventually, states_of},
+    lab::{self, Change, ChurnControl, Client, Containerd, Entry, Relay, TIMEOUT, eventually, states_of},
     progress,
 };
 
@@ -43,7 +43,7 @@ pub(crate) async fn make(
     containerd: &mut Containerd,
     relay: &Relay,
     daemon: &Daemon,
-    director: &Director,
+    director: &ChurnControl,
     whole: Duration,
     mut dice: fastrand::Rng,
 ) -> Result<Troubles> {
@@ -79,7 +79,7 @@ pub(crate) async fn make(
         director.calm();
         troubles.times.push([from, SystemTime::now()]);
         troubles.looks += 1;
-        troubles.faults.extend(disagreement(&client, daemon).await?);
+        troubles.faults.extend(state_differences(&client, daemon).await?);
     }
     Ok(troubles)
 }
@@ -87,15 +87,15 @@ pub(crate) async fn make(
 /// Waits until plegd has subscribed again, which may take as long as its longest backoff, and has listed everything since.
 async fn settled(daemon: &Daemon, connects: f64) -> Result<()> {
     let subscribed = async || Ok((daemon.metric(CONNECTS).await? > connects).then_some(()));
-    eventually("another subscription", 3 * PATIENCE, || async {
+    eventually("another subscription", 3 * TIMEOUT, || async {
         sleep(Duration::from_millis(200)).await;
         subscribed().await
     })
     .await?;
     // The second one from here has begun after that.
-    let relists = async || anyhow::Ok(lab::good_relists(&daemon.get("/metrics", PATIENCE).await?));
+    let relists = async || anyhow::Ok(lab::successful_relists(&daemon.get("/metrics", TIMEOUT).await?));
     let enough = relists().await? + 2.0;
-    eventually("two relists after the trouble", 2 * PATIENCE, || async {
+    eventually("two relists after the trouble", 2 * TIMEOUT, || async {
         sleep(Duration::from_millis(200)).await;
         let reading = daemon.metric("plegd_reads_pending ").await?;
         Ok((relists().await? >= enough && reading == 0.0).then_some(()))
@@ -104,9 +104,9 @@ async fn settled(daemon: &Daemon, connects: f64) -> Result<()> {
 }
 
 /// In what the cache and the runtime do not agree.
-pub(crate) async fn disagreement(client: &Client, daemon: &Daemon) -> Result<Vec<String>> {
+pub(crate) async fn state_differences(client: &Client, daemon: &Daemon) -> Result<Vec<String>> {
     let served = async || Ok(states_of(&daemon.client().list_pods(v1::Filter::default()).await?.pods));
-    lab::disagreement(client, served, AGREEMENT).await
+    lab::state_differences(client, served, AGREEMENT).await
 }
 
 // === impl Troubles ===
@@ -115,7 +115,7 @@ impl Troubles {
     /// Sandboxes that became ready while neither the stream nor a list may have shown it.
     pub(crate) fn hid(&self, history: &[Entry]) -> BTreeSet<String> {
         let during = |at: SystemTime| self.times.iter().any(|[from, to]| (*from..*to).contains(&at));
-        let ready = history.iter().filter(|it| it.id == it.sandbox_id && it.what == What::Started);
+        let ready = history.iter().filter(|it| it.id == it.sandbox_id && it.what == Change::Started);
         ready.filter(|it| during(it.at)).map(|it| it.id.clone()).collect()
     }
 }

@@ -12,7 +12,7 @@ use plegd::{
 };
 use tokio::task::JoinHandle;
 
-use super::lab::{Order, Stories, line};
+use super::lab::{OrderChecker, PublishedHistories, line};
 
 /// Follows a daemon until it is dropped.
 pub(crate) struct Witness {
@@ -23,8 +23,8 @@ pub(crate) struct Witness {
 /// All that it was told.
 #[derive(Default)]
 pub(crate) struct Seen {
-    order: Order,
-    pub(crate) stories: Stories,
+    order: OrderChecker,
+    pub(crate) stories: PublishedHistories,
     /// By type and source.
     pub(crate) events: BTreeMap<(&'static str, &'static str), u64>,
     pub(crate) inferred: u64,

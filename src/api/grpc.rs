@@ -73,7 +73,7 @@ impl Grpc {
     /// The services of a plegd that is embedded in another program, whose log is not plegd's to change.
     ///
     /// ```no_run
-    /// # use plegd::{api::{grpc::Grpc, listen::Listening}, app::App};
+    /// # use plegd::{app::App, serve::{Grpc, Listening}};
     /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     /// let app = App::builder().configure(|it| it.api.socket = Some("/run/agent/pods.sock".into())).start()?;
     /// let listening = Listening::bind(&app.config().api).await?;

@@ -69,6 +69,7 @@ impl Lifecycle {
 }
 
 /// What a watch request asks for, in plegd's own words.
+#[cfg(feature = "internals")]
 pub(crate) fn wanted(request: v1::WatchRequest) -> Result<crate::watch::Request, Status> {
     Ok(Wanted::parse(request)?.request)
 }

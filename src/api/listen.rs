@@ -14,6 +14,7 @@ mod places;
 mod tls;
 mod unix;
 
+#[cfg(feature = "internals")]
 pub(crate) use self::authority::legible;
 pub use self::error::{ListenError, TlsError};
 
@@ -123,7 +124,8 @@ impl Listening {
         self
     }
 
-    /// With other bounds in time, for tests mostly.
+    /// With other bounds in time.
+    #[cfg(feature = "internals")]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self

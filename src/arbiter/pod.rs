@@ -206,11 +206,6 @@ impl PodState {
         self.records.is_empty() && self.reported_deleted.is_empty()
     }
 
-    /// Which pod.
-    pub fn identity(&self) -> &PodIdentity {
-        &self.identity
-    }
-
     /// When the last read of the whole pod began.
     pub fn read_at(&self) -> Option<Mono> {
         self.read_at
@@ -309,6 +304,7 @@ impl PodState {
     }
 
     /// The ids that readers are served.
+    #[cfg(test)]
     pub fn served_ids(&self) -> impl Iterator<Item = &ObjectId> {
         self.records.iter().filter(|(_, record)| record.visibility == Visibility::Served).map(|(id, _)| id)
     }

@@ -7,7 +7,7 @@ use clap::Parser as _;
 use futures::stream;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::{io::DuplexStream, sync::mpsc};
+use tokio::{io::DuplexStream, runtime::Handle, sync::mpsc};
 use tonic::transport::{Channel, Uri};
 
 use super::{Cli, Command, inline::Inline};
@@ -16,7 +16,7 @@ use crate::{
     app::App,
     client::Client,
     clock::{Clock, Wall},
-    config::{self, Inputs, Loaded},
+    config::{self, InForce, Inputs, Loaded},
     cri::{Connection, Link},
     journal::{Journal, Record},
     scenario::{Failure, Player, Scenario, Step, check},
@@ -32,6 +32,7 @@ const PIPE_BYTES: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Outcome {
     /// The published events, in order.
+    #[cfg(feature = "internals")]
     pub published: Vec<Arc<Record>>,
     /// What did not hold.
     pub failures: Vec<Failure>,
@@ -79,7 +80,8 @@ pub async fn play(
     player.prepare(&mut |step| watcher.step(step)).await;
     let clock = player.second_clock();
     let scenario = player.scenario().clone();
-    let app = App::start(&loaded.config, link(player.runtime()), clock.clone());
+    let in_force = InForce::of_program(loaded.config.clone());
+    let app = App::of_daemon(&Handle::current(), &in_force, link(player.runtime()), clock.clone());
     let plegd = Inline { client: client(&app), clock };
     let watcher = Mutex::new(watcher);
     let mut on_step = |step: &Step| watcher.lock().step(step);
@@ -104,7 +106,11 @@ pub async fn play(
     let published = published(app.journal());
     failures.extend(check::published(&scenario, &published));
     app.stop().await;
-    Ok(Outcome { published, failures })
+    Ok(Outcome {
+        #[cfg(feature = "internals")]
+        published,
+        failures,
+    })
 }
 
 /// plegd's configuration, as the scenario makes it: without sockets of its own.

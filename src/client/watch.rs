@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, Stream, StreamExt, future::BoxFuture};
 use tokio::time::{Sleep, sleep};
+use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming, transport::Channel};
 
 use self::place::Place;
@@ -126,9 +126,12 @@ pub struct Watch {
     stage: Stage,
 }
 
+/// A watch that is being opened.
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<v1::WatchResponse>>, Status>> + Send>>;
+
 enum Stage {
     Waiting(Pin<Box<Sleep>>),
-    Opening(BoxFuture<'static, Result<Response<Streaming<v1::WatchResponse>>, Status>>),
+    Opening(Opening),
     /// Before the first message there is no saying how long a plegd takes that is not ready.
     Open {
         stream: Box<Streaming<v1::WatchResponse>>,
@@ -175,7 +178,7 @@ impl Watch {
 
     /// What is next; none after an error, which is the end. It may be dropped while it waits, nothing is lost by it.
     pub async fn next(&mut self) -> Option<Result<Update, CallError>> {
-        StreamExt::next(self).await
+        tokio_stream::StreamExt::next(self).await
     }
 
     /// Where a watch that is to go on where this one is would begin; none before that is known.
@@ -196,7 +199,7 @@ impl Watch {
             client_name: self.options.client_name.clone(),
         };
         let mut service = self.service.clone();
-        Stage::Opening(async move { service.watch(request).await }.boxed())
+        Stage::Opening(Box::pin(async move { service.watch(request).await }))
     }
 
     /// What to do about an error: try again, or end.
@@ -239,14 +242,14 @@ impl Stream for Watch {
                     watch.stage = watch.opening();
                     continue;
                 }
-                Stage::Opening(opening) => match ready!(opening.poll_unpin(context)) {
+                Stage::Opening(opening) => match ready!(opening.as_mut().poll(context)) {
                     Ok(stream) => {
                         watch.stage = Stage::Open { stream: Box::new(stream.into_inner()), silence: None };
                         continue;
                     }
                     Err(refused) => status(refused),
                 },
-                Stage::Open { stream, silence } => match stream.poll_next_unpin(context) {
+                Stage::Open { stream, silence } => match Pin::new(stream.as_mut()).poll_next(context) {
                     Poll::Ready(Some(Ok(message))) => {
                         match silence {
                             Some(silence) => silence.set(sleep(patience)),

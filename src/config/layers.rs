@@ -16,7 +16,7 @@ use super::{
 pub const DEFAULT_FILE: &str = "/etc/plegd/plegd.toml";
 
 /// The environment variable that names another file.
-pub const FILE_VARIABLE: &str = "PLEGD_CONFIG";
+pub(super) const FILE_VARIABLE: &str = "PLEGD_CONFIG";
 
 /// The environment variable that tells verbs which talk to a running plegd where it listens.
 pub const SOCKET_VARIABLE: &str = "PLEGD_SOCKET";

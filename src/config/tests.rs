@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tracing::Level;
 
-use super::*;
+use super::{layers::FILE_VARIABLE, *};
 
 const SOME_FILE: &str = "plegd.toml";
 

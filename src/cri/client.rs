@@ -70,11 +70,6 @@ impl Client {
         self.deadline.get()
     }
 
-    /// Where the runtime is.
-    pub fn link(&self) -> &Link {
-        &self.link
-    }
-
     /// What the runtime says of itself.
     ///
     /// # Errors

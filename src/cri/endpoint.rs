@@ -10,7 +10,7 @@ use std::{
 use crate::socket_path;
 
 /// Sockets that are tried when no endpoint is given. The first one in this order that answers as a runtime is followed.
-pub const WELL_KNOWN: [&str; 3] =
+pub(crate) const WELL_KNOWN: [&str; 3] =
     ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
 
 /// The UNIX socket of a runtime.

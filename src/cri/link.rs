@@ -25,7 +25,7 @@ pub struct Link {
 }
 
 /// A connection that is being made.
-pub type Connecting = BoxFuture<'static, io::Result<Box<dyn Connection>>>;
+pub(crate) type Connecting = BoxFuture<'static, io::Result<Box<dyn Connection>>>;
 
 /// What the connection is for, which decides how much may be under way in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::{
     api::introspection::SetLogLevel,
     clock::Clock,
-    config::{self, Change, ConfigError, Difference, Filter, InForce, Inputs, Loaded},
+    config::{self, Change, Difference, Filter, InForce, Inputs, Loaded},
     health::{Health, Note},
     metrics::{Metrics, Reload},
 };
@@ -49,7 +49,7 @@ pub enum Outcome {
     /// It says what is in force already.
     Unchanged,
     /// It is not valid; the old one holds on.
-    Kept(ConfigError),
+    Kept,
 }
 
 // === impl Reloader ===
@@ -84,7 +84,7 @@ impl Reloader {
                     "The new configuration is not valid; the old one is kept. Correct it: plegd reads the file again when \
                      it changes, and would not start with it as it is."
                 );
-                Outcome::Kept(error)
+                Outcome::Kept
             }
         };
         let at = self.clock.now_both().1;
@@ -102,7 +102,7 @@ impl Reloader {
                 metrics.reloaded(Reload::Unchanged, 0, at);
                 self.note.good(format!("as read at {at}"));
             }
-            Outcome::Kept(_) => {
+            Outcome::Kept => {
                 metrics.failed();
                 self.note.bad(format!("what was read at {at} is not valid; the one before is kept"));
             }

@@ -1,6 +1,6 @@
 //! The journal's promises.
 
-use super::*;
+use super::{cursor::Gap, *};
 use crate::{
     cache::Writer,
     clock::Wall,

@@ -54,11 +54,13 @@ impl Labels {
     }
 
     /// Whether both are one in memory.
+    #[cfg(feature = "daemon")]
     pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.text, &other.text)
     }
 
     /// The text and its index, in bytes.
+    #[cfg(feature = "daemon")]
     pub(crate) fn bytes(&self) -> [usize; 2] {
         [self.text.len(), size_of_val(&*self.ends)]
     }

@@ -1,4 +1,4 @@
-//! What there is to a pod beside starts and ends: failed starts, reasons that come late, several sandboxes, fresh reads.
+//! Pods beside plain starts and ends: failed starts, late reasons, several sandboxes, fresh reads.
 
 use std::time::Duration;
 
@@ -9,40 +9,40 @@ use plegd::model::{ContainerState, EventType, SandboxState};
 use super::{
     finish,
     lab::{
-        ContainerSpec, Containerd, Follower, PATIENCE,
+        ContainerSpec, Containerd, Follower, TIMEOUT,
         Version::{self, V1_6, V2_1},
     },
     without_relists,
 };
 
-pub(super) async fn a_failed_start_is_told() -> Result<()> {
+pub(super) async fn a_failed_start_is_published() -> Result<()> {
     let containerd = Containerd::start(V2_1).await?;
     let client = containerd.client()?;
     let mut plegd = Follower::start_with(&containerd, without_relists)?;
-    plegd.settled(true).await?;
+    plegd.until_following(true).await?;
     let pod = client.run_pod("broken").await?;
     let id = client.create(&pod, "missing", &["/no/such/binary"]).await?;
     ensure!(client.start(&id).await.is_err(), "a missing binary was started");
-    plegd.until_told(client.history(), Duration::from_secs(7)).await?;
-    assert_eq!(plegd.story(&id), ["Changed", "Died(128 StartError)"]);
+    plegd.until_published(client.history(), Duration::from_secs(7)).await?;
+    assert_eq!(plegd.history_of(&id), ["Changed", "Died(128 StartError)"]);
     let death = plegd.events_of(&id).find(|event| event.kind == EventType::ContainerDied).context("died")?;
     let late = death.occurred_at.map(|at| death.observed_at.seconds_since(at)).context("when it failed")?;
     println!("a failed start was published {late:.3} s after it failed");
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
     finish(plegd, containerd).await
 }
 
-/// 24 pods of one container that ends after a moment, four at a time, as of a Job: containerd logs a NotFound to each status call
-/// for what is gone, and none of them must come from plegd.
+/// 24 pods of a Job, with one container of 0.3 s each, four in parallel. containerd logs an error for each status call about a
+/// removed id, and plegd must cause none.
 pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let mut plegd = Follower::start(&containerd)?;
-    plegd.settled(true).await?;
+    plegd.until_following(true).await?;
     for n in 0..6 {
         let stays = client.run_pod(&format!("stays-{n}")).await?;
-        client.run(&stays, ContainerSpec::living("main", 3600.0, 0)).await?;
+        client.run(&stays, ContainerSpec::sleeping("main", 3600.0, 0)).await?;
     }
     let clock = plegd.app.clock().clone();
     let late = futures::stream::iter(0..24)
@@ -50,8 +50,8 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
             let (client, clock) = (&client, &clock);
             async move {
                 let pod = client.run_pod(&format!("job-{n}")).await?;
-                let id = client.run(&pod, ContainerSpec::living("main", 0.3, 0)).await?;
-                // The lab's own reads are for what is there.
+                let id = client.run(&pod, ContainerSpec::sleeping("main", 0.3, 0)).await?;
+                // The lab's own reads concern existing containers only.
                 client.exited(&id).await?;
                 client.stop_pod(&pod).await?;
                 client.remove_pod(&pod).await?;
@@ -61,8 +61,8 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
         .buffer_unordered(4)
         .collect::<Vec<_>>()
         .await;
-    plegd.until_told(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     let mut latencies = Vec::new();
     for removed in late {
         let (sandbox, returned) = removed?;
@@ -76,7 +76,7 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
             && (line.contains("PodSandboxStatus") || line.contains("ContainerStatus"))
     };
     let errors: Vec<&str> = log.lines().filter(is_error).collect();
-    let at = |place: usize| latencies.get(place).copied().unwrap_or(f64::NAN);
+    let at = |index: usize| latencies.get(index).copied().unwrap_or(f64::NAN);
     println!(
         "{version:?}: the removal of {} sandboxes was published after the call returned by a median of {:.2} ms, at most {:.2} ms",
         latencies.len(),
@@ -87,37 +87,40 @@ pub(super) async fn a_job_leaves_no_error_lines(version: Version) -> Result<()> 
     finish(plegd, containerd).await
 }
 
-pub(super) async fn an_oom_kill_is_told_as_one(version: Version) -> Result<()> {
+pub(super) async fn an_oom_kill_is_published_with_its_reason(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let mut plegd = Follower::start(&containerd)?;
-    plegd.settled(version != V1_6).await?;
+    plegd.until_following(version != V1_6).await?;
     let pod = client.run_pod("greedy").await?;
     let spec =
         ContainerSpec { memory_limit_bytes: 16 << 20, ..ContainerSpec::new("main", &["tail", "/dev/zero"]) };
     let id = client.run(&pod, spec).await?;
     assert_eq!(client.exited(&id).await?.exit_code, 137);
-    plegd.until_told(client.history(), Duration::from_secs(5)).await?;
-    let said = |it: &Follower| it.events_of(&id).any(|event| event.reason == "OOMKilled");
-    plegd.until("OOMKilled: can this machine limit memory by cgroup?", Duration::from_secs(5), said).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), Duration::from_secs(5)).await?;
+    let has_reason = |it: &Follower| it.events_of(&id).any(|event| event.reason == "OOMKilled");
+    plegd
+        .until("OOMKilled: can this machine limit memory by cgroup?", Duration::from_secs(5), has_reason)
+        .await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     finish(plegd, containerd).await
 }
 
-pub(super) async fn both_sandboxes_of_a_pod_are_seen(version: Version) -> Result<()> {
+pub(super) async fn both_sandboxes_of_a_pod_are_served(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let mut plegd = Follower::start(&containerd)?;
-    plegd.settled(version != V1_6).await?;
+    plegd.until_following(version != V1_6).await?;
     let first = client.run_pod("again").await?;
-    let old = client.run(&first, ContainerSpec::living("main", 3600.0, 0)).await?;
-    plegd.until_told(client.history(), PATIENCE).await?;
+    let old = client.run(&first, ContainerSpec::sleeping("main", 3600.0, 0)).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
     client.stop_pod(&first).await?;
     let second = client.run_pod_again(&first).await?;
-    let new =
-        client.run(&second, ContainerSpec { attempt: 1, ..ContainerSpec::living("main", 3600.0, 0) }).await?;
-    plegd.until_told(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    let new = client
+        .run(&second, ContainerSpec { attempt: 1, ..ContainerSpec::sleeping("main", 3600.0, 0) })
+        .await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
 
     let pod = plegd.pod(&first).context("the pod is not served")?;
     let sandboxes: Vec<_> =
@@ -140,20 +143,20 @@ pub(super) async fn both_sandboxes_of_a_pod_are_seen(version: Version) -> Result
     );
 
     client.remove_pod(&first).await?;
-    plegd.until_told(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     let pod = plegd.pod(&second).context("the pod is not served")?;
     assert_eq!(pod.sandboxes.len(), 1);
     assert_eq!(pod.sandbox().map(|sandbox| sandbox.attempt), Some(1));
-    assert!(!plegd.has_told(&second.sandbox_id, EventType::ContainerDied));
+    assert!(!plegd.has_published(&second.sandbox_id, EventType::ContainerDied));
     finish(plegd, containerd).await
 }
 
-pub(super) async fn a_newer_read_shows_what_was_done(version: Version) -> Result<()> {
+pub(super) async fn a_newer_read_shows_the_effect_of_a_call(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let mut plegd = Follower::start_with(&containerd, without_relists)?;
-    plegd.settled(version != V1_6).await?;
+    plegd.until_following(version != V1_6).await?;
     let pod = client.run_pod("fresh").await?;
     let uid = pod.uid.as_str().into();
     let read = async |id: &str| {
@@ -171,14 +174,14 @@ pub(super) async fn a_newer_read_shows_what_was_done(version: Version) -> Result
     assert_eq!(read(&id).await?, Some(Some(ContainerState::Exited)));
     client.remove(&id).await?;
     assert_eq!(read(&id).await?, Some(None));
-    // Removed as it runs: nobody has said that it died.
-    let id = client.run(&pod, ContainerSpec::living("running", 3600.0, 0)).await?;
+    // Removed while it runs: no status has shown its death.
+    let id = client.run(&pod, ContainerSpec::sleeping("running", 3600.0, 0)).await?;
     assert_eq!(read(&id).await?, Some(Some(ContainerState::Running)));
     client.remove(&id).await?;
     assert_eq!(read(&id).await?, Some(None));
     client.stop_pod(&pod).await?;
     client.remove_pod(&pod).await?;
     assert_eq!(read("").await?, None);
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     finish(plegd, containerd).await
 }

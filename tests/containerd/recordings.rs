@@ -1,4 +1,4 @@
-//! A pod's life is recorded and replayed: plegd publishes the same again.
+//! The history of a pod is recorded and replayed: plegd publishes the same events again.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -21,19 +21,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     finish,
-    lab::{ContainerSpec, Containerd, Follower, PATIENCE, Version},
+    lab::{ContainerSpec, Containerd, Follower, TIMEOUT, Version},
 };
 
-/// How long events are awaited after the last step, in paused time.
+/// How long the replay waits for events after the last step, in paused time.
 const SETTLE: Duration = Duration::from_secs(120);
 
-pub(super) async fn a_recorded_life_is_published_again(version: Version) -> Result<()> {
+pub(super) async fn a_recorded_history_is_published_again(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let kept = client.run_pod("kept").await?;
-    let old = client.run(&kept, ContainerSpec::living("old", 3600.0, 0)).await?;
+    let old = client.run(&kept, ContainerSpec::sleeping("old", 3600.0, 0)).await?;
     let mut plegd = Follower::start(&containerd)?;
-    plegd.settled(true).await?;
+    plegd.until_following(true).await?;
 
     let (stop, clock) = (CancellationToken::new(), Clock::system());
     let link = Link::unix(containerd.endpoint().parse().map_err(anyhow::Error::msg)?);
@@ -45,16 +45,16 @@ pub(super) async fn a_recorded_life_is_published_again(version: Version) -> Resu
     progress.wait_for(|progress| progress.steps > 0).await?;
 
     let pod = client.run_pod("recorded").await?;
-    let failing = client.run(&pod, ContainerSpec::living("failing", 0.5, 3)).await?;
-    let short = client.run(&pod, ContainerSpec::living("short", 0.05, 0)).await?;
+    let failing = client.run(&pod, ContainerSpec::sleeping("failing", 0.5, 3)).await?;
+    let short = client.run(&pod, ContainerSpec::sleeping("short", 0.05, 0)).await?;
     client.exited(&failing).await?;
     client.exited(&short).await?;
     client.remove(&failing).await?;
     client.stop_pod(&pod).await?;
     client.remove_pod(&pod).await?;
     client.stop(&old, Duration::ZERO).await?;
-    plegd.until_told(client.history(), PATIENCE).await?;
-    plegd.until_truth(&client, PATIENCE).await?;
+    plegd.until_published(client.history(), TIMEOUT).await?;
+    plegd.until_truth(&client, TIMEOUT).await?;
     stop.cancel();
     let recording = recording.await??;
     ensure!(recording.notes.is_empty(), "{:?}", recording.notes);
@@ -76,9 +76,9 @@ fn replay(scenario: Scenario) -> Result<Outcome> {
     runtime.block_on(play(scenario, SETTLE, &mut ()))
 }
 
-/// The events in words, without changes of a sandbox: whether these are published depends on when it is read.
+/// The events as text, without changes of a sandbox: these are published only if a read happens in time.
 fn words<'a>(events: impl Iterator<Item = &'a Arc<Record>>) -> Vec<String> {
-    let is_silent =
+    let has_no_stream_event =
         |event: &Record| event.subject == Subject::Sandbox && event.kind == EventType::ContainerChanged;
-    events.filter(|event| !is_silent(event)).map(|event| in_words(event)).collect()
+    events.filter(|event| !has_no_stream_event(event)).map(|event| in_words(event)).collect()
 }

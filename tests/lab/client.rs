@@ -1,7 +1,7 @@
-//! The tests' CRI client: it makes, starts, stops and removes pods and containers, and reads them.
+//! The CRI client of the tests: it creates, starts, stops and removes pods and containers, and reads them.
 //!
-//! Owns one connection and a history of what its calls did. Every call has a deadline, and every error says which call on
-//! which id. plegd itself has no such client: it only reads.
+//! Owns one connection and the history of its changes. Every call has a deadline, and every error names the call and the id.
+//! plegd itself has no such client: it only reads.
 
 use std::{
     future::Future,
@@ -20,14 +20,14 @@ use tonic::{
 };
 
 use super::{
-    ContainerSpec, EventStream, History, PATIENCE, Pod, What,
+    Change, ContainerSpec, EventStream, History, Pod, TIMEOUT,
     cri::{self, runtime_service_client::RuntimeServiceClient},
     eventually,
 };
 
-/// As the kubelet's and plegd's own: a list of many pods is larger than tonic's 4 MiB.
+/// The same limit as the kubelet's and plegd's: a list of many pods is larger than tonic's 4 MiB.
 const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
-/// More at once only wait for each other on a small machine.
+/// More parallel calls only wait for each other on a small machine.
 pub(super) const PARALLEL_CALLS: usize = 4;
 
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct CallError {
     pub status: Box<Status>,
 }
 
-/// The image service is not in the lab's proto: this one call of it is all that is needed.
+/// The lab's proto has no image service. Only this call of it is needed.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ImageStatusRequest {
     #[prost(message, optional, tag = "1")]
@@ -80,29 +80,29 @@ impl CallError {
 // === impl Client ===
 
 impl Client {
-    /// Connects when it is first used, and anew after the runtime was restarted.
+    /// Connects at the first use, and reconnects after a restart of the runtime.
     pub(super) fn new(socket: &Path, cgroup_parent: &str) -> Result<Self> {
         let channel = connection(socket)?.connect_lazy();
         let runtime =
             RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT_BYTES);
         let history = History::default();
         let cgroup_parent = cgroup_parent.into();
-        Ok(Self { runtime, channel, socket: socket.into(), cgroup_parent, deadline: PATIENCE, history })
+        Ok(Self { runtime, channel, socket: socket.into(), cgroup_parent, deadline: TIMEOUT, history })
     }
 
-    /// Gives each call of this clone another deadline.
+    /// Sets the deadline of each call of this clone.
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// What the calls of this client and its clones did.
+    /// The changes that the calls of this client and its clones caused.
     pub fn history(&self) -> &History {
         &self.history
     }
 
     // --- Pod sandboxes ---
 
-    /// Runs a host-network pod with a uid of its own in the namespace `lab`.
+    /// Runs a host-network pod with a new UID in the namespace `lab`.
     pub async fn run_pod(&self, name: &str) -> Result<Pod, CallError> {
         self.run_sandbox(Pod::new(name, &self.cgroup_parent)).await
     }
@@ -113,42 +113,43 @@ impl Client {
     }
 
     async fn run_sandbox(&self, mut pod: Pod) -> Result<Pod, CallError> {
-        let made = self.call("RunPodSandbox", &pod.name, self.runtime().run_pod_sandbox(pod.run())).await?;
-        pod.sandbox_id = made.pod_sandbox_id;
+        let response =
+            self.call("RunPodSandbox", &pod.name, self.runtime().run_pod_sandbox(pod.run())).await?;
+        pod.sandbox_id = response.pod_sandbox_id;
         let now = SystemTime::now();
-        for what in [What::Created, What::Started] {
+        for what in [Change::Created, Change::Started] {
             self.history.write(&pod.sandbox_id, &pod.sandbox_id, &pod.uid, what, now);
         }
         Ok(pod)
     }
 
-    /// Stops the sandbox, which kills what runs in it.
+    /// Stops the sandbox, which kills its containers.
     pub async fn stop_pod(&self, pod: &Pod) -> Result<(), CallError> {
         self.stop_sandbox(&pod.sandbox_id).await?;
         for (container, last) in self.history.containers_of(&pod.sandbox_id) {
-            if last == What::Started {
+            if last == Change::Started {
                 self.write_death(&self.status(&container).await?);
             }
         }
-        if self.history.last_of(&pod.sandbox_id) == Some(What::Started) {
-            let died = What::Died(None);
+        if self.history.last_of(&pod.sandbox_id) == Some(Change::Started) {
+            let died = Change::Died(None);
             self.history.write(&pod.sandbox_id, &pod.sandbox_id, &pod.uid, died, SystemTime::now());
         }
         Ok(())
     }
 
-    /// Removes the sandbox and all its containers. Stop it first, or deaths are missing in the history.
+    /// Removes the sandbox and all its containers. Without a stop before, the history lacks the deaths.
     pub async fn remove_pod(&self, pod: &Pod) -> Result<(), CallError> {
         self.remove_sandbox(&pod.sandbox_id).await?;
         let now = SystemTime::now();
         for (container, _) in self.history.containers_of(&pod.sandbox_id) {
-            self.history.write(&container, &pod.sandbox_id, &pod.uid, What::Removed, now);
+            self.history.write(&container, &pod.sandbox_id, &pod.uid, Change::Removed, now);
         }
-        self.history.write(&pod.sandbox_id, &pod.sandbox_id, &pod.uid, What::Removed, now);
+        self.history.write(&pod.sandbox_id, &pod.sandbox_id, &pod.uid, Change::Removed, now);
         Ok(())
     }
 
-    /// Stops and removes every pod of the runtime, whoever made it. Not in the history.
+    /// Stops and removes every pod of the runtime. The history does not record it.
     pub async fn remove_all_pods(&self) -> Result<(), CallError> {
         let removed = self.list_pods().await?.into_iter().map(|sandbox| async move {
             self.stop_sandbox(&sandbox.id).await?;
@@ -157,8 +158,8 @@ impl Client {
         stream::iter(removed).buffer_unordered(PARALLEL_CALLS).try_collect().await
     }
 
-    /// Stops and removes the sandboxes of pods of this name, all but one. Not in the history: for those that a call left
-    /// that failed.
+    /// Stops and removes the sandboxes of pods of this name, except for one. For sandboxes that a failed call left; the history
+    /// does not record it.
     pub async fn discard_pods(&self, name: &str, but: &str) -> Result<(), CallError> {
         for sandbox in self.list_pods().await? {
             let is_of = |metadata: &cri::PodSandboxMetadata| metadata.name == name;
@@ -172,9 +173,9 @@ impl Client {
 
     pub async fn sandbox_status(&self, sandbox_id: &str) -> Result<cri::PodSandboxStatus, CallError> {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox_id.to_owned(), verbose: false };
-        let answer =
+        let response =
             self.call("PodSandboxStatus", sandbox_id, self.runtime().pod_sandbox_status(request)).await?;
-        answer.status.ok_or_else(|| empty_answer("PodSandboxStatus", sandbox_id))
+        response.status.ok_or_else(|| missing_status("PodSandboxStatus", sandbox_id))
     }
 
     pub async fn list_pods(&self) -> Result<Vec<cri::PodSandbox>, CallError> {
@@ -184,7 +185,7 @@ impl Client {
 
     // --- Containers ---
 
-    /// Makes a container of the lab's busybox; it is not started.
+    /// Creates a container of the lab's busybox, without starting it.
     pub async fn create(&self, pod: &Pod, name: &str, command: &[&str]) -> Result<String, CallError> {
         self.create_with(pod, ContainerSpec::new(name, command)).await
     }
@@ -194,20 +195,20 @@ impl Client {
         let request = pod.create_container(spec);
         let id =
             self.call("CreateContainer", &name, self.runtime().create_container(request)).await?.container_id;
-        self.history.write(&id, &pod.sandbox_id, &pod.uid, What::Created, SystemTime::now());
+        self.history.write(&id, &pod.sandbox_id, &pod.uid, Change::Created, SystemTime::now());
         Ok(id)
     }
 
     pub async fn start(&self, id: &str) -> Result<(), CallError> {
         let request = cri::StartContainerRequest { container_id: id.to_owned() };
         match self.call("StartContainer", id, self.runtime().start_container(request)).await {
-            Ok(_) => self.write(id, What::Started, SystemTime::now()),
+            Ok(_) => self.write(id, Change::Started, SystemTime::now()),
             Err(error) => {
-                // A call that only went unanswered proves nothing; an exit without a start does.
+                // A call without an response proves nothing; an exit without a start does.
                 let exited = cri::ContainerState::ContainerExited;
                 let status = self.status(id).await;
                 if status.is_ok_and(|status| status.state() == exited && status.started_at == 0) {
-                    self.write(id, What::StartFailed, SystemTime::now());
+                    self.write(id, Change::StartFailed, SystemTime::now());
                 }
                 return Err(error);
             }
@@ -215,46 +216,46 @@ impl Client {
         Ok(())
     }
 
-    /// Makes and starts in one go.
+    /// Creates and starts a container.
     pub async fn run(&self, pod: &Pod, spec: ContainerSpec) -> Result<String, CallError> {
         let id = self.create_with(pod, spec).await?;
         self.start(&id).await?;
         Ok(id)
     }
 
-    /// Asks it to end and kills it after `timeout` (whole seconds; zero kills at once).
+    /// Sends the stop signal, and kills the container after `timeout` (whole seconds; zero kills at once).
     pub async fn stop(&self, id: &str, timeout: Duration) -> Result<(), CallError> {
         let timeout = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
         self.call("StopContainer", id, self.runtime().stop_container(request)).await?;
-        if self.history.last_of(id) == Some(What::Started) {
+        if self.history.last_of(id) == Some(Change::Started) {
             self.write_death(&self.status(id).await?);
         }
         Ok(())
     }
 
-    /// Removes it. containerd also removes one that runs: stop it first, or its death is missing in the history.
+    /// Removes a container. containerd also removes a running one; without a stop before, the history lacks its death.
     pub async fn remove(&self, id: &str) -> Result<(), CallError> {
         let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
         self.call("RemoveContainer", id, self.runtime().remove_container(request)).await?;
-        self.write(id, What::Removed, SystemTime::now());
+        self.write(id, Change::Removed, SystemTime::now());
         Ok(())
     }
 
     pub async fn status(&self, id: &str) -> Result<cri::ContainerStatus, CallError> {
         let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        let answer = self.call("ContainerStatus", id, self.runtime().container_status(request)).await?;
-        answer.status.ok_or_else(|| empty_answer("ContainerStatus", id))
+        let response = self.call("ContainerStatus", id, self.runtime().container_status(request)).await?;
+        response.status.ok_or_else(|| missing_status("ContainerStatus", id))
     }
 
-    /// Waits until the runtime shows it exited.
+    /// Waits until the runtime shows the container as exited.
     pub async fn exited(&self, id: &str) -> Result<cri::ContainerStatus> {
         let exited = cri::ContainerState::ContainerExited;
-        let status = eventually("a container's exit", PATIENCE, || async {
+        let status = eventually("a container's exit", TIMEOUT, || async {
             Ok(Some(self.status(id).await?).filter(|status| status.state() == exited))
         });
         let status = status.await.with_context(|| format!("of {id}"))?;
-        if self.history.last_of(id) == Some(What::Started) {
+        if self.history.last_of(id) == Some(Change::Started) {
             self.write_death(&status);
         }
         Ok(status)
@@ -272,7 +273,7 @@ impl Client {
         self.call("Version", "the runtime", self.runtime().version(request)).await
     }
 
-    /// Its own condition `RuntimeReady`. `NetworkReady` stays false: there is no CNI, and no need for one.
+    /// The runtime's condition `RuntimeReady`. `NetworkReady` stays false, because the lab has no CNI plugin.
     pub async fn runtime_is_ready(&self) -> Result<bool, CallError> {
         let request = cri::StatusRequest { verbose: false };
         let status = self.call("Status", "the runtime", self.runtime().status(request)).await?.status;
@@ -283,29 +284,28 @@ impl Client {
     pub(super) async fn has_image(&self, name: &str) -> Result<bool, CallError> {
         let image = Some(cri::ImageSpec { image: name.to_owned() });
         let mut grpc = Grpc::new(self.channel.clone());
-        let asked = async {
+        let call = async {
             grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
             let path = PathAndQuery::from_static("/runtime.v1.ImageService/ImageStatus");
             let codec = tonic_prost::ProstCodec::<_, ImageStatusResponse>::default();
             grpc.unary(tonic::Request::new(ImageStatusRequest { image }), path, codec).await
         };
-        Ok(self.call("ImageStatus", name, asked).await?.image.is_some())
+        Ok(self.call("ImageStatus", name, call).await?.image.is_some())
     }
 
-    /// Subscribes to the runtime's events on a connection of its own.
+    /// Subscribes to the runtime's events on a new connection.
     pub fn events(&self) -> Result<EventStream> {
         EventStream::open(&self.socket)
     }
 
-    /// Subscribes, takes the headers and then reads nothing: a subscriber that hangs. It blocks containerd 2.x within
-    /// about a hundred events, since its window is small.
+    /// Subscribes and does not read. With its small window it blocks containerd 2.x within about a hundred events.
     pub fn frozen_events(&self) -> Result<EventStream> {
         EventStream::open_frozen(&self.socket)
     }
 
     // --- Helpers ---
 
-    /// Generated clients want `&mut`; a clone costs two reference counts.
+    /// Generated clients need `&mut`; a clone costs two reference counts.
     fn runtime(&self) -> RuntimeServiceClient<Channel> {
         self.runtime.clone()
     }
@@ -314,12 +314,12 @@ impl Client {
         &self,
         call: &'static str,
         id: &str,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
+        response: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, CallError> {
-        let late = |_| Err(Status::deadline_exceeded(format!("no answer after {:?}", self.deadline)));
-        let answer = tokio::time::timeout(self.deadline, answer).await.unwrap_or_else(late);
+        let late = |_| Err(Status::deadline_exceeded(format!("no response after {:?}", self.deadline)));
+        let response = tokio::time::timeout(self.deadline, response).await.unwrap_or_else(late);
         let error = |status| CallError { call, id: id.to_owned(), status: Box::new(status) };
-        answer.map(Response::into_inner).map_err(error)
+        response.map(Response::into_inner).map_err(error)
     }
 
     async fn stop_sandbox(&self, sandbox_id: &str) -> Result<(), CallError> {
@@ -332,23 +332,23 @@ impl Client {
         self.call("RemovePodSandbox", sandbox_id, self.runtime().remove_pod_sandbox(request)).await.map(drop)
     }
 
-    fn write(&self, id: &str, what: What, at: SystemTime) {
-        let (sandbox_id, pod_uid) = self.history.place_of(id);
+    fn write(&self, id: &str, what: Change, at: SystemTime) {
+        let (sandbox_id, pod_uid) = self.history.sandbox_and_pod_of(id);
         self.history.write(id, &sandbox_id, &pod_uid, what, at);
     }
 
     fn write_death(&self, status: &cri::ContainerStatus) {
         let finished_at = UNIX_EPOCH + Duration::from_nanos(u64::try_from(status.finished_at).unwrap_or(0));
-        self.write(&status.id, What::Died(Some(status.exit_code)), finished_at);
+        self.write(&status.id, Change::Died(Some(status.exit_code)), finished_at);
     }
 }
 
-/// A connection over the UNIX socket, not yet made.
+/// A lazy connection over the UNIX socket.
 pub(super) fn connection(socket: &Path) -> Result<Endpoint> {
     // No keepalive: containerd answers pings more often than every five minutes with GOAWAY.
     Ok(Endpoint::try_from(format!("unix://{}", socket.display()))?.connect_timeout(Duration::from_secs(5)))
 }
 
-fn empty_answer(call: &'static str, id: &str) -> CallError {
-    CallError { call, id: id.to_owned(), status: Box::new(Status::internal("the answer has no status")) }
+fn missing_status(call: &'static str, id: &str) -> CallError {
+    CallError { call, id: id.to_owned(), status: Box::new(Status::internal("the response has no status")) }
 }

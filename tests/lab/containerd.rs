@@ -1,7 +1,7 @@
-//! One private containerd: its configuration, its process, and what a test does to it.
+//! One private containerd: its configuration, its process, and the operations of tests on it.
 //!
-//! Owns the process it starts and its folder; both are gone when it is dropped. The shims, and with them the containers,
-//! outlive a `kill9`, as they do on a node. It never uses a socket, a folder or a configuration of the machine's own.
+//! Owns its process and its directory, and removes both when it is dropped. The shims, and with them the containers, survive a
+//! `kill9`, as on a node. It never uses a socket, a directory or a configuration of the machine.
 
 use std::{
     fs::{self, File},
@@ -16,24 +16,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 
 use super::{
-    Client, Leftovers, PATIENCE, disk, eventually,
+    Client, Leftovers, TIMEOUT,
+    directory::{self, LOG, LabDirectory, LeftoverScanner, SOCKET},
+    disk, eventually,
     fetch::{self, Tools},
-    folder::{self, Folder, LOG, SOCKET, Watcher},
     image,
 };
 
-/// How long containerd may take from its start, or from a restart, to its first answer.
-const READY_DEADLINE: Duration = PATIENCE;
+/// Limit from a start or restart of containerd to its first response.
+const READY_DEADLINE: Duration = TIMEOUT;
 
-/// What it keeps: images, and what it knows of pods; and what is only for as long as they run.
+/// The directories of persistent and of run-time state.
 const DISKS: [&str; 2] = ["root", "state"];
 
-/// The versions that Debian carries, by what CRI's events are like in them.
+/// The versions that Debian packages, which differ in their CRI events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// No events: `GetContainerEvents` is unimplemented.
     V1_6,
-    /// One channel that all subscribers share.
+    /// All subscribers share one channel.
     V1_7,
     /// Every subscriber gets every event.
     V2_1,
@@ -44,17 +45,17 @@ pub enum Version {
 pub struct Containerd {
     version: Version,
     tools: Tools,
-    /// `None` while it is killed.
+    /// `None` after a kill.
     process: Option<Child>,
     runtime_version: String,
     client: Client,
-    folder: Folder,
+    directory: LabDirectory,
 }
 
 // === impl Version ===
 
 impl Version {
-    /// Debian's suite with it, and the folder into which it is unpacked.
+    /// The Debian suite of the package, and the directory into which it is unpacked.
     pub(super) fn package(self) -> (&'static str, &'static str) {
         match self {
             Version::V1_6 => ("bookworm", "containerd-1.6"),
@@ -63,7 +64,7 @@ impl Version {
         }
     }
 
-    /// What the runtime's own version starts with. Debian's forky moves: of 2.x only the 2 is sure.
+    /// The prefix of the runtime's version. Debian's forky moves, so of 2.x only the 2 is certain.
     pub fn prefix(self) -> &'static str {
         match self {
             Version::V1_6 => "1.6.",
@@ -76,12 +77,12 @@ impl Version {
 // === impl Containerd ===
 
 impl Containerd {
-    /// Brings one up: fetched if need be, with the lab's images, and answering on CRI.
+    /// Starts one: fetches it if necessary, imports the lab's images and waits for CRI.
     pub async fn start(version: Version) -> Result<Self> {
         Self::start_on(version, None).await
     }
 
-    /// The same on disks of its own, of this size each, which can be filled: all that it keeps is in memory.
+    /// The same on private in-memory disks of this size each, which a test can fill.
     pub async fn start_on_small_disks(version: Version, bytes: u64) -> Result<Self> {
         Self::start_on(version, Some(bytes)).await
     }
@@ -89,8 +90,8 @@ impl Containerd {
     async fn start_on(version: Version, disk_bytes: Option<u64>) -> Result<Self> {
         sweep_once().await?;
         let tools = fetch::fetch(version).await?;
-        let folder = Folder::new()?;
-        let path = folder.path();
+        let directory = LabDirectory::new()?;
+        let path = directory.path();
         for name in ["root", "state", "tmp", "cni", "opt"] {
             fs::create_dir(path.join(name))?;
         }
@@ -99,20 +100,20 @@ impl Containerd {
         }
         let snapshotter = if overlay_works(&path) { "overlayfs" } else { "native" };
         fs::write(path.join("config.toml"), config(version, &path, &tools, snapshotter))?;
-        let client = Client::new(&path.join(SOCKET), &folder.cgroup_parent())?;
+        let client = Client::new(&path.join(SOCKET), &directory.cgroup_parent())?;
         let mut containerd =
-            Self { version, tools, process: None, runtime_version: String::new(), client, folder };
+            Self { version, tools, process: None, runtime_version: String::new(), client, directory };
         containerd.restart().await?;
         containerd.import_images().await?;
         Ok(containerd)
     }
 
-    /// The socket on which it serves CRI.
+    /// The CRI socket.
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join(SOCKET)
+        self.directory.path().join(SOCKET)
     }
 
-    /// The socket as the daemon's `--runtime-endpoint` takes it.
+    /// The socket in the format of `--runtime-endpoint`.
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
@@ -121,24 +122,24 @@ impl Containerd {
         self.version
     }
 
-    /// The version that it tells itself, such as `1.7.24~ds1`.
+    /// The version that it reports, such as `1.7.24~ds1`.
     pub fn runtime_version(&self) -> &str {
         &self.runtime_version
     }
 
-    /// A client with a connection and a history of its own.
+    /// A client with a new connection and a new history.
     pub fn client(&self) -> Result<Client> {
-        Client::new(&self.socket(), &self.folder.cgroup_parent())
+        Client::new(&self.socket(), &self.directory.cgroup_parent())
     }
 
-    /// To look at what is left of it when it is gone.
-    pub fn watcher(&self) -> Watcher {
-        self.folder.watcher()
+    /// A scanner for what is left after the removal.
+    pub fn leftover_scanner(&self) -> LeftoverScanner {
+        self.directory.leftover_scanner()
     }
 
-    /// What it wrote to its log so far.
+    /// The log so far.
     pub fn log(&self) -> String {
-        let log = fs::read(self.folder.path().join(LOG)).unwrap_or_default();
+        let log = fs::read(self.directory.path().join(LOG)).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
 
@@ -146,16 +147,16 @@ impl Containerd {
         Ok(self.process.as_ref().context("containerd is not running: it was killed")?.id())
     }
 
-    /// User and system time that this process has used since its start.
+    /// User and system time of this process since its start.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        // Fields 14 and 15, of which the name in brackets is the second.
+        // Fields 14 and 15; the name in brackets is field 2.
         let mut fields = stat.rsplit_once(')').context("no name in stat")?.1.split_whitespace().skip(11);
         let mut ticks = || -> Result<u64> { Ok(fields.next().context("stat is too short")?.parse()?) };
         Ok((ticks()? + ticks()?) as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
-    /// Kills containerd alone, as a crash would; containers go on under their shims. Returns when it is gone.
+    /// Kills containerd only, like a crash; containers continue under their shims. Returns when it is gone.
     pub fn kill9(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else {
             bail!("containerd is not running: it was killed")
@@ -165,29 +166,29 @@ impl Containerd {
         Ok(())
     }
 
-    /// Starts it again on the same folders and waits until it answers. Kills it first if it runs.
+    /// Starts it again on the same directories and waits until it is ready. Kills it first if it runs.
     pub async fn restart(&mut self) -> Result<()> {
         self.spawn()?;
         self.ready().await
     }
 
-    /// Starts it again on the same folders and does not wait.
+    /// Starts it again on the same directories and does not wait.
     pub fn spawn(&mut self) -> Result<()> {
         if self.process.is_some() {
             self.kill9()?;
         }
-        let folder = self.folder.path();
-        let log = File::options().create(true).append(true).open(folder.join(LOG))?;
+        let directory = self.directory.path();
+        let log = File::options().create(true).append(true).open(directory.join(LOG))?;
         let program = self.tools.containerd_bin.join("containerd");
         let process = Command::new(&program)
             .arg("--config")
-            .arg(folder.join("config.toml"))
+            .arg(directory.join("config.toml"))
             .env_clear()
             .env("PATH", self.path_variable())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A Ctrl-C at the terminal is the test's to answer.
+            // The test, not containerd, handles a Ctrl-C at the terminal.
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
@@ -195,7 +196,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// Waits until CRI answers and says that the runtime is ready.
+    /// Waits until the runtime is ready by its CRI status.
     pub async fn ready(&mut self) -> Result<()> {
         let client = self.client.clone().with_deadline(Duration::from_secs(2));
         let process = self.process.as_mut().context("containerd is not running: it was killed")?;
@@ -204,7 +205,7 @@ impl Containerd {
             let client = &client;
             async move {
                 if let Some(status) = ended? {
-                    bail!("containerd ended by itself: {status}");
+                    bail!("containerd exited: {status}");
                 }
                 let Ok(version) = client.version().await else { return Ok(None) };
                 Ok(client.runtime_is_ready().await.unwrap_or(false).then_some(version.runtime_version))
@@ -217,58 +218,60 @@ impl Containerd {
         Ok(())
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has exited by itself.
     pub fn has_ended(&mut self) -> Result<bool> {
         let process = self.process.as_mut().context("containerd is not running: it was killed")?;
         Ok(process.try_wait()?.is_some())
     }
 
-    /// Fills its disks to the last byte. Only for one that has disks of its own.
+    /// Fills its disks to the last byte. Requires private disks.
     pub fn fill_disks(&self) -> Result<()> {
-        DISKS.iter().try_for_each(|name| disk::fill(&self.folder.path().join(name)))
+        DISKS.iter().try_for_each(|name| disk::fill(&self.directory.path().join(name)))
     }
 
-    /// Takes away again what filled them.
+    /// Frees the disks again.
     pub fn free_disks(&self) -> Result<()> {
-        DISKS.iter().try_for_each(|name| disk::free(&self.folder.path().join(name)))
+        DISKS.iter().try_for_each(|name| disk::free(&self.directory.path().join(name)))
     }
 
-    /// Kills what runs in one container, or a sandbox's own process, behind the runtime's back: a crash. Also while
+    /// Kills the processes of one container, or a sandbox's own process, without the runtime: a crash. Works also while
     /// containerd is down.
     pub fn kill_processes_of(&self, id: &str) -> Result<()> {
-        let killed = self.folder.kill_processes_of(id)?;
-        ensure!(killed > 0, "nothing runs in {id}");
+        let killed = self.directory.kill_processes_of(id)?;
+        ensure!(killed > 0, "no process in {id}");
         Ok(())
     }
 
-    /// Kills the shim of a sandbox, and leaves its containers to themselves.
+    /// Kills the shim of a sandbox, and not its containers.
     pub fn kill_shim_of(&self, sandbox_id: &str) -> Result<()> {
-        let killed = self.folder.kill_shim_of(sandbox_id)?;
+        let killed = self.directory.kill_shim_of(sandbox_id)?;
         ensure!(killed == 1, "{killed} shims of {sandbox_id}");
         Ok(())
     }
 
-    /// Waits until nothing runs any more in one container or sandbox. Also while containerd is down.
+    /// Waits until no process is left in one container or sandbox. Works also while containerd is down.
     pub async fn until_ended(&self, id: &str) -> Result<()> {
-        eventually("the end of a container's processes", PATIENCE, || async {
-            Ok(self.folder.processes_of(id).is_empty().then_some(()))
+        eventually("the end of a container's processes", TIMEOUT, || async {
+            Ok(self.directory.processes_of(id).is_empty().then_some(()))
         })
         .await
     }
 
-    /// Stops the process where it is (SIGSTOP): connections stay open, nothing answers. Returns when every thread of it
-    /// has stopped; the signal alone does not wait for those that are running.
+    /// Pauses the process (SIGSTOP): connections stay open, and nothing answers. Returns when every thread has stopped, because
+    /// the signal does not wait for running threads.
     pub async fn sigstop(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let tasks = format!("/proc/{}/task", self.pid()?);
-        eventually("every thread of containerd to stop", PATIENCE, || async {
+        eventually("every thread of containerd to stop", TIMEOUT, || async {
             let mut tasks = fs::read_dir(&tasks)?.flatten();
-            Ok(tasks.all(|task| folder::state(&task.path()).is_none_or(|state| state == 'T')).then_some(()))
+            Ok(tasks
+                .all(|task| directory::state(&task.path()).is_none_or(|state| state == 'T'))
+                .then_some(()))
         })
         .await
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Continues the process (SIGCONT).
     pub fn sigcont(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -278,35 +281,35 @@ impl Containerd {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Stops and removes every pod by CRI where containerd is alive, ends it, and removes all that is left. Returns what
-    /// it could not remove: nothing, if all is well.
+    /// Removes every pod through CRI if containerd runs, kills it, and removes the rest. Returns what it could not remove:
+    /// normally nothing.
     pub async fn shutdown(mut self) -> Result<Leftovers> {
         if self.process.is_some() {
             self.sigcont()?;
             self.client.remove_all_pods().await?;
         }
         self.end()?;
-        Ok(self.folder.watcher().leftovers())
+        Ok(self.directory.leftover_scanner().leftovers())
     }
 
     fn end(&mut self) -> Result<()> {
         if self.process.is_some() {
             self.kill9()?;
         }
-        self.folder.remove()
+        self.directory.remove()
     }
 
-    /// Imports both images, and waits until CRI knows them: it hears of them a little later than `ctr` is told.
+    /// Imports both images, and waits until CRI knows them, a little later than `ctr` returns.
     async fn import_images(&self) -> Result<()> {
-        let archive = self.folder.path().join("images.tar");
+        let archive = self.directory.path().join("images.tar");
         image::write_archive(&self.tools.busybox, &archive)?;
         let mut ctr = tokio::process::Command::new(self.tools.containerd_bin.join("ctr"));
         ctr.env_clear().env("PATH", self.path_variable()).arg("--address").arg(self.socket());
         ctr.args(["--namespace", "k8s.io", "images", "import"]).arg(&archive);
-        fetch::run(&mut ctr, "importing the lab's images with ctr", PATIENCE).await?;
+        fetch::run(&mut ctr, "importing the lab's images with ctr", TIMEOUT).await?;
         fs::remove_file(&archive)?;
         for name in [image::PAUSE, image::BUSYBOX] {
-            eventually("CRI to know an imported image", PATIENCE, || async {
+            eventually("CRI to know an imported image", TIMEOUT, || async {
                 Ok(self.client.has_image(name).await?.then_some(()))
             })
             .await?;
@@ -314,7 +317,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// The lab's own runc and shims first; then the system's, for `mount` and the like.
+    /// The lab's runc and shims first; then the system's directories, for `mount` and others.
     fn path_variable(&self) -> String {
         let runc = self.tools.runc.parent().unwrap_or(Path::new("/"));
         format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", self.tools.containerd_bin.display(), runc.display())
@@ -323,24 +326,27 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // After a `shutdown` there is nothing left to do; after a panic, here is the last chance.
+        // After a `shutdown` nothing is left to do; after a panic this is the last chance.
         if let Some(mut process) = self.process.take() {
             let _ = process.kill().and_then(|()| process.wait());
         }
     }
 }
 
-/// What an earlier, killed run left is removed once a process.
+/// Removes the remains of earlier, killed runs, once per process.
 async fn sweep_once() -> Result<()> {
     static SWEPT: OnceCell<()> = OnceCell::const_new();
-    ensure!(rustix::process::geteuid().is_root(), "the lab needs root: containerd mounts and makes cgroups");
-    SWEPT.get_or_try_init(async || tokio::task::spawn_blocking(folder::sweep).await?).await?;
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the lab needs root: containerd mounts and creates cgroups"
+    );
+    SWEPT.get_or_try_init(async || tokio::task::spawn_blocking(directory::sweep).await?).await?;
     Ok(())
 }
 
-/// Whether the kernel and the file system below `folder` allow overlay mounts: by trying one.
-fn overlay_works(folder: &Path) -> bool {
-    let trial = folder.join("overlay");
+/// Whether the kernel and the file system of `directory` support overlay mounts: tries one.
+fn overlay_works(directory: &Path) -> bool {
+    let trial = directory.join("overlay");
     let paths = ["lower", "upper", "work", "merged"].map(|name| trial.join(name));
     if !paths.iter().all(|path| fs::create_dir_all(path).is_ok()) {
         return false;
@@ -357,19 +363,19 @@ fn overlay_works(folder: &Path) -> bool {
         && rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::empty()).is_ok()
 }
 
-/// The configuration, the same in substance for both of containerd's formats.
-fn config(version: Version, folder: &Path, tools: &Tools, snapshotter: &str) -> String {
-    let folder = folder.display();
+/// The configuration, equivalent in both of containerd's formats.
+fn config(version: Version, directory: &Path, tools: &Tools, snapshotter: &str) -> String {
+    let directory = directory.display();
     let common = format!(
-        r#"root = "{folder}/root"
-state = "{folder}/state"
-temp = "{folder}/tmp"
+        r#"root = "{directory}/root"
+state = "{directory}/state"
+temp = "{directory}/tmp"
 [grpc]
-  address = "{folder}/{SOCKET}"
+  address = "{directory}/{SOCKET}"
 [ttrpc]
-  address = "{folder}/{SOCKET}.ttrpc"
+  address = "{directory}/{SOCKET}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
-  path = "{folder}/opt"
+  path = "{directory}/opt"
 [plugins."io.containerd.nri.v1.nri"]
   disable = true
 "#
@@ -380,15 +386,15 @@ temp = "{folder}/tmp"
     let runtime = |plugin: &str, more: &str| {
         format!(
             r#"[plugins."{plugin}".cni]
-  conf_dir = "{folder}/cni"
-  bin_dir = "{folder}/cni"
+  conf_dir = "{directory}/cni"
+  bin_dir = "{directory}/cni"
 [plugins."{plugin}".containerd]
   default_runtime_name = "runc"
 {more}[plugins."{plugin}".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."{plugin}".containerd.runtimes.runc.options]
   BinaryName = "{runc}"
-  Root = "{folder}/runc"
+  Root = "{directory}/runc"
   SystemdCgroup = false
 "#,
             runc = tools.runc.display()

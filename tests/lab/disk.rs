@@ -1,6 +1,6 @@
-//! A small disk in memory, which can be filled.
+//! A small disk in memory, which a test can fill.
 //!
-//! Owns nothing: the mount is below an instance's folder and goes with it.
+//! Owns nothing: the mount is below an instance's directory and is removed with it.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-/// What fills it.
+/// The file that fills the disk.
 const BALLAST: &str = "ballast";
 
 pub(super) fn mount(at: &Path, bytes: u64) -> Result<()> {
@@ -23,7 +23,7 @@ pub(super) fn mount(at: &Path, bytes: u64) -> Result<()> {
 
 pub(super) fn fill(disk: &Path) -> Result<()> {
     let mut ballast = File::create(disk.join(BALLAST))?;
-    // The last page counts as well.
+    // Fill the last page too.
     for block in [1 << 20, 1 << 12] {
         let zeros = vec![0; block];
         loop {

@@ -1,9 +1,8 @@
 //! Streams of the runtime's events, as another subscriber of the same node would hold them.
 //!
-//! Owns one connection and one task a stream. It reads and counts, so that it can steal (containerd 1.7 gives each event to
-//! one subscriber only), or it can be told not to read, so that it hangs (which blocks containerd 2.x for everybody). It
-//! never waits for headers: Go's servers send them with the first message, and until then nothing tells a stream that is
-//! open from one that is not.
+//! Owns one connection and one task per stream. A stream reads and counts, so it competes with plegd on containerd 1.7, which
+//! gives each event to one subscriber only. Or it does not read, which blocks containerd 2.x for all clients. It never waits
+//! for headers: Go servers send them with the first message, and until then an open stream looks like a pending one.
 
 use std::{
     path::Path,
@@ -22,7 +21,7 @@ use tokio::{
 use tonic::{Status, transport::Endpoint};
 
 use super::{
-    Client, ContainerSpec, PATIENCE, Pod,
+    Client, ContainerSpec, Pod, TIMEOUT,
     client::connection,
     cri::{self, ContainerEventResponse, runtime_service_client::RuntimeServiceClient},
     eventually,
@@ -68,7 +67,7 @@ impl EventStream {
                 let mut stream = client.get_container_events(cri::GetEventsRequest {}).await?.into_inner();
                 answer.store(true, Ordering::Relaxed);
                 loop {
-                    // An error means that the handle is gone, and this task with it.
+                    // An error means that the handle was dropped, and this task ends.
                     let _ = is_frozen.wait_for(|frozen| !frozen).await;
                     let Some(event) = stream.message().await? else { return Ok(()) };
                     counted.fetch_add(1, Ordering::Relaxed);
@@ -81,11 +80,11 @@ impl EventStream {
         Self { events, frozen, answered, received, ended, task }
     }
 
-    /// Waits until the runtime has answered the subscription. It does so with its first event only, so events are made:
-    /// containers in `pod` that are created and removed. A frozen stream is answered too, and reads none of them.
+    /// Waits until the runtime has answered the subscription. It answers with its first event only, so this creates and removes
+    /// containers in `pod`. A frozen stream is answered too, and reads no event.
     pub async fn answered(&self, client: &Client, pod: &Pod) -> Result<()> {
         let attempts = AtomicU32::new(0);
-        eventually("the answer to a subscription", PATIENCE, || async {
+        eventually("the answer to a subscription", TIMEOUT, || async {
             if self.answered.load(Ordering::Relaxed) {
                 return Ok(Some(()));
             }
@@ -97,7 +96,7 @@ impl EventStream {
         .await
     }
 
-    /// The next event, or an error that says how the stream ended or that none came.
+    /// The next event. The error states how the stream ended, or that no event came.
     pub async fn next(&mut self, deadline: Duration) -> Result<ContainerEventResponse> {
         match tokio::time::timeout(deadline, self.events.recv()).await {
             Ok(Some(event)) => Ok(event),
@@ -118,12 +117,12 @@ impl EventStream {
         Ok(taken)
     }
 
-    /// What has come and was not taken yet.
+    /// The received events that were not taken yet.
     pub fn drain(&mut self) -> Vec<ContainerEventResponse> {
         std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
 
-    /// Waits for the end of the stream and says how it was: `Ok` for a clean one. Events before it are kept.
+    /// Waits for the end of the stream and returns it: `Ok` for a clean one. Events before it are kept.
     pub async fn ended(&mut self, deadline: Duration) -> Result<Result<(), Status>> {
         if tokio::time::timeout(deadline, &mut self.task).await.is_err() {
             bail!("the event stream did not end within {deadline:?}");
@@ -131,22 +130,22 @@ impl EventStream {
         Ok(self.end().unwrap_or(Ok(())))
     }
 
-    /// How it ended, or `None` as long as it has not.
+    /// How the stream ended, or `None` while it is open.
     pub fn end(&self) -> Option<Result<(), Status>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many events were read from the connection, taken or not.
+    /// The number of events read from the connection, taken or not.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Stops reading; what the windows hold still arrives at this process and is not looked at.
+    /// Stops reading. Data within the HTTP/2 windows still arrives and is not read.
     pub fn freeze(&self) {
         self.frozen.send_replace(true);
     }
 
-    /// Reads on.
+    /// Continues reading.
     pub fn thaw(&self) {
         self.frozen.send_replace(false);
     }

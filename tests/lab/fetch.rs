@@ -1,8 +1,8 @@
 //! Debian's packages of the runtimes, unpacked below `target/containerd-lab/`.
 //!
-//! Owns that folder: a private apt root (`apt/`), and one folder for each unpacked package, renamed into place when it is
-//! complete. The archive's address and its key come from the machine's own apt sources; no version is pinned, since
-//! Debian's testing moves. Never installs anything and never writes outside `target/`.
+//! Owns that directory: a private apt root (`apt/`), and one directory for each unpacked package, renamed when it is complete.
+//! The archive's address and key come from the machine's apt sources. No version is pinned, because Debian's testing moves. It
+//! installs nothing and writes below `target/` only.
 
 use std::{
     fs::{self, File},
@@ -17,24 +17,24 @@ use tokio::process::Command;
 
 use super::Version;
 
-/// A busy mirror or a slow line is given this long for one call of apt, and then another try.
+/// Limit for one call of apt, for busy mirrors and slow networks.
 const APT_DEADLINE: Duration = Duration::from_secs(240);
 const APT_TRIES: u32 = 3;
 
-/// Set to go on without Debian's signatures when the machine does not have the key of a newer suite.
+/// Environment variable that disables Debian's signatures, for a machine without the key of a newer suite.
 const UNSIGNED: &str = "PLEGD_LAB_UNSIGNED";
 
-/// One version of containerd and what it needs.
+/// One version of containerd and its tools.
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// Holds `containerd`, `ctr` and the shims.
     pub containerd_bin: PathBuf,
     pub runc: PathBuf,
-    /// The static busybox of which the images are made.
+    /// The static busybox of the images.
     pub busybox: PathBuf,
 }
 
-/// The archive that the machine itself uses.
+/// The machine's Debian archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Archive {
     uri: String,
@@ -45,21 +45,21 @@ struct Archive {
 struct Package {
     name: &'static str,
     suite: &'static str,
-    folder: &'static str,
+    directory: &'static str,
 }
 
-// Debian 12's runc works with every containerd here; those of later suites need a newer libc.
-const RUNC: Package = Package { name: "runc", suite: "bookworm", folder: "runc" };
-const BUSYBOX: Package = Package { name: "busybox-static", suite: "bookworm", folder: "busybox" };
+// Debian 12's runc works with every containerd here; later ones need a newer libc.
+const RUNC: Package = Package { name: "runc", suite: "bookworm", directory: "runc" };
+const BUSYBOX: Package = Package { name: "busybox-static", suite: "bookworm", directory: "busybox" };
 
-/// Fetches what is not there yet. Safe when several processes do it at once: one does, the others wait.
+/// Fetches missing packages. Safe when several processes do it at once: one fetches, the others wait.
 pub async fn fetch(version: Version) -> Result<Tools> {
-    let lab = lab_folder()?;
-    fs::create_dir_all(&lab).with_context(|| format!("making {}", lab.display()))?;
+    let lab = lab_directory()?;
+    fs::create_dir_all(&lab).with_context(|| format!("creating {}", lab.display()))?;
     let _lock = lock(&lab).await?;
 
-    let (suite, folder) = version.package();
-    let containerd = unpacked(&lab, &Package { name: "containerd", suite, folder }).await?;
+    let (suite, directory) = version.package();
+    let containerd = unpacked(&lab, &Package { name: "containerd", suite, directory }).await?;
     let runc = unpacked(&lab, &RUNC).await?;
     let busybox = unpacked(&lab, &BUSYBOX).await?;
     Ok(Tools {
@@ -69,13 +69,13 @@ pub async fn fetch(version: Version) -> Result<Tools> {
     })
 }
 
-fn lab_folder() -> Result<PathBuf> {
+fn lab_directory() -> Result<PathBuf> {
     let target =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target folder has no parent")?;
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target directory has no parent")?;
     Ok(target.join("containerd-lab"))
 }
 
-/// Waits for its turn; the lock goes with the file, whatever becomes of this process.
+/// Takes the lock. It ends with the file, also when this process dies.
 async fn lock(lab: &Path) -> Result<File> {
     let file = File::create(lab.join("lock"))?;
     let file =
@@ -84,13 +84,13 @@ async fn lock(lab: &Path) -> Result<File> {
 }
 
 async fn unpacked(lab: &Path, package: &Package) -> Result<PathBuf> {
-    let complete = lab.join(package.folder);
+    let complete = lab.join(package.directory);
     if complete.is_dir() {
         return Ok(complete);
     }
     let apt = AptRoot::prepare(lab).await?;
     let deb = apt.download(package).await?;
-    let partial = lab.join(format!("{}.partial", package.folder));
+    let partial = lab.join(format!("{}.partial", package.directory));
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
     }
@@ -101,30 +101,29 @@ async fn unpacked(lab: &Path, package: &Package) -> Result<PathBuf> {
     Ok(complete)
 }
 
-/// An apt of our own: its lists, its cache and its sources are below `target/`.
+/// A private apt root: its lists, cache and sources are below `target/`.
 struct AptRoot {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl AptRoot {
-    /// Writes the sources and updates the lists, unless an earlier process of this build has just done so: the lists are
-    /// as old as the packages, which is what `apt-get download` needs.
+    /// Writes the sources.
     async fn prepare(lab: &Path) -> Result<Self> {
-        let root = Self { folder: lab.join("apt") };
-        for folder in ["parts", "lists/partial", "cache/archives/partial", "debs"] {
-            fs::create_dir_all(root.folder.join(folder))?;
+        let root = Self { directory: lab.join("apt") };
+        for directory in ["parts", "lists/partial", "cache/archives/partial", "debs"] {
+            fs::create_dir_all(root.directory.join(directory))?;
         }
         let archive = machine_archive()?;
         fs::write(
-            root.folder.join("parts/lab.sources"),
+            root.directory.join("parts/lab.sources"),
             archive.sources(std::env::var_os(UNSIGNED).is_some()),
         )?;
         Ok(root)
     }
 
-    /// Downloads with the lists at hand; if they are missing or too old, updates them and tries again.
+    /// Downloads with the present lists. If they are missing or outdated, updates them and tries again.
     async fn download(&self, package: &Package) -> Result<PathBuf> {
-        let debs = self.folder.join("debs");
+        let debs = self.directory.join("debs");
         let mut last = None;
         for attempt in 0..APT_TRIES {
             if attempt > 0 || !self.has_lists()? {
@@ -143,37 +142,37 @@ impl AptRoot {
         let error = last.context("apt was never called")?;
         Err(error.context(format!(
             "fetching {}/{} from Debian's archive. Is it reachable? If a key is missing, update the package \
-             debian-archive-keyring, or set {UNSIGNED}=1 to do without signatures",
+             debian-archive-keyring, or set {UNSIGNED}=1 to disable signatures",
             package.name, package.suite
         )))
     }
 
     fn has_lists(&self) -> Result<bool> {
-        let lists = fs::read_dir(self.folder.join("lists"))?;
+        let lists = fs::read_dir(self.directory.join("lists"))?;
         Ok(lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages")))
     }
 
     async fn apt(&self, verb: &[&str], what: &str) -> Result<()> {
-        let below = |path: &str| self.folder.join(path).display().to_string();
+        let below = |path: &str| self.directory.join(path).display().to_string();
         let mut apt = Command::new("apt-get");
         for option in [
             format!("Dir::State::Lists={}", below("lists")),
             format!("Dir::Etc::sourceparts={}", below("parts")),
             format!("Dir::Cache={}", below("cache")),
             "Dir::Etc::sourcelist=/dev/null".into(),
-            // The machine's pins are about what is installed on it.
+            // The machine's pins concern its installed packages.
             "Dir::Etc::preferences=/dev/null".into(),
             "Dir::Etc::preferencesparts=/dev/null".into(),
-            // apt's own user may not be allowed to enter the target folder.
+            // apt's own user may have no access to the target directory.
             "APT::Sandbox::User=root".into(),
-            // Otherwise a suite that could not be updated is only a warning.
+            // Otherwise a failed update of a suite is only a warning.
             "APT::Update::Error-Mode=any".into(),
             "Acquire::Retries=2".into(),
             "Acquire::http::Timeout=30".into(),
         ] {
             apt.arg("-o").arg(option);
         }
-        run(apt.args(verb).current_dir(self.folder.join("debs")), what, APT_DEADLINE).await
+        run(apt.args(verb).current_dir(self.directory.join("debs")), what, APT_DEADLINE).await
     }
 }
 
@@ -188,14 +187,14 @@ impl Archive {
             sources += &format!("Signed-By: {key}\n");
         }
         if unsigned {
-            // The operator's own decision, and for this private root only: the machine's apt does not see it.
+            // The operator's decision, for this private root only: the machine's apt is not affected.
             sources += "Trusted: yes\n";
         }
         sources
     }
 }
 
-/// What the machine's own apt calls Debian's archive.
+/// Debian's archive in the machine's apt sources.
 fn machine_archive() -> Result<Archive> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(parts) = fs::read_dir("/etc/apt/sources.list.d") {
@@ -211,7 +210,7 @@ fn machine_archive() -> Result<Archive> {
             _ => {}
         }
     }
-    // Others publish for Debian's suites too, but not below a folder `debian`.
+    // Other archives have Debian's suites too, but not in a directory `debian`.
     archives.sort_by_key(|archive| !is_called_debian(&archive.uri));
     archives.into_iter().next().context(
         "no apt source of this machine is Debian's archive (a suite such as bookworm with the component main)",
@@ -288,16 +287,16 @@ fn newest_deb(debs: &Path, package: &str) -> Result<PathBuf> {
     Ok(newest.with_context(|| format!("apt left no package {package} in {}", debs.display()))?.path())
 }
 
-fn first_of(folder: &Path, paths: &[&str]) -> Result<PathBuf> {
-    let found = paths.iter().map(|path| folder.join(path)).find(|path| path.is_file());
-    found.with_context(|| format!("none of {paths:?} is in {}; delete it to fetch anew", folder.display()))
+fn first_of(directory: &Path, paths: &[&str]) -> Result<PathBuf> {
+    let found = paths.iter().map(|path| directory.join(path)).find(|path| path.is_file());
+    found.with_context(|| format!("none of {paths:?} is in {}; delete it to fetch anew", directory.display()))
 }
 
 fn parent(path: &Path) -> PathBuf {
     path.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// Runs a command to its end, with a deadline; its output is shown only when it fails.
+/// Runs a command, with a deadline; prints its output only when it fails.
 pub(super) async fn run(command: &mut Command, what: &str, deadline: Duration) -> Result<()> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let Ok(output) = report(what, tokio::time::timeout(deadline, output)).await else {
@@ -305,31 +304,31 @@ pub(super) async fn run(command: &mut Command, what: &str, deadline: Duration) -
     };
     let output =
         output.with_context(|| format!("{what}: cannot run {:?}", command.as_std().get_program()))?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "{what}: {}\n{}", output.status, String::from_utf8_lossy(&said).trim());
+    let text = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{what}: {}\n{}", output.status, String::from_utf8_lossy(&text).trim());
     Ok(())
 }
 
-/// Says on standard error what takes longer than two seconds, and then every ten.
+/// Prints `what` on stderr if the work takes longer than 2 s, and then every 10 s.
 pub async fn report<F: Future>(what: &str, work: F) -> F::Output {
     tokio::pin!(work);
     let mut waited = Duration::ZERO;
     loop {
-        let patience = Duration::from_secs(if waited.is_zero() { 2 } else { 10 });
-        match tokio::time::timeout(patience, &mut work).await {
+        let interval = Duration::from_secs(if waited.is_zero() { 2 } else { 10 });
+        match tokio::time::timeout(interval, &mut work).await {
             Ok(output) => return output,
-            Err(_) => waited += patience,
+            Err(_) => waited += interval,
         }
         eprintln!("lab: {what} ({} s)", waited.as_secs());
     }
 }
 
-/// The parsers have no other place to be tested: this module is no library.
+/// The unit tests of the parsers are here, because this module is no library.
 mod tests {
     use super::{Archive, deb822_archives, is_called_debian, one_line_archive};
 
     #[test]
-    fn both_formats_of_apt_sources_give_the_archive_and_its_key() {
+    fn both_formats_of_apt_sources_have_the_archive_and_its_key() {
         let key = Some("/usr/share/keyrings/debian.gpg".to_owned());
         let deb822 = "Types: deb\n# why\nURIs: http://mirror/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\
                       Signed-By: /usr/share/keyrings/debian.gpg\n\nTypes: deb\nURIs: http://mirror/debian-security\n\

@@ -1,7 +1,7 @@
-//! A plegd that follows a runtime of the lab, in the test's own process, and a subscriber who writes down all it tells.
+//! A plegd that follows a runtime of the lab, in the test's process, and a subscriber that records every event.
 //!
-//! Owns the running `App`. What it was told is kept in order from the first event on, so that a test can hold it against the
-//! client's history; every look at it also checks what must never happen, whatever a test is about.
+//! Owns the running `App`. It keeps the events in order from the first one on, for comparison with the client's history. Each
+//! read of new events also checks their order, in every test.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -17,19 +17,19 @@ use plegd::{
 };
 
 use super::{
-    Client, Containerd, History, good_relists,
-    stories::{Order, Stories, is_told, line, words},
-    truth,
+    Client, Containerd, History,
+    checker::{OrderChecker, PublishedHistories, is_complete, line, words},
+    successful_relists, truth,
 };
 
 pub struct Follower {
     pub app: App,
-    pub told: Vec<Arc<Record>>,
-    /// Whether the runtime may have again what it had removed: see [`Order`].
+    pub published: Vec<Arc<Record>>,
+    /// Whether removed ids may reappear: see [`OrderChecker`].
     pub may_return: bool,
     cursor: Cursor,
-    order: Order,
-    /// How many of `told` the order was told of.
+    order: OrderChecker,
+    /// How many of `published` were checked.
     checked: usize,
     modes: BTreeSet<&'static str>,
 }
@@ -37,7 +37,7 @@ pub struct Follower {
 // === impl Follower ===
 
 impl Follower {
-    /// Follows with the default configuration.
+    /// Starts a plegd with the default configuration.
     pub fn start(containerd: &Containerd) -> Result<Self> {
         Self::start_with(containerd, |_| ())
     }
@@ -51,27 +51,30 @@ impl Follower {
         let cursor = app.journal().cursor(0);
         Ok(Self {
             app,
-            told: Vec::new(),
+            published: Vec::new(),
             may_return: false,
             cursor,
-            order: Order::default(),
+            order: OrderChecker::default(),
             checked: 0,
             modes: BTreeSet::new(),
         })
     }
 
-    /// Waits until the first relist is complete and, on a runtime that has events, until those that a new stream calls for
-    /// are too: from then on it is the stream that tells, and the period that relists.
-    pub async fn settled(&mut self, has_events: bool) -> Result<()> {
-        self.until("the first relist", super::PATIENCE, |it| it.app.health().ready().ok).await?;
+    /// Waits until the first relist is complete and, on a runtime that has events, the relists after a new stream too. After
+    /// that, changes come from the stream and from periodic relists.
+    pub async fn until_following(&mut self, has_events: bool) -> Result<()> {
+        self.until("the first relist", super::TIMEOUT, |it| it.app.health().ready().ok).await?;
         if has_events {
             let backlog = r#"plegd_relists_total{cause="backlog",result="ok"}"#;
-            self.until("the stream and its backlog", super::PATIENCE, |it| it.metric(backlog) > 0.0).await?;
+            self.until("the relist after the stream's backlog", super::TIMEOUT, |it| {
+                it.metric(backlog) > 0.0
+            })
+            .await?;
         }
         Ok(())
     }
 
-    /// Waits until `is` holds of what was told or of the app. Fails at once on what must never happen.
+    /// Waits until `is` holds. Fails at once on an invalid event.
     pub async fn until(
         &mut self,
         what: &str,
@@ -91,123 +94,128 @@ impl Follower {
                 let counted: Vec<&str> =
                     text.lines().filter(calls).filter(|line| !line.ends_with(" 0")).collect();
                 bail!(
-                    "waited {within:?} for {what}; told so far:\n{}\n{}",
+                    "waited {within:?} for {what}; published so far:\n{}\n{}",
                     self.lines().join("\n"),
                     counted.join("\n")
                 );
             }
-            // Wakes up when something is told, and now and then for what is not told: modes and metrics.
+            // Wakes up at each event, and every 10 ms for modes and metrics.
             if let Ok(event) = tokio::time::timeout(Duration::from_millis(10), self.cursor.next()).await {
-                self.told.push(event?);
+                self.published.push(event?);
             }
         }
     }
 
-    /// Takes what was told meanwhile and checks all of it.
+    /// Reads the new events and checks their order.
     pub fn drain(&mut self) -> Result<()> {
         while let Some(event) = self.cursor.try_next()? {
-            self.told.push(event);
+            self.published.push(event);
         }
         self.modes.insert(self.app.situation().mode.as_str());
-        while let Some(event) = self.told.get(self.checked) {
+        while let Some(event) = self.published.get(self.checked) {
             self.checked += 1;
             let taken = self.order.take(event).and_then(|()| match self.order.returned().first() {
-                Some(id) if !self.may_return => bail!("{id} was removed and has come again"),
+                Some(id) if !self.may_return => bail!("{id} was removed and reappeared"),
                 _ => Ok(()),
             });
-            taken.with_context(|| format!("told so far:\n{}", self.lines().join("\n")))?;
+            taken.with_context(|| format!("published so far:\n{}", self.lines().join("\n")))?;
         }
         Ok(())
     }
 
-    // --- What was told ---
+    // --- Published events ---
 
-    /// The events told of an id, as `Started!` (inferred), `Died(1 Error)` and so on.
-    pub fn story(&self, id: &str) -> Vec<String> {
+    /// The events published for an id, as `Started!` (inferred), `Died(1 Error)` and so on.
+    pub fn history_of(&self, id: &str) -> Vec<String> {
         words(self.events_of(id).map(|event| &event.event))
     }
 
     pub fn events_of<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Arc<Record>> {
-        self.told.iter().filter(move |event| event.id.as_str() == id)
+        self.published.iter().filter(move |event| event.id.as_str() == id)
     }
 
-    pub fn has_told(&self, id: &str, kind: EventType) -> bool {
+    pub fn has_published(&self, id: &str, kind: EventType) -> bool {
         self.events_of(id).any(|event| event.kind == kind)
     }
 
-    /// Containers of whose death the exit code is not told.
+    /// Deaths of containers that were published without an exit code.
     pub fn unknown_exits(&self) -> Vec<&Record> {
         let unknown = |event: &&Arc<Record>| {
             event.subject == Subject::Container
                 && event.kind == EventType::ContainerDied
                 && event.exit_code.is_none()
         };
-        self.told.iter().filter(unknown).map(Arc::as_ref).collect()
+        self.published.iter().filter(unknown).map(Arc::as_ref).collect()
     }
 
     pub fn lines(&self) -> Vec<String> {
-        self.told.iter().map(|event| line(event)).collect()
+        self.published.iter().map(|event| line(event)).collect()
     }
 
-    /// Waits until all that a client did has been told, and nothing else of those ids. An exit code that is told is the
-    /// right one; see [`Self::unknown_exits`].
-    pub async fn until_told(&mut self, history: &History, within: Duration) -> Result<()> {
-        self.until_told_of(history, within, |_| true).await
+    /// Waits until every change in a client's history is published, and nothing else for these ids. A published exit code must
+    /// be right; see [`Self::unknown_exits`].
+    pub async fn until_published(&mut self, history: &History, within: Duration) -> Result<()> {
+        self.until_published_for(history, within, |_| true).await
     }
 
     /// The same for some ids only.
-    pub async fn until_told_of(
+    pub async fn until_published_for(
         &mut self,
         history: &History,
         within: Duration,
         of: impl Fn(&str) -> bool,
     ) -> Result<()> {
-        let result = self.until("the whole history", within, |it| it.untold(history, &of).is_empty()).await;
-        let untold = self.untold(history, &of);
+        let result =
+            self.until("the whole history", within, |it| it.incomplete(history, &of).is_empty()).await;
+        let incomplete = self.incomplete(history, &of);
         match result {
-            Err(_) if !untold.is_empty() => {
-                bail!("told otherwise than done:\n{}\nof\n{}", untold.join("\n"), self.lines().join("\n"))
+            Err(_) if !incomplete.is_empty() => {
+                bail!(
+                    "events differ from the history:\n{}\nall events:\n{}",
+                    incomplete.join("\n"),
+                    self.lines().join("\n")
+                )
             }
             result => result,
         }
     }
 
-    /// Ids whose story has no end, of those that were told of.
-    pub fn unfinished(&self) -> Vec<String> {
-        let mut stories = Stories::default();
-        self.told.iter().for_each(|event| stories.push(event));
-        stories.unfinished()
+    /// Published ids without a removal.
+    pub fn without_removal(&self) -> Vec<String> {
+        let mut histories = PublishedHistories::default();
+        self.published.iter().for_each(|event| histories.push(event));
+        histories.without_removal()
     }
 
-    /// Ids that were told removed, and that a read has found again.
+    /// Ids whose removal was published and which a read has found again.
     pub fn returned(&self) -> &BTreeSet<String> {
         self.order.returned()
     }
 
-    /// Relists that were complete.
+    /// The number of successful relists.
     pub fn relists(&self) -> f64 {
         let text = self.app.metrics().scrape().unwrap_or_default();
-        good_relists(&text)
+        successful_relists(&text)
     }
 
-    /// In what the stories differ from what was done.
-    fn untold(&self, history: &History, of: impl Fn(&str) -> bool) -> Vec<String> {
+    /// Differences between the published events and the history.
+    fn incomplete(&self, history: &History, of: impl Fn(&str) -> bool) -> Vec<String> {
         let mut found = Vec::new();
         for (id, done) in history.by_id().iter().filter(|(id, _)| of(id)) {
-            if !is_told(done, self.events_of(id).map(|event| &event.event)) {
-                found.push(format!("{id}: {done:?}, told {:?}", self.story(id)));
+            if !is_complete(done, self.events_of(id).map(|event| &event.event)) {
+                found.push(format!("{id}: {done:?}, published {:?}", self.history_of(id)));
             }
         }
         found
     }
 
-    // --- What is served ---
+    // --- Served state ---
 
     pub fn pod(&self, pod: &super::Pod) -> Option<Arc<Pod>> {
         self.app.cache().get(&pod.uid.as_str().into())
     }
 
-    /// Waits until the cache is what the runtime says. The runtime must be at rest.
+    /// Waits until the cache equals the runtime's state. Nothing may change meanwhile.
     pub async fn until_truth(&mut self, client: &Client, within: Duration) -> Result<()> {
         let end = tokio::time::Instant::now() + within;
         loop {
@@ -217,31 +225,31 @@ impl Follower {
                 return Ok(());
             }
             if tokio::time::Instant::now() >= end {
-                bail!("after {within:?} the cache is not the truth:\n{}", found.join("\n"));
+                bail!("after {within:?} the cache differs from the runtime:\n{}", found.join("\n"));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    // --- What the app says of itself ---
+    // --- Status of the app ---
 
     pub fn mode(&self) -> Mode {
         self.app.situation().mode
     }
 
-    /// The modes that were seen at any look since the last call.
+    /// The modes observed since the last call.
     pub fn modes(&mut self) -> BTreeSet<&'static str> {
         std::mem::take(&mut self.modes)
     }
 
-    /// The samples of the metrics whose name and labels begin like this, added up.
+    /// The sum of the metric samples whose name and labels start with `sample`.
     pub fn metric(&self, sample: &str) -> f64 {
         let text = self.app.metrics().scrape().unwrap_or_default();
         let values = text.lines().filter(|line| line.starts_with(sample));
         values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Ends it, after a last look.
+    /// Checks the last events and stops plegd.
     pub async fn stop(mut self) -> Result<()> {
         self.drain()?;
         self.app.stop().await;

@@ -1,7 +1,7 @@
-//! What the test's own calls did: for each sandbox and container, in order, created, started, died and removed.
+//! The changes that the test's own calls caused: by sandbox and container, in order, created, started, died and removed.
 //!
-//! Owns the record only: the client writes to it after each call that succeeded. It is the truth with which a test compares
-//! what plegd tells; it knows nothing of events.
+//! The client appends to it after each call that succeeded. Tests compare the published events with it. It knows nothing of
+//! events.
 
 use std::{
     collections::BTreeMap,
@@ -19,18 +19,18 @@ pub struct Entry {
     pub id: String,
     pub sandbox_id: String,
     pub pod_uid: String,
-    pub what: What,
-    /// When the call that brought it about had returned, or, for a death, the runtime's own `finished_at`.
+    pub what: Change,
+    /// When the call that caused it had returned, or, for a death, the runtime's own `finished_at`.
     pub at: SystemTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum What {
+pub enum Change {
     Created,
     Started,
-    /// A start that failed: the runtime shows the container exited with 128 and tells no event.
+    /// A start that failed: the runtime shows the container exited with 128 and sends no event.
     StartFailed,
-    /// With the exit code; a sandbox's is not known.
+    /// With the exit code; a sandbox has none.
     Died(Option<i32>),
     Removed,
 }
@@ -42,54 +42,54 @@ impl History {
         self.lock().clone()
     }
 
-    /// What happened to one container or sandbox, in order.
-    pub fn of(&self, id: &str) -> Vec<What> {
+    /// The changes of one container or sandbox, in order.
+    pub fn of(&self, id: &str) -> Vec<Change> {
         self.lock().iter().filter(|entry| entry.id == id).map(|entry| entry.what).collect()
     }
 
-    /// What happened to each, by id; containers and, where `id == sandbox_id`, sandboxes.
-    pub fn by_id(&self) -> BTreeMap<String, Vec<What>> {
-        let mut histories = BTreeMap::<String, Vec<What>>::new();
+    /// The changes by id: containers and, where `id == sandbox_id`, sandboxes.
+    pub fn by_id(&self) -> BTreeMap<String, Vec<Change>> {
+        let mut histories = BTreeMap::<String, Vec<Change>>::new();
         for entry in self.lock().iter() {
             histories.entry(entry.id.clone()).or_default().push(entry.what);
         }
         histories
     }
 
-    /// Begins anew: what was done so far is not what the test is about.
+    /// Clears the history, to exclude the preparation of a test.
     pub fn forget(&self) {
         self.lock().clear();
     }
 
-    /// Ids of a sandbox's containers that are not removed, with what last happened to them.
-    pub(super) fn containers_of(&self, sandbox_id: &str) -> Vec<(String, What)> {
+    /// The ids of a sandbox's containers that are not removed, with their last change.
+    pub(super) fn containers_of(&self, sandbox_id: &str) -> Vec<(String, Change)> {
         let mut last = BTreeMap::new();
         for entry in
             self.lock().iter().filter(|entry| entry.sandbox_id == sandbox_id && entry.id != sandbox_id)
         {
             last.insert(entry.id.clone(), entry.what);
         }
-        last.into_iter().filter(|(_, what)| *what != What::Removed).collect()
+        last.into_iter().filter(|(_, what)| *what != Change::Removed).collect()
     }
 
-    /// The sandbox and the pod of a container that this history knows.
-    pub(super) fn place_of(&self, id: &str) -> (String, String) {
+    /// The sandbox and the pod of a known container.
+    pub(super) fn sandbox_and_pod_of(&self, id: &str) -> (String, String) {
         let entries = self.lock();
         let known = entries.iter().find(|entry| entry.id == id);
         known.map(|entry| (entry.sandbox_id.clone(), entry.pod_uid.clone())).unwrap_or_default()
     }
 
-    pub(super) fn last_of(&self, id: &str) -> Option<What> {
+    pub(super) fn last_of(&self, id: &str) -> Option<Change> {
         self.lock().iter().rev().find(|entry| entry.id == id).map(|entry| entry.what)
     }
 
-    pub(super) fn write(&self, id: &str, sandbox_id: &str, pod_uid: &str, what: What, at: SystemTime) {
+    pub(super) fn write(&self, id: &str, sandbox_id: &str, pod_uid: &str, what: Change, at: SystemTime) {
         let (id, sandbox_id, pod_uid) = (id.to_owned(), sandbox_id.to_owned(), pod_uid.to_owned());
         self.lock().push(Entry { id, sandbox_id, pod_uid, what, at });
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
-        // A test that panicked in between has failed anyway.
+        // A test that panicked while it held the lock has failed anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

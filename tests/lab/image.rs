@@ -1,6 +1,6 @@
-//! The lab's two images, made from one static busybox: an OCI image layout in a tar, as `ctr images import` takes it.
+//! The lab's two images, built from one static busybox: an OCI image layout in a tar archive, for `ctr images import`.
 //!
-//! Owns their names and what they run. There is no registry, and nothing is ever pulled.
+//! Owns their names and commands. There is no registry, and nothing is pulled.
 
 use std::{fs, fs::File, io::Write, path::Path};
 
@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// What a pod sandbox runs: it sleeps for ever.
+/// The image of pod sandboxes: it sleeps without end.
 pub const PAUSE: &str = "localhost/pause:1";
-/// What containers run: the busybox, with whatever command they are given.
+/// The image of containers: busybox with any command.
 pub const BUSYBOX: &str = "localhost/busybox:1";
 
 /// Writes both images as one archive to `to`.
@@ -32,12 +32,12 @@ pub fn write_archive(busybox: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A root file system of one binary and the names that the tests call it by.
+/// A root file system with one binary and links to it.
 fn layer(busybox: &[u8]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
-    for folder in ["bin", "dev", "etc", "proc", "run", "sys", "tmp"] {
+    for directory in ["bin", "dev", "etc", "proc", "run", "sys", "tmp"] {
         let mut header = header(tar::EntryType::Directory, 0o755, 0);
-        tar.append_data(&mut header, format!("{folder}/"), std::io::empty())?;
+        tar.append_data(&mut header, format!("{directory}/"), std::io::empty())?;
     }
     let mut file = header(tar::EntryType::Regular, 0o755, busybox.len());
     tar.append_data(&mut file, "bin/busybox", busybox)?;
@@ -59,7 +59,7 @@ fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
     header
 }
 
-/// Rust's name of the machine to the one that images use.
+/// The image architecture of this machine.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

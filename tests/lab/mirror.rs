@@ -1,7 +1,7 @@
-//! What a client of plegd makes of a watch: the pods as they are, kept by snapshots and events alone.
+//! A client of plegd that keeps the pods by the snapshots and events of a watch only.
 //!
-//! Owns one watch, through the client library, which connects again by itself. It objects at once to what must never come:
-//! within an epoch a hole in the numbers, anything twice or backward; across epochs anything without a gap before it.
+//! Owns one watch of the client library, which reconnects by itself. It fails on an invalid update: within an epoch a hole in
+//! the sequence, a duplicate or a backward step; across epochs a missing gap.
 
 use std::{
     collections::BTreeMap,
@@ -16,23 +16,23 @@ use plegd::{
 };
 use tokio::task::JoinHandle;
 
-use super::{Order, States, states_of};
+use super::{OrderChecker, States, states_of};
 
-/// Follows until it is dropped.
+/// Runs until it is dropped.
 #[derive(Debug)]
 pub struct Mirror {
-    seen: Arc<Mutex<Seen>>,
+    state: Arc<Mutex<MirrorState>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct MirrorState {
     pods: BTreeMap<String, v1::Pod>,
-    /// Of a snapshot that is not complete.
-    coming: BTreeMap<String, v1::Pod>,
-    is_coming: bool,
-    order: Order,
-    /// Up to where all is known.
+    /// The pods of an incomplete snapshot.
+    snapshot: BTreeMap<String, v1::Pod>,
+    in_snapshot: bool,
+    order: OrderChecker,
+    /// The position up to which the state is complete.
     pub position: Position,
     pub snapshots: u32,
     pub gaps: Vec<v1::GapReason>,
@@ -45,34 +45,34 @@ impl Mirror {
     pub fn start(client: &Client) -> Self {
         let options = WatchOptions { detail: v1::Detail::Pod, ..WatchOptions::named("mirror") };
         let mut watch = client.watch(options);
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let into = seen.clone();
+        let state = Arc::new(Mutex::new(MirrorState::default()));
+        let into = state.clone();
         let task = tokio::spawn(async move {
             while let Some(update) = watch.next().await {
-                let mut seen = into.lock().unwrap_or_else(PoisonError::into_inner);
-                let taken = update.context("the mirror's watch has ended").and_then(|it| seen.take(it));
+                let mut state = into.lock().unwrap_or_else(PoisonError::into_inner);
+                let taken = update.context("the mirror's watch ended").and_then(|it| state.take(it));
                 if let Err(error) = taken {
-                    // The first one says most.
-                    seen.fault = Some(format!("{error:#}"));
+                    // Keep the first fault.
+                    state.fault = Some(format!("{error:#}"));
                     return;
                 }
             }
         });
-        Self { seen, task }
+        Self { state, task }
     }
 
-    /// What it has seen, unless something of that must not be.
-    pub fn seen(&self) -> Result<MutexGuard<'_, Seen>> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match &seen.fault {
+    /// The state, or the first fault.
+    pub fn state(&self) -> Result<MutexGuard<'_, MirrorState>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &state.fault {
             Some(fault) => bail!("{fault}"),
-            None => Ok(seen),
+            None => Ok(state),
         }
     }
 
-    /// The states of what is there as far as it knows.
+    /// The states of the known pods.
     pub fn states(&self) -> Result<States> {
-        Ok(states_of(self.seen()?.pods.values()))
+        Ok(states_of(self.state()?.pods.values()))
     }
 }
 
@@ -82,9 +82,9 @@ impl Drop for Mirror {
     }
 }
 
-// === impl Seen ===
+// === impl MirrorState ===
 
-impl Seen {
+impl MirrorState {
     fn take(&mut self, update: Update) -> Result<()> {
         match update {
             Update::Connected(_) => self.begin(),
@@ -93,30 +93,33 @@ impl Seen {
                 self.begin();
             }
             Update::Pod(pod) => {
-                ensure!(self.is_coming, "a pod without a snapshot");
+                ensure!(self.in_snapshot, "a pod without a snapshot");
                 let uid = pod.identity.clone().unwrap_or_default().uid;
-                ensure!(self.coming.insert(uid, pod).is_none(), "a pod twice in a snapshot");
+                ensure!(self.snapshot.insert(uid, pod).is_none(), "a pod twice in a snapshot");
             }
             Update::SnapshotEnd { position, pods } => {
                 ensure!(
-                    self.is_coming && self.coming.len() == pods as usize,
-                    "{pods} pods were said to come"
+                    self.in_snapshot && self.snapshot.len() == pods as usize,
+                    "the snapshot does not have {pods} pods"
                 );
                 let again = position.epoch == self.position.epoch;
                 ensure!(!again || position.sequence >= self.position.sequence, "back to {position}");
-                self.is_coming = false;
-                self.pods = std::mem::take(&mut self.coming);
-                self.order = Order::after(position.sequence);
+                self.in_snapshot = false;
+                self.pods = std::mem::take(&mut self.snapshot);
+                self.order = OrderChecker::after(position.sequence);
                 self.position = position;
                 self.snapshots += 1;
             }
             Update::Event { event, position, skipped } => {
-                ensure!(!self.is_coming && skipped == 0, "an event that nobody waits for");
-                ensure!(position.epoch == self.position.epoch, "another epoch and no gap");
+                ensure!(
+                    !self.in_snapshot && skipped == 0,
+                    "an event within a snapshot, or after skipped ones"
+                );
+                ensure!(position.epoch == self.position.epoch, "another epoch without a gap");
                 self.order.take(&Event::try_from(&event)?)?;
                 ensure!(
                     self.order.returned().is_empty(),
-                    "removed, and there again: {:?}",
+                    "removed, and present again: {:?}",
                     self.order.returned()
                 );
                 self.position = position;
@@ -132,7 +135,7 @@ impl Seen {
     }
 
     fn begin(&mut self) {
-        self.is_coming = true;
-        self.coming.clear();
+        self.in_snapshot = true;
+        self.snapshot.clear();
     }
 }

@@ -1,72 +1,72 @@
-//! The lab: a real containerd for tests and benches, brought up privately, with nothing installed on the machine.
+//! The lab: a real containerd for tests and benchmarks, in private directories, with nothing installed on the machine.
 //!
-//! | room | what lives there |
+//! | module | content |
 //! | --- | --- |
 //! | `fetch` | Debian's packages of containerd 1.6, 1.7, 2.x, runc and busybox, unpacked below `target/` |
-//! | `image` | the pause image and the test image, made from busybox: there is no registry |
-//! | `containerd` | one instance in a folder of its own: start, kill, restart, stop and continue, shut down |
-//! | `disk` | a small disk of an instance's own, which can be filled |
-//! | `folder` | that folder, and all that an instance leaves behind: shims, mounts, cgroups, sockets |
-//! | `pod` | pods and containers as the kubelet would describe them |
-//! | `client` | a CRI client with the calls that make, start, stop and remove |
-//! | `events` | streams of the runtime's events: read, counted, or held open and not read |
-//! | `workload` | the loads that tests and figures share |
-//! | `history` | what the test's own calls did, to compare with what plegd tells |
-//! | `follower` | a plegd in the test's own process, and all that it tells |
-//! | `stories` | what should be told of a life, whether it was, and the order that holds of all that is told |
-//! | `churn` | pods that come and go by stories of their own, through whatever befalls the runtime |
-//! | `relay` | a socket between plegd and a runtime, whose connections can be cut |
-//! | `agreement` | whether plegd and the runtime agree while pods come and go, by the states of all there is |
-//! | `mirror` | what a client of plegd makes of a watch, kept by snapshots and events alone |
-//! | `truth` | whether plegd's cache is what the runtime says, field by field |
+//! | `image` | the pause image and the test image, built from busybox, without a registry |
+//! | `containerd` | one instance in its own directory: start, kill, restart, pause, continue, shut down |
+//! | `disk` | a small private disk of an instance, which a test can fill |
+//! | `directory` | the directory of an instance, and its shims, mounts, cgroups and sockets |
+//! | `pod` | pods and containers, described as the kubelet does |
+//! | `client` | a CRI client with the calls that create, start, stop and remove |
+//! | `events` | streams of the runtime's events: read and counted, or held open without reading |
+//! | `workload` | the loads that tests and benchmarks share |
+//! | `history` | the changes that the test's own calls caused, for comparison with the published events |
+//! | `follower` | a plegd in the test's process, and every event that it publishes |
+//! | `checker` | the order of all events, and the events that a client's history requires |
+//! | `churn` | pods that are created and removed by random scenarios, while the runtime fails |
+//! | `relay` | a socket between plegd and a runtime, whose connections a test can cut |
+//! | `states` | compares the states that plegd serves with the runtime's during churn |
+//! | `mirror` | the pods that a client builds from the snapshots and events of a watch |
+//! | `truth` | compares plegd's cache with the runtime, field by field |
 //!
-//! It owns every process, mount, cgroup and folder that it makes, and removes them even after a panic (`Drop`) or, at the
-//! next run, after a kill. It never touches a containerd that it did not start, and never listens on more than UNIX sockets
-//! (containerd itself opens a port on the loopback for `exec` and `attach`, which nobody uses).
+//! The lab owns every process, mount, cgroup and directory that it creates. It removes them even after a panic (`Drop`), or at
+//! the next run after a kill. It never touches a containerd that it did not start, and listens on UNIX sockets only.
+//! (containerd itself opens a loopback port for `exec` and `attach`, which is not used.)
 //!
-//! It needs root, a Debian machine (or one with apt and Debian's sources) and its archive the first time.
+//! The lab needs root, a Debian machine (or one with apt and Debian's sources), and Debian's archive the first time.
 //!
 //! Tests use it with `mod lab;`, benches with `#[path = "../tests/lab/mod.rs"] mod lab;`.
 
-// Each user is a crate of its own and uses a part.
+// Each user is its own crate and uses a part.
 #![allow(dead_code, unreachable_pub, unused_imports, missing_docs)]
-// These tests live in real time: they wait for real processes. Only `Drop`, which cannot await, sleeps.
+// These tests run in real time, because they wait for real processes. Only `Drop`, which cannot await, sleeps.
 #![allow(clippy::disallowed_methods)]
 
-mod agreement;
+mod checker;
 mod churn;
 mod client;
 mod containerd;
+mod directory;
 mod disk;
 mod events;
 mod fetch;
-mod folder;
 mod follower;
 mod history;
 mod image;
 mod mirror;
 mod pod;
 mod relay;
-mod stories;
+mod states;
 mod truth;
 mod workload;
 
-pub use agreement::{States, disagreement, states_of};
-pub use churn::{Churn, Director, Story};
+pub use checker::{OrderChecker, PublishedHistories, is_complete, is_complete_without_start, line, words};
+pub use churn::{Churn, ChurnControl, PodScenario};
 pub use client::{CallError, Client};
 pub use containerd::{Containerd, Version};
+pub use directory::{LeftoverScanner, Leftovers};
 pub use events::EventStream;
 pub use fetch::report;
-pub use folder::{Leftovers, Watcher};
 pub use follower::Follower;
-pub use history::{Entry, History, What};
+pub use history::{Change, Entry, History};
 pub use mirror::Mirror;
 pub use pod::{ContainerSpec, Pod};
 pub use relay::Relay;
-pub use stories::{Order, Stories, is_told, is_told_without_its_start, line, words};
-pub use workload::{run_pods, run_short_lives};
+pub use states::{States, state_differences, states_of};
+pub use workload::{run_pods, run_short_containers};
 
-/// CRI v1 with the calls that change something.
+/// CRI v1 with the mutating calls.
 #[allow(clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod cri {
     include!(concat!(env!("OUT_DIR"), "/lab/runtime.v1.rs"));
@@ -76,10 +76,10 @@ use std::{future::Future, time::Duration};
 
 use anyhow::bail;
 
-/// How long anything may take that a healthy runtime does at once. Generous: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit for anything that a healthy runtime does at once. Long, because the machine may be busy.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks `condition` again and again until it has something to say; an error names `what` was waited for.
+/// Polls `condition` until it returns a value. The error at the deadline names `what`.
 pub async fn eventually<T, Fut>(
     what: &str,
     deadline: Duration,
@@ -101,8 +101,8 @@ where
     }
 }
 
-/// How many relists were complete, by a daemon's metrics.
-pub fn good_relists(metrics: &str) -> f64 {
+/// The number of successful relists in a daemon's metrics.
+pub fn successful_relists(metrics: &str) -> f64 {
     let is_good = |line: &&str| line.starts_with("plegd_relists_total{") && line.contains(r#"result="ok""#);
     let counts = metrics.lines().filter(is_good);
     counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()

@@ -1,13 +1,13 @@
-//! What the tests make: pods and containers, as the kubelet would describe them to the runtime.
+//! The pods and containers of the tests, described as the kubelet does.
 //!
-//! Owns the CRI descriptions only; `client` sends them. Every pod is on the host's network, so that no CNI is needed, and
-//! below the lab's own cgroup, so that its processes are found again.
+//! Owns the CRI descriptions only; `client` sends them. Every pod uses the host network, so that no CNI plugin is needed, and
+//! is below the lab's own cgroup, so that its processes can be found.
 
 use std::collections::BTreeMap;
 
 use super::{cri, image};
 
-/// A pod sandbox that the client made.
+/// A pod sandbox that the client created.
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub uid: String,
@@ -19,7 +19,7 @@ pub struct Pod {
     cgroup_parent: String,
 }
 
-/// A container to be made, of the lab's busybox.
+/// A container of the lab's busybox.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerSpec {
     pub name: String,
@@ -33,7 +33,7 @@ pub struct ContainerSpec {
 // === impl Pod ===
 
 impl Pod {
-    /// A pod that is not running yet, with a uid of its own.
+    /// A pod with a new UID that does not run yet.
     pub(super) fn new(name: &str, cgroup_parent: &str) -> Self {
         Self {
             uid: new_uid(),
@@ -45,7 +45,7 @@ impl Pod {
         }
     }
 
-    /// The same pod with its next sandbox, not running yet.
+    /// The same pod with its next sandbox, which does not run yet.
     pub(super) fn next_attempt(&self) -> Self {
         Self { attempt: self.attempt + 1, sandbox_id: String::new(), ..self.clone() }
     }
@@ -98,7 +98,7 @@ impl Pod {
         }
     }
 
-    /// The kubelet's, by which its own PLEG knows its pods.
+    /// The kubelet's labels, by which its PLEG identifies its pods.
     fn labels(&self) -> BTreeMap<String, String> {
         let labels = [("name", &self.name), ("namespace", &self.namespace), ("uid", &self.uid)];
         labels.into_iter().map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.clone())).collect()
@@ -114,8 +114,8 @@ impl ContainerSpec {
     }
 
     /// A container that exits with `exit_code` after `seconds`.
-    pub fn living(name: &str, seconds: f64, exit_code: u8) -> Self {
-        // `exec` so that a short life is one process, as a real container's is.
+    pub fn sleeping(name: &str, seconds: f64, exit_code: u8) -> Self {
+        // `exec`, so that the container has one process.
         let script = match exit_code {
             0 => format!("exec sleep {seconds}"),
             code => format!("sleep {seconds}; exit {code}"),
@@ -124,13 +124,13 @@ impl ContainerSpec {
     }
 }
 
-/// What needs no CNI.
+/// The host network needs no CNI plugin.
 fn host_network() -> cri::NamespaceOption {
     let (network, pid) = (cri::NamespaceMode::Node as i32, cri::NamespaceMode::Container as i32);
     cri::NamespaceOption { network, pid, ipc: cri::NamespaceMode::Pod as i32 }
 }
 
-/// As the API server makes them.
+/// A UID in the format of the API server.
 fn new_uid() -> String {
     let hex = format!("{:032x}", fastrand::u128(..));
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")

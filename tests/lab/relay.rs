@@ -1,6 +1,6 @@
-//! A socket between plegd and a runtime: whoever connects to it is connected to the runtime, until it is cut.
+//! A socket that forwards connections to a runtime until a test cuts them.
 //!
-//! Owns the socket and what goes over it. It is how plegd's stream is lost while the runtime itself goes on.
+//! Owns the socket and its connections. With it plegd loses its stream while the runtime continues.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,22 +15,22 @@ use tokio::{
     time::sleep,
 };
 
-/// Dropping it cuts everything.
+/// Dropping it cuts all connections.
 #[derive(Debug)]
 pub struct Relay {
     socket: PathBuf,
     cut: broadcast::Sender<()>,
     accepting: JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 // === impl Relay ===
 
 impl Relay {
-    /// To the runtime at `socket`, which need not be there all the time.
+    /// Forwards to the runtime at `socket`, which may be absent at times.
     pub fn to(socket: &Path) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let (here, there) = (folder.path().join("runtime.sock"), socket.to_owned());
+        let directory = tempfile::tempdir()?;
+        let (here, there) = (directory.path().join("runtime.sock"), socket.to_owned());
         let listener = UnixListener::bind(&here)?;
         let (cut, _) = broadcast::channel(1);
         let cuts = cut.clone();
@@ -49,17 +49,17 @@ impl Relay {
                 });
             }
         });
-        Ok(Self { socket: here, cut, accepting, _folder: folder })
+        Ok(Self { socket: here, cut, accepting, _directory: directory })
     }
 
-    /// As `--runtime-endpoint` takes it.
+    /// The socket in the format of `--runtime-endpoint`.
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Ends all connections there are; new ones can be made at once.
+    /// Closes all connections. New ones are accepted at once.
     pub fn cut(&self) {
-        // An error means that there is none.
+        // An error means that there is no connection.
         let _ = self.cut.send(());
     }
 }
@@ -70,7 +70,7 @@ impl Drop for Relay {
     }
 }
 
-/// Until either side ends.
+/// Forwards until either side closes.
 async fn connect(mut near: UnixStream, there: &Path) {
     let Ok(mut far) = UnixStream::connect(there).await else { return };
     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;

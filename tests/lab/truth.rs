@@ -1,8 +1,8 @@
-//! Whether plegd's cache is what the runtime says, field by field.
+//! Compares plegd's cache with the runtime, field by field.
 //!
-//! Owns a conversion of its own from CRI's messages to plegd's model, so that a mistake in plegd's is not repeated here.
-//! Everything that the model has is compared, in both directions: what is served and gone is as wrong as what is there and
-//! not served.
+//! Has its own conversion from CRI messages to plegd's model, so that it does not repeat a mistake in plegd's. It compares
+//! every field of the model in both directions: an object that is served and gone is as wrong as one that exists and is not
+//! served.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use plegd::{
 
 use super::{Client, cri};
 
-/// All that the runtime has, or all that plegd serves.
+/// Everything that the runtime has, or that plegd serves.
 #[derive(Debug, Default)]
 struct Node {
     sandboxes: BTreeMap<String, SandboxStatus>,
-    /// With the UID of the pod that each belongs to.
+    /// Each container with the UID of its pod.
     containers: BTreeMap<String, (String, ContainerStatus)>,
 }
 
-/// In what `served` differs from what the runtime says: one line each, none if it does not. The runtime must be at rest.
+/// The differences between `served` and the runtime, one line each. Nothing may change meanwhile.
 pub(super) async fn differences(served: &[std::sync::Arc<Pod>], client: &Client) -> Result<Vec<String>> {
     let (truth, served) = (of_runtime(client).await?, of_cache(served));
     let mut found = compare("sandbox", &truth.sandboxes, &served.sandboxes);
@@ -38,7 +38,7 @@ fn compare<T: PartialEq + std::fmt::Debug>(
     let mut found = Vec::new();
     for (id, is) in truth {
         match served.get(id) {
-            None => found.push(format!("{what} {id} is there and not served")),
+            None => found.push(format!("{what} {id} exists and is not served")),
             Some(served) if served != is => {
                 found.push(format!("{what} {id}\n    is     {is:?}\n    served {served:?}"));
             }
@@ -129,7 +129,7 @@ fn container(status: cri::ContainerStatus, sandbox_id: &str) -> ContainerStatus 
     }
 }
 
-/// Zero is what CRI says for "not yet".
+/// In CRI zero means "not yet".
 fn time(nanos: i64) -> Option<Wall> {
     (nanos != 0).then(|| Wall::from_nanos(nanos))
 }

@@ -1,6 +1,6 @@
-//! Holds what a subscriber received against what the journals had, after the fact: pure functions.
+//! Compares the messages that a subscriber received with the journals, after the run: pure functions.
 //!
-//! A journal itself is held against the promises by [`check_run`], a subscriber by [`check`].
+//! [`check_run`] checks a journal, [`check`] a subscriber.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,45 +13,45 @@ use plegd::{
 };
 
 use super::{
-    record::{Recording, Run, Told},
+    record::{Published, Recording, Run},
     walk,
 };
 
-/// What plegd promises, as `src/watch.rs` has it, and a little more.
+/// The guarantees of `src/watch.rs`, and a few more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Promise {
-    /// Events come in the order of their numbers.
+pub enum Guarantee {
+    /// Events come in sequence order.
     Ordered,
-    /// None comes twice.
+    /// No event comes twice.
     Unique,
-    /// The events of one change stand together, and no state has a part of them.
+    /// The events of one change are adjacent, and no state contains only a part of them.
     Atomic,
-    /// None that passes the filter is left out.
+    /// No event that matches the filter is missing.
     Reliable,
-    /// A watch that goes on after a position misses nothing after it.
+    /// A watch that resumes after a position gets every event after it.
     Resumable,
-    /// All that passes the filter up to a bookmark has been sent.
+    /// Every matching event up to a bookmark was sent before it.
     Bookmarkable,
-    /// A snapshot has every pod as of its position, and nothing that it has comes again.
+    /// A snapshot has every pod as of its position, and no event up to that position follows.
     SnapshotExact,
-    /// Nothing comes that the filter does not let through.
+    /// Nothing is delivered that does not match the filter.
     Filtered,
-    /// The pod that comes with an event is the state after the change that the event is part of.
+    /// The pod status of an event is the state after the change that the event belongs to.
     StatusExact,
-    /// What is left out is said, rightly, and only then.
+    /// Each loss is marked by a gap with the right range and reason, and each gap marks a loss.
     GapsMarked,
-    /// An event says what the journal's event says.
+    /// The content of an event equals the journal's.
     Faithful,
     /// Messages come in the order that the API describes.
     Framed,
 }
 
-/// A promise that was not kept.
+/// A violation of a guarantee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    pub promise: Promise,
+    pub guarantee: Guarantee,
     pub subscriber: String,
-    /// Which of its connections, from 0.
+    /// The index of the connection, from 0.
     pub connection: usize,
     /// Sequence numbers.
     pub at: Vec<u64>,
@@ -60,42 +60,46 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { promise, subscriber, connection, at, what } = self;
-        write!(f, "{promise:?}: {subscriber}, connection {connection}, at {at:?}: {what}")
+        let Self { guarantee, subscriber, connection, at, what } = self;
+        write!(f, "{guarantee:?}: {subscriber}, connection {connection}, at {at:?}: {what}")
     }
 }
 
-/// What a subscriber was not given as promised.
+/// The violations in what a subscriber received.
 pub fn check(runs: &[Run], recording: &Recording) -> Vec<Violation> {
     walk::Walk::new(runs, recording).all()
 }
 
-/// What is wrong with a journal by itself.
+/// The violations in a journal by itself.
 pub fn check_run(run: &Run) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut object = |promise, at: &[u64], what: String| {
+    let mut report = |guarantee, at: &[u64], what: String| {
         let subscriber = format!("the journal {:x}", run.epoch);
-        found.push(Violation { promise, subscriber, connection: 0, at: at.to_vec(), what });
+        found.push(Violation { guarantee, subscriber, connection: 0, at: at.to_vec(), what });
     };
-    for (n, told) in (1..).zip(&run.told) {
-        if told.event.sequence != n {
-            object(Promise::Ordered, &[n, told.event.sequence], "numbers have no holes".into());
+    for (n, published) in (1..).zip(&run.published) {
+        if published.event.sequence != n {
+            report(Guarantee::Ordered, &[n, published.event.sequence], "sequence numbers have a hole".into());
         }
-        let Some(pod) = told.pod.as_deref() else { continue };
-        // The last event of the change is the one that its state ends with.
+        let Some(pod) = published.pod.as_deref() else { continue };
+        // A pod status has the sequence of the last event of its change.
         if pod.sequence < n || pod.sequence > run.head() {
-            object(Promise::StatusExact, &[n, pod.sequence], "the state does not include its event".into());
+            report(Guarantee::StatusExact, &[n, pod.sequence], "the state does not include its event".into());
             continue;
         }
         for part in run.between(n, pod.sequence) {
-            if part.event.pod != told.event.pod || part.pod != told.pod {
-                object(Promise::Atomic, &[n, part.event.sequence], "a change is told in pieces".into());
+            if part.event.pod != published.event.pod || part.pod != published.pod {
+                report(
+                    Guarantee::Atomic,
+                    &[n, part.event.sequence],
+                    "the events of a change are not adjacent".into(),
+                );
             }
         }
     }
-    for told in last_of_each_change(run) {
-        let (event, id) = (&told.event, told.event.id.as_str());
-        let state = told.pod.as_deref().and_then(|pod| state_of(pod, event.subject, id));
+    for published in last_of_each_change(run) {
+        let (event, id) = (&published.event, published.event.id.as_str());
+        let state = published.pod.as_deref().and_then(|pod| state_of(pod, event.subject, id));
         let expected = match event.kind {
             EventType::ContainerStarted => state == Some(State::Running),
             EventType::ContainerDied => state == Some(State::Ended),
@@ -103,8 +107,8 @@ pub fn check_run(run: &Run) -> Vec<Violation> {
             EventType::ContainerChanged | EventType::PodSync => true,
         };
         if !expected {
-            let what = format!("after {} of {id} its pod has it as {state:?}", event.kind.as_str());
-            object(Promise::StatusExact, &[event.sequence], what);
+            let what = format!("after {} of {id} the state in its pod is {state:?}", event.kind.as_str());
+            report(Guarantee::StatusExact, &[event.sequence], what);
         }
     }
     found
@@ -136,18 +140,18 @@ fn state_of(pod: &v1::Pod, subject: Subject, id: &str) -> Option<State> {
     }
 }
 
-/// The last event of each id in each change of which it is known where it ends. Left out is what is told as history, the
-/// story of one that was gone, or not yet found, when it was told: no state before had it either.
-fn last_of_each_change(run: &Run) -> Vec<&Told> {
+/// The last event of each id in each change whose end is known. Excludes history that was published for an id that was gone or
+/// not yet found: no earlier state contains that id either.
+fn last_of_each_change(run: &Run) -> Vec<&Published> {
     let mut last = BTreeMap::new();
     let mut served = BTreeSet::new();
-    for told in &run.told {
-        let Some(pod) = told.pod.as_deref() else { continue };
-        let id = told.event.id.as_str();
+    for published in &run.published {
+        let Some(pod) = published.pod.as_deref() else { continue };
+        let id = published.event.id.as_str();
         let sandboxes = pod.sandboxes.iter().map(|sandbox| sandbox.id.as_str());
         served.extend(sandboxes.chain(pod.containers.iter().map(|container| container.id.as_str())));
         if served.contains(id) {
-            last.insert((pod.sequence, id), told);
+            last.insert((pod.sequence, id), published);
         }
     }
     last.into_values().collect()

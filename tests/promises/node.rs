@@ -1,4 +1,4 @@
-//! A node that subscribers watch: a simulated runtime, one plegd after another on it, and the journal of each.
+//! A node with a simulated runtime, one plegd after another on it, and the journal of each plegd.
 
 use std::{io, sync::Arc};
 
@@ -22,25 +22,24 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Uri};
 
 use super::{
-    record::{Run, Told},
+    record::{Published, Run},
     support::{NOON, link, pipes::Pipes},
 };
 
-/// What a client may be sent ahead of reading it: little, so that it is easily too slow.
+/// HTTP/2 stream window of a client. Small, so that a client that does not read soon blocks its stream.
 const WINDOW: u32 = 16 * 1024;
 
-/// The node.
 pub struct Node {
     pub sim: SimRuntime,
     pub config: Config,
-    /// The wall clock, as the runtime and every plegd that was see it.
+    /// The wall clocks of the runtime and of each plegd.
     hands: Vec<WallHand>,
     runs: Vec<Run>,
     now: watch::Sender<Option<Serving>>,
     app: Option<Running>,
 }
 
-/// A plegd, as subscribers reach it.
+/// The addresses of a plegd for subscribers.
 #[derive(Clone)]
 pub struct Serving {
     pub feed: Feed,
@@ -50,22 +49,22 @@ pub struct Serving {
 struct Running {
     app: App,
     epoch: u64,
-    over: CancellationToken,
-    reference: JoinHandle<Vec<Told>>,
+    ended: CancellationToken,
+    reference: JoinHandle<Vec<Published>>,
     server: JoinHandle<()>,
 }
 
-/// How subscribers find the plegd there is now; none while it is restarted. The end of the channel is the end of the node.
-pub type Finding = watch::Receiver<Option<Serving>>;
+/// The current plegd; none during a restart. The channel closes when the node ends.
+pub type ServingReceiver = watch::Receiver<Option<Serving>>;
 
-/// The connections of one client, which can be cut.
+/// The connections of one client, which a test can cut.
 #[derive(Clone, Default)]
-pub struct Cables(Arc<Mutex<Vec<AbortHandle>>>);
+pub struct Connections(Arc<Mutex<Vec<AbortHandle>>>);
 
 // === impl Node ===
 
 impl Node {
-    /// A runtime with nothing on it, and no plegd.
+    /// An empty runtime, and no plegd.
     pub fn new(profile: Profile, seed: u64, capacity: usize) -> Self {
         fastrand::seed(seed);
         let (clock, hand) = Clock::simulated(NOON);
@@ -76,17 +75,17 @@ impl Node {
     }
 
     /// Steps the machine's wall clock.
-    #[allow(dead_code, reason = "the simulation's")]
+    #[allow(dead_code, reason = "used by the simulation only")]
     pub fn step_clock(&self, by_nanos: i64) {
         self.hands.iter().for_each(|hand| hand.step(by_nanos));
     }
 
-    pub fn find(&self) -> Finding {
+    pub fn serving(&self) -> ServingReceiver {
         self.now.subscribe()
     }
 
     pub fn app(&self) -> &App {
-        &self.app.as_ref().expect("a plegd runs").app
+        &self.app.as_ref().expect("a running plegd").app
     }
 
     /// Starts a plegd.
@@ -95,68 +94,68 @@ impl Node {
         self.hands.push(hand);
         let app = App::start(&self.config, link(&self.sim), clock);
         let (pipes, server) = Pipes::serve(&app, self.config.clone());
-        let over = CancellationToken::new();
-        let reference = tokio::spawn(reference(app.journal().cursor(0), over.clone()));
+        let ended = CancellationToken::new();
+        let reference = tokio::spawn(reference(app.journal().cursor(0), ended.clone()));
         self.now.send_replace(Some(Serving { feed: app.feed(), pipes }));
         let epoch = app.journal().epoch();
-        self.app = Some(Running { app, epoch, over, reference, server });
+        self.app = Some(Running { app, epoch, ended, reference, server });
     }
 
-    /// Stops it, and keeps its journal.
+    /// Stops the plegd and keeps its journal.
     pub async fn stop(&mut self) {
-        let Running { app, epoch, over, reference, server } = self.app.take().expect("a plegd runs");
+        let Running { app, epoch, ended, reference, server } = self.app.take().expect("a running plegd");
         self.now.send_replace(None);
         app.stop().await;
-        over.cancel();
-        let told = reference.await.expect("the reference keeps up");
-        self.runs.push(Run { epoch, capacity: self.config.journal.events as u64, told });
-        // A client that does not read would hold it for ever.
+        ended.cancel();
+        let published = reference.await.expect("the reference cursor never falls behind");
+        self.runs.push(Run { epoch, capacity: self.config.journal.events as u64, published });
+        // A client that does not read would keep the server alive without end.
         server.abort();
     }
 
-    /// The journals of all plegds that were.
+    /// The journals of all stopped plegds.
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 }
 
-async fn reference(mut cursor: Cursor, over: CancellationToken) -> Vec<Told> {
-    let mut told: Vec<Told> = Vec::new();
+async fn reference(mut cursor: Cursor, ended: CancellationToken) -> Vec<Published> {
+    let mut published: Vec<Published> = Vec::new();
     let mut keep = |record: Arc<Record>| {
         let pod = record.pod.as_deref().map(|pod| Arc::new(pod.into()));
-        told.push(Told { event: record.event.clone(), pod });
+        published.push(Published { event: record.event.clone(), pod });
     };
     loop {
         tokio::select! {
             biased;
-            record = cursor.next() => keep(record.expect("the reference keeps up")),
-            () = over.cancelled() => return told,
+            record = cursor.next() => keep(record.expect("the reference cursor never falls behind")),
+            () = ended.cancelled() => return published,
         }
     }
 }
 
-// === impl Cables ===
+// === impl Connections ===
 
-impl Cables {
-    /// A client that reaches whatever plegd there is, over cables of its own.
-    pub fn client(&self, finding: Finding) -> Client {
-        let cables = self.clone();
-        // The connection's window stays as it is: h2 takes many small messages that wait in a small one for an attack.
+impl Connections {
+    /// A client of the current plegd, over its own connections.
+    pub fn client(&self, serving_rx: ServingReceiver) -> Client {
+        let connections = self.clone();
+        // The connection window keeps its default: in a small one, h2 treats many waiting small messages as an attack.
         let endpoint =
             Channel::builder(Uri::from_static("http://localhost")).initial_stream_window_size(WINDOW);
         Client::over(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let connected = cables.connect(&finding);
+            let connected = connections.connect(&serving_rx);
             async move { connected.map(TokioIo::new) }
         })))
     }
 
-    /// Cuts all there are.
+    /// Cuts all connections.
     pub fn cut(&self) {
         self.0.lock().drain(..).for_each(|pipe| pipe.abort());
     }
 
-    fn connect(&self, finding: &Finding) -> io::Result<DuplexStream> {
-        let serving = finding.borrow().clone().ok_or(io::ErrorKind::ConnectionRefused)?;
+    fn connect(&self, serving_rx: &ServingReceiver) -> io::Result<DuplexStream> {
+        let serving = serving_rx.borrow().clone().ok_or(io::ErrorKind::ConnectionRefused)?;
         let (here, mut near) = tokio::io::duplex(1 << 14);
         let mut far = serving.pipes.connect()?;
         let pipe = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What is recorded: the journals of all runs of plegd as they were, and what one subscriber received.
+//! The recordings: the journal of each run of plegd, and the messages that one subscriber received.
 
 use std::sync::Arc;
 
@@ -8,32 +8,32 @@ use plegd::{
     watch::{Filter, Gap, GapReason, SlowPolicy, Start, Update, WatchError},
 };
 
-/// The journal of one run of plegd: every event, as a cursor saw it that never fell behind. Event number n is at n - 1.
+/// The journal of one run of plegd: every event, read by a cursor that never fell behind. Event n is at index n - 1.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pub epoch: u64,
-    /// Events that the ring holds.
+    /// How many events the ring holds.
     pub capacity: u64,
-    pub told: Vec<Told>,
+    pub published: Vec<Published>,
 }
 
-/// An event and the pod after the change that it is part of.
+/// An event, and the pod after the change that the event belongs to.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Published {
     pub event: Event,
     pub pod: Option<Arc<v1::Pod>>,
 }
 
-/// Which way a recording was made.
+/// The source of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// Within the process: an event comes with the labels of its pod.
+    /// A watch within the process: an event has the labels of its pod.
     Embedded,
-    /// As messages of the API: it does not.
+    /// Messages of the API: an event has no labels.
     Wire,
 }
 
-/// All that one subscriber received, over all its connections.
+/// Everything that one subscriber received, over all its connections.
 #[derive(Clone, Debug)]
 pub struct Recording {
     pub name: String,
@@ -43,14 +43,14 @@ pub struct Recording {
     /// Whether events come with their pods.
     pub pods: bool,
     pub connections: Vec<Connection>,
-    /// It went on reading until there was nothing more.
+    /// Whether it read until the end.
     pub drained: bool,
 }
 
-/// What came over one connection.
+/// The messages of one connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    pub asked: Start,
+    pub start: Start,
     pub items: Vec<Item>,
     pub end: End,
 }
@@ -70,11 +70,11 @@ pub enum Item {
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Broken off by either side, at any point.
+    /// Closed by either side, at any point.
     Cut,
     /// plegd has ended.
     Ending,
-    /// What should have come next is not held, and the subscriber has chosen to fail then.
+    /// The next event is not held any more, and the slow policy is to fail.
     Lost { reason: GapReason, oldest: u64 },
 }
 
@@ -82,22 +82,22 @@ pub enum End {
 
 impl Run {
     pub fn head(&self) -> u64 {
-        self.told.len() as u64
+        self.published.len() as u64
     }
 
     /// The events after number `after`, up to number `to`.
-    pub fn between(&self, after: u64, to: u64) -> &[Told] {
+    pub fn between(&self, after: u64, to: u64) -> &[Published] {
         let end = to.min(self.head()) as usize;
-        &self.told[(after as usize).min(end)..end]
+        &self.published[(after as usize).min(end)..end]
     }
 
-    pub fn get(&self, sequence: u64) -> Option<&Told> {
-        self.told.get(usize::try_from(sequence.checked_sub(1)?).ok()?)
+    pub fn get(&self, sequence: u64) -> Option<&Published> {
+        self.published.get(usize::try_from(sequence.checked_sub(1)?).ok()?)
     }
 
-    /// Whether a state as of this number would have a part of a change and not the rest.
+    /// Whether a state as of this sequence would contain only a part of a change.
     pub fn is_within_a_change(&self, sequence: u64) -> bool {
-        let pod = self.get(sequence).and_then(|told| told.pod.as_deref());
+        let pod = self.get(sequence).and_then(|published| published.pod.as_deref());
         pod.is_some_and(|pod| pod.sequence > sequence)
     }
 }
@@ -126,11 +126,11 @@ impl Item {
         }
     }
 
-    /// What a message of the API says.
+    /// Converts a message of the API.
     pub fn of_message(message: v1::WatchResponse) -> Self {
         use v1::watch_response::Update as Wire;
         let position = |position: Option<v1::Position>| position.expect("a position").into();
-        match message.update.expect("a message that is known") {
+        match message.update.expect("a known message") {
             Wire::Hello(hello) => Self::of_hello(&hello),
             Wire::Pod(pod) => Self::Pod(Arc::new(pod)),
             Wire::SnapshotEnd(end) => {
@@ -149,7 +149,7 @@ impl Item {
     }
 
     pub fn of_event(event: v1::Event, skipped: u64) -> Self {
-        let read = Event::try_from(&event).expect("an event that is known");
+        let read = Event::try_from(&event).expect("a known event");
         Self::Event { event: read, pod: event.pod_status.map(Arc::new), skipped }
     }
 
@@ -167,7 +167,7 @@ impl Item {
         Self::Mode { mode: change.mode(), previous: change.previous() }
     }
 
-    /// In few words, for a trace.
+    /// Short text for a trace.
     pub fn word(&self) -> String {
         let uid = |pod: &v1::Pod| pod.identity.as_ref().map(|pod| pod.uid.clone()).unwrap_or_default();
         match self {
@@ -192,7 +192,7 @@ impl From<WatchError> for End {
         match error {
             WatchError::Ending => Self::Ending,
             WatchError::OutOfRange { reason, oldest, .. } => Self::Lost { reason, oldest },
-            error => panic!("a watch that was made well ended with {error}"),
+            error => panic!("a valid watch ended with {error}"),
         }
     }
 }
@@ -200,14 +200,14 @@ impl From<WatchError> for End {
 // === impl Recording ===
 
 impl Recording {
-    /// The last messages, connection by connection.
+    /// The last messages of each connection.
     pub fn trace(&self) -> Vec<String> {
         let mut lines = vec![format!("{}: {} {:?}", self.name, self.filter, self.policy)];
-        for (n, Connection { asked, items, end }) in self.connections.iter().enumerate() {
+        for (n, Connection { start, items, end }) in self.connections.iter().enumerate() {
             let from = items.len().saturating_sub(12);
             let words: Vec<String> = items[from..].iter().map(Item::word).collect();
             let dots = if from > 0 { "… " } else { "" };
-            lines.push(format!("  {n}: {asked:?}: {dots}{}; {end:?}", words.join(", ")));
+            lines.push(format!("  {n}: {start:?}: {dots}{}; {end:?}", words.join(", ")));
         }
         lines
     }

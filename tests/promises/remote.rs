@@ -1,4 +1,4 @@
-//! A subscriber that [`plegd::client::Watch`] carries over connections that are cut and plegds that are restarted.
+//! A subscriber that uses [`plegd::client::Watch`], which reconnects when a connection is cut or plegd is restarted.
 
 use std::time::Duration;
 
@@ -11,27 +11,28 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    node::{Cables, Finding},
+    node::{Connections, ServingReceiver},
     record::{Connection, End, Item, Layer, Recording},
     subscriber::Plan,
 };
 
-/// Watches until it is told all up to the `goal`, which is set once nothing more happens; well-behaved from `calm` on.
+/// Watches until it has received everything up to `goal`, which is set once nothing more happens. From `calm` on it neither
+/// pauses nor disconnects.
 pub async fn follow(
     plan: Plan,
-    mut finding: Finding,
+    mut serving_rx: ServingReceiver,
     calm: CancellationToken,
     mut goal: watch::Receiver<Option<Position>>,
 ) -> Recording {
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     let mut recording = plan.recording(Layer::Wire);
     sleep(Duration::from_millis(rng.u64(..20_000))).await;
-    let serving = finding.wait_for(Option::is_some).await.expect("a plegd").clone().expect("one");
+    let serving = serving_rx.wait_for(Option::is_some).await.expect("a plegd").clone().expect("one");
     let mut begin = plan.start(&serving);
     drop(serving);
-    let cables = Cables::default();
-    let client = cables.client(finding);
-    // A watch that fails since it was to is followed by another one.
+    let connections = Connections::default();
+    let client = connections.client(serving_rx);
+    // A watch that fails by its slow policy is followed by another one.
     loop {
         let options = WatchOptions {
             since: match begin {
@@ -49,11 +50,11 @@ pub async fn follow(
         let mut watch = client.watch(options);
         loop {
             if !calm.is_cancelled() {
-                if rng.f64() < plan.lazy {
+                if rng.f64() < plan.pause_chance {
                     let _ = calm.run_until_cancelled(sleep(Plan::pause(&mut rng))).await;
                 }
-                if rng.f64() < plan.fickle {
-                    cables.cut();
+                if rng.f64() < plan.disconnect_chance {
+                    connections.cut();
                 }
             }
             let reached = goal.borrow_and_update().is_some_and(|goal| watch.position() == Some(goal));
@@ -62,8 +63,8 @@ pub async fn follow(
                 return recording;
             }
             let next = tokio::select! {
-                next = watch.next() => next.expect("it does not end without an error"),
-                // It may be there already.
+                next = watch.next() => next.expect("a watch ends with an error only"),
+                // The goal may be reached already.
                 changed = goal.changed() => { changed.expect("the goal is set before the end"); continue }
             };
             let item = match next {
@@ -76,7 +77,7 @@ pub async fn follow(
                     begin = Start::Snapshot;
                     break;
                 }
-                Err(error) => panic!("a watch that was made well ended with {error}"),
+                Err(error) => panic!("a valid watch ended with {error}"),
             };
             let connection = recording.connections.last_mut().expect("hello comes first");
             connection.items.push(item);
@@ -84,17 +85,17 @@ pub async fn follow(
     }
 }
 
-/// What an update says; connections are begun and ended on the way.
+/// Converts an update. An update that begins a connection is recorded as such.
 fn item_of(update: Update, recording: &mut Recording, begin: &mut Start) -> Option<Item> {
     Some(match update {
         Update::Connected(hello) => {
-            let connection = Connection { asked: *begin, items: Vec::new(), end: End::Cut };
+            let connection = Connection { start: *begin, items: Vec::new(), end: End::Cut };
             recording.connections.push(connection);
             Item::of_hello(&hello)
         }
         Update::Resumed { hello, after } => {
-            let asked = Start::After(after);
-            recording.connections.push(Connection { asked, items: Vec::new(), end: End::Cut });
+            let start = Start::After(after);
+            recording.connections.push(Connection { start, items: Vec::new(), end: End::Cut });
             Item::of_hello(&hello)
         }
         Update::Pod(pod) => Item::Pod(std::sync::Arc::new(pod)),
@@ -102,13 +103,13 @@ fn item_of(update: Update, recording: &mut Recording, begin: &mut Start) -> Opti
         Update::Event { event, skipped, .. } => Item::of_event(event, skipped),
         Update::Bookmark(position) => Item::Bookmark(position),
         Update::Gap(gap) => {
-            // Should the snapshot that follows be broken off, another one is asked for.
+            // If the snapshot that follows is interrupted, another one is requested.
             *begin = Start::Snapshot;
             Item::of_gap(&gap)
         }
         Update::ModeChange(change) => Item::of_mode(&change),
         Update::Reconnecting { .. } => return None,
-        other => panic!("an update that is not known: {other:?}"),
+        other => panic!("unknown update: {other:?}"),
     })
 }
 

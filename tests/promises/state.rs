@@ -1,4 +1,4 @@
-//! What a subscriber knows in the end, by the snapshots and the pods that came with events, against what is true.
+//! The final state of a subscriber, built from snapshots and the pods of events, and its differences from the truth.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,14 +9,14 @@ use super::{
     support::truth::{Names, differences_of, names_of_pod},
 };
 
-/// The pods as the subscriber knows them; none if it never had a whole snapshot, or is not told of all changes.
+/// The pods that the subscriber knows. None if it never had a complete snapshot, or if its filter leaves out some changes.
 pub fn known(recording: &Recording) -> Option<Vec<v1::Pod>> {
     if recording.filter.splits_pods() || !recording.pods {
         return None;
     }
     let mut known: Option<BTreeMap<Names, Arc<v1::Pod>>> = None;
     for connection in &recording.connections {
-        // What came of a snapshot that was broken off is forgotten.
+        // The pods of an interrupted snapshot are discarded.
         let mut snapshot = BTreeMap::new();
         for item in &connection.items {
             match item {
@@ -40,7 +40,7 @@ pub fn known(recording: &Recording) -> Option<Vec<v1::Pod>> {
     Some(known?.values().map(|pod| pod.as_ref().clone()).collect())
 }
 
-/// How what the subscriber knows differs from the truth, as far as its filter lets it know.
+/// The differences between the subscriber's state and the truth, as far as its filter matches.
 pub fn differences(recording: &Recording, sim: &SimRuntime) -> Vec<String> {
     let Some(known) = known(recording) else { return Vec::new() };
     let passes = |filter: &Filter, sandbox: &plegd::sim::truth::SandboxSpec| {
@@ -53,7 +53,7 @@ pub fn differences(recording: &Recording, sim: &SimRuntime) -> Vec<String> {
     };
     let mut found = differences_of(&known, sim, |sandbox| passes(&recording.filter, sandbox));
     if !recording.filter.selector.is_empty() {
-        // What labels the pod of an orphan had is not known any more.
+        // The labels of an orphan's pod are no longer known.
         let orphans = sim.read(|truth| {
             let view = truth.view();
             let orphans = view.containers.values().filter(|it| !view.sandboxes.contains_key(&it.sandbox_id));

@@ -1,7 +1,7 @@
-//! Subscribers with bad habits: they pause, break off, are cut off, and go on where they were.
+//! Subscribers that pause, disconnect, are disconnected, and resume, as a seed decides.
 //!
-//! Their habits are drawn from a seed. Two kinds live here, a watch within the process and a raw stream of messages; the
-//! one that [`plegd::client::Watch`] carries over its connections is in `remote`.
+//! Two kinds are here: a watch within the process, and a raw stream of messages. `remote` has the one that uses
+//! [`plegd::client::Watch`].
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::{
-    node::{Cables, Finding, Serving},
+    node::{Connections, Serving, ServingReceiver},
     record::{Connection, End, Item, Layer, Recording},
 };
 
-/// What a subscriber wants, and how it behaves.
+/// The request and the behaviour of a subscriber.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub name: String,
@@ -28,34 +28,35 @@ pub struct Plan {
     pub filter: Filter,
     pub policy: SlowPolicy,
     pub first: First,
-    /// Whether events come with their pods; within the process they always do.
+    /// Whether events have their pods. Within the process they always have.
     pub pods: bool,
     pub bookmarks: Duration,
-    /// How likely it is, at each message, to pause or to break off.
-    pub lazy: f64,
-    pub fickle: f64,
+    /// Probability, at each message, of a pause.
+    pub pause_chance: f64,
+    /// Probability, at each message, of a disconnect.
+    pub disconnect_chance: f64,
 }
 
-/// Where it begins.
+/// Where the watch starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
     Snapshot,
     Now,
     Oldest,
-    /// After the head, as it is then.
+    /// After the head at that time.
     Head,
-    /// After a position of nobody's.
+    /// After a position of an unknown epoch.
     Foreign,
-    /// After a position that is far ahead.
+    /// After a position far in the future.
     Future,
 }
 
 /// Messages, and how they end.
 type Messages = BoxStream<'static, Result<Item, End>>;
 
-/// Where a subscriber would go on.
+/// Where a subscriber resumes.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct ResumePoint {
     begin: Start,
     after: Option<Position>,
     epoch: u64,
@@ -64,7 +65,7 @@ struct Place {
 // === impl Plan ===
 
 impl Plan {
-    /// Any.
+    /// A random plan.
     pub fn any(name: String, rng: &mut fastrand::Rng, serving: &Serving) -> Self {
         let policies = [SlowPolicy::Resync, SlowPolicy::LatestPerPod, SlowPolicy::Fail];
         let policy = policies[rng.usize(..3)];
@@ -111,8 +112,8 @@ impl Plan {
             first,
             pods: policy == SlowPolicy::LatestPerPod || rng.u32(..3) > 0,
             bookmarks: Duration::from_millis(rng.u64(100..8000)),
-            lazy: [0.0, 0.02, 0.05][rng.usize(..3)],
-            fickle: [0.0, 0.01, 0.05][rng.usize(..3)],
+            pause_chance: [0.0, 0.02, 0.05][rng.usize(..3)],
+            disconnect_chance: [0.0, 0.01, 0.05][rng.usize(..3)],
         }
     }
 
@@ -140,23 +141,28 @@ impl Plan {
         }
     }
 
-    /// Watches until the node ends; well-behaved from `calm` on.
-    pub async fn follow(self, layer: Layer, mut finding: Finding, calm: CancellationToken) -> Recording {
+    /// Watches until the node ends. From `calm` on it neither pauses nor disconnects.
+    pub async fn follow(
+        self,
+        layer: Layer,
+        mut serving_rx: ServingReceiver,
+        calm: CancellationToken,
+    ) -> Recording {
         let mut rng = fastrand::Rng::with_seed(self.seed);
         let mut recording = self.recording(layer);
-        let mut place: Option<Place> = None;
-        let cables = Cables::default();
+        let mut resume: Option<ResumePoint> = None;
+        let connections = Connections::default();
         sleep(Duration::from_millis(rng.u64(..20_000))).await;
         loop {
-            let Ok(serving) = finding.wait_for(Option::is_some).await.map(|it| it.clone().expect("one"))
+            let Ok(serving) = serving_rx.wait_for(Option::is_some).await.map(|it| it.clone().expect("one"))
             else {
                 return recording;
             };
-            let at = place.get_or_insert_with(|| Place::new(self.start(&serving)));
-            let asked = at.asked();
+            let at = resume.get_or_insert_with(|| ResumePoint::new(self.start(&serving)));
+            let start = at.start();
             let messages = match layer {
-                Layer::Embedded => self.embedded(&serving, asked),
-                Layer::Wire => match self.raw(&cables, &finding, asked).await {
+                Layer::Embedded => self.embedded(&serving, start),
+                Layer::Wire => match self.raw(&connections, &serving_rx, start).await {
                     Some(messages) => messages,
                     None => {
                         sleep(Duration::from_millis(50)).await;
@@ -164,16 +170,16 @@ impl Plan {
                     }
                 },
             };
-            let (items, end) = listen(messages, &self, &mut rng, &calm).await;
+            let (items, end) = read_messages(messages, &self, &mut rng, &calm).await;
             items.iter().for_each(|item| at.take(item));
             if let End::Lost { .. } = end {
-                // It was to fail, and has: it begins anew.
-                place = Some(Place::new(Start::Snapshot));
+                // The watch failed by its slow policy: start with a new snapshot.
+                resume = Some(ResumePoint::new(Start::Snapshot));
             }
             recording.drained = end == End::Ending;
-            recording.connections.push(Connection { asked, items, end });
+            recording.connections.push(Connection { start, items, end });
             if rng.u32(..3) == 0 {
-                cables.cut();
+                connections.cut();
             }
             sleep(Duration::from_millis(rng.u64(1..2000))).await;
         }
@@ -187,22 +193,27 @@ impl Plan {
             bookmark_interval: Some(self.bookmarks),
             wait_ready: true,
         };
-        let watch = serving.feed.watch(request).expect("a request that can be met");
+        let watch = serving.feed.watch(request).expect("a valid request");
         watch.into_stream().map(|update| update.map(Item::of).map_err(End::from)).boxed()
     }
 
-    /// None if plegd cannot be reached.
-    async fn raw(&self, cables: &Cables, finding: &Finding, start: Start) -> Option<Messages> {
+    /// None if plegd is unreachable.
+    async fn raw(
+        &self,
+        connections: &Connections,
+        serving_rx: &ServingReceiver,
+        start: Start,
+    ) -> Option<Messages> {
         let request = self.message(start);
-        let answer = cables.client(finding.clone()).lifecycle().watch(request).await;
-        let messages = answer.ok()?.into_inner().map(|message| match message {
+        let response = connections.client(serving_rx.clone()).lifecycle().watch(request).await;
+        let messages = response.ok()?.into_inner().map(|message| match message {
             Ok(message) => Ok(Item::of_message(message)),
             Err(status) => Err(end_of(&status)),
         });
         Some(messages.boxed())
     }
 
-    /// The same as a message.
+    /// The request as a message.
     pub fn message(&self, start: Start) -> v1::WatchRequest {
         let (start, after) = match start {
             Start::Snapshot => (v1::Start::Snapshot, None),
@@ -242,14 +253,14 @@ impl Plan {
         }
     }
 
-    /// A pause that may well be too long.
+    /// A pause, possibly so long that the subscriber falls behind.
     pub fn pause(rng: &mut fastrand::Rng) -> Duration {
         Duration::from_millis(if rng.bool() { rng.u64(1..500) } else { rng.u64(500..60_000) })
     }
 }
 
-/// Listens until it is over, or the subscriber has had enough.
-async fn listen(
+/// Reads until the stream ends or the subscriber disconnects.
+async fn read_messages(
     mut messages: Messages,
     plan: &Plan,
     rng: &mut fastrand::Rng,
@@ -258,10 +269,10 @@ async fn listen(
     let mut items = Vec::new();
     loop {
         if !calm.is_cancelled() {
-            if rng.f64() < plan.lazy {
+            if rng.f64() < plan.pause_chance {
                 let _ = calm.run_until_cancelled(sleep(Plan::pause(rng))).await;
             }
-            if rng.f64() < plan.fickle {
+            if rng.f64() < plan.disconnect_chance {
                 return (items, End::Cut);
             }
         }
@@ -273,7 +284,7 @@ async fn listen(
     }
 }
 
-/// What the status of a stream means.
+/// How a stream with this status ended.
 fn end_of(status: &tonic::Status) -> End {
     match status.code() {
         Code::OutOfRange => {
@@ -282,18 +293,18 @@ fn end_of(status: &tonic::Status) -> End {
         }
         Code::Unavailable if status.message().contains("shutting down") => End::Ending,
         Code::Unavailable | Code::Aborted | Code::Cancelled | Code::Unknown | Code::Internal => End::Cut,
-        _ => panic!("a watch that was made well ended with {status:?}"),
+        _ => panic!("a valid watch ended with {status:?}"),
     }
 }
 
-// === impl Place ===
+// === impl ResumePoint ===
 
-impl Place {
+impl ResumePoint {
     fn new(begin: Start) -> Self {
         Self { begin, after: None, epoch: 0 }
     }
 
-    fn asked(&self) -> Start {
+    fn start(&self) -> Start {
         self.after.map_or(self.begin, Start::After)
     }
 
@@ -301,7 +312,7 @@ impl Place {
         match item {
             Item::Hello { epoch, head, oldest, .. } => {
                 self.epoch = *epoch;
-                self.after = match self.asked() {
+                self.after = match self.start() {
                     Start::Now => Some(Position { epoch: *epoch, sequence: *head }),
                     Start::Oldest => Some(Position { epoch: *epoch, sequence: oldest - 1 }),
                     Start::After(after) => Some(after),
@@ -312,7 +323,7 @@ impl Place {
             Item::Event { event, .. } => {
                 self.after = Some(Position { epoch: self.epoch, sequence: event.sequence });
             }
-            // Should the snapshot that follows be broken off, another one is wanted.
+            // If the snapshot that follows is interrupted, another one is requested.
             Item::Gap(_) => *self = Self { begin: Start::Snapshot, after: None, ..*self },
             Item::Pod(_) | Item::Mode { .. } => {}
         }

@@ -1,4 +1,4 @@
-//! A walk through what one subscriber received, message by message.
+//! Checks the messages of one subscriber in order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,44 +12,45 @@ use plegd::{
 };
 
 use super::{
-    checker::{Promise, Violation},
-    record::{Connection, End, Item, Layer, Recording, Run, Told},
+    checker::{Guarantee, Violation},
+    record::{Connection, End, Item, Layer, Published, Recording, Run},
 };
 
-/// What is known of a subscriber at a point of its recording.
+/// The state of a subscriber at one point of its recording.
 pub(super) struct Walk<'a> {
     runs: &'a [Run],
     recording: &'a Recording,
     found: Vec<Violation>,
-    /// Events that came, over all connections: epoch and number.
+    /// Events received over all connections: epoch and sequence.
     seen: BTreeSet<(u64, u64)>,
-    /// Of each pod, the newest event that was left out for a newer one that has not come yet.
-    owed: BTreeMap<String, (u64, u64)>,
-    /// Up to here the last snapshot had it all, and of which run.
+    /// By pod, the newest event that was skipped for a newer one that has not arrived yet.
+    skipped_newest: BTreeMap<String, (u64, u64)>,
+    /// The position of the last snapshot.
     snapshot: Option<Position>,
     number: usize,
 }
 
-/// What is known of its present connection.
-struct Here<'a> {
-    asked: Start,
+/// The state of the current connection.
+struct ConnectionState<'a> {
+    start: Start,
     run: Option<&'a Run>,
     stage: Stage,
     mode: v1::Mode,
-    /// All up to here was told.
-    told: u64,
-    /// Of each pod, the last event that was told on this connection.
+    /// Every event up to this sequence was delivered.
+    delivered: u64,
+    /// By pod, the last event delivered on this connection.
     last: BTreeMap<String, u64>,
-    /// Where it began, and whether anything has come since.
+    /// The sequence after which the connection started, or after which the last snapshot ended.
     began: u64,
+    /// Whether the connection resumed and has delivered nothing since.
     resumed: bool,
-    /// All events of the connection.
+    /// The sequences of all events of the connection.
     coming: BTreeSet<u64>,
 }
 
 enum Stage {
     Hello,
-    /// What follows a position that is lost: why.
+    /// After a lost position, for this reason.
     Lost(GapReason),
     Snapshot {
         pods: BTreeMap<String, Arc<v1::Pod>>,
@@ -66,7 +67,7 @@ impl<'a> Walk<'a> {
             recording,
             found: Vec::new(),
             seen: BTreeSet::new(),
-            owed: BTreeMap::new(),
+            skipped_newest: BTreeMap::new(),
             snapshot: None,
             number: 0,
         }
@@ -78,21 +79,22 @@ impl<'a> Walk<'a> {
             self.number = number;
             last = self.connection(connection);
         }
-        let Some((epoch, told)) = last.filter(|_| self.recording.drained) else { return self.found };
+        let Some((epoch, delivered)) = last.filter(|_| self.recording.drained) else { return self.found };
         let Some(run) = self.runs.last() else { return self.found };
-        if (epoch, told) != (run.epoch, run.head()) {
-            let what = format!("it read until nothing came, and was told up to {told} of {}", run.head());
-            self.object(Promise::Reliable, &[told], what);
+        if (epoch, delivered) != (run.epoch, run.head()) {
+            let what =
+                format!("it read until the end, and was delivered up to {delivered} of {}", run.head());
+            self.report(Guarantee::Reliable, &[delivered], what);
         }
-        for (pod, (_, sequence)) in std::mem::take(&mut self.owed) {
-            self.object(Promise::Reliable, &[sequence], format!("no newer event of {pod} has come"));
+        for (pod, (_, sequence)) in std::mem::take(&mut self.skipped_newest) {
+            self.report(Guarantee::Reliable, &[sequence], format!("no newer event of {pod} has come"));
         }
         self.found
     }
 
-    fn object(&mut self, promise: Promise, at: &[u64], what: impl Into<String>) {
+    fn report(&mut self, guarantee: Guarantee, at: &[u64], what: impl Into<String>) {
         self.found.push(Violation {
-            promise,
+            guarantee,
             subscriber: self.recording.name.clone(),
             connection: self.number,
             at: at.to_vec(),
@@ -100,72 +102,76 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// Where it got to, if anywhere.
+    /// The position that the connection reached, if any.
     fn connection(&mut self, connection: &'a Connection) -> Option<(u64, u64)> {
         let coming = connection.items.iter().filter_map(|item| match item {
             Item::Event { event, .. } => Some(event.sequence),
             _ => None,
         });
-        let mut here = Here {
-            asked: connection.asked,
+        let mut conn = ConnectionState {
+            start: connection.start,
             run: None,
             stage: Stage::Hello,
             mode: v1::Mode::Unspecified,
-            told: 0,
+            delivered: 0,
             last: BTreeMap::new(),
             began: 0,
-            resumed: matches!(connection.asked, Start::After(_)),
+            resumed: matches!(connection.start, Start::After(_)),
             coming: coming.collect(),
         };
         for item in &connection.items {
-            self.item(&mut here, item);
+            self.item(&mut conn, item);
         }
-        self.end(&here, connection);
-        here.run.map(|run| (run.epoch, here.told))
+        self.end(&conn, connection);
+        conn.run.map(|run| (run.epoch, conn.delivered))
     }
 
-    fn item(&mut self, here: &mut Here<'a>, item: &'a Item) {
+    fn item(&mut self, conn: &mut ConnectionState<'a>, item: &'a Item) {
         if let Item::Hello { epoch, head, oldest, mode } = item {
-            return self.hello(here, Position { epoch: *epoch, sequence: *head }, *oldest, *mode);
+            return self.hello(conn, Position { epoch: *epoch, sequence: *head }, *oldest, *mode);
         }
-        let Some(run) = here.run else {
-            return self.object(Promise::Framed, &[], format!("{} before hello", item.word()));
+        let Some(run) = conn.run else {
+            return self.report(Guarantee::Framed, &[], format!("{} before hello", item.word()));
         };
         match item {
             Item::Hello { .. } => {}
-            Item::Pod(pod) => self.pod(here, pod),
-            Item::SnapshotEnd { position, pods } => self.snapshot_end(here, run, *position, *pods),
-            Item::Event { event, pod, skipped } => self.event(here, run, event, pod.as_ref(), *skipped),
-            Item::Bookmark(position) => self.bookmark(here, run, *position),
-            Item::Gap(gap) => self.gap(here, run, *gap),
+            Item::Pod(pod) => self.pod(conn, pod),
+            Item::SnapshotEnd { position, pods } => self.snapshot_end(conn, run, *position, *pods),
+            Item::Event { event, pod, skipped } => self.event(conn, run, event, pod.as_ref(), *skipped),
+            Item::Bookmark(position) => self.bookmark(conn, run, *position),
+            Item::Gap(gap) => self.gap(conn, run, *gap),
             Item::Mode { mode, previous } => {
-                if *previous != here.mode || mode == previous {
-                    let what = format!("{} after {:?}", item.word(), here.mode);
-                    self.object(Promise::Framed, &[here.told], what);
+                if *previous != conn.mode || mode == previous {
+                    let what = format!("{} after {:?}", item.word(), conn.mode);
+                    self.report(Guarantee::Framed, &[conn.delivered], what);
                 }
-                here.mode = *mode;
+                conn.mode = *mode;
             }
         }
     }
 
-    fn hello(&mut self, here: &mut Here<'a>, head: Position, oldest: u64, mode: v1::Mode) {
+    fn hello(&mut self, conn: &mut ConnectionState<'a>, head: Position, oldest: u64, mode: v1::Mode) {
         let run = self.runs.iter().find(|run| run.epoch == head.epoch);
-        let (Stage::Hello, Some(run)) = (&here.stage, run) else {
-            return self.object(Promise::Framed, &[head.sequence], "hello twice, or of an unknown epoch");
+        let (Stage::Hello, Some(run)) = (&conn.stage, run) else {
+            return self.report(Guarantee::Framed, &[head.sequence], "hello twice, or of an unknown epoch");
         };
         if head.sequence > run.head() || oldest > head.sequence + 1 {
-            self.object(Promise::Framed, &[oldest, head.sequence], "hello of what the journal never had");
+            self.report(
+                Guarantee::Framed,
+                &[oldest, head.sequence],
+                "hello with sequences that the journal never had",
+            );
         }
         if run.is_within_a_change(head.sequence) {
-            self.object(Promise::Atomic, &[head.sequence], "hello stands within a change");
+            self.report(Guarantee::Atomic, &[head.sequence], "hello splits a change");
         }
-        (here.run, here.mode) = (Some(run), mode);
-        here.told = head.sequence;
-        here.stage = match here.asked {
+        (conn.run, conn.mode) = (Some(run), mode);
+        conn.delivered = head.sequence;
+        conn.stage = match conn.start {
             Start::Snapshot => Stage::Snapshot { pods: BTreeMap::new(), count: 0, to: None },
             Start::Now => Stage::Following,
             Start::Oldest => {
-                here.told = oldest.saturating_sub(1);
+                conn.delivered = oldest.saturating_sub(1);
                 Stage::Following
             }
             Start::After(after) => {
@@ -176,224 +182,265 @@ impl<'a> Walk<'a> {
                 } else {
                     (after.sequence + 1 < oldest).then_some(GapReason::Compacted)
                 };
-                here.told = after.sequence;
+                conn.delivered = after.sequence;
                 lost.map_or(Stage::Following, Stage::Lost)
             }
         };
-        here.began = here.told;
+        conn.began = conn.delivered;
     }
 
-    fn pod(&mut self, here: &mut Here<'a>, pod: &Arc<v1::Pod>) {
-        let Stage::Snapshot { pods, count, .. } = &mut here.stage else {
-            return self.object(Promise::GapsMarked, &[pod.sequence], "a snapshot that no gap has announced");
+    fn pod(&mut self, conn: &mut ConnectionState<'a>, pod: &Arc<v1::Pod>) {
+        let Stage::Snapshot { pods, count, .. } = &mut conn.stage else {
+            return self.report(Guarantee::GapsMarked, &[pod.sequence], "a snapshot without a gap before it");
         };
         *count += 1;
         let key = key(&identity(pod));
         if pods.insert(key.clone(), pod.clone()).is_some() {
-            self.object(Promise::SnapshotExact, &[pod.sequence], format!("{key} is in it twice"));
+            self.report(Guarantee::SnapshotExact, &[pod.sequence], format!("{key} is in the snapshot twice"));
         }
     }
 
-    fn snapshot_end(&mut self, here: &mut Here<'a>, run: &'a Run, position: Position, promised: u64) {
-        let stage = std::mem::replace(&mut here.stage, Stage::Following);
+    fn snapshot_end(
+        &mut self,
+        conn: &mut ConnectionState<'a>,
+        run: &'a Run,
+        position: Position,
+        stated: u64,
+    ) {
+        let stage = std::mem::replace(&mut conn.stage, Stage::Following);
         let Stage::Snapshot { mut pods, count, to } = stage else {
-            let what = "the end of a snapshot that has not begun";
-            return self.object(Promise::GapsMarked, &[position.sequence], what);
+            let what = "the end of a snapshot that did not begin";
+            return self.report(Guarantee::GapsMarked, &[position.sequence], what);
         };
         let at = position.sequence;
-        if count != promised || position.epoch != run.epoch || at > run.head() {
-            self.object(Promise::SnapshotExact, &[at], format!("{count} pods came, said are {promised}"));
+        if count != stated || position.epoch != run.epoch || at > run.head() {
+            self.report(
+                Guarantee::SnapshotExact,
+                &[at],
+                format!("{count} pods were delivered, {stated} are stated"),
+            );
         }
         if run.is_within_a_change(at) {
-            self.object(Promise::Atomic, &[at], "the snapshot has a part of a change");
+            self.report(Guarantee::Atomic, &[at], "the snapshot contains only a part of a change");
         }
         if to.is_some_and(|to| to != at) {
-            self.object(Promise::GapsMarked, &[at], format!("the gap was to end at {to:?}"));
+            self.report(Guarantee::GapsMarked, &[at], format!("the gap was to end at {to:?}"));
         }
-        let mut states: BTreeMap<String, &Told> = BTreeMap::new();
-        run.between(0, at).iter().for_each(|told| {
-            states.insert(key(&told.event.pod), told);
+        let mut states: BTreeMap<String, &Published> = BTreeMap::new();
+        run.between(0, at).iter().for_each(|published| {
+            states.insert(key(&published.event.pod), published);
         });
-        for (key, told) in states {
-            let there = told.pod.as_deref().filter(|pod| {
+        for (key, published) in states {
+            let there = published.pod.as_deref().filter(|pod| {
                 self.recording.filter.passes_pod(&identity(pod), &pod.labels.clone().into_iter().collect())
             });
             match (there, pods.remove(&key)) {
                 (None, None) => {}
-                (Some(_), None) => self.object(Promise::SnapshotExact, &[at], format!("{key} is not in it")),
+                (Some(_), None) => self.report(Guarantee::SnapshotExact, &[at], format!("{key} is missing")),
                 (None, Some(_)) => {
-                    let promise = if told.pod.is_some() { Promise::Filtered } else { Promise::SnapshotExact };
-                    self.object(promise, &[at], format!("{key} is in it"));
+                    let guarantee =
+                        if published.pod.is_some() { Guarantee::Filtered } else { Guarantee::SnapshotExact };
+                    self.report(guarantee, &[at], format!("{key} is in the snapshot"));
                 }
                 (Some(there), Some(sent)) => {
-                    // Its number may be later: something was looked at since, and nothing was found.
+                    // Its sequence may be later: a later read changed nothing.
                     let as_of_then = v1::Pod { sequence: there.sequence, ..sent.as_ref().clone() };
                     if *there != as_of_then || sent.sequence < there.sequence || sent.sequence > at {
-                        let what = format!("{key} is in it as it was at another time");
-                        self.object(Promise::SnapshotExact, &[at, sent.sequence, there.sequence], what);
+                        let what = format!("{key} has the state of another time");
+                        self.report(Guarantee::SnapshotExact, &[at, sent.sequence, there.sequence], what);
                     }
                 }
             }
         }
         for key in pods.keys() {
-            self.object(Promise::SnapshotExact, &[at], format!("{key} is in it, and never was there"));
+            self.report(
+                Guarantee::SnapshotExact,
+                &[at],
+                format!("{key} is in the snapshot and never existed"),
+            );
         }
-        (here.told, here.began, here.resumed) = (at, at, false);
-        here.last.clear();
-        self.owed.clear();
+        (conn.delivered, conn.began, conn.resumed) = (at, at, false);
+        conn.last.clear();
+        self.skipped_newest.clear();
         self.snapshot = Some(position);
     }
 
     fn event(
         &mut self,
-        here: &mut Here<'a>,
+        conn: &mut ConnectionState<'a>,
         run: &'a Run,
         event: &Event,
         pod: Option<&Arc<v1::Pod>>,
         skipped: u64,
     ) {
         let at = event.sequence;
-        if !matches!(here.stage, Stage::Following) {
-            return self.object(Promise::GapsMarked, &[at], "an event where a gap or a snapshot is due");
+        if !matches!(conn.stage, Stage::Following) {
+            return self.report(
+                Guarantee::GapsMarked,
+                &[at],
+                "an event where a gap or a snapshot is expected",
+            );
         }
-        let Some(told) = run.get(at) else {
-            return self.object(Promise::Faithful, &[at], "an event that the journal never had");
+        let Some(published) = run.get(at) else {
+            return self.report(Guarantee::Faithful, &[at], "an event that the journal never had");
         };
         let is_new = self.seen.insert((run.epoch, at));
-        if at <= here.told {
-            let promise = match self.snapshot {
-                _ if !is_new => Promise::Unique,
+        if at <= conn.delivered {
+            let guarantee = match self.snapshot {
+                _ if !is_new => Guarantee::Unique,
                 Some(snapshot) if snapshot.epoch == run.epoch && at <= snapshot.sequence => {
-                    Promise::SnapshotExact
+                    Guarantee::SnapshotExact
                 }
-                _ => Promise::Ordered,
+                _ => Guarantee::Ordered,
             };
-            self.object(promise, &[at, here.told], "it had been told up to the second number");
+            self.report(
+                guarantee,
+                &[at, conn.delivered],
+                "events up to the second sequence were delivered before",
+            );
         } else {
-            self.passed(here, run, at - 1, Promise::Reliable);
-            here.told = at;
+            self.expect_delivered(conn, run, at - 1, Guarantee::Reliable);
+            conn.delivered = at;
         }
         let labelled = match self.recording.layer {
             Layer::Embedded => event.clone(),
-            // The message has neither.
-            Layer::Wire => {
-                Event { labels: told.event.labels.clone(), initial: told.event.initial, ..event.clone() }
-            }
+            // A message has neither.
+            Layer::Wire => Event {
+                labels: published.event.labels.clone(),
+                initial: published.event.initial,
+                ..event.clone()
+            },
         };
-        if labelled != told.event {
-            self.object(Promise::Faithful, &[at], "it differs from the journal's");
+        if labelled != published.event {
+            self.report(Guarantee::Faithful, &[at], "the event differs from the journal's");
         }
-        if !self.recording.filter.passes(&told.event) {
-            self.object(
-                Promise::Filtered,
+        if !self.recording.filter.passes(&published.event) {
+            self.report(
+                Guarantee::Filtered,
                 &[at],
-                format!("{} does not let it through", self.recording.filter),
+                format!("the filter {} does not match it", self.recording.filter),
             );
         }
-        if self.recording.pods && pod != told.pod.as_ref() || !self.recording.pods && pod.is_some() {
-            self.object(Promise::StatusExact, &[at], "its pod is not the one after its change");
+        if self.recording.pods && pod != published.pod.as_ref() || !self.recording.pods && pod.is_some() {
+            self.report(Guarantee::StatusExact, &[at], "its pod status is not the one after its change");
         }
-        self.skipped(here, run, &told.event, skipped);
+        self.skipped(conn, run, &published.event, skipped);
     }
 
-    /// Whether as many events of its pod were left out before an event as it says.
-    fn skipped(&mut self, here: &mut Here<'a>, run: &'a Run, event: &Event, skipped: u64) {
+    /// Checks the number of events of the same pod that an event says were skipped before it.
+    fn skipped(&mut self, conn: &mut ConnectionState<'a>, run: &'a Run, event: &Event, skipped: u64) {
         let key = key(&event.pod);
-        let before = here.last.insert(key.clone(), event.sequence).unwrap_or(here.began);
+        let before = conn.last.insert(key.clone(), event.sequence).unwrap_or(conn.began);
         let missing = run.between(before, event.sequence - 1).iter();
-        let missing =
-            missing.filter(|told| told.event.pod == event.pod && self.recording.filter.passes(&told.event));
+        let missing = missing.filter(|published| {
+            published.event.pod == event.pod && self.recording.filter.passes(&published.event)
+        });
         let missing = if self.recording.policy == SlowPolicy::LatestPerPod { missing.count() } else { 0 };
         if skipped != missing as u64 {
-            let what = format!("{missing} events of {key} are left out, said are {skipped}");
-            self.object(Promise::Reliable, &[event.sequence], what);
+            let what = format!("{missing} events of {key} were skipped, {skipped} are stated");
+            self.report(Guarantee::Reliable, &[event.sequence], what);
         }
-        if self.owed.get(&key).is_some_and(|(epoch, owed)| *epoch != run.epoch || *owed < event.sequence) {
-            self.owed.remove(&key);
+        if self
+            .skipped_newest
+            .get(&key)
+            .is_some_and(|(epoch, skipped_newest)| *epoch != run.epoch || *skipped_newest < event.sequence)
+        {
+            self.skipped_newest.remove(&key);
         }
     }
 
-    /// All that passes the filter up to `to` must have been told by now.
-    fn passed(&mut self, here: &mut Here<'a>, run: &'a Run, to: u64, promise: Promise) {
-        for told in run.between(here.told, to) {
-            let (at, key) = (told.event.sequence, key(&told.event.pod));
-            if !self.recording.filter.passes(&told.event) {
+    /// Every matching event up to `to` must have been delivered.
+    fn expect_delivered(
+        &mut self,
+        conn: &mut ConnectionState<'a>,
+        run: &'a Run,
+        to: u64,
+        guarantee: Guarantee,
+    ) {
+        for published in run.between(conn.delivered, to) {
+            let (at, key) = (published.event.sequence, key(&published.event.pod));
+            if !self.recording.filter.passes(&published.event) {
                 continue;
             }
             if self.recording.policy == SlowPolicy::LatestPerPod {
-                self.owed.insert(key, (run.epoch, at));
+                self.skipped_newest.insert(key, (run.epoch, at));
                 continue;
             }
-            let promise = match promise {
-                Promise::Reliable if here.coming.contains(&at) => Promise::Ordered,
-                Promise::Reliable if here.resumed => Promise::Resumable,
-                promise => promise,
+            let guarantee = match guarantee {
+                Guarantee::Reliable if conn.coming.contains(&at) => Guarantee::Ordered,
+                Guarantee::Reliable if conn.resumed => Guarantee::Resumable,
+                guarantee => guarantee,
             };
-            self.object(promise, &[at, to], format!("{} of {key} is left out", told.event.kind.as_str()));
+            self.report(
+                guarantee,
+                &[at, to],
+                format!("{} of {key} is missing", published.event.kind.as_str()),
+            );
         }
-        here.resumed = false;
+        conn.resumed = false;
     }
 
-    fn bookmark(&mut self, here: &mut Here<'a>, run: &'a Run, position: Position) {
+    fn bookmark(&mut self, conn: &mut ConnectionState<'a>, run: &'a Run, position: Position) {
         let at = position.sequence;
-        if !matches!(here.stage, Stage::Following) {
-            return self.object(Promise::Framed, &[at], "a bookmark where a gap or a snapshot is due");
+        if !matches!(conn.stage, Stage::Following) {
+            return self.report(Guarantee::Framed, &[at], "a bookmark where a gap or a snapshot is expected");
         }
-        if position.epoch != run.epoch || at > run.head() || at < here.told {
-            let what = format!("a bookmark at {position}, told was up to {}", here.told);
-            return self.object(Promise::Bookmarkable, &[at], what);
+        if position.epoch != run.epoch || at > run.head() || at < conn.delivered {
+            let what = format!("a bookmark at {position}, events were delivered up to {}", conn.delivered);
+            return self.report(Guarantee::Bookmarkable, &[at], what);
         }
-        self.passed(here, run, at, Promise::Bookmarkable);
-        here.told = at;
+        self.expect_delivered(conn, run, at, Guarantee::Bookmarkable);
+        conn.delivered = at;
     }
 
-    fn gap(&mut self, here: &mut Here<'a>, run: &'a Run, gap: Gap) {
+    fn gap(&mut self, conn: &mut ConnectionState<'a>, run: &'a Run, gap: Gap) {
         let Gap { reason, from, to } = gap;
         let stage =
-            std::mem::replace(&mut here.stage, Stage::Snapshot { pods: BTreeMap::new(), count: 0, to });
+            std::mem::replace(&mut conn.stage, Stage::Snapshot { pods: BTreeMap::new(), count: 0, to });
         let expected = match stage {
             Stage::Lost(reason) => Some(reason),
             Stage::Following => Some(GapReason::Compacted),
             Stage::Hello | Stage::Snapshot { .. } => None,
         };
         if self.recording.policy == SlowPolicy::Fail || Some(reason) != expected {
-            self.object(Promise::GapsMarked, &[from], format!("{gap:?} where {expected:?} is due"));
+            self.report(Guarantee::GapsMarked, &[from], format!("{gap:?} where {expected:?} is expected"));
         }
         if reason != GapReason::Compacted {
-            if from != here.told + 1 || to.is_some() {
-                self.object(Promise::GapsMarked, &[from], format!("{gap:?} after {}", here.told));
+            if from != conn.delivered + 1 || to.is_some() {
+                self.report(Guarantee::GapsMarked, &[from], format!("{gap:?} after {}", conn.delivered));
             }
             return;
         }
-        // What it has passed over since the last message need not be said.
-        if from <= here.told {
-            self.object(Promise::GapsMarked, &[from], format!("{gap:?} after {}", here.told));
+        // Events that the filter skipped since the last message need no mention.
+        if from <= conn.delivered {
+            self.report(Guarantee::GapsMarked, &[from], format!("{gap:?} after {}", conn.delivered));
         }
-        self.passed(here, run, from - 1, Promise::GapsMarked);
+        self.expect_delivered(conn, run, from - 1, Guarantee::GapsMarked);
         if to.is_none_or(|to| to < from || to - from < run.capacity) {
-            self.object(Promise::GapsMarked, &[from], format!("{gap:?} while they are held"));
+            self.report(Guarantee::GapsMarked, &[from], format!("{gap:?} while the events are held"));
         }
     }
 
-    fn end(&mut self, here: &Here<'a>, connection: &Connection) {
+    fn end(&mut self, conn: &ConnectionState<'a>, connection: &Connection) {
         match &connection.end {
             End::Lost { reason, oldest } => {
-                let expected = match here.stage {
+                let expected = match conn.stage {
                     Stage::Lost(reason) => Some(reason),
                     Stage::Following => Some(GapReason::Compacted),
                     _ => None,
                 };
-                let needless = *reason == GapReason::Compacted && here.told + 1 >= *oldest;
+                let needless = *reason == GapReason::Compacted && conn.delivered + 1 >= *oldest;
                 if self.recording.policy != SlowPolicy::Fail || Some(*reason) != expected || needless {
-                    let what = format!("{:?} where {expected:?} is due", connection.end);
-                    self.object(Promise::GapsMarked, &[here.told, *oldest], what);
+                    let what = format!("{:?} where {expected:?} is expected", connection.end);
+                    self.report(Guarantee::GapsMarked, &[conn.delivered, *oldest], what);
                 }
             }
-            End::Ending if self.recording.layer == Layer::Embedded && here.run.is_some() => {
+            End::Ending if self.recording.layer == Layer::Embedded && conn.run.is_some() => {
                 let last = connection.items.last();
-                if !matches!(last, Some(Item::Bookmark(_))) || here.run.map(Run::head) != Some(here.told) {
+                if !matches!(last, Some(Item::Bookmark(_))) || conn.run.map(Run::head) != Some(conn.delivered)
+                {
                     let what = "plegd ended without a bookmark at the head";
-                    self.object(Promise::Bookmarkable, &[here.told], what);
+                    self.report(Guarantee::Bookmarkable, &[conn.delivered], what);
                 }
             }
             End::Ending | End::Cut => {}
@@ -406,7 +453,7 @@ fn identity(pod: &v1::Pod) -> PodIdentity {
     PodIdentity { uid: uid.into(), namespace: namespace.into(), name: name.into() }
 }
 
-/// What pods are told apart by: two may have one UID.
+/// The key of a pod. Two pods may have one UID.
 fn key(pod: &PodIdentity) -> String {
     format!("{}/{}/{}", pod.namespace, pod.name, pod.uid)
 }

@@ -1,4 +1,4 @@
-//! Keys of the API hold for clients that are there and for those that come.
+//! Keys of the API apply to existing and to new clients.
 
 use plegd::{
     api::v1,
@@ -12,8 +12,8 @@ use crate::{
     node::{Node, until},
 };
 
-/// Names nobody.
-const NOBODY: &str = "uid:4000000001";
+/// Matches no client.
+const NO_CLIENT: &str = "uid:4000000001";
 
 async fn watching(client: &Client) -> Watch {
     let mut watch = client.watch(WatchOptions { since: Since::Now, ..WatchOptions::named("test") });
@@ -37,19 +37,19 @@ fn assert_exhausted<T: std::fmt::Debug>(result: Result<T, CallError>, key: &str)
 }
 
 #[tokio::test]
-async fn whoever_is_no_longer_admitted_is_cut_off_and_refused() {
+async fn a_client_that_loses_its_right_is_disconnected_and_refused() {
     let node = Node::start("").await;
     let client = node.daemon.client();
     let mut watch = watching(&client).await;
     lists(&client).await.unwrap();
-    node.reload(&format!("[api]\nallow_watch = \"{NOBODY}\"\n"), "success").await;
-    // Its watch is over: it connects again by itself, and is told why it gets no further.
+    node.reload(&format!("[api]\nallow_watch = \"{NO_CLIENT}\"\n"), "success").await;
+    // Its watch is closed. It reconnects by itself and receives the reason of the refusal.
     let refused = timeout(DEADLINE, async {
         loop {
             match watch.next().await {
                 Some(Err(error)) => break error,
                 Some(Ok(_)) => {}
-                None => panic!("it has ended without a word"),
+                None => panic!("the watch ended without an error"),
             }
         }
     });
@@ -66,12 +66,12 @@ async fn whoever_is_no_longer_admitted_is_cut_off_and_refused() {
 }
 
 #[tokio::test]
-async fn introspection_has_its_own_list() {
-    let node = Node::start(&format!("[api]\nallow_introspection = \"{NOBODY}\"\n")).await;
+async fn introspection_has_its_own_allow_list() {
+    let node = Node::start(&format!("[api]\nallow_introspection = \"{NO_CLIENT}\"\n")).await;
     let client = node.daemon.client();
     let mut watch = watching(&client).await;
     assert!(matches!(introspects(&client).await, Err(CallError::Denied { .. })));
-    // Whoever gains a right has it on the connection that is there, and loses nothing of what goes on there.
+    // A client that gains a right has it on its existing connection, and its watch loses nothing.
     node.reload("", "success").await;
     until("introspection is allowed", async || introspects(&client).await.is_ok()).await;
     let pod = SandboxSpec::of_pod("default", "web", "uid-1");
@@ -90,7 +90,7 @@ async fn introspection_has_its_own_list() {
 }
 
 #[tokio::test]
-async fn fewer_subscribers_are_allowed_and_those_there_stay() {
+async fn a_lower_subscriber_limit_keeps_existing_subscribers() {
     let node = Node::start("").await;
     let client = node.daemon.client();
     let (_first, _second) = (watching(&client).await, watching(&client).await);
@@ -112,14 +112,14 @@ async fn fewer_subscribers_are_allowed_and_those_there_stay() {
 }
 
 #[tokio::test]
-async fn fewer_requests_are_allowed_to_a_peer() {
+async fn a_lower_request_limit_applies_to_each_peer() {
     let node = Node::start("").await;
     let client = node.daemon.client();
     let pod = SandboxSpec::of_pod("default", "web", "uid-1");
     node.sim.change(|truth| truth.run_sandbox(pod)).unwrap();
     let pod = PodRef::Uid("uid-1".into());
-    // One that is not known yet counts as gone.
-    until("it is there", async || client.get_pod(&pod, Freshness::Held).await.is_ok()).await;
+    // A pod that is not known yet counts as gone.
+    until("the pod is known", async || client.get_pod(&pod, Freshness::Held).await.is_ok()).await;
     let waits = node.daemon.client();
     let waiting = tokio::spawn(async move { waits.wait_for(&pod, &WaitCondition::PodGone, DEADLINE).await });
     node.reload("[api]\nrequests_per_peer = 1\n", "success").await;
@@ -134,13 +134,13 @@ async fn fewer_requests_are_allowed_to_a_peer() {
 }
 
 #[tokio::test]
-async fn fewer_reads_are_allowed() {
+async fn a_lower_read_rate_applies() {
     let node = Node::start("[api]\nreads_per_second = 1000\nrequests_per_peer = 1000\n").await;
     let client = node.daemon.client();
     let pod = SandboxSpec::of_pod("default", "web", "uid-1");
     node.sim.change(|truth| truth.run_sandbox(pod)).unwrap();
     let pod = PodRef::Uid("uid-1".into());
-    until("it is there", async || client.request_read(&pod).await.is_ok()).await;
+    until("the pod is known", async || client.request_read(&pod).await.is_ok()).await;
     let refused = async || {
         let reads = futures::future::join_all((0..50).map(|_| client.request_read(&pod))).await;
         reads.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! `plegd run` with a file of its own, on a simulated runtime in this process.
+//! `plegd run` with its own configuration file, on a simulated runtime in this process.
 
 use std::path::{Path, PathBuf};
 
@@ -14,41 +14,41 @@ use crate::binary::{DEADLINE, Daemon};
 pub(crate) struct Node {
     pub(crate) daemon: Daemon,
     pub(crate) sim: SimRuntime,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     _serving: SocketHandle,
 }
 
 impl Node {
-    /// With this text in its file.
+    /// Starts plegd with a file that contains `text`.
     pub(crate) async fn start(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("plegd.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("plegd.toml");
         std::fs::write(&file, text).unwrap();
-        Self::with(folder, &file).await
+        Self::with(directory, &file).await
     }
 
-    /// With a file that is there already.
-    pub(crate) async fn with(folder: tempfile::TempDir, file: &Path) -> Self {
-        let socket = folder.path().join("runtime.sock");
+    /// Starts plegd with an existing file.
+    pub(crate) async fn with(directory: tempfile::TempDir, file: &Path) -> Self {
+        let socket = directory.path().join("runtime.sock");
         let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
         let serving = sim.serve_uds(&socket).unwrap();
         let endpoint = format!("unix://{}", socket.display());
         let daemon = Daemon::configured(&endpoint, file).await.unwrap();
-        Self { daemon, sim, folder, _serving: serving }
+        Self { daemon, sim, directory, _serving: serving }
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.folder.path().join("plegd.toml")
+        self.directory.path().join("plegd.toml")
     }
 
-    /// Writes another file, as an editor does that replaces it whole.
+    /// Replaces the file by a rename, as an editor does.
     pub(crate) fn write(&self, text: &str) {
-        let new = self.folder.path().join("plegd.toml.new");
+        let new = self.directory.path().join("plegd.toml.new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(&new, self.file()).unwrap();
     }
 
-    /// Has it read another file at SIGHUP, which must come to this result.
+    /// Replaces the file and sends SIGHUP. The reload must have this result.
     pub(crate) async fn reload(&self, text: &str, result: &str) {
         self.write(text);
         let before = self.reloads(result).await;
@@ -61,7 +61,7 @@ impl Node {
     }
 
     pub(crate) async fn until_reloads(&self, result: &str, count: f64) {
-        let what = format!("{count} reloads that are a {result}");
+        let what = format!("{count} reloads with result {result}");
         until(&what, async || self.reloads(result).await >= count).await;
     }
 
@@ -69,23 +69,23 @@ impl Node {
         self.daemon.metric(sample).await.unwrap()
     }
 
-    /// What `plegd config running` prints.
+    /// The output of `plegd config running`.
     pub(crate) async fn prints_running(&self) -> String {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_plegd"));
         command.env_clear().args(["config", "running", "--socket"]).arg(self.daemon.socket());
-        let answer = command.output().await.unwrap();
-        assert!(answer.status.success(), "{answer:?}");
-        String::from_utf8(answer.stdout).unwrap()
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What it says of itself.
+    /// The daemon's status.
     pub(crate) async fn status(&self) -> plegd::api::v1::GetStatusResponse {
         let client = self.daemon.client();
         let request = plegd::api::v1::GetStatusRequest {};
         client.call(client.introspection().get_status(request)).await.unwrap()
     }
 
-    /// The configuration in force, as the daemon tells it.
+    /// The effective configuration, as the daemon reports it.
     pub(crate) async fn in_force(&self) -> String {
         let client = self.daemon.client();
         let request = plegd::api::v1::GetConfigRequest {};
@@ -93,7 +93,7 @@ impl Node {
     }
 }
 
-/// Awaits until this holds.
+/// Waits until the condition holds.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let holding = async {
         while !holds().await {

@@ -1,4 +1,4 @@
-//! Keys of the relist and of the calls that it makes, on a plegd in this process in paused time.
+//! Keys of the relist and of CRI calls, on a plegd in this process in paused time.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn adopt(world: &World, change: impl FnOnce(&mut Config)) {
     assert!(!in_force.adopt(&Loaded::of_program(config)).is_empty());
 }
 
-/// Times between so many relists, in milliseconds.
+/// The intervals between `count` relists, in milliseconds.
 async fn intervals(world: &mut World, count: usize) -> Vec<u128> {
     let (mut times, mut calls) = (Vec::new(), world.calls_of(Method::ListPodSandbox));
     while times.len() <= count {
@@ -33,7 +33,7 @@ async fn intervals(world: &mut World, count: usize) -> Vec<u128> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_period_holds_before_the_old_one_is_over() {
+async fn a_new_period_applies_before_the_old_one_ends() {
     let slow = |config: &mut Config| {
         (config.relist.period, config.relist.max_period) = (600 * SECOND, 3600 * SECOND);
         config.relist.jitter = 0.0;
@@ -42,19 +42,19 @@ async fn another_period_holds_before_the_old_one_is_over() {
     world.pass(10 * SECOND).await;
     let before = world.calls_of(Method::ListPodSandbox);
     world.pass(60 * SECOND).await;
-    assert_eq!(world.calls_of(Method::ListPodSandbox), before, "nothing is due for ten minutes");
+    assert_eq!(world.calls_of(Method::ListPodSandbox), before, "no relist is due for ten minutes");
     adopt(&world, |config| config.relist.period = 2 * SECOND);
     world.pass(3 * SECOND).await;
     assert_eq!(world.calls_of(Method::ListPodSandbox), before + 1);
     world.pass(20 * SECOND).await;
-    let made = world.calls_of(Method::ListPodSandbox) - before;
-    assert!((9..=12).contains(&made), "{made} in 23 s");
+    let relists = world.calls_of(Method::ListPodSandbox) - before;
+    assert!((9..=12).contains(&relists), "{relists} in 23 s");
     assert_eq!(world.metric("plegd_relist_period_seconds"), 2.0);
     assert_eq!(world.app.situation().period, 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_longest_period_holds_while_the_stream_is_trusted() {
+async fn a_new_max_period_applies_while_the_stream_is_trusted() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.until_evented().await;
     assert_eq!(world.metric("plegd_relist_period_seconds"), 60.0);
@@ -62,14 +62,14 @@ async fn another_longest_period_holds_while_the_stream_is_trusted() {
     adopt(&world, |config| config.relist.max_period = 5 * SECOND);
     world.pass(30 * SECOND).await;
     assert_eq!(world.metric("plegd_relist_period_seconds"), 5.0);
-    let made = world.calls_of(Method::ListPodSandbox) - before;
-    assert!((5..=7).contains(&made), "{made} in 30 s");
-    // Trust is kept where it was earned for longer than that.
+    let relists = world.calls_of(Method::ListPodSandbox) - before;
+    assert!((5..=7).contains(&relists), "{relists} in 30 s");
+    // The stream stays trusted, because it was trusted at a longer period.
     assert_eq!(world.app.situation().mode, plegd::supervisor::Mode::Evented);
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_jitter_spreads_the_relists() {
+async fn a_new_jitter_spreads_the_relists() {
     let even = |config: &mut Config| config.relist.jitter = 0.0;
     let mut world = World::after(Profile::CONTAINERD_1_6, 1, even, |_| ()).await;
     let spread = |intervals: &[u128]| {
@@ -83,7 +83,7 @@ async fn another_jitter_spreads_the_relists() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_lanes_are_used_at_once() {
+async fn a_higher_parallelism_applies_at_once() {
     let one = |config: &mut Config| config.relist.parallelism = 1;
     let mut world = World::after(Profile::CONTAINERD_1_6, 1, one, |sim| {
         sim.faults().calls(Method::ContainerStatus, CallFault::Late(SECOND), Dose::Always);
@@ -104,21 +104,21 @@ async fn more_lanes_are_used_at_once() {
     assert_eq!(most(&mut world).await, 1.0);
     adopt(&world, |config| config.relist.parallelism = 4);
     assert_eq!(most(&mut world).await, 4.0);
-    // A runtime that answers as fast is asked for more.
+    // A runtime that answers as fast gets more reads at once.
     adopt(&world, |config| config.relist.parallelism = 6);
     assert_eq!(most(&mut world).await, 6.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_timeout_holds_for_the_next_call() {
-    let patient = |config: &mut Config| config.runtime.request_timeout = 300 * SECOND;
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, patient, |_| ()).await;
+async fn a_new_request_timeout_applies_to_the_next_call() {
+    let long_timeout = |config: &mut Config| config.runtime.request_timeout = 300 * SECOND;
+    let mut world = World::after(Profile::CONTAINERD_1_6, 1, long_timeout, |_| ()).await;
     world.pass(10 * SECOND).await;
     let hang = Target::Method(Method::ListPodSandbox);
     let late = "plegd_cri_requests_total{code=\"DeadlineExceeded\",method=\"ListPodSandbox\"}";
     world.sim.faults().hang(hang.clone());
     world.pass(60 * SECOND).await;
-    assert_eq!(world.metric(late), 0.0, "it has five minutes");
+    assert_eq!(world.metric(late), 0.0, "the timeout is five minutes");
     world.sim.faults().release(&hang);
     world.pass(10 * SECOND).await;
     adopt(&world, |config| config.runtime.request_timeout = 2 * SECOND);

@@ -1,4 +1,4 @@
-//! A runtime that contradicts itself: lists, statuses and events that do not fit each other, and changes without an event.
+//! A runtime that contradicts itself: inconsistent lists, statuses and events, and changes without an event.
 
 use std::time::Duration;
 
@@ -117,9 +117,9 @@ async fn calls_about_one_id_can_fail_while_all_others_work() {
         assert_eq!(status_of(&mut client, &id).await.unwrap_err().code(), Code::Unavailable);
     }
     status_of(&mut client, &id).await.unwrap();
-    assert_eq!(sandboxes(&mut client).await.unwrap().len(), 2, "it is still listed");
+    assert_eq!(sandboxes(&mut client).await.unwrap().len(), 2, "the sandbox is still listed");
 
-    // A list that filters by the id is about the id, and so is one by the sandbox's.
+    // A list with a filter by the id, or by the sandbox's id, concerns the id.
     faults.calls_about(Method::ListContainers, &sandbox, CallFault::fail(Code::Unknown), Dose::Always);
     let of_sandbox = |id: &String| lab::ContainerFilter { pod_sandbox_id: id.clone(), ..Default::default() };
     assert_eq!(containers_by(&mut client, of_sandbox(&sandbox)).await.unwrap_err().code(), Code::Unknown);
@@ -161,14 +161,14 @@ async fn a_list_can_show_an_id_twice_or_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_can_end_early_or_show_nothing_and_say_ok() {
+async fn a_list_can_end_early_or_be_empty_with_ok() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     runtime.change(|truth| populate(truth, 1, 10, 2)).unwrap();
     let mut client = client(&runtime);
     let faults = runtime.faults();
     faults.lists(Subject::Container, ListFault::Truncated(7), Dose::Next(1));
     faults.lists(Subject::Sandbox, ListFault::Nothing, Dose::Next(1));
-    // A list that is shorter than the limit is not truncated, and the order stands.
+    // A list that is shorter than the limit is not truncated, and the order of the fault stays.
     faults.lists(Subject::Sandbox, ListFault::Truncated(10), Dose::Next(1));
     let happened = faults.happened();
     for (containers, pods) in [(7, 0), (20, 10)] {
@@ -223,7 +223,7 @@ async fn a_streamed_list_can_end_early_with_ok_or_be_reset() {
         faults.lists(Subject::Container, ListFault::Reset { after: 4, reason }, Dose::Next(1));
         let (ids, end) = streamed(&mut client).await;
         assert_eq!((ids.len(), end.unwrap_err().code()), (4, code), "{reason:?}");
-        assert_eq!(streamed(&mut client).await.0.len(), 20, "the connection lives on");
+        assert_eq!(streamed(&mut client).await.0.len(), 20, "the connection continues");
     }
 
     let reset = ListFault::Reset { after: 4, reason: ResetReason::InternalError };
@@ -232,7 +232,7 @@ async fn a_streamed_list_can_end_early_with_ok_or_be_reset() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_other_list_faults_strike_streamed_lists_too() {
+async fn the_other_list_faults_apply_to_streamed_lists() {
     let runtime = streaming();
     let mut client = client(&runtime);
     let faults = runtime.faults();
@@ -247,7 +247,7 @@ async fn the_other_list_faults_strike_streamed_lists_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_faults_of_calls_strike_streams_too() {
+async fn call_faults_apply_to_streams() {
     let runtime = streaming();
     let mut client = client(&runtime);
     let faults = runtime.faults();
@@ -280,7 +280,7 @@ async fn the_faults_of_calls_strike_streams_too() {
         assert!(since(&runtime, before) >= 2 * second, "{fault:?}");
         let before = runtime.clock().now();
         assert!(first_event(&runtime).await.unwrap().is_some());
-        // The pod is run after two seconds, before which there is nothing to answer.
+        // The pod is run after 2 s; before that there is no event to send.
         let late = if matches!(fault, CallFault::Late(_)) { 2 * second } else { 3 * second };
         assert!(since(&runtime, before) >= late, "{fault:?}");
     }
@@ -309,7 +309,7 @@ async fn statuses_can_change_without_an_event() {
     runtime.change(|truth| {
         truth.set_reason(&id, "OOMKilled").unwrap();
         for of in [&id, &sandbox] {
-            truth.set_annotation(of, "seen", "yes");
+            truth.set_annotation(of, "checked", "yes");
             truth.set_label(of, "tier", "front");
         }
         truth.set_addresses(&sandbox, &["10.0.0.9", "fd00::9"]);
@@ -319,9 +319,9 @@ async fn statuses_can_change_without_an_event() {
     let status = status_of(&mut client, &id).await.unwrap();
     assert_eq!(status.state(), lab::ContainerState::ContainerRunning);
     assert_eq!(status.reason, "OOMKilled");
-    assert_eq!((status.annotations["seen"].as_str(), status.labels["tier"].as_str()), ("yes", "front"));
+    assert_eq!((status.annotations["checked"].as_str(), status.labels["tier"].as_str()), ("yes", "front"));
     let status = sandbox_status(&mut client, &sandbox).await.unwrap().status.unwrap();
-    assert_eq!((status.annotations["seen"].as_str(), status.labels["tier"].as_str()), ("yes", "front"));
+    assert_eq!((status.annotations["checked"].as_str(), status.labels["tier"].as_str()), ("yes", "front"));
     let network = status.network.unwrap();
     assert_eq!((network.ip.as_str(), network.additional_ips[0].ip.as_str()), ("10.0.0.9", "fd00::9"));
     let last = runtime.history().pop().unwrap();
@@ -377,7 +377,7 @@ async fn a_sandbox_can_be_created_long_before_it_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_clock_of_a_virtual_machine_can_be_hours_off() {
+async fn the_clock_of_a_virtual_machine_can_differ_by_hours() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let mut client = client(&runtime);
     let (sandbox, plain) = running_pod(&runtime, "a");
@@ -396,7 +396,7 @@ async fn the_clock_of_a_virtual_machine_can_be_hours_off() {
         for stamp in [status.started_at, status.finished_at] {
             assert!((stamp - now - clock_offset).abs() < HOUR / 100);
         }
-        assert!((status.created_at - now).abs() < HOUR / 100, "the runtime itself stamps the creation");
+        assert!((status.created_at - now).abs() < HOUR / 100, "the creation time is the runtime's");
     }
     let now = runtime.clock().wall().as_nanos();
     assert!((status_of(&mut client, &plain).await.unwrap().started_at - now).abs() < HOUR / 100);
@@ -408,7 +408,7 @@ async fn a_pod_can_be_removed_without_a_deleted_for_its_containers() {
         let runtime = runtime(profile);
         let mut client = client(&runtime);
         let (sandbox, id) = running_pod(&runtime, "a");
-        let (aloud, _) = running_pod(&runtime, "b");
+        let (other, _) = running_pod(&runtime, "b");
         let mut events = subscribe(&runtime, &client).await.await.unwrap();
         events.rest().await;
         runtime.change(|truth| truth.remove_sandbox_silently(&sandbox)).unwrap();
@@ -423,7 +423,7 @@ async fn a_pod_can_be_removed_without_a_deleted_for_its_containers() {
         assert_eq!(list(&mut client).await.unwrap().len(), 1);
         assert_eq!(sandboxes(&mut client).await.unwrap().len(), 1);
 
-        remove_sandbox(&mut client, &aloud).await.unwrap();
+        remove_sandbox(&mut client, &other).await.unwrap();
         let deleted =
             kinds(&events.rest().await).iter().filter(|k| **k == Kind::ContainerDeletedEvent).count();
         assert_eq!(deleted, if profile.runtime_name == "containerd" { 2 } else { 0 });
@@ -431,11 +431,11 @@ async fn a_pod_can_be_removed_without_a_deleted_for_its_containers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_made_by_crictl_have_no_labels() {
+async fn pods_created_by_crictl_have_no_labels() {
     let runtime = runtime(Profile::CONTAINERD_2_1);
     let mut client = client(&runtime);
     let (sandbox, id) = runtime.change(|truth| {
-        let sandbox = truth.run_sandbox(SandboxSpec::by_crictl("default", "hand-made", "uid-1")).unwrap();
+        let sandbox = truth.run_sandbox(SandboxSpec::by_crictl("default", "manual", "uid-1")).unwrap();
         let id =
             truth.create_container(&sandbox, ContainerSpec::by_crictl("busybox", 0, "busybox:1")).unwrap();
         (sandbox, id)
@@ -461,7 +461,7 @@ async fn a_filter_by_an_unknown_id_gives_an_empty_list_and_no_error() {
             assert_eq!(containers_by(&mut client, by_sandbox(pod)).await.unwrap().len(), found);
             assert_eq!(sandboxes_by(&mut client, pod).await.unwrap().len(), found);
         }
-        // The id of the other kind is as unknown.
+        // An id of the other kind is unknown too.
         assert!(containers_by(&mut client, by_id(&sandbox)).await.unwrap().is_empty());
         assert!(sandboxes_by(&mut client, &id).await.unwrap().is_empty());
     }

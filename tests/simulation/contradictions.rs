@@ -1,4 +1,4 @@
-//! A runtime that contradicts itself: from a plan's acts to orders, and what of it is for good.
+//! Contradictions of the runtime: converts actions of a plan to faults, and tracks those that are permanent.
 
 use plegd::{
     api::v1,
@@ -8,34 +8,34 @@ use plegd::{
     },
 };
 
-/// What is wrong with a list; the id is the act's.
+/// A fault of a list; the action has the id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Listed {
     Twice,
     LeftOut,
-    /// It ends after so many items, and says OK.
+    /// The list ends after this many items, with OK.
     Truncated(usize),
     Nothing,
     Reset(usize, ResetReason),
-    /// In another state than it is; of a sandbox, ready if the state is running.
+    /// The object has another state; a sandbox is ready if the state is running.
     As(ContainerState),
-    /// In another sandbox.
+    /// The container is in another sandbox.
     Elsewhere,
 }
 
-/// An order that contradicts what else the runtime says.
+/// A fault that contradicts the runtime's other responses.
 #[derive(Clone, Debug)]
 pub enum Contradiction {
     /// Calls about an id fail.
     Call(Method, String, CallFault),
-    /// A list is wrong.
+    /// Lists are wrong.
     List(Subject, ListFault),
 }
 
 // === impl Listed ===
 
 impl Listed {
-    /// The fault of a list of these, about that id.
+    /// The fault for a list of this kind and this id.
     pub fn fault(self, of: Subject, id: String) -> ListFault {
         match (self, of) {
             (Self::Twice, _) => ListFault::Twice(id),
@@ -62,7 +62,7 @@ impl Contradiction {
         }
     }
 
-    /// Whether nobody can know for as long as it lasts how far an id has come, or whether it is there.
+    /// Whether the state or existence of an id cannot be known while the fault lasts.
     fn hides(&self, of: Subject, id: &str) -> bool {
         match self {
             Self::List(subject, fault) => match fault {
@@ -71,7 +71,7 @@ impl Contradiction {
                 }
                 ListFault::LeftOut(about) => about == id,
                 ListFault::Truncated(_) | ListFault::Nothing => *subject == of,
-                // Without a list that succeeds no relist does.
+                // Without a successful list no relist succeeds.
                 ListFault::Reset { .. } => true,
                 ListFault::Twice(_) | ListFault::PodSandboxId { .. } => false,
             },
@@ -81,8 +81,12 @@ impl Contradiction {
     }
 }
 
-/// How what is served differs from what the runtime lists while it contradicts itself for good: the list's view is served then.
-pub fn unlike_listed(served: &[v1::Pod], sim: &SimRuntime, contradictions: &[Contradiction]) -> Vec<String> {
+/// Differences between the served pods and the lists under permanent contradictions: plegd must serve the view of the lists.
+pub fn differences_from_lists(
+    served: &[v1::Pod],
+    sim: &SimRuntime,
+    contradictions: &[Contradiction],
+) -> Vec<String> {
     let is_known = |of, id: &str| !contradictions.iter().any(|it| it.hides(of, id));
     let mut found = Vec::new();
     sim.read(|truth| {
@@ -92,11 +96,11 @@ pub fn unlike_listed(served: &[v1::Pod], sim: &SimRuntime, contradictions: &[Con
             let truly = if sandbox.ready { v1::SandboxState::Ready } else { v1::SandboxState::NotReady };
             match is {
                 Some((pod, it)) if it.state() == truly && is_labelled(pod, sandbox) => {}
-                it => found.push(format!("sandbox {id} is listed as {truly:?} and served as {it:?}")),
+                it => found.push(format!("sandbox {id} is listed as {truly:?}, served as {it:?}")),
             }
         }
         for (id, container) in view.containers.iter().filter(|(id, _)| is_known(Subject::Container, id)) {
-            // One whose pod nobody can know is left out.
+            // Skip containers whose pod cannot be known.
             if !view.sandboxes.contains_key(&container.sandbox_id)
                 || !is_known(Subject::Sandbox, &container.sandbox_id)
             {
@@ -105,22 +109,22 @@ pub fn unlike_listed(served: &[v1::Pod], sim: &SimRuntime, contradictions: &[Con
             let is = served.iter().find_map(|pod| pod.containers.iter().find(|it| it.id == *id));
             let is = is.map(|it| format!("{:?}", it.state()));
             let truly = format!("{:?}", container.state);
-            // Only a read moves anything back.
+            // Only a read moves a container back.
             let is_ahead = container.state == ContainerState::Running && is.as_deref() == Some("Exited");
             if !is_ahead && is.as_ref() != Some(&truly) {
-                found.push(format!("container {id} is listed as {truly} and served as {is:?}"));
+                found.push(format!("container {id} is listed as {truly}, served as {is:?}"));
             }
         }
         let sandboxes = served.iter().flat_map(|pod| &pod.sandboxes).map(|it| (Subject::Sandbox, &it.id));
         let containers = served.iter().flat_map(|pod| &pod.containers).map(|it| (Subject::Container, &it.id));
         let is_there = |id| view.sandboxes.contains_key(id) || view.containers.contains_key(id);
         let gone = sandboxes.chain(containers).filter(|(of, id)| !is_there(*id) && is_known(*of, id));
-        found.extend(gone.map(|(_, id)| format!("{id} is served and in no list")));
+        found.extend(gone.map(|(_, id)| format!("{id} is served and not listed")));
     });
     found
 }
 
-/// Whether a pod has as many labels as its sandbox, if that is its newest.
+/// Whether a pod has at least as many labels as its newest sandbox. True for older sandboxes.
 fn is_labelled(pod: &v1::Pod, sandbox: &Sandbox) -> bool {
     pod.sandboxes.first().is_none_or(|newest| newest.id != sandbox.id)
         || pod.labels.len() >= sandbox.spec.labels.len()

@@ -1,4 +1,4 @@
-//! What is true of each id, version by version, and of which pod.
+//! The truth about each id: its versions over time, and its pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,36 +13,36 @@ use plegd::{
 
 use crate::support::truth::{Fields, Names, names_of_container, names_of_sandbox};
 
-/// What is true of all ids that there ever were.
+/// The truth about all ids that ever existed.
 #[derive(Default)]
 pub struct Facts {
     by_id: BTreeMap<String, Fact>,
     sampled: Mono,
-    /// How many changes of the history were looked at.
-    seen: usize,
+    /// How many changes of the history were processed.
+    observed: usize,
 }
 
-/// What is true of one id.
+/// The truth about one id.
 #[derive(Debug)]
 pub struct Fact {
     pub subject: Subject,
-    /// Namespace, name and UID of its pod; none for a container of which nobody can say it.
+    /// Namespace, name and UID of its pod; none for a container whose pod cannot be known.
     pub pod: Option<Names>,
     /// Name of a container.
     pub name: String,
-    /// Of a container, the sandbox that it is in; else its own id.
+    /// The sandbox of a container, or the sandbox's own id.
     pub sandbox_id: String,
-    /// How far the clock that stamps its start and end is ahead.
+    /// Nanoseconds by which the clock of its start and end times is ahead.
     pub clock_offset: i64,
     pub versions: Vec<Version>,
 }
 
-/// What was true of an id for a while.
+/// The state of an id for an interval.
 #[derive(Debug)]
 pub struct Version {
-    /// It has been true since a moment that lies between these two.
+    /// The interval in which the version began.
     pub from: (Mono, Mono),
-    /// None if it was not there.
+    /// None if the id did not exist.
     pub object: Option<Object>,
 }
 
@@ -55,17 +55,17 @@ pub enum Object {
 // === impl Facts ===
 
 impl Facts {
-    /// Takes note of what is true now. To be called after each change that is made.
+    /// Records the current truth. Must be called after each change.
     pub fn sample(&mut self, sim: &SimRuntime) {
         let from = (self.sampled, sim.clock().now());
         self.sampled = from.1;
         sim.read(|truth| {
             let view = truth.view();
-            for change in &truth.history()[self.seen..] {
+            for change in &truth.history()[self.observed..] {
                 let fact = self.by_id.get_mut(&change.id);
-                fact.into_iter().for_each(|fact| fact.pass_through(change, from));
+                fact.into_iter().for_each(|fact| fact.add_end(change, from));
             }
-            self.seen = truth.history().len();
+            self.observed = truth.history().len();
             for (id, fact) in &mut self.by_id {
                 let is_there = view.sandboxes.contains_key(id) || view.containers.contains_key(id);
                 if !is_there && fact.versions.last().is_some_and(|last| last.object.is_some()) {
@@ -114,7 +114,7 @@ impl Facts {
         self.by_id.iter().map(|(id, fact)| (id.as_str(), fact))
     }
 
-    /// All labels that sandboxes of a pod ever had, each set once.
+    /// All label sets that sandboxes of a pod ever had.
     pub fn labels_of(&self, pod: &Names) -> BTreeSet<&BTreeMap<String, String>> {
         let of_pod = self.by_id.values().filter(|fact| fact.pod.as_ref() == Some(pod));
         of_pod
@@ -124,7 +124,7 @@ impl Facts {
             .collect()
     }
 
-    /// Whether a sandbox of the pod was there all the time from `from` to `to`.
+    /// Whether a sandbox of the pod existed from `from` to `to`.
     pub fn has_sandbox(&self, pod: &Names, from: Mono, to: Mono) -> bool {
         let mut of_pod = (self.by_id.values())
             .filter(|fact| fact.subject == Subject::Sandbox && fact.pod.as_ref() == Some(pod));
@@ -152,8 +152,8 @@ impl Fact {
         Self { subject, pod, name, sandbox_id, clock_offset, versions }
     }
 
-    /// It ends, and may be gone before anybody samples it: then this is what an event showed of it in between.
-    fn pass_through(&mut self, change: &Change, from: (Mono, Mono)) {
+    /// The object ends and may be gone before the next sample. An event may have shown this version in between.
+    fn add_end(&mut self, change: &Change, from: (Mono, Mono)) {
         let What::Died { exit_code, reason } = &change.what else { return };
         let object = match self.versions.last().and_then(|last| last.object.clone()) {
             Some(Object::Sandbox(sandbox)) => Object::Sandbox(Sandbox { ready: false, ..sandbox }),
@@ -169,7 +169,7 @@ impl Fact {
         self.versions.push(Version { from, object: Some(object) });
     }
 
-    /// All that may have been true of it at some moment from `from` to `to`.
+    /// All versions that may have been true at some moment from `from` to `to`.
     pub fn between(&self, from: Mono, to: Mono) -> impl Iterator<Item = &Version> {
         let next = self.versions.iter().skip(1).map(Some).chain([None]);
         let ends_late = move |next: Option<&Version>| next.is_none_or(|next| next.from.1 >= from);
@@ -177,17 +177,17 @@ impl Fact {
         versions.filter(move |(it, next)| it.from.0 <= to && ends_late(*next)).map(|(it, _)| it)
     }
 
-    /// When it was made, at the latest.
-    pub fn made(&self) -> Mono {
+    /// The latest possible time of its creation.
+    pub fn created(&self) -> Mono {
         self.versions[1].from.1
     }
 
-    /// When it was gone, at the latest.
+    /// The latest possible time of its removal.
     pub fn gone(&self) -> Option<Mono> {
         self.versions.last().filter(|last| last.object.is_none()).map(|last| last.from.1)
     }
 
-    /// How often it changed in something that is served.
+    /// The number of changes of a served field.
     pub fn changes(&self) -> usize {
         self.versions.len() - 1
     }
@@ -210,7 +210,7 @@ impl Version {
         }
     }
 
-    /// What it shows.
+    /// The compared fields of the version.
     pub fn fields(&self) -> Option<Fields> {
         Some(match self.object.as_ref()? {
             Object::Sandbox(sandbox) => Fields::of_sandbox(sandbox),
@@ -219,7 +219,7 @@ impl Version {
     }
 }
 
-/// What is served of an id in a pod.
+/// The served fields of an id in a pod.
 pub fn served(pod: Option<&v1::Pod>, id: &str) -> Option<Fields> {
     let pod = pod?;
     let sandbox = pod.sandboxes.iter().find(|it| it.id == id).map(Fields::of_served_sandbox);

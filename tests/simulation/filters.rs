@@ -1,11 +1,11 @@
-//! Which events a filter lets through, evaluated a second time from its text: subscribers are held against the library's own filter.
+//! Evaluates filters independently, from their text, because subscribers are checked with the library's own filter.
 
 use plegd::{
     model::{Event, Subject},
     watch::Filter,
 };
 
-/// What the library's filter and its documentation disagree about, if anything.
+/// A difference between the library's filter and its documentation, if any.
 pub fn wrong(filter: &Filter, event: &Event) -> Option<String> {
     let (is, should) = (filter.passes(event), passes(filter, event));
     (is != should)
@@ -22,7 +22,7 @@ fn passes(filter: &Filter, event: &Event) -> bool {
         && requirements(&filter.selector.to_string()).iter().all(|it| is_met(it, |key| event.labels.get(key)))
 }
 
-/// The parts of a selector: commas separate them, but for those in parentheses.
+/// The requirements of a selector, separated by commas outside parentheses.
 fn requirements(selector: &str) -> Vec<String> {
     let (mut parts, mut depth) = (vec![String::new()], 0);
     for character in selector.chars() {
@@ -40,7 +40,7 @@ fn requirements(selector: &str) -> Vec<String> {
     parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-/// Whether labels meet one requirement, as the documentation of Kubernetes has it.
+/// Whether labels meet one requirement, by the documentation of Kubernetes.
 fn is_met<'a>(requirement: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     let in_set = |set: &str, key: &str| {
         let value = label(key.trim());

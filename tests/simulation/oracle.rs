@@ -1,7 +1,7 @@
-//! What must have been told in the end, given what the runtime has said: nothing that reached plegd may be lost on it.
+//! Derives the events that plegd must have published from the runtime's messages: nothing that reached plegd may be lost.
 //!
-//! Counted is only what arrived for certain, under a stamp that could be believed. What was said at the very moment at which
-//! something broke, or while the process was stopped, may not have arrived, and may have.
+//! It counts only messages that certainly arrived, with a credible timestamp. A message sent at the moment of a failure, or
+//! while the process was stopped, may or may not have arrived.
 
 use std::{
     collections::BTreeSet,
@@ -19,49 +19,49 @@ use plegd::{
 };
 
 use super::{
+    driver::{FaultPeriods, Received},
     facts::{Facts, Version},
-    lives::{Life, Lives},
-    play::LOOKS_APART,
-    stage::{Heard, Hindrances},
+    histories::{Histories, IdHistory},
+    run::CHECK_INTERVAL,
     witness::{self, is_listed_as_it_was},
 };
 
-/// How exact a stamp must be to be believed.
+/// Tolerance of a timestamp, in nanoseconds.
 const EXACT: i64 = 40_000_000;
-/// What a list showed is read, or told as it was listed, within so much.
+/// Limit until a listed change is read or published as listed.
 const READ_WITHIN: Duration = Duration::from_millis(600);
-/// The stream may tell so much later what a relist has found.
+/// The grace period of the stream for a change that a relist found.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What is missing of a death that was told as a list showed it, while its status could not be read: it may be gone before it can be.
+/// Missing exit code of a death that was published from a list, because its status could not be read.
 const CODE: &str = "dead with its exit code";
-/// What is missing of a container that has a time at which it was started.
+/// Missing start of a container that has a start time.
 const START: &str = "started";
 
-/// A sandbox or container, as somebody was told of it.
-struct Seen {
+/// A sandbox or container, as the runtime showed it.
+struct Observed {
     id: String,
     sandbox: bool,
     running: bool,
     exited: bool,
     started: bool,
-    /// It has ended, and with which exit code was seen.
+    /// It has ended, and its exit code was shown.
     code: bool,
 }
 
-/// What was said to the plegd that began at `began`, for certain, and has not been told.
+/// Changes that the runtime certainly reported to the plegd that began at `began`, and that were not published.
 ///
-/// Who asks waits for so much.
-#[allow(clippy::too_many_arguments, reason = "one place calls it, and each is a part of the play")]
+/// `waits` is the request timeout.
+#[allow(clippy::too_many_arguments, reason = "one caller, and each is a part of the simulation")]
 pub fn lost(
     said: &[Said],
     facts: &Facts,
-    hindrances: &Hindrances,
+    fault_periods: &FaultPeriods,
     began: Mono,
     uncertain: &[(Mono, Mono)],
     steps: &[(Mono, i64)],
     waits: Duration,
-    lives: &Lives,
+    histories: &Histories,
 ) -> Vec<String> {
     let mut found = BTreeSet::new();
     let garbage: BTreeSet<Mono> =
@@ -69,90 +69,101 @@ pub fn lost(
     let certain = |it: &&Said| {
         it.at > began + Duration::from_millis(50)
             && !uncertain.iter().any(|(from, to)| (*from..=*to).contains(&it.at))
-            // The stream ends with it, and what comes at the same moment may go with the stream.
+            // The stream ends with it, and a message of the same moment may be lost.
             && !garbage.contains(&it.at)
     };
     let mut sandboxes: Option<&Said> = None;
     for it in said.iter().filter(certain) {
-        // A list that is not followed by the other one was of no use.
-        let seen = match (&it.what, sandboxes.take()) {
+        // A list that is not followed by the other one was not used.
+        let observed = match (&it.what, sandboxes.take()) {
             (Saying::Sandboxes(_), _) => {
                 sandboxes = Some(it);
                 continue;
             }
-            // Nor is one that is answered when nobody waits for it any more.
+            // Nor was one whose response came after the request timeout.
             (Saying::Containers(containers), Some(Said { what: Saying::Sandboxes(sandboxes), at, .. }))
                 if it.at <= *at + waits =>
             {
-                // A sandbox says nowhere that it was ready. If an event says that it is not any more, before what a list
-                // showed can be read, that it was is lost; or if another read says so before the list is complete.
+                // No field of a sandbox states that it was ready. If an event shows that it no longer is, before the listed
+                // sandbox is read, its start is lost; or if another read shows it before the list is complete.
                 let soon = *at..=it.at + READ_WITHIN;
                 let meanwhile = *at..it.at;
                 let of_sandboxes = sandboxes.iter().filter(|it| {
                     !is_ended(said, &it.id, &soon) && !is_read_as_ended(said, &it.id, &meanwhile)
                 });
-                // Nor is plegd to believe what a list shows and never was so.
+                // plegd must not publish a listed state that was never true.
                 let is_true = |id: &str, phase| is_listed_as_it_was(facts, id, phase, it.at);
                 let of_sandboxes =
                     of_sandboxes.filter(|it| is_true(&it.id, witness::phase_of_sandbox(it.state())));
                 let containers =
                     containers.iter().filter(|it| is_true(&it.id, witness::phase_of(it.state())));
-                let of_sandboxes = of_sandboxes.map(seen_listed_sandbox);
-                of_sandboxes.chain(containers.map(seen_listed)).collect()
+                let of_sandboxes = of_sandboxes.map(observed_listed_sandbox);
+                of_sandboxes.chain(containers.map(observed_listed)).collect()
             }
             (Saying::Event(event), before) => {
                 sandboxes = before;
-                let mut seen = seen_in(event, it, steps);
-                // CRI-O shows the containers of another pod, too, that has the same UID.
+                let mut observed = observed_in(event, it, steps);
+                // CRI-O also shows the containers of another pod with the same UID.
                 let pod = event.pod_sandbox_status.as_ref().and_then(|status| facts.get(&status.id));
                 let pod = pod.and_then(|sandbox| sandbox.pod.as_ref());
-                seen.retain(|seen| facts.get(&seen.id).is_none_or(|fact| fact.pod.as_ref() == pod));
-                // The same if it came first, and then whoever said it.
+                observed
+                    .retain(|observed| facts.get(&observed.id).is_none_or(|fact| fact.pod.as_ref() == pod));
+                // The same if another message showed the end before.
                 let before = began..=it.at;
-                seen.retain(|seen| {
-                    let ended =
-                        || is_ended(said, &seen.id, &before) || is_read_as_ended(said, &seen.id, &before);
-                    !(seen.sandbox && seen.running && ended())
+                observed.retain(|observed| {
+                    let ended = || {
+                        is_ended(said, &observed.id, &before) || is_read_as_ended(said, &observed.id, &before)
+                    };
+                    !(observed.sandbox && observed.running && ended())
                 });
-                seen
+                observed
             }
             (Saying::Sandbox(status), before) => {
                 sandboxes = before;
-                // One that was overtaken on its way.
-                let seen = seen_sandbox(status);
-                let overtaken = seen.running && is_ended(said, &seen.id, &(began..=it.at));
-                if overtaken { Vec::new() } else { vec![seen] }
+                // A response that an event has overtaken.
+                let observed = observed_sandbox(status);
+                let overtaken = observed.running && is_ended(said, &observed.id, &(began..=it.at));
+                if overtaken { Vec::new() } else { vec![observed] }
             }
             (Saying::Container(status), before) => {
                 sandboxes = before;
-                vec![seen_container(status)]
+                vec![observed_container(status)]
             }
             (Saying::Containers(_) | Saying::Garbage, _) => continue,
         };
-        for seen in seen {
-            let life = lives.by_id.get(&seen.id);
-            if life.is_none() && is_of_no_pod(&seen.id, facts, said, began..=it.at) {
+        for observed in observed {
+            let id_history = histories.by_id.get(&observed.id);
+            if id_history.is_none() && is_of_no_pod(&observed.id, facts, said, began..=it.at) {
                 continue;
             }
-            // Whose removal has been told is told no more of.
-            if life.is_some_and(|life| life.removed.is_some_and(|at| at <= it.at + LOOKS_APART)) {
+            // Nothing is published after the removal of an id.
+            if id_history
+                .is_some_and(|id_history| id_history.removed.is_some_and(|at| at <= it.at + CHECK_INTERVAL))
+            {
                 continue;
             }
-            let read_late = life.and_then(|life| life.died_at).is_some_and(|at| hindrances.any(at, at));
-            let after_death = life.and_then(|life| life.died_at).is_some_and(|at| at < it.at);
-            let untold = seen.untold(life).filter(|what| match *what {
+            let read_late = id_history
+                .and_then(|id_history| id_history.died_at)
+                .is_some_and(|at| fault_periods.any(at, at));
+            let after_death =
+                id_history.and_then(|id_history| id_history.died_at).is_some_and(|at| at < it.at);
+            let unpublished = observed.unpublished(id_history).filter(|what| match *what {
                 CODE => !read_late,
-                // Where the death was published as it was listed, no start is published after it.
-                START => !(read_late && after_death && life.is_some_and(|life| !life.inferred)),
+                // No start is published after a death that was published from a list.
+                START => {
+                    !(read_late && after_death && id_history.is_some_and(|id_history| !id_history.inferred))
+                }
                 _ => true,
             });
-            found.extend(untold.map(|what| format!("{} was seen {what}, which is not told", seen.id)));
+            found.extend(
+                unpublished.map(|what| format!("{} was shown {what}, which is not published", observed.id)),
+            );
         }
     }
     found.into_iter().collect()
 }
 
-/// Whether nothing that was said until then says in which pod a container is: it has no labels, and its sandbox is gone.
+/// Whether no message until then shows the pod of a container: it has no labels, and its sandbox is gone.
 fn is_of_no_pod(id: &str, facts: &Facts, said: &[Said], within: RangeInclusive<Mono>) -> bool {
     let Some(fact) = facts.get(id) else { return false };
     let labelled = fact.versions.iter().filter_map(Version::container);
@@ -168,7 +179,7 @@ fn is_of_no_pod(id: &str, facts: &Facts, said: &[Said], within: RangeInclusive<M
     !labelled && !said.iter().filter(|it| within.contains(&it.at)).any(|it| shows_sandbox(&it))
 }
 
-/// Whether an event of this time shows that a sandbox has ended.
+/// Whether an event in this interval shows that a sandbox has ended.
 fn is_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> bool {
     said.iter().filter(|it| within.contains(&it.at)).any(|it| {
         let Saying::Event(event) = &it.what else { return false };
@@ -177,7 +188,7 @@ fn is_ended(said: &[Said], sandbox_id: &str, within: &RangeInclusive<Mono>) -> b
     })
 }
 
-/// Whether a list or a read of this time shows that a sandbox has ended.
+/// Whether a list or a read in this interval shows that a sandbox has ended.
 fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<Mono>) -> bool {
     said.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.what {
         Saying::Sandbox(status) => status.id == sandbox_id && status.state() != PodSandboxState::SandboxReady,
@@ -188,15 +199,16 @@ fn is_read_as_ended(said: &[Said], sandbox_id: &str, within: &impl RangeBounds<M
     })
 }
 
-/// How many changes the stream has missed at least, and at most: what a relist found first and no event ever told though
-/// the stream was `up` for sure, and what was signalled and not said in time.
+/// The minimum and maximum number of missed events. Minimum: changes that a relist found first and no event reported although
+/// the stream was certainly `up`. Maximum: changes with an event that was not sent in time.
+#[allow(clippy::too_many_arguments, reason = "one caller, and each is a part of the simulation")]
 pub fn misses(
     said: &[Said],
     history: &[Change],
     began: Mono,
     uncertain: &[(Mono, Mono)],
     facts: &Facts,
-    lives: &Lives,
+    histories: &Histories,
     up: impl Fn(Mono, Mono) -> bool,
     lost_stream: impl Fn(Mono, Mono) -> bool,
 ) -> (usize, usize) {
@@ -212,7 +224,7 @@ pub fn misses(
             })
         };
     let is_said = |change: &Change, kind, until| said_of(change, kind, until, &|_| true);
-    // What is said while everything stands still arrives late.
+    // A message during a pause arrives late.
     let certain = |at: Mono| !uncertain.iter().any(|(from, to)| (*from..=*to).contains(&at));
     let in_time = |change: &Change, kind| said_of(change, kind, change.at + GRACE, &certain);
     let signalled = history.iter().filter(|change| change.signalled);
@@ -220,40 +232,40 @@ pub fn misses(
         signalled.filter_map(|change| Some((change, kind_of(&change.what)?))).collect();
     let lost = signalled.iter().filter(|(change, kind)| !is_said(change, *kind, change.at + GRACE));
     let first_by_relist = |change: &Change, kind: v1::ContainerEventType| {
-        // Where its own clock is off, nobody knows when it happened.
+        // If its own clock is off, the time of the change is unknown.
         if facts.get(&change.id).is_some_and(|fact| fact.clock_offset != 0) {
             return false;
         }
-        lives.heard.iter().any(|heard| {
-            let event = &heard.event;
+        histories.received.iter().any(|received| {
+            let event = &received.event;
             event.id.as_str() == change.id
-                && heard.at >= change.at
+                && received.at >= change.at
                 && event.subject == Subject::Container
-                && kind_told(event.kind) == Some(kind)
+                && kind_of_event(event.kind) == Some(kind)
                 && event.source == Source::Relist
                 && !event.inferred
                 && event.occurred_at.is_some()
                 && event.reason != "StartError"
-                && !is_said(change, kind, heard.at + 2 * GRACE)
+                && !is_said(change, kind, received.at + 2 * GRACE)
                 && change.at > began
-                && up(change.at, heard.at + 2 * GRACE)
+                && up(change.at, received.at + 2 * GRACE)
         })
     };
     let least = lost.filter(|(change, kind)| first_by_relist(change, *kind)).count();
-    // What happened before this plegd, and an event that came again made it believe of: that it is over was told to the one
-    // before.
+    // Changes before this plegd that a repeated event reported again: their end was published by the previous plegd.
     let echoed = history.iter().filter(|change| change.signalled && change.at <= began);
-    let echoed = echoed.filter(|change| lives.by_id.contains_key(&change.id)).count();
+    let echoed = echoed.filter(|change| histories.by_id.contains_key(&change.id)).count();
     let late = signalled.iter().filter(|(change, kind)| change.at > began && !in_time(change, *kind));
-    // What the stream had not said when it was lost, less than the grace after something else had shown it, is not counted.
+    // A change does not count if the stream was lost within the grace period after another path had shown it.
     let excused = |change: &Change, kind: v1::ContainerEventType| {
-        let is_it = |heard: &&Heard| {
-            heard.event.id.as_str() == change.id
-                && kind_told(heard.event.kind) == Some(kind)
-                && heard.at >= change.at
+        let is_it = |received: &&Received| {
+            received.event.id.as_str() == change.id
+                && kind_of_event(received.event.kind) == Some(kind)
+                && received.at >= change.at
         };
-        let told: Vec<Mono> = lives.heard.iter().filter(is_it).map(|heard| heard.at).collect();
-        matches!(told[..], [at] if lost_stream(at, at + GRACE - 2 * LOOKS_APART))
+        let published: Vec<Mono> =
+            histories.received.iter().filter(is_it).map(|received| received.at).collect();
+        matches!(published[..], [at] if lost_stream(at, at + GRACE - 2 * CHECK_INTERVAL))
     };
     let late = late.filter(|(change, kind)| !excused(change, *kind)).count();
     (least, late + echoed)
@@ -268,7 +280,7 @@ fn kind_of(what: &What) -> Option<v1::ContainerEventType> {
     })
 }
 
-fn kind_told(kind: EventType) -> Option<v1::ContainerEventType> {
+fn kind_of_event(kind: EventType) -> Option<v1::ContainerEventType> {
     Some(match kind {
         EventType::ContainerStarted => v1::ContainerEventType::ContainerStartedEvent,
         EventType::ContainerDied => v1::ContainerEventType::ContainerStoppedEvent,
@@ -277,46 +289,50 @@ fn kind_told(kind: EventType) -> Option<v1::ContainerEventType> {
     })
 }
 
-// === impl Seen ===
+// === impl Observed ===
 
-impl Seen {
-    /// What must have been told of it and has not.
-    fn untold(&self, life: Option<&Life>) -> impl Iterator<Item = &'static str> {
-        let never = life.is_none().then_some("at all");
-        let start = (self.started && life.is_some_and(|life| !life.started)).then_some(START);
-        let death = (self.exited && life.is_some_and(|life| !life.died)).then_some("dead");
-        // A correction says that it runs, too.
-        let runs = |life: &Life| life.started || life.corrected > 0;
-        let running = (self.running && life.is_some_and(|life| !runs(life))).then_some("running");
-        // What came back from the dead moves on by a read only, and that may come too late for the code.
-        let code = self.code && life.is_some_and(|life| life.died && !life.code && life.corrected == 0);
+impl Observed {
+    /// The required events that were not published.
+    fn unpublished(&self, id_history: Option<&IdHistory>) -> impl Iterator<Item = &'static str> {
+        let never = id_history.is_none().then_some("at all");
+        let start =
+            (self.started && id_history.is_some_and(|id_history| !id_history.started)).then_some(START);
+        let death = (self.exited && id_history.is_some_and(|id_history| !id_history.died)).then_some("dead");
+        // A correction also shows that it runs.
+        let runs = |id_history: &IdHistory| id_history.started || id_history.corrected > 0;
+        let running =
+            (self.running && id_history.is_some_and(|id_history| !runs(id_history))).then_some("running");
+        // A returned object moves forward by a read only, which may come too late for the exit code.
+        let code = self.code
+            && id_history
+                .is_some_and(|id_history| id_history.died && !id_history.code && id_history.corrected == 0);
         let code = code.then_some(CODE);
         [never, start, death, running, code].into_iter().flatten()
     }
 }
 
-/// Whether the stamp of an event can be believed.
+/// Whether the timestamp of an event is credible.
 pub fn is_exact(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> bool {
     let age = said.wall.as_nanos().saturating_sub(event.created_at);
-    // Between its stamp and its arrival the clock may have been put forward.
+    // The clock may have been stepped forward between timestamp and arrival.
     let since =
         |step: &&(Mono, i64)| step.0 <= said.at && said.at <= step.0 + Duration::from_nanos(EXACT as u64);
     let put_forward = steps.iter().filter(since).map(|(_, by)| *by).filter(|by| *by > 0);
     put_forward.chain([0]).any(|by| (-EXACT..=EXACT).contains(&(age - by)))
 }
 
-/// What an event shows, if it says which pod it is about and when.
-fn seen_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Seen> {
+/// The objects in an event, if it has a pod and a credible timestamp.
+fn observed_in(event: &v1::ContainerEventResponse, said: &Said, steps: &[(Mono, i64)]) -> Vec<Observed> {
     let Some(sandbox) = &event.pod_sandbox_status else { return Vec::new() };
     if !is_exact(event, said, steps) {
         return Vec::new();
     }
-    let containers = event.containers_statuses.iter().map(seen_container);
-    containers.chain([seen_sandbox(sandbox)]).collect()
+    let containers = event.containers_statuses.iter().map(observed_container);
+    containers.chain([observed_sandbox(sandbox)]).collect()
 }
 
-fn seen_container(status: &v1::ContainerStatus) -> Seen {
-    Seen {
+fn observed_container(status: &v1::ContainerStatus) -> Observed {
+    Observed {
         id: status.id.clone(),
         sandbox: false,
         running: status.state() == ContainerState::ContainerRunning,
@@ -326,8 +342,8 @@ fn seen_container(status: &v1::ContainerStatus) -> Seen {
     }
 }
 
-fn seen_listed(container: &v1::Container) -> Seen {
-    Seen {
+fn observed_listed(container: &v1::Container) -> Observed {
+    Observed {
         id: container.id.clone(),
         sandbox: false,
         running: container.state() == ContainerState::ContainerRunning,
@@ -337,14 +353,21 @@ fn seen_listed(container: &v1::Container) -> Seen {
     }
 }
 
-fn seen_sandbox(status: &v1::PodSandboxStatus) -> Seen {
+fn observed_sandbox(status: &v1::PodSandboxStatus) -> Observed {
     let ready = status.state() == PodSandboxState::SandboxReady;
-    Seen { id: status.id.clone(), sandbox: true, running: ready, exited: !ready, started: false, code: false }
+    Observed {
+        id: status.id.clone(),
+        sandbox: true,
+        running: ready,
+        exited: !ready,
+        started: false,
+        code: false,
+    }
 }
 
-fn seen_listed_sandbox(sandbox: &v1::PodSandbox) -> Seen {
+fn observed_listed_sandbox(sandbox: &v1::PodSandbox) -> Observed {
     let ready = sandbox.state() == PodSandboxState::SandboxReady;
-    Seen {
+    Observed {
         id: sandbox.id.clone(),
         sandbox: true,
         running: ready,

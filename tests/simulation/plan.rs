@@ -1,7 +1,7 @@
-//! From a seed to all that is going to happen: plain data, so that it can be printed, cut down and played again.
+//! The plan of a seed: plain data, so that it can be printed, reduced and run again.
 //!
-//! What does not apply when its turn has come, such as the exit of a container that was never made, is passed over: so any
-//! part of a plan is a plan too.
+//! An action that does not apply, such as the exit of a container that was never created, is skipped: so any part of a plan is
+//! a plan too.
 
 use std::time::Duration;
 
@@ -12,37 +12,37 @@ use plegd::{
 
 use super::{
     contradictions::Listed,
+    environment::Environment,
+    expected::ExpectedPods,
+    faults::{FAULT_KINDS, FaultKind},
     sequences::{SEQUENCES, Sequence},
-    sketch::Sketch,
-    troubles::{TROUBLES, Trouble},
-    world::World,
 };
 
-/// Each sequence of acts is part of one plan in so many.
+/// Each sequence of actions is part of one plan in 20.
 const SEQUENCES_IN: u32 = 20;
 
-/// All that is going to happen.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
     pub profile: Profile,
-    pub world: World,
+    pub environment: Environment,
     /// The shortest relist period.
     pub period: Duration,
     /// The longest relist period.
     pub max_period: Duration,
     pub request_timeout: Duration,
-    /// Events that the journal holds.
+    /// How many events the journal holds.
     pub journal: usize,
     pub subscribers: usize,
-    /// Each after so much time.
-    pub acts: Vec<(Duration, Act)>,
+    /// Each action, and the pause before it.
+    pub actions: Vec<(Duration, Action)>,
 }
 
-/// One thing that happens. Pods are numbered by slot, the containers of a slot in the order in which they are made.
+/// One action. Pods are numbered by slot, the containers of a slot in the order of their creation.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Act {
-    // What a kubelet does.
+pub enum Action {
+    // Actions of a kubelet.
     RunPod {
         pod: usize,
     },
@@ -76,11 +76,11 @@ pub enum Act {
     RemovePod {
         pod: usize,
     },
-    /// The same, and no event tells of the containers.
+    /// The same, without events of the containers.
     RemovePodSilently {
         pod: usize,
     },
-    // What processes do.
+    // Actions of processes.
     Exit {
         pod: usize,
         container: usize,
@@ -91,7 +91,7 @@ pub enum Act {
         container: usize,
         code: i32,
     },
-    /// The reason becomes another one: of an exit that is over, or of a container that runs.
+    /// Changes the reason of an exited or running container.
     SetReason {
         pod: usize,
         container: usize,
@@ -113,7 +113,7 @@ pub enum Act {
     SandboxDies {
         pod: usize,
     },
-    // What a restarted runtime makes of them.
+    // Effects of a restart of the runtime.
     LoseTask {
         pod: usize,
         container: usize,
@@ -146,7 +146,7 @@ pub enum Act {
     LoadPod {
         pod: usize,
     },
-    // What goes wrong.
+    // Faults.
     Crash,
     Recover {
         in_ms: u64,
@@ -155,10 +155,10 @@ pub enum Act {
         cleanly: bool,
     },
     Freeze,
-    Thaw,
+    Unfreeze,
     Events(EventFault, Dose),
     Calls(Method, CallFault, Dose),
-    /// Calls fail that are about a container, or about the sandbox without one: those for its status, or lists of it alone.
+    /// Calls about a container, or about the sandbox without one, fail: status calls, or lists with a filter by its id.
     About {
         pod: usize,
         container: Option<usize>,
@@ -166,7 +166,7 @@ pub enum Act {
         fault: CallFault,
         dose: Dose,
     },
-    /// Full lists of containers, or of sandboxes, are wrong.
+    /// Unfiltered lists of containers, or of sandboxes, are wrong.
     List {
         pod: usize,
         container: Option<usize>,
@@ -181,23 +181,23 @@ pub enum Act {
     HangPod {
         pod: usize,
     },
-    /// All faults are over.
-    Calm,
+    /// Ends all faults.
+    EndFaults,
     StepClock {
         millis: i64,
     },
-    ThiefComes,
-    ThiefGoes,
-    /// An event says that a container is deleted, which runs on.
+    OtherSubscribes,
+    OtherLeaves,
+    /// Sends DELETED of a container that keeps running.
     AnnounceDeleted {
         pod: usize,
         container: usize,
     },
-    /// Lists show from now on what they show now.
+    /// Lists keep showing the present state.
     FreezeLists,
     /// The next lists are empty, with a filter and without.
     EmptyLists,
-    /// Another relist period, and another longest one.
+    /// Changes the relist periods.
     Relist {
         period_ms: u64,
         max_ms: u64,
@@ -207,24 +207,24 @@ pub enum Act {
     RestartPlegd {
         after_ms: u64,
     },
-    // What readers do.
-    /// Reads a pod, by what it is named by, that is newer than some time ago.
+    // Actions of readers.
+    /// Reads a pod that is newer than `ago_ms` before the call.
     Fresh {
         pod: usize,
         by: By,
         ago_ms: u64,
     },
-    /// Waits until a condition holds of a container, or without one of a pod.
+    /// Waits until a condition holds for a container, or without one for a pod.
     Wait {
         pod: usize,
         container: Option<usize>,
         condition: Condition,
     },
     /// Nothing.
-    Rest,
+    Pause,
 }
 
-/// What a reader names a pod by.
+/// How a reader identifies a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Uid,
@@ -240,86 +240,86 @@ impl Plan {
     pub fn of_seed(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let profile = Profile::ALL[rng.usize(..Profile::ALL.len())];
-        let troubles: Vec<Trouble> = TROUBLES.into_iter().filter(|_| rng.u32(..10) < 2).collect();
+        let fault_kinds: Vec<FaultKind> = FAULT_KINDS.into_iter().filter(|_| rng.u32(..10) < 2).collect();
         let mut plan = Self {
             seed,
             profile,
-            world: World::any(&mut rng),
+            environment: Environment::any(&mut rng),
             period: Duration::from_secs(1),
             max_period: Duration::from_secs([2, 4, 10][rng.usize(..3)]),
             request_timeout: Duration::from_millis([700, 1900][rng.usize(..2)]),
             journal: if rng.u32(..4) == 0 { 128 } else { 4096 },
             subscribers: rng.usize(..3),
-            acts: Vec::new(),
+            actions: Vec::new(),
         };
-        // From a generator of its own: the plans of other seeds stay as they were.
+        // A separate generator, so that the plans of other seeds do not change.
         let mut rare = fastrand::Rng::with_seed(seed.rotate_left(32) ^ 0x5eed);
         let sequences: Vec<Sequence> =
             SEQUENCES.into_iter().filter(|_| rare.u32(..SEQUENCES_IN) == 0).collect();
-        plan.world.differ(&plan.profile, &mut rare);
+        plan.environment.differ(&plan.profile, &mut rare);
         if rare.u32(..12) == 0 {
             plan.period = Duration::from_secs(rare.u64(2..5));
         }
-        let mut sketch = Sketch::new(rng.usize(1..5));
+        let mut expected = ExpectedPods::new(rng.usize(1..5));
         let many = rng.usize(20..90);
-        while plan.acts.len() < many {
+        while plan.actions.len() < many {
             if !sequences.is_empty() && rare.u32(..8) == 0 {
-                plan.sequence(sequences[rare.usize(..sequences.len())], &mut sketch, &mut rare);
-            } else if !troubles.is_empty() && rng.u32(..7) == 0 {
-                plan.trouble(troubles[rng.usize(..troubles.len())], &mut sketch, &mut rng);
+                plan.add_sequence(sequences[rare.usize(..sequences.len())], &mut expected, &mut rare);
+            } else if !fault_kinds.is_empty() && rng.u32(..7) == 0 {
+                plan.add_fault(fault_kinds[rng.usize(..fault_kinds.len())], &mut expected, &mut rng);
             } else if rng.u32(..12) == 0 {
-                let act = Act::fresh(rng.usize(..sketch.slots()), &mut rng);
-                plan.push(act, &mut rng);
+                let action = Action::fresh(rng.usize(..expected.slots()), &mut rng);
+                plan.push(action, &mut rng);
             } else {
-                let act = sketch.next(&mut rng);
-                plan.push(act, &mut rng);
+                let action = expected.next_action(&mut rng);
+                plan.push(action, &mut rng);
             }
         }
         plan
     }
 
-    pub fn push(&mut self, act: Act, rng: &mut fastrand::Rng) {
+    pub fn push(&mut self, action: Action, rng: &mut fastrand::Rng) {
         let after = match rng.u32(..20) {
             0..4 => 0,
             4..11 => rng.u64(1..50),
             11..18 => rng.u64(50..1000),
             _ => rng.u64(1000..6000),
         };
-        self.acts.push((Duration::from_millis(after), act));
+        self.actions.push((Duration::from_millis(after), action));
     }
 
-    /// The longest relist period that is ever in force.
+    /// The longest relist period of the plan.
     pub fn longest_period(&self) -> Duration {
-        let others = self.acts.iter().filter_map(|(_, act)| match act {
-            Act::Relist { period_ms, max_ms } => Some(Duration::from_millis(*max_ms.max(period_ms))),
+        let others = self.actions.iter().filter_map(|(_, action)| match action {
+            Action::Relist { period_ms, max_ms } => Some(Duration::from_millis(*max_ms.max(period_ms))),
             _ => None,
         });
         others.fold(self.period.max(self.max_period), Duration::max)
     }
 
-    /// Whether the runtime contradicts itself in it.
+    /// Whether the runtime contradicts itself in this plan.
     pub fn contradicts(&self) -> bool {
-        self.has(|act| {
+        self.has(|action| {
             matches!(
-                act,
-                Act::About { .. }
-                    | Act::List { .. }
-                    | Act::FreezeLists
-                    | Act::EmptyLists
-                    | Act::AnnounceDeleted { .. }
+                action,
+                Action::About { .. }
+                    | Action::List { .. }
+                    | Action::FreezeLists
+                    | Action::EmptyLists
+                    | Action::AnnounceDeleted { .. }
             )
         })
     }
 
-    /// Whether anything in it is like that.
-    pub fn has(&self, is: impl Fn(&Act) -> bool) -> bool {
-        self.acts.iter().any(|(_, act)| is(act))
+    /// Whether the plan has such an action.
+    pub fn has(&self, is: impl Fn(&Action) -> bool) -> bool {
+        self.actions.iter().any(|(_, action)| is(action))
     }
 }
 
-// === impl Act ===
+// === impl Action ===
 
-impl Act {
+impl Action {
     fn fresh(pod: usize, rng: &mut fastrand::Rng) -> Self {
         let by = match rng.u32(..6) {
             0 => By::Name,

@@ -1,4 +1,4 @@
-//! What happened, in the order of time, in lines that can be read: what was done, what is true, what was said, what was told.
+//! A readable trace in the order of time: actions, true changes, messages of the runtime, published events.
 
 use std::{
     collections::BTreeMap,
@@ -11,10 +11,10 @@ use plegd::{
     supervisor::Situation,
 };
 
-use super::{plan::Act, stage::Heard};
+use super::{driver::Received, plan::Action};
 use crate::support::word;
 
-/// The trace of a play.
+/// The trace of a run.
 #[derive(Default)]
 pub struct Trace {
     lines: Vec<(Mono, Kind, String)>,
@@ -25,7 +25,7 @@ pub struct Trace {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    Act,
+    Action,
     Truth,
     Said,
     Told,
@@ -35,18 +35,18 @@ enum Kind {
 // === impl Trace ===
 
 impl Trace {
-    pub fn act(&mut self, at: Mono, act: &Act) {
-        self.lines.push((at, Kind::Act, format!("{act:?}")));
+    pub fn apply(&mut self, at: Mono, action: &Action) {
+        self.lines.push((at, Kind::Action, format!("{action:?}")));
     }
 
     pub fn note(&mut self, at: Mono, text: &str) {
-        self.lines.push((at, Kind::Act, text.to_owned()));
+        self.lines.push((at, Kind::Action, text.to_owned()));
     }
 
-    pub fn told(&mut self, heard: &Heard) {
-        let event = &heard.event;
+    pub fn published(&mut self, received: &Received) {
+        let event = &received.event;
         let text = format!("{} {} {} by {}", event.sequence, word(event), event.id, event.source.as_str());
-        self.lines.push((heard.at, Kind::Told, text));
+        self.lines.push((received.at, Kind::Told, text));
     }
 
     pub fn mode(&mut self, at: Mono, situation: &Situation) {
@@ -90,7 +90,7 @@ impl Trace {
         self.names = names;
     }
 
-    /// The text with ids replaced by names.
+    /// Replaces ids by names.
     pub fn named(&self, text: &str) -> String {
         let mut named = text.to_owned();
         for (id, name) in &self.names {
@@ -108,14 +108,14 @@ impl fmt::Display for Trace {
         lines.sort_by_key(|(at, kind, _)| (*at, *kind));
         let began = lines.first().map_or(Mono::ZERO, |(at, ..)| *at);
         for (at, kind, text) in lines {
-            let who = match kind {
-                Kind::Act => "plan ",
+            let label = match kind {
+                Kind::Action => "plan ",
                 Kind::Truth => "truth",
-                Kind::Said => "  said",
-                Kind::Told => "    told",
+                Kind::Said => "  sent",
+                Kind::Told => "    published",
                 Kind::Mode => "  mode",
             };
-            writeln!(f, "{:>9.3} {who:<9} {}", at.since(began).as_secs_f64(), self.named(text))?;
+            writeln!(f, "{:>9.3} {label:<9} {}", at.since(began).as_secs_f64(), self.named(text))?;
         }
         writeln!(f, "calls: {:?}", self.calls)
     }
@@ -134,7 +134,7 @@ fn of_event(event: &v1::ContainerEventResponse, said: &Said) -> String {
     }
     let late = said.wall.as_nanos().saturating_sub(event.created_at) / 1_000_000;
     if late != 0 {
-        write!(text, " (stamped {late} ms ago)").expect("a string");
+        write!(text, " (timestamp {late} ms old)").expect("a string");
     }
     text
 }

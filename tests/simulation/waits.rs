@@ -1,4 +1,4 @@
-//! `WaitFor` of the API, held against the journal: it returns when its condition holds, and only then.
+//! Checks `WaitFor` against the journal: it returns once its condition holds, and only then.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,45 +10,45 @@ use plegd::{
 };
 
 use super::{
-    node::{Cables, Finding},
-    stage::Heard,
+    driver::Received,
+    node::{Connections, ServingReceiver},
 };
 use crate::support::truth::Names;
 
-/// Within so much of the call, and of what it waits for, an answer comes.
-const SOON: Duration = Duration::from_millis(300);
+/// Limit for the response, after the call and after the condition holds.
+const RESPONSE_LIMIT: Duration = Duration::from_millis(300);
 
-/// A call that waited.
+/// A `WaitFor` call.
 #[derive(Clone, Debug)]
-pub struct Waited {
+pub struct WaitCall {
     pod: Names,
-    /// The container that is meant, if the condition is one of a container.
+    /// The container, if the condition concerns one.
     id: Option<String>,
     condition: Condition,
-    asked: Mono,
-    /// The last event before the call.
+    called_at: Mono,
+    /// The sequence of the last event before the call.
     head: u64,
-    /// When it was answered, and as of which event.
-    answer: Option<(Mono, u64)>,
+    /// The time and the sequence of the response.
+    response: Option<(Mono, u64)>,
 }
 
-// === impl Waited ===
+// === impl WaitCall ===
 
-impl Waited {
-    /// A call that is about to be made, after the event `head`.
-    pub fn new(pod: Names, id: Option<String>, condition: Condition, asked: Mono, head: u64) -> Self {
-        Self { pod, id, condition, asked, head, answer: None }
+impl WaitCall {
+    /// A call that starts after the event `head`.
+    pub fn new(pod: Names, id: Option<String>, condition: Condition, called_at: Mono, head: u64) -> Self {
+        Self { pod, id, condition, called_at, head, response: None }
     }
 
     /// Whether it is the same call.
     pub fn is(&self, other: &Self) -> bool {
-        let of = |it: &Self| (it.pod.clone(), it.id.clone(), it.condition, it.asked);
+        let of = |it: &Self| (it.pod.clone(), it.id.clone(), it.condition, it.called_at);
         of(self) == of(other)
     }
 
-    /// Waits for the answer, for as long as plegd runs.
-    pub async fn answered(self, finding: Finding, sim: SimRuntime) -> Self {
-        let cables = Cables::default();
+    /// Waits for the response, while plegd runs.
+    pub async fn run(self, serving_rx: ServingReceiver, sim: SimRuntime) -> Self {
+        let connections = Connections::default();
         let reference = match &self.id {
             Some(id) => v1::pod_reference::Pod::ContainerId(id.clone()),
             None => v1::pod_reference::Pod::Name(v1::NamespacedName {
@@ -61,59 +61,66 @@ impl Waited {
             condition: self.condition.into(),
             container_name: String::new(),
         };
-        let answer = cables.client(finding).lifecycle().wait_for(request).await;
-        let position = answer.ok().and_then(|answer| answer.into_inner().position);
-        let answer = position.map(|position| (sim.clock().now(), position.sequence));
-        Self { answer, ..self }
+        let response = connections.client(serving_rx).lifecycle().wait_for(request).await;
+        let position = response.ok().and_then(|response| response.into_inner().position);
+        let response = position.map(|position| (sim.clock().now(), position.sequence));
+        Self { response, ..self }
     }
 
-    /// What is wrong with the answer, given all that was published.
-    pub fn wrong(&self, heard: &[Heard]) -> Option<String> {
-        let (at, position) = self.answer?;
+    /// The violation in the response, given the published events.
+    pub fn wrong(&self, received: &[Received]) -> Option<String> {
+        let (at, position) = self.response?;
         let what = |it: &str| Some(format!("{:?} of {:?} {:?} {it}", self.condition, self.pod, self.id));
-        // What was published at the same time is one change.
-        let answered = heard.iter().find(|it| it.event.sequence == position);
-        let holds = match answered {
+        // Events of one change are published together.
+        let responded = received.iter().find(|it| it.event.sequence == position);
+        let holds = match responded {
             Some(event) if position > self.head => {
-                self.met_at(heard, event) || self.holds_after(heard, position)
+                self.met_at(received, event) || self.holds_after(received, position)
             }
-            _ => self.holds_after(heard, position),
+            _ => self.holds_after(received, position),
         };
-        // Of a name that another pod has by now, what is looked up may be younger than the position.
-        let later = || heard.iter().filter(|it| it.event.sequence > position && it.at <= at + SOON);
+        // If another pod has the name by now, the response may be later than the position.
+        let later =
+            || received.iter().filter(|it| it.event.sequence > position && it.at <= at + RESPONSE_LIMIT);
         let holds =
-            holds || self.id.is_none() && later().any(|it| self.holds_after(heard, it.event.sequence));
+            holds || self.id.is_none() && later().any(|it| self.holds_after(received, it.event.sequence));
         if !holds {
-            return what(&format!("was answered as of {position}, and did not hold then"));
+            return what(&format!("was responded at {position}, and did not hold then"));
         }
-        let between = heard.iter().filter(|it| it.event.sequence > self.head && it.event.sequence < position);
-        let mut missed =
-            between.filter(|it| it.at > self.asked + SOON && it.at + SOON < at && self.met_at(heard, it));
+        let between =
+            received.iter().filter(|it| it.event.sequence > self.head && it.event.sequence < position);
+        let mut missed = between.filter(|it| {
+            it.at > self.called_at + RESPONSE_LIMIT
+                && it.at + RESPONSE_LIMIT < at
+                && self.met_at(received, it)
+        });
         match missed.next() {
             Some(missed) => {
-                what(&format!("held at {}, and was answered as of {position}", missed.event.sequence))
+                what(&format!("held at {}, and was responded at {position}", missed.event.sequence))
             }
             None => None,
         }
     }
 
-    /// What should have been answered by now, if anything should.
-    pub fn overdue(&self, heard: &[Heard]) -> Option<String> {
-        let met = heard.iter().find(|it| it.at > self.asked + SOON && self.met_at(heard, it))?;
+    /// The violation of a call without a response, if it should have one.
+    pub fn overdue(&self, received: &[Received]) -> Option<String> {
+        let met = received
+            .iter()
+            .find(|it| it.at > self.called_at + RESPONSE_LIMIT && self.met_at(received, it))?;
         Some(format!(
-            "{:?} of {:?} {:?} held at {} and was not answered",
+            "{:?} of {:?} {:?} held at {} and was not responded",
             self.condition, self.pod, self.id, met.event.sequence
         ))
     }
 
-    fn is_of_pod(&self, heard: &Heard) -> bool {
-        let pod = &heard.event.pod;
+    fn is_of_pod(&self, received: &Received) -> bool {
+        let pod = &received.event.pod;
         *pod.namespace == *self.pod.0 && *pod.name == *self.pod.1
     }
 
-    /// Whether it holds as of an event. Several pods may have had the name, one after the other.
-    fn holds_after(&self, heard: &[Heard], position: u64) -> bool {
-        let of_pod = heard.iter().filter(|it| self.is_of_pod(it) && it.event.sequence <= position);
+    /// Whether the condition holds as of an event. Several pods may have had the name, one after the other.
+    fn holds_after(&self, received: &[Received], position: u64) -> bool {
+        let of_pod = received.iter().filter(|it| self.is_of_pod(it) && it.event.sequence <= position);
         let last: BTreeMap<&str, Option<&Pod>> =
             of_pod.map(|it| (it.event.pod.uid.as_str(), it.pod.as_deref())).collect();
         let mut pods = last.values().copied().flatten();
@@ -124,8 +131,8 @@ impl Waited {
         }
     }
 
-    /// Whether it has held at an event.
-    fn met_at(&self, heard: &[Heard], at: &Heard) -> bool {
+    /// Whether the condition held at an event.
+    fn met_at(&self, received: &[Received], at: &Received) -> bool {
         if !self.is_of_pod(at) {
             return false;
         }
@@ -135,7 +142,7 @@ impl Waited {
             Condition::ContainerExited => is_of_it && at.event.kind == EventType::ContainerDied,
             _ => false,
         };
-        shown || self.holds_after(heard, at.event.sequence)
+        shown || self.holds_after(received, at.event.sequence)
     }
 
     fn holds(&self, pod: Option<&Pod>) -> bool {

@@ -1,4 +1,4 @@
-//! Who said what plegd told: a claim that is not true is plegd's own unless the runtime made it.
+//! Finds the source of untrue claims: an untrue claim is plegd's own fault unless the runtime made it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,20 +12,20 @@ use plegd::{
 };
 
 use super::{
+    driver::FaultPeriods,
     facts::{Fact, Facts, Object},
-    stage::Hindrances,
 };
 
-/// Something that was told and is not true.
+/// A published claim that is untrue.
 #[derive(Clone, Debug)]
-pub struct Lie {
+pub struct FalseClaim {
     pub id: String,
     pub kind: EventType,
     pub at: Mono,
     pub text: String,
 }
 
-/// How far an id has come: 1 is created, 2 running or ready, 3 ended; 0 if its state is unknown.
+/// The phase of an id: 1 is created, 2 running or ready, 3 ended; 0 if its state is unknown.
 pub fn phase_of(state: ContainerState) -> u8 {
     match state {
         ContainerState::ContainerUnknown => 0,
@@ -35,19 +35,19 @@ pub fn phase_of(state: ContainerState) -> u8 {
     }
 }
 
-/// The same of a sandbox.
+/// The same for a sandbox.
 pub fn phase_of_sandbox(state: PodSandboxState) -> u8 {
     if state == PodSandboxState::SandboxReady { 2 } else { 3 }
 }
 
-/// What is said of an id.
+/// A statement about an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statement {
     pub by: By,
     pub phase: u8,
 }
 
-/// By what something is said.
+/// The source of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Status,
@@ -55,7 +55,7 @@ pub enum By {
     Event,
 }
 
-/// What is said of this id here, if anything.
+/// The statement of a message about this id, if any.
 pub fn of(said: &Said, id: &str) -> Option<Statement> {
     let by_list = |phase| Some(Statement { by: By::List, phase });
     match &said.what {
@@ -80,45 +80,46 @@ pub fn of(said: &Said, id: &str) -> Option<Statement> {
     }
 }
 
-/// DELETED of what is there is believed for so long: until a list can have shown it.
+/// How long a false DELETED may be believed: until a list can have shown the id.
 const BELIEVED: Duration = Duration::from_secs(1);
 
-/// Those that the runtime has not told plegd, which began at `began`. It may have told of ids in `announced` that they are deleted.
-pub fn own_lies<'a>(
-    lies: impl Iterator<Item = &'a Lie>,
+/// The untrue claims that the runtime did not make to the plegd that began at `began`. For ids in `announced` it sent a false
+/// DELETED.
+pub fn own_false_claims<'a>(
+    false_claims: impl Iterator<Item = &'a FalseClaim>,
     said: &'a [Said],
     began: Mono,
     announced: &'a BTreeSet<String>,
-    hindrances: &'a Hindrances,
+    fault_periods: &'a FaultPeriods,
 ) -> impl Iterator<Item = &'a str> {
-    let is_said = move |lie: &Lie| {
-        if lie.kind == EventType::ContainerRemoved && announced.contains(&lie.id) {
-            let mut before = said.iter().filter(|it| (began..=lie.at).contains(&it.at));
+    let is_said = move |claim: &FalseClaim| {
+        if claim.kind == EventType::ContainerRemoved && announced.contains(&claim.id) {
+            let mut before = said.iter().filter(|it| (began..=claim.at).contains(&it.at));
             return before.any(|it| {
-                let of_it = matches!(&it.what, Saying::Event(event) if event.container_id == lie.id
+                let of_it = matches!(&it.what, Saying::Event(event) if event.container_id == claim.id
                     && event.container_event_type() == ContainerEventType::ContainerDeletedEvent);
-                of_it && (lie.at <= it.at + BELIEVED || hindrances.any(it.at, lie.at))
+                of_it && (claim.at <= it.at + BELIEVED || fault_periods.any(it.at, claim.at))
             });
         }
-        let least = match lie.kind {
+        let least = match claim.kind {
             EventType::ContainerStarted => 2,
             EventType::ContainerDied => 3,
             _ => return false,
         };
-        let mut before = said.iter().filter(|it| (began..=lie.at).contains(&it.at));
-        before.any(|it| of(it, &lie.id).is_some_and(|it| it.phase >= least))
+        let mut before = said.iter().filter(|it| (began..=claim.at).contains(&it.at));
+        before.any(|it| of(it, &claim.id).is_some_and(|it| it.phase >= least))
     };
-    lies.filter(move |lie| !is_said(lie)).map(|lie| lie.text.as_str())
+    false_claims.filter(move |claim| !is_said(claim)).map(|claim| claim.text.as_str())
 }
 
-/// Corrections, of ids and when they were told, that were not made by two reads in a row which agreed. An agreeing list in between
-/// that began after the first of them takes it back.
-pub fn hasty<'a>(
+/// Corrections that two consecutive agreeing reads did not confirm. A list in between that began after the first read, and
+/// disagrees with it, resets the count.
+pub fn unconfirmed<'a>(
     corrections: &'a [(String, Mono)],
     said: &'a [Said],
     began: Mono,
 ) -> impl Iterator<Item = String> + use<'a> {
-    let is_hasty = move |(id, at): &(String, Mono)| {
+    let is_unconfirmed = move |(id, at): &(String, Mono)| {
         let (mut witnesses, mut phase, mut most) = (0, 0, 0);
         let mut listing = Mono::ZERO;
         let mut first = Mono::ZERO;
@@ -131,7 +132,7 @@ pub fn hasty<'a>(
                 By::Status if said.phase == 3 => witnesses = 0,
                 By::Status if witnesses > 0 && said.phase == phase => witnesses += 1,
                 By::Status => (witnesses, phase, first) = (1, said.phase, it.at),
-                // Whether it was under way when that was read is known of one that comes at another time.
+                // A list that began at another time than the read was not in progress during it.
                 By::List if said.phase == 3 && listing > first => witnesses = 0,
                 By::List | By::Event => {}
             }
@@ -139,16 +140,16 @@ pub fn hasty<'a>(
         }
         most < 2
     };
-    let hasty = corrections.iter().filter(move |it| is_hasty(it));
-    hasty.map(|(id, _)| format!("{id} was corrected without two reads in a row that agree"))
+    let unconfirmed = corrections.iter().filter(move |it| is_unconfirmed(it));
+    unconfirmed.map(|(id, _)| format!("{id} was corrected without two agreeing reads in a row"))
 }
 
-/// Whether an id ever was in this phase until a moment.
+/// Whether an id was ever in this phase until a moment.
 pub fn was_ever(fact: &Fact, phase: u8, until: Mono) -> bool {
     fact.between(Mono::ZERO, until).any(|version| version.object.as_ref().map(phase_in) == Some(phase))
 }
 
-/// How far it has come in truth.
+/// The true phase of an object.
 pub fn phase_in(object: &Object) -> u8 {
     use plegd::sim::truth::ContainerState as Truly;
     match object {
@@ -163,7 +164,7 @@ pub fn phase_in(object: &Object) -> u8 {
     }
 }
 
-/// Whether what a list shows of an id was ever so.
+/// Whether a listed phase of an id was ever true.
 pub fn is_listed_as_it_was(facts: &Facts, id: &str, phase: u8, at: Mono) -> bool {
     facts.get(id).is_some_and(|fact| was_ever(fact, phase, at))
 }

@@ -1,4 +1,4 @@
-//! A plegd on a simulated runtime, in one thread with paused time, and what it told beside what is true.
+//! The test harness: a plegd on a simulated runtime, in one thread with paused time, and every event that it published.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses what it needs")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
@@ -25,7 +25,7 @@ use plegd::{
 
 pub const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
 
-/// What may go wrong with an event at any time.
+/// Faults that can hit an event at any time.
 pub const EVENT_FAULTS: [EventFault; 10] = [
     EventFault::Drop,
     EventFault::Duplicate,
@@ -39,7 +39,7 @@ pub const EVENT_FAULTS: [EventFault; 10] = [
     EventFault::Stamp(Stamp::Off(-5_000_000_000)),
 ];
 
-/// A runtime, a plegd that follows it, and a subscriber who reads everything.
+/// A simulated runtime, a plegd that follows it, and a subscriber that reads every event.
 pub struct World {
     pub sim: SimRuntime,
     pub app: App,
@@ -56,13 +56,13 @@ pub struct TestPod {
     pub sandbox: String,
 }
 
-/// The runtime's clock; whatever else is drawn by lot comes from the same seed.
+/// The runtime's clock. Seeds the global random numbers too.
 fn runtime_clock(seed: u64) -> (Clock, WallHand) {
     fastrand::seed(seed);
     Clock::simulated(NOON)
 }
 
-/// The way to a simulated runtime in the same process.
+/// A link to a simulated runtime in the same process.
 pub fn link(sim: &SimRuntime) -> Link {
     let connector = sim.connector();
     Link::new("the simulated runtime", move || {
@@ -72,13 +72,13 @@ pub fn link(sim: &SimRuntime) -> Link {
 }
 
 impl World {
-    /// A plegd with the default configuration on a runtime with nothing on it.
+    /// A plegd with the default configuration on an empty runtime.
     pub fn new(profile: Profile) -> Self {
         let (clock, hand) = runtime_clock(1);
         Self::follow(SimRuntime::new(profile, clock, 1), hand, |_| ())
     }
 
-    /// With another configuration, a second after the runtime's past.
+    /// A plegd with another configuration, started 1 s after `past` was applied to the runtime.
     pub async fn after(
         profile: Profile,
         seed: u64,
@@ -92,7 +92,7 @@ impl World {
         Self::follow(sim, hand, configure)
     }
 
-    /// A plegd on this runtime.
+    /// Starts a plegd on this runtime.
     fn follow(sim: SimRuntime, sim_hand: WallHand, configure: impl FnOnce(&mut Config)) -> Self {
         let now = sim.clock().wall();
         let (clock, hand) = Clock::simulated(now);
@@ -115,7 +115,7 @@ impl World {
         self.drain();
     }
 
-    /// Takes what was told meanwhile.
+    /// Reads the events that were published meanwhile.
     pub fn drain(&mut self) {
         while let Some(event) = self.cursor.try_next().expect("the subscriber keeps up") {
             self.events.push(event);
@@ -131,7 +131,7 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        panic!("{what} has not come about in 300 s; told: {:#?}", self.lines());
+        panic!("{what}: not in 300 s; published: {:#?}", self.lines());
     }
 
     /// Runs a pod.
@@ -171,7 +171,7 @@ impl World {
         panic!("not evented in 10 minutes, but {:?}", self.app.situation());
     }
 
-    /// Does so many steps of churn, about ten in a second.
+    /// Does `steps` steps of churn, about ten per second.
     pub async fn churn(&mut self, seed: u64, steps: usize) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut churn = Churn::new(8);
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// What the stream missed, of all types.
+    /// The missed events of all types.
     pub fn misses(&self) -> f64 {
         ["created", "started", "stopped", "deleted"]
             .iter()
@@ -189,7 +189,8 @@ impl World {
             .sum()
     }
 
-    /// What was told that cannot be: twice, backward, after the end, corrected without need, or left without an end.
+    /// Histories that cannot be: an event twice, a backward step, an event after the removal, a needless correction, a missing
+    /// removal.
     pub fn absurdities(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut ids: Vec<&str> = self.events.iter().map(|event| event.id.as_str()).collect();
@@ -197,18 +198,18 @@ impl World {
         ids.dedup();
         for id in ids {
             let words: Vec<String> = self.history(id);
-            if !is_a_life(&words) {
+            if !is_valid_history(&words) {
                 found.push(format!("{id}: {words:?}"));
             }
             let there = self.sim.read(|truth| truth.container(id).is_some() || truth.sandbox(id).is_some());
             if there == (words.last().map(String::as_str) == Some("Removed")) {
-                found.push(format!("{id} is {}: {words:?}", if there { "there" } else { "gone" }));
+                found.push(format!("{id} is {}: {words:?}", if there { "present" } else { "absent" }));
             }
         }
         found
     }
 
-    /// How often the runtime was called so far, without the stream.
+    /// Calls to the runtime so far, except for the stream.
     pub fn calls(&self) -> u64 {
         let calls = self.sim.calls();
         calls
@@ -222,12 +223,12 @@ impl World {
         self.sim.calls().get(&method).copied().unwrap_or(0)
     }
 
-    /// The events told of an id, as `Started!` (inferred), `Died(1 Error)` and so on.
+    /// The events published for an id, as `Started!` (inferred), `Died(1 Error)` and so on.
     pub fn history(&self, id: &str) -> Vec<String> {
         self.events.iter().filter(|event| event.id.as_str() == id).map(|event| word(event)).collect()
     }
 
-    /// All that was told.
+    /// All published events.
     pub fn lines(&self) -> Vec<String> {
         self.events
             .iter()
@@ -241,7 +242,7 @@ impl World {
         self.app.cache().get(&pod.spec.uid.as_str().into())
     }
 
-    /// A sample of the metrics.
+    /// The value of a metric sample.
     pub fn metric(&self, sample: &str) -> f64 {
         let text = self.app.metrics().scrape().expect("metrics");
         let line =
@@ -251,15 +252,15 @@ impl World {
         value.parse().expect("a number")
     }
 
-    /// Compares the cache with the truth, field by field.
+    /// The differences between the cache and the truth, field by field.
     pub fn differences(&self) -> Vec<String> {
         let served: Vec<v1::Pod> = self.app.cache().list().iter().map(|pod| pod.as_ref().into()).collect();
         truth::differences_of(&served, &self.sim, |_| true)
     }
 }
 
-/// Whether the words are `Changed* Started? Changed* Died? Changed* Removed?`.
-fn is_a_life(words: &[String]) -> bool {
+/// Whether the texts are `Changed* Started? Changed* Died? Changed* Removed?`.
+fn is_valid_history(words: &[String]) -> bool {
     let mut next = 0;
     for word in words {
         let step = match word.split(['(', '!']).next().unwrap_or_default() {

@@ -13,14 +13,14 @@ use plegd::{
 use tokio::{io::DuplexStream, sync::mpsc, task::JoinHandle};
 use tonic::transport::{Channel, Uri};
 
-/// The way to a server. Cheap to clone.
+/// A connector to a server. Cheap to clone.
 #[derive(Clone)]
 pub struct Pipes(mpsc::UnboundedSender<io::Result<DuplexStream>>);
 
 // === impl Pipes ===
 
 impl Pipes {
-    /// Serves a plegd that has this configuration.
+    /// Serves the API of a plegd with this configuration.
     pub fn serve(app: &App, config: Config) -> (Self, JoinHandle<()>) {
         Self::serve_grpc(Grpc::new(app, &InForce::new(loaded(config)), Arc::new(|level| Ok(level.clone()))))
     }
@@ -32,7 +32,7 @@ impl Pipes {
         (Self(pipes), tokio::spawn(grpc.serve_pipes(incoming)))
     }
 
-    /// A new connection, unless it serves no more.
+    /// A new connection, or an error if the server has ended.
     pub fn connect(&self) -> io::Result<DuplexStream> {
         let (near, far) = tokio::io::duplex(1 << 14);
         self.0.send(Ok(far)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
@@ -50,7 +50,7 @@ impl Pipes {
     }
 }
 
-/// A configuration as if nothing else had been read.
+/// Wraps a configuration as if it were loaded from a file.
 pub fn loaded(config: Config) -> Loaded {
     let mut loaded = load(&Inputs::default()).expect("the defaults");
     loaded.config = config;

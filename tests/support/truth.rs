@@ -1,4 +1,4 @@
-//! Pods as somebody knows them, held against the truth of a simulated runtime, field by field.
+//! Compares pods, as served or as a subscriber knows them, with the truth of a simulated runtime, field by field.
 
 #![allow(dead_code, reason = "each test and bench uses what it needs")]
 
@@ -14,7 +14,7 @@ use plegd::{
     },
 };
 
-/// What a sandbox or a container shows: the fields that are compared, as text.
+/// The compared fields of a sandbox or a container, as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(BTreeMap<&'static str, String>);
 
@@ -24,7 +24,7 @@ pub type Names = (String, String, String);
 // === impl Fields ===
 
 impl Fields {
-    /// As plegd serves a sandbox.
+    /// The fields of a sandbox that plegd serves.
     pub fn of_served_sandbox(it: &v1::Sandbox) -> Self {
         Self::of([
             ("state", format!("{:?}", it.state())),
@@ -36,7 +36,7 @@ impl Fields {
         ])
     }
 
-    /// As a sandbox is.
+    /// The true fields of a sandbox.
     pub fn of_sandbox(it: &Sandbox) -> Self {
         let state = if it.ready { v1::SandboxState::Ready } else { v1::SandboxState::NotReady };
         Self::of([
@@ -49,7 +49,7 @@ impl Fields {
         ])
     }
 
-    /// As plegd serves a container.
+    /// The fields of a container that plegd serves.
     pub fn of_served_container(it: &v1::Container) -> Self {
         Self::of([
             ("state", format!("{:?}", it.state())),
@@ -68,7 +68,7 @@ impl Fields {
         ])
     }
 
-    /// As a container is.
+    /// The true fields of a container.
     pub fn of_container(it: &Container) -> Self {
         let at = |at: Option<Wall>| at.map_or(0, Wall::as_nanos).to_string();
         let exited = it.state == ContainerState::Exited;
@@ -93,7 +93,7 @@ impl Fields {
         Self(fields.into())
     }
 
-    /// The fields in which this differs from what is true, as `name: is this, and should be that`.
+    /// The fields that differ from the truth, as `name: is this, and should be that`.
     pub fn differences(&self, truth: &Self) -> Vec<String> {
         let differing = self.0.iter().filter_map(|(name, served)| {
             let truth = truth.0.get(name).map_or("", String::as_str);
@@ -107,14 +107,14 @@ impl Fields {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// Without a field that cannot be compared.
+    /// Removes a field that cannot be compared.
     pub fn without(mut self, name: &str) -> Self {
         self.0.remove(name);
         self
     }
 }
 
-/// How pods differ from those of the truth that are of concern.
+/// The differences between the served pods and the true pods that `concerns` selects.
 pub fn differences_of(
     served: &[v1::Pod],
     sim: &SimRuntime,
@@ -123,14 +123,14 @@ pub fn differences_of(
     sim.read(|truth| Comparison { served, view: truth.view(), found: Vec::new() }.all(&concerns))
 }
 
-/// The pod that a sandbox is for.
+/// The pod of a sandbox.
 pub fn names_of_sandbox(spec: &SandboxSpec, id: &str) -> Names {
-    // The id of a sandbox stands in for a UID that is not there.
+    // The sandbox id replaces a missing UID.
     let uid = if spec.uid.is_empty() { id } else { &spec.uid };
     (spec.namespace.clone(), spec.name.clone(), uid.to_owned())
 }
 
-/// The pod that a container is in; none for an orphan whose labels do not say it.
+/// The pod of a container. None for an orphan whose labels do not name its pod.
 pub fn names_of_container(truth: &Truth, id: &str) -> Option<Names> {
     let container = truth.container(id)?;
     match truth.sandbox(&container.sandbox_id) {
@@ -161,7 +161,7 @@ impl<'a> Comparison<'a> {
         }
         let of_concern = |container: &Container| match self.view.sandboxes.get(&container.sandbox_id) {
             Some(sandbox) => concerns(&sandbox.spec),
-            // The sandbox of an orphan is gone: its labels say whose it is.
+            // The sandbox of an orphan is gone; its labels name its pod.
             None => {
                 let (namespace, name, uid) = names_of_orphan(container).unwrap_or_default();
                 concerns(&SandboxSpec::of_pod(&namespace, &name, &uid))
@@ -175,7 +175,7 @@ impl<'a> Comparison<'a> {
             let sandboxes = pod.sandboxes.iter().map(|it| (Subject::Sandbox, it.id.as_str()));
             let containers = pod.containers.iter().map(|it| (Subject::Container, it.id.as_str()));
             let gone = sandboxes.chain(containers).filter(|id| !ids.contains(id));
-            self.found.extend(gone.map(|(_, id)| format!("{id} is served and gone")));
+            self.found.extend(gone.map(|(_, id)| format!("{id} is served and does not exist")));
             self.pod(pod);
         }
         self.found
@@ -185,12 +185,12 @@ impl<'a> Comparison<'a> {
         let served = |pod: &'a v1::Pod| Some((pod, pod.sandboxes.iter().find(|served| served.id == id)?));
         let served: Vec<_> = self.served.iter().filter_map(served).collect();
         let pods: Vec<&v1::Pod> = served.iter().map(|(pod, _)| *pod).collect();
-        self.place("sandbox", id, &pods, Some(names_of_sandbox(&sandbox.spec, id)));
+        self.check_place("sandbox", id, &pods, Some(names_of_sandbox(&sandbox.spec, id)));
         for (_, served) in served {
             let mut differences = Fields::of_served_sandbox(served).differences(&Fields::of_sandbox(sandbox));
-            // A runtime that has forgotten when it made the sandbox may have said it before.
+            // A runtime that lost the creation time of a sandbox may have reported it before.
             differences.retain(|it| !(sandbox.forgotten && it.starts_with("created_at")));
-            // No event tells when the network of a stopped sandbox is taken down, and no list does.
+            // No event and no list reports when the network of a stopped sandbox is removed.
             differences.retain(|it| sandbox.ready || !sandbox.ips.is_empty() || !it.starts_with("ips"));
             self.found.extend(differences.into_iter().map(|it| format!("sandbox {id}: {it}")));
         }
@@ -204,7 +204,7 @@ impl<'a> Comparison<'a> {
             Some(sandbox) => Some(names_of_sandbox(&sandbox.spec, &sandbox.id)),
             None => names_of_orphan(container),
         };
-        self.place("container", id, &pods, names);
+        self.check_place("container", id, &pods, names);
         for (_, served) in served {
             let differences =
                 Fields::of_served_container(served).differences(&Fields::of_container(container));
@@ -212,11 +212,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// An id is served once, and in its own pod.
-    fn place(&mut self, what: &str, id: &str, pods: &[&v1::Pod], names: Option<Names>) {
+    /// Checks that an id is served once, and in its own pod.
+    fn check_place(&mut self, what: &str, id: &str, pods: &[&v1::Pod], names: Option<Names>) {
         let [pod] = pods else {
             let times = pods.len();
-            // A container whose sandbox is gone, and whose labels do not say it, belongs to no pod that anybody knows.
+            // A container whose sandbox is gone and whose labels do not name a pod belongs to no known pod.
             if times == 0 && names.is_none() {
                 return;
             }
@@ -231,7 +231,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The order of its sandboxes and containers, and what it has of its newest sandbox.
+    /// Checks the order of the sandboxes and containers, and the fields taken from the newest sandbox.
     fn pod(&mut self, pod: &v1::Pod) {
         let names = names_of_pod(pod);
         let place = |id: &str| pod.sandboxes.iter().position(|it| it.id == id).unwrap_or(usize::MAX);
@@ -254,7 +254,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The names of a pod that is served.
+/// The names of a served pod.
 pub fn names_of_pod(pod: &v1::Pod) -> Names {
     let identity = pod.identity.clone().unwrap_or_default();
     (identity.namespace, identity.name, identity.uid)

@@ -1,5 +1,4 @@
-//! The files in `deploy/systemd` as they would be installed, systemd's own tools on them, and what the unit allows put in
-//! force on a thread.
+//! The files in `deploy/systemd` as installed, systemd's own tools on them, and the unit's restrictions applied to a thread.
 
 #![allow(unreachable_pub, missing_docs)]
 
@@ -12,33 +11,33 @@ pub const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/systemd/pleg
 pub const DROP_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/systemd/runtime-group.conf");
 pub const SYSUSERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/systemd/sysusers.conf");
 
-/// The unit in a folder of its own, with the plegd of this build.
+/// The unit in its own directory, with the plegd of this build.
 pub struct Installed {
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     unit: PathBuf,
 }
 
-/// What one of systemd's tools has to say.
+/// The result of one of systemd's tools.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ToolResult {
     pub success: bool,
-    pub said: String,
+    pub output: String,
 }
 
 // === impl Installed ===
 
 impl Installed {
     pub fn with(drop_ins: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let unit = folder.path().join("plegd.service");
+        let directory = tempfile::tempdir()?;
+        let unit = directory.path().join("plegd.service");
         std::fs::copy(UNIT, &unit)?;
-        let drop_in_folder = folder.path().join("plegd.service.d");
-        std::fs::create_dir(&drop_in_folder)?;
+        let drop_in_directory = directory.path().join("plegd.service.d");
+        std::fs::create_dir(&drop_in_directory)?;
         for drop_in in drop_ins {
             let name = PathBuf::from(drop_in);
-            std::fs::copy(drop_in, drop_in_folder.join(name.file_name().context("no name")?))?;
+            std::fs::copy(drop_in, drop_in_directory.join(name.file_name().context("no name")?))?;
         }
-        let mut installed = Self { _folder: folder, unit };
+        let mut installed = Self { _directory: directory, unit };
         installed.replace("/usr/local/bin/plegd", env!("CARGO_BIN_EXE_plegd"))?;
         Ok(installed)
     }
@@ -49,26 +48,26 @@ impl Installed {
         Ok(std::fs::write(&self.unit, unit.replace(what, with))?)
     }
 
-    /// systemd-analyze on the unit.
-    pub fn analyze(&self, arguments: &[&str]) -> Result<Answer> {
-        let unit = self.unit.to_str().context("no text")?;
+    /// Runs systemd-analyze on the unit.
+    pub fn analyze(&self, arguments: &[&str]) -> Result<ToolResult> {
+        let unit = self.unit.to_str().context("a path that is not UTF-8")?;
         run("systemd-analyze", &[arguments, &[unit]].concat())
     }
 }
 
-pub fn run(tool: &str, arguments: &[&str]) -> Result<Answer> {
+pub fn run(tool: &str, arguments: &[&str]) -> Result<ToolResult> {
     let output = Command::new(tool).args(arguments).output();
-    let output = output.with_context(|| format!("{tool} cannot be run: install it (Debian: systemd)"))?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok(Answer { success: output.status.success(), said: String::from_utf8(said)? })
+    let result = output.with_context(|| format!("{tool} cannot be run: install it (Debian: systemd)"))?;
+    let output = [result.stdout, result.stderr].concat();
+    Ok(ToolResult { success: result.status.success(), output: String::from_utf8(output)? })
 }
 
-/// Takes all capabilities from what this thread starts, and leaves the thread itself and what it starts the system calls
-/// that the unit leaves to plegd.
+/// Drops all capabilities of the programs that this thread starts, and restricts the thread and these programs to the unit's
+/// system calls.
 pub fn confine_thread() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         for capability in CapabilitySet::all().iter() {
-            // Younger than the kernel, perhaps.
+            // The kernel may not know the capability.
             let _ = remove_capability_from_bounding_set(capability);
         }
     }
@@ -92,10 +91,10 @@ fn allowed() -> Result<BTreeSet<String>> {
             }
         }
     }
-    ensure!(allowed.len() > 100, "the unit allows next to nothing: {allowed:?}");
-    // What is always permitted, whatever a unit says.
+    ensure!(allowed.len() > 100, "the unit allows too few calls: {allowed:?}");
+    // systemd always permits these.
     allowed.extend(calls("@default")?);
-    // Not every name is one on this machine.
+    // Some calls do not exist on this architecture.
     allowed.retain(|name| compile(&[format!(r#"{{"syscall":"{name}"}}"#)]).is_ok());
     Ok(allowed)
 }
@@ -106,9 +105,9 @@ fn calls(name: &str) -> Result<BTreeSet<String>> {
         return Ok([name.to_owned()].into());
     }
     let listed = run("systemd-analyze", &["syscall-filter", "--no-pager", name])?;
-    ensure!(listed.success, "{}", listed.said);
+    ensure!(listed.success, "{}", listed.output);
     let mut all = BTreeSet::new();
-    for line in listed.said.lines().filter_map(|line| line.strip_prefix("    ")) {
+    for line in listed.output.lines().filter_map(|line| line.strip_prefix("    ")) {
         let line = line.trim();
         if !line.starts_with('#') {
             all.extend(calls(line)?);

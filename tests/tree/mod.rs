@@ -1,6 +1,6 @@
-//! The repository as a tree of files: where it is, parts of it copied, and which of them the image is built from.
+//! The files of the repository: its root, copies of parts of it, and the files from which the image is built.
 
-#![allow(dead_code, reason = "no test needs all of it")]
+#![allow(dead_code, reason = "each test uses what it needs")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -12,7 +12,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Copies a file, or a folder with all that is in it.
+/// Copies a file, or a directory with its contents.
 pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if !from.is_dir() {
         fs::create_dir_all(to.parent().unwrap_or(to))?;
@@ -26,8 +26,8 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What `deploy/Containerfile` copies from the repository, and to where.
-pub(crate) fn of_the_image() -> Vec<(PathBuf, PathBuf)> {
+/// The sources and targets that `deploy/Containerfile` copies from the repository.
+pub(crate) fn image_files() -> Vec<(PathBuf, PathBuf)> {
     let file = fs::read_to_string(root().join("deploy/Containerfile")).expect("the Containerfile");
     let copied = file.lines().filter_map(|line| line.strip_prefix("COPY "));
     let mut all = Vec::new();

@@ -63,6 +63,7 @@ enum Header {
 }
 
 /// Makes legible what a connection says, piece by piece.
+#[cfg(feature = "internals")]
 pub(crate) fn legible<'a>(pieces: impl IntoIterator<Item = &'a mut [u8]>) {
     let mut reading = Reading::new();
     pieces.into_iter().for_each(|piece| reading.read(piece));

@@ -83,7 +83,7 @@ pub(crate) enum Unfit {
 /// No socket answers as a container runtime. One line, because it ends up in the log, in `/readyz` and in `plegd status`.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no container runtime answers: {}. {}", list(.0), ADVICE)]
-pub struct NoneAnswers(Vec<(Endpoint, Unfit)>);
+pub(crate) struct NoneAnswers(Vec<(Endpoint, Unfit)>);
 
 /// What to do where no socket has a runtime.
 pub(crate) const ADVICE: &str =

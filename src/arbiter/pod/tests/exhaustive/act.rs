@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    super::{
-        super::*,
-        bench::{container, event, read},
-    },
+    super::bench::{container, event, read},
     play::Play,
 };
 use crate::model::*;

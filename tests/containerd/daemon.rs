@@ -1,4 +1,4 @@
-//! What befalls plegd itself, as a process: killed in the middle of churn, stopped with its stream open, starved of CPU.
+//! Faults of the plegd process: killed during churn, paused with an open stream, starved of CPU.
 
 use std::{
     fs,
@@ -17,58 +17,56 @@ use super::{
     binary::Daemon,
     clients::finish,
     lab::{
-        Churn, Client, ContainerSpec, Containerd, Mirror, PATIENCE,
+        Churn, Client, ContainerSpec, Containerd, Mirror, TIMEOUT,
         Version::{self, V2_1},
-        disagreement, eventually, report, states_of,
+        eventually, report, state_differences, states_of,
     },
 };
 
 const KILLS: u32 = 3;
 
-pub(super) async fn a_daemon_killed_in_the_middle_of_churn_is_made_good() -> Result<()> {
+pub(super) async fn a_daemon_killed_during_churn_recovers() -> Result<()> {
     let containerd = Containerd::start(V2_1).await?;
     let mut daemon = Daemon::start(&containerd.endpoint()).await?;
     let mirror = Mirror::start(&daemon.client());
     let (churn, director) = Churn::new(containerd.client()?);
     let client = churn.client().clone();
-    // What is there all the time must be there in the end.
+    // A pod that exists all the time must be in the final state.
     let kept = client.run_pod("kept").await?;
-    client.run(&kept, ContainerSpec::living("stays", 3600.0, 0)).await?;
+    client.run(&kept, ContainerSpec::sleeping("stays", 3600.0, 0)).await?;
     let pods = churn.many(40, 6, 5);
     for kill in 1..=KILLS {
         let gone = churn.pods() + 4;
-        eventually("pods to come and go", 2 * PATIENCE, || async {
-            Ok((churn.pods() >= gone).then_some(()))
-        })
-        .await?;
+        eventually("pods to come and go", 2 * TIMEOUT, || async { Ok((churn.pods() >= gone).then_some(())) })
+            .await?;
         eprintln!("plegd is killed, time {kill} of {KILLS}; {} pods have come and gone", churn.pods());
-        ensure!(!pods.is_finished(), "nothing was going on any more at kill {kill}");
+        ensure!(!pods.is_finished(), "the churn had ended before kill {kill}");
         daemon.kill9().await?;
         sleep(Duration::from_millis(u64::from(kill) * 400)).await;
         daemon.restart().await?;
-        eventually("the gap and a snapshot", PATIENCE, || async {
-            let seen = mirror.seen()?;
-            Ok((seen.gaps.len() == kill as usize && seen.snapshots == kill + 1).then_some(()))
+        eventually("the gap and a snapshot", TIMEOUT, || async {
+            let state = mirror.state()?;
+            Ok((state.gaps.len() == kill as usize && state.snapshots == kill + 1).then_some(()))
         })
         .await?;
-        let wrong = disagreement(&client, async || mirror.states(), PATIENCE).await?;
+        let wrong = state_differences(&client, async || mirror.states(), TIMEOUT).await?;
         ensure!(wrong.is_empty(), "after kill {kill}:\n{}", wrong.join("\n"));
     }
     director.end();
     let ended = report("waiting for the last pods", pods);
     ended.await??;
-    at_rest(&client, &daemon, &mirror).await?;
+    until_consistent(&client, &daemon, &mirror).await?;
     let expected = [v1::GapReason::ForeignEpoch; KILLS as usize];
-    ensure!(mirror.seen()?.gaps == expected, "{:?}", mirror.seen()?.gaps);
-    ensure!(mirror.states()?.contains_key(&kept.sandbox_id), "what was there all the time is not");
+    ensure!(mirror.state()?.gaps == expected, "{:?}", mirror.state()?.gaps);
+    ensure!(mirror.states()?.contains_key(&kept.sandbox_id), "the pod that existed all the time is missing");
     finish(daemon, containerd).await
 }
 
-/// How many pods are run beside a plegd that stands still, and for how long it does.
+/// The number of pods that run beside a paused plegd, and the duration of the pause.
 const PODS: u32 = 80;
-const STILL: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_secs(20);
 
-pub(super) async fn a_stopped_daemon_catches_up(version: Version) -> Result<()> {
+pub(super) async fn a_paused_daemon_catches_up(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let daemon = Daemon::start(&containerd.endpoint()).await?;
@@ -77,30 +75,27 @@ pub(super) async fn a_stopped_daemon_catches_up(version: Version) -> Result<()> 
     let runtime = containerd.runtime_version();
 
     daemon.signal(Signal::STOP)?;
-    let load = Load::start(&client, PODS, "still");
-    report("plegd stands still for 20 s", sleep(STILL)).await;
+    let load = Load::start(&client, PODS, "paused");
+    report("plegd is paused for 20 s", sleep(PAUSE)).await;
     let meanwhile = load.calls();
-    ensure!(
-        daemon.get("/livez", Duration::from_secs(1)).await.is_err(),
-        "a process that stands still answers"
-    );
+    ensure!(daemon.get("/livez", Duration::from_secs(1)).await.is_err(), "a paused process answers");
     daemon.signal(Signal::CONT)?;
     load.ended().await?;
     let whole = load.calls();
     eprintln!(
-        "containerd {runtime}, plegd stopped for {STILL:?}: {} of {} calls were done meanwhile; the longest of all took {:.1} s",
+        "containerd {runtime}, plegd stopped for {PAUSE:?}: {} of {} calls were done meanwhile; the longest of all took {:.1} s",
         meanwhile.done,
         2 * PODS,
         whole.longest.as_secs_f64()
     );
-    ensure!(whole.done == 2 * PODS, "{} calls only", whole.done);
-    at_rest(&client, &daemon, &mirror).await?;
-    ensure!(daemon.get("/livez", PATIENCE).await?.starts_with("HTTP/1.1 200"), "not alive once it goes on");
+    ensure!(whole.done == 2 * PODS, "only {} calls", whole.done);
+    until_consistent(&client, &daemon, &mirror).await?;
+    ensure!(daemon.get("/livez", TIMEOUT).await?.starts_with("HTTP/1.1 200"), "not alive after the pause");
     finish(daemon, containerd).await
 }
 
-/// A watchdog, of systemd or of the kubelet, ends what does not answer. That is what frees the runtime.
-pub(super) async fn the_end_of_a_stopped_daemon_frees_the_runtime(version: Version) -> Result<()> {
+/// A watchdog of systemd or of the kubelet kills a daemon that does not answer. That unblocks the runtime.
+pub(super) async fn the_kill_of_a_paused_daemon_unblocks_the_runtime(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let mut daemon = Daemon::start(&containerd.endpoint()).await?;
@@ -110,54 +105,50 @@ pub(super) async fn the_end_of_a_stopped_daemon_frees_the_runtime(version: Versi
     daemon.signal(Signal::STOP)?;
     let load = Load::start(&client, 2 * PODS, "blocked");
     let clock = Clock::system();
-    // Until nothing goes on any more.
+    // Wait until no call completes.
     let mut before = load.calls();
     let hung = loop {
         report("waiting for the runtime to hang", sleep(Duration::from_secs(8))).await;
-        ensure!(!load.is_over(), "this runtime does not hang: there is nothing to be freed from");
+        ensure!(!load.is_over(), "this runtime does not hang");
         let now = load.calls();
         if now.done == before.done {
             break now;
         }
         before = now;
     };
-    ensure!(
-        daemon.get("/livez", Duration::from_secs(1)).await.is_err(),
-        "a process that stands still answers"
-    );
+    ensure!(daemon.get("/livez", Duration::from_secs(1)).await.is_err(), "a paused process answers");
     daemon.kill9().await?;
     let killed = clock.now();
-    let freed = eventually("a call after the end of plegd", PATIENCE, || async {
+    let unblocked = eventually("a completed call after the kill of plegd", TIMEOUT, || async {
         Ok((load.calls().done > hung.done).then_some(clock.now()))
     });
-    let freed = freed.await?.since(killed);
+    let unblocked = unblocked.await?.since(killed);
     let whole = {
         load.ended().await?;
         load.calls()
     };
     eprintln!(
-        "containerd {}: hung after {} calls; the next one was done {:.3} s after the end of plegd; the longest took {:.1} s",
+        "containerd {}: hung after {} calls; the next one completed {:.3} s after the kill of plegd; the longest took {:.1} s",
         containerd.runtime_version(),
         hung.done,
-        freed.as_secs_f64(),
+        unblocked.as_secs_f64(),
         whole.longest.as_secs_f64()
     );
     daemon.restart().await?;
-    at_rest(&client, &daemon, &mirror).await?;
+    until_consistent(&client, &daemon, &mirror).await?;
     finish(daemon, containerd).await
 }
 
-/// Pods of the loads that are compared.
+/// The number of pods of each compared load.
 const COMPARED: u32 = 24;
-/// How much longer the runtime's calls may take beside a starved plegd, at the median, than beside the same hunger and none.
-/// What must not be is that they stand still.
+/// Limit for the slowdown of the runtime's calls beside a starved plegd, at the median. The test excludes a standstill.
 const FACTOR: f64 = 4.0;
 
 pub(super) async fn a_starved_daemon_delays_nobody_and_loses_nothing(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
-    // Neither is the runtime to be starved, nor this machine: so plegd is made to yield to all, and there is always somebody.
-    let busy = Busy::two_a_core()?;
+    // Only plegd is to be starved: it gets the lowest priority, and busy loops take the CPU.
+    let busy = Busy::two_per_core()?;
     let without = Load::start(&client, COMPARED, "without");
     report("a load beside busy loops", without.ended()).await?;
 
@@ -165,15 +156,15 @@ pub(super) async fn a_starved_daemon_delays_nobody_and_loses_nothing(version: Ve
     let daemon = Daemon::start(&containerd.endpoint()).await?;
     let mirror = Mirror::start(&daemon.client());
     subscribed(&client, &mirror).await?;
-    yield_to_all(daemon.pid()?)?;
+    lower_priority(daemon.pid()?)?;
     let beside = Load::start(&client, COMPARED, "beside");
-    report("the same beside a plegd that is starved", beside.ended()).await?;
-    let took = clock_until_at_rest(&client, &daemon, &mirror).await?;
+    report("the same load beside a starved plegd", beside.ended()).await?;
+    let took = time_until_consistent(&client, &daemon, &mirror).await?;
     drop(busy);
     let (without, beside) = (without.calls(), beside.calls());
     eprintln!(
-        "containerd {}: a call took {:.0} ms at the median without plegd and {:.0} ms beside a starved one, which told the last \
-         of it {:.1} s after it",
+        "containerd {}: a call took {:.0} ms at the median without plegd and {:.0} ms beside a starved one, which published \
+         the last event {:.1} s later",
         containerd.runtime_version(),
         without.median().as_secs_f64() * 1e3,
         beside.median().as_secs_f64() * 1e3,
@@ -188,14 +179,14 @@ pub(super) async fn a_starved_daemon_delays_nobody_and_loses_nothing(version: Ve
     let [disconnects, missed] =
         daemon.metrics(["plegd_stream_disconnects_total{", "plegd_missed_events_total{"]).await?;
     ensure!(disconnects == 0.0, "the stream was lost\n{}", daemon.log_text());
-    eprintln!("{missed} misses were counted");
+    eprintln!("{missed} missed events were counted");
     finish(daemon, containerd).await
 }
 
-/// Waits until plegd tells from the stream: events made for it come.
+/// Waits until plegd publishes events of a probe pod from the stream.
 async fn subscribed(client: &Client, mirror: &Mirror) -> Result<()> {
     let pod = client.run_pod("probe").await?;
-    eventually("plegd to tell", PATIENCE, || async {
+    eventually("the probe pod", TIMEOUT, || async {
         Ok(mirror.states()?.contains_key(&pod.sandbox_id).then_some(()))
     })
     .await?;
@@ -204,24 +195,29 @@ async fn subscribed(client: &Client, mirror: &Mirror) -> Result<()> {
     Ok(())
 }
 
-/// Waits until daemon and mirror have what the runtime has.
-async fn at_rest(client: &Client, daemon: &Daemon, mirror: &Mirror) -> Result<()> {
+/// Waits until daemon and mirror have the runtime's state.
+async fn until_consistent(client: &Client, daemon: &Daemon, mirror: &Mirror) -> Result<()> {
     let served = async || Ok(states_of(&daemon.client().list_pods(v1::Filter::default()).await?.pods));
-    let wrong = disagreement(client, served, 2 * PATIENCE).await?;
-    ensure!(wrong.is_empty(), "served otherwise than it is:\n{}\n{}", wrong.join("\n"), daemon.log_text());
-    let wrong = disagreement(client, async || mirror.states(), PATIENCE).await?;
-    ensure!(wrong.is_empty(), "told otherwise than it is:\n{}", wrong.join("\n"));
+    let wrong = state_differences(client, served, 2 * TIMEOUT).await?;
+    ensure!(
+        wrong.is_empty(),
+        "the served state differs from the runtime:\n{}\n{}",
+        wrong.join("\n"),
+        daemon.log_text()
+    );
+    let wrong = state_differences(client, async || mirror.states(), TIMEOUT).await?;
+    ensure!(wrong.is_empty(), "the watched state differs from the runtime:\n{}", wrong.join("\n"));
     Ok(())
 }
 
-async fn clock_until_at_rest(client: &Client, daemon: &Daemon, mirror: &Mirror) -> Result<Duration> {
+async fn time_until_consistent(client: &Client, daemon: &Daemon, mirror: &Mirror) -> Result<Duration> {
     let clock = Clock::system();
     let began = clock.now();
-    at_rest(client, daemon, mirror).await?;
+    until_consistent(client, daemon, mirror).await?;
     Ok(clock.now().since(began))
 }
 
-/// Pods with a short container each, four at a time, and how long their calls take.
+/// Runs pods with one short container each, four in parallel, and measures their calls.
 struct Load {
     calls: Arc<Mutex<Calls>>,
     task: Mutex<Option<tokio::task::JoinHandle<Result<()>>>>,
@@ -239,13 +235,13 @@ struct Calls {
 
 impl Load {
     fn start(client: &Client, pods: u32, name: &'static str) -> Self {
-        // A call may hang for as long as plegd stands still.
-        let client = client.clone().with_deadline(3 * PATIENCE);
+        // A call may hang while plegd is paused.
+        let client = client.clone().with_deadline(3 * TIMEOUT);
         let calls = Arc::new(Mutex::new(Calls::default()));
         let counted = calls.clone();
         let task = tokio::spawn(async move {
-            let lives = (0..pods).map(|number| live(&client, name, number, &counted));
-            stream::iter(lives).buffer_unordered(4).try_collect().await
+            let runs = (0..pods).map(|number| run_one(&client, name, number, &counted));
+            stream::iter(runs).buffer_unordered(4).try_collect().await
         });
         Self { calls, task: Mutex::new(Some(task)) }
     }
@@ -261,17 +257,17 @@ impl Load {
 
     async fn ended(&self) -> Result<()> {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let task = task.context("it has ended before")?;
-        timeout(5 * PATIENCE, task).await.context("the load does not end")??
+        let task = task.context("the load was awaited before")?;
+        timeout(5 * TIMEOUT, task).await.context("the load does not end")??
     }
 }
 
-async fn live(client: &Client, name: &str, number: u32, calls: &Mutex<Calls>) -> Result<()> {
+async fn run_one(client: &Client, name: &str, number: u32, calls: &Mutex<Calls>) -> Result<()> {
     let clock = Clock::system();
     let began = clock.now();
     let pod = client.run_pod(&format!("{name}-{number}")).await?;
     count(calls, clock.now().since(began));
-    let id = client.create_with(&pod, ContainerSpec::living("main", 0.05, 0)).await?;
+    let id = client.create_with(&pod, ContainerSpec::sleeping("main", 0.05, 0)).await?;
     let began = clock.now();
     client.start(&id).await?;
     count(calls, clock.now().since(began));
@@ -297,18 +293,18 @@ impl Calls {
     }
 }
 
-/// Processes that do nothing but take all the CPU that they are given. They end when it is dropped.
+/// Processes that use all available CPU time. Dropping it ends them.
 struct Busy(Vec<Child>);
 
 // === impl Busy ===
 
 impl Busy {
-    fn two_a_core() -> Result<Self> {
+    fn two_per_core() -> Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
         let mut busy = Self(Vec::new());
         for _ in 0..2 * cores {
             let mut command = Command::new("/bin/sh");
-            // It ends by itself if nobody ends it.
+            // The limit ends it if the test does not.
             command.args(["-c", "ulimit -t 300; while :; do :; done"]).stdin(Stdio::null());
             busy.0.push(command.spawn()?);
         }
@@ -324,11 +320,11 @@ impl Drop for Busy {
     }
 }
 
-/// Gives every thread of a process the lowest priority there is.
-fn yield_to_all(pid: u32) -> Result<()> {
+/// Gives every thread of a process the lowest priority.
+fn lower_priority(pid: u32) -> Result<()> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let thread = task?.file_name().to_string_lossy().parse::<i32>()?;
-        let thread = Pid::from_raw(thread).context("a thread with the id 0")?;
+        let thread = Pid::from_raw(thread).context("thread id 0")?;
         setpriority_process(Some(thread), 19)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What may be done to a good recording so that it is good no more; the table is in `tests/promises.rs`.
+//! Mutations that make a good recording invalid; the table is in `tests/promises.rs`.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use plegd::{
 };
 
 use super::{
-    checker::Promise::{self, *},
-    record::{Connection, End, Item, Recording, Run, Told},
+    checker::Guarantee::{self, *},
+    record::{Connection, End, Item, Published, Recording, Run},
     state,
 };
 
-/// Tampers with a recording or the journals, if it can.
+/// Changes a recording or the journals, if the mutation applies.
 type Tamper = fn(&mut Recording, &mut Vec<Run>) -> bool;
 
-/// What is done, and as what it is to be objected to.
-pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
-    ("an event is left out before another", &[Reliable], |it, _| {
+/// Each mutation, and the guarantees as whose violation the checker may reject it.
+pub const MUTATIONS: &[(&str, &[Guarantee], Tamper)] = &[
+    ("an event is missing before another", &[Reliable], |it, _| {
         every(it) && at(it, |items, n| two_events(items, n) && n > 1 && is_event(&items[n - 1]), remove)
     }),
-    ("an event is left out before a bookmark", &[Bookmarkable], |it, _| {
+    ("an event is missing before a bookmark", &[Bookmarkable], |it, _| {
         every(it)
             && at(
                 it,
@@ -30,9 +30,9 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
                 remove,
             )
     }),
-    ("the first event after a resume is left out", &[Resumable], |it, _| {
+    ("the first event after a resume is missing", &[Resumable], |it, _| {
         let resumed = |it: &&mut Connection| {
-            matches!(it.asked, Start::After(_)) && it.items.len() > 2 && two_events(&it.items, 1)
+            matches!(it.start, Start::After(_)) && it.items.len() > 2 && two_events(&it.items, 1)
         };
         every(it) && it.connections.iter_mut().find(resumed).map(|it| it.items.remove(1)).is_some()
     }),
@@ -44,7 +44,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
         for n in 1..it.connections.len() {
             let [before, after] = &mut it.connections[n - 1..=n] else { continue };
             let last = before.items.iter().rev().find(|item| is_event(item));
-            let (Start::After(_), Some(last), true) = (after.asked, last, after.items.len() > 1) else {
+            let (Start::After(_), Some(last), true) = (after.start, last, after.items.len() > 1) else {
                 continue;
             };
             if is_event(&after.items[1]) {
@@ -70,7 +70,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
         let ending = |it: &&mut Connection| it.end == End::Ending && it.items.len() > 1;
         it.connections.iter_mut().find(ending).map(|it| it.items.truncate(1)).is_some()
     }),
-    ("it hears nothing of the end", &[Reliable], |it, _| {
+    ("the last events are missing", &[Reliable], |it, _| {
         let last = it.connections.last_mut().expect("one");
         let lagging = last.items.len() > 3 && last.items[1..].iter().any(is_event);
         if lagging {
@@ -79,7 +79,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
         }
         lagging
     }),
-    ("a pod is not in the snapshot", &[SnapshotExact], |it, _| {
+    ("a pod of a snapshot is missing", &[SnapshotExact], |it, _| {
         at(it, whole_snapshot, |items, n| {
             items.remove(n);
             if let Some(Item::SnapshotEnd { pods, .. }) = items[n..].iter_mut().find(|item| !is_pod(item)) {
@@ -87,7 +87,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             }
         })
     }),
-    ("pods are counted wrong", &[SnapshotExact], |it, _| {
+    ("the pods of a snapshot are counted wrong", &[SnapshotExact], |it, _| {
         at(
             it,
             |items, n| matches!(items[n], Item::SnapshotEnd { .. }),
@@ -98,7 +98,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("a pod is in the snapshot as it was before", &[SnapshotExact], |it, runs| {
+    ("a pod of a snapshot is outdated", &[SnapshotExact], |it, runs| {
         let runs = runs.clone();
         at(
             it,
@@ -106,23 +106,24 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             |items, n| items[n] = Item::Pod(older(&runs, pod_at(items, n)).expect("an older one")),
         )
     }),
-    ("a pod that is gone is in the snapshot", &[SnapshotExact], |it, runs| {
+    ("a pod of a snapshot was removed before", &[SnapshotExact], |it, runs| {
         let runs = runs.clone();
         let filter = it.filter.clone();
         let gone = |items: &[Item], n: usize| {
             let Item::SnapshotEnd { position, .. } = &items[n] else { return None };
             let run = runs.iter().find(|run| run.epoch == position.epoch)?;
-            let removal = run.between(0, position.sequence).iter().find(|told| {
-                told.pod.is_none()
-                    && !run.told.iter().any(|later| {
-                        later.event.sequence > told.event.sequence && later.event.pod == told.event.pod
+            let removal = run.between(0, position.sequence).iter().find(|published| {
+                published.pod.is_none()
+                    && !run.published.iter().any(|later| {
+                        later.event.sequence > published.event.sequence
+                            && later.event.pod == published.event.pod
                     })
             })?;
             let last = run
-                .told
+                .published
                 .iter()
                 .rev()
-                .find(|told| told.pod.is_some() && told.event.pod == removal.event.pod)?;
+                .find(|published| published.pod.is_some() && published.event.pod == removal.event.pod)?;
             last.pod.clone().filter(|_| filter.is_empty())
         };
         at(
@@ -137,13 +138,13 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("an event comes that the snapshot contains", &[SnapshotExact], |it, runs| {
+    ("an event that the snapshot contains is delivered", &[SnapshotExact], |it, runs| {
         let (filter, runs) = (it.filter.clone(), runs.clone());
         let contained = |items: &[Item], n: usize| {
             let Item::SnapshotEnd { position, .. } = &items[n] else { return None };
             let run = runs.iter().find(|run| run.epoch == position.epoch)?;
-            let mut told = run.between(0, position.sequence).iter().rev();
-            told.find(|told| filter.passes(&told.event)).map(item)
+            let mut published = run.between(0, position.sequence).iter().rev();
+            published.find(|published| filter.passes(&published.event)).map(item)
         };
         it.connections.truncate(1);
         at(
@@ -155,13 +156,14 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("an event comes that the filter does not let through", &[Filtered], |it, runs| {
+    ("an event does not match the filter", &[Filtered], |it, runs| {
         let (filter, runs) = (it.filter.clone(), runs.clone());
         let stopped = |items: &[Item], n: usize| {
             let before = items.get(n.checked_sub(1)?).filter(|item| is_event(item))?;
             let (Item::Event { event, .. }, after) = (before, sequence(items.get(n)?)) else { return None };
-            let run =
-                runs.iter().find(|run| run.get(event.sequence).is_some_and(|told| told.event == *event))?;
+            let run = runs
+                .iter()
+                .find(|run| run.get(event.sequence).is_some_and(|published| published.event == *event))?;
             run.between(event.sequence, after.saturating_sub(1))
                 .iter()
                 .find(|it| !filter.passes(&it.event))
@@ -176,18 +178,18 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("a pod of the snapshot that the filter does not let through", &[Filtered], |it, runs| {
+    ("a pod of a snapshot does not match the filter", &[Filtered], |it, runs| {
         let (filter, runs) = (it.filter.clone(), runs.clone());
         let foreign = |items: &[Item], n: usize| {
             let Item::SnapshotEnd { position, .. } = &items[n] else { return None };
             let run = runs.iter().find(|run| run.epoch == position.epoch)?;
-            let told = run.between(0, position.sequence).iter().rev().find(|told| {
-                let later = run.between(told.event.sequence, position.sequence);
-                !filter.passes_pod(&told.event.pod, &told.event.labels)
-                    && later.iter().all(|later| later.event.pod != told.event.pod)
-                    && told.pod.is_some()
+            let published = run.between(0, position.sequence).iter().rev().find(|published| {
+                let later = run.between(published.event.sequence, position.sequence);
+                !filter.passes_pod(&published.event.pod, &published.event.labels)
+                    && later.iter().all(|later| later.event.pod != published.event.pod)
+                    && published.pod.is_some()
             })?;
-            told.pod.clone()
+            published.pod.clone()
         };
         at(
             it,
@@ -198,7 +200,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("an event comes with the pod of before", &[StatusExact], |it, runs| {
+    ("an event has an older pod status", &[StatusExact], |it, runs| {
         let runs = runs.clone();
         let stale = |items: &[Item], n: usize| match &items[n] {
             Item::Event { pod: Some(pod), .. } => older(&runs, pod),
@@ -215,7 +217,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("an event comes without its pod", &[StatusExact], |it, _| {
+    ("an event has no pod status", &[StatusExact], |it, _| {
         at(
             it,
             |items, n| matches!(items[n], Item::Event { pod: Some(_), .. }),
@@ -226,10 +228,10 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("a gap is hidden", &[GapsMarked], |it, _| {
+    ("a gap is missing", &[GapsMarked], |it, _| {
         at(it, |items, n| is_gap(&items[n]) && items.len() > n + 1, remove)
     }),
-    ("a gap is hidden with its snapshot", &[GapsMarked, Reliable, Resumable, Bookmarkable], |it, _| {
+    ("a gap is missing with its snapshot", &[GapsMarked, Reliable, Resumable, Bookmarkable], |it, _| {
         let whole = |items: &[Item], n: usize| {
             let end = items[n..].iter().position(|item| matches!(item, Item::SnapshotEnd { .. }));
             is_gap(&items[n]) && end.is_some_and(|end| items[n + end..].iter().any(is_event))
@@ -243,13 +245,13 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
     ("a gap begins too early", &[GapsMarked], |it, _| {
         it.filter.is_empty() && every(it) && gap(it, |gap| gap.from > 1, |gap| gap.from -= 1)
     }),
-    ("a gap was not needed", &[GapsMarked], |it, _| {
+    ("a gap is needless", &[GapsMarked], |it, _| {
         gap(it, |gap| gap.to.is_some(), |gap| gap.to = Some(gap.from + 1))
     }),
     ("a gap has another reason", &[GapsMarked], |it, _| {
         gap(it, |gap| gap.reason != GapReason::InFuture, |gap| gap.reason = GapReason::InFuture)
     }),
-    ("a snapshot stands within a change", &[Atomic], |it, runs| {
+    ("a snapshot position splits a change", &[Atomic], |it, runs| {
         let runs = runs.clone();
         let within = |items: &[Item], n: usize| match &items[n] {
             Item::SnapshotEnd { position, .. } => within_a_change(&runs, *position),
@@ -266,7 +268,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("hello stands within a change", &[Atomic], |it, runs| {
+    ("a hello splits a change", &[Atomic], |it, runs| {
         let runs = runs.clone();
         let within = |items: &[Item], n: usize| match &items[n] {
             Item::Hello { epoch, head, .. } => {
@@ -289,16 +291,17 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
         for run in runs {
             let split = (2..run.head()).find(|n| run.is_within_a_change(n - 1) && run.get(n + 1).is_some());
             let Some(n) = split.map(|n| n as usize - 1) else { continue };
-            let other = run.told.iter().position(|told| told.event.pod != run.told[n].event.pod);
+            let other =
+                run.published.iter().position(|published| published.event.pod != run.published[n].event.pod);
             let Some(other) = other else { continue };
-            let (sequence, other) = (run.told[n].event.sequence, run.told[other].clone());
-            run.told[n] = other;
-            run.told[n].event.sequence = sequence;
+            let (sequence, other) = (run.published[n].event.sequence, run.published[other].clone());
+            run.published[n] = other;
+            run.published[n].event.sequence = sequence;
             return true;
         }
         false
     }),
-    ("an event says something else", &[Faithful], |it, _| {
+    ("the content of an event differs", &[Faithful], |it, _| {
         at(
             it,
             |items, n| is_event(&items[n]),
@@ -309,7 +312,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("another number is said to be left out", &[Reliable], |it, _| {
+    ("the number of skipped events is wrong", &[Reliable], |it, _| {
         at(
             it,
             |items, n| is_event(&items[n]),
@@ -320,7 +323,7 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
             },
         )
     }),
-    ("a mode change is hidden", &[Framed], |it, _| {
+    ("a mode change is missing", &[Framed], |it, _| {
         at(it, |items, n| is_mode(&items[n]) && items[n + 1..].iter().any(is_mode), remove)
     }),
     ("hello comes twice", &[Framed], |it, _| {
@@ -335,8 +338,8 @@ pub const TEETH: &[(&str, &[Promise], Tamper)] = &[
     }),
 ];
 
-/// What a subscriber has recorded that slept through the last change of a pod.
-pub fn without_the_last_word(recording: &Recording) -> Option<Recording> {
+/// The recording without the last event of a pod.
+pub fn without_last_event(recording: &Recording) -> Option<Recording> {
     let mut tampered = recording.clone();
     let whole = recording.filter.is_empty() && every(recording) && state::known(recording).is_some();
     // A change of several events has the same state with each.
@@ -350,12 +353,12 @@ pub fn without_the_last_word(recording: &Recording) -> Option<Recording> {
     (alone && before && last_of_pod && state::known(&tampered) != state::known(recording)).then_some(tampered)
 }
 
-/// Whether it is given every event, not the newest alone.
+/// Whether the subscriber gets every event, not only the newest.
 fn every(recording: &Recording) -> bool {
     recording.policy != SlowPolicy::LatestPerPod
 }
 
-/// Does something at the first place where it can be done.
+/// Applies a mutation at the first item where it is possible.
 fn at(
     recording: &mut Recording,
     can: impl Fn(&[Item], usize) -> bool,
@@ -387,8 +390,8 @@ fn repeat(items: &mut Vec<Item>, n: usize) {
     items.insert(n, items[n].clone());
 }
 
-fn item(told: &Told) -> Item {
-    Item::Event { event: told.event.clone(), pod: told.pod.clone(), skipped: 0 }
+fn item(published: &Published) -> Item {
+    Item::Event { event: published.event.clone(), pod: published.pod.clone(), skipped: 0 }
 }
 
 fn is_event(item: &Item) -> bool {
@@ -425,15 +428,15 @@ fn pod_at(items: &[Item], n: usize) -> &Arc<v1::Pod> {
     }
 }
 
-/// Whether there is a pod of a snapshot that has an end.
+/// Whether the item is a pod of a complete snapshot.
 fn whole_snapshot(items: &[Item], n: usize) -> bool {
     is_pod(&items[n]) && items[n..].iter().any(|item| matches!(item, Item::SnapshotEnd { .. }))
 }
 
-/// An older state of a pod, by the journal that it is in.
+/// An older state of a pod, from the journal that contains it.
 fn older(runs: &[Run], pod: &Arc<v1::Pod>) -> Option<Arc<v1::Pod>> {
     let states = |run: &'_ Run| -> Vec<Arc<v1::Pod>> {
-        let of_pod = run.told.iter().filter_map(|told| told.pod.clone());
+        let of_pod = run.published.iter().filter_map(|published| published.pod.clone());
         of_pod.filter(|state| state.identity == pod.identity).collect()
     };
     let states = runs.iter().map(states).find(|states| states.contains(pod))?;
@@ -441,7 +444,7 @@ fn older(runs: &[Run], pod: &Arc<v1::Pod>) -> Option<Arc<v1::Pod>> {
     states[..n].iter().rev().find(|state| state.sequence < pod.sequence).cloned()
 }
 
-/// A number within the change that a position ends with.
+/// A sequence within the change that ends at a position.
 fn within_a_change(runs: &[Run], position: Position) -> Option<u64> {
     let run = runs.iter().find(|run| run.epoch == position.epoch)?;
     position.sequence.checked_sub(1).filter(|within| run.is_within_a_change(*within))

@@ -1,6 +1,6 @@
-//! Whether what plegd serves and what the runtime says agree while pods come and go: by the states of all there is.
+//! Compares the states that plegd serves with those of the runtime while pods come and go.
 //!
-//! Pure but for its questions to the runtime. Where the runtime is at rest, `truth` compares every field.
+//! Reads from the runtime only. When nothing changes any more, `truth` compares every field.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,15 +10,16 @@ use tokio::time::{Instant, sleep};
 
 use super::Client;
 
-/// Between two looks.
+/// The pause between two comparisons.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// By id the state of everything, as the runtime numbers it; containers' come after those of sandboxes.
+/// The state of each sandbox and container by id, as the runtime numbers it. The numbers of container states follow those of
+/// sandbox states.
 pub type States = BTreeMap<String, i32>;
 
-/// In what plegd and the runtime do not agree, however long one waits: one line each. Only what the runtime says both
-/// before and after plegd was asked counts, and only what stays different from one look to the next.
-pub async fn disagreement<Fut>(
+/// The lasting differences between plegd and the runtime, one line each. An id counts only if the runtime shows the same state
+/// before and after the read of plegd, and the same difference in two comparisons in a row.
+pub async fn state_differences<Fut>(
     client: &Client,
     served: impl Fn() -> Fut,
     within: Duration,
@@ -27,28 +28,28 @@ where
     Fut: Future<Output = Result<States>>,
 {
     let end = Instant::now() + within;
-    let mut suspects: Option<BTreeMap<String, String>> = None;
+    let mut previous: Option<BTreeMap<String, String>> = None;
     loop {
         let before = of_runtime(client).await?;
         let served = served().await?;
         let after = of_runtime(client).await?;
         let ids = before.keys().chain(served.keys());
-        let steady = ids.filter(|id| before.get(*id) == after.get(*id));
-        let differing = steady.filter(|id| served.get(*id) != before.get(*id));
-        let said = |id: &String| format!("{id} is {:?} and served as {:?}", before.get(id), served.get(id));
-        let mut differing: BTreeMap<String, String> = differing.map(|id| (id.clone(), said(id))).collect();
-        if let Some(suspects) = &suspects {
-            differing.retain(|id, said| suspects.get(id) == Some(said));
+        let stable = ids.filter(|id| before.get(*id) == after.get(*id));
+        let differing = stable.filter(|id| served.get(*id) != before.get(*id));
+        let line = |id: &String| format!("{id} is {:?}, served as {:?}", before.get(id), served.get(id));
+        let mut differing: BTreeMap<String, String> = differing.map(|id| (id.clone(), line(id))).collect();
+        if let Some(previous) = &previous {
+            differing.retain(|id, line| previous.get(id) == Some(line));
         }
         if differing.is_empty() || Instant::now() >= end {
             return Ok(differing.into_values().collect());
         }
-        suspects = Some(differing);
+        previous = Some(differing);
         sleep(PAUSE).await;
     }
 }
 
-/// The states of pods as the API serves them.
+/// The states of pods that the API serves.
 pub fn states_of<'a>(pods: impl IntoIterator<Item = &'a v1::Pod>) -> States {
     let mut states = States::new();
     for pod in pods {

@@ -1,4 +1,4 @@
-//! What is told, as it is told: each id lives once, forward, and only what is true is said of it.
+//! Checks the published events in order: each id has one forward history, and every claim is true.
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
@@ -10,109 +10,114 @@ use plegd::{
 
 use super::{
     claims::{self, Addresses},
+    driver::{FaultPeriods, Received},
     facts::Facts,
-    stage::{Heard, Hindrances},
-    witness::Lie,
+    witness::FalseClaim,
 };
 
-/// All that the present plegd has told, and what was wrong with it.
+/// All events of the current plegd, and their violations.
 #[derive(Default)]
-pub struct Lives {
-    pub heard: Vec<Heard>,
-    pub by_id: BTreeMap<String, Life>,
+pub struct Histories {
+    pub received: Vec<Received>,
+    pub by_id: BTreeMap<String, IdHistory>,
     pub found: Vec<String>,
-    /// What is not true, for all that is known without what the runtime has said.
-    pub lies: Vec<Lie>,
-    /// What was corrected, and when.
+    /// Claims that are untrue, judged without the responses of the runtime.
+    pub false_claims: Vec<FalseClaim>,
+    /// The corrections, with their timeline.
     pub corrections: Vec<(String, Mono)>,
     addresses: Addresses,
 }
 
-/// What is known of the node while it tells.
+/// The state of the node at the time of an event.
 #[derive(Clone, Copy)]
-pub struct Scene<'a> {
-    /// All that has happened so far.
+pub struct Context<'a> {
+    /// All changes so far.
     pub history: &'a [Change],
     pub facts: &'a Facts,
-    pub hindrances: &'a Hindrances,
+    pub fault_periods: &'a FaultPeriods,
 }
 
-/// What was told of one id.
+/// The published history of one id.
 #[derive(Clone, Debug, Default)]
-pub struct Life {
-    /// How far it has come, as told: 1 is started, 2 dead, 3 removed.
+pub struct IdHistory {
+    /// The published phase: 1 is started, 2 dead, 3 removed.
     reached: u8,
     pub started: bool,
     pub died: bool,
-    /// When anything was told of it first.
+    /// The time of the first event.
     pub first: Option<Mono>,
     pub started_at: Option<Mono>,
-    /// How often its content was told to have changed.
+    /// How often it was published as changed.
     pub changed: usize,
     pub died_at: Option<Mono>,
-    /// Nobody has seen its death.
+    /// Its death was inferred.
     pub inferred: bool,
-    /// Its death was told with its exit code, or that after it.
+    /// Its exit code was published, with the death or after it.
     pub code: bool,
     pub removed: Option<Mono>,
-    /// How often it was corrected.
+    /// The number of corrections.
     pub corrected: u32,
     returned: usize,
-    /// How many reasons it had had when it had the one that was told last.
+    /// The number of reasons up to the one published last.
     reasons: usize,
 }
 
-// === impl Lives ===
+// === impl Histories ===
 
-impl Lives {
-    /// Something was told.
-    pub fn hear(&mut self, heard: Heard, scene: Scene<'_>) {
-        let event = &heard.event;
-        let of_id = scene.history.iter().filter(|change| change.id == event.id.as_str());
+impl Histories {
+    /// Takes the next event.
+    pub fn receive(&mut self, received: Received, context: Context<'_>) {
+        let event = &received.event;
+        let of_id = context.history.iter().filter(|change| change.id == event.id.as_str());
         let of_id: Vec<&Change> = of_id.collect();
-        let expected = self.heard.last().map_or(1, |last| last.event.sequence + 1);
+        let expected = self.received.last().map_or(1, |last| last.event.sequence + 1);
         if event.sequence != expected {
             self.found.push(format!("{} follows {}", event.sequence, expected - 1));
         }
-        let life = self.by_id.entry(event.id.to_string()).or_default();
+        let id_history = self.by_id.entry(event.id.to_string()).or_default();
         let wrong = [
-            life.hear(&heard, &of_id).map(Into::into),
-            life.hear_reason(event, &of_id).map(Into::into),
-            claims::misnamed(&heard, scene.facts, scene.hindrances),
-            self.addresses.lost(&heard),
+            id_history.receive(&received, &of_id).map(Into::into),
+            id_history.check_reason(event, &of_id).map(Into::into),
+            claims::wrong_names(&received, context.facts, context.fault_periods),
+            self.addresses.lost(&received),
         ];
         let wrong = wrong.into_iter().flatten();
         self.found.extend(wrong.map(|it| format!("{}: {} {it}", event.sequence, words(event))));
-        if let Some(lie) = lie(event, &of_id, scene.facts) {
-            let text = format!("{}: {} {lie}", event.sequence, words(event));
-            self.lies.push(Lie { id: event.id.to_string(), kind: event.kind, at: heard.at, text });
+        if let Some(claim) = claim(event, &of_id, context.facts) {
+            let text = format!("{}: {} {claim}", event.sequence, words(event));
+            self.false_claims.push(FalseClaim {
+                id: event.id.to_string(),
+                kind: event.kind,
+                at: received.at,
+                text,
+            });
         }
         if event.kind == EventType::PodSync {
-            self.corrections.push((event.id.to_string(), heard.at));
+            self.corrections.push((event.id.to_string(), received.at));
         }
-        self.heard.push(heard);
+        self.received.push(received);
     }
 }
 
-impl Lives {
+impl Histories {
     /// Ids that were published as changed more often than they changed.
-    pub fn restless(&self, facts: &Facts) -> Vec<String> {
+    pub fn changed_too_often(&self, facts: &Facts) -> Vec<String> {
         let mut found = Vec::new();
-        for (id, life) in &self.by_id {
+        for (id, id_history) in &self.by_id {
             let Some(fact) = facts.get(id) else { continue };
-            let most = fact.changes() + life.corrected as usize + 1;
-            if life.changed > most {
+            let most = fact.changes() + id_history.corrected as usize + 1;
+            if id_history.changed > most {
                 found.push(format!(
-                    "{id} was published as changed {} times, and at most {most} make sense",
-                    life.changed
+                    "{id} was published as changed {} times, and at most {most} are valid",
+                    id_history.changed
                 ));
             }
         }
         found
     }
 
-    /// What is served otherwise than it was told.
-    pub fn unlike(&self, served: &[Arc<Pod>]) -> Vec<String> {
+    /// Differences between the served state and the published events.
+    pub fn served_differences(&self, served: &[Arc<Pod>]) -> Vec<String> {
         let mut found = Vec::new();
         for pod in served {
             let place = |id: &ObjectId| pod.sandboxes.iter().position(|it| it.id == *id);
@@ -134,9 +139,9 @@ impl Lives {
                 Some(Phase::Exited) => 2,
             };
             match self.by_id.get(status.id().as_str()) {
-                Some(life) if life.reached == expected => {}
-                life => found.push(format!(
-                    "{} is served as {:?}, told was {life:?}",
+                Some(id_history) if id_history.reached == expected => {}
+                id_history => found.push(format!(
+                    "{} is served as {:?}, published was {id_history:?}",
                     status.id(),
                     status.phase()
                 )),
@@ -146,17 +151,17 @@ impl Lives {
     }
 }
 
-// === impl Life ===
+// === impl IdHistory ===
 
-impl Life {
-    /// What is wrong with the order, if anything.
-    fn hear(&mut self, heard: &Heard, of_id: &[&Change]) -> Option<&'static str> {
-        let kind = heard.event.kind;
-        // Where that was not true, it comes back.
+impl IdHistory {
+    /// The violation of the order, if any.
+    fn receive(&mut self, received: &Received, of_id: &[&Change]) -> Option<&'static str> {
+        let kind = received.event.kind;
+        // If the removal was untrue, the id returns.
         let was_removed = |until| of_id.iter().any(|it| it.what == What::Removed && it.at <= until);
         if self.removed.is_some_and(|removed| !was_removed(removed)) {
             let Self { first, started, started_at, died, died_at, code, corrected, changed, .. } = *self;
-            let told = Self {
+            let returned = Self {
                 first,
                 started,
                 started_at,
@@ -167,22 +172,22 @@ impl Life {
                 changed,
                 ..Self::default()
             };
-            *self = told;
+            *self = returned;
         }
-        self.first.get_or_insert(heard.at);
+        self.first.get_or_insert(received.at);
         if self.removed.is_some() {
-            return Some("after its removal: resurrected");
+            return Some("after its removal");
         }
         let step = match kind {
             EventType::ContainerChanged => {
                 self.changed += 1;
-                // Where its status could not be read, the code comes later.
-                self.code |= heard.event.exit_code.is_some();
+                // If its status could not be read, the exit code comes later.
+                self.code |= received.event.exit_code.is_some();
                 return None;
             }
             EventType::PodSync => {
                 self.corrected += 1;
-                // What was shown to have ended was running, and may end again.
+                // A container that was wrongly shown as ended runs, and may end again.
                 self.reached = 1;
                 return None;
             }
@@ -191,52 +196,52 @@ impl Life {
             EventType::ContainerRemoved => 3,
         };
         let may_return = of_id.iter().filter(|change| change.what == What::ReadyAgain).count();
-        // What a list showed to have ended and has not comes back, too.
+        // An object that a list wrongly showed as ended returns too.
         let deaths = of_id.iter().filter(|change| matches!(change.what, What::Died { .. })).count();
         let may_return = may_return + usize::from(self.died && deaths == 0);
         if step == 1 && self.reached == 2 && self.returned < may_return {
             self.returned += 1;
         } else if step <= self.reached {
-            return Some("after what comes later: twice, or backward");
+            return Some("after a later phase: twice, or backward");
         }
-        let unmourned = step == 3 && self.reached < 2;
+        let without_death = step == 3 && self.reached < 2;
         self.reached = step;
         match kind {
             EventType::ContainerStarted => {
                 self.started = true;
-                self.started_at.get_or_insert(heard.at);
+                self.started_at.get_or_insert(received.at);
             }
             EventType::ContainerDied => {
-                (self.died, self.inferred) = (true, heard.event.inferred);
-                self.died_at.get_or_insert(heard.at);
-                self.code = heard.event.exit_code.is_some();
+                (self.died, self.inferred) = (true, received.event.inferred);
+                self.died_at.get_or_insert(received.at);
+                self.code = received.event.exit_code.is_some();
             }
-            _ => self.removed = Some(heard.at),
+            _ => self.removed = Some(received.at),
         }
-        unmourned.then_some("without its death")
+        without_death.then_some("without its death")
     }
 
-    /// What is wrong with the order of the reasons for which it ended, if anything.
-    fn hear_reason(&mut self, event: &Event, of_id: &[&Change]) -> Option<&'static str> {
+    /// The violation of the order of its reasons, if any.
+    fn check_reason(&mut self, event: &Event, of_id: &[&Change]) -> Option<&'static str> {
         let reason_of = |change: &&Change| match &change.what {
             What::Died { reason, .. } | What::ReasonChanged { reason } => Some(reason.clone()),
             _ => None,
         };
         let reasons: Vec<String> = of_id.iter().filter_map(reason_of).collect();
-        let told = reasons.iter().rposition(|reason| *reason == event.reason)? + 1;
-        let before = std::mem::replace(&mut self.reasons, told);
-        (told < before).then_some("for a reason that was another one by then, and told")
+        let current = reasons.iter().rposition(|reason| *reason == event.reason)? + 1;
+        let before = std::mem::replace(&mut self.reasons, current);
+        (current < before).then_some("with an older reason than published before")
     }
 }
 
-/// What is not true in it, if anything.
-fn lie(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
+/// The untrue claim in an event, if any.
+fn claim(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
     let ahead = facts.get(event.id.as_str()).map_or(0, |fact| fact.clock_offset);
     let happened = |is: &dyn Fn(&What) -> bool| of_id.iter().any(|change| is(&change.what));
     let removed = happened(&|what| *what == What::Removed);
     let times = |is: &dyn Fn(&What) -> bool| -> Vec<Wall> {
         let of_kind = of_id.iter().filter(|change| is(&change.what));
-        // As its own clock shows them.
+        // By its own clock.
         of_kind.map(|change| Wall::from_nanos(change.wall.as_nanos() + ahead)).collect()
     };
     let container = event.subject == Subject::Container;
@@ -244,16 +249,16 @@ fn lie(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
         EventType::ContainerStarted => {
             let starts = times(&|what| matches!(what, What::Started | What::ReadyAgain));
             if starts.is_empty() {
-                return Some("and it has not".into());
+                return Some("but did not".into());
             }
-            // CRI does not say when a sandbox became ready.
+            // CRI has no time at which a sandbox became ready.
             let at = event.occurred_at.filter(|_| container);
             at.filter(|at| !starts.contains(at)).map(|at| format!("at {at}, and it was at {starts:?}"))
         }
         EventType::ContainerDied => {
             let deaths = times(&|what| matches!(what, What::Died { .. }));
             if deaths.is_empty() {
-                return (!(removed && event.inferred)).then(|| "and it has not".into());
+                return (!(removed && event.inferred)).then(|| "but did not".into());
             }
             let codes: Vec<i32> = of_id.iter().filter_map(|change| exit_code(&change.what)).collect();
             if container && event.exit_code.is_some_and(|code| !codes.contains(&code)) {
@@ -262,9 +267,9 @@ fn lie(event: &Event, of_id: &[&Change], facts: &Facts) -> Option<String> {
             let at = event.occurred_at.filter(|_| container);
             at.filter(|at| !deaths.contains(at)).map(|at| format!("at {at}, and it was at {deaths:?}"))
         }
-        EventType::ContainerRemoved => (!removed).then(|| "and it is there".into()),
+        EventType::ContainerRemoved => (!removed).then(|| "but still exists".into()),
         EventType::ContainerChanged | EventType::PodSync => {
-            of_id.is_empty().then(|| "and there was never such a thing".into())
+            of_id.is_empty().then(|| "but never existed".into())
         }
     }
 }
@@ -276,7 +281,7 @@ fn exit_code(what: &What) -> Option<i32> {
     }
 }
 
-/// An event in few words.
+/// Short text of an event.
 pub fn words(event: &Event) -> String {
     format!("{} {}", super::support::word(event), event.id)
 }

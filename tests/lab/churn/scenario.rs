@@ -1,19 +1,19 @@
-//! What may become of a pod, and how often.
+//! The scenarios of a pod, and their frequencies.
 
 use super::ContainerSpec;
 
-/// What becomes of a pod.
+/// A scenario of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Story {
-    /// One container that ends soon.
+pub enum PodScenario {
+    /// One container that ends within 0.5 s.
     Short,
-    /// Two containers that go on until they are stopped.
+    /// Two containers that run until they are stopped.
     Long,
-    /// One container that fails and is made again, a few times.
+    /// One container that fails and is created again, three to five times.
     CrashLoop,
-    /// A container of which the program is not there, beside one that runs.
+    /// A container whose program does not exist, and one that runs.
     FailedStart,
-    /// A container that wants more memory than it may have.
+    /// A container that exceeds its memory limit.
     OutOfMemory,
     /// A sandbox that is stopped and followed by another one.
     NewSandbox,
@@ -21,12 +21,12 @@ pub enum Story {
     Several,
 }
 
-// === impl Story ===
+// === impl PodScenario ===
 
-impl Story {
-    /// As often as on a node: mostly short ones, seldom one that is out of memory.
-    pub fn drawn(dice: &mut fastrand::Rng) -> Self {
-        match dice.u32(..20) {
+impl PodScenario {
+    /// A random scenario: mostly short ones, rarely out of memory.
+    pub fn drawn(rng: &mut fastrand::Rng) -> Self {
+        match rng.u32(..20) {
             0..8 => Self::Short,
             8..11 => Self::Long,
             11..13 => Self::CrashLoop,
@@ -50,8 +50,8 @@ impl Story {
     }
 }
 
-/// A container that ends within half a second.
-pub(super) fn soon(name: &str, exit_code: u8, dice: &mut fastrand::Rng) -> ContainerSpec {
-    let milliseconds = dice.u32(20..500);
-    ContainerSpec::living(name, f64::from(milliseconds) / 1e3, exit_code)
+/// A container that ends within 0.5 s.
+pub(super) fn short_container(name: &str, exit_code: u8, rng: &mut fastrand::Rng) -> ContainerSpec {
+    let milliseconds = rng.u32(20..500);
+    ContainerSpec::sleeping(name, f64::from(milliseconds) / 1e3, exit_code)
 }

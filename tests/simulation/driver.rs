@@ -1,4 +1,4 @@
-//! Where a plan is played: a simulated runtime, a plegd on it, and what both did, with the time.
+//! Applies the actions of a plan to a simulated runtime and a plegd on it, and records both with timeline.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,52 +25,52 @@ use tonic::Status;
 
 use super::{
     contradictions::Contradiction,
+    environment::Environment,
     facts::Facts,
-    fresh::{self, Reading, Wanted},
+    fresh::{self, FreshRead, ReadTarget},
     node::Node,
-    plan::{Act, By, Plan},
-    waits::Waited,
-    world::World,
+    plan::{Action, By, Plan},
+    waits::WaitCall,
 };
 
-/// The applications of pods, by which subscribers tell them apart.
+/// The application labels of pods, by which subscribers select them.
 const APPS: [Option<&str>; 4] = [Some("web"), Some("backup"), None, Some("api")];
 
-/// The node, and what the plan's numbers mean on it.
-pub struct Stage {
+/// The node, and the ids of the plan's numbers.
+pub struct Driver {
     pub node: Node,
     slots: Vec<Slot>,
-    world: World,
+    environment: Environment,
     values: u64,
-    /// Containers that were removed without the event that the runtime sends for this as a rule.
+    /// Containers that were removed without the event that the runtime normally sends.
     pub silenced: usize,
     drifted: Mono,
     /// Short names of ids.
     pub names: BTreeMap<String, String>,
-    thief: Option<AbortHandle>,
+    other: Option<AbortHandle>,
     cursor: Option<Cursor>,
-    /// When something happened after which, for that instant or until the second moment, what the runtime says may get lost.
+    /// Intervals in which messages of the runtime may be lost.
     pub uncertain: Vec<(Mono, Mono)>,
-    /// When the wall clock was stepped, and by how many nanoseconds.
+    /// Steps of the wall clock, in nanoseconds.
     pub steps: Vec<(Mono, i64)>,
     frozen: Option<Mono>,
-    pub hindrances: Hindrances,
-    /// When lists may have been wrong.
-    pub wrong_lists: Hindrances,
-    /// In what the runtime contradicts itself for good.
+    pub fault_periods: FaultPeriods,
+    /// Intervals with possibly wrong lists.
+    pub wrong_lists: FaultPeriods,
+    /// The permanent contradictions.
     pub contradictions: Vec<Contradiction>,
     pub facts: Facts,
-    /// When the plegd there is now was started.
+    /// The start of the current plegd.
     pub began: Mono,
-    pub readings: JoinSet<Option<Reading>>,
-    pub waits: JoinSet<Waited>,
-    /// Those that are not answered yet.
-    pub waiting: Vec<Waited>,
-    /// Ids of which an event said that they were deleted, and they were not.
+    pub fresh_reads: JoinSet<Option<FreshRead>>,
+    pub waits: JoinSet<WaitCall>,
+    /// Calls without a response yet.
+    pub waiting: Vec<WaitCall>,
+    /// Ids for which a false DELETED was sent.
     pub announced: BTreeSet<String>,
 }
 
-/// A pod of the plan's. When it has been removed, the next one in the slot is another pod.
+/// A pod of the plan. After its removal the next one in the slot is another pod.
 #[derive(Default)]
 struct Slot {
     generation: u32,
@@ -79,26 +79,26 @@ struct Slot {
     containers: Vec<Option<String>>,
 }
 
-/// What was told, and when it was looked for.
+/// A published event, and when it was read.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct Received {
     pub at: Mono,
     pub event: Event,
-    /// Its pod after that.
+    /// Its pod after the change.
     pub pod: Option<Arc<Pod>>,
 }
 
-/// When calls of the runtime may have failed or hung.
+/// Intervals in which calls of the runtime may fail or hang.
 #[derive(Debug, Default)]
-pub struct Hindrances {
+pub struct FaultPeriods {
     over: Vec<(Mono, Mono)>,
     since: Option<Mono>,
 }
 
-// === impl Hindrances ===
+// === impl FaultPeriods ===
 
-impl Hindrances {
-    /// Whether there may have been one at any moment from `from` to `to`.
+impl FaultPeriods {
+    /// Whether any interval overlaps `from` to `to`.
     pub fn any(&self, from: Mono, to: Mono) -> bool {
         self.since.is_some_and(|since| since <= to)
             || self.over.iter().any(|(began, ended)| *began <= to && *ended >= from)
@@ -113,18 +113,18 @@ impl Hindrances {
     }
 }
 
-// === impl Stage ===
+// === impl Driver ===
 
-impl Stage {
+impl Driver {
     pub fn of(plan: &Plan) -> Self {
         let mut node = Node::new(plan.profile, plan.seed, plan.journal);
         node.config.relist.period = plan.period;
         node.config.relist.max_period = plan.max_period.max(plan.period);
         node.config.runtime.request_timeout = plan.request_timeout;
-        if let Some(messages) = plan.world.queue {
+        if let Some(messages) = plan.environment.queue {
             node.config.stream.queue_messages = messages;
         }
-        if let Some(version) = plan.world.unknown_version {
+        if let Some(version) = plan.environment.unknown_version {
             node.sim.set_version(plan.profile.runtime_name, version);
         }
         node.sim.record_said();
@@ -132,22 +132,22 @@ impl Stage {
         Self {
             node,
             slots: Vec::new(),
-            world: plan.world.clone(),
+            environment: plan.environment.clone(),
             values: 0,
             silenced: 0,
             drifted: began,
             names: BTreeMap::new(),
-            thief: None,
+            other: None,
             cursor: None,
             uncertain: Vec::new(),
             steps: Vec::new(),
             frozen: None,
-            hindrances: Hindrances::default(),
-            wrong_lists: Hindrances::default(),
+            fault_periods: FaultPeriods::default(),
+            wrong_lists: FaultPeriods::default(),
             contradictions: Vec::new(),
             facts: Facts::default(),
             began,
-            readings: JoinSet::new(),
+            fresh_reads: JoinSet::new(),
             waits: JoinSet::new(),
             waiting: Vec::new(),
             announced: BTreeSet::new(),
@@ -173,14 +173,14 @@ impl Stage {
     /// Starts a plegd.
     pub fn start(&mut self) {
         self.began = self.now();
-        self.slow_down();
+        self.delay_statuses();
         self.node.start();
         self.cursor = Some(self.app().journal().cursor(0));
     }
 
-    /// The runtime takes its time, as it does in this world.
-    fn slow_down(&self) {
-        let slow = self.world.slow_status;
+    /// Delays the runtime, as the environment requires.
+    fn delay_statuses(&self) {
+        let slow = self.environment.slow_status;
         if !slow.is_zero() {
             let faults = self.sim().faults();
             faults.withdraw_calls(Method::PodSandboxStatus, None);
@@ -188,7 +188,7 @@ impl Stage {
         }
     }
 
-    /// Puts other relist periods in force, and gives those that were.
+    /// Sets the relist periods, and returns the previous ones.
     pub fn relist_every(&mut self, period: Duration, max_period: Duration) -> (Duration, Duration) {
         let relist = &mut self.node.config.relist;
         let before = (relist.period, relist.max_period);
@@ -197,61 +197,61 @@ impl Stage {
         before
     }
 
-    /// What has been told since this was asked last.
-    pub fn heard(&mut self) -> Vec<Heard> {
+    /// The events published since the last call.
+    pub fn received(&mut self) -> Vec<Received> {
         let at = self.now();
         let Some(cursor) = &mut self.cursor else { return Vec::new() };
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(record) = cursor.try_next().expect("the journal is read often enough") {
-            heard.push(Heard { at, event: record.event.clone(), pod: record.pod.clone() });
+            received.push(Received { at, event: record.event.clone(), pod: record.pod.clone() });
         }
-        heard
+        received
     }
 
-    /// Does it, if it applies.
-    pub async fn act(&mut self, act: &Act) {
-        let hinders = matches!(
-            act,
-            Act::Crash
-                | Act::Freeze
-                | Act::Calls(..)
-                | Act::HangMethod(_)
-                | Act::HangContainer { .. }
-                | Act::HangPod { .. }
-                | Act::FreezeLists
-                | Act::EmptyLists
+    /// Applies an action, if possible.
+    pub async fn apply(&mut self, action: &Action) {
+        let is_fault = matches!(
+            action,
+            Action::Crash
+                | Action::Freeze
+                | Action::Calls(..)
+                | Action::HangMethod(_)
+                | Action::HangContainer { .. }
+                | Action::HangPod { .. }
+                | Action::FreezeLists
+                | Action::EmptyLists
         );
-        if hinders {
-            self.hindrances.begin(self.now());
+        if is_fault {
+            self.fault_periods.begin(self.now());
         }
-        self.act_out(act).await;
+        self.apply_action(action).await;
         self.facts.sample(&self.node.sim);
     }
 
-    async fn act_out(&mut self, act: &Act) {
-        match act {
-            Act::Crash => {
+    async fn apply_action(&mut self, action: &Action) {
+        match action {
+            Action::Crash => {
                 self.node.sim.crash();
                 self.lossy_now();
             }
-            Act::Recover { in_ms } => {
+            Action::Recover { in_ms } => {
                 if self.sim().is_down() {
                     self.sim().recover_in(Duration::from_millis(*in_ms)).expect("no sockets to open");
                 }
             }
-            Act::Cut { cleanly } => {
+            Action::Cut { cleanly } => {
                 let status = (!cleanly).then(|| Status::unavailable("cut as planned"));
                 self.sim().cut_streams(status);
                 self.lossy_now();
             }
-            Act::Freeze => {
+            Action::Freeze => {
                 self.frozen.get_or_insert(self.node.sim.clock().now());
                 self.sim().faults().hang(Target::Process);
             }
-            Act::Thaw => self.thaw(),
-            Act::Events(fault, dose) => self.sim().faults().events(*fault, *dose),
-            Act::Calls(method, fault, dose) => self.sim().faults().calls(*method, fault.clone(), *dose),
-            Act::About { pod, container, list, fault, dose } => {
+            Action::Unfreeze => self.unfreeze(),
+            Action::Events(fault, dose) => self.sim().faults().events(*fault, *dose),
+            Action::Calls(method, fault, dose) => self.sim().faults().calls(*method, fault.clone(), *dose),
+            Action::About { pod, container, list, fault, dose } => {
                 let (of, Some(id)) = self.object(*pod, *container) else { return };
                 let method = match (of, list) {
                     (Subject::Container, false) => Method::ContainerStatus,
@@ -261,80 +261,80 @@ impl Stage {
                 };
                 self.contradict(Contradiction::Call(method, id, fault.clone()), *dose);
             }
-            Act::List { pod, container, fault, dose } => {
+            Action::List { pod, container, fault, dose } => {
                 let (of, Some(id)) = self.object(*pod, *container) else { return };
                 self.contradict(Contradiction::List(of, fault.fault(of, id)), *dose);
             }
-            Act::HangMethod(method) => self.sim().faults().hang(Target::Method(*method)),
-            Act::HangContainer { pod, container } => {
+            Action::HangMethod(method) => self.sim().faults().hang(Target::Method(*method)),
+            Action::HangContainer { pod, container } => {
                 if let Some(id) = self.container(*pod, *container) {
                     self.sim().faults().hang(Target::Id(id));
                 }
             }
-            Act::HangPod { pod } => {
+            Action::HangPod { pod } => {
                 if let Some(id) = self.slot(*pod).sandboxes.last().cloned() {
                     self.sim().faults().hang(Target::Id(id));
                 }
             }
-            Act::Calm => self.calm(),
-            Act::StepClock { millis } => {
+            Action::EndFaults => self.end_faults(),
+            Action::StepClock { millis } => {
                 let by = millis * 1_000_000;
                 self.steps.push((self.node.sim.clock().now(), by));
                 self.node.step_clock(by);
             }
-            Act::ThiefComes => {
-                let mut stolen = self.sim().queue().subscribe();
-                let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
-                self.thief_goes();
-                self.thief = Some(thief.abort_handle());
+            Action::OtherSubscribes => {
+                let mut events = self.sim().queue().subscribe();
+                let other = tokio::spawn(async move { while events.next().await.is_some() {} });
+                self.other_leaves();
+                self.other = Some(other.abort_handle());
             }
-            Act::ThiefGoes => self.thief_goes(),
-            Act::AnnounceDeleted { pod, container } => {
+            Action::OtherLeaves => self.other_leaves(),
+            Action::AnnounceDeleted { pod, container } => {
                 let sandbox = self.slot(*pod).sandboxes.last().cloned().unwrap_or_default();
                 if let Some(id) = self.container(*pod, *container) {
                     self.announce_deleted(id, &sandbox);
                 }
             }
-            Act::FreezeLists => {
+            Action::FreezeLists => {
                 self.wrong_lists.begin(self.now());
                 self.sim().freeze_lists();
             }
-            Act::EmptyLists => {
+            Action::EmptyLists => {
                 self.wrong_lists.begin(self.now());
                 for of in [Subject::Container, Subject::Sandbox] {
                     self.sim().faults().lists_only(of, Lists::All, ListFault::Nothing, Dose::Next(2));
                 }
             }
-            Act::Relist { period_ms, max_ms } => {
+            Action::Relist { period_ms, max_ms } => {
                 self.relist_every(Duration::from_millis(*period_ms), Duration::from_millis(*max_ms));
             }
-            Act::Wait { pod, container, condition } => {
+            Action::Wait { pod, container, condition } => {
                 let id = container.and_then(|container| self.container(*pod, container));
                 let slot = self.slot(*pod);
                 let names = (slot.spec.namespace.clone(), slot.spec.name.clone(), slot.spec.uid.clone());
                 if container.is_some() == id.is_some() {
                     let head = self.app().journal().head();
-                    let asked = Waited::new(names, id, *condition, self.now(), head);
-                    self.waiting.push(asked.clone());
-                    self.waits.spawn(asked.answered(self.node.find(), self.sim().clone()));
+                    let call = WaitCall::new(names, id, *condition, self.now(), head);
+                    self.waiting.push(call.clone());
+                    self.waits.spawn(call.run(self.node.serving(), self.sim().clone()));
                 }
             }
-            Act::RestartPlegd { after_ms } => {
+            Action::RestartPlegd { after_ms } => {
                 self.lossy_now();
-                self.readings.abort_all();
+                self.fresh_reads.abort_all();
                 self.waits.abort_all();
                 self.node.stop().await;
                 tokio::time::sleep(Duration::from_millis(*after_ms)).await;
                 self.start();
             }
-            Act::Fresh { pod, by, ago_ms } => {
-                let wanted = self.wanted(*pod, *by);
+            Action::Fresh { pod, by, ago_ms } => {
+                let target = self.target(*pod, *by);
                 let ago = Duration::from_millis(*ago_ms);
-                self.readings.spawn(fresh::read(self.app(), self.sim(), wanted, ago));
+                self.fresh_reads.spawn(fresh::read(self.app(), self.sim(), target, ago));
             }
-            Act::Rest | Act::Hours(_) => {}
+            Action::Pause | Action::Hours(_) => {}
             pods => {
-                // What cannot be done has no place in the plan any more.
+                // An action that does not apply is skipped.
                 let _ = self.change(pods);
             }
         }
@@ -348,7 +348,7 @@ impl Stage {
         }
     }
 
-    /// Sends the event that a running container is deleted.
+    /// Sends a false DELETED for a running container.
     fn announce_deleted(&mut self, id: String, sandbox: &str) {
         let event = self.sim().change(|truth| {
             let runs = truth.container(&id).is_some_and(|it| it.state == ContainerState::Running);
@@ -363,7 +363,7 @@ impl Stage {
 
     fn contradict(&mut self, contradiction: Contradiction, dose: Dose) {
         contradiction.order(self.sim().faults(), dose);
-        self.hindrances.begin(self.now());
+        self.fault_periods.begin(self.now());
         if matches!(contradiction, Contradiction::List(..)) {
             self.wrong_lists.begin(self.now());
         }
@@ -372,48 +372,48 @@ impl Stage {
         }
     }
 
-    /// All that can end by itself has ended.
-    pub fn calm(&mut self) {
-        self.thaw();
+    /// Ends all faults that are not permanent.
+    pub fn end_faults(&mut self) {
+        self.unfreeze();
         self.sim().faults().clear();
         self.sim().thaw_lists();
-        self.slow_down();
+        self.delay_statuses();
         self.contradictions.clear();
         self.wrong_lists.end(self.now());
         if !self.sim().is_down() {
-            self.hindrances.end(self.now());
+            self.fault_periods.end(self.now());
         }
     }
 
-    /// Only what contradicts itself for good goes on doing so.
-    pub fn mend_all_but_contradictions(&mut self) {
+    /// Ends everything except for permanent contradictions.
+    pub fn end_all_but_contradictions(&mut self) {
         let contradictions = std::mem::take(&mut self.contradictions);
-        self.mend();
+        self.end_all();
         contradictions.into_iter().for_each(|it| self.contradict(it, Dose::Always));
     }
 
-    /// Everything is as it should be from now on.
-    pub fn mend(&mut self) {
-        self.calm();
-        self.thief_goes();
+    /// Ends all faults and contradictions.
+    pub fn end_all(&mut self) {
+        self.end_faults();
+        self.other_leaves();
         if self.sim().is_down() {
             self.sim().recover().expect("no sockets to open");
         }
-        self.hindrances.end(self.now());
+        self.fault_periods.end(self.now());
     }
 
-    fn thaw(&mut self) {
+    fn unfreeze(&mut self) {
         if let Some(since) = self.frozen.take() {
             self.uncertain.push((since, self.now()));
         }
         self.sim().faults().release(&Target::Process);
     }
 
-    fn thief_goes(&mut self) {
-        self.thief.take().inspect(AbortHandle::abort);
+    fn other_leaves(&mut self) {
+        self.other.take().inspect(AbortHandle::abort);
     }
 
-    /// Something has just happened, on account of which what was said at this moment may not have arrived.
+    /// Messages of this moment may be lost.
     fn lossy_now(&mut self) {
         let now = self.now();
         self.uncertain.push((now, now));
@@ -430,57 +430,57 @@ impl Stage {
         self.slot(pod).containers.get(container).cloned().flatten()
     }
 
-    /// What a reader names.
-    fn wanted(&mut self, pod: usize, by: By) -> Wanted {
+    /// The target of a reader.
+    fn target(&mut self, pod: usize, by: By) -> ReadTarget {
         let container = if let By::Id(container) = by { self.container(pod, container) } else { None };
         let slot = self.slot(pod);
         let id = container.or_else(|| slot.sandboxes.last().cloned());
         match (by, id) {
-            (By::Name, _) => Wanted::Name(slot.spec.namespace.clone(), slot.spec.name.clone()),
-            (By::Id(_), Some(id)) => Wanted::Id(id.into()),
-            _ => Wanted::Uid(slot.spec.uid.as_str().into()),
+            (By::Name, _) => ReadTarget::Name(slot.spec.namespace.clone(), slot.spec.name.clone()),
+            (By::Id(_), Some(id)) => ReadTarget::Id(id.into()),
+            _ => ReadTarget::Uid(slot.spec.uid.as_str().into()),
         }
     }
 
-    /// What happens to pods.
-    fn change(&mut self, act: &Act) -> Result<(), Refused> {
+    /// Applies a change of a pod.
+    fn change(&mut self, action: &Action) -> Result<(), Refused> {
         let sim = self.node.sim.clone();
         let of_outages = matches!(
-            act,
-            Act::LoseTask { .. }
-                | Act::FailLoad { .. }
-                | Act::Load { .. }
-                | Act::Relapse { .. }
-                | Act::Vanish { .. }
-                | Act::VanishPod { .. }
-                | Act::Orphan { .. }
-                | Act::FailLoadPod { .. }
-                | Act::LoadPod { .. }
+            action,
+            Action::LoseTask { .. }
+                | Action::FailLoad { .. }
+                | Action::Load { .. }
+                | Action::Relapse { .. }
+                | Action::Vanish { .. }
+                | Action::VanishPod { .. }
+                | Action::Orphan { .. }
+                | Action::FailLoadPod { .. }
+                | Action::LoadPod { .. }
         );
         if of_outages && !sim.is_down() {
             return Ok(());
         }
-        match act {
-            Act::RunPod { pod } => {
+        match action {
+            Action::RunPod { pod } => {
                 let generation = self.slot(*pod).generation + 1;
                 let spec = self.pod_of(*pod, generation);
                 *self.slot(*pod) = Slot { generation, spec, ..Slot::default() };
                 self.run(*pod)
             }
-            Act::RunAgain { pod } if self.slot(*pod).generation == 0 => Ok(()),
-            Act::RunAgain { pod } => {
+            Action::RunAgain { pod } if self.slot(*pod).generation == 0 => Ok(()),
+            Action::RunAgain { pod } => {
                 self.slot(*pod).spec.attempt += 1;
                 self.run(*pod)
             }
-            Act::StopPod { pod } => {
+            Action::StopPod { pod } => {
                 let last = self.slot(*pod).sandboxes.last().cloned();
                 last.map_or(Ok(()), |id| sim.change(|truth| truth.stop_sandbox(&id)))
             }
-            Act::RemovePod { pod } => {
+            Action::RemovePod { pod } => {
                 let mut all = self.slot(*pod).sandboxes.clone().into_iter();
                 all.try_for_each(|id| sim.change(|truth| truth.remove_sandbox(&id)))
             }
-            Act::RemovePodSilently { pod } => {
+            Action::RemovePodSilently { pod } => {
                 let mut all = self.slot(*pod).sandboxes.clone().into_iter();
                 if sim.profile().removed_with_pod == RemovedWithPod::Told {
                     let containers = |id: &String| sim.read(|truth| truth.view().containers_of(id).count());
@@ -488,13 +488,13 @@ impl Stage {
                 }
                 all.try_for_each(|id| sim.change(|truth| truth.remove_sandbox_silently(&id)))
             }
-            Act::SandboxDies { pod } => self.with_sandbox(*pod, |truth, id| truth.sandbox_died(id)),
-            Act::VanishPod { pod } => self.with_sandbox(*pod, |truth, id| truth.vanish_sandbox(id)),
-            Act::Orphan { pod } => self.with_sandbox(*pod, |truth, id| truth.orphan_containers(id)),
-            Act::FailLoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.fail_sandbox_load(id)),
-            Act::LoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.load_sandbox(id)),
-            Act::Create { pod, name } => {
-                let World { by_hand, guest_hours, .. } = self.world;
+            Action::SandboxDies { pod } => self.with_sandbox(*pod, |truth, id| truth.sandbox_died(id)),
+            Action::VanishPod { pod } => self.with_sandbox(*pod, |truth, id| truth.vanish_sandbox(id)),
+            Action::Orphan { pod } => self.with_sandbox(*pod, |truth, id| truth.orphan_containers(id)),
+            Action::FailLoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.fail_sandbox_load(id)),
+            Action::LoadPod { pod } => self.with_sandbox(*pod, |truth, id| truth.load_sandbox(id)),
+            Action::Create { pod, name } => {
+                let Environment { by_hand, guest_hours, .. } = self.environment;
                 let slot = self.slot(*pod);
                 let sandbox = slot.sandboxes.last().cloned().unwrap_or_default();
                 let attempt = u32::try_from(slot.containers.len()).unwrap_or(0);
@@ -509,34 +509,34 @@ impl Stage {
                 }
                 let made = sim.change(|truth| truth.create_container(&sandbox, spec));
                 if let Ok(id) = &made {
-                    let short = self.short(*pod, format_args!("{name}.{attempt}"));
+                    let short = self.short_name(*pod, format_args!("{name}.{attempt}"));
                     self.names.insert(id.clone(), short);
                 }
                 self.slot(*pod).containers.push(made.clone().ok());
                 made.map(drop)
             }
-            Act::Start { pod, container } => {
+            Action::Start { pod, container } => {
                 self.with(*pod, *container, |truth, id| truth.start_container(id))
             }
-            Act::FailStart { pod, container } => {
+            Action::FailStart { pod, container } => {
                 self.with(*pod, *container, |truth, id| truth.fail_start(id, "no such file"))
             }
-            Act::Stop { pod, container } => {
+            Action::Stop { pod, container } => {
                 self.with(*pod, *container, |truth, id| truth.stop_container(id, Duration::from_secs(30)))
             }
-            Act::Remove { pod, container } => {
+            Action::Remove { pod, container } => {
                 self.with(*pod, *container, |truth, id| truth.remove_container(id))
             }
-            Act::Exit { pod, container, code } => {
+            Action::Exit { pod, container, code } => {
                 self.with(*pod, *container, |truth, id| truth.exit(id, *code))
             }
-            Act::Oom { pod, container, code } => {
+            Action::Oom { pod, container, code } => {
                 self.with(*pod, *container, |truth, id| truth.oom_with(id, *code))
             }
-            Act::SetReason { pod, container, reason } => {
+            Action::SetReason { pod, container, reason } => {
                 self.with(*pod, *container, |truth, id| truth.set_reason(id, reason))
             }
-            Act::Annotate { pod, container: Some(container) } => {
+            Action::Annotate { pod, container: Some(container) } => {
                 let value = self.next_value();
                 self.with(*pod, *container, |truth, id| {
                     if truth.container(id).is_some_and(|it| it.state == ContainerState::Running) {
@@ -545,40 +545,46 @@ impl Stage {
                     Ok(())
                 })
             }
-            Act::Annotate { pod, container: None } => {
+            Action::Annotate { pod, container: None } => {
                 let value = self.next_value();
                 self.with_ready(*pod, |truth, id| truth.set_annotation(id, "plegd.test/note", &value))
             }
-            Act::Label { pod } => {
+            Action::Label { pod } => {
                 let value = self.next_value();
                 self.with_ready(*pod, |truth, id| truth.set_label(id, "tier", &value))
             }
-            Act::Address { pod } => {
+            Action::Address { pod } => {
                 let address = format!("fd00::{}", self.next_value());
                 self.with_ready(*pod, |truth, id| truth.give_address(id, &address))
             }
-            Act::LoseTask { pod, container } => self.with(*pod, *container, |truth, id| truth.lose_task(id)),
-            Act::FailLoad { pod, container } => self.with(*pod, *container, |truth, id| truth.fail_load(id)),
-            Act::Load { pod, container } => self.with(*pod, *container, |truth, id| truth.load_container(id)),
-            Act::Relapse { pod, container } => self.with(*pod, *container, |truth, id| truth.relapse(id)),
-            Act::Vanish { pod, container } => self.with(*pod, *container, |truth, id| {
+            Action::LoseTask { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.lose_task(id))
+            }
+            Action::FailLoad { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.fail_load(id))
+            }
+            Action::Load { pod, container } => {
+                self.with(*pod, *container, |truth, id| truth.load_container(id))
+            }
+            Action::Relapse { pod, container } => self.with(*pod, *container, |truth, id| truth.relapse(id)),
+            Action::Vanish { pod, container } => self.with(*pod, *container, |truth, id| {
                 truth.vanish_container(id);
                 Ok(())
             }),
-            other => unreachable!("{other:?} is nothing that happens to pods"),
+            other => unreachable!("{other:?} is no change of a pod"),
         }
     }
 
-    /// The pod of a slot, in this world.
+    /// The pod of a slot, in this environment.
     fn pod_of(&self, pod: usize, generation: u32) -> SandboxSpec {
-        let world = &self.world;
+        let environment = &self.environment;
         let namespace = ["shop", "batch", "kube-system"][pod % 3];
         let uid = match pod {
-            0 | 1 if world.same_uid => "uid-0".to_owned(),
+            0 | 1 if environment.same_uid => "uid-0".to_owned(),
             _ => format!("uid-{pod}-{generation}"),
         };
         let name = format!("pod-{pod}");
-        let mut spec = if pod < world.by_hand {
+        let mut spec = if pod < environment.by_hand {
             SandboxSpec::by_crictl(namespace, &name, &uid)
         } else {
             SandboxSpec::of_pod(namespace, &name, &uid)
@@ -586,26 +592,26 @@ impl Stage {
         if let Some(name) = APPS[pod % APPS.len()] {
             spec.labels.insert("app.kubernetes.io/name".into(), name.into());
         }
-        spec.network_setup = world.network_setup;
+        spec.network_setup = environment.network_setup;
         spec
     }
 
-    /// A short name of something in the pod that a slot has now.
-    fn short(&mut self, pod: usize, what: std::fmt::Arguments<'_>) -> String {
+    /// A short name of an object in the present pod of a slot.
+    fn short_name(&mut self, pod: usize, what: std::fmt::Arguments<'_>) -> String {
         format!("pod-{pod}.{}/{what}", self.slot(pod).generation)
     }
 
-    /// Some text that was not there before.
+    /// A new text.
     fn next_value(&mut self) -> String {
         self.values += 1;
         self.values.to_string()
     }
 
-    /// Lets the wall clock drift for as long as it was not looked at.
+    /// Applies the drift of the wall clock since the last call.
     pub fn drift(&mut self) {
         let now = self.now();
         let passed = now.since(std::mem::replace(&mut self.drifted, now));
-        let by = passed.as_nanos() as i64 * self.world.drift_ppm / 1_000_000;
+        let by = passed.as_nanos() as i64 * self.environment.drift_ppm / 1_000_000;
         if by != 0 {
             self.node.step_clock(by);
         }
@@ -613,7 +619,7 @@ impl Stage {
 
     fn run(&mut self, pod: usize) -> Result<(), Refused> {
         let spec = self.slot(pod).spec.clone();
-        let short = self.short(pod, format_args!("sandbox.{}", spec.attempt));
+        let short = self.short_name(pod, format_args!("sandbox.{}", spec.attempt));
         let id = self.sim().change(|truth| truth.run_sandbox(spec))?;
         self.names.insert(id.clone(), short);
         self.slot(pod).sandboxes.push(id);
@@ -632,7 +638,7 @@ impl Stage {
         }
     }
 
-    /// Something that happens to a sandbox only while it is ready.
+    /// Changes a sandbox if it is ready.
     fn with_ready(
         &mut self,
         pod: usize,

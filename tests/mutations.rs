@@ -1,20 +1,20 @@
-//! Deliberate bugs, and whether the simulation catches them: a proof of plegd is worth as much as the bugs it would find.
+//! Mutation tests: applies deliberate bugs, one at a time, and checks that the simulation detects each.
 //!
-//! [`bugs`] lists them as text to be found in the sources and text to put in its place. All of them go into one copy of the
-//! tree, each behind a switch, so that one build serves; then the simulation is played with one of them at a time until a
-//! seed objects. What is told late and is told all the same is not for the simulation to find; such bugs have tests of their own
-//! (`a_hung_container_delays_no_sibling` and its like in `reads.rs`), and so has one that none of 6,000 seeds comes to, that a stream is
-//! blamed for what was before it (`src/arbiter/tests.rs`).
+//! [`bugs`] lists each bug as a source text and its replacement. All bugs are applied to one copy of the tree, each behind a
+//! switch, so that one build is enough. Then the simulation runs with one bug at a time, until a seed fails. The simulation
+//! detects late publications only where no fault delays plegd, so bugs of that kind have their own tests (such as
+//! `a_hung_container_delays_no_sibling` in `reads.rs`). So has a bug that none of 6,000 seeds detects: a stream is blamed for a
+//! change before it (`src/arbiter/tests.rs`).
 //!
-//! | command | what it does |
+//! | command | what runs |
 //! | --- | --- |
-//! | `cargo test --test teeth` | each bug still fits the sources: its text is there, and there once |
-//! | `cargo test --test teeth -- --ignored --nocapture` | builds the copy, plays, and prints what was caught by which seed |
-//! | the same with `TEETH_ONLY='rule 4'` | only those whose name has these words |
+//! | `cargo test --test mutations` | checks that each bug still fits the sources: its text occurs exactly once |
+//! | `cargo test --test mutations -- --ignored --nocapture` | builds the copy, runs the simulation, and prints the seed that detects each bug |
+//! | the same with `MUTATIONS_ONLY='rule 4'` | only the bugs whose name contains this text |
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
-#[path = "teeth/bugs.rs"]
+#[path = "mutations/bugs.rs"]
 mod bugs;
 mod tree;
 
@@ -29,44 +29,44 @@ use std::{
 use bugs::{BUGS, Bug};
 use tree::{copy, root};
 
-/// Seeds that a bug may take to be caught.
+/// The most seeds until a bug must be detected.
 const SEEDS: u32 = 6000;
-/// What the copy is made of.
+/// The files in the copy.
 const TREE: [&str; 6] = ["Cargo.lock", "Cargo.toml", "build.rs", "proto", "src", "tests"];
 /// The switch, as a module of the copy.
 const SWITCH: &str = r#"
-/// Whether the bug with this number bites.
+/// Whether the bug with this number is active.
 #[doc(hidden)]
-pub fn bites(bug: usize) -> bool {
-    static BITING: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
-    let biting = BITING.get_or_init(|| std::env::var("PLEGD_BUG").ok().and_then(|bug| bug.parse().ok()));
-    *biting == Some(bug)
+pub fn is_bug(bug: usize) -> bool {
+    static ACTIVE: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
+    let active = ACTIVE.get_or_init(|| std::env::var("PLEGD_MUTATION").ok().and_then(|bug| bug.parse().ok()));
+    *active == Some(bug)
 }
 "#;
 
 #[test]
 fn every_bug_fits_the_sources() {
     for Bug { name, file, find, replace } in BUGS {
-        assert!(replace.contains("BITES"), "{name}: has no switch");
+        assert!(replace.contains("MUTATED"), "{name}: has no switch");
         let source = fs::read_to_string(root().join(file)).expect("the source");
-        assert_eq!(source.matches(find).count(), 1, "{name}: in {file}, how often is there:\n{find}");
+        assert_eq!(source.matches(find).count(), 1, "{name}: this text must occur once in {file}:\n{find}");
     }
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "it says how long a bug lives, and nothing hangs on it")]
-#[ignore = "builds plegd once more and plays for some minutes"]
-fn the_simulation_catches_every_bug() {
-    let tree = root().join("target/teeth");
+#[allow(clippy::disallowed_methods, reason = "prints the duration; no result depends on it")]
+#[ignore = "builds plegd again and runs for some minutes"]
+fn the_simulation_detects_every_bug() {
+    let tree = root().join("target/mutations");
     let simulation = build(&tree).expect("the copy");
-    let sound = play(&simulation, None, 200);
-    assert!(sound.is_none(), "without a bug it objects as well: {sound:?}");
+    let unmutated = run(&simulation, None, 200);
+    assert!(unmutated.is_none(), "the simulation fails without a bug: {unmutated:?}");
     let mut missed = Vec::new();
-    println!("{:<58} caught by", "bug");
-    let only = std::env::var("TEETH_ONLY").unwrap_or_default();
+    println!("{:<58} detected by", "bug");
+    let only = std::env::var("MUTATIONS_ONLY").unwrap_or_default();
     for (n, bug) in BUGS.iter().enumerate().filter(|(_, bug)| bug.name.contains(&only)) {
         let began = Instant::now();
-        match play(&simulation, Some(n), SEEDS) {
+        match run(&simulation, Some(n), SEEDS) {
             Some((seed, what)) => {
                 println!("{:<58} seed {seed:>4}, {:>3.0?}: {what}", bug.name, began.elapsed());
             }
@@ -76,12 +76,12 @@ fn the_simulation_catches_every_bug() {
             }
         }
     }
-    let played = BUGS.iter().filter(|bug| bug.name.contains(&only)).count();
-    println!("{} of {played} bugs are caught", played - missed.len());
-    assert!(missed.is_empty(), "not caught: {missed:?}");
+    let total = BUGS.iter().filter(|bug| bug.name.contains(&only)).count();
+    println!("{} of {total} bugs are detected", total - missed.len());
+    assert!(missed.is_empty(), "not detected: {missed:?}");
 }
 
-/// Copies the tree with all bugs in it, and builds the simulation of the copy; says where that is.
+/// Copies the tree with all bugs applied, and builds the simulation of the copy. Returns the path of the executable.
 fn build(tree: &Path) -> io::Result<PathBuf> {
     if tree.exists() {
         fs::remove_dir_all(tree)?;
@@ -90,13 +90,14 @@ fn build(tree: &Path) -> io::Result<PathBuf> {
     for part in TREE {
         copy(&root().join(part), &tree.join(part))?;
     }
-    // Neither the binary nor benches: the simulation needs neither.
+    // The simulation needs neither the binary nor the benchmarks.
     fs::remove_file(tree.join("src/main.rs"))?;
     let manifest = tree.join("Cargo.toml");
     let text = fs::read_to_string(&manifest)?;
-    // A version of its own: else cargo takes the copy, built into the same folder, for the tree itself, and tests it from then on.
+    // Another version: otherwise cargo takes the copy, built into the same directory, for the tree itself, and tests it from
+    // then on.
     let version = format!("version = \"{}", env!("CARGO_PKG_VERSION"));
-    let text = text.replacen(&version, &format!("{version}-teeth"), 1);
+    let text = text.replacen(&version, &format!("{version}-mutations"), 1);
     let tables = text.split_inclusive("\n\n").filter(|table| !table.starts_with("[[bench]]"));
     fs::write(&manifest, tables.collect::<String>() + "\n[workspace]\n")?;
     let mut sources: BTreeMap<&str, String> = BTreeMap::new();
@@ -107,7 +108,8 @@ fn build(tree: &Path) -> io::Result<PathBuf> {
                 none.insert(fs::read_to_string(tree.join(bug.file))?)
             }
         };
-        *source = source.replacen(bug.find, &bug.replace.replace("BITES", &format!("crate::bites({n})")), 1);
+        *source =
+            source.replacen(bug.find, &bug.replace.replace("MUTATED", &format!("crate::is_bug({n})")), 1);
     }
     for (file, source) in sources {
         fs::write(tree.join(file), source)?;
@@ -118,7 +120,7 @@ fn build(tree: &Path) -> io::Result<PathBuf> {
     let built = Command::new(env!("CARGO"))
         .args(["test", "--test", "simulation", "--no-run", "--message-format=json"])
         .env("CARGO_TARGET_DIR", root().join("target"))
-        // Thousands of seeds are played: what this takes longer to build comes back many times.
+        // Thousands of seeds run, so optimization saves more time than it costs.
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .current_dir(tree)
         .stderr(Stdio::inherit())
@@ -132,21 +134,21 @@ fn build(tree: &Path) -> io::Result<PathBuf> {
     simulation.map(PathBuf::from).ok_or_else(|| io::Error::other("the copy does not build"))
 }
 
-/// The first seed that objects, and what to.
-fn play(simulation: &Path, bug: Option<usize>, seeds: u32) -> Option<(u32, String)> {
+/// The first failing seed, and its violation.
+fn run(simulation: &Path, bug: Option<usize>, seeds: u32) -> Option<(u32, String)> {
     let mut command = Command::new(simulation);
     command.args(["some_seeds", "--nocapture"]).env("SIMULATION_SEEDS", seeds.to_string());
     command.env("SIMULATION_BRIEF", "1").env("RUST_BACKTRACE", "0");
     if let Some(bug) = bug {
-        command.env("PLEGD_BUG", bug.to_string());
+        command.env("PLEGD_MUTATION", bug.to_string());
     }
-    let played = command.output().expect("it runs");
-    if played.status.success() {
+    let output = command.output().expect("the simulation");
+    if output.status.success() {
         return None;
     }
-    let said =
-        String::from_utf8_lossy(&played.stderr).into_owned() + &String::from_utf8_lossy(&played.stdout);
-    let mut lines = said.lines().skip_while(|line| !line.starts_with("seed "));
+    let text =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines().skip_while(|line| !line.starts_with("seed "));
     let seed = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
     Some((seed, lines.next().unwrap_or("panicked").chars().take(90).collect()))
 }

@@ -1,33 +1,33 @@
-//! What a node is like from the beginning to the end of a plan.
+//! The properties of the node, constant during a plan.
 
 use std::time::Duration;
 
 use plegd::sim::{Profile, profile::Events};
 
-/// What differs from a node as it should be; by default nothing does.
+/// Deviations from a normal node; by default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct World {
-    /// By how many parts of a million the wall clock is fast, for it is slewed.
+pub struct Environment {
+    /// The drift of the wall clock in parts per million.
     pub drift_ppm: i64,
-    /// How long the network of a sandbox takes before that is ready.
+    /// The duration of the network setup of a sandbox.
     pub network_setup: Duration,
-    /// How many hours the clocks of containers in pods of an odd number are ahead: they run in virtual machines.
+    /// Hours by which the clocks of containers in odd-numbered pods are ahead: they run in virtual machines.
     pub guest_hours: i64,
-    /// How many pods, from the first one on, are made by hand: without the kubelet's labels.
+    /// How many pods, from the first one on, are created without the kubelet's labels.
     pub by_hand: usize,
-    /// Whether the first two pods have one UID, which they keep when they are made again.
+    /// Whether the first two pods share one UID, and keep it when they are created again.
     pub same_uid: bool,
-    /// The version that the runtime reports, if that is none that is known.
+    /// An unknown version that the runtime reports.
     pub unknown_version: Option<&'static str>,
-    /// How long the runtime takes for each status of a sandbox.
+    /// The duration of each PodSandboxStatus call.
     pub slow_status: Duration,
-    /// How many events plegd lets wait before it cuts them down.
+    /// The queue length from which plegd strips event payloads.
     pub queue: Option<usize>,
-    /// By which labels subscribers choose pods, if by other ones than usual.
+    /// A label selector of all subscribers.
     pub selector: Option<&'static str>,
 }
 
-/// Some of the labels are changed while a pod runs.
+/// Some of these labels change while a pod runs.
 const SELECTORS: [&str; 6] = [
     "tier",
     "!tier",
@@ -37,10 +37,10 @@ const SELECTORS: [&str; 6] = [
     "io.kubernetes.pod.name=pod-0",
 ];
 
-// === impl World ===
+// === impl Environment ===
 
-impl World {
-    /// The world of a seed: mostly nothing differs.
+impl Environment {
+    /// The environment of a seed: mostly normal.
     pub fn any(rng: &mut fastrand::Rng) -> Self {
         let mut seldom = |one_in: u32| rng.u32(..one_in) == 0;
         let (drifts, slow, guests, by_hand, same_uid) =
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// What differs in few worlds.
+    /// Rare deviations.
     pub fn differ(&mut self, profile: &Profile, rng: &mut fastrand::Rng) {
         if rng.u32(..12) == 0 {
             self.unknown_version = Some(["devel", "", "unknown"][rng.usize(..3)]);
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// Worlds that differ less, to be tried in turn.
+    /// Environments with fewer deviations, to try in turn.
     pub fn simpler(&self) -> Vec<Self> {
         let plain = Self::default();
         let simpler = vec![

@@ -1,4 +1,4 @@
-//! One seed: a node under churn, whose runtime and plegd fail, and many subscribers with bad habits.
+//! Runs one seed: a node under churn, faults of runtime and plegd, and subscribers that pause, disconnect and resume.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     checker::{check, check_run},
-    node::{Cables, Node},
+    node::{Connections, Node},
     record::{Layer, Recording, Run},
     remote, state,
     subscriber::Plan,
 };
 use crate::support::EVENT_FAULTS;
 
-/// What is to be told apart: how many subscribers, and which ways.
+/// The number of subscribers of each kind.
 #[derive(Clone, Copy, Debug)]
-pub struct Cast {
+pub struct Subscribers {
     pub embedded: usize,
     pub raw: usize,
-    pub carried: usize,
-    /// Steps of churn, about sixteen in a second.
+    pub client: usize,
+    /// Steps of churn, about 16 per second.
     pub steps: usize,
 }
 
-/// What came of a seed.
+/// The result of a seed.
 pub struct Outcome {
     pub runs: Vec<Run>,
     pub recordings: Vec<Recording>,
@@ -37,8 +37,8 @@ pub struct Outcome {
     pub found: Vec<String>,
 }
 
-/// Plays a seed, and says what was not as promised.
-pub async fn play(seed: u64, cast: Cast) -> Outcome {
+/// Runs a seed. The result contains the violations of guarantees.
+pub async fn run(seed: u64, count: Subscribers) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
     let profiles = [
         Profile::CONTAINERD_2_1,
@@ -51,32 +51,32 @@ pub async fn play(seed: u64, cast: Cast) -> Outcome {
     let (calm, goal) = (CancellationToken::new(), watch::Sender::new(None));
     node.start();
     let mut churn = Churn::new(14);
-    some_churn(&node, &mut churn, &mut rng, 40).await;
+    churn_steps(&node, &mut churn, &mut rng, 40).await;
     let mut subscribers = JoinSet::new();
-    let serving = node.find().borrow().clone().expect("it is there");
-    for n in 0..cast.embedded {
+    let serving = node.serving().borrow().clone().expect("a running plegd");
+    for n in 0..count.embedded {
         let plan = Plan::any(format!("embedded-{n}"), &mut rng, &serving);
-        subscribers.spawn(plan.follow(Layer::Embedded, node.find(), calm.clone()));
+        subscribers.spawn(plan.follow(Layer::Embedded, node.serving(), calm.clone()));
     }
-    for n in 0..cast.raw {
+    for n in 0..count.raw {
         let plan = Plan::any(format!("raw-{n}"), &mut rng, &serving);
-        subscribers.spawn(plan.follow(Layer::Wire, node.find(), calm.clone()));
+        subscribers.spawn(plan.follow(Layer::Wire, node.serving(), calm.clone()));
     }
-    for n in 0..cast.carried {
-        let plan = Plan::any(format!("carried-{n}"), &mut rng, &serving);
-        subscribers.spawn(remote::follow(plan, node.find(), calm.clone(), goal.subscribe()));
+    for n in 0..count.client {
+        let plan = Plan::any(format!("client-{n}"), &mut rng, &serving);
+        subscribers.spawn(remote::follow(plan, node.serving(), calm.clone(), goal.subscribe()));
     }
     drop(serving);
-    let operator = Cables::default().client(node.find());
-    let acts = 6;
-    for _ in 0..acts {
-        misfortune(&mut node, &mut rng, &operator).await;
-        some_churn(&node, &mut churn, &mut rng, cast.steps / acts).await;
+    let operator = Connections::default().client(node.serving());
+    let rounds = 6;
+    for _ in 0..rounds {
+        inject_fault(&mut node, &mut rng, &operator).await;
+        churn_steps(&node, &mut churn, &mut rng, count.steps / rounds).await;
     }
     node.sim.faults().clear();
     let _ = node.sim.recover();
     sleep(Duration::from_secs(100)).await;
-    // What is at hand is taken, and nothing happens any more.
+    // The subscribers read what is available. Nothing else happens.
     calm.cancel();
     sleep(Duration::from_secs(60)).await;
     let journal = node.app().journal();
@@ -101,16 +101,16 @@ pub async fn play(seed: u64, cast: Cast) -> Outcome {
     Outcome { runs, recordings, sim, found }
 }
 
-/// Steps of churn, about sixteen in a second.
-async fn some_churn(node: &Node, churn: &mut Churn, rng: &mut fastrand::Rng, steps: usize) {
+/// Steps of churn, about 16 per second.
+async fn churn_steps(node: &Node, churn: &mut Churn, rng: &mut fastrand::Rng, steps: usize) {
     for _ in 0..steps {
         node.sim.change(|truth| churn.step(rng, truth));
         sleep(Duration::from_micros(rng.u64(10..120_000))).await;
     }
 }
 
-/// Something that goes wrong from now on, or just now.
-async fn misfortune(node: &mut Node, rng: &mut fastrand::Rng, operator: &plegd::client::Client) {
+/// Injects a fault, for once or from now on.
+async fn inject_fault(node: &mut Node, rng: &mut fastrand::Rng, operator: &plegd::client::Client) {
     match rng.u32(..8) {
         0..3 => {
             for fault in EVENT_FAULTS {
@@ -130,10 +130,10 @@ async fn misfortune(node: &mut Node, rng: &mut fastrand::Rng, operator: &plegd::
         }
         _ => {
             let subscribers = operator.introspection().list_subscribers(v1::ListSubscribersRequest {}).await;
-            let subscribers = subscribers.expect("an answer").into_inner().subscribers;
+            let subscribers = subscribers.expect("a response").into_inner().subscribers;
             for subscriber in subscribers.iter().filter(|_| rng.bool()) {
                 let request = v1::DisconnectSubscriberRequest { id: subscriber.id };
-                // It may just have gone.
+                // The subscriber may have disconnected meanwhile.
                 let _ = operator.introspection().disconnect_subscriber(request).await;
             }
         }
