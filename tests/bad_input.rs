@@ -61,7 +61,7 @@ impl Plegd {
     fn wait_for_log(&mut self, sentences: &[&str]) {
         let deadline = Instant::now() + DEADLINE;
         while !sentences.iter().all(|sentence| self.log().contains(sentence)) {
-            assert!(self.child.try_wait().unwrap().is_none(), "plegd wait: {}", self.log());
+            assert!(self.child.try_wait().unwrap().is_none(), "plegd ended: {}", self.log());
             assert!(Instant::now() < deadline, "no {sentences:?} in:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
@@ -69,7 +69,7 @@ impl Plegd {
 
     #[track_caller]
     fn end_by(mut self, signal: Signal) -> ExitStatus {
-        assert!(self.child.try_wait().unwrap().is_none(), "plegd wait by itself: {}", self.log());
+        assert!(self.child.try_wait().unwrap().is_none(), "plegd ended by itself: {}", self.log());
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
         self.wait()

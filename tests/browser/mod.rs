@@ -108,7 +108,7 @@ impl Browser {
     /// Waits until an expression is true in the page.
     pub async fn until(&mut self, expression: &str) -> Result<()> {
         let whole = format!(
-            "new Promise((done) => {{ const look = () => {{ let is = false; try {{ is = Boolean({expression}); }} catch {{}} \
+            "new Promise((done) => {{ const poll = () => {{ let is = false; try {{ is = Boolean({expression}); }} catch {{}} \
              if (is) done(true); else setTimeout(poll, 20); }}; poll(); }})"
         );
         self.value(&whole).await.with_context(|| format!("the page does not reach: {expression}"))?;
