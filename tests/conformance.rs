@@ -38,22 +38,22 @@ mod written;
 use std::time::Duration;
 
 use plegd::{model::PodUid, sim::Profile};
-use support::{TestPod, World};
+use support::{Harness, TestPod};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const NONE: [&str; 0] = [];
 
 /// A plegd that has only the list, every second.
-fn polling() -> World {
-    World::new(Profile::CONTAINERD_1_6)
+fn polling() -> Harness {
+    Harness::new(Profile::CONTAINERD_1_6)
 }
 
 /// A plegd that trusts its stream and relists once a minute.
-async fn evented() -> World {
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.until_evented().await;
-    world
+async fn evented() -> Harness {
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.until_evented().await;
+    harness
 }
 
 fn uid(pod: &TestPod) -> PodUid {
@@ -61,8 +61,8 @@ fn uid(pod: &TestPod) -> PodUid {
 }
 
 /// A container that has ended with code 1.
-fn ended(world: &World, pod: &TestPod, name: &str) -> String {
-    let id = world.start(pod, name);
-    world.change(|truth| truth.exit(&id, 1).expect("exit"));
+fn ended(harness: &Harness, pod: &TestPod, name: &str) -> String {
+    let id = harness.start(pod, name);
+    harness.change(|truth| truth.exit(&id, 1).expect("exit"));
     id
 }

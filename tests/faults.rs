@@ -9,7 +9,7 @@ use plegd::{
     sim::{Dose, EventFault, Only, Profile, Stamp, v1::ContainerEventType},
     supervisor::Mode,
 };
-use support::{EVENT_FAULTS, World};
+use support::{EVENT_FAULTS, Harness};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: i64 = 1_000_000_000;
@@ -27,18 +27,18 @@ async fn missed_under(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
             large_journal(config);
             config.stream.shared = SharedStream::Compete;
         };
-        let mut world = World::after(profile, seed, compete, |_| ()).await;
-        world.until_evented().await;
-        faults.iter().for_each(|(fault, dose)| world.sim.faults().events(*fault, *dose));
-        world.churn(seed, 150).await;
-        assert!(world.sim.faults().happened() > 3, "{faults:?}: too few faults");
-        world.sim.faults().clear();
-        world.pass(2 * MINUTE).await;
-        assert_eq!(world.differences(), [""; 0], "{faults:?}, seed {seed}");
-        assert_eq!(world.absurdities(), [""; 0], "{faults:?}, seed {seed}: {:#?}", world.lines());
-        missed += world.misses();
-        world.pass(5 * MINUTE).await;
-        assert_eq!(world.app.situation().mode, Mode::Evented, "{faults:?}, seed {seed}: trusted again");
+        let mut harness = Harness::after(profile, seed, compete, |_| ()).await;
+        harness.until_evented().await;
+        faults.iter().for_each(|(fault, dose)| harness.sim.faults().events(*fault, *dose));
+        harness.churn(seed, 150).await;
+        assert!(harness.sim.faults().happened() > 3, "{faults:?}: too few faults");
+        harness.sim.faults().clear();
+        harness.pass(2 * MINUTE).await;
+        assert_eq!(harness.differences(), [""; 0], "{faults:?}, seed {seed}");
+        assert_eq!(harness.violations(), [""; 0], "{faults:?}, seed {seed}: {:#?}", harness.lines());
+        missed += harness.missed_events();
+        harness.pass(5 * MINUTE).await;
+        assert_eq!(harness.app.situation().mode, Mode::Evented, "{faults:?}, seed {seed}: trusted again");
     }
     missed
 }
@@ -56,32 +56,32 @@ async fn dropped_events_are_found_by_the_relist_and_counted_as_missed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_missed_event_leads_to_probing_and_the_stream_is_trusted_again_later() {
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.until_evented().await;
-    let pod = world.pod();
-    world.pass(Duration::from_secs(1)).await;
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.until_evented().await;
+    let pod = harness.pod();
+    harness.pass(Duration::from_secs(1)).await;
     let stopped = Only::Kind(ContainerEventType::ContainerStoppedEvent);
-    world.sim.faults().events_only(stopped, EventFault::Drop, Dose::Always);
-    let id = world.start(&pod, "c");
-    world.pass(Duration::from_secs(1)).await;
-    world.change(|truth| truth.exit(&id, 2).expect("exit"));
-    world.until("the death", |world| world.history(&id).len() == 3).await;
-    assert_eq!(world.history(&id), ["Changed", "Started", "Died(2 Error)"]);
-    world.until("probing", |world| world.app.situation().mode == Mode::Probing).await;
-    assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), 1.0);
-    assert_eq!(world.app.situation().period, Duration::from_secs(1));
+    harness.sim.faults().events_only(stopped, EventFault::Drop, Dose::Always);
+    let id = harness.start(&pod, "c");
+    harness.pass(Duration::from_secs(1)).await;
+    harness.change(|truth| truth.exit(&id, 2).expect("exit"));
+    harness.until("the death", |harness| harness.history(&id).len() == 3).await;
+    assert_eq!(harness.history(&id), ["Changed", "Started", "Died(2 Error)"]);
+    harness.until("probing", |harness| harness.app.situation().mode == Mode::Probing).await;
+    assert_eq!(harness.metric(r#"plegd_missed_events_total{type="stopped"}"#), 1.0);
+    assert_eq!(harness.app.situation().period, Duration::from_secs(1));
     // A stream that keeps missing events is not trusted. Each missed event is counted.
     for n in 2..10 {
-        let id = world.start(&pod, &format!("c{n}"));
-        world.pass(Duration::from_secs(1)).await;
-        world.change(|truth| truth.exit(&id, 2).expect("exit"));
-        world.pass(Duration::from_secs(7)).await;
-        assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), f64::from(n));
-        assert_eq!(world.app.situation().mode, Mode::Probing);
+        let id = harness.start(&pod, &format!("c{n}"));
+        harness.pass(Duration::from_secs(1)).await;
+        harness.change(|truth| truth.exit(&id, 2).expect("exit"));
+        harness.pass(Duration::from_secs(7)).await;
+        assert_eq!(harness.metric(r#"plegd_missed_events_total{type="stopped"}"#), f64::from(n));
+        assert_eq!(harness.app.situation().mode, Mode::Probing);
     }
-    world.sim.faults().clear();
-    world.until_evented().await;
-    assert_eq!(world.differences(), [""; 0]);
+    harness.sim.faults().clear();
+    harness.until_evented().await;
+    assert_eq!(harness.differences(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,31 +149,31 @@ async fn timestamps_that_are_off_by_any_amount_change_no_outcome() {
 #[tokio::test(start_paused = true)]
 async fn messages_that_cannot_be_decoded_end_the_stream_and_cost_a_relist() {
     missed_under(Profile::CONTAINERD_2_1, &[(EventFault::Garbage, Dose::Chance(0.2))]).await;
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.until_evented().await;
-    let pod = world.pod();
-    world.sim.faults().events(EventFault::Garbage, Dose::Next(1));
-    let id = world.start(&pod, "c");
-    world.pass(Duration::from_millis(500)).await;
-    assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 1.0);
-    assert_eq!(world.history(&id).last().map(String::as_str), Some("Started"));
-    assert!(world.app.health().ready().ok && world.app.health().live().ok);
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.until_evented().await;
+    let pod = harness.pod();
+    harness.sim.faults().events(EventFault::Garbage, Dose::Next(1));
+    let id = harness.start(&pod, "c");
+    harness.pass(Duration::from_millis(500)).await;
+    assert_eq!(harness.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 1.0);
+    assert_eq!(harness.history(&id).last().map(String::as_str), Some("Started"));
+    assert!(harness.app.health().ready().ok && harness.app.health().live().ok);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_cannot_be_decoded_costs_a_read_and_not_the_stream() {
     missed_under(Profile::CONTAINERD_2_1, &[(EventFault::GarbageStatuses, Dose::Chance(0.3))]).await;
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.until_evented().await;
-    let pod = world.pod();
-    let connects = world.metric("plegd_stream_connects_total");
-    world.sim.faults().events(EventFault::GarbageStatuses, Dose::Next(2));
-    let id = world.start(&pod, "c");
-    world.pass(Duration::from_millis(500)).await;
-    assert_eq!(world.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 2.0);
-    assert_eq!(world.metric("plegd_stream_connects_total"), connects);
-    assert_eq!(world.history(&id).last().map(String::as_str), Some("Started"));
-    assert_eq!(world.differences(), [""; 0]);
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.until_evented().await;
+    let pod = harness.pod();
+    let connects = harness.metric("plegd_stream_connects_total");
+    harness.sim.faults().events(EventFault::GarbageStatuses, Dose::Next(2));
+    let id = harness.start(&pod, "c");
+    harness.pass(Duration::from_millis(500)).await;
+    assert_eq!(harness.metric(r#"plegd_malformed_messages_total{path="stream"}"#), 2.0);
+    assert_eq!(harness.metric("plegd_stream_connects_total"), connects);
+    assert_eq!(harness.history(&id).last().map(String::as_str), Some("Started"));
+    assert_eq!(harness.differences(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,15 +196,15 @@ async fn all_faults_at_once_on_every_runtime_with_events() {
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_step_loses_and_invents_nothing() {
     for (seed, step) in (1..).zip([-3600, -40, 40, 3600, 10 * 365 * 86_400]) {
-        let mut world = World::after(Profile::CONTAINERD_2_1, seed, large_journal, |_| ()).await;
-        world.until_evented().await;
-        world.churn(seed, 150).await;
-        world.step_clock(step * SECOND);
-        world.churn(seed + 100, 150).await;
-        world.pass(2 * MINUTE).await;
-        assert_eq!(world.differences(), [""; 0], "{step} s");
-        assert_eq!(world.absurdities(), [""; 0], "{step} s: {:#?}", world.lines());
-        assert_eq!(world.misses(), 0.0, "{step} s");
-        assert!(world.metric("plegd_clock_steps_total") >= 1.0);
+        let mut harness = Harness::after(Profile::CONTAINERD_2_1, seed, large_journal, |_| ()).await;
+        harness.until_evented().await;
+        harness.churn(seed, 150).await;
+        harness.step_clock(step * SECOND);
+        harness.churn(seed + 100, 150).await;
+        harness.pass(2 * MINUTE).await;
+        assert_eq!(harness.differences(), [""; 0], "{step} s");
+        assert_eq!(harness.violations(), [""; 0], "{step} s: {:#?}", harness.lines());
+        assert_eq!(harness.missed_events(), 0.0, "{step} s");
+        assert!(harness.metric("plegd_clock_steps_total") >= 1.0);
     }
 }

@@ -12,20 +12,20 @@ use plegd::{
     config::Config,
     sim::{Dose, EventFault, Profile},
 };
-use support::{TestPod, World, pipes::Pipes};
+use support::{Harness, TestPod, pipes::Pipes};
 use tonic::{Code, Status};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A world and a client of its API.
+/// A harness and a client of its API.
 struct Served {
-    world: World,
+    harness: Harness,
     client: Client,
 }
 
 impl Served {
     fn not_ready() -> Self {
-        Self::of(World::new(Profile::CONTAINERD_2_1), Config::default())
+        Self::of(Harness::new(Profile::CONTAINERD_2_1), Config::default())
     }
 
     /// A small journal, and five reads per second.
@@ -34,23 +34,23 @@ impl Served {
             config.journal.events = 64;
             config.api.reads_per_second = 5;
         };
-        let mut world = World::after(Profile::CONTAINERD_2_1, 1, small, |_| ()).await;
-        world.until_evented().await;
+        let mut harness = Harness::after(Profile::CONTAINERD_2_1, 1, small, |_| ()).await;
+        harness.until_evented().await;
         let mut config = Config::default();
         small(&mut config);
-        Self::of(world, config)
+        Self::of(harness, config)
     }
 
-    fn of(world: World, config: Config) -> Self {
-        let (pipes, _) = Pipes::serve(&world.app, config);
-        Self { client: pipes.client(), world }
+    fn of(harness: Harness, config: Config) -> Self {
+        let (pipes, _) = Pipes::serve(&harness.app, config);
+        Self { client: pipes.client(), harness }
     }
 
     /// A pod with one running container.
     async fn running(&mut self) -> (TestPod, String) {
-        let pod = self.world.pod();
-        let id = self.world.start(&pod, "c");
-        self.world.pass(SECOND).await;
+        let pod = self.harness.pod();
+        let id = self.harness.start(&pod, "c");
+        self.harness.pass(SECOND).await;
         (pod, id)
     }
 
@@ -74,14 +74,14 @@ impl Served {
         &mut self,
         pod: &PodRef,
         condition: WaitCondition,
-        act: impl FnOnce(&mut World),
+        act: impl FnOnce(&mut Harness),
     ) -> Option<v1::Pod> {
         let (client, pod) = (self.client.clone(), pod.clone());
         let waiting = tokio::spawn(async move { client.wait_for(&pod, &condition, 60 * SECOND).await });
-        self.world.pass(SECOND).await;
+        self.harness.pass(SECOND).await;
         assert!(!waiting.is_finished(), "the condition does not hold yet");
-        act(&mut self.world);
-        self.world.pass(5 * SECOND).await;
+        act(&mut self.harness);
+        self.harness.pass(5 * SECOND).await;
         waiting.await.expect("no panic").expect("the condition holds").0
     }
 }
@@ -97,7 +97,7 @@ fn container() -> String {
 #[tokio::test(start_paused = true)]
 async fn before_the_first_relist_every_call_fails_with_failed_precondition() {
     let it = Served::not_ready();
-    it.world.sim.crash();
+    it.harness.sim.crash();
     let unready = [
         it.refused(v1::WatchRequest::default()).await,
         it.client.lifecycle().list_pods(v1::ListPodsRequest::default()).await.expect_err("too early"),
@@ -156,10 +156,10 @@ async fn a_lost_position_is_out_of_range_with_the_range_of_the_journal() {
     let mut it = Served::quiet().await;
     let (pod, _) = it.running().await;
     for n in 0..70 {
-        it.world.create(&pod, &format!("c{n}"));
-        it.world.pass(SECOND / 10).await;
+        it.harness.create(&pod, &format!("c{n}"));
+        it.harness.pass(SECOND / 10).await;
     }
-    let (epoch, head) = (it.world.app.journal().epoch(), it.world.app.journal().head());
+    let (epoch, head) = (it.harness.app.journal().epoch(), it.harness.app.journal().head());
     for (after, reason, word) in [
         (v1::Position { epoch, sequence: 1 }, GapReason::Compacted, "POSITION_COMPACTED"),
         (v1::Position { epoch: !epoch, sequence: 1 }, GapReason::ForeignEpoch, "POSITION_FOREIGN_EPOCH"),
@@ -183,7 +183,7 @@ async fn at_shutdown_a_watch_receives_a_bookmark_and_unavailable() {
     let request = v1::WatchRequest { start: v1::Start::Now.into(), ..Default::default() };
     let mut messages = it.client.lifecycle().watch(request).await.expect("a watch").into_inner();
     messages.message().await.expect("hello");
-    it.world.app.stop_token().cancel();
+    it.harness.app.stop_token().cancel();
     let last = messages.message().await.expect("a message").and_then(|message| message.update);
     assert!(matches!(last, Some(v1::watch_response::Update::Bookmark(_))), "{last:?}");
     assert_eq!(messages.message().await.expect_err("the end").code(), Code::Unavailable);
@@ -192,39 +192,43 @@ async fn at_shutdown_a_watch_receives_a_bookmark_and_unavailable() {
 #[tokio::test(start_paused = true)]
 async fn each_condition_is_waited_for_and_then_holds() {
     let mut it = Served::quiet().await;
-    let (spec, name) = (uid(&it.world.pod()), PodRef::name("default", "pod-1"));
-    it.world.pass(SECOND).await;
+    let (spec, name) = (uid(&it.harness.pod()), PodRef::name("default", "pod-1"));
+    it.harness.pass(SECOND).await;
     let mut id = String::new();
     let first = TestPod {
-        sandbox: it.world.sim.read(|truth| truth.view().sandboxes.keys().next().cloned()).expect("a sandbox"),
+        sandbox: it
+            .harness
+            .sim
+            .read(|truth| truth.view().sandboxes.keys().next().cloned())
+            .expect("a sandbox"),
         ..pod_1()
     };
     let running = it
-        .waits(&spec, WaitCondition::ContainerRunning(container()), |world| id = world.start(&first, "c"))
+        .waits(&spec, WaitCondition::ContainerRunning(container()), |harness| id = harness.start(&first, "c"))
         .await;
     assert_eq!(running.expect("a pod").containers[0].state(), v1::ContainerState::Running);
     let by_id = PodRef::ContainerId(id[..20].to_owned());
     let ended = it
-        .waits(&by_id, WaitCondition::ContainerExited(String::new()), |world| {
-            world.change(|truth| truth.exit(&id, 3).expect("exit"));
+        .waits(&by_id, WaitCondition::ContainerExited(String::new()), |harness| {
+            harness.change(|truth| truth.exit(&id, 3).expect("exit"));
         })
         .await;
     assert_eq!(ended.expect("a pod").containers[0].exit_code, Some(3));
     let gone = it
-        .waits(&name, WaitCondition::ContainerGone(container()), |world| {
-            world.change(|truth| truth.remove_container(&id).expect("remove"));
+        .waits(&name, WaitCondition::ContainerGone(container()), |harness| {
+            harness.change(|truth| truth.remove_container(&id).expect("remove"));
         })
         .await;
     assert_eq!(gone.expect("the pod stays").containers.len(), 0);
     let gone = it
-        .waits(&name, WaitCondition::PodGone, |world| {
-            world.change(|truth| truth.remove_sandbox(&first.sandbox).expect("remove"));
+        .waits(&name, WaitCondition::PodGone, |harness| {
+            harness.change(|truth| truth.remove_sandbox(&first.sandbox).expect("remove"));
         })
         .await;
     assert_eq!(gone, None);
     // A pod that does not exist yet, then one that exists, then one that was removed.
     let next = PodRef::name("default", "pod-2");
-    let ready = it.waits(&next, WaitCondition::SandboxReady, |world| drop(world.pod())).await;
+    let ready = it.waits(&next, WaitCondition::SandboxReady, |harness| drop(harness.pod())).await;
     assert_eq!(ready.expect("a pod").identity.expect("an identity").uid, "uid-2");
     for (pod, condition) in [(&next, WaitCondition::SandboxReady), (&name, WaitCondition::PodGone)] {
         it.client.wait_for(pod, &condition, SECOND).await.expect("the condition holds already");
@@ -242,12 +246,12 @@ async fn a_container_that_ran_between_two_reads_satisfies_running_and_exited() {
         [WaitCondition::ContainerRunning(container()), WaitCondition::ContainerExited(container())]
     {
         let mut it = Served::quiet().await;
-        let pod = it.world.pod();
-        it.world.pass(SECOND).await;
-        it.waits(&uid(&pod), condition, |world| {
-            let id = world.start(&pod, "c");
-            world.change(|truth| truth.exit(&id, 0).expect("exit"));
-            world.change(|truth| truth.remove_container(&id).expect("remove"));
+        let pod = it.harness.pod();
+        it.harness.pass(SECOND).await;
+        it.waits(&uid(&pod), condition, |harness| {
+            let id = harness.start(&pod, "c");
+            harness.change(|truth| truth.exit(&id, 0).expect("exit"));
+            harness.change(|truth| truth.remove_container(&id).expect("remove"));
         })
         .await;
     }
@@ -263,11 +267,11 @@ async fn a_wait_ends_at_its_deadline_and_invalid_waits_fail_at_once() {
         condition: condition.into(),
         container_name: name.into(),
     };
-    let requested_at = it.world.app.clock().now();
+    let requested_at = it.harness.app.clock().now();
     let late =
         it.client.wait_for(&uid(&pod), &WaitCondition::PodGone, 2 * SECOND).await.expect_err("too late");
     assert!(matches!(late, CallError::Deadline { after } if after == 2 * SECOND), "{late:?}");
-    assert_eq!(it.world.app.clock().now().since(requested_at), 2 * SECOND);
+    assert_eq!(it.harness.app.clock().now().since(requested_at), 2 * SECOND);
     let unknown = PodRef::ContainerId("zz".into());
     for (request, code) in [
         (wait(None, v1::Condition::PodGone, ""), Code::InvalidArgument),
@@ -290,7 +294,7 @@ async fn a_pod_is_found_by_uid_by_name_and_by_a_prefix_of_an_id() {
         let client = it.client.clone();
         async move { client.get_pod(&pod, Freshness::Held).await }
     };
-    let head = it.world.app.journal().position(it.world.app.journal().head());
+    let head = it.harness.app.journal().position(it.harness.app.journal().head());
     for reference in [
         uid(&pod),
         PodRef::name("default", "pod-1"),
@@ -312,8 +316,8 @@ async fn a_pod_is_found_by_uid_by_name_and_by_a_prefix_of_an_id() {
         assert!(matches!(error, CallError::NotFound { .. }), "{unknown}: {error:?}");
     }
     // Of 18 ids, at least two have the same first digit.
-    let ids: Vec<String> = (0..18).map(|n| it.world.create(&pod, &format!("c{n}"))).collect();
-    it.world.pass(SECOND).await;
+    let ids: Vec<String> = (0..18).map(|n| it.harness.create(&pod, &format!("c{n}"))).collect();
+    it.harness.pass(SECOND).await;
     let digit = |id: &str| id[..1].to_owned();
     let twice = ids.iter().find(|id| ids.iter().filter(|other| digit(other) == digit(id)).count() > 1);
     let twice = digit(twice.expect("two ids"));
@@ -332,19 +336,19 @@ async fn a_pod_is_found_by_uid_by_name_and_by_a_prefix_of_an_id() {
 async fn only_fresh_answers_cost_a_read_and_their_rate_is_limited() {
     let mut it = Served::quiet().await;
     let (pod, id) = it.running().await;
-    it.world.pass(10 * SECOND).await;
-    it.world.sim.faults().events(EventFault::Drop, Dose::Always);
-    let before = it.world.calls();
-    it.world.change(|truth| truth.exit(&id, 9).expect("exit"));
+    it.harness.pass(10 * SECOND).await;
+    it.harness.sim.faults().events(EventFault::Drop, Dose::Always);
+    let before = it.harness.calls();
+    it.harness.change(|truth| truth.exit(&id, 9).expect("exit"));
     let held = it.client.get_pod(&uid(&pod), Freshness::Held).await.expect("held").0;
-    assert_eq!((held.containers[0].exit_code, it.world.calls()), (None, before));
+    assert_eq!((held.containers[0].exit_code, it.harness.calls()), (None, before));
     let (fresh, _) = it.client.get_pod(&uid(&pod), Freshness::Now).await.expect("fresh");
-    let one = it.world.calls() - before;
+    let one = it.harness.calls() - before;
     assert_eq!((fresh.containers[0].exit_code, (1..=5).contains(&one)), (Some(9), true), "{one}");
     // A pod that is new enough is not read again.
     let past = Freshness::NewerThan(plegd::clock::Wall::from_nanos(support::NOON.as_nanos()));
     it.client.get_pod(&uid(&pod), past).await.expect("held");
-    assert_eq!(it.world.calls() - before, one);
+    assert_eq!(it.harness.calls() - before, one);
     let future = plegd::clock::Wall::from_nanos(support::NOON.as_nanos() * 2);
     let error = it.client.get_pod(&uid(&pod), Freshness::NewerThan(future)).await.expect_err("in the future");
     assert!(matches!(error, CallError::Invalid { .. }), "{error:?}");
@@ -358,7 +362,7 @@ async fn only_fresh_answers_cost_a_read_and_their_rate_is_limited() {
     };
     assert!(answers[..4].iter().all(Result::is_ok) && answers[5..].iter().any(refused), "{answers:?}");
     it.client.get_pod(&uid(&pod), Freshness::Held).await.expect("a held answer has no limit");
-    it.world.pass(2 * SECOND).await;
+    it.harness.pass(2 * SECOND).await;
     it.client.get_pod(&uid(&pod), Freshness::Now).await.expect("the limit has been refilled");
 }
 
@@ -366,18 +370,18 @@ async fn only_fresh_answers_cost_a_read_and_their_rate_is_limited() {
 async fn a_requested_read_publishes_its_findings_up_to_the_returned_position() {
     let mut it = Served::quiet().await;
     let (pod, id) = it.running().await;
-    it.world.pass(10 * SECOND).await;
-    it.world.sim.faults().events(EventFault::Drop, Dose::Always);
-    it.world.change(|truth| truth.exit(&id, 9).expect("exit"));
+    it.harness.pass(10 * SECOND).await;
+    it.harness.sim.faults().events(EventFault::Drop, Dose::Always);
+    it.harness.change(|truth| truth.exit(&id, 9).expect("exit"));
     let position = it.client.request_read(&uid(&pod)).await.expect("read");
-    it.world.drain();
-    assert_eq!(it.world.history(&id), ["Changed", "Started", "Died(9 Error)"]);
-    assert_eq!(position, it.world.app.journal().position(it.world.events.len() as u64));
+    it.harness.drain();
+    assert_eq!(it.harness.history(&id), ["Changed", "Started", "Died(9 Error)"]);
+    assert_eq!(position, it.harness.app.journal().position(it.harness.events.len() as u64));
     // A pod without any published event is read by its UID only.
-    let unpublished = it.world.pod();
+    let unpublished = it.harness.pod();
     it.client.request_read(&uid(&unpublished)).await.expect("read");
-    it.world.drain();
-    assert_eq!(it.world.history(&unpublished.sandbox), ["Started"]);
+    it.harness.drain();
+    assert_eq!(it.harness.history(&unpublished.sandbox), ["Started"]);
     let error = it.client.request_read(&PodRef::name("default", "nobody")).await.expect_err("unknown");
     assert!(matches!(error, CallError::NotFound { .. }), "{error:?}");
 }
@@ -385,8 +389,8 @@ async fn a_requested_read_publishes_its_findings_up_to_the_returned_position() {
 #[tokio::test(start_paused = true)]
 async fn pages_of_a_list_omit_no_pod_that_stays_and_have_the_position_to_watch_from() {
     let mut it = Served::quiet().await;
-    let pods: Vec<TestPod> = (0..9).map(|_| it.world.pod()).collect();
-    it.world.pass(SECOND).await;
+    let pods: Vec<TestPod> = (0..9).map(|_| it.harness.pod()).collect();
+    it.harness.pass(SECOND).await;
     let page = |page_size, page_token: &str, namespace: &str| {
         let filter = v1::Filter { namespaces: vec![namespace.into()], ..Default::default() };
         let request = v1::ListPodsRequest { filter: Some(filter), page_size, page_token: page_token.into() };
@@ -399,9 +403,9 @@ async fn pages_of_a_list_omit_no_pod_that_stays_and_have_the_position_to_watch_f
     let first = page(4, "", "default").await.expect("a page");
     assert_eq!(uids(&first), ["uid-1", "uid-2", "uid-3", "uid-4"]);
     // A listed pod and one that was not listed yet are removed; one pod before and one after the page are created.
-    it.world.sim.change(|truth| truth.remove_sandbox(&pods[0].sandbox).expect("remove"));
-    it.world.sim.change(|truth| truth.remove_sandbox(&pods[5].sandbox).expect("remove"));
-    it.world.sim.change(|truth| {
+    it.harness.sim.change(|truth| truth.remove_sandbox(&pods[0].sandbox).expect("remove"));
+    it.harness.sim.change(|truth| truth.remove_sandbox(&pods[5].sandbox).expect("remove"));
+    it.harness.sim.change(|truth| {
         for uid in ["uid-0", "uid-99"] {
             let spec = plegd::sim::truth::SandboxSpec::of_pod("default", uid, uid);
             truth.run_sandbox(spec).expect("run");

@@ -14,7 +14,7 @@ use plegd::{
     model::Position,
     sim::Profile,
 };
-use support::{World, pipes::loaded};
+use support::{Harness, pipes::loaded};
 use tokio::{task::JoinHandle, time::timeout};
 use tonic::Code;
 
@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A plegd with its socket, in real time.
 struct Served {
-    world: World,
+    harness: Harness,
     client: Client,
     address: Address,
     level: Arc<Mutex<Filter>>,
@@ -37,15 +37,16 @@ impl Served {
         let socket = dir.path().join("plegd.sock");
         let mut config = Config::default();
         (config.api.socket, config.journal.events) = (Some(socket.clone()), 77);
-        let world = World::new(Profile::CONTAINERD_2_1);
+        let harness = Harness::new(Profile::CONTAINERD_2_1);
         let listening = Listening::bind(&config.api).await.expect("a socket");
         let level = Arc::new(Mutex::new(Filter::info()));
         let in_force = level.clone();
         let set = Arc::new(move |level: &Filter| Ok(std::mem::replace(&mut *in_force.lock(), level.clone())));
-        let server = tokio::spawn(Grpc::new(&world.app, &InForce::new(loaded(config)), set).serve(listening));
+        let server =
+            tokio::spawn(Grpc::new(&harness.app, &InForce::new(loaded(config)), set).serve(listening));
         let address = Address::Unix(socket);
         let client = Client::connect(&address).await.expect("a connection");
-        Self { world, client, address, level, server, _dir: dir }
+        Self { harness, client, address, level, server, _dir: dir }
     }
 
     /// A watch that has received its hello.
@@ -71,8 +72,8 @@ async fn subscribers_are_listed_with_their_peer_filter_and_lag() {
         v1::Filter { namespaces: vec!["default".into()], containers_only: true, ..Default::default() };
     let mut watch = it.watching("agent", filter).await;
     let second = it.watching("other", v1::Filter::default()).await;
-    let pod = it.world.pod();
-    it.world.create(&pod, "c");
+    let pod = it.harness.pod();
+    it.harness.create(&pod, "c");
     loop {
         let next =
             timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("no error");
@@ -145,7 +146,7 @@ async fn a_disconnected_subscriber_is_aborted_and_resumes_without_loss() {
         }
     };
     assert_eq!(aborted.code(), Code::Aborted);
-    let pod = it.world.pod();
+    let pod = it.harness.pod();
     let (mut resumed, mut received) = (false, Vec::new());
     while received.is_empty() {
         match timeout(DEADLINE, watch.next()).await.expect("in time").expect("an update").expect("no error") {
@@ -176,7 +177,7 @@ async fn status_configuration_and_log_level_are_available() {
     assert_eq!((previous.as_str(), it.level.lock().text()), ("info", "debug".into()));
     let refused = introspection.set_log_level(set("loud")).await.expect_err("an invalid level");
     assert_eq!((refused.code(), it.level.lock().text()), (Code::InvalidArgument, "debug".into()));
-    it.world.app.stop().await;
+    it.harness.app.stop().await;
     timeout(DEADLINE, it.server).await.expect("in time").expect("no panic");
 }
 
@@ -184,10 +185,10 @@ async fn status_configuration_and_log_level_are_available() {
 async fn a_subscriber_that_reads_nothing_can_be_disconnected() {
     let mut it = Served::start().await;
     for _ in 0..600 {
-        it.world.pod();
+        it.harness.pod();
     }
     let served = async {
-        while it.world.app.cache().list().len() < 600 {
+        while it.harness.app.cache().list().len() < 600 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -45,7 +45,7 @@ use plegd::{
     model::{Pod, PodUid},
     sim::{Only, Profile, v1::ContainerEventType},
 };
-use support::{TestPod, World};
+use support::{Harness, TestPod};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -55,11 +55,11 @@ const STARTED: Only = Only::Kind(ContainerEventType::ContainerStartedEvent);
 const STOPPED: Only = Only::Kind(ContainerEventType::ContainerStoppedEvent);
 
 /// A plegd that trusts the stream of this runtime.
-async fn evented(profile: Profile) -> World {
+async fn evented(profile: Profile) -> Harness {
     let large_journal = |config: &mut Config| config.journal.events = 1_000_000;
-    let mut world = World::after(profile, 1, large_journal, |_| ()).await;
-    world.until_evented().await;
-    world
+    let mut harness = Harness::after(profile, 1, large_journal, |_| ()).await;
+    harness.until_evented().await;
+    harness
 }
 
 fn uid(pod: &TestPod) -> PodUid {
@@ -67,10 +67,10 @@ fn uid(pod: &TestPod) -> PodUid {
 }
 
 /// The pod, read at or after this moment.
-async fn now(world: &World, pod: &TestPod) -> Result<Option<Arc<Pod>>, FreshError> {
-    world.app.pod_newer_than(&uid(pod), world.app.clock().now(), MINUTE).await
+async fn now(harness: &Harness, pod: &TestPod) -> Result<Option<Arc<Pod>>, FreshError> {
+    harness.app.pod_newer_than(&uid(pod), harness.app.clock().now(), MINUTE).await
 }
 
-fn last(world: &World, id: &str) -> String {
-    world.history(id).pop().unwrap_or_default()
+fn last(harness: &Harness, id: &str) -> String {
+    harness.history(id).pop().unwrap_or_default()
 }

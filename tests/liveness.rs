@@ -12,7 +12,7 @@ use plegd::{
     health::Report,
     sim::{Method, Profile, SimRuntime, Target},
 };
-use support::{World, link};
+use support::{Harness, link};
 
 const PARTS: [&str; 3] = ["receiver", "relister", "supervisor"];
 
@@ -23,10 +23,10 @@ fn parts(report: &Report) -> Vec<&'static str> {
 }
 
 /// Checks that plegd is live for an hour, every 10 s.
-async fn stays_live(world: &mut World, when: &str) {
+async fn stays_live(harness: &mut Harness, when: &str) {
     for _ in 0..360 {
-        world.pass(Duration::from_secs(10)).await;
-        let live = world.app.health().live();
+        harness.pass(Duration::from_secs(10)).await;
+        let live = harness.app.health().live();
         assert!(live.ok, "{when}: {live:?}");
         assert_eq!(parts(&live), PARTS, "{when}");
     }
@@ -34,7 +34,7 @@ async fn stays_live(world: &mut World, when: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_runtime_that_hangs_or_is_down_leaves_plegd_live() {
-    let mut world = World::after(
+    let mut harness = Harness::after(
         Profile::CONTAINERD_2_4,
         1,
         // The longest allowed timeout and relist period.
@@ -45,17 +45,17 @@ async fn a_runtime_that_hangs_or_is_down_leaves_plegd_live() {
         |_| (),
     )
     .await;
-    stays_live(&mut world, "at rest").await;
+    stays_live(&mut harness, "at rest").await;
     for method in [Method::Version, Method::StreamPodSandboxes, Method::StreamContainers] {
-        world.sim.faults().hang(Target::Method(method));
+        harness.sim.faults().hang(Target::Method(method));
     }
-    world.sim.cut_streams(None);
-    stays_live(&mut world, "hanging").await;
-    world.sim.faults().clear();
-    world.sim.crash();
-    stays_live(&mut world, "down").await;
-    world.sim.recover().unwrap();
-    stays_live(&mut world, "back").await;
+    harness.sim.cut_streams(None);
+    stays_live(&mut harness, "hanging").await;
+    harness.sim.faults().clear();
+    harness.sim.crash();
+    stays_live(&mut harness, "down").await;
+    harness.sim.recover().unwrap();
+    stays_live(&mut harness, "back").await;
 }
 
 #[tokio::test(start_paused = true)]

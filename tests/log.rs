@@ -13,7 +13,7 @@ use std::{
 
 use futures::StreamExt as _;
 use plegd::sim::{CallFault, Dose, Method, Profile, Target};
-use support::World;
+use support::Harness;
 use tonic::Code;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -52,18 +52,18 @@ async fn a_restart_of_the_runtime_is_a_warning_and_an_outage_of_minutes_one_erro
     let written = Written::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.until_evented().await;
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.until_evented().await;
     for _ in 0..3 {
-        world.sim.crash();
-        world.pass(Duration::from_secs(30)).await;
-        world.sim.recover().unwrap();
-        world.pass(Duration::from_secs(30)).await;
+        harness.sim.crash();
+        harness.pass(Duration::from_secs(30)).await;
+        harness.sim.recover().unwrap();
+        harness.pass(Duration::from_secs(30)).await;
     }
     assert_eq!(written.take("ERROR"), [""; 0]);
     // Relists that fail for a few seconds are no error either.
-    world.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Internal), Dose::Next(3));
-    world.pass(Duration::from_secs(90)).await;
+    harness.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Internal), Dose::Next(3));
+    harness.pass(Duration::from_secs(90)).await;
     let failed = written.take("");
     assert!(
         failed.iter().any(|line| line.contains("WARN") && line.contains("The relist failed")),
@@ -71,14 +71,14 @@ async fn a_restart_of_the_runtime_is_a_warning_and_an_outage_of_minutes_one_erro
     );
     assert!(!failed.iter().any(|line| line.contains("ERROR")), "{failed:?}");
 
-    world.sim.crash();
-    world.pass(Duration::from_secs(3600)).await;
+    harness.sim.crash();
+    harness.pass(Duration::from_secs(3600)).await;
     let errors = written.take("ERROR");
     assert!(errors.len() == 1 && errors[0].contains("`plegd check`"), "{errors:?}");
-    world.sim.recover().unwrap();
-    world.pass(Duration::from_secs(30)).await;
-    world.sim.crash();
-    world.pass(Duration::from_secs(90)).await;
+    harness.sim.recover().unwrap();
+    harness.pass(Duration::from_secs(30)).await;
+    harness.sim.crash();
+    harness.pass(Duration::from_secs(90)).await;
     assert_eq!(written.take("ERROR").len(), 1, "another outage");
 }
 
@@ -87,12 +87,12 @@ async fn a_runtime_that_hangs_is_a_warning_and_after_a_minute_of_failed_relists_
     let written = Written::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.until_evented().await;
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.until_evented().await;
     written.take("");
-    world.sim.faults().hang(Target::Process);
-    let failures = |world: &World| world.metric("plegd_relist_consecutive_failures");
-    world.until("two failures", |world| failures(world) >= 2.0).await;
+    harness.sim.faults().hang(Target::Process);
+    let failures = |harness: &Harness| harness.metric("plegd_relist_consecutive_failures");
+    harness.until("two failures", |harness| failures(harness) >= 2.0).await;
     let lines = written.take("");
     assert!(
         lines.iter().any(|line| line.contains("WARN") && line.contains("The relist failed")),
@@ -102,19 +102,19 @@ async fn a_runtime_that_hangs_is_a_warning_and_after_a_minute_of_failed_relists_
         lines.iter().any(|line| line.contains("The mode has changed") && line.contains("probing")),
         "{lines:?}"
     );
-    world.pass(Duration::from_secs(75)).await;
+    harness.pass(Duration::from_secs(75)).await;
     let errors = written.take("ERROR");
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("Listing the runtime has failed for a minute"), "{errors:?}");
     assert!(errors[0].contains("failures=1") && errors[0].contains("since="), "{errors:?}");
-    world.sim.faults().release(&Target::Process);
-    world.pass(Duration::from_secs(10)).await;
+    harness.sim.faults().release(&Target::Process);
+    harness.pass(Duration::from_secs(10)).await;
     let back = written.take("The runtime answers again");
     assert!(
         back.len() == 1 && back[0].contains("after_failures=") && back[0].contains("lasted="),
         "{back:?}"
     );
-    assert_eq!(failures(&world), 0.0);
+    assert_eq!(failures(&harness), 0.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,12 +122,12 @@ async fn a_yielded_stream_is_a_warning_with_cause_remedy_and_time_of_the_next_tr
     let written = Written::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
-    let mut world = World::new(Profile::CONTAINERD_1_7);
-    world.until_evented().await;
-    let mut other = world.sim.queue().subscribe();
+    let mut harness = Harness::new(Profile::CONTAINERD_1_7);
+    harness.until_evented().await;
+    let mut other = harness.sim.queue().subscribe();
     let task = tokio::spawn(async move { while other.next().await.is_some() {} });
     written.take("");
-    world.churn(1, 100).await;
+    harness.churn(1, 100).await;
     let warnings = written.take("WARN");
     let yielded: Vec<_> = warnings.iter().filter(|line| line.contains("Yielding the shared")).collect();
     assert_eq!(yielded.len(), 1, "{warnings:?}");
@@ -142,7 +142,7 @@ async fn a_yielded_stream_is_a_warning_with_cause_remedy_and_time_of_the_next_tr
         assert!(yielded[0].contains(part), "{part}: {yielded:?}");
     }
     assert!(!warnings.iter().any(|line| line.contains("stream is lost")), "{warnings:?}");
-    world.pass(Duration::from_secs(600)).await;
+    harness.pass(Duration::from_secs(600)).await;
     let tried = written.take("Opening the shared event stream again");
     assert!(tried.len() == 1 && tried[0].contains("INFO"), "{tried:?}");
     task.abort();

@@ -27,7 +27,7 @@ use plegd::{
     sim::{CallFault, Churn, Dose, Method, Profile, SimRuntime, truth::SandboxSpec},
 };
 use rustix::process::Signal;
-use support::{TestPod, World, link};
+use support::{Harness, TestPod, link};
 use tokio::{process::Command, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -103,15 +103,16 @@ async fn a_replay_publishes_what_was_published_during_the_recording() {
                 let (mut churn, mut rng) = (Churn::new(8), fastrand::Rng::with_seed(seed));
                 (0..40).for_each(|_| sim.change(|truth| churn.step(&mut rng, truth)));
             };
-            let mut world = World::after(profile, seed, |_| (), past).await;
-            let recorder = Recorder::start(&world.sim, KEEP).await;
-            world.churn(seed + 100, 120).await;
-            world.pass(10 * SECOND).await;
+            let mut harness = Harness::after(profile, seed, |_| (), past).await;
+            let recorder = Recorder::start(&harness.sim, KEEP).await;
+            harness.churn(seed + 100, 120).await;
+            harness.pass(10 * SECOND).await;
             let recording = recorder.stop().await;
             assert!(recording.notes.is_empty(), "{:?}", recording.notes);
             assert!(recording.progress.events > 50, "{:?}", recording.progress);
 
-            let (published, replayed) = (by_id(&world.events), by_id(&replayed(&recording).await.published));
+            let (published, replayed) =
+                (by_id(&harness.events), by_id(&replayed(&recording).await.published));
             let differ = differences(&published, &replayed);
             assert!(differ.is_empty(), "{} seed {seed}:\n{}", profile.name, differ.join("\n"));
         }
@@ -120,16 +121,16 @@ async fn a_replay_publishes_what_was_published_during_the_recording() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recording_has_pseudonyms_and_publishes_the_same() {
-    let mut world = World::new(Profile::CONTAINERD_2_1);
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
     let spec = SandboxSpec::of_pod("private-namespace", "private-pod", "private-uid");
-    let sandbox = world.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
+    let sandbox = harness.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
     let pod = TestPod { spec, sandbox };
-    world.pass(SECOND).await;
-    let recorder = Recorder::start(&world.sim, Options::default()).await;
-    let id = world.start(&pod, "private-name");
-    world.pass(3 * SECOND).await;
-    world.change(|truth| truth.exit_for(&id, 7, "Error")).expect("exit");
-    world.pass(3 * SECOND).await;
+    harness.pass(SECOND).await;
+    let recorder = Recorder::start(&harness.sim, Options::default()).await;
+    let id = harness.start(&pod, "private-name");
+    harness.pass(3 * SECOND).await;
+    harness.change(|truth| truth.exit_for(&id, 7, "Error")).expect("exit");
+    harness.pass(3 * SECOND).await;
     let recording = recorder.stop().await;
     for secret in [&*id, &pod.sandbox, "private", "busybox", "10.244."] {
         assert!(!recording.text.contains(secret), "{secret} is in\n{}", recording.text);
@@ -142,22 +143,22 @@ async fn a_recording_has_pseudonyms_and_publishes_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn contradictions_of_the_runtime_are_recorded() {
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    let pod = world.pod();
-    let id = world.start(&pod, "app");
-    world.pass(SECOND).await;
-    let recorder = Recorder::start(&world.sim, KEEP).await;
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    let pod = harness.pod();
+    let id = harness.start(&pod, "app");
+    harness.pass(SECOND).await;
+    let recorder = Recorder::start(&harness.sim, KEEP).await;
     let broken = CallFault::fail(Code::Unknown);
-    world.sim.faults().calls_about(Method::PodSandboxStatus, &pod.sandbox, broken, Dose::Always);
-    world.pass(60 * SECOND).await;
-    world.sim.faults().clear();
-    world.sim.cut_streams(None);
-    world.change(|truth| truth.set_reason(&id, "OOMKilled")).expect("a reason");
-    world.pass(60 * SECOND).await;
-    world.sim.crash();
-    world.pass(5 * SECOND).await;
-    world.sim.recover().expect("the runtime recovers");
-    world.pass(30 * SECOND).await;
+    harness.sim.faults().calls_about(Method::PodSandboxStatus, &pod.sandbox, broken, Dose::Always);
+    harness.pass(60 * SECOND).await;
+    harness.sim.faults().clear();
+    harness.sim.cut_streams(None);
+    harness.change(|truth| truth.set_reason(&id, "OOMKilled")).expect("a reason");
+    harness.pass(60 * SECOND).await;
+    harness.sim.crash();
+    harness.pass(5 * SECOND).await;
+    harness.sim.recover().expect("the runtime recovers");
+    harness.pass(30 * SECOND).await;
     let recording = recorder.stop().await;
     let sandbox = &pod.sandbox;
     for step in [
@@ -174,11 +175,11 @@ async fn contradictions_of_the_runtime_are_recorded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recording_ends_at_its_limit_and_states_it() {
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.pod();
-    world.pass(SECOND).await;
-    let recorder = Recorder::start(&world.sim, Options { steps: 30, ..KEEP }).await;
-    world.churn(1, 60).await;
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.pod();
+    harness.pass(SECOND).await;
+    let recorder = Recorder::start(&harness.sim, Options { steps: 30, ..KEEP }).await;
+    harness.churn(1, 60).await;
     let recording = recorder.task.await.expect("the recorder ends by itself");
     assert!((30..60).contains(&recording.progress.steps), "{:?}", recording.progress);
     assert_eq!(recording.notes, ["The recording ended early: it has 30 steps, which is the limit."]);
@@ -189,13 +190,13 @@ async fn a_recording_ends_at_its_limit_and_states_it() {
 #[tokio::test(start_paused = true)]
 async fn a_recorder_takes_no_events_from_others_unless_forced() {
     for (force_events, followed) in [(false, false), (true, true)] {
-        let mut world = World::new(Profile::CONTAINERD_1_7);
-        world.pod();
-        world.until_evented().await;
-        let subscribers = world.sim.queue().subscribers();
-        let recorder = Recorder::start(&world.sim, Options { force_events, ..KEEP }).await;
-        world.pass(3 * SECOND).await;
-        assert_eq!(world.sim.queue().subscribers() > subscribers, followed);
+        let mut harness = Harness::new(Profile::CONTAINERD_1_7);
+        harness.pod();
+        harness.until_evented().await;
+        let subscribers = harness.sim.queue().subscribers();
+        let recorder = Recorder::start(&harness.sim, Options { force_events, ..KEEP }).await;
+        harness.pass(3 * SECOND).await;
+        assert_eq!(harness.sim.queue().subscribers() > subscribers, followed);
         let recording = recorder.stop().await;
         assert_eq!(recording.notes.is_empty(), followed, "{:?}", recording.notes);
         assert_eq!(recording.text.contains(r#""events": "unimplemented""#), !followed);
@@ -250,16 +251,16 @@ async fn the_program_records_until_it_is_interrupted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_runtime_without_events_is_recorded_by_its_lists() {
-    let mut world = World::new(Profile::CONTAINERD_1_6);
-    let pod = world.pod();
-    world.pass(SECOND).await;
-    let recorder = Recorder::start(&world.sim, KEEP).await;
-    let id = world.start(&pod, "app");
-    world.pass(5 * SECOND).await;
-    world.change(|truth| truth.exit(&id, 0)).expect("exit");
-    world.pass(5 * SECOND).await;
-    world.change(|truth| truth.remove_container(&id)).expect("remove");
-    world.pass(5 * SECOND).await;
+    let mut harness = Harness::new(Profile::CONTAINERD_1_6);
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
+    let recorder = Recorder::start(&harness.sim, KEEP).await;
+    let id = harness.start(&pod, "app");
+    harness.pass(5 * SECOND).await;
+    harness.change(|truth| truth.exit(&id, 0)).expect("exit");
+    harness.pass(5 * SECOND).await;
+    harness.change(|truth| truth.remove_container(&id)).expect("remove");
+    harness.pass(5 * SECOND).await;
     let recording = recorder.stop().await;
     assert!(recording.text.contains(r#""events": "unimplemented""#), "{}", recording.text);
     let words = by_id(&replayed(&recording).await.published);

@@ -15,7 +15,7 @@ use plegd::{
     sim::{Churn, Profile},
     supervisor::Mode,
 };
-use support::World;
+use support::Harness;
 use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const FEW: u64 = 30;
 
 /// A harness with another subscriber and churn.
 struct Shared {
-    world: World,
+    harness: Harness,
     /// The other subscriber.
     other: Option<JoinHandle<()>>,
     churn: Churn,
@@ -46,14 +46,14 @@ fn roomy(config: &mut Config) {
 impl Shared {
     /// plegd as the only subscriber, once it trusts the stream.
     async fn alone(profile: Profile, seed: u64, configure: impl FnOnce(&mut Config)) -> Self {
-        let mut world = World::after(profile, seed, configure, |_| ()).await;
-        world.until_evented().await;
-        Self { world, other: None, churn: Churn::new(8), rng: fastrand::Rng::with_seed(seed) }
+        let mut harness = Harness::after(profile, seed, configure, |_| ()).await;
+        harness.until_evented().await;
+        Self { harness, other: None, churn: Churn::new(8), rng: fastrand::Rng::with_seed(seed) }
     }
 
     /// Starts the other subscriber.
     fn join(&mut self) {
-        let mut events = self.world.sim.queue().subscribe();
+        let mut events = self.harness.sim.queue().subscribe();
         self.other = Some(tokio::spawn(async move { while events.next().await.is_some() {} }));
     }
 
@@ -63,15 +63,15 @@ impl Shared {
 
     /// One step of churn, and the pause after it: about ten steps per second.
     async fn step(&mut self) {
-        let Self { world, churn, rng, .. } = self;
-        world.change(|truth| churn.step(rng, truth));
+        let Self { harness, churn, rng, .. } = self;
+        harness.change(|truth| churn.step(rng, truth));
         let pause = Duration::from_micros(rng.u64(10..200_000));
-        world.pass(pause).await;
+        harness.pass(pause).await;
     }
 
     async fn churn(&mut self, time: Duration) {
-        let end = self.world.app.clock().now() + time;
-        while self.world.app.clock().now() < end {
+        let end = self.harness.app.clock().now() + time;
+        while self.harness.app.clock().now() < end {
             self.step().await;
         }
     }
@@ -79,9 +79,9 @@ impl Shared {
     /// Churns until plegd has yielded the stream. Returns how many events plegd took meanwhile.
     async fn until_yielded(&mut self) -> u64 {
         let before = self.received();
-        let end = self.world.app.clock().now() + 10 * MINUTE;
+        let end = self.harness.app.clock().now() + 10 * MINUTE;
         while !self.yielded() {
-            assert!(self.world.app.clock().now() < end, "{:?}", self.world.app.situation());
+            assert!(self.harness.app.clock().now() < end, "{:?}", self.harness.app.situation());
             self.step().await;
         }
         self.received() - before
@@ -91,45 +91,45 @@ impl Shared {
     async fn until_opened(&mut self) {
         let received = self.received();
         self.churn(MINUTE / 2).await;
-        let retry_at = self.world.app.situation().yielded.expect("yielded").retry_at;
-        let pause = retry_at.seconds_since(self.world.app.clock().wall()) - 10.0;
-        self.world.pass(Duration::from_secs_f64(pause)).await;
+        let retry_at = self.harness.app.situation().yielded.expect("yielded").retry_at;
+        let pause = retry_at.seconds_since(self.harness.app.clock().wall()) - 10.0;
+        self.harness.pass(Duration::from_secs_f64(pause)).await;
         assert!(self.yielded(), "the stream was opened before its retry time");
         while self.yielded() {
             assert_eq!(self.received(), received, "plegd took events while the stream was yielded");
             self.step().await;
         }
-        assert!(self.world.app.clock().wall().seconds_since(retry_at) < 1.0);
+        assert!(self.harness.app.clock().wall().seconds_since(retry_at) < 1.0);
     }
 
     fn yielded(&self) -> bool {
-        self.world.app.situation().yielded.is_some()
+        self.harness.app.situation().yielded.is_some()
     }
 
     /// Events that plegd has received.
     fn received(&self) -> u64 {
-        let of = |kind| self.world.metric(&format!(r#"plegd_stream_messages_total{{type="{kind}"}}"#));
+        let of = |kind| self.harness.metric(&format!(r#"plegd_stream_messages_total{{type="{kind}"}}"#));
         ["created", "started", "stopped", "deleted"].map(of).iter().sum::<f64>() as u64
     }
 
     fn connects(&self) -> u64 {
-        self.world.metric("plegd_stream_connects_total") as u64
+        self.harness.metric("plegd_stream_connects_total") as u64
     }
 
     fn retry_in(&self) -> u64 {
-        let yielded = self.world.app.situation().yielded.expect("yielded");
+        let yielded = self.harness.app.situation().yielded.expect("yielded");
         yielded.retry_at.seconds_since(yielded.since) as u64 / 60
     }
 
     /// Checks plegd's view, and the order of the events that it published of each container.
     async fn assert_correct(&mut self) {
-        self.world.pass(3 * SECOND).await;
-        assert_eq!(self.world.differences(), NONE);
-        assert_eq!(self.world.absurdities(), NONE, "{:#?}", self.world.lines());
+        self.harness.pass(3 * SECOND).await;
+        assert_eq!(self.harness.differences(), NONE);
+        assert_eq!(self.harness.violations(), NONE, "{:#?}", self.harness.lines());
     }
 
     fn adopt(&self, shared: SharedStream) {
-        let in_force = self.world.app.in_force();
+        let in_force = self.harness.app.in_force();
         let mut config = in_force.get().config.clone();
         config.stream.shared = shared;
         assert!(!in_force.adopt(&Loaded::of_program(config)).is_empty());
@@ -143,16 +143,16 @@ async fn after_few_events_plegd_yields_and_the_other_subscriber_receives_everyth
         it.join();
         let taken = it.until_yielded().await;
         assert!((1..=FEW).contains(&taken), "{}: {taken}", profile.name);
-        it.world.pass(SECOND / 10).await;
-        let (counts, received) = (it.world.sim.event_counts(), it.received());
+        it.harness.pass(SECOND / 10).await;
+        let (counts, received) = (it.harness.sim.event_counts(), it.received());
         it.churn(MINUTE).await;
-        let later = it.world.sim.event_counts();
+        let later = it.harness.sim.event_counts();
         let sent = later.sent - counts.sent;
         // A closed stream takes one event more, since its handler notices only then that it is closed.
         let other = later.delivered - counts.delivered;
         assert!(sent > 100 && other == sent - 1, "{}: {other} of {sent}", profile.name);
         assert_eq!(it.received(), received, "{}: plegd takes nothing", profile.name);
-        assert_eq!(it.world.app.situation().mode, Mode::Polling);
+        assert_eq!(it.harness.app.situation().mode, Mode::Polling);
         it.assert_correct().await;
     }
 }
@@ -162,26 +162,26 @@ async fn a_yielded_stream_shows_in_status_metrics_and_readiness() {
     let mut it = Shared::alone(Profile::CONTAINERD_1_7, 1, roomy).await;
     it.join();
     it.until_yielded().await;
-    it.world.pass(SECOND).await;
-    let situation = it.world.app.situation();
+    it.harness.pass(SECOND).await;
+    let situation = it.harness.app.situation();
     assert!(situation.stream.starts_with("yielded the shared event stream to another subscriber; polling"));
     assert_eq!((situation.stream_up, situation.mode, it.retry_in()), (None, Mode::Polling, 10));
-    assert_eq!(it.world.metric(r#"plegd_stream_state{state="yielded"}"#), 1.0);
-    assert_eq!(it.world.metric(r#"plegd_stream_state{state="down"}"#), 0.0);
-    assert_eq!(it.world.metric(r#"plegd_stream_disconnects_total{reason="yielded"}"#), 1.0);
-    assert_eq!(it.world.metric(r#"plegd_stream_disconnects_total{reason="error"}"#), 0.0);
-    let skipped = it.world.metric(r#"plegd_stream_skipped_events_total{type="created"}"#)
-        + it.world.metric(r#"plegd_stream_skipped_events_total{type="started"}"#);
+    assert_eq!(it.harness.metric(r#"plegd_stream_state{state="yielded"}"#), 1.0);
+    assert_eq!(it.harness.metric(r#"plegd_stream_state{state="down"}"#), 0.0);
+    assert_eq!(it.harness.metric(r#"plegd_stream_disconnects_total{reason="yielded"}"#), 1.0);
+    assert_eq!(it.harness.metric(r#"plegd_stream_disconnects_total{reason="error"}"#), 0.0);
+    let skipped = it.harness.metric(r#"plegd_stream_skipped_events_total{type="created"}"#)
+        + it.harness.metric(r#"plegd_stream_skipped_events_total{type="started"}"#);
     assert!(
-        skipped + it.world.misses() >= 2.0,
+        skipped + it.harness.missed_events() >= 2.0,
         "events that the other subscriber received count as skipped or missed"
     );
-    let report = it.world.app.health().ready();
+    let report = it.harness.app.health().ready();
     let note = report.checks.iter().find(|check| check.name == "event-stream").expect("a note");
     assert!(report.ok && !note.ok && note.text.contains("yielded the shared event stream"), "{report:?}");
     assert!(note.text.contains("; polling; next try at 2027-"), "{note:?}");
-    it.world.pass(9 * MINUTE).await;
-    assert!(it.yielded() && it.world.app.health().live().ok, "{:?}", it.world.app.health().live());
+    it.harness.pass(9 * MINUTE).await;
+    assert!(it.yielded() && it.harness.app.health().live().ok, "{:?}", it.harness.app.health().live());
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +213,7 @@ async fn plegd_keeps_the_stream_once_the_other_subscriber_has_left() {
         it.until_opened().await;
         it.churn(2 * MINUTE).await;
         assert!(!it.yielded(), "{}", profile.name);
-        it.world.until_evented().await;
+        it.harness.until_evented().await;
         it.churn(2 * MINUTE).await;
         assert!(!it.yielded(), "{}", profile.name);
         it.assert_correct().await;
@@ -225,9 +225,9 @@ async fn on_an_idle_node_another_subscriber_is_detected_with_the_first_pods() {
     for seed in 1..=6 {
         let mut it = Shared::alone(Profile::CONTAINERD_1_7, seed, roomy).await;
         it.join();
-        it.world.pass(10 * MINUTE).await;
+        it.harness.pass(10 * MINUTE).await;
         assert_eq!(
-            it.world.app.situation().mode,
+            it.harness.app.situation().mode,
             Mode::Evented,
             "without events the other subscriber cannot be detected"
         );
@@ -245,12 +245,12 @@ async fn losses_by_a_restart_or_a_lost_stream_indicate_no_other_subscriber() {
                 it.churn(10 * SECOND).await;
                 match round % 4 {
                     // Each dead stream takes one event more.
-                    0 => it.world.sim.cut_streams(None),
-                    1 => it.world.sim.cut_streams(Some(tonic::Status::internal("cut"))),
+                    0 => it.harness.sim.cut_streams(None),
+                    1 => it.harness.sim.cut_streams(Some(tonic::Status::internal("cut"))),
                     _ => {
-                        it.world.sim.crash();
+                        it.harness.sim.crash();
                         it.churn(2 * SECOND).await;
-                        it.world.sim.recover().expect("recover");
+                        it.harness.sim.recover().expect("recover");
                     }
                 }
                 it.churn(20 * SECOND).await;
@@ -269,13 +269,13 @@ async fn a_runtime_restart_opens_a_yielded_stream_at_once_and_resets_the_interva
     it.until_opened().await;
     it.until_yielded().await;
     assert_eq!(it.retry_in(), 20);
-    it.world.sim.crash();
+    it.harness.sim.crash();
     it.leave();
-    it.world.pass(3 * SECOND).await;
-    it.world.sim.recover().expect("recover");
-    it.world.until("the stream", |world| world.app.situation().stream_up.is_some()).await;
+    it.harness.pass(3 * SECOND).await;
+    it.harness.sim.recover().expect("recover");
+    it.harness.until("the stream", |harness| harness.app.situation().stream_up.is_some()).await;
     assert!(!it.yielded());
-    it.world.until_evented().await;
+    it.harness.until_evented().await;
     it.join();
     it.until_yielded().await;
     assert_eq!(it.retry_in(), 10);
@@ -287,7 +287,7 @@ async fn the_policy_can_change_while_plegd_runs() {
     it.join();
     it.until_yielded().await;
     it.adopt(SharedStream::Compete);
-    it.world.until("the stream", |world| world.app.situation().stream_up.is_some()).await;
+    it.harness.until("the stream", |harness| harness.app.situation().stream_up.is_some()).await;
     let before = it.received();
     it.churn(MINUTE).await;
     assert!(!it.yielded() && it.received() > before + 100, "plegd competes for events");
@@ -303,7 +303,7 @@ async fn plegd_yields_no_stream_where_each_subscriber_has_its_own_channel() {
         let mut it = Shared::alone(profile, 8, roomy).await;
         it.join();
         it.churn(5 * MINUTE).await;
-        assert!(!it.yielded() && it.world.misses() == 0.0, "{}", profile.name);
+        assert!(!it.yielded() && it.harness.missed_events() == 0.0, "{}", profile.name);
     }
 }
 

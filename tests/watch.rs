@@ -13,7 +13,7 @@ use plegd::{
     supervisor::Mode,
     watch::{Filter, GapReason, Request, SlowPolicy, Start, Update, Watch, WatchError},
 };
-use support::{TestPod, World, word};
+use support::{Harness, TestPod, word};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -23,14 +23,14 @@ fn small(config: &mut Config) {
 }
 
 /// A harness whose stream is trusted, so that relists are rare.
-async fn quiet() -> World {
-    let mut world = World::after(Profile::CONTAINERD_2_1, 1, small, |_| ()).await;
-    world.until_evented().await;
-    world
+async fn quiet() -> Harness {
+    let mut harness = Harness::after(Profile::CONTAINERD_2_1, 1, small, |_| ()).await;
+    harness.until_evented().await;
+    harness
 }
 
-fn watch(world: &World, request: Request) -> Watch {
-    world.app.watch(request).expect("a request that can be met")
+fn watch(harness: &Harness, request: Request) -> Watch {
+    harness.app.watch(request).expect("a request that can be met")
 }
 
 fn from(start: Start) -> Request {
@@ -64,35 +64,37 @@ async fn next(watch: &mut Watch) -> String {
 }
 
 /// Creates, starts, ends and removes `count` containers: four events each.
-async fn container_runs(world: &mut World, pod: &TestPod, count: usize) {
+async fn container_runs(harness: &mut Harness, pod: &TestPod, count: usize) {
     for n in 0..count {
-        let id = world.start(pod, &format!("run-{n}"));
-        world.pass(Duration::from_millis(20)).await;
-        world.change(|truth| truth.exit(&id, 0).expect("exit"));
-        world.pass(Duration::from_millis(20)).await;
-        world.change(|truth| truth.remove_container(&id).expect("remove"));
-        world.pass(Duration::from_millis(200)).await;
+        let id = harness.start(pod, &format!("run-{n}"));
+        harness.pass(Duration::from_millis(20)).await;
+        harness.change(|truth| truth.exit(&id, 0).expect("exit"));
+        harness.pass(Duration::from_millis(20)).await;
+        harness.change(|truth| truth.remove_container(&id).expect("remove"));
+        harness.pass(Duration::from_millis(200)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn before_the_first_relist_a_watch_fails_or_waits_as_requested() {
-    let world = World::new(Profile::CONTAINERD_2_1);
-    assert_eq!(watch(&world, Request::default()).try_next().expect_err("too early"), WatchError::NotReady);
-    let mut waits = watch(&world, Request { wait_ready: true, ..Request::default() });
+    let harness = Harness::new(Profile::CONTAINERD_2_1);
+    assert_eq!(watch(&harness, Request::default()).try_next().expect_err("too early"), WatchError::NotReady);
+    let mut waits = watch(&harness, Request { wait_ready: true, ..Request::default() });
     assert!(waits.try_next().expect("the watch waits").is_none());
     assert_eq!(next(&mut waits).await, "hello");
-    assert!(watch(&world, Request::default()).try_next().is_ok());
+    assert!(watch(&harness, Request::default()).try_next().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn hello_has_the_head_and_the_oldest_position_the_mode_and_the_runtime() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    container_runs(&mut world, &pod, 20).await;
-    let Ok(Update::Hello(hello)) = watch(&world, Request::default()).next().await else { panic!("no hello") };
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    container_runs(&mut harness, &pod, 20).await;
+    let Ok(Update::Hello(hello)) = watch(&harness, Request::default()).next().await else {
+        panic!("no hello")
+    };
     assert_eq!((hello.head.sequence, hello.oldest), (81, 18));
-    assert_eq!(hello.head.epoch, world.app.journal().epoch());
+    assert_eq!(hello.head.epoch, harness.app.journal().epoch());
     assert_eq!(
         (hello.mode, hello.runtime.map(|runtime| runtime.name)),
         (Mode::Evented, Some("containerd".into()))
@@ -101,17 +103,17 @@ async fn hello_has_the_head_and_the_oldest_position_the_mode_and_the_runtime() {
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_is_as_of_its_position_although_pods_change_meanwhile() {
-    let mut world = quiet().await;
-    let pods: Vec<TestPod> = (0..3).map(|_| world.pod()).collect();
-    let first = world.start(&pods[0], "c");
-    world.pass(SECOND).await;
-    let mut watch = watch(&world, Request::default());
+    let mut harness = quiet().await;
+    let pods: Vec<TestPod> = (0..3).map(|_| harness.pod()).collect();
+    let first = harness.start(&pods[0], "c");
+    harness.pass(SECOND).await;
+    let mut watch = watch(&harness, Request::default());
     assert_eq!(next(&mut watch).await, "hello");
     let mut received = vec![next(&mut watch).await];
-    world.change(|truth| truth.exit(&first, 1).expect("exit"));
-    world.change(|truth| truth.remove_sandbox(&pods[2].sandbox).expect("remove"));
-    world.pod();
-    world.pass(SECOND).await;
+    harness.change(|truth| truth.exit(&first, 1).expect("exit"));
+    harness.change(|truth| truth.remove_sandbox(&pods[2].sandbox).expect("remove"));
+    harness.pod();
+    harness.pass(SECOND).await;
     let Ok(Update::Pod(pod)) = watch.next().await else { panic!("no pod") };
     assert!(pod.sequence <= 5);
     received.push(format!("pod {}", pod.identity.uid));
@@ -120,60 +122,60 @@ async fn a_snapshot_is_as_of_its_position_although_pods_change_meanwhile() {
     assert_eq!(received, ["pod uid-1", "pod uid-2", "pod uid-3"]);
     assert_eq!(next(&mut watch).await, "snapshot of 3 @5");
     let after = available(&mut watch);
-    let numbers = (6..=world.app.journal().head()).map(|n| format!("{n} "));
+    let numbers = (6..=harness.app.journal().head()).map(|n| format!("{n} "));
     assert!(after.len() >= 3, "{after:?}");
     assert!(after.iter().zip(numbers).all(|(word, n)| word.starts_with(&n)), "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn start_now_begins_at_hello() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    world.pass(SECOND).await;
-    let mut watch = watch(&world, from(Start::Now));
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
+    let mut watch = watch(&harness, from(Start::Now));
     assert_eq!(next(&mut watch).await, "hello");
     // The watch was not polled since.
-    world.create(&pod, "c");
-    world.pass(SECOND).await;
+    harness.create(&pod, "c");
+    harness.pass(SECOND).await;
     assert_eq!(available(&mut watch), ["2 Changed"]);
-    assert_eq!(watch.position(), world.app.journal().position(2));
+    assert_eq!(watch.position(), harness.app.journal().position(2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn start_oldest_begins_at_the_oldest_event_of_hello_or_with_a_gap() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    container_runs(&mut world, &pod, 2).await;
-    let mut fast = watch(&world, from(Start::Oldest));
-    let mut slow = watch(&world, from(Start::Oldest));
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    container_runs(&mut harness, &pod, 2).await;
+    let mut fast = watch(&harness, from(Start::Oldest));
+    let mut slow = watch(&harness, from(Start::Oldest));
     assert_eq!(next(&mut slow).await, "hello");
     assert_eq!(available(&mut fast)[..4], ["hello", "1 Started", "2 Changed", "3 Started"]);
-    container_runs(&mut world, &pod, 20).await;
+    container_runs(&mut harness, &pod, 20).await;
     assert_eq!(available(&mut slow), ["gap Compacted 1..Some(89)", "pod uid-1", "snapshot of 1 @89"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_resumes_after_its_position() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    container_runs(&mut world, &pod, 1).await;
-    let journal = world.app.journal().clone();
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    container_runs(&mut harness, &pod, 1).await;
+    let journal = harness.app.journal().clone();
     for (after, expected) in [
         (0, &["hello", "1 Started", "2 Changed", "3 Started", "4 Died(0 Completed)", "5 Removed"][..]),
         (3, &["hello", "4 Died(0 Completed)", "5 Removed"]),
         (5, &["hello"]),
     ] {
-        let mut watch = watch(&world, from(Start::After(journal.position(after))));
+        let mut watch = watch(&harness, from(Start::After(journal.position(after))));
         assert_eq!(available(&mut watch), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_position_that_cannot_be_resumed_is_a_gap_or_an_error_by_policy() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    container_runs(&mut world, &pod, 20).await;
-    let journal = world.app.journal().clone();
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    container_runs(&mut harness, &pod, 20).await;
+    let journal = harness.app.journal().clone();
     let foreign = Position { epoch: !journal.epoch(), sequence: 7 };
     for (asked, reason, gap) in [
         (foreign, GapReason::ForeignEpoch, "gap ForeignEpoch 8..None"),
@@ -181,7 +183,7 @@ async fn a_position_that_cannot_be_resumed_is_a_gap_or_an_error_by_policy() {
         (journal.position(16), GapReason::Compacted, "gap Compacted 17..Some(81)"),
     ] {
         for slow_policy in [SlowPolicy::Resync, SlowPolicy::LatestPerPod, SlowPolicy::Fail] {
-            let mut watch = watch(&world, Request { slow_policy, ..from(Start::After(asked)) });
+            let mut watch = watch(&harness, Request { slow_policy, ..from(Start::After(asked)) });
             assert_eq!(next(&mut watch).await, "hello");
             if slow_policy != SlowPolicy::Fail {
                 assert_eq!(available(&mut watch), [gap, "pod uid-1", "snapshot of 1 @81"], "{slow_policy:?}");
@@ -194,72 +196,73 @@ async fn a_position_that_cannot_be_resumed_is_a_gap_or_an_error_by_policy() {
         }
     }
     // Two of three subscribers got a gap for each position. None of them was slow.
-    let resumed = |cause| world.metric(&format!(r#"plegd_subscriber_resume_gaps_total{{cause="{cause}"}}"#));
+    let resumed =
+        |cause| harness.metric(&format!(r#"plegd_subscriber_resume_gaps_total{{cause="{cause}"}}"#));
     assert_eq!((resumed("other_epoch"), resumed("came_late")), (4.0, 2.0));
-    assert_eq!(world.metric("plegd_subscriber_gaps_total"), 0.0);
+    assert_eq!(harness.metric("plegd_subscriber_gaps_total"), 0.0);
     // A watch can resume at the oldest event in the ring.
-    let mut watch = watch(&world, from(Start::After(journal.position(17))));
+    let mut watch = watch(&harness, from(Start::After(journal.position(17))));
     assert_eq!(available(&mut watch).len(), 65);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_watch_gets_a_gap_or_an_error_by_policy() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    world.pass(SECOND).await;
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
     let policies = [SlowPolicy::Resync, SlowPolicy::Fail];
     let mut watches =
-        policies.map(|slow_policy| watch(&world, Request { slow_policy, ..from(Start::Oldest) }));
+        policies.map(|slow_policy| watch(&harness, Request { slow_policy, ..from(Start::Oldest) }));
     for watch in &mut watches {
         assert_eq!(available(watch), ["hello", "1 Started"]);
     }
-    container_runs(&mut world, &pod, 20).await;
+    container_runs(&mut harness, &pod, 20).await;
     let [resyncs, fails] = &mut watches;
     assert_eq!(available(resyncs), ["gap Compacted 2..Some(81)", "pod uid-1", "snapshot of 1 @81"]);
     let lost = fails.next().await;
     assert!(matches!(lost, Err(WatchError::OutOfRange { reason: GapReason::Compacted, .. })), "{lost:?}");
     // Reading on returns the error again, not later events without a gap.
     assert!(fails.try_next().is_err());
-    assert_eq!(world.metric("plegd_subscriber_gaps_total"), 2.0);
-    assert_eq!(world.metric(r#"plegd_subscriber_resume_gaps_total{cause="came_late"}"#), 0.0);
-    world.create(&pod, "late");
-    world.pass(SECOND).await;
+    assert_eq!(harness.metric("plegd_subscriber_gaps_total"), 2.0);
+    assert_eq!(harness.metric(r#"plegd_subscriber_resume_gaps_total{cause="came_late"}"#), 0.0);
+    harness.create(&pod, "late");
+    harness.pass(SECOND).await;
     assert_eq!(available(resyncs), ["82 Changed"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_latest_event_of_a_pod_has_the_number_of_skipped_events() {
-    let mut world = quiet().await;
-    let pods: Vec<TestPod> = (0..2).map(|_| world.pod()).collect();
-    world.pass(SECOND).await;
+    let mut harness = quiet().await;
+    let pods: Vec<TestPod> = (0..2).map(|_| harness.pod()).collect();
+    harness.pass(SECOND).await;
     let latest = Request { slow_policy: SlowPolicy::LatestPerPod, ..from(Start::Now) };
-    let mut slow = watch(&world, latest.clone());
+    let mut slow = watch(&harness, latest.clone());
     assert_eq!(available(&mut slow), ["hello"]);
-    let (first, second) = (world.create(&pods[0], "c"), world.create(&pods[1], "c"));
-    world.pass(Duration::from_millis(50)).await;
-    world.change(|truth| truth.start_container(&first).expect("start"));
-    world.pass(Duration::from_millis(50)).await;
-    world.change(|truth| truth.exit(&first, 3).expect("exit"));
-    world.pass(Duration::from_millis(50)).await;
-    world.change(|truth| truth.start_container(&second).expect("start"));
-    world.pass(Duration::from_millis(50)).await;
-    assert_eq!(world.lines().len(), 7);
+    let (first, second) = (harness.create(&pods[0], "c"), harness.create(&pods[1], "c"));
+    harness.pass(Duration::from_millis(50)).await;
+    harness.change(|truth| truth.start_container(&first).expect("start"));
+    harness.pass(Duration::from_millis(50)).await;
+    harness.change(|truth| truth.exit(&first, 3).expect("exit"));
+    harness.pass(Duration::from_millis(50)).await;
+    harness.change(|truth| truth.start_container(&second).expect("start"));
+    harness.pass(Duration::from_millis(50)).await;
+    assert_eq!(harness.lines().len(), 7);
     // Events 3 and 4 are the creations, 5 and 6 belong to the first pod, 7 to the second.
     assert_eq!(available(&mut slow), ["6 Died(3 Error) skipped 2", "7 Started skipped 1"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fast_watch_with_latest_per_pod_gets_every_event() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    world.pass(SECOND).await;
-    let mut fast = watch(&world, Request { slow_policy: SlowPolicy::LatestPerPod, ..from(Start::Now) });
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
+    let mut fast = watch(&harness, Request { slow_policy: SlowPolicy::LatestPerPod, ..from(Start::Now) });
     assert_eq!(available(&mut fast), ["hello"]);
     // Without events, a relist finds its start and its end at once: one change, two events.
-    world.sim.faults().events(plegd::sim::EventFault::Drop, plegd::sim::Dose::Always);
-    let id = world.start(&pod, "c");
-    world.change(|truth| truth.exit(&id, 3).expect("exit"));
-    world.until("two events", |world| world.history(&id).len() == 2).await;
+    harness.sim.faults().events(plegd::sim::EventFault::Drop, plegd::sim::Dose::Always);
+    let id = harness.start(&pod, "c");
+    harness.change(|truth| truth.exit(&id, 3).expect("exit"));
+    harness.until("two events", |harness| harness.history(&id).len() == 2).await;
     assert_eq!(
         available(&mut fast).iter().filter(|word| !word.contains(" to ")).collect::<Vec<_>>(),
         ["2 Started!", "3 Died(3 Error)"]
@@ -268,43 +271,43 @@ async fn a_fast_watch_with_latest_per_pod_gets_every_event() {
 
 #[tokio::test(start_paused = true)]
 async fn the_latest_event_of_a_pod_matches_the_filter() {
-    let mut world = quiet().await;
+    let mut harness = quiet().await;
     let filter = Filter { selector: "!track".parse().expect("a selector"), ..Filter::default() };
     let mut slow =
-        watch(&world, Request { slow_policy: SlowPolicy::LatestPerPod, filter, ..from(Start::Now) });
+        watch(&harness, Request { slow_policy: SlowPolicy::LatestPerPod, filter, ..from(Start::Now) });
     assert_eq!(available(&mut slow), ["hello"]);
-    let pod = world.pod();
-    world.pass(SECOND).await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
     let mut spec = SandboxSpec { attempt: 1, ..pod.spec.clone() };
     spec.labels.insert("track".into(), "canary".into());
-    world.change(|truth| truth.stop_sandbox(&pod.sandbox).expect("stop"));
-    world.pass(SECOND).await;
-    world.change(|truth| truth.run_sandbox(spec).expect("run"));
-    world.pass(SECOND).await;
+    harness.change(|truth| truth.stop_sandbox(&pod.sandbox).expect("stop"));
+    harness.pass(SECOND).await;
+    harness.change(|truth| truth.run_sandbox(spec).expect("run"));
+    harness.pass(SECOND).await;
     // The newest sandbox has the label. The earlier events of the pod must not be lost with it.
-    assert_eq!(world.lines().len(), 3);
+    assert_eq!(harness.lines().len(), 3);
     assert_eq!(available(&mut slow), ["1 Started", "2 Died"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn bookmarks_come_on_time_without_events_and_with_filtered_events() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    world.pass(SECOND).await;
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
     let filter = Filter { namespaces: vec!["elsewhere".into()], ..Filter::default() };
     let request = Request { bookmark_interval: Some(10 * SECOND), filter, ..from(Start::Now) };
-    let mut watch = watch(&world, request);
+    let mut watch = watch(&harness, request);
     assert_eq!(available(&mut watch), ["hello"]);
-    let began = world.app.clock().now();
+    let began = harness.app.clock().now();
     for n in 1..=3 {
         assert_eq!(next(&mut watch).await, "bookmark 1");
-        assert_eq!(world.app.clock().now().since(began), n * 10 * SECOND);
+        assert_eq!(harness.app.clock().now().since(began), n * 10 * SECOND);
     }
     // Filtered events do not delay the bookmark.
     let busy = async {
         for n in 0..9 {
             tokio::time::sleep(SECOND).await;
-            world.create(&pod, &format!("c{n}"));
+            harness.create(&pod, &format!("c{n}"));
         }
         std::future::pending::<()>().await;
     };
@@ -312,30 +315,30 @@ async fn bookmarks_come_on_time_without_events_and_with_filtered_events() {
         word = next(&mut watch) => assert_eq!(word, "bookmark 10"),
         () = busy => {}
     }
-    assert_eq!(world.app.clock().now().since(began), 40 * SECOND);
+    assert_eq!(harness.app.clock().now().since(began), 40 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_1024_filtered_events_there_is_a_bookmark() {
     let large = |config: &mut Config| config.journal.events = 4096;
-    let mut world = World::after(Profile::CONTAINERD_2_1, 1, large, |_| ()).await;
-    world.until_evented().await;
+    let mut harness = Harness::after(Profile::CONTAINERD_2_1, 1, large, |_| ()).await;
+    harness.until_evented().await;
     let filter = Filter { types: vec![EventType::PodSync], ..Filter::default() };
-    let mut watch = watch(&world, Request { filter, ..from(Start::Now) });
+    let mut watch = watch(&harness, Request { filter, ..from(Start::Now) });
     assert_eq!(available(&mut watch), ["hello"]);
-    let pod = world.pod();
-    container_runs(&mut world, &pod, 256).await;
-    assert_eq!(world.app.journal().head(), 1025);
+    let pod = harness.pod();
+    container_runs(&mut harness, &pod, 256).await;
+    assert_eq!(harness.app.journal().head(), 1025);
     assert_eq!(available(&mut watch), ["bookmark 1024"]);
     assert_eq!(watch.position().sequence, 1025);
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_mode_change_is_delivered_once() {
-    let mut world = quiet().await;
-    let mut watch = watch(&world, from(Start::Now));
+    let mut harness = quiet().await;
+    let mut watch = watch(&harness, from(Start::Now));
     assert_eq!(available(&mut watch), ["hello"]);
-    world.sim.cut_streams(None);
+    harness.sim.cut_streams(None);
     let mut received = Vec::new();
     while received.last().is_none_or(|last| last != "Probing to Evented") {
         received.push(
@@ -345,28 +348,28 @@ async fn each_mode_change_is_delivered_once() {
     }
     assert_eq!(received, ["Evented to Polling", "Polling to Probing", "Probing to Evented"]);
     // A watch that was not polled gets the net mode change only, which is none.
-    let mut unpolled = world.app.watch(from(Start::Now)).expect("a watch");
+    let mut unpolled = harness.app.watch(from(Start::Now)).expect("a watch");
     assert_eq!(available(&mut unpolled), ["hello"]);
-    world.sim.cut_streams(None);
-    world.pass(5 * MINUTE).await;
+    harness.sim.cut_streams(None);
+    harness.pass(5 * MINUTE).await;
     assert_eq!(available(&mut unpolled), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_shutdown_a_watch_gets_the_remaining_events_then_a_bookmark_then_an_error() {
-    let mut world = quiet().await;
-    let pod = world.pod();
-    world.pass(SECOND).await;
-    let mut lagging = watch(&world, from(Start::Oldest));
-    let mut begun = watch(&world, Request::default());
+    let mut harness = quiet().await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
+    let mut lagging = watch(&harness, from(Start::Oldest));
+    let mut begun = watch(&harness, Request::default());
     assert_eq!(next(&mut begun).await, "hello");
-    let waits = World::new(Profile::CONTAINERD_2_1);
+    let waits = Harness::new(Profile::CONTAINERD_2_1);
     let mut waiting = watch(&waits, Request { wait_ready: true, ..Request::default() });
     waits.app.stop().await;
     assert_eq!(waiting.next().await.expect_err("over"), WatchError::Ending);
-    world.create(&pod, "c");
-    world.pass(SECOND).await;
-    world.app.stop().await;
+    harness.create(&pod, "c");
+    harness.pass(SECOND).await;
+    harness.app.stop().await;
     for (watch, expected) in [
         (&mut lagging, &["hello", "1 Started", "2 Changed", "bookmark 2"][..]),
         (&mut begun, &["pod uid-1", "snapshot of 1 @2", "bookmark 2"]),
@@ -382,7 +385,7 @@ async fn at_shutdown_a_watch_gets_the_remaining_events_then_a_bookmark_then_an_e
 
 #[tokio::test(start_paused = true)]
 async fn contradictory_requests_are_refused() {
-    let world = quiet().await;
+    let harness = quiet().await;
     let latest = Request { slow_policy: SlowPolicy::LatestPerPod, ..Request::default() };
     let types = Filter { types: vec![EventType::ContainerDied], ..Filter::default() };
     let containers = Filter { containers_only: true, ..Filter::default() };
@@ -394,30 +397,30 @@ async fn contradictory_requests_are_refused() {
         (every(61 * MINUTE), "allowed is from 100ms to 1h"),
         (every(Duration::ZERO), "allowed is from 100ms to 1h"),
     ] {
-        let refused = world.app.watch(request).err();
+        let refused = harness.app.watch(request).err();
         assert!(matches!(&refused, Some(WatchError::Invalid(text)) if text.contains(why)), "{refused:?}");
     }
-    assert!(world.app.watch(latest).is_ok());
-    assert!(world.app.watch(every(Duration::from_millis(100))).is_ok());
+    assert!(harness.app.watch(latest).is_ok());
+    assert!(harness.app.watch(every(Duration::from_millis(100))).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_selector_matches_the_events_of_a_pod_whose_sandbox_is_gone() {
-    let mut world = quiet().await;
+    let mut harness = quiet().await;
     let filter = Filter { selector: "app=web".parse().expect("a selector"), ..Filter::default() };
-    let mut watch = watch(&world, Request { filter, ..Request::default() });
+    let mut watch = watch(&harness, Request { filter, ..Request::default() });
     assert_eq!(available(&mut watch), ["hello", "snapshot of 0 @0"]);
-    let other = world.pod();
+    let other = harness.pod();
     let mut spec = SandboxSpec::of_pod("default", "web", "uid-web");
     spec.labels.insert("app".into(), "web".into());
-    let sandbox = world.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
+    let sandbox = harness.change(|truth| truth.run_sandbox(spec.clone())).expect("run");
     let web = TestPod { spec, sandbox };
-    let (id, _) = (world.start(&web, "c"), world.start(&other, "c"));
-    world.pass(SECOND).await;
-    world.change(|truth| truth.orphan_containers(&web.sandbox));
-    world.pass(3 * MINUTE).await;
-    world.change(|truth| truth.exit(&id, 0).expect("exit"));
-    world.pass(2 * MINUTE).await;
+    let (id, _) = (harness.start(&web, "c"), harness.start(&other, "c"));
+    harness.pass(SECOND).await;
+    harness.change(|truth| truth.orphan_containers(&web.sandbox));
+    harness.pass(3 * MINUTE).await;
+    harness.change(|truth| truth.exit(&id, 0).expect("exit"));
+    harness.pass(2 * MINUTE).await;
     let received: Vec<Arc<_>> = std::iter::from_fn(|| watch.try_next().expect("the watch continues"))
         .filter_map(|update| match update {
             Update::Event { record, .. } => Some(record),
@@ -427,6 +430,6 @@ async fn a_selector_matches_the_events_of_a_pod_whose_sandbox_is_gone() {
     assert!(received.iter().all(|record| record.event.pod.name.as_ref() == "web"));
     let words: Vec<String> = received.iter().map(|record| word(record)).collect();
     assert_eq!(words, ["Started", "Changed", "Started", "Died!", "Removed", "Died(0 Completed)"]);
-    let served = world.served(&web).expect("served");
+    let served = harness.served(&web).expect("served");
     assert!(served.sandboxes.is_empty() && served.labels.contains_key("app"));
 }

@@ -15,7 +15,7 @@ use tonic::Code;
 
 use crate::{
     MINUTE, SECOND, evented, polling,
-    support::{TestPod, World},
+    support::{Harness, TestPod},
     uid,
 };
 
@@ -23,131 +23,131 @@ use crate::{
 async fn stopped_before_started_is_published_in_phase_order() {
     let started = Only::Kind(ContainerEventType::ContainerStartedEvent);
     for late in [Duration::from_millis(1), SECOND, 3 * SECOND] {
-        let mut world = evented().await;
-        let pod = world.pod();
-        world.pass(SECOND).await;
-        world.sim.faults().events_only(started.clone(), EventFault::Delay(late), Dose::Next(1));
-        let id = world.start(&pod, "c");
-        world.change(|truth| truth.exit(&id, 2).expect("exit"));
-        world.pass(10 * SECOND).await;
+        let mut harness = evented().await;
+        let pod = harness.pod();
+        harness.pass(SECOND).await;
+        harness.sim.faults().events_only(started.clone(), EventFault::Delay(late), Dose::Next(1));
+        let id = harness.start(&pod, "c");
+        harness.change(|truth| truth.exit(&id, 2).expect("exit"));
+        harness.pass(10 * SECOND).await;
         // The timestamps in STOPPED prove the start; STARTED arrives after that.
-        assert_eq!(world.history(&id), ["Changed", "Started!", "Died(2 Error)"], "{late:?} late");
-        assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
+        assert_eq!(harness.history(&id), ["Changed", "Started!", "Died(2 Error)"], "{late:?} late");
+        assert_eq!((harness.differences(), harness.missed_events()), (vec![], 0.0));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_event_of_a_removed_pod_resurrects_nothing() {
     for late in [SECOND, 30 * SECOND, 10 * MINUTE] {
-        let mut world = evented().await;
-        let pod = world.pod();
-        let id = world.create(&pod, "c");
-        world.pass(SECOND).await;
+        let mut harness = evented().await;
+        let pod = harness.pod();
+        let id = harness.create(&pod, "c");
+        harness.pass(SECOND).await;
         // STARTED arrives after the removal and shows the container running.
-        world.sim.faults().events_only(Only::Id(id.clone()), EventFault::Delay(late), Dose::Next(1));
-        world.change(|truth| truth.start_container(&id).expect("start"));
-        world.pass(SECOND / 10).await;
-        world.change(|truth| truth.exit(&id, 0).expect("exit"));
-        world.pass(SECOND / 10).await;
-        world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
-        world.pass(SECOND / 2).await;
-        assert_eq!(world.history(&id), ["Changed", "Started!", "Died(0 Completed)", "Removed"]);
-        assert_eq!(world.served(&pod), None);
-        let published = world.events.len();
-        world.pass(late + 2 * MINUTE).await;
-        assert_eq!((world.events.len(), world.served(&pod)), (published, None), "{late:?} late");
+        harness.sim.faults().events_only(Only::Id(id.clone()), EventFault::Delay(late), Dose::Next(1));
+        harness.change(|truth| truth.start_container(&id).expect("start"));
+        harness.pass(SECOND / 10).await;
+        harness.change(|truth| truth.exit(&id, 0).expect("exit"));
+        harness.pass(SECOND / 10).await;
+        harness.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
+        harness.pass(SECOND / 2).await;
+        assert_eq!(harness.history(&id), ["Changed", "Started!", "Died(0 Completed)", "Removed"]);
+        assert_eq!(harness.served(&pod), None);
+        let published = harness.events.len();
+        harness.pass(late + 2 * MINUTE).await;
+        assert_eq!((harness.events.len(), harness.served(&pod)), (published, None), "{late:?} late");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sandbox_whose_deleted_comes_before_its_deletion_is_removed_within_500_ms() {
-    let mut world = evented().await;
+    let mut harness = evented().await;
     for _ in 0..10 {
-        let pod = world.pod();
-        world.start(&pod, "c");
-        world.pass(2 * SECOND).await;
+        let pod = harness.pod();
+        harness.start(&pod, "c");
+        harness.pass(2 * SECOND).await;
         // A read that begins at DELETED still finds the sandbox.
-        world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
-        world.pass(Duration::from_millis(1)).await;
-        assert!(world.sim.read(|truth| truth.sandbox(&pod.sandbox).is_some()), "it is still in the store");
-        assert!(world.history(&pod.sandbox).last().is_some_and(|word| word != "Removed"));
-        world.pass(SECOND / 2).await;
+        harness.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
+        harness.pass(Duration::from_millis(1)).await;
+        assert!(harness.sim.read(|truth| truth.sandbox(&pod.sandbox).is_some()), "it is still in the store");
+        assert!(harness.history(&pod.sandbox).last().is_some_and(|word| word != "Removed"));
+        harness.pass(SECOND / 2).await;
         // A read in between may also have found its address removed.
         let events: Vec<String> =
-            world.history(&pod.sandbox).into_iter().filter(|word| word != "Changed").collect();
+            harness.history(&pod.sandbox).into_iter().filter(|word| word != "Changed").collect();
         assert_eq!(events, ["Started", "Died", "Removed"]);
-        assert_eq!(world.served(&pod), None);
+        assert_eq!(harness.served(&pod), None);
     }
-    assert_eq!((world.misses(), world.absurdities()), (0.0, vec![]));
+    assert_eq!((harness.missed_events(), harness.violations()), (0.0, vec![]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_overtaken_by_a_later_read_does_not_overwrite_it() {
     for method in [Method::ListPodSandbox, Method::ListContainers] {
-        let mut world = polling();
-        let pod = world.pod();
-        let [ends, goes] = ["ends", "goes"].map(|name| world.start(&pod, name));
-        world.pass(5 * SECOND).await;
+        let mut harness = polling();
+        let pod = harness.pod();
+        let [ends, goes] = ["ends", "goes"].map(|name| harness.start(&pod, name));
+        harness.pass(5 * SECOND).await;
         // The next list is taken now and answers 3 s later.
-        world.sim.faults().calls(method, CallFault::Overtaken(3 * SECOND), Dose::Next(1));
-        let lists = world.calls_of(method);
-        world.until("a relist is in flight", |world| world.calls_of(method) > lists).await;
-        world.pass(SECOND / 10).await;
-        world.change(|truth| {
+        harness.sim.faults().calls(method, CallFault::Overtaken(3 * SECOND), Dose::Next(1));
+        let lists = harness.calls_of(method);
+        harness.until("a relist is in flight", |harness| harness.calls_of(method) > lists).await;
+        harness.pass(SECOND / 10).await;
+        harness.change(|truth| {
             truth.exit(&ends, 5).expect("exit");
             truth.remove_container(&goes).expect("remove");
         });
-        let comes = world.start(&pod, "comes");
-        let requested_at = world.app.clock().now();
-        world.app.pod_newer_than(&uid(&pod), requested_at, SECOND).await.expect("fresh");
-        let fresh = world.served(&pod).expect("there");
+        let comes = harness.start(&pod, "comes");
+        let requested_at = harness.app.clock().now();
+        harness.app.pod_newer_than(&uid(&pod), requested_at, SECOND).await.expect("fresh");
+        let fresh = harness.served(&pod).expect("there");
         let states = |pod: &Pod| {
             [&ends, &goes, &comes].map(|id| pod.container(id).map(|container| container.state.as_str()))
         };
         assert_eq!(states(&fresh), [Some("exited"), None, Some("running")]);
-        world.drain();
-        let published = world.events.len();
+        harness.drain();
+        let published = harness.events.len();
         for _ in 0..100 {
-            world.pass(SECOND / 10).await;
-            assert_eq!(states(&world.served(&pod).expect("there")), states(&fresh), "{method}");
+            harness.pass(SECOND / 10).await;
+            assert_eq!(states(&harness.served(&pod).expect("there")), states(&fresh), "{method}");
         }
-        assert_eq!(world.events.len(), published, "{method}: {:#?}", world.lines());
+        assert_eq!(harness.events.len(), published, "{method}: {:#?}", harness.lines());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_with_two_sandboxes_is_served_and_published_with_both() {
     for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
-        let mut world = World::new(profile);
-        world.pass(5 * MINUTE).await;
-        let old = world.pod();
-        let of_old = world.start(&old, "c");
-        world.pass(2 * SECOND).await;
-        world.change(|truth| truth.stop_sandbox(&old.sandbox).expect("stop"));
-        world.pass(2 * SECOND).await;
+        let mut harness = Harness::new(profile);
+        harness.pass(5 * MINUTE).await;
+        let old = harness.pod();
+        let of_old = harness.start(&old, "c");
+        harness.pass(2 * SECOND).await;
+        harness.change(|truth| truth.stop_sandbox(&old.sandbox).expect("stop"));
+        harness.pass(2 * SECOND).await;
         let spec = SandboxSpec { attempt: 1, ..old.spec.clone() };
-        let sandbox = world.change(|truth| truth.run_sandbox(spec.clone()).expect("run"));
+        let sandbox = harness.change(|truth| truth.run_sandbox(spec.clone()).expect("run"));
         let new = TestPod { spec, sandbox };
-        let of_new = world.start(&new, "c");
-        world.pass(2 * SECOND).await;
-        let served = world.served(&new).expect("served");
+        let of_new = harness.start(&new, "c");
+        harness.pass(2 * SECOND).await;
+        let served = harness.served(&new).expect("served");
         let sandboxes: Vec<_> = served.sandboxes.iter().map(|sandbox| sandbox.id.as_str()).collect();
         assert_eq!(sandboxes, [&new.sandbox, &old.sandbox], "{}: the newest first", profile.name);
         let containers: Vec<_> = served.containers.iter().map(|container| container.id.as_str()).collect();
         assert_eq!(containers, [&of_new, &of_old], "{}", profile.name);
-        world.change(|truth| truth.remove_sandbox(&old.sandbox).expect("remove"));
-        world.pass(MINUTE + 30 * SECOND).await;
-        let served = world.served(&new).expect("the pod stays");
+        harness.change(|truth| truth.remove_sandbox(&old.sandbox).expect("remove"));
+        harness.pass(MINUTE + 30 * SECOND).await;
+        let served = harness.served(&new).expect("the pod stays");
         assert_eq!((served.sandboxes.len(), served.containers.len()), (1, 1), "{}", profile.name);
         assert_eq!(
-            world.history(&old.sandbox).last().map(String::as_str),
+            harness.history(&old.sandbox).last().map(String::as_str),
             Some("Removed"),
             "{}",
             profile.name
         );
-        assert_eq!(world.history(&of_old).last().map(String::as_str), Some("Removed"), "{}", profile.name);
-        assert_eq!(world.history(&of_new).last().map(String::as_str), Some("Started"), "{}", profile.name);
-        assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]), "{}", profile.name);
+        assert_eq!(harness.history(&of_old).last().map(String::as_str), Some("Removed"), "{}", profile.name);
+        assert_eq!(harness.history(&of_new).last().map(String::as_str), Some("Started"), "{}", profile.name);
+        assert_eq!((harness.differences(), harness.violations()), (vec![], vec![]), "{}", profile.name);
     }
 }
 
@@ -167,41 +167,41 @@ async fn four_thousand_containers_in_six_megabytes_are_listed_and_served() {
             }
         }
     };
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, large_journal, many).await;
-    world.until("all events", |world| world.events.len() == 4200).await;
-    assert_eq!(world.app.cache().census().containers[ContainerState::Running as usize], 4000);
-    let last = world.sim.read(|truth| truth.view().containers.keys().next_back().cloned()).expect("one");
-    world.change(|truth| truth.exit(&last, 1).expect("exit"));
-    world.pass(3 * SECOND).await;
-    assert_eq!(world.history(&last), ["Started", "Died(1 Error)"], "one change is one event");
-    assert_eq!(world.events.len(), 4201);
+    let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, large_journal, many).await;
+    harness.until("all events", |harness| harness.events.len() == 4200).await;
+    assert_eq!(harness.app.cache().census().containers[ContainerState::Running as usize], 4000);
+    let last = harness.sim.read(|truth| truth.view().containers.keys().next_back().cloned()).expect("one");
+    harness.change(|truth| truth.exit(&last, 1).expect("exit"));
+    harness.pass(3 * SECOND).await;
+    assert_eq!(harness.history(&last), ["Started", "Died(1 Error)"], "one change is one event");
+    assert_eq!(harness.events.len(), 4201);
 }
 
 #[tokio::test(start_paused = true)]
 async fn lists_that_fail_for_ten_minutes_are_reported_until_they_succeed() {
-    let mut world = polling();
-    let pod = world.pod();
-    let id = world.start(&pod, "c");
-    world.pass(5 * SECOND).await;
-    let good = |world: &World, name| {
-        let report = world.app.health().ready();
-        assert!(report.ok && world.app.health().live().ok, "a failing runtime leaves plegd ready");
+    let mut harness = polling();
+    let pod = harness.pod();
+    let id = harness.start(&pod, "c");
+    harness.pass(5 * SECOND).await;
+    let good = |harness: &Harness, name| {
+        let report = harness.app.health().ready();
+        assert!(report.ok && harness.app.health().live().ok, "a failing runtime leaves plegd ready");
         report.checks.iter().find(|check| check.name == name).map(|check| check.ok)
     };
-    assert_eq!(good(&world, "runtime"), Some(true));
-    world.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Internal), Dose::Always);
+    assert_eq!(good(&harness, "runtime"), Some(true));
+    harness.sim.faults().calls(Method::ListContainers, CallFault::fail(Code::Internal), Dose::Always);
     for _ in 0..10 {
-        world.pass(MINUTE).await;
-        assert_eq!(good(&world, "runtime"), Some(false));
-        assert_eq!(world.history(&id), ["Started"]);
+        harness.pass(MINUTE).await;
+        assert_eq!(good(&harness, "runtime"), Some(false));
+        assert_eq!(harness.history(&id), ["Started"]);
     }
     assert!(
-        world.metric(r#"plegd_relists_total{cause="retry",result="error"}"#) >= 300.0,
+        harness.metric(r#"plegd_relists_total{cause="retry",result="error"}"#) >= 300.0,
         "it keeps retrying"
     );
-    world.change(|truth| truth.exit(&id, 1).expect("exit"));
-    world.sim.faults().clear();
-    world.pass(3 * SECOND).await;
-    assert_eq!(good(&world, "runtime"), Some(true));
-    assert_eq!(world.history(&id), ["Started", "Died(1 Error)"]);
+    harness.change(|truth| truth.exit(&id, 1).expect("exit"));
+    harness.sim.faults().clear();
+    harness.pass(3 * SECOND).await;
+    assert_eq!(good(&harness, "runtime"), Some(true));
+    assert_eq!(harness.history(&id), ["Started", "Died(1 Error)"]);
 }

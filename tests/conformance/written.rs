@@ -91,7 +91,7 @@ fn only_functions_with_the_attribute_are_tests() {
         "#[test]\nfn it_is_a_test() {}\nfn it_is_a_helper() {}\n#[tokio::test]\nasync fn so_is_this_one() {}";
     assert_eq!(tests_of(source), BTreeSet::from(["it_is_a_test".to_owned(), "so_is_this_one".to_owned()]));
     assert_eq!(
-        named("`a_name_of_four` and `World` and `not_long` and `NOT_A_LONG_NAME`"),
+        named("`a_name_of_four` and `Harness` and `not_long` and `NOT_A_LONG_NAME`"),
         BTreeSet::from(["a_name_of_four".to_owned()])
     );
 }

@@ -9,7 +9,7 @@ use plegd::{
 
 use crate::{
     MINUTE, SECOND, evented, last, now,
-    support::{EVENT_FAULTS, World},
+    support::{EVENT_FAULTS, Harness},
     worker::{Freshness, Worker},
 };
 
@@ -41,31 +41,31 @@ struct Work {
 }
 
 async fn work(freshness: Freshness, profile: Profile, faults: &dyn Fn(&Faults)) -> Work {
-    let mut world = evented(profile).await;
-    let pod = world.pod();
-    world.pass(SECOND).await;
-    faults(world.sim.faults());
-    let mut worker = Worker::new(&world, &pod, freshness);
+    let mut harness = evented(profile).await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
+    faults(harness.sim.faults());
+    let mut worker = Worker::new(&harness, &pod, freshness);
     let mut rng = fastrand::Rng::with_seed(1);
     let mut work = Work { at_a_time: 0, created: 0, ended: 0 };
     let mut published = 0;
     for step in 1..=400 {
-        if world.events.len() > published || rng.u32(..10) == 0 {
-            published = world.events.len();
-            worker.sync(&world).await;
+        if harness.events.len() > published || rng.u32(..10) == 0 {
+            published = harness.events.len();
+            worker.sync(&harness).await;
         }
-        let running = worker.running(&world);
+        let running = worker.running(&harness);
         work.at_a_time = work.at_a_time.max(running.len());
         if step % 40 == 0 {
-            world.change(|truth| running.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
+            harness.change(|truth| running.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
             work.ended += running.len() as u32;
         }
-        world.pass(Duration::from_millis(rng.u64(1..60))).await;
+        harness.pass(Duration::from_millis(rng.u64(1..60))).await;
     }
     work.created = worker.created();
-    world.sim.faults().clear();
-    world.pass(3 * MINUTE).await;
-    assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
+    harness.sim.faults().clear();
+    harness.pass(3 * MINUTE).await;
+    assert_eq!((harness.differences(), harness.violations()), (vec![], vec![]));
     work
 }
 
@@ -122,21 +122,21 @@ async fn kubernetes_121796_the_same_events_mislead_a_worker_that_trusts_timestam
 #[tokio::test(start_paused = true)]
 async fn kubernetes_122763_a_container_that_is_created_and_not_started_is_reported_as_created() {
     for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
-        let mut world = World::new(profile);
-        let pod = world.pod();
-        world.pass(5 * MINUTE).await;
-        let id = world.create(&pod, "c");
+        let mut harness = Harness::new(profile);
+        let pod = harness.pod();
+        harness.pass(5 * MINUTE).await;
+        let id = harness.create(&pod, "c");
         // StartContainer hangs: the state stays created, so no second container is created.
         for _ in 0..10 {
-            world.pass(10 * SECOND).await;
-            let served = world.served(&pod).expect("served");
+            harness.pass(10 * SECOND).await;
+            let served = harness.served(&pod).expect("served");
             let state = served.container(&id).map(|container| container.state);
             assert_eq!(state, Some(ContainerState::Created), "{}: not unknown, not missing", profile.name);
         }
-        assert_eq!(world.history(&id), ["Changed"], "{}", profile.name);
-        world.change(|truth| truth.start_container(&id).expect("start"));
-        world.pass(2 * SECOND).await;
-        assert_eq!(world.history(&id), ["Changed", "Started"], "{}", profile.name);
+        assert_eq!(harness.history(&id), ["Changed"], "{}", profile.name);
+        harness.change(|truth| truth.start_container(&id).expect("start"));
+        harness.pass(2 * SECOND).await;
+        assert_eq!(harness.history(&id), ["Changed", "Started"], "{}", profile.name);
     }
 }
 
@@ -145,34 +145,37 @@ async fn kubernetes_128229_statuses_that_are_left_out_do_not_count_as_absent() {
     // containerd 2.0.0 to 2.0.2 set the timestamp of PodSandboxStatus and left the statuses out (containerd#10728). Their events had no
     // statuses either.
     let profile = Profile { status_timestamp: StatusTimestamp::WithoutStatuses, ..Profile::CONTAINERD_2_1 };
-    let mut world = evented(profile).await;
-    world.sim.faults().events(EventFault::NoStatuses, Dose::Always);
-    let pod = world.pod();
-    let mut worker = Worker::new(&world, &pod, Freshness::ByReads);
+    let mut harness = evented(profile).await;
+    harness.sim.faults().events(EventFault::NoStatuses, Dose::Always);
+    let pod = harness.pod();
+    let mut worker = Worker::new(&harness, &pod, Freshness::ByReads);
     for _ in 0..100 {
-        worker.sync(&world).await;
-        assert_eq!(worker.running(&world).len(), 1);
-        world.pass(SECOND).await;
-        assert_eq!(world.served(&pod).expect("served").containers.len(), 1);
+        worker.sync(&harness).await;
+        assert_eq!(worker.running(&harness).len(), 1);
+        harness.pass(SECOND).await;
+        assert_eq!(harness.served(&pod).expect("served").containers.len(), 1);
     }
-    assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
+    assert_eq!((harness.differences(), harness.violations()), (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_133371_a_pod_is_the_same_from_an_event_and_from_a_read() {
     for profile in [Profile::CONTAINERD_2_1, Profile::CRI_O_1_34] {
-        let mut world = evented(profile).await;
-        let pod = world.pod();
-        let sidecar = world.start(&pod, "sidecar");
-        let main = world.start(&pod, "main");
-        world.pass(SECOND).await;
-        let by_event = world.served(&pod).expect("served");
-        let by_read = now(&world, &pod).await.expect("fresh").expect("there");
+        let mut harness = evented(profile).await;
+        let pod = harness.pod();
+        let sidecar = harness.start(&pod, "sidecar");
+        let main = harness.start(&pod, "main");
+        harness.pass(SECOND).await;
+        let by_event = harness.served(&pod).expect("served");
+        let by_read = now(&harness, &pod).await.expect("fresh").expect("there");
         assert_eq!(by_event, by_read, "{}: both paths build the same status", profile.name);
-        world.change(|truth| truth.exit(&main, 3).expect("exit"));
-        world.pass(SECOND).await;
-        let by_event = world.served(&pod).expect("served");
-        assert_eq!(by_event, now(&world, &pod).await.expect("fresh").expect("there"), "{}", profile.name);
-        assert_eq!((last(&world, &sidecar), last(&world, &main)), ("Started".into(), "Died(3 Error)".into()));
+        harness.change(|truth| truth.exit(&main, 3).expect("exit"));
+        harness.pass(SECOND).await;
+        let by_event = harness.served(&pod).expect("served");
+        assert_eq!(by_event, now(&harness, &pod).await.expect("fresh").expect("there"), "{}", profile.name);
+        assert_eq!(
+            (last(&harness, &sidecar), last(&harness, &main)),
+            ("Started".into(), "Died(3 Error)".into())
+        );
     }
 }

@@ -7,23 +7,23 @@ use plegd::{
 };
 use tonic::Code;
 
-use crate::{MINUTE, NONE, SECOND, STARTED, STOPPED, evented, last, support::World};
+use crate::{MINUTE, NONE, SECOND, STARTED, STOPPED, evented, last, support::Harness};
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_136408_events_that_do_not_fit_become_a_gap_with_the_state_after_it() {
     let small = |config: &mut Config| config.journal.events = 8;
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, small, |_| ()).await;
+    let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, small, |_| ()).await;
     tokio::time::sleep(2 * SECOND).await;
     let request = Request { start: Start::Snapshot, slow_policy: SlowPolicy::Resync, ..Request::default() };
-    let mut slow = world.app.watch(request).expect("a valid request");
+    let mut slow = harness.app.watch(request).expect("a valid request");
     let available = |watch: &mut plegd::watch::Watch| -> Vec<Update> {
         std::iter::from_fn(|| watch.try_next().expect("no error")).collect()
     };
     available(&mut slow);
-    let pod = world.pod();
-    let ids: Vec<String> = (0..20).map(|n| world.start(&pod, &format!("c{n}"))).collect();
+    let pod = harness.pod();
+    let ids: Vec<String> = (0..20).map(|n| harness.start(&pod, &format!("c{n}"))).collect();
     tokio::time::sleep(3 * SECOND).await;
-    world.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
+    harness.change(|truth| ids.iter().for_each(|id| truth.exit(id, 1).expect("exit")));
     tokio::time::sleep(3 * SECOND).await;
     let updates = available(&mut slow);
     let gap = updates
@@ -37,23 +37,23 @@ async fn kubernetes_136408_events_that_do_not_fit_become_a_gap_with_the_state_af
     let dead =
         pods.flat_map(|pod| &pod.containers).filter(|container| container.exit_code == Some(1)).count();
     assert_eq!(dead, 20, "the last state of all containers: {updates:#?}");
-    assert_eq!(world.differences(), NONE);
+    assert_eq!(harness.differences(), NONE);
 }
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_72482_subscribers_that_read_nothing_stop_no_relist() {
     let small = |config: &mut Config| config.journal.events = 64;
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, small, |_| ()).await;
-    let stuck: Vec<_> = (0..100).map(|_| world.app.journal().cursor(0)).collect();
-    let watches: Vec<_> = (0..100).map(|_| world.app.watch(Request::default()).expect("a watch")).collect();
+    let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, small, |_| ()).await;
+    let stuck: Vec<_> = (0..100).map(|_| harness.app.journal().cursor(0)).collect();
+    let watches: Vec<_> = (0..100).map(|_| harness.app.watch(Request::default()).expect("a watch")).collect();
     for n in 0..30 {
-        let pod = world.pod();
-        let id = world.start(&pod, &format!("c{n}"));
-        world.pass(2 * SECOND).await;
-        assert_eq!(world.history(&id), ["Started"], "container {n}");
-        assert!(world.app.health().live().ok && world.app.health().ready().ok);
+        let pod = harness.pod();
+        let id = harness.start(&pod, &format!("c{n}"));
+        harness.pass(2 * SECOND).await;
+        assert_eq!(harness.history(&id), ["Started"], "container {n}");
+        assert!(harness.app.health().live().ok && harness.app.health().ready().ok);
     }
-    assert!(world.metric(r#"plegd_relists_total{cause="period",result="ok"}"#) >= 50.0);
+    assert!(harness.metric(r#"plegd_relists_total{cause="period",result="ok"}"#) >= 50.0);
     assert!(stuck.iter().all(|cursor| cursor.lag() == 60));
     drop(watches);
 }
@@ -63,46 +63,46 @@ async fn kubernetes_103732_all_pods_at_the_start_are_published() {
     let full =
         |sim: &plegd::sim::SimRuntime| sim.change(|truth| populate(truth, 1, 250, 4)).expect("populate");
     for profile in [Profile::CONTAINERD_1_6, Profile::CONTAINERD_2_1] {
-        let mut world = World::after(profile, 1, |_| (), full).await;
+        let mut harness = Harness::after(profile, 1, |_| (), full).await;
         // The subscriber reads after the end; a channel of 1000 would have dropped a fifth.
         tokio::time::sleep(10 * SECOND).await;
-        world.drain();
-        assert_eq!(world.events.len(), 250 * 5, "{}", profile.name);
-        assert_eq!(world.absurdities(), NONE, "{}", profile.name);
-        assert_eq!(world.metric("plegd_journal_evicted_total"), 0.0, "{}", profile.name);
+        harness.drain();
+        assert_eq!(harness.events.len(), 250 * 5, "{}", profile.name);
+        assert_eq!(harness.violations(), NONE, "{}", profile.name);
+        assert_eq!(harness.metric("plegd_journal_evicted_total"), 0.0, "{}", profile.name);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_67923_changes_between_two_lists_or_while_lists_fail_are_published() {
-    let mut world = evented(Profile::CONTAINERD_2_1).await;
-    let pod = world.pod();
-    world.pass(SECOND).await;
+    let mut harness = evented(Profile::CONTAINERD_2_1).await;
+    let pod = harness.pod();
+    harness.pass(SECOND).await;
     // Lists fail for ten minutes, in which containers come and go, and one event is lost.
     let fail = CallFault::fail(Code::Internal);
-    world.sim.faults().calls(Method::ListContainers, fail, Dose::Always);
+    harness.sim.faults().calls(Method::ListContainers, fail, Dose::Always);
     let names: Vec<String> = (0..100).map(|n| format!("c{n}")).collect();
     let mut ids = Vec::new();
     for name in &names {
-        let id = world.start(&pod, name);
-        world.pass(3 * SECOND).await;
-        world.change(|truth| truth.exit(&id, 0).expect("exit"));
-        world.change(|truth| truth.remove_container(&id).expect("remove"));
-        world.pass(3 * SECOND).await;
+        let id = harness.start(&pod, name);
+        harness.pass(3 * SECOND).await;
+        harness.change(|truth| truth.exit(&id, 0).expect("exit"));
+        harness.change(|truth| truth.remove_container(&id).expect("remove"));
+        harness.pass(3 * SECOND).await;
         ids.push(id);
     }
     for id in &ids {
-        assert_eq!(world.history(id), ["Changed", "Started", "Died(0 Completed)", "Removed"]);
+        assert_eq!(harness.history(id), ["Changed", "Started", "Died(0 Completed)", "Removed"]);
     }
-    let stuck = world.start(&pod, "stopped-is-lost");
-    world.sim.faults().events_only(STOPPED, EventFault::Drop, Dose::Next(1));
-    world.change(|truth| truth.exit(&stuck, 1).expect("exit"));
-    world.pass(SECOND).await;
-    assert_eq!(last(&world, &stuck), "Started");
-    world.sim.faults().clear();
-    world.pass(3 * SECOND).await;
-    assert_eq!(last(&world, &stuck), "Died(1 Error)", "by the first list that succeeds");
-    assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
+    let stuck = harness.start(&pod, "stopped-is-lost");
+    harness.sim.faults().events_only(STOPPED, EventFault::Drop, Dose::Next(1));
+    harness.change(|truth| truth.exit(&stuck, 1).expect("exit"));
+    harness.pass(SECOND).await;
+    assert_eq!(last(&harness, &stuck), "Started");
+    harness.sim.faults().clear();
+    harness.pass(3 * SECOND).await;
+    assert_eq!(last(&harness, &stuck), "Died(1 Error)", "by the first list that succeeds");
+    assert_eq!((harness.differences(), harness.violations()), (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,22 +118,22 @@ async fn kubernetes_104107_the_exit_code_of_a_container_removed_at_once_is_publi
         .zip([faults, faults])
         .flat_map(|(p, w)| w.map(|w| (p, w)))
     {
-        let mut world = evented(profile).await;
-        let pod = world.pod();
+        let mut harness = evented(profile).await;
+        let pod = harness.pod();
         for code in [0, 1, 3, 137] {
             if let Some(fault) = way {
                 // With a delay, STOPPED arrives after DELETED.
-                world.sim.faults().events_only(STOPPED, fault, Dose::Next(1));
+                harness.sim.faults().events_only(STOPPED, fault, Dose::Next(1));
             }
-            let id = world.start(&pod, &format!("c{code}"));
-            world.pass(SECOND).await;
-            world.change(|truth| {
+            let id = harness.start(&pod, &format!("c{code}"));
+            harness.pass(SECOND).await;
+            harness.change(|truth| {
                 truth.exit(&id, code).expect("exit");
                 truth.remove_container(&id).expect("remove");
             });
-            world.pass(SECOND).await;
+            harness.pass(SECOND).await;
             let died = format!("Died({code} {})", if code == 0 { "Completed" } else { "Error" });
-            assert_eq!(world.history(&id)[2..], [died.as_str(), "Removed"], "{} {way:?}", profile.name);
+            assert_eq!(harness.history(&id)[2..], [died.as_str(), "Removed"], "{} {way:?}", profile.name);
         }
     }
 }
@@ -146,32 +146,32 @@ async fn kubernetes_135713_a_process_that_dies_during_its_start_is_published_as_
         Some(EventFault::Drop),
         Some(EventFault::Stall(SECOND / 2)),
     ] {
-        let mut world = evented(Profile::CONTAINERD_2_1).await;
-        let pod = world.pod();
-        world.pass(SECOND).await;
+        let mut harness = evented(Profile::CONTAINERD_2_1).await;
+        let pod = harness.pod();
+        harness.pass(SECOND).await;
         if let Some(fault) = fault {
-            world.sim.faults().events_only(STARTED, fault, Dose::Next(1));
+            harness.sim.faults().events_only(STARTED, fault, Dose::Next(1));
         }
-        let id = world.start(&pod, "init");
-        world.change(|truth| truth.exit(&id, 2).expect("exit"));
-        world.pass(3 * SECOND).await;
-        let history: Vec<_> = world.history(&id).iter().map(|word| word.replace('!', "")).collect();
+        let id = harness.start(&pod, "init");
+        harness.change(|truth| truth.exit(&id, 2).expect("exit"));
+        harness.pass(3 * SECOND).await;
+        let history: Vec<_> = harness.history(&id).iter().map(|word| word.replace('!', "")).collect();
         assert_eq!(history, ["Changed", "Started", "Died(2 Error)"], "{fault:?}: both transitions");
-        let fresh = crate::now(&world, &pod).await.expect("fresh").expect("there");
+        let fresh = crate::now(&harness, &pod).await.expect("fresh").expect("there");
         assert_eq!(fresh.container(&id).and_then(|container| container.exit_code), Some(2));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_137921_no_metric_sample_appears_twice() {
-    let mut world = evented(Profile::CONTAINERD_2_1).await;
+    let mut harness = evented(Profile::CONTAINERD_2_1).await;
     let mut rng = fastrand::Rng::with_seed(1);
     let mut churn = Churn::new(8);
     for _ in 0..50 {
-        world.change(|truth| churn.step(&mut rng, truth));
-        world.pass(SECOND / 10).await;
+        harness.change(|truth| churn.step(&mut rng, truth));
+        harness.pass(SECOND / 10).await;
     }
-    let text = world.app.metrics().scrape().expect("metrics");
+    let text = harness.app.metrics().scrape().expect("metrics");
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let mut names: Vec<&str> = samples.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
     let all = names.len();
@@ -180,12 +180,12 @@ async fn kubernetes_137921_no_metric_sample_appears_twice() {
     assert!(all > 200);
     assert_eq!(names.len(), all);
     // Removed objects are not counted. The kubelet's gauge keeps the last value of a state that has no objects.
-    world.change(|truth| {
+    harness.change(|truth| {
         let ids: Vec<String> = truth.view().sandboxes.keys().cloned().collect();
         ids.iter().for_each(|id| truth.remove_sandbox(id).expect("remove"));
     });
-    world.pass(2 * MINUTE).await;
+    harness.pass(2 * MINUTE).await;
     for state in ["created", "running", "exited", "unknown"] {
-        assert_eq!(world.metric(&format!(r#"plegd_containers{{state="{state}"}}"#)), 0.0);
+        assert_eq!(harness.metric(&format!(r#"plegd_containers{{state="{state}"}}"#)), 0.0);
     }
 }

@@ -9,58 +9,59 @@ use plegd::{
 };
 use tonic::Code;
 
-use crate::{MINUTE, NONE, SECOND, evented, last, support::World};
+use crate::{MINUTE, NONE, SECOND, evented, last, support::Harness};
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_129827_a_short_restart_causes_no_permanent_fallback() {
-    let mut world = evented(Profile::CONTAINERD_2_1).await;
-    let pod = world.pod();
+    let mut harness = evented(Profile::CONTAINERD_2_1).await;
+    let pod = harness.pod();
     // The reported upgrade took 0.401 s, in which five retries failed. Here it happens ten times.
     for n in 0..10 {
-        let id = world.start(&pod, &format!("c{n}"));
-        world.pass(SECOND).await;
-        world.sim.crash();
-        world.pass(Duration::from_millis(200)).await;
-        world.change(|truth| truth.exit(&id, 1).expect("exit"));
-        world.pass(Duration::from_millis(201)).await;
-        world.sim.recover().expect("recover");
-        world.pass(3 * SECOND).await;
-        assert_eq!(world.history(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
-        assert_ne!(world.app.situation().mode, Mode::Polling, "restart {n}: the stream is up again");
+        let id = harness.start(&pod, &format!("c{n}"));
+        harness.pass(SECOND).await;
+        harness.sim.crash();
+        harness.pass(Duration::from_millis(200)).await;
+        harness.change(|truth| truth.exit(&id, 1).expect("exit"));
+        harness.pass(Duration::from_millis(201)).await;
+        harness.sim.recover().expect("recover");
+        harness.pass(3 * SECOND).await;
+        assert_eq!(harness.history(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
+        assert_ne!(harness.app.situation().mode, Mode::Polling, "restart {n}: the stream is up again");
     }
-    world.until_evented().await;
-    let id = world.start(&pod, "after-the-restarts");
-    world.pass(SECOND / 10).await;
-    assert_eq!(world.history(&id), ["Changed", "Started"]);
-    assert!(world.events.iter().rev().take(2).all(|event| event.source.as_str() == "event"));
+    harness.until_evented().await;
+    let id = harness.start(&pod, "after-the-restarts");
+    harness.pass(SECOND / 10).await;
+    assert_eq!(harness.history(&id), ["Changed", "Started"]);
+    assert!(harness.events.iter().rev().take(2).all(|event| event.source.as_str() == "event"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_129835_retries_are_spaced_out_and_unlimited() {
-    let mut world = evented(Profile::CONTAINERD_2_1).await;
+    let mut harness = evented(Profile::CONTAINERD_2_1).await;
     for code in [Code::Unavailable, Code::Unimplemented, Code::Internal] {
-        world.sim.faults().calls(Method::GetContainerEvents, CallFault::fail(code), Dose::Always);
-        world.sim.cut_streams(None);
+        harness.sim.faults().calls(Method::GetContainerEvents, CallFault::fail(code), Dose::Always);
+        harness.sim.cut_streams(None);
         let mut tries = Vec::new();
         for _ in 0..4 {
-            let before = world.calls_of(Method::GetContainerEvents);
-            world.pass(5 * MINUTE).await;
-            tries.push(world.calls_of(Method::GetContainerEvents) - before);
+            let before = harness.calls_of(Method::GetContainerEvents);
+            harness.pass(5 * MINUTE).await;
+            tries.push(harness.calls_of(Method::GetContainerEvents) - before);
         }
         // At most 20 in the first 5 min, then about one per minute.
         assert!(
             tries[0] <= 20 && tries[1..].iter().all(|tries| (4..=8).contains(tries)),
             "{code:?}: {tries:?}"
         );
-        assert!(world.app.health().live().ok && world.app.health().ready().ok, "{code:?}");
-        world.sim.faults().clear();
-        world.until_evented().await;
+        assert!(harness.app.health().live().ok && harness.app.health().ready().ok, "{code:?}");
+        harness.sim.faults().clear();
+        harness.until_evented().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_120934_two_apps_in_one_process_share_nothing() {
-    let (mut one, mut other) = (evented(Profile::CONTAINERD_2_1).await, World::new(Profile::CONTAINERD_2_1));
+    let (mut one, mut other) =
+        (evented(Profile::CONTAINERD_2_1).await, Harness::new(Profile::CONTAINERD_2_1));
     other.sim.faults().calls(Method::GetContainerEvents, CallFault::fail(Code::Unavailable), Dose::Always);
     for _ in 0..20 {
         one.pass(SECOND).await;
@@ -73,30 +74,30 @@ async fn kubernetes_120934_two_apps_in_one_process_share_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn kubernetes_114371_events_without_a_sandbox_status_are_published_for_the_right_pod() {
-    let mut world = evented(Profile::CONTAINERD_2_1).await;
-    let (pod, other) = (world.pod(), world.pod());
-    world.start(&other, "c");
-    world.pass(SECOND).await;
-    world.sim.faults().events(EventFault::NilStatus, Dose::Always);
+    let mut harness = evented(Profile::CONTAINERD_2_1).await;
+    let (pod, other) = (harness.pod(), harness.pod());
+    harness.start(&other, "c");
+    harness.pass(SECOND).await;
+    harness.sim.faults().events(EventFault::NilStatus, Dose::Always);
     // Events of every type, also of a sandbox.
-    let id = world.start(&pod, "c");
-    world.pass(SECOND).await;
-    world.change(|truth| truth.exit(&id, 3).expect("exit"));
-    world.pass(SECOND).await;
-    world.change(|truth| truth.remove_container(&id).expect("remove"));
-    world.pass(SECOND).await;
-    assert_eq!(last(&world, &id), "Removed");
-    assert!(world.history(&id).contains(&"Died(3 Error)".to_owned()), "{:?}", world.history(&id));
-    world.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
-    world.pass(SECOND).await;
-    assert_eq!(last(&world, &pod.sandbox), "Removed");
-    let new = world.pod();
-    world.pass(SECOND).await;
-    assert_eq!(world.history(&new.sandbox), ["Started"], "a sandbox that was unknown before");
-    let mut of_it = world.events.iter().filter(|event| event.id.as_str() == id);
+    let id = harness.start(&pod, "c");
+    harness.pass(SECOND).await;
+    harness.change(|truth| truth.exit(&id, 3).expect("exit"));
+    harness.pass(SECOND).await;
+    harness.change(|truth| truth.remove_container(&id).expect("remove"));
+    harness.pass(SECOND).await;
+    assert_eq!(last(&harness, &id), "Removed");
+    assert!(harness.history(&id).contains(&"Died(3 Error)".to_owned()), "{:?}", harness.history(&id));
+    harness.change(|truth| truth.remove_sandbox(&pod.sandbox).expect("remove"));
+    harness.pass(SECOND).await;
+    assert_eq!(last(&harness, &pod.sandbox), "Removed");
+    let new = harness.pod();
+    harness.pass(SECOND).await;
+    assert_eq!(harness.history(&new.sandbox), ["Started"], "a sandbox that was unknown before");
+    let mut of_it = harness.events.iter().filter(|event| event.id.as_str() == id);
     assert!(of_it.all(|event| event.event.pod.uid == crate::uid(&pod)), "for this pod only");
-    assert_eq!(world.app.situation().mode, Mode::Evented, "no event counts as missed");
-    assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
+    assert_eq!(harness.app.situation().mode, Mode::Evented, "no event counts as missed");
+    assert_eq!((harness.differences(), harness.missed_events()), (vec![], 0.0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,16 +105,16 @@ async fn kubernetes_139818_an_idle_node_costs_a_twentieth_of_the_calls_of_pollin
     let mut calls = Vec::new();
     for stream in [true, false] {
         let configure = |config: &mut Config| config.stream.enabled = stream;
-        let mut world = World::after(Profile::CONTAINERD_2_1, 1, configure, |_| ()).await;
+        let mut harness = Harness::after(Profile::CONTAINERD_2_1, 1, configure, |_| ()).await;
         for _ in 0..10 {
-            let pod = world.pod();
-            world.start(&pod, "c");
+            let pod = harness.pod();
+            harness.start(&pod, "c");
         }
-        world.pass(5 * MINUTE).await;
-        let before = world.calls();
-        world.pass(20 * MINUTE).await;
-        calls.push(world.calls() - before);
-        assert_eq!(world.differences(), NONE);
+        harness.pass(5 * MINUTE).await;
+        let before = harness.calls();
+        harness.pass(20 * MINUTE).await;
+        calls.push(harness.calls() - before);
+        assert_eq!(harness.differences(), NONE);
     }
     let [evented, polling] = calls[..] else { panic!("{calls:?}") };
     // Two lists per minute, and the content of four ids.

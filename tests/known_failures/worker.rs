@@ -15,7 +15,7 @@ use plegd::{
 
 use crate::{
     MINUTE,
-    support::{TestPod, World},
+    support::{Harness, TestPod},
     uid,
 };
 
@@ -47,23 +47,23 @@ struct TimestampCache {
 }
 
 impl Worker {
-    pub(crate) fn new(world: &World, pod: &TestPod, freshness: Freshness) -> Self {
+    pub(crate) fn new(harness: &Harness, pod: &TestPod, freshness: Freshness) -> Self {
         // Before its first action any status is new enough.
-        let acted = (world.app.clock().now(), Wall::from_nanos(-1));
+        let acted = (harness.app.clock().now(), Wall::from_nanos(-1));
         let timestamps = TimestampCache {
-            events: world.sim.queue().subscribe(),
+            events: harness.sim.queue().subscribe(),
             newest: ContainerEventResponse::default(),
         };
         Self { pod: pod.clone(), freshness, acted, attempts: 0, timestamps }
     }
 
     /// Gets the pod, and creates and starts a container if none is running or created.
-    pub(crate) async fn sync(&mut self, world: &World) {
+    pub(crate) async fn sync(&mut self, harness: &Harness) {
         let (acted, acted_at) = self.acted;
         let newest = self.timestamps.newest();
         let states: Vec<ContainerState> = match self.freshness {
             Freshness::ByReads => {
-                let pod = world.app.pod_newer_than(&uid(&self.pod), acted, MINUTE).await;
+                let pod = harness.app.pod_newer_than(&uid(&self.pod), acted, MINUTE).await;
                 let pod = pod.expect("the runtime answers").expect("there");
                 pod.containers.iter().map(|container| container.state).collect()
             }
@@ -81,10 +81,10 @@ impl Worker {
         if !runs {
             let spec = ContainerSpec::of_pod(&self.pod.spec, "main", self.attempts, "busybox");
             self.attempts += 1;
-            let id = world.change(|truth| truth.create_container(&self.pod.sandbox, spec)).expect("create");
+            let id = harness.change(|truth| truth.create_container(&self.pod.sandbox, spec)).expect("create");
             tokio::time::sleep(TO_START).await;
-            world.change(|truth| truth.start_container(&id)).expect("start");
-            self.acted = world.app.clock().now_both();
+            harness.change(|truth| truth.start_container(&id)).expect("start");
+            self.acted = harness.app.clock().now_both();
         }
     }
 
@@ -94,8 +94,8 @@ impl Worker {
     }
 
     /// The running containers; there should be one.
-    pub(crate) fn running(&self, world: &World) -> Vec<String> {
-        world.sim.read(|truth| {
+    pub(crate) fn running(&self, harness: &Harness) -> Vec<String> {
+        harness.sim.read(|truth| {
             let mut ids = truth.containers_of(&self.pod.sandbox);
             ids.retain(|id| truth.container(id).is_some_and(|container| container.state == Truly::Running));
             ids

@@ -7,25 +7,25 @@ use plegd::{
     sim::{CallFault, Dose, Method, Profile, Target},
 };
 
-use crate::support::World;
+use crate::support::Harness;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn adopt(world: &World, change: impl FnOnce(&mut Config)) {
-    let in_force = world.app.in_force();
+fn adopt(harness: &Harness, change: impl FnOnce(&mut Config)) {
+    let in_force = harness.app.in_force();
     let mut config = in_force.get().config.clone();
     change(&mut config);
     assert!(!in_force.adopt(&Loaded::of_program(config)).is_empty());
 }
 
 /// The intervals between `count` relists, in milliseconds.
-async fn intervals(world: &mut World, count: usize) -> Vec<u128> {
-    let (mut times, mut calls) = (Vec::new(), world.calls_of(Method::ListPodSandbox));
+async fn intervals(harness: &mut Harness, count: usize) -> Vec<u128> {
+    let (mut times, mut calls) = (Vec::new(), harness.calls_of(Method::ListPodSandbox));
     while times.len() <= count {
-        world.pass(Duration::from_millis(1)).await;
-        let now = world.calls_of(Method::ListPodSandbox);
+        harness.pass(Duration::from_millis(1)).await;
+        let now = harness.calls_of(Method::ListPodSandbox);
         if now > calls {
-            times.push(world.app.clock().now());
+            times.push(harness.app.clock().now());
         }
         calls = now;
     }
@@ -38,91 +38,91 @@ async fn a_new_period_applies_before_the_old_one_ends() {
         (config.relist.period, config.relist.max_period) = (600 * SECOND, 3600 * SECOND);
         config.relist.jitter = 0.0;
     };
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, slow, |_| ()).await;
-    world.pass(10 * SECOND).await;
-    let before = world.calls_of(Method::ListPodSandbox);
-    world.pass(60 * SECOND).await;
-    assert_eq!(world.calls_of(Method::ListPodSandbox), before, "no relist is due for ten minutes");
-    adopt(&world, |config| config.relist.period = 2 * SECOND);
-    world.pass(3 * SECOND).await;
-    assert_eq!(world.calls_of(Method::ListPodSandbox), before + 1);
-    world.pass(20 * SECOND).await;
-    let relists = world.calls_of(Method::ListPodSandbox) - before;
+    let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, slow, |_| ()).await;
+    harness.pass(10 * SECOND).await;
+    let before = harness.calls_of(Method::ListPodSandbox);
+    harness.pass(60 * SECOND).await;
+    assert_eq!(harness.calls_of(Method::ListPodSandbox), before, "no relist is due for ten minutes");
+    adopt(&harness, |config| config.relist.period = 2 * SECOND);
+    harness.pass(3 * SECOND).await;
+    assert_eq!(harness.calls_of(Method::ListPodSandbox), before + 1);
+    harness.pass(20 * SECOND).await;
+    let relists = harness.calls_of(Method::ListPodSandbox) - before;
     assert!((9..=12).contains(&relists), "{relists} in 23 s");
-    assert_eq!(world.metric("plegd_relist_period_seconds"), 2.0);
-    assert_eq!(world.app.situation().period, 2 * SECOND);
+    assert_eq!(harness.metric("plegd_relist_period_seconds"), 2.0);
+    assert_eq!(harness.app.situation().period, 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_max_period_applies_while_the_stream_is_trusted() {
-    let mut world = World::new(Profile::CONTAINERD_2_1);
-    world.until_evented().await;
-    assert_eq!(world.metric("plegd_relist_period_seconds"), 60.0);
-    let before = world.calls_of(Method::ListPodSandbox);
-    adopt(&world, |config| config.relist.max_period = 5 * SECOND);
-    world.pass(30 * SECOND).await;
-    assert_eq!(world.metric("plegd_relist_period_seconds"), 5.0);
-    let relists = world.calls_of(Method::ListPodSandbox) - before;
+    let mut harness = Harness::new(Profile::CONTAINERD_2_1);
+    harness.until_evented().await;
+    assert_eq!(harness.metric("plegd_relist_period_seconds"), 60.0);
+    let before = harness.calls_of(Method::ListPodSandbox);
+    adopt(&harness, |config| config.relist.max_period = 5 * SECOND);
+    harness.pass(30 * SECOND).await;
+    assert_eq!(harness.metric("plegd_relist_period_seconds"), 5.0);
+    let relists = harness.calls_of(Method::ListPodSandbox) - before;
     assert!((5..=7).contains(&relists), "{relists} in 30 s");
     // The stream stays trusted, because it was trusted at a longer period.
-    assert_eq!(world.app.situation().mode, plegd::supervisor::Mode::Evented);
+    assert_eq!(harness.app.situation().mode, plegd::supervisor::Mode::Evented);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_jitter_spreads_the_relists() {
     let even = |config: &mut Config| config.relist.jitter = 0.0;
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, even, |_| ()).await;
+    let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, even, |_| ()).await;
     let spread = |intervals: &[u128]| {
         intervals.iter().max().expect("some").abs_diff(*intervals.iter().min().expect("some"))
     };
-    let before = intervals(&mut world, 20).await;
+    let before = intervals(&mut harness, 20).await;
     assert!(spread(&before) <= 20, "{before:?}");
-    adopt(&world, |config| config.relist.jitter = 0.5);
-    let after = intervals(&mut world, 20).await;
+    adopt(&harness, |config| config.relist.jitter = 0.5);
+    let after = intervals(&mut harness, 20).await;
     assert!(spread(&after) > 300, "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_higher_parallelism_applies_at_once() {
     let one = |config: &mut Config| config.relist.parallelism = 1;
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, one, |sim| {
+    let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, one, |sim| {
         sim.faults().calls(Method::ContainerStatus, CallFault::Late(SECOND), Dose::Always);
     })
     .await;
     for _ in 0..40 {
-        let pod = world.pod();
-        world.start(&pod, "c");
+        let pod = harness.pod();
+        harness.start(&pod, "c");
     }
-    let most = async |world: &mut World| {
+    let most = async |harness: &mut Harness| {
         let mut most = 0.0_f64;
         for _ in 0..50 {
-            world.pass(Duration::from_millis(100)).await;
-            most = most.max(world.metric("plegd_reads_running"));
+            harness.pass(Duration::from_millis(100)).await;
+            most = most.max(harness.metric("plegd_reads_running"));
         }
         most
     };
-    assert_eq!(most(&mut world).await, 1.0);
-    adopt(&world, |config| config.relist.parallelism = 4);
-    assert_eq!(most(&mut world).await, 4.0);
+    assert_eq!(most(&mut harness).await, 1.0);
+    adopt(&harness, |config| config.relist.parallelism = 4);
+    assert_eq!(most(&mut harness).await, 4.0);
     // A runtime that answers as fast gets more reads at once.
-    adopt(&world, |config| config.relist.parallelism = 6);
-    assert_eq!(most(&mut world).await, 6.0);
+    adopt(&harness, |config| config.relist.parallelism = 6);
+    assert_eq!(most(&mut harness).await, 6.0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_request_timeout_applies_to_the_next_call() {
     let long_timeout = |config: &mut Config| config.runtime.request_timeout = 300 * SECOND;
-    let mut world = World::after(Profile::CONTAINERD_1_6, 1, long_timeout, |_| ()).await;
-    world.pass(10 * SECOND).await;
+    let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, long_timeout, |_| ()).await;
+    harness.pass(10 * SECOND).await;
     let hang = Target::Method(Method::ListPodSandbox);
     let late = "plegd_cri_requests_total{code=\"DeadlineExceeded\",method=\"ListPodSandbox\"}";
-    world.sim.faults().hang(hang.clone());
-    world.pass(60 * SECOND).await;
-    assert_eq!(world.metric(late), 0.0, "the timeout is five minutes");
-    world.sim.faults().release(&hang);
-    world.pass(10 * SECOND).await;
-    adopt(&world, |config| config.runtime.request_timeout = 2 * SECOND);
-    world.sim.faults().hang(hang);
-    world.pass(60 * SECOND).await;
-    assert!(world.metric(late) >= 10.0, "{} in a minute", world.metric(late));
+    harness.sim.faults().hang(hang.clone());
+    harness.pass(60 * SECOND).await;
+    assert_eq!(harness.metric(late), 0.0, "the timeout is five minutes");
+    harness.sim.faults().release(&hang);
+    harness.pass(10 * SECOND).await;
+    adopt(&harness, |config| config.runtime.request_timeout = 2 * SECOND);
+    harness.sim.faults().hang(hang);
+    harness.pass(60 * SECOND).await;
+    assert!(harness.metric(late) >= 10.0, "{} in a minute", harness.metric(late));
 }

@@ -40,7 +40,7 @@ pub const EVENT_FAULTS: [EventFault; 10] = [
 ];
 
 /// A simulated runtime, a plegd that follows it, and a subscriber that reads every event.
-pub struct World {
+pub struct Harness {
     pub sim: SimRuntime,
     pub app: App,
     pub events: Vec<Arc<Record>>,
@@ -71,7 +71,7 @@ pub fn link(sim: &SimRuntime) -> Link {
     })
 }
 
-impl World {
+impl Harness {
     /// A plegd with the default configuration on an empty runtime.
     pub fn new(profile: Profile) -> Self {
         let (clock, hand) = runtime_clock(1);
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// The missed events of all types.
-    pub fn misses(&self) -> f64 {
+    pub fn missed_events(&self) -> f64 {
         ["created", "started", "stopped", "deleted"]
             .iter()
             .map(|kind| self.metric(&format!(r#"plegd_missed_events_total{{type="{kind}"}}"#)))
@@ -191,7 +191,7 @@ impl World {
 
     /// Histories that cannot be: an event twice, a backward step, an event after the removal, a needless correction, a missing
     /// removal.
-    pub fn absurdities(&self) -> Vec<String> {
+    pub fn violations(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut ids: Vec<&str> = self.events.iter().map(|event| event.id.as_str()).collect();
         ids.sort_unstable();
