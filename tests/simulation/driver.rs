@@ -507,13 +507,13 @@ impl Driver {
                 if pod % 2 == 1 {
                     spec.clock_offset = guest_hours * 3_600_000_000_000;
                 }
-                let made = sim.change(|truth| truth.create_container(&sandbox, spec));
-                if let Ok(id) = &made {
+                let created = sim.change(|truth| truth.create_container(&sandbox, spec));
+                if let Ok(id) = &created {
                     let short = self.short_name(*pod, format_args!("{name}.{attempt}"));
                     self.names.insert(id.clone(), short);
                 }
-                self.slot(*pod).containers.push(made.clone().ok());
-                made.map(drop)
+                self.slot(*pod).containers.push(created.clone().ok());
+                created.map(drop)
             }
             Action::Start { pod, container } => {
                 self.with(*pod, *container, |truth, id| truth.start_container(id))

@@ -183,7 +183,7 @@ impl<'a> Simulation<'a> {
     }
 
     async fn apply(&mut self, action: &Action) {
-        self.trace.apply(self.driver.now(), action);
+        self.trace.action(self.driver.now(), action);
         if matches!(action, Action::RestartPlegd { .. }) {
             // Later events are those of the next plegd.
             self.check();

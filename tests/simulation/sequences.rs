@@ -23,7 +23,7 @@ pub enum Sequence {
     Overlap,
     /// The same, during a list that began before the read.
     OverlapWithList,
-    /// A pod changes during a read, and the next read asks for a state before the end of the first one.
+    /// A pod changes during a read, and the next read requests a state before the end of the first one.
     OverlappingReads,
     /// DELETED is sent for a running container.
     FalseDeletion,

@@ -28,14 +28,14 @@ enum Kind {
     Action,
     Truth,
     Exchange,
-    Told,
+    Published,
     Mode,
 }
 
 // === impl Trace ===
 
 impl Trace {
-    pub fn apply(&mut self, at: Mono, action: &Action) {
+    pub fn action(&mut self, at: Mono, action: &Action) {
         self.lines.push((at, Kind::Action, format!("{action:?}")));
     }
 
@@ -46,7 +46,7 @@ impl Trace {
     pub fn published(&mut self, received: &Received) {
         let event = &received.event;
         let text = format!("{} {} {} by {}", event.sequence, word(event), event.id, event.source.as_str());
-        self.lines.push((received.at, Kind::Told, text));
+        self.lines.push((received.at, Kind::Published, text));
     }
 
     pub fn mode(&mut self, at: Mono, situation: &Situation) {
@@ -112,7 +112,7 @@ impl fmt::Display for Trace {
                 Kind::Action => "plan ",
                 Kind::Truth => "truth",
                 Kind::Exchange => "  sent",
-                Kind::Told => "    published",
+                Kind::Published => "    published",
                 Kind::Mode => "  mode",
             };
             writeln!(f, "{:>9.3} {label:<9} {}", at.since(began).as_secs_f64(), self.named(text))?;

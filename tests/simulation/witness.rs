@@ -1,4 +1,4 @@
-//! Finds the source of untrue claims: an untrue claim is plegd's own fault unless the runtime made it.
+//! Finds the source of untrue claims: an untrue claim is plegd's own fault unless the runtime reported it.
 
 use std::{collections::BTreeSet, time::Duration};
 
