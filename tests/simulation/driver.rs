@@ -1,4 +1,4 @@
-//! Applies the actions of a plan to a simulated runtime and a plegd on it, and records both with timeline.
+//! Applies the actions of a plan to a simulated runtime and a plegd on it, and records both with times.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

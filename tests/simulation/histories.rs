@@ -23,7 +23,7 @@ pub struct Histories {
     pub found: Vec<String>,
     /// Claims that are untrue, judged without the responses of the runtime.
     pub false_claims: Vec<FalseClaim>,
-    /// The corrections, with their timeline.
+    /// The corrections, with their times.
     pub corrections: Vec<(String, Mono)>,
     addresses: Addresses,
 }

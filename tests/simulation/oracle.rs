@@ -87,10 +87,11 @@ pub fn lost(
             ) if it.at <= *at + waits => {
                 // No field of a sandbox states that it was ready. If an event shows that it no longer is, before the listed
                 // sandbox is read, its start is lost; or if another read shows it before the list is complete.
-                let soon = *at..=it.at + READ_WITHIN;
+                let until_read = *at..=it.at + READ_WITHIN;
                 let meanwhile = *at..it.at;
                 let of_sandboxes = sandboxes.iter().filter(|it| {
-                    !is_ended(exchanges, &it.id, &soon) && !is_read_as_ended(exchanges, &it.id, &meanwhile)
+                    !is_ended(exchanges, &it.id, &until_read)
+                        && !is_read_as_ended(exchanges, &it.id, &meanwhile)
                 });
                 // plegd must not publish a listed state that was never true.
                 let is_true = |id: &str, phase| is_listed_as_it_was(facts, id, phase, it.at);

@@ -33,7 +33,7 @@ pub fn reduced(plan: &Plan, mut runs: usize) -> Plan {
             let mut less = smallest.clone();
             let removed: Vec<_> =
                 less.actions.drain(from..(from + size).min(smallest.actions.len())).collect();
-            // The later actions keep their timeline.
+            // The later actions keep their times.
             if let Some(next) = less.actions.get_mut(from) {
                 next.0 += removed.iter().map(|(after, _)| *after).sum::<Duration>();
             }

@@ -85,7 +85,7 @@ impl WaitCall {
         let holds =
             holds || self.id.is_none() && later().any(|it| self.holds_after(received, it.event.sequence));
         if !holds {
-            return what(&format!("was responded at {position}, and did not hold then"));
+            return what(&format!("was answered at {position}, and did not hold then"));
         }
         let between =
             received.iter().filter(|it| it.event.sequence > self.head && it.event.sequence < position);
@@ -96,7 +96,7 @@ impl WaitCall {
         });
         match missed.next() {
             Some(missed) => {
-                what(&format!("held at {}, and was responded at {position}", missed.event.sequence))
+                what(&format!("held at {}, and was answered at {position}", missed.event.sequence))
             }
             None => None,
         }
