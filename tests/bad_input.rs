@@ -170,7 +170,7 @@ fn a_missing_socket_is_waited_for() {
 fn a_socket_where_nobody_listens_is_waited_for() {
     let (_folder, path) = socket();
     drop(UnixListener::bind(&path).unwrap());
-    let sentence = "the socket is there but nobody listens: is the runtime down?";
+    let sentence = "no process listens on the socket: is the runtime down?";
     waits_and_ends(Plegd::run(&path), &["waiting for it", sentence]);
     let (code, said) = check(&path);
     assert_eq!(code, Some(1));
@@ -222,7 +222,7 @@ fn a_socket_that_never_answers_is_given_up_and_tried_again() {
 fn a_server_without_cri_is_told_from_a_runtime() {
     let (_folder, path) = socket();
     server_without_cri(&path);
-    waits_and_ends(Plegd::run(&path), &["The relist failed", "Version is not offered"]);
+    waits_and_ends(Plegd::run(&path), &["The relist failed", "the runtime does not implement Version"]);
     let (code, said) = check(&path);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("does not speak CRI v1"), "{said}");
