@@ -82,7 +82,7 @@ use crate::{
     cache::Cache,
     clock::{Clock, Mono, STEP_MARGIN, Stamped, slewed_in},
     cri::{
-        EventParts, RawEvent, pod_of_container,
+        DecodedEvent, RawEvent, pod_of_container,
         quirks::{Quirk, Quirks},
     },
     journal::Journal,
@@ -163,7 +163,7 @@ impl Arbiter {
     /// The event without its payload.
     pub fn to_observation(&self, event: RawEvent) -> Result<Observation, StreamEvent> {
         let (received, observed_at) = (event.received, event.received_at);
-        let EventParts { event, created_at, pod, sandboxes, containers, detail, malformed } =
+        let DecodedEvent { event, created_at, pod, sandboxes, containers, detail, malformed } =
             event.into_parts();
         let claimed = self.claimed(created_at, received);
         if claimed < self.began {

@@ -18,7 +18,7 @@ pub(crate) mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cri/runtime.v1.rs"));
 }
 
-pub(crate) use self::convert::{EventParts, pod_of_container};
+pub(crate) use self::convert::{DecodedEvent, pod_of_container};
 pub use self::{
     client::{Client, EventStream, RuntimeInfo},
     convert::RawEvent,

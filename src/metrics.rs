@@ -20,7 +20,7 @@ pub use self::api::CallCode;
 pub use self::{
     api::{Api, Call, Refusal},
     config::{Configuration, Reload},
-    events::{Arbitration, Journal, State, Transitions},
+    events::{Arbitration, JournalMetrics, NodeMetrics, Transitions},
     family::{Family, Label, Labels},
     labels::{
         Channel, Code, DisconnectReason, Outcome, Path, PodState, ReadOutcome, RelistCause, SeenBy,
@@ -65,9 +65,9 @@ pub struct Metrics {
     /// The mode.
     pub mode: Modes,
     /// Current pods, sandboxes and containers. Set by a hook.
-    pub state: State,
+    pub state: NodeMetrics,
     /// The journal and its subscribers.
-    pub journal: Journal,
+    pub journal: JournalMetrics,
     /// Clients over gRPC and HTTP.
     pub api: Api,
     /// Reloads of the configuration.
@@ -109,8 +109,8 @@ impl Metrics {
             cri: Calls::new(&registry),
             stream: Stream::new(&registry),
             mode: Modes::new(&registry),
-            state: State::new(&registry),
-            journal: Journal::new(&registry),
+            state: NodeMetrics::new(&registry),
+            journal: JournalMetrics::new(&registry),
             api: Api::new(&registry),
             config: Configuration::new(&registry),
             process: Process::new(&registry),

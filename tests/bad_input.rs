@@ -170,7 +170,7 @@ fn plegd_waits_for_a_missing_socket() {
 fn plegd_waits_for_a_socket_without_a_listener() {
     let (_dir, path) = socket();
     drop(UnixListener::bind(&path).unwrap());
-    let sentence = "the socket is there but nobody listens: is the runtime down?";
+    let sentence = "no process listens on the socket: is the runtime down?";
     waits_and_ends(Plegd::run(&path), &["waiting for it", sentence]);
     let (code, output) = check(&path);
     assert_eq!(code, Some(1));
@@ -222,10 +222,10 @@ fn a_call_that_is_never_answered_times_out_and_is_retried() {
 fn a_server_without_cri_is_distinguished_from_a_runtime() {
     let (_dir, path) = socket();
     server_without_cri(&path);
-    waits_and_ends(Plegd::run(&path), &["The relist failed", "Version is not offered"]);
-    let (code, output) = check(&path);
-    assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains("does not speak CRI v1"), "{output}");
+    waits_and_ends(Plegd::run(&path), &["The relist failed", "the runtime does not implement Version"]);
+    let (code, said) = check(&path);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("does not speak CRI v1"), "{said}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The runtime's first list call blocks, so plegd is idle. When it is released, plegd lists, compares, reads the
 //! differences and publishes them, and then blocks in the next list call. All CPU time in between belongs to this
-//! relist. plegd is the release binary and is not modified.
+//! relist. plegd runs unmodified.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Start of the process → ready; and runtime available again → all changes since then published.
+//! Start of the process → ready; and runtime available again → all changes of the downtime published.
 
 use std::time::Duration;
 

@@ -180,7 +180,7 @@ impl Client {
     pub(super) async fn call<T>(
         &self,
         method: Method,
-        answer: impl Future<Output = Result<impl Answer<T>, Status>>,
+        answer: impl Future<Output = Result<impl CallOutput<T>, Status>>,
     ) -> Result<T, CriError> {
         let (began, deadline) = (self.clock.now(), self.deadline.get());
         let span = traces::call(method);
@@ -230,17 +230,17 @@ impl EventStream {
 }
 
 /// The result of a call: a response with a message, or the items of a list.
-pub(super) trait Answer<T> {
+pub(super) trait CallOutput<T> {
     fn message(self) -> T;
 }
 
-impl<T> Answer<T> for Response<T> {
+impl<T> CallOutput<T> for Response<T> {
     fn message(self) -> T {
         self.into_inner()
     }
 }
 
-impl<T> Answer<Vec<T>> for Vec<T> {
+impl<T> CallOutput<Vec<T>> for Vec<T> {
     fn message(self) -> Vec<T> {
         self
     }

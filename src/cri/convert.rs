@@ -37,7 +37,7 @@ pub struct RawEvent {
 
 /// A CRI event in terms of the model.
 #[derive(Clone, Debug)]
-pub(crate) struct EventParts {
+pub(crate) struct DecodedEvent {
     pub(crate) event: StreamEvent,
     /// `created_at` as it was sent.
     pub(crate) created_at: Wall,
@@ -77,7 +77,7 @@ impl RawEvent {
 
     /// Strips the payload to the lifecycle fields of the event's own container or sandbox: id, name, state, times and
     /// exit. Used when queued events reach the memory limit.
-    pub(crate) fn trim(&mut self) {
+    pub(crate) fn strip_payload(&mut self) {
         self.detail = Detail::Minimal;
         let id = &self.message.container_id;
         self.message.containers_statuses.retain_mut(|it| match status::id_of(it) {
@@ -118,7 +118,7 @@ impl RawEvent {
     }
 
     /// Converts to the model.
-    pub(crate) fn into_parts(self) -> EventParts {
+    pub(crate) fn into_parts(self) -> DecodedEvent {
         let kind = self.kind();
         let message = self.message;
         let created_at = Wall::from_nanos(message.created_at);
@@ -139,7 +139,7 @@ impl RawEvent {
             containers.filter_map(|status| count_malformed(status, &mut malformed)).map(Arc::new).collect();
         let by_labels = || containers.iter().find_map(|it| pod_of_container(it));
         let pod = sandbox.as_ref().map(|sandbox| sandbox.pod.clone()).or_else(by_labels);
-        EventParts {
+        DecodedEvent {
             event,
             created_at,
             pod,

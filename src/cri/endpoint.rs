@@ -29,9 +29,7 @@ impl Endpoint {
     pub fn hint(&self, error: &io::Error) -> &'static str {
         match error.kind() {
             io::ErrorKind::NotFound => "is the runtime running? Name another socket with --runtime-endpoint",
-            io::ErrorKind::ConnectionRefused => {
-                "the socket is there but nobody listens: is the runtime down?"
-            }
+            io::ErrorKind::ConnectionRefused => "no process listens on the socket: is the runtime down?",
             io::ErrorKind::PermissionDenied => "run as root or in the group that owns the socket",
             _ => "check that this is the socket of a container runtime",
         }

@@ -24,7 +24,7 @@ pub enum CriError {
         why: String,
     },
     /// The runtime does not implement the call.
-    #[error("{method} is not offered: {message}")]
+    #[error("the runtime does not implement {method}: {message}")]
     Unimplemented {
         /// The call.
         method: Method,

@@ -66,7 +66,7 @@ impl Sender {
         let mut size = event.bytes();
         let cut_down = messages >= self.limits.messages || bytes + size > self.limits.bytes;
         if cut_down {
-            event.trim();
+            event.strip_payload();
             size = event.bytes();
         }
         if messages >= 2 * self.limits.messages || bytes + size > 2 * self.limits.bytes {
@@ -154,7 +154,7 @@ mod tests {
         let (sender, mut queue) = queue(Limits { messages: 0, bytes: 1 << 20 }, Arc::new(Metrics::new()));
         assert_eq!(sender.send(event()), Err(Full), "twice nothing is nothing");
         let mut cut = event();
-        cut.trim();
+        cut.strip_payload();
         let parts = cut.into_parts();
         assert_eq!(parts.event.id.as_str(), "a");
         let [container] = &parts.containers[..] else { panic!("only its own: {:?}", parts.containers) };

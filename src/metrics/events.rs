@@ -36,7 +36,7 @@ pub struct Arbitration {
 }
 
 /// Current pods, sandboxes and containers.
-pub struct State {
+pub struct NodeMetrics {
     /// `plegd_pods`
     pub pods: Family<PodState, IntGauge>,
     /// `plegd_sandboxes`
@@ -46,7 +46,7 @@ pub struct State {
 }
 
 /// The journal and its subscribers.
-pub struct Journal {
+pub struct JournalMetrics {
     /// `plegd_journal_events`
     pub events: IntGauge,
     /// `plegd_journal_bytes`
@@ -138,9 +138,9 @@ impl Arbitration {
     }
 }
 
-// === impl State ===
+// === impl NodeMetrics ===
 
-impl State {
+impl NodeMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         Self {
             pods: registry.gauges(
@@ -159,9 +159,9 @@ impl State {
     }
 }
 
-// === impl Journal ===
+// === impl JournalMetrics ===
 
-impl Journal {
+impl JournalMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         Self {
             events: registry.gauge("plegd_journal_events", "Events in the journal."),

@@ -235,7 +235,7 @@ impl Reads {
             running: registry.gauge("plegd_reads_running", "Pods being read."),
             places: registry.gauge(
                 "plegd_reads_places",
-                "Current limit of parallel pod reads: adapted to what the runtime answers without queueing, up to relist.parallelism.",
+                "Current limit of parallel pod reads: adapted so that the runtime answers without queueing, up to relist.parallelism.",
             ),
             delayed: registry.gauge(
                 "plegd_reads_delayed",

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tonic::{Code, Status};
 
-pub(super) use self::lists::{Item, Listing};
+pub(super) use self::lists::{Item, ListAnswer};
 pub use self::lists::{ListFault, Lists, ResetReason};
 use super::{
     truth::Subject,
@@ -275,8 +275,8 @@ impl Faults {
     }
 
     /// The list as it is sent, with its faults.
-    pub(super) fn of_list<I: Item>(&self, is_full: bool, items: Vec<I>) -> Listing<I> {
-        let mut listing = Listing { items, reset: None };
+    pub(super) fn of_list<I: Item>(&self, is_full: bool, items: Vec<I>) -> ListAnswer<I> {
+        let mut listing = ListAnswer { items, reset: None };
         let mut orders = self.0.orders.lock();
         let Orders { rng, lists, happened, .. } = &mut *orders;
         for order in lists.iter_mut() {

@@ -64,7 +64,7 @@ pub enum Events {
     Blocking {
         /// Slots of a subscriber's channel.
         capacity: usize,
-        /// How long events are kept while nobody is subscribed.
+        /// How long events are kept while there is no subscriber.
         retention: Duration,
     },
     /// One channel, read by a task that sends each event to every subscriber in turn; the newest events are dropped

@@ -277,7 +277,7 @@ impl SimRuntime {
         self.0.queue.reset();
     }
 
-    /// Starts the process again: it finds the changes since then, without events, and opens its sockets.
+    /// Starts the process again: it finds the changes since the crash, without events, and opens its sockets.
     pub fn recover(&self) -> io::Result<()> {
         self.recover_in(Duration::ZERO)
     }

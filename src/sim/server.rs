@@ -13,12 +13,12 @@ use futures::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use answer::{Answer, EventStream};
+use answer::{EventStream, Reply};
 
 use super::{
     SimRuntime,
     exchanges::Message,
-    faults::{CallFault, Listing, Method, ResetReason},
+    faults::{CallFault, ListAnswer, Method, ResetReason},
     profile::{Events, SandboxDeleted},
     truth::{ContainerSpec, Refused, SandboxSpec, lifecycle::DELETION_LAG},
     v1::{self, runtime_service_server},
@@ -39,7 +39,7 @@ impl RuntimeService {
     }
 
     /// Counts a call and applies its faults around the work.
-    async fn call<T: Answer>(
+    async fn call<T: Reply>(
         &self,
         method: Method,
         id: &str,
@@ -49,7 +49,7 @@ impl RuntimeService {
     }
 
     /// As [`Self::call`], for a call that names these ids.
-    async fn call_about<T: Answer>(
+    async fn call_about<T: Reply>(
         &self,
         method: Method,
         ids: &[&str],
@@ -90,7 +90,7 @@ impl RuntimeService {
         &self,
         method: Method,
         filter: v1::PodSandboxFilter,
-    ) -> Result<Listing<v1::PodSandbox>, Status> {
+    ) -> Result<ListAnswer<v1::PodSandbox>, Status> {
         let is_full = filter == v1::PodSandboxFilter::default();
         let ids = [filter.id.as_str()];
         let list = self.call_about(method, &ids, async {
@@ -109,7 +109,7 @@ impl RuntimeService {
         &self,
         method: Method,
         filter: v1::ContainerFilter,
-    ) -> Result<Listing<v1::Container>, Status> {
+    ) -> Result<ListAnswer<v1::Container>, Status> {
         let is_full = filter == v1::ContainerFilter::default();
         let ids = [filter.id.as_str(), filter.pod_sandbox_id.as_str()];
         let list = self.call_about(method, &ids, async {
@@ -144,7 +144,7 @@ impl RuntimeService {
     }
 
     /// A call that changes the runtime: it continues when its caller leaves, and ends with the process.
-    async fn life_cycle<T: Answer>(
+    async fn life_cycle<T: Reply>(
         &self,
         method: Method,
         id: &str,
@@ -239,7 +239,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Result<Response<v1::ListPodSandboxResponse>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let Listing { items, reset } = self.sandboxes(Method::ListPodSandbox, filter).await?;
+        let ListAnswer { items, reset } = self.sandboxes(Method::ListPodSandbox, filter).await?;
         Ok(breaking_off(v1::ListPodSandboxResponse { items }, reset))
     }
 
@@ -248,7 +248,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let Listing { items, reset } = self.sandboxes(Method::StreamPodSandboxes, filter).await?;
+        let ListAnswer { items, reset } = self.sandboxes(Method::StreamPodSandboxes, filter).await?;
         let batch = |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes };
         Ok(breaking_off(self.batches(items, batch), reset))
     }
@@ -323,7 +323,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let Listing { items: containers, reset } = self.containers(Method::ListContainers, filter).await?;
+        let ListAnswer { items: containers, reset } = self.containers(Method::ListContainers, filter).await?;
         Ok(breaking_off(v1::ListContainersResponse { containers }, reset))
     }
 
@@ -332,7 +332,7 @@ impl runtime_service_server::RuntimeService for RuntimeService {
         request: Request<v1::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let Listing { items, reset } = self.containers(Method::StreamContainers, filter).await?;
+        let ListAnswer { items, reset } = self.containers(Method::StreamContainers, filter).await?;
         let batch = |containers| v1::StreamContainersResponse { containers };
         Ok(breaking_off(self.batches(items, batch), reset))
     }

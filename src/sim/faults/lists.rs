@@ -76,7 +76,7 @@ pub enum ResetReason {
 
 /// A list as it is sent.
 #[derive(Clone, Debug, Default)]
-pub(in crate::sim) struct Listing<I> {
+pub(in crate::sim) struct ListAnswer<I> {
     pub(in crate::sim) items: Vec<I>,
     /// How the answer breaks off after the items.
     pub(in crate::sim) reset: Option<ResetReason>,
@@ -106,7 +106,7 @@ pub(in crate::sim) trait Item: Clone {
 
 impl Order {
     /// Whether the fault would change this list.
-    pub(super) fn fits<I: Item>(&self, is_full: bool, listing: &Listing<I>) -> bool {
+    pub(super) fn fits<I: Item>(&self, is_full: bool, listing: &ListAnswer<I>) -> bool {
         self.of == I::SUBJECT && self.lists.include(is_full) && self.fault.changes(listing)
     }
 }
@@ -126,7 +126,7 @@ impl Lists {
 // === impl ListFault ===
 
 impl ListFault {
-    fn changes<I: Item>(&self, listing: &Listing<I>) -> bool {
+    fn changes<I: Item>(&self, listing: &ListAnswer<I>) -> bool {
         let has = |id: &String| listing.items.iter().any(|item| item.id() == id);
         match self {
             Self::Twice(id) | Self::LeftOut(id) => has(id),
@@ -140,7 +140,7 @@ impl ListFault {
         }
     }
 
-    pub(super) fn apply<I: Item>(&self, listing: &mut Listing<I>) {
+    pub(super) fn apply<I: Item>(&self, listing: &mut ListAnswer<I>) {
         let items = &mut listing.items;
         match self {
             Self::Twice(id) => {

@@ -6,10 +6,10 @@ use futures::{
 };
 use tonic::Status;
 
-use crate::sim::{codec::NOT_UTF_8, faults::Listing, v1};
+use crate::sim::{codec::NOT_UTF_8, faults::ListAnswer, v1};
 
 /// An answer with an undecodable variant; its default is empty.
-pub(super) trait Answer: Default + Send + 'static {
+pub(super) trait Reply: Default + Send + 'static {
     /// The answer with a string that is sent as bytes that are not UTF-8.
     fn garbage() -> Self;
 }
@@ -23,7 +23,7 @@ impl Default for EventStream {
     }
 }
 
-impl Answer for EventStream {
+impl Reply for EventStream {
     fn garbage() -> Self {
         let event = v1::ContainerEventResponse { container_id: NOT_UTF_8.to_owned(), ..Default::default() };
         Self(stream::iter([Ok(event)]).boxed())
@@ -33,7 +33,7 @@ impl Answer for EventStream {
 /// Answers with a string to corrupt.
 macro_rules! answers {
     ($($answer:ident { $field:ident: $garbage:expr })*) => {
-        $(impl Answer for v1::$answer {
+        $(impl Reply for v1::$answer {
             #[allow(clippy::needless_update, reason = "some have no other field")]
             fn garbage() -> Self {
                 Self { $field: $garbage, ..Self::default() }
@@ -62,7 +62,7 @@ answers! {
 /// Answers without a string to corrupt.
 macro_rules! empty_answers {
     ($($answer:ident)*) => {
-        $(impl Answer for v1::$answer {
+        $(impl Reply for v1::$answer {
             fn garbage() -> Self {
                 Self {}
             }
@@ -72,14 +72,14 @@ macro_rules! empty_answers {
 
 empty_answers! { StopPodSandboxResponse RemovePodSandboxResponse StartContainerResponse StopContainerResponse RemoveContainerResponse }
 
-impl Answer for Listing<v1::PodSandbox> {
+impl Reply for ListAnswer<v1::PodSandbox> {
     fn garbage() -> Self {
         let garbage = v1::PodSandbox { id: NOT_UTF_8.to_owned(), ..Default::default() };
         Self { items: vec![garbage], reset: None }
     }
 }
 
-impl Answer for Listing<v1::Container> {
+impl Reply for ListAnswer<v1::Container> {
     fn garbage() -> Self {
         let garbage = v1::Container { id: NOT_UTF_8.to_owned(), ..Default::default() };
         Self { items: vec![garbage], reset: None }

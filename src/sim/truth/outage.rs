@@ -1,4 +1,4 @@
-//! The effect of a runtime restart on the truth. Containers outlive it; changes since then are found without
+//! The effect of a runtime restart on the truth. Containers outlive it; changes during the downtime are found without
 //! events.
 
 use super::{ChangeKind, ContainerState, Refused, Signalled, Truth};
@@ -9,7 +9,7 @@ impl Truth {
         self.down = true;
     }
 
-    /// The runtime is up and has found the changes since then, without events (containerd: restart.go).
+    /// The runtime is up and has found the changes of the downtime, without events (containerd: restart.go).
     pub fn recover(&mut self) {
         self.down = false;
     }
