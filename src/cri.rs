@@ -20,7 +20,7 @@ pub(crate) mod v1 {
 
 pub(crate) use self::convert::{EventParts, pod_of_container};
 pub use self::{
-    client::{Client, EventStream, RuntimeInfo},
+    client::{Client, EventStream},
     convert::RawEvent,
     endpoint::{Endpoint, WELL_KNOWN, discovery::NoneAnswers},
     error::CriError,

@@ -86,7 +86,7 @@ impl Fresh {
             };
             // Another pod may have the UID of one that is gone.
             if !known {
-                self.reads.fresh_of_uid(uid).await?;
+                self.reads.read_uid_now(uid).await?;
             }
         }
         Ok(self.cache.get(uid))

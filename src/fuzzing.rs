@@ -26,7 +26,7 @@ pub fn event(bytes: &[u8], received: Mono, received_at: Wall) -> Result<RawEvent
 
 /// What is left of an event when more wait than memory may be given to.
 pub fn trimmed(mut event: RawEvent) -> RawEvent {
-    event.trim();
+    event.strip_payload();
     event
 }
 

@@ -266,7 +266,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ready_is_a_latch_and_notes_decide_nothing() {
         let health = health();
-        let latch = health.latch("initial-relist", "not yet complete: waiting for the runtime");
+        let latch = health.readiness_gate("initial-relist", "not yet complete: waiting for the runtime");
         let stream = health.note("stream", "down");
         assert!(!health.ready().ok);
         latch.waits_for("not yet complete: 3 of 40 pods read");

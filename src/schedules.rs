@@ -31,7 +31,7 @@ use crate::{
     metrics::Metrics,
     model::*,
     path_comparison::PathComparison,
-    supervisor::Situation,
+    model::FollowerStatus,
     watch::{Feed, Filter, GapReason, Request, Start, Update, WatchError},
 };
 
@@ -62,7 +62,7 @@ struct Node {
     feed: Feed,
     stop: CancellationToken,
     /// Ends the watches if it is dropped.
-    _situation: channel::Sender<Situation>,
+    _situation: channel::Sender<FollowerStatus>,
 }
 
 impl Node {
@@ -73,7 +73,7 @@ impl Node {
         let paths = PathComparison::new(metrics.clone());
         let arbiter = Arbiter::new(journal.clone(), paths, clock.clone(), metrics);
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
-        let (situation, situations) = channel::channel(Situation {
+        let (follower_status, situations) = channel::channel(FollowerStatus {
             ready: true,
             mode: Mode::Evented,
             mode_since: wall(0),
@@ -88,7 +88,7 @@ impl Node {
         let stop = CancellationToken::new();
         let cache = arbiter.cache().clone();
         let feed = Feed::new(journal.clone(), cache.clone(), situations, clock, stop.clone());
-        Self { arbiter: Arc::new(arbiter), cache, journal, feed, stop, _situation: situation }
+        Self { arbiter: Arc::new(arbiter), cache, journal, feed, stop, _situation: follower_status }
     }
 
     /// Says these one after the other, as one of plegd's tasks does.
@@ -279,7 +279,7 @@ fn who_falls_off_the_ring_gets_a_gap_and_is_exact_again() {
 fn a_relayed_watch_misses_no_wake_up() {
     on_every_schedule(|| {
         let node = Node::new(100);
-        let (feed, relay) = node.feed.clone().relayed();
+        let (feed, relay) = node.feed.clone().with_fanout();
         let relay = thread::spawn(move || block_on(relay));
         let subscriber = thread::spawn({
             let journal = node.journal.clone();

@@ -70,7 +70,7 @@ pub struct Rhythm {
 
 /// What the supervisor knows, for whoever looks.
 #[derive(Clone, Debug)]
-pub struct Situation {
+pub struct FollowerStatus {
     /// Whether the first relist is complete.
     pub ready: bool,
     /// The mode.
@@ -117,7 +117,7 @@ pub struct Signs {
     /// No relist's lists are under way for longer than their calls may take.
     pub relister: Heartbeat,
     /// What it knows.
-    pub situation: watch::Sender<Situation>,
+    pub follower_status: watch::Sender<FollowerStatus>,
 }
 
 /// What the supervisor is connected to.
@@ -350,7 +350,7 @@ impl Supervisor {
         self.wires.metrics.relists.ended(cause, Outcome::Ok, took, at);
         self.signs.ready.open();
         self.wires.metrics.mode.ready.set(1);
-        self.signs.situation.send_if_modified(|it| !std::mem::replace(&mut it.ready, true));
+        self.signs.follower_status.send_if_modified(|it| !std::mem::replace(&mut it.ready, true));
         if let Some(lost) = self.stream_lost.take_if(|lost| began >= *lost) {
             self.wires.metrics.mode.fallback.observe(now.since(lost).as_secs_f64());
         }
@@ -378,12 +378,12 @@ impl Supervisor {
     fn fail(&mut self, error: &CriError, began_at: Wall) -> Duration {
         let (loudness, wait) =
             self.outage.failed(self.wires.clock.now(), error.runtime_is_away(), self.rhythm.period);
-        let since = self.signs.situation.borrow().failures.as_ref().map_or(began_at, |it| it.since);
+        let since = self.signs.follower_status.borrow().failures.as_ref().map_or(began_at, |it| it.since);
         let (count, last_error) = (self.outage.failures(), error.to_string());
         let failures = RelistFailures { count, since, last_error };
         self.away |= error.runtime_is_away();
         if failures.persist() {
-            self.signs.runtime.bad(format!(
+            self.signs.runtime.set_failed(format!(
                 "cannot be listed since {since}: {count} relists in a row failed, the last with: {error}"
             ));
         }
@@ -399,7 +399,7 @@ impl Supervisor {
                 } else {
                     tracing::warn!(%error, "The relist failed; it is tried again. What is served is as of the last one.");
                 }
-                self.signs.runtime.bad(error.to_string());
+                self.signs.runtime.set_failed(error.to_string());
                 self.signs.ready.waits_for(format!("not yet complete: {error}"));
             }
             Loudness::CallForHelp => tracing::error!(
@@ -425,7 +425,7 @@ impl Supervisor {
         let shared = quirks.has(Quirk::SharedChannel);
         self.wires.metrics.stream.shared.set(shared.into());
         self.share_channel(shared);
-        self.signs.runtime.good(runtime.to_string());
+        self.signs.runtime.set_ok(runtime.to_string());
         self.unidentified = false;
         self.runtime = Some(runtime);
         self.publish();
@@ -513,7 +513,7 @@ impl Supervisor {
             tracing::info!(mode = %self.machine.mode(), from = %before.mode(), "The mode has changed.");
             self.wires.metrics.mode.enter(self.machine.mode());
             let since = self.wires.clock.now_both().1;
-            self.signs.situation.send_modify(|it| (it.mode, it.mode_since) = (self.machine.mode(), since));
+            self.signs.follower_status.send_modify(|it| (it.mode, it.mode_since) = (self.machine.mode(), since));
         }
         if before != self.machine {
             self.wires.metrics.relists.period.set(self.machine.period().as_secs_f64());
@@ -523,8 +523,8 @@ impl Supervisor {
 
     fn publish(&self) {
         let (mode, period) = (self.machine.mode(), self.machine.period());
-        self.signs.mode.good(format!("{mode}, a relist every {}", humantime::format_duration(period)));
-        self.signs.situation.send_if_modified(|it| {
+        self.signs.mode.set_ok(format!("{mode}, a relist every {}", humantime::format_duration(period)));
+        self.signs.follower_status.send_if_modified(|it| {
             let changed = it.period != period || it.runtime != self.runtime;
             it.period = period;
             it.runtime.clone_from(&self.runtime);
@@ -536,7 +536,7 @@ impl Supervisor {
         let count = failures.as_ref().map_or(0, |failures| failures.count);
         self.wires.metrics.relists.consecutive_failures.set(count.into());
         // A runtime that is away fails ten times a second: that is no reason to wake every subscriber as often.
-        self.signs.situation.send_if_modified(|it| {
+        self.signs.follower_status.send_if_modified(|it| {
             it.failures = failures;
             false
         });
@@ -544,12 +544,12 @@ impl Supervisor {
 
     fn show_stream(&self, how: &str, up: bool) {
         if up {
-            self.signs.stream.good(how);
+            self.signs.stream.set_ok(how);
         } else {
-            self.signs.stream.bad(how);
+            self.signs.stream.set_failed(how);
         }
         let since = self.wires.clock.now_both().1;
-        self.signs.situation.send_modify(|it| {
+        self.signs.follower_status.send_modify(|it| {
             if it.stream_up != self.stream_up || it.stream != how {
                 (it.stream_up, it.stream_since, it.stream) = (self.stream_up, since, how.to_owned());
             }

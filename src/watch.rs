@@ -37,7 +37,7 @@ use crate::{
     cri::RuntimeInfo,
     journal::{Journal, Record},
     model::{Mode, Pod, Position},
-    supervisor::Situation,
+    model::FollowerStatus,
 };
 pub use crate::{
     journal::{Detail, Progress},
@@ -186,7 +186,7 @@ pub enum WatchError {
 pub struct Feed {
     journal: Journal,
     cache: Cache,
-    situation: watch::Receiver<Situation>,
+    follower_status: watch::Receiver<FollowerStatus>,
     waker: Waker,
     clock: Clock,
     stop: CancellationToken,
@@ -213,11 +213,11 @@ impl Feed {
     pub fn new(
         journal: Journal,
         cache: Cache,
-        situation: watch::Receiver<Situation>,
+        follower_status: watch::Receiver<FollowerStatus>,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
-        Self { journal, cache, situation, waker: Waker::Journal, clock, stop }
+        Self { journal, cache, follower_status, waker: Waker::Journal, clock, stop }
     }
 
     /// The same feed, whose watches are woken up by a task of their own: whoever appends to the journal then wakes up one
@@ -277,8 +277,8 @@ impl Feed {
     }
 
     /// The situation, as it changes.
-    pub fn situation(&self) -> &watch::Receiver<Situation> {
-        &self.situation
+    pub fn follower_status(&self) -> &watch::Receiver<FollowerStatus> {
+        &self.follower_status
     }
 
     /// Ends when plegd does.
@@ -288,7 +288,7 @@ impl Feed {
 
     /// All pods that pass, and the position as of which they are, exactly.
     pub fn snapshot(&self, filter: &Filter) -> (Position, Vec<Arc<Pod>>) {
-        let (position, mut pods) = self.journal.still(|| self.cache.list());
+        let (position, mut pods) = self.journal.at_head(|| self.cache.list());
         pods.retain(|pod| filter.passes_pod(&pod.identity, &pod.labels));
         (position, pods)
     }

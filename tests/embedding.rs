@@ -86,8 +86,8 @@ async fn without_the_stream_it_polls() {
     let sim = sim();
     let app = on(&sim).without_stream().start().unwrap();
     tokio::time::sleep(10 * MINUTE).await;
-    assert!(app.situation().ready);
-    assert_eq!(app.situation().mode, Mode::Polling);
+    assert!(app.follower_status().ready);
+    assert_eq!(app.follower_status().mode, Mode::Polling);
     assert_eq!(sim.calls().get(&plegd::sim::Method::GetContainerEvents), None);
 }
 

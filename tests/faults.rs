@@ -38,7 +38,7 @@ async fn survives(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
         assert_eq!(world.absurdities(), [""; 0], "{faults:?}, seed {seed}: {:#?}", world.lines());
         missed += world.misses();
         world.pass(5 * MINUTE).await;
-        assert_eq!(world.app.situation().mode, Mode::Evented, "{faults:?}, seed {seed}: trusted again");
+        assert_eq!(world.app.follower_status().mode, Mode::Evented, "{faults:?}, seed {seed}: trusted again");
     }
     missed
 }
@@ -67,9 +67,9 @@ async fn a_miss_brings_the_mode_back_to_probing_and_trust_grows_again() {
     world.change(|truth| truth.exit(&id, 2).expect("exit"));
     world.until("told", |world| world.story(&id).len() == 3).await;
     assert_eq!(world.story(&id), ["Changed", "Started", "Died(2 Error)"]);
-    world.until("probing", |world| world.app.situation().mode == Mode::Probing).await;
+    world.until("probing", |world| world.app.follower_status().mode == Mode::Probing).await;
     assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), 1.0);
-    assert_eq!(world.app.situation().period, Duration::from_secs(1));
+    assert_eq!(world.app.follower_status().period, Duration::from_secs(1));
     // As long as it goes on missing, it is not trusted; each is counted, at whatever period it is found.
     for n in 2..10 {
         let id = world.start(&pod, &format!("c{n}"));
@@ -77,7 +77,7 @@ async fn a_miss_brings_the_mode_back_to_probing_and_trust_grows_again() {
         world.change(|truth| truth.exit(&id, 2).expect("exit"));
         world.pass(Duration::from_secs(7)).await;
         assert_eq!(world.metric(r#"plegd_missed_events_total{type="stopped"}"#), f64::from(n));
-        assert_eq!(world.app.situation().mode, Mode::Probing);
+        assert_eq!(world.app.follower_status().mode, Mode::Probing);
     }
     world.sim.faults().clear();
     world.until_evented().await;

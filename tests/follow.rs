@@ -25,7 +25,7 @@ fn millis(ms: u64) -> Duration {
 async fn a_short_life_between_two_relists_is_told_whole_and_once() {
     let mut world = World::new(Profile::CONTAINERD_2_1);
     world.pass(3 * MINUTE).await;
-    assert_eq!(world.app.situation().mode, Mode::Evented);
+    assert_eq!(world.app.follower_status().mode, Mode::Evented);
     let pod = world.pod();
     let id = world.start(&pod, "short");
     world.pass(millis(50)).await;
@@ -53,7 +53,7 @@ async fn without_events_a_life_is_told_by_polling() {
     world.change(|truth| truth.remove_container(&id).expect("remove"));
     world.pass(Duration::from_secs(3)).await;
     assert_eq!(world.story(&id), ["Started", "Died(0 Completed)", "Removed"]);
-    assert_eq!(world.app.situation().mode, Mode::Polling);
+    assert_eq!(world.app.follower_status().mode, Mode::Polling);
     assert_eq!(world.differences(), [""; 0]);
 }
 
@@ -88,10 +88,10 @@ async fn a_restarted_runtime_is_followed_again_and_what_changed_meanwhile_is_tol
     let pod = world.pod();
     let ids: Vec<String> = (0..10).map(|n| world.start(&pod, &format!("c{n}"))).collect();
     world.pass(3 * MINUTE).await;
-    assert_eq!(world.app.situation().mode, Mode::Evented);
+    assert_eq!(world.app.follower_status().mode, Mode::Evented);
     world.sim.crash();
     world.pass(millis(500)).await;
-    assert_eq!(world.app.situation().mode, Mode::Polling);
+    assert_eq!(world.app.follower_status().mode, Mode::Polling);
     for id in &ids[..5] {
         world.change(|truth| truth.exit(id, 1).expect("exit"));
     }
@@ -101,7 +101,7 @@ async fn a_restarted_runtime_is_followed_again_and_what_changed_meanwhile_is_tol
         assert_eq!(world.story(id), ["Changed", "Started", "Died(1 Error)"]);
     }
     world.pass(3 * MINUTE).await;
-    assert_eq!(world.app.situation().mode, Mode::Evented);
+    assert_eq!(world.app.follower_status().mode, Mode::Evented);
     assert_eq!(world.differences(), [""; 0]);
 }
 

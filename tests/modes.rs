@@ -37,8 +37,8 @@ async fn every_runtime_comes_to_its_mode_and_period_and_churn_is_told() {
     ] {
         let mut world = World::after(profile, 3, roomy, |_| ()).await;
         world.pass(4 * MINUTE).await;
-        let situation = world.app.situation();
-        assert_eq!((situation.mode, situation.period.as_secs()), (mode, seconds), "{}", profile.name);
+        let follower_status = world.app.follower_status();
+        assert_eq!((follower_status.mode, follower_status.period.as_secs()), (mode, seconds), "{}", profile.name);
         let shown = [world.metric("plegd_ready"), world.metric("plegd_stream_shared")];
         let shared = [Profile::CONTAINERD_1_7.name, Profile::CRI_O_1_26.name].contains(&profile.name);
         assert_eq!(shown, [1.0, f64::from(u8::from(shared))], "{}", profile.name);
@@ -73,7 +73,7 @@ async fn a_thief_on_a_shared_channel_is_noticed_and_nothing_stays_wrong_for_long
         let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
         for round in 0..3 {
             world.churn(5 + round, 100).await;
-            assert_eq!(world.app.situation().mode, Mode::Probing, "{}", profile.name);
+            assert_eq!(world.app.follower_status().mode, Mode::Probing, "{}", profile.name);
             // The longest period is 10 s here; then come the reads.
             world.pass(12 * SECOND).await;
             assert_eq!(world.differences(), NONE, "{}", profile.name);
@@ -98,7 +98,7 @@ async fn a_restart_with_changes_meanwhile_is_told_once_and_the_rhythm_comes_back
         world.pass(2 * SECOND).await;
         world.sim.crash();
         world.pass(5 * SECOND).await;
-        assert_eq!(world.app.situation().mode, Mode::Polling);
+        assert_eq!(world.app.follower_status().mode, Mode::Polling);
         assert!(world.app.health().ready().ok && world.app.health().live().ok);
         world.change(|truth| truth.exit(&ends, 4).expect("exit"));
         world.change(|truth| truth.lose_task(&lost).expect("lose"));
@@ -113,7 +113,7 @@ async fn a_restart_with_changes_meanwhile_is_told_once_and_the_rhythm_comes_back
         );
         assert_eq!(world.story(&stays).last().map(String::as_str), Some("Started"), "{}", profile.name);
         world.pass(5 * MINUTE).await;
-        assert_eq!(world.app.situation().mode, Mode::Evented, "{}", profile.name);
+        assert_eq!(world.app.follower_status().mode, Mode::Evented, "{}", profile.name);
         assert_eq!(world.differences(), NONE, "{}", profile.name);
         assert_eq!(world.absurdities(), NONE, "{}: {:#?}", profile.name, world.lines());
     }
@@ -173,11 +173,11 @@ async fn a_runtime_that_is_replaced_by_one_with_events_is_followed_by_events() {
     };
     let mut world = World::after(Profile::CONTAINERD_2_1, 1, |_| (), refuse).await;
     world.pass(10 * MINUTE).await;
-    assert_eq!(world.app.situation().mode, Mode::Polling);
+    assert_eq!(world.app.follower_status().mode, Mode::Polling);
     assert!(world.calls_of(Method::GetContainerEvents) <= 16, "tried about once a minute");
     world.sim.faults().clear();
     world.pass(4 * MINUTE).await;
-    assert_eq!(world.app.situation().mode, Mode::Evented);
+    assert_eq!(world.app.follower_status().mode, Mode::Evented);
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +187,7 @@ async fn switched_off_by_configuration_the_stream_is_not_touched() {
     world.churn(1, 100).await;
     world.pass(10 * SECOND).await;
     assert_eq!(world.calls_of(Method::GetContainerEvents), 0);
-    assert_eq!(world.app.situation().mode, Mode::Polling);
+    assert_eq!(world.app.follower_status().mode, Mode::Polling);
     assert_eq!(world.metric(r#"plegd_stream_state{state="off"}"#), 1.0, "nobody is called for it");
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
 }
@@ -208,7 +208,7 @@ async fn a_runtime_that_is_stopped_and_continued_is_followed_again() {
     world.pass(2 * SECOND).await;
     assert_eq!(world.story(&id), ["Changed", "Started", "Died(6 Error)"]);
     world.pass(5 * MINUTE).await;
-    assert_eq!(world.app.situation().mode, Mode::Evented);
+    assert_eq!(world.app.follower_status().mode, Mode::Evented);
     assert_eq!(world.differences(), NONE);
 }
 

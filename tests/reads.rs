@@ -358,7 +358,7 @@ async fn a_quiet_runtime_is_called_as_rarely_as_the_mode_allows() {
             world.start(&pod, "c");
         }
         world.pass(5 * MINUTE).await;
-        assert_eq!(world.app.situation().mode, mode, "{}", profile.name);
+        assert_eq!(world.app.follower_status().mode, mode, "{}", profile.name);
         let statuses = |world: &World| {
             world.calls_of(Method::ContainerStatus) + world.calls_of(Method::PodSandboxStatus)
         };
@@ -420,7 +420,7 @@ async fn lists_of_many_megabytes_are_read() {
         let mut world = World::after(profile, 1, |_| (), many).await;
         world.pass(10 * SECOND).await;
         assert_eq!(
-            world.app.cache().census().containers[ContainerState::Running as usize],
+            world.app.cache().counts().containers[ContainerState::Running as usize],
             100,
             "{}",
             profile.name

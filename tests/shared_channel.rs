@@ -81,7 +81,7 @@ impl Shared {
         let before = self.received();
         let end = self.world.app.clock().now() + 10 * MINUTE;
         while !self.yielded() {
-            assert!(self.world.app.clock().now() < end, "{:?}", self.world.app.situation());
+            assert!(self.world.app.clock().now() < end, "{:?}", self.world.app.follower_status());
             self.step().await;
         }
         self.received() - before
@@ -91,7 +91,7 @@ impl Shared {
     async fn until_opened(&mut self) {
         let received = self.received();
         self.churn(MINUTE / 2).await;
-        let retry_at = self.world.app.situation().yielded.expect("yielded").retry_at;
+        let retry_at = self.world.app.follower_status().yielded.expect("yielded").retry_at;
         let rest = retry_at.seconds_since(self.world.app.clock().wall()) - 10.0;
         self.world.pass(Duration::from_secs_f64(rest)).await;
         assert!(self.yielded(), "not before its time");
@@ -103,7 +103,7 @@ impl Shared {
     }
 
     fn yielded(&self) -> bool {
-        self.world.app.situation().yielded.is_some()
+        self.world.app.follower_status().yielded.is_some()
     }
 
     /// Events that plegd has received.
@@ -117,7 +117,7 @@ impl Shared {
     }
 
     fn retry_in(&self) -> u64 {
-        let yielded = self.world.app.situation().yielded.expect("yielded");
+        let yielded = self.world.app.follower_status().yielded.expect("yielded");
         yielded.retry_at.seconds_since(yielded.since) as u64 / 60
     }
 
@@ -152,7 +152,7 @@ async fn after_few_events_plegd_yields_and_the_other_subscriber_receives_everyth
         let other = later.delivered - counts.delivered;
         assert!(sent > 100 && other == sent - 1, "{}: {other} of {sent}", profile.name);
         assert_eq!(it.received(), received, "{}: plegd takes nothing", profile.name);
-        assert_eq!(it.world.app.situation().mode, Mode::Polling);
+        assert_eq!(it.world.app.follower_status().mode, Mode::Polling);
         it.is_right().await;
     }
 }
@@ -163,9 +163,9 @@ async fn a_stream_that_is_yielded_says_so_everywhere() {
     it.join();
     it.until_yielded().await;
     it.world.pass(SECOND).await;
-    let situation = it.world.app.situation();
-    assert!(situation.stream.starts_with("yielded the shared event stream to another subscriber; polling"));
-    assert_eq!((situation.stream_up, situation.mode, it.retry_in()), (None, Mode::Polling, 10));
+    let follower_status = it.world.app.follower_status();
+    assert!(follower_status.stream.starts_with("yielded the shared event stream to another subscriber; polling"));
+    assert_eq!((follower_status.stream_up, follower_status.mode, it.retry_in()), (None, Mode::Polling, 10));
     assert_eq!(it.world.metric(r#"plegd_stream_state{state="yielded"}"#), 1.0);
     assert_eq!(it.world.metric(r#"plegd_stream_state{state="down"}"#), 0.0);
     assert_eq!(it.world.metric(r#"plegd_stream_disconnects_total{reason="yielded"}"#), 1.0);
@@ -223,7 +223,7 @@ async fn a_subscriber_that_comes_to_a_quiet_node_is_noticed_with_the_first_pods(
         let mut it = Shared::alone(Profile::CONTAINERD_1_7, seed, roomy).await;
         it.join();
         it.world.pass(10 * MINUTE).await;
-        assert_eq!(it.world.app.situation().mode, Mode::Evented, "nothing happens, and nothing shows");
+        assert_eq!(it.world.app.follower_status().mode, Mode::Evented, "nothing happens, and nothing shows");
         let taken = it.until_yielded().await;
         assert!((1..=FEW).contains(&taken), "seed {seed}: {taken}");
     }
@@ -266,7 +266,7 @@ async fn a_restart_of_the_runtime_opens_a_yielded_stream_at_once_and_resets_the_
     it.leave();
     it.world.pass(3 * SECOND).await;
     it.world.sim.recover().expect("recover");
-    it.world.until("the stream", |world| world.app.situation().stream_up.is_some()).await;
+    it.world.until("the stream", |world| world.app.follower_status().stream_up.is_some()).await;
     assert!(!it.yielded());
     it.world.until_evented().await;
     it.join();
@@ -280,7 +280,7 @@ async fn the_policy_can_change_while_plegd_runs() {
     it.join();
     it.until_yielded().await;
     it.adopt(SharedStream::Compete);
-    it.world.until("the stream", |world| world.app.situation().stream_up.is_some()).await;
+    it.world.until("the stream", |world| world.app.follower_status().stream_up.is_some()).await;
     let before = it.received();
     it.churn(MINUTE).await;
     assert!(!it.yielded() && it.received() > before + 100, "it competes");

@@ -104,11 +104,11 @@ impl Witness {
 
     #[track_caller]
     fn compare(&self) {
-        let extent = self.journal.extent();
-        assert_eq!(extent.head, self.told, "{extent:?}");
+        let stats = self.journal.stats();
+        assert_eq!(stats.head, self.told, "{stats:?}");
         let capacity = self.journal.capacity();
-        assert!(extent.events <= capacity.events, "{extent:?}");
-        assert!(extent.events <= 1 || extent.bytes <= capacity.bytes, "{extent:?}");
+        assert!(stats.events <= capacity.events, "{stats:?}");
+        assert!(stats.events <= 1 || stats.bytes <= capacity.bytes, "{stats:?}");
 
         let mut served = BTreeSet::new();
         for pod in self.cache.list() {

@@ -12,7 +12,7 @@ use plegd::{
         ContainerState, ContainerStatus, Interval, Labels, Mode, Observation, Pod, PodIdentity, PodUid,
         Position, Source,
     },
-    supervisor::Situation,
+    model::FollowerStatus,
     watch::{Feed, Filter, Gap, GapReason, SlowPolicy, Start, Update, Watch, WatchError},
 };
 use prost::Message as _;
@@ -74,8 +74,8 @@ async fn run(mut input: Input<'_>) {
     let capacity = Capacity { events: 3 + input.below(14), bytes: 1 << 30 };
     let bench = Bench::with(capacity);
     let stop = CancellationToken::new();
-    let (_situations, situation) = watch::channel(situation(&bench.clock));
-    let feed = Feed::new(bench.journal.clone(), bench.cache.clone(), situation, bench.clock.clone(), stop);
+    let (_situations, follower_status) = watch::channel(follower_status(&bench.clock));
+    let feed = Feed::new(bench.journal.clone(), bench.cache.clone(), follower_status, bench.clock.clone(), stop);
     let mut stage = Stage { bench, feed, all: Vec::new(), watches: Vec::new(), containers: 0 };
     for _ in 0..ACTS {
         if input.is_empty() {
@@ -92,9 +92,9 @@ async fn run(mut input: Input<'_>) {
     }
 }
 
-fn situation(clock: &Clock) -> Situation {
+fn follower_status(clock: &Clock) -> FollowerStatus {
     let (at, wall) = clock.now_both();
-    Situation {
+    FollowerStatus {
         ready: true,
         mode: Mode::Polling,
         mode_since: wall,
@@ -220,21 +220,21 @@ impl Stage {
     /// Takes one update, and checks it; whether there was one.
     fn take_one(&mut self, at: usize) -> bool {
         let watcher = &mut self.watches[at];
-        let extent = self.bench.journal.extent();
+        let stats = self.bench.journal.stats();
         if let Due::Hello(start) = watcher.due {
             let hello = watcher.watch.try_next();
             assert!(matches!(hello, Ok(Some(Update::Hello(_)))), "{hello:?}");
-            watcher.due = due_after_hello(start, extent.oldest, extent.head);
+            watcher.due = due_after_hello(start, stats.oldest, stats.head);
             return true;
         }
         if let Due::After(after, _) = watcher.due
-            && after + 1 < extent.oldest
+            && after + 1 < stats.oldest
         {
             watcher.due = Due::Gap(GapReason::Compacted, Position { epoch: EPOCH, sequence: after });
         }
         let told = watcher.watch.try_next();
         let is_over = told.is_err();
-        watcher.check(told, &self.all, extent.head) && !is_over
+        watcher.check(told, &self.all, stats.head) && !is_over
     }
 }
 

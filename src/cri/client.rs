@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     live::Live,
     metrics::{self, Metrics},
-    model::{ContainerStatus, Method, ObjectId, SandboxStatus},
+    model::{ContainerStatus, Method, ObjectId, RuntimeInfo, SandboxStatus},
     traces,
 };
 
@@ -38,17 +38,6 @@ pub struct Client {
     deadline: Live<Duration>,
     clock: Clock,
     metrics: Arc<Metrics>,
-}
-
-/// What a runtime says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuntimeInfo {
-    /// `containerd`, `cri-o`, …
-    pub name: String,
-    /// Its version, as it writes it.
-    pub version: String,
-    /// The version of CRI.
-    pub api_version: String,
 }
 
 /// The stream of events, once its first one is there. Dropping it gives it up.
@@ -260,12 +249,6 @@ impl From<v1::VersionResponse> for RuntimeInfo {
             version: answer.runtime_version,
             api_version: answer.runtime_api_version,
         }
-    }
-}
-
-impl fmt::Display for RuntimeInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.version)
     }
 }
 

@@ -77,7 +77,7 @@ impl RawEvent {
 
     /// Cuts it down to what tells the life of the one container or sandbox that it is about: its id, name, state, times
     /// and exit. For when more events wait than memory may be given to.
-    pub(crate) fn trim(&mut self) {
+    pub(crate) fn strip_payload(&mut self) {
         self.detail = Detail::Minimal;
         let id = &self.message.container_id;
         self.message.containers_statuses.retain_mut(|it| match status::id_of(it) {

@@ -75,7 +75,7 @@ fn what_falls_off_the_ring_is_a_gap_that_is_told_once() {
     let left: Vec<_> =
         std::iter::from_fn(|| cursor.try_next().unwrap()).map(|event| event.sequence).collect();
     assert_eq!(left, [8, 9, 10]);
-    let extent = journal.extent();
+    let extent = journal.stats();
     assert_eq!((extent.oldest, extent.head, extent.events, extent.evicted, extent.gaps), (8, 10, 3, 7, 1));
 }
 
@@ -84,19 +84,19 @@ fn the_ring_is_bounded_in_bytes_too() {
     let one = Record::new(event("x"), None, 1, None).weight();
     let journal = Journal::new(Capacity { events: 1000, bytes: 5 * one }, 7);
     append(&journal, (0..100).map(|_| event("x")), None);
-    assert_eq!((journal.extent().events, journal.extent().bytes), (5, 5 * one));
+    assert_eq!((journal.stats().events, journal.stats().bytes), (5, 5 * one));
     let journal = Journal::new(Capacity { events: 1000, bytes: 1 }, 7);
     append(&journal, [event("x"), event("y")], None);
-    assert_eq!(journal.extent().events, 1);
+    assert_eq!(journal.stats().events, 1);
 }
 
 #[test]
 fn subscribers_are_counted_while_they_live() {
     let journal = journal(3);
     let cursors = [journal.cursor(0), journal.cursor(0)];
-    assert_eq!(journal.extent().subscribers, 2);
+    assert_eq!(journal.stats().subscribers, 2);
     drop(cursors);
-    assert_eq!(journal.extent().subscribers, 0);
+    assert_eq!(journal.stats().subscribers, 0);
 }
 
 fn pod(labels: &[(&str, &str)]) -> Pod {
@@ -117,7 +117,7 @@ fn a_pod_is_served_with_the_events_that_led_to_it_and_bears_the_number_of_the_la
     let writer = Writer::default();
     let served = writer.add(&event("a").pod);
     journal.append(vec![event("a"), event("b")], Some(pod(&[("app", "web")])), &served);
-    let (position, seen) = journal.still(|| writer.cache().get_pod(served.identity()));
+    let (position, seen) = journal.at_head(|| writer.cache().get_pod(served.identity()));
     assert_eq!((position, seen.unwrap().sequence), (journal.position(2), 2));
     let mut cursor = journal.cursor(0);
     for _ in 0..2 {
@@ -140,7 +140,7 @@ fn an_event_is_superseded_by_the_next_change_of_its_pod() {
     let latest = || {
         let mut cursor = journal.cursor(0);
         let records = std::iter::from_fn(|| cursor.try_next().unwrap())
-            .filter(|record| journal.superseding(record).is_none());
+            .filter(|record| journal.newer_change(record).is_none());
         records.map(|record| record.sequence).collect::<Vec<_>>()
     };
     assert_eq!(latest(), [2, 4, 5]);
@@ -155,7 +155,7 @@ fn an_event_is_superseded_by_the_next_change_of_its_pod() {
 fn an_event_is_encoded_once_and_its_bytes_count() {
     let journal = journal(100);
     append(&journal, [event("a")], None);
-    let before = journal.extent().bytes;
+    let before = journal.stats().bytes;
     let record = journal.cursor(0).try_next().unwrap().unwrap();
     let mut times = 0;
     for _ in 0..3 {
@@ -165,9 +165,9 @@ fn an_event_is_encoded_once_and_its_bytes_count() {
         });
         assert_eq!(&bytes[..], b"a");
     }
-    assert_eq!((times, journal.extent().bytes), (1, before + 1));
+    assert_eq!((times, journal.stats().bytes), (1, before + 1));
     assert_eq!(&journal.encoded(&record, Detail::Pod, |_| Bytes::from_static(b"pod"))[..], b"pod");
-    assert_eq!(journal.extent().bytes, before + 4);
+    assert_eq!(journal.stats().bytes, before + 4);
 }
 
 #[test]
@@ -177,10 +177,10 @@ fn bytes_that_were_made_of_events_evict_older_ones_too() {
     append(&journal, (0..10).map(|_| event("x")), None);
     let record = journal.cursor(9).try_next().unwrap().unwrap();
     journal.encoded(&record, Detail::Event, |_| Bytes::from(vec![0; 3 * one]));
-    assert_eq!((journal.extent().events, journal.extent().bytes), (7, 10 * one));
+    assert_eq!((journal.stats().events, journal.stats().bytes), (7, 10 * one));
     // One that is no longer held counts no more.
     append(&journal, (0..20).map(|_| event("x")), None);
-    let bytes = journal.extent().bytes;
+    let bytes = journal.stats().bytes;
     journal.encoded(&record, Detail::Pod, |_| Bytes::from(vec![0; one]));
-    assert_eq!(journal.extent().bytes, bytes);
+    assert_eq!(journal.stats().bytes, bytes);
 }

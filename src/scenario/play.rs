@@ -20,7 +20,7 @@ use super::{
     status::Labels,
 };
 use crate::{
-    clock::{Clock, WallHand},
+    clock::{Clock, WallStepper},
     sim::{
         CallFault, Dose, ListFault, Profile, ResetReason, SimRuntime, profile, v1::ContainerEventResponse,
     },
@@ -61,7 +61,7 @@ pub struct Player {
     scenario: Scenario,
     runtime: SimRuntime,
     /// The hands of the machine's wall clock: one for each process.
-    hands: Vec<WallHand>,
+    hands: Vec<WallStepper>,
     puts: Puts,
     verbs: BTreeMap<String, Verb>,
     /// When the last step was due: what waits take too long does not add up.
@@ -95,7 +95,7 @@ impl io::Write for Printed {
 
 impl Player {
     /// A runtime for that scenario, with nothing on it, whose clock is set by that hand.
-    pub fn new(scenario: Scenario, (clock, hand): (Clock, WallHand)) -> Self {
+    pub fn new(scenario: Scenario, (clock, hand): (Clock, WallStepper)) -> Self {
         let profile = profile_of(&scenario.runtime, scenario.events);
         let due = clock.timer(Duration::ZERO);
         let runtime = SimRuntime::new(profile, clock, 1);

@@ -39,7 +39,7 @@ impl Supervisor {
              upgrade to containerd 2.x. To keep the stream all the same, set stream.shared = \"compete\"."
         );
         self.retry = Some(clock.timer(retry_in));
-        self.signs.situation.send_modify(|it| it.yielded = Some(Yielded { since, retry_at }));
+        self.signs.follower_status.send_modify(|it| it.yielded = Some(Yielded { since, retry_at }));
         self.wires.wanted.send_replace(Wanted::Yielded);
         self.yielded();
         self.relist_soon(RelistCause::StreamLost, Duration::ZERO);
@@ -52,7 +52,7 @@ impl Supervisor {
         self.last_stream_trouble = None;
         self.wires.arbiter.set_stream_up(None);
         self.judge_order(self.wires.clock.now());
-        let retry_at = self.signs.situation.borrow().yielded.map(|it| it.retry_at);
+        let retry_at = self.signs.follower_status.borrow().yielded.map(|it| it.retry_at);
         let next = retry_at.map(|at| format!("; next try at {at}")).unwrap_or_default();
         let how = format!("yielded the shared event stream to another subscriber; polling{next}");
         self.show_stream(&how, false);
@@ -67,7 +67,7 @@ impl Supervisor {
         );
         self.sharing.retried();
         self.retry = None;
-        self.signs.situation.send_modify(|it| it.yielded = None);
+        self.signs.follower_status.send_modify(|it| it.yielded = None);
         self.show_stream("being opened again", false);
         self.wires.wanted.send_replace(Wanted::Open);
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     journal::{Cursor, Extent, Record},
     model::{Mode, Pod, PodIdentity, Position},
-    supervisor::Situation,
+    model::FollowerStatus,
 };
 
 /// After so many events that do not pass the filter there is a bookmark, however soon: a watcher who resumes is not to
@@ -30,7 +30,7 @@ pub struct Watch {
     interval: Duration,
     stage: Stage,
     cursor: Cursor,
-    situation: watch::Receiver<Situation>,
+    follower_status: watch::Receiver<FollowerStatus>,
     /// The mode that was told last.
     mode: Mode,
     /// When a bookmark is due; set anew whenever something was sent.
@@ -75,8 +75,8 @@ impl Watch {
             return Err(WatchError::Invalid(message.into()));
         }
         let cursor = Cursor::new(feed.journal.clone(), feed.heads(), feed.journal.head());
-        let situation = feed.situation.clone();
-        let mode = situation.borrow().mode;
+        let follower_status = feed.follower_status.clone();
+        let mode = follower_status.borrow().mode;
         let stage = Stage::Begin { start, wait_ready };
         let passed_over_at_most = PASSED_OVER_AT_MOST.min(feed.journal.capacity().events / 4);
         Ok(Self {
@@ -86,7 +86,7 @@ impl Watch {
             interval,
             stage,
             cursor,
-            situation,
+            follower_status,
             mode,
             bookmark: None,
             passed_over: 0,
@@ -150,20 +150,20 @@ impl Watch {
         match &mut self.stage {
             Stage::Begin { start, wait_ready } => {
                 let (start, wait_ready) = (*start, *wait_ready);
-                if !self.situation.borrow_and_update().ready {
+                if !self.follower_status.borrow_and_update().ready {
                     if self.feed.stop.is_cancelled() {
                         return Err(WatchError::Ending);
                     }
                     return if wait_ready { Ok(None) } else { Err(WatchError::NotReady) };
                 }
-                let extent = self.feed.journal.extent();
+                let extent = self.feed.journal.stats();
                 self.stage = self.beginning(start, extent);
                 Ok(Some(Update::Hello(self.hello(extent))))
             }
             Stage::Greeted(Some((reason, asked))) => {
                 let (reason, asked) = (*reason, *asked);
                 let update = self.resync(reason, asked)?;
-                self.feed.journal.count_resume_gap(reason.of_resume());
+                self.feed.journal.count_resume_gap(reason.resume_gap());
                 Ok(update)
             }
             Stage::Greeted(None) => {
@@ -185,10 +185,10 @@ impl Watch {
     }
 
     fn hello(&mut self, extent: Extent) -> Hello {
-        let situation = self.situation.borrow_and_update();
-        self.mode = situation.mode;
+        let follower_status = self.follower_status.borrow_and_update();
+        self.mode = follower_status.mode;
         let head = self.feed.journal.position(extent.head);
-        Hello { head, oldest: extent.oldest, runtime: situation.runtime.clone(), mode: situation.mode }
+        Hello { head, oldest: extent.oldest, runtime: follower_status.runtime.clone(), mode: follower_status.mode }
     }
 
     /// Where to begin in the journal that hello speaks of: all that is appended after it is told, and what has left the
@@ -221,7 +221,7 @@ impl Watch {
     /// What follows this position is not held: as the watcher has chosen.
     fn resync(&mut self, reason: GapReason, asked: Position) -> Result<Option<Update>, WatchError> {
         if self.slow_policy == SlowPolicy::Fail {
-            let extent = self.feed.journal.extent();
+            let extent = self.feed.journal.stats();
             let (epoch, oldest, head) = (self.feed.journal.epoch(), extent.oldest, extent.head);
             return Err(WatchError::OutOfRange { reason, asked, epoch, oldest, head });
         }
@@ -241,8 +241,8 @@ impl Watch {
     }
 
     fn follow(&mut self) -> Result<Option<Update>, WatchError> {
-        if self.situation.has_changed().unwrap_or(false) {
-            let mode = self.situation.borrow_and_update().mode;
+        if self.follower_status.has_changed().unwrap_or(false) {
+            let mode = self.follower_status.borrow_and_update().mode;
             let previous = std::mem::replace(&mut self.mode, mode);
             if mode != previous {
                 return Ok(Some(Update::Mode { mode, previous }));
@@ -278,7 +278,7 @@ impl Watch {
     /// Whether a newer event of the same pod is at hand, and will be told.
     fn is_to_be_skipped(&self, record: &Record) -> bool {
         self.slow_policy == SlowPolicy::LatestPerPod
-            && self.feed.journal.superseding(record).is_some_and(|newest| self.filter.passes(&newest))
+            && self.feed.journal.newer_change(record).is_some_and(|newest| self.filter.passes(&newest))
     }
 
     /// Until there may be something to tell; a bookmark, if that is what it is.
@@ -286,7 +286,7 @@ impl Watch {
         let stop = &self.feed.stop;
         if let Stage::Begin { .. } = self.stage {
             tokio::select! {
-                changed = self.situation.changed() => if changed.is_err() { stop.cancelled().await },
+                changed = self.follower_status.changed() => if changed.is_err() { stop.cancelled().await },
                 () = stop.cancelled() => {}
             }
             return None;
@@ -294,9 +294,9 @@ impl Watch {
         let due = *self.bookmark.get_or_insert_with(|| self.feed.clock.timer(self.interval));
         tokio::select! {
             () = self.cursor.ready() => None,
-            changed = self.situation.changed() => {
+            changed = self.follower_status.changed() => {
                 // Without a supervisor there is no mode to tell, and plegd ends.
-                if changed.is_err() { stop.cancelled().await } else { self.situation.mark_changed() }
+                if changed.is_err() { stop.cancelled().await } else { self.follower_status.mark_changed() }
                 None
             }
             () = tokio::time::sleep_until(due) => {

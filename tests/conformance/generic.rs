@@ -266,7 +266,7 @@ async fn a_change_that_both_paths_see_is_told_once_and_by_the_first() {
         world.metric(r#"plegd_transitions_seen_total{by="both"}"#) >= 60.0,
         "the relist has seen them too"
     );
-    assert_ne!(world.app.situation().mode, Mode::Polling);
+    assert_ne!(world.app.follower_status().mode, Mode::Polling);
     let sequence: Vec<u64> = world.told.iter().map(|event| event.sequence).collect();
     assert_eq!(sequence, (1..=sequence.len() as u64).collect::<Vec<_>>());
 }

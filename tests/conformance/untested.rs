@@ -164,7 +164,7 @@ async fn four_thousand_containers_in_six_megabytes_are_listed_and_served() {
     };
     let mut world = World::after(Profile::CONTAINERD_1_6, 1, roomy, many).await;
     world.until("all are told", |world| world.told.len() == 4200).await;
-    assert_eq!(world.app.cache().census().containers[ContainerState::Running as usize], 4000);
+    assert_eq!(world.app.cache().counts().containers[ContainerState::Running as usize], 4000);
     let last = world.sim.read(|truth| truth.view().containers.keys().next_back().cloned()).expect("one");
     world.change(|truth| truth.exit(&last, 1).expect("exit"));
     world.pass(3 * SECOND).await;

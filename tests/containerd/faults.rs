@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use plegd::{cache::Census, supervisor::Mode};
+use plegd::{cache::Counts, supervisor::Mode};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
@@ -87,7 +87,7 @@ pub(super) async fn a_thief_in_the_middle_of_churn_leaves_nothing_wrong() -> Res
     plegd.until("the end of every story", PATIENCE, |it| it.unfinished().is_empty()).await?;
     ensure!(plegd.metric("plegd_missed_events_total") > 0.0, "no miss was counted");
     ensure!(plegd.mode() != Mode::Polling, "the stream was up all the time");
-    assert_eq!(plegd.app.cache().census(), Census::default());
+    assert_eq!(plegd.app.cache().counts(), Counts::default());
     finish(plegd, containerd).await
 }
 
@@ -216,14 +216,14 @@ async fn ended_well(
     plegd.until("the end of the churn", 5 * PATIENCE, |_| pods.is_finished()).await?;
     pods.await??;
     let client = churn.client();
-    let yielded = plegd.app.situation().yielded;
+    let yielded = plegd.app.follower_status().yielded;
     ensure!(yielded.is_none(), "nobody else subscribes, and the stream is yielded: {yielded:?}");
     // What failed calls have left.
     client.remove_all_pods().await?;
     plegd.until_told_of(client.history(), PATIENCE, |id| churn.is_certain(id)).await?;
     plegd.until_truth(client, PATIENCE).await?;
     plegd.until("the end of every story", PATIENCE, |it| it.unfinished().is_empty()).await?;
-    assert_eq!(plegd.app.cache().census(), Census::default());
+    assert_eq!(plegd.app.cache().counts(), Counts::default());
     for id in plegd.returned() {
         ensure!(
             !churn.is_certain(id),

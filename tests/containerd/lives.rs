@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use plegd::{
-    cache::Census,
+    cache::Counts,
     model::{EventType, Source},
     supervisor::Mode,
 };
@@ -245,7 +245,7 @@ pub(super) async fn another_subscriber_receives_all_events() -> Result<()> {
     plegd.settled(true).await?;
     let (taken, received) = (plegd.metric(MESSAGES), other.received());
     run_pods(&mut plegd, &client, "job", JOB).await?;
-    plegd.until("the yield", PATIENCE, |it| it.app.situation().yielded.is_some()).await?;
+    plegd.until("the yield", PATIENCE, |it| it.app.follower_status().yielded.is_some()).await?;
     plegd.until("the end of the stream", PATIENCE, |it| it.metric(CLOSED) == 1.0).await?;
     let (taken, received) = (plegd.metric(MESSAGES) - taken, other.received() - received);
     eprintln!(
@@ -348,7 +348,7 @@ pub(super) async fn a_churn_is_told_whole(version: Version) -> Result<()> {
         assert_eq!(plegd.story(id).last().map(String::as_str), Some("Removed"), "{:?}", plegd.story(id));
     }
     ensure!(begun.len() < client.history().by_id().len(), "plegd came too late to follow anything");
-    assert_eq!(plegd.app.cache().census(), Census::default());
+    assert_eq!(plegd.app.cache().counts(), Counts::default());
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
     finish(plegd, containerd).await
 }

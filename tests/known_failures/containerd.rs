@@ -16,7 +16,7 @@ use crate::{MINUTE, NONE, SECOND, STARTED, STOPPED, evented, last, support::Worl
 #[tokio::test(start_paused = true)]
 async fn containerd_7318_events_that_another_client_takes_are_found_and_missed_aloud() {
     let mut world = evented(Profile::CONTAINERD_1_7).await;
-    assert_eq!(world.app.situation().period, 10 * SECOND, "a shared stream is believed for so long at most");
+    assert_eq!(world.app.follower_status().period, 10 * SECOND, "a shared stream is believed for so long at most");
     let mut stolen = world.sim.queue().subscribe();
     let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
     let pod = world.pod();
@@ -25,7 +25,7 @@ async fn containerd_7318_events_that_another_client_takes_are_found_and_missed_a
     assert!(ids.iter().all(|id| last(&world, id) == "Started"), "whoever was given the event");
     world.pass(3 * SECOND).await;
     assert!(world.misses() + world.metric(r#"plegd_stream_skipped_events_total{type="created"}"#) >= 2.0);
-    assert!(world.app.situation().yielded.is_some(), "from then on the other client receives all of them");
+    assert!(world.app.follower_status().yielded.is_some(), "from then on the other client receives all of them");
     thief.abort();
     world.pass(2 * MINUTE).await;
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));
@@ -154,12 +154,12 @@ async fn containerd_13646_a_stream_that_is_up_and_dead_is_found_out_and_polled_b
     );
     world.until("it is found out", |world| world.misses() > 0.0).await;
     world.pass(SECOND / 10).await;
-    assert_eq!(world.app.situation().mode, Mode::Probing, "silence is not health");
+    assert_eq!(world.app.follower_status().mode, Mode::Probing, "silence is not health");
     for n in 0..20 {
         let id = world.start(&pod, &format!("c{n}"));
         world.pass(5 * SECOND).await;
         assert_eq!(world.story(&id), ["Started"], "life {n}");
-        assert_eq!(world.app.situation().mode, Mode::Probing);
+        assert_eq!(world.app.follower_status().mode, Mode::Probing);
     }
     assert_eq!(world.misses(), 21.0);
     world.sim.faults().clear();

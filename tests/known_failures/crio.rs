@@ -17,8 +17,8 @@ async fn crio_7164_a_stream_that_ends_at_once_is_asked_for_once_a_minute() {
     world.pass(10 * MINUTE).await;
     let tries = world.calls_of(Method::GetContainerEvents);
     assert!((10..=16).contains(&tries), "no hot loop: {tries}");
-    let situation = world.app.situation();
-    assert_eq!((situation.mode, situation.period), (Mode::Polling, SECOND));
+    let follower_status = world.app.follower_status();
+    assert_eq!((follower_status.mode, follower_status.period), (Mode::Polling, SECOND));
     let id = world.start(&pod, "c");
     world.pass(2 * SECOND).await;
     assert_eq!(world.story(&id), ["Started"]);

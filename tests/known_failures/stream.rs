@@ -26,7 +26,7 @@ async fn kubernetes_129827_a_short_restart_is_no_lasting_fallback() {
         world.sim.recover().expect("recover");
         world.pass(3 * SECOND).await;
         assert_eq!(world.story(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
-        assert_ne!(world.app.situation().mode, Mode::Polling, "restart {n}: the stream is back");
+        assert_ne!(world.app.follower_status().mode, Mode::Polling, "restart {n}: the stream is back");
     }
     world.until_evented().await;
     let id = world.start(&pod, "after all of them");
@@ -65,10 +65,10 @@ async fn kubernetes_120934_nothing_is_shared_by_two_in_one_process() {
     for _ in 0..20 {
         one.pass(SECOND).await;
         other.pass(SECOND).await;
-        assert_eq!((one.app.situation().mode, other.app.situation().mode), (Mode::Evented, Mode::Polling));
+        assert_eq!((one.app.follower_status().mode, other.app.follower_status().mode), (Mode::Evented, Mode::Polling));
     }
-    assert_eq!(one.app.situation().period, MINUTE);
-    assert_eq!(other.app.situation().period, SECOND);
+    assert_eq!(one.app.follower_status().period, MINUTE);
+    assert_eq!(other.app.follower_status().period, SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +95,7 @@ async fn kubernetes_114371_events_without_a_sandbox_status_are_told_of_the_right
     assert_eq!(world.story(&new.sandbox), ["Started"], "one that nobody had heard of");
     let mut of_it = world.told.iter().filter(|told| told.id.as_str() == id);
     assert!(of_it.all(|told| told.event.pod.uid == crate::uid(&pod)), "of no other pod");
-    assert_eq!(world.app.situation().mode, Mode::Evented, "the stream is not blamed");
+    assert_eq!(world.app.follower_status().mode, Mode::Evented, "the stream is not blamed");
     assert_eq!((world.differences(), world.misses()), (vec![], 0.0));
 }
 

@@ -108,7 +108,7 @@ impl Follower {
         while let Some(event) = self.cursor.try_next()? {
             self.told.push(event);
         }
-        self.modes.insert(self.app.situation().mode.as_str());
+        self.modes.insert(self.app.follower_status().mode.as_str());
         while let Some(event) = self.told.get(self.checked) {
             self.checked += 1;
             let taken = self.order.take(event).and_then(|()| match self.order.returned().first() {
@@ -226,7 +226,7 @@ impl Follower {
     // --- What the app says of itself ---
 
     pub fn mode(&self) -> Mode {
-        self.app.situation().mode
+        self.app.follower_status().mode
     }
 
     /// The modes that were seen at any look since the last call.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use plegd::{
     app::App,
     client::Client,
-    clock::{Clock, WallHand},
+    clock::{Clock, WallStepper},
     config::Config,
     journal::{Cursor, Record},
     sim::{Profile, SimRuntime},
@@ -34,7 +34,7 @@ pub struct Node {
     pub sim: SimRuntime,
     pub config: Config,
     /// The wall clock, as the runtime and every plegd that was see it.
-    hands: Vec<WallHand>,
+    hands: Vec<WallStepper>,
     runs: Vec<Run>,
     now: watch::Sender<Option<Serving>>,
     app: Option<Running>,

@@ -50,7 +50,7 @@ async fn another_period_holds_before_the_old_one_is_over() {
     let made = world.calls_of(Method::ListPodSandbox) - before;
     assert!((9..=12).contains(&made), "{made} in 23 s");
     assert_eq!(world.metric("plegd_relist_period_seconds"), 2.0);
-    assert_eq!(world.app.situation().period, 2 * SECOND);
+    assert_eq!(world.app.follower_status().period, 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn another_longest_period_holds_while_the_stream_is_trusted() {
     let made = world.calls_of(Method::ListPodSandbox) - before;
     assert!((5..=7).contains(&made), "{made} in 30 s");
     // Trust is kept where it was earned for longer than that.
-    assert_eq!(world.app.situation().mode, plegd::supervisor::Mode::Evented);
+    assert_eq!(world.app.follower_status().mode, plegd::supervisor::Mode::Evented);
 }
 
 #[tokio::test(start_paused = true)]

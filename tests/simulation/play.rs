@@ -297,19 +297,19 @@ impl<'a> Play<'a> {
             }
         }
         self.take_answers();
-        let situation = self.stage.app().situation();
+        let follower_status = self.stage.app().follower_status();
         if self.plan.world.queue.is_some()
             && let Some((before, up)) = self.looks.last()
-            && (*up != situation.stream_up || up.is_none())
+            && (*up != follower_status.stream_up || up.is_none())
         {
             // Where little fits into the queue, the stream may have been dropped for that, with what was on its way.
             self.stage.uncertain.push((*before, now));
         }
-        self.looks.push((now, situation.stream_up));
-        if self.periods.last().is_none_or(|(_, period)| *period != situation.period) {
-            self.periods.push((now, situation.period));
+        self.looks.push((now, follower_status.stream_up));
+        if self.periods.last().is_none_or(|(_, period)| *period != follower_status.period) {
+            self.periods.push((now, follower_status.period));
         }
-        self.trace.mode(now, &situation);
+        self.trace.mode(now, &follower_status);
         let down = self.stage.sim().is_down();
         if down && self.down_since.is_none() {
             // It may have gone by itself, at some moment since the last look.
@@ -319,12 +319,12 @@ impl<'a> Play<'a> {
         }
         self.down_since = if down { Some(self.down_since.unwrap_or(now)) } else { None };
         let mut wrong = |what: String| self.found.push(format!("at {:?}: {what}", now.since(Mono::ZERO)));
-        let polling = situation.mode == Mode::Polling;
-        if polling == situation.stream_up.is_some() {
-            wrong(format!("{} with a stream that is {}", situation.mode, situation.stream));
+        let polling = follower_status.mode == Mode::Polling;
+        if polling == follower_status.stream_up.is_some() {
+            wrong(format!("{} with a stream that is {}", follower_status.mode, follower_status.stream));
         }
         if self.down_since.is_some_and(|since| now > since + NOTICED && !self.stage.is_frozen())
-            && situation.stream_up.is_some()
+            && follower_status.stream_up.is_some()
         {
             wrong("the stream counts as up while the runtime is down".into());
         }
@@ -333,10 +333,10 @@ impl<'a> Play<'a> {
             wrong(format!("not alive: {:?}", health.live()));
         }
         let ready = health.ready().ok;
-        if ready != situation.ready || (self.ready && !ready) {
+        if ready != follower_status.ready || (self.ready && !ready) {
             wrong(format!(
-                "ready is {ready}, the situation says {}, and was {}",
-                situation.ready, self.ready
+                "ready is {ready}, the follower_status says {}, and was {}",
+                follower_status.ready, self.ready
             ));
         }
         self.ready = ready;
@@ -404,9 +404,9 @@ impl<'a> Play<'a> {
         // Where subscribers share one channel, events that were lost look as if another subscriber had received them.
         let shared = matches!(self.plan.profile.events, Events::Shared { .. })
             || self.plan.world.unknown_version.is_some();
-        let yielded = |it: &Self| shared && it.stage.app().situation().yielded.is_some();
+        let yielded = |it: &Self| shared && it.stage.app().follower_status().yielded.is_some();
         while has_events
-            && self.stage.app().situation().stream_up.is_none()
+            && self.stage.app().follower_status().stream_up.is_none()
             && !yielded(self)
             && self.stage.now() < until
         {
@@ -418,21 +418,21 @@ impl<'a> Play<'a> {
         // They may have begun as late as a retry does.
         let looks = if silent { RETRY_LONGEST + Duration::from_secs(32) } else { Duration::from_secs(6) };
         self.pass(looks).await;
-        let situation = self.stage.app().situation();
+        let follower_status = self.stage.app().follower_status();
         let expected = has_events && !yielded(self);
-        if expected != situation.stream_up.is_some() || !situation.ready {
-            self.found.push(format!("in the end: {situation:?}"));
+        if expected != follower_status.stream_up.is_some() || !follower_status.ready {
+            self.found.push(format!("in the end: {follower_status:?}"));
         }
-        let (before, window) = (self.calls(), 2 * situation.period);
+        let (before, window) = (self.calls(), 2 * follower_status.period);
         self.pass(window).await;
-        let relists = window.as_secs_f64() / (0.9 * situation.period.as_secs_f64()) + 1.0;
+        let relists = window.as_secs_f64() / (0.9 * follower_status.period.as_secs_f64()) + 1.0;
         // And the content of a few ids, at most every ten seconds.
         let content = CONTENT_READS as f64 * relists.min(window.as_secs_f64() / 10.0 + 1.0);
         let called = self.calls() - before;
         if called as f64 > 2.0 * relists + content {
             self.found.push(format!(
                 "{called} calls in {window:?} of rest, with a period of {:?}",
-                situation.period
+                follower_status.period
             ));
         }
     }

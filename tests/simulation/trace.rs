@@ -8,7 +8,7 @@ use std::{
 use plegd::{
     clock::Mono,
     sim::{Method, Said, Saying, SimRuntime, What, v1},
-    supervisor::Situation,
+    model::FollowerStatus,
 };
 
 use super::{plan::Act, stage::Heard};
@@ -49,8 +49,8 @@ impl Trace {
         self.lines.push((heard.at, Kind::Told, text));
     }
 
-    pub fn mode(&mut self, at: Mono, situation: &Situation) {
-        let mode = format!("{}, {:?}, stream {}", situation.mode, situation.period, situation.stream);
+    pub fn mode(&mut self, at: Mono, follower_status: &FollowerStatus) {
+        let mode = format!("{}, {:?}, stream {}", follower_status.mode, follower_status.period, follower_status.stream);
         if self.mode != mode {
             self.lines.push((at, Kind::Mode, mode.clone()));
             self.mode = mode;
