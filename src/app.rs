@@ -32,7 +32,7 @@ use crate::{
     metrics::{Metrics, StreamState},
     model::{Mode, ObjectId, PodUid, StreamEventType},
     path_comparison::PathComparison,
-    relister::{Lister, ReadError, Reader, ReaderDeps, Reads, Relister, UnreadableIds},
+    relister::{Lister, ReadError, Reader, ReaderDeps, Reads, Relister, RelisterDeps, UnreadableIds},
     supervisor::{RelistConfig, StatusReporters, FollowerStatus, Supervisor, SupervisorDeps},
     watch::{Feed, Request, Watch, WatchError},
 };
@@ -165,7 +165,13 @@ impl App {
         tasks.spawn(here, supervisor.run(tasks.stop.clone()).boxed());
         tasks.tracker.close();
         let Core { clock, metrics, health, cache, journal, arbiter, .. } = core;
-        let fresh = FreshReader::new(arbiter, generic.lister, generic.reads, clock.clone(), metrics.clone());
+        let fresh = FreshReader {
+            arbiter,
+            lister: generic.lister,
+            reads: generic.reads,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
         Self {
             in_force: in_force.clone(),
             began_with,
@@ -402,15 +408,15 @@ impl Core {
 impl GenericPath {
     fn new(core: &Core, parallelism: Live<usize>) -> Self {
         let (reads, requests) = Reads::new();
-        let relister = Relister::new(
-            core.client.clone(),
-            core.cache.clone(),
-            core.arbiter.clone(),
-            core.paths.clone(),
-            reads.clone(),
-            core.clock.clone(),
-            core.metrics.clone(),
-        );
+        let relister = Relister::new(RelisterDeps {
+            client: core.client.clone(),
+            cache: core.cache.clone(),
+            arbiter: core.arbiter.clone(),
+            paths: core.paths.clone(),
+            reads: reads.clone(),
+            clock: core.clock.clone(),
+            metrics: core.metrics.clone(),
+        });
         let lister = Lister::new(relister.clone());
         let reader = Reader::new(ReaderDeps {
             client: core.client.clone(),
@@ -437,7 +443,7 @@ impl SupervisorEnds {
             paths: core.paths.clone(),
             changes: self.changes,
             left_out: self.left_out,
-            judged: self.order_since,
+            order_since: self.order_since,
             desired: self.desired,
             requests: self.requests,
             retry_now: self.retry_now,

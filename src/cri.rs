@@ -27,3 +27,4 @@ pub use self::{
     link::{Connecting, Connection, Link},
     lists::{ListedContainer, ListedSandbox, Listing},
 };
+pub use crate::model::RuntimeInfo;
