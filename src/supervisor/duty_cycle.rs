@@ -1,52 +1,51 @@
-//! How much of the time goes into lists.
+//! The part of the time that listing may take.
 //!
-//! A list of very many pods, each of which is new, takes plegd and the runtime a second to make and to compare, and its reads
-//! take ten. The next list meanwhile finds the same once more and holds up the reads; so it is put off, to a tenth of the time
-//! at most. Lists that events ask for, which may be as many as a runtime sends events that name no pod, take half of it at most
-//! where nothing is being read. Pure: times come in as values.
+//! A list of thousands of new pods costs plegd and the runtime 1 s, and the reads that follow take 10 s. Another list meanwhile finds the
+//! same pods again and delays the reads. So lists take at most a tenth of the time while reads are pending. Lists requested by events
+//! that name no pod may be as frequent as these events. They take at most half of the time. Pure: times are arguments.
 
 use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// A list may take one part in so many while what the last ones found is being read,
-const PARTS: u32 = 10;
-/// and one in so many otherwise, if events ask for it.
-const PARTS_IF_ASKED: u32 = 2;
+/// While reads are pending, listing takes at most 1/10 of the time.
+const PARTS_WHILE_READING: u32 = 10;
+/// Otherwise, lists requested by events take at most 1/2 of the time.
+const PARTS_ON_REQUEST: u32 = 2;
 
-/// What is known of the lists so far.
+/// The state of the last relists.
 #[derive(Debug, Default)]
-pub(super) struct Share {
-    /// Relists of which something is still being read.
-    being_read: usize,
-    /// When the last lists had been compared, and how long that took from when they were asked for.
+pub(super) struct RelistDutyCycle {
+    /// Relists with pending reads.
+    reading: usize,
+    /// When the last lists had been compared, and how long listing and comparing took.
     last: Option<(Mono, Duration)>,
 }
 
-// === impl Share ===
+// === impl RelistDutyCycle ===
 
-impl Share {
-    /// Lists that were asked for at `began` have been compared; what differs is being read from now on.
+impl RelistDutyCycle {
+    /// Lists that began at `began` have been compared, and their reads begin.
     pub(super) fn listed(&mut self, began: Mono, now: Mono) {
-        self.being_read += 1;
+        self.reading += 1;
         self.last = Some((now, now.since(began)));
     }
 
-    /// All that a relist found is read.
-    pub(super) fn read(&mut self) {
-        self.being_read = self.being_read.saturating_sub(1);
+    /// All reads of a relist are done.
+    pub(super) fn reads_done(&mut self) {
+        self.reading = self.reading.saturating_sub(1);
     }
 
-    /// How much longer a relist has to wait, that is due or that events ask for.
-    pub(super) fn rest(&self, asked: bool, now: Mono) -> Option<Duration> {
+    /// How much longer a relist has to wait that is due, or that was `requested` by an event.
+    pub(super) fn required_pause(&self, requested: bool, now: Mono) -> Option<Duration> {
         let (listed, took) = self.last?;
-        let parts = match (self.being_read > 0, asked) {
-            (true, _) => PARTS,
-            (false, true) => PARTS_IF_ASKED,
+        let parts = match (self.reading > 0, requested) {
+            (true, _) => PARTS_WHILE_READING,
+            (false, true) => PARTS_ON_REQUEST,
             (false, false) => return None,
         };
-        let rest = ((parts - 1) * took).saturating_sub(now.since(listed));
-        (!rest.is_zero()).then_some(rest)
+        let pause = ((parts - 1) * took).saturating_sub(now.since(listed));
+        (!pause.is_zero()).then_some(pause)
     }
 }
 
@@ -59,32 +58,32 @@ mod tests {
     }
 
     #[test]
-    fn lists_take_a_tenth_of_the_time_while_what_they_found_is_read() {
-        let mut share = Share::default();
-        assert_eq!(share.rest(false, at(0)), None);
-        share.listed(at(1000), at(1500));
-        assert_eq!(share.rest(false, at(1500)), Some(Duration::from_millis(4500)));
-        assert_eq!(share.rest(false, at(5999)), Some(Duration::from_millis(1)));
-        assert_eq!(share.rest(false, at(6000)), None, "and what hangs does not hold it up for ever");
-        share.listed(at(6000), at(6010));
-        share.read();
-        assert_eq!(share.rest(false, at(6020)), Some(Duration::from_millis(80)), "one of the two");
-        share.read();
-        assert_eq!(share.rest(false, at(6020)), None, "all is read");
+    fn lists_take_a_tenth_of_the_time_while_reads_are_pending() {
+        let mut cycle = RelistDutyCycle::default();
+        assert_eq!(cycle.required_pause(false, at(0)), None);
+        cycle.listed(at(1000), at(1500));
+        assert_eq!(cycle.required_pause(false, at(1500)), Some(Duration::from_millis(4500)));
+        assert_eq!(cycle.required_pause(false, at(5999)), Some(Duration::from_millis(1)));
+        assert_eq!(cycle.required_pause(false, at(6000)), None, "a read that hangs does not stop relists");
+        cycle.listed(at(6000), at(6010));
+        cycle.reads_done();
+        assert_eq!(cycle.required_pause(false, at(6020)), Some(Duration::from_millis(80)), "one of two");
+        cycle.reads_done();
+        assert_eq!(cycle.required_pause(false, at(6020)), None, "no reads are pending");
     }
 
     #[test]
-    fn lists_that_events_ask_for_take_half_of_the_time() {
-        let mut share = Share::default();
-        assert_eq!(share.rest(true, at(0)), None);
-        share.listed(at(1000), at(1500));
+    fn requested_lists_take_half_of_the_time() {
+        let mut cycle = RelistDutyCycle::default();
+        assert_eq!(cycle.required_pause(true, at(0)), None);
+        cycle.listed(at(1000), at(1500));
         assert_eq!(
-            share.rest(true, at(1500)),
+            cycle.required_pause(true, at(1500)),
             Some(Duration::from_millis(4500)),
-            "no more than others while it is read"
+            "no more than others while reads are pending"
         );
-        share.read();
-        assert_eq!(share.rest(true, at(1600)), Some(Duration::from_millis(400)));
-        assert_eq!(share.rest(true, at(2000)), None);
+        cycle.reads_done();
+        assert_eq!(cycle.required_pause(true, at(1600)), Some(Duration::from_millis(400)));
+        assert_eq!(cycle.required_pause(true, at(2000)), None);
     }
 }
