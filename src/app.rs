@@ -25,16 +25,16 @@ use crate::{
     clock::{Clock, Mono},
     config::{Config, InForce, Live, Loaded},
     cri::{Client, Link},
-    evented::{self, EventApplier, EventOrder, SoftLimits, Receiver, StreamChange, DesiredStream},
+    evented::{self, DesiredStream, EventApplier, EventOrder, Receiver, SoftLimits, StreamChange},
     fresh::FreshReader,
     health::Health,
     journal::{Capacity, Journal},
     metrics::{Metrics, StreamState},
-    model::{Mode, ObjectId, PodUid, StreamEventType},
+    model::{FollowerStatus, Mode, ObjectId, PodUid, StreamEventType},
     path_comparison::PathComparison,
     relister::{Lister, ReadError, Reader, ReaderDeps, Reads, Relister, RelisterDeps, UnreadableIds},
-    supervisor::{RelistConfig, StatusReporters, FollowerStatus, Supervisor, SupervisorDeps},
-    watch::{Feed, Request, Watch, WatchError},
+    supervisor::{RelistConfig, StatusReporters, Supervisor, SupervisorDeps},
+    watch::{Feed, FeedDeps, Request, Watch, WatchError},
 };
 
 /// How long a task that makes no progress counts as alive.
@@ -61,7 +61,7 @@ pub enum FreshError {
     /// The runtime did not give it.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It took longer than the reader desired to wait.
+    /// The timeout has passed.
     #[error("the pod could not be read within {}", humantime::format_duration(*.0))]
     Deadline(Duration),
 }
@@ -222,12 +222,12 @@ impl App {
         &self.clock
     }
 
-    /// The mode, the period and the runtime.
+    /// The mode, the relist period, the runtime and the stream.
     pub fn follower_status(&self) -> FollowerStatus {
         self.follower_status.borrow().clone()
     }
 
-    /// The same, and what becomes of it.
+    /// A receiver of their changes.
     pub fn follower_status_changes(&self) -> watch::Receiver<FollowerStatus> {
         self.follower_status.clone()
     }
@@ -243,8 +243,13 @@ impl App {
 
     /// What watches are made from.
     pub fn feed(&self) -> Feed {
-        let (journal, cache) = (self.journal.clone(), self.cache.clone());
-        Feed::new(journal, cache, self.follower_status.clone(), self.clock.clone(), self.tasks.stop.clone())
+        Feed::new(FeedDeps {
+            journal: self.journal.clone(),
+            cache: self.cache.clone(),
+            follower_status: self.follower_status.clone(),
+            clock: self.clock.clone(),
+            stop: self.tasks.stop.clone(),
+        })
     }
 
     /// The pod as it was at some moment after `newer_than`, none if it was not there: from the cache if that is known to
