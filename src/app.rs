@@ -117,7 +117,8 @@ impl App {
         let core = Core::new(config, link, request_timeout, clock);
         let generic = GenericPath::new(&core, in_force.live(|config| config.relist.parallelism));
         let (stream_ends, ends) = channels();
-        let limits = SoftLimits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
+        let limits =
+            SoftLimits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
         let (sender, queue) = evented::queue(limits, core.metrics.clone());
         scrape::gauges(&core, queue.load());
 

@@ -1,8 +1,7 @@
-//! Time: one monotonic clock for what plegd orders, the wall clock for what it shows and for what runtimes stamp.
+//! Time: one monotonic clock for ordering, and the wall clock for display and for the timestamps of runtimes.
 //!
-//! Owns the mapping from the runtime's wall-clock stamps to monotonic time, and notices when the wall clock is stepped
-//! (NTP, an operator, a resumed machine). Nobody else in plegd asks the system for the time; sleeping is tokio's, whose
-//! clock this one follows, so that a test can pause both.
+//! Maps the runtime's wall-clock timestamps to monotonic time, and notices steps of the wall clock (NTP, an operator, a resumed machine).
+//! No other module reads the system's clocks. Timers are tokio's: this clock follows tokio's, so that a test can pause both.
 
 use std::{
     fmt,
@@ -16,21 +15,20 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-/// How far two stamps must lie apart before plegd calls one of them older, and by how much the offset between the wall
-/// clock and the monotonic clock must change, beyond what a slewed clock does, to be called a step. A smaller step is not noticed: a
-/// timestamp from before it is wrong by as much.
+/// Timestamps that are less than this apart have no order. An offset between the wall clock and the monotonic clock that changes by more,
+/// beyond slewing, is a step. A smaller step is not noticed: a timestamp from before it is wrong by as much.
 pub const STEP_MARGIN: Duration = Duration::from_millis(50);
 
-/// How fast a wall clock that is slewed may run away from the monotonic clock: NTP slews by up to 500 ppm, chrony by more.
+/// By how much a slewed wall clock may drift from the monotonic clock: NTP slews by up to 500 ppm, chrony by more.
 const SLEW_PER_SECOND: Duration = Duration::from_millis(1);
 
-/// A smaller change of the offset is not worth the following.
-const FOLLOWED: Duration = Duration::from_micros(100);
+/// Smaller changes of the offset are ignored.
+const OFFSET_RESOLUTION: Duration = Duration::from_micros(100);
 
-/// What a clock shows when it is made: so much earlier moments, such as those of old events, have a place on it.
+/// The first value of a clock. Moments up to a week before its creation, such as those of old events, are therefore representable.
 const START: Duration = Duration::from_secs(7 * 86_400);
 
-/// A moment on plegd's monotonic clock, in nanoseconds since a week before the clock was made.
+/// A moment on plegd's monotonic clock, in nanoseconds since a week before the clock was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(u64);
 
@@ -38,18 +36,18 @@ pub struct Mono(u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(i64);
 
-/// What a wall-clock stamp that a runtime sent says about the monotonic moment at which it was made.
+/// The monotonic moment of a runtime's wall-clock timestamp, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stamped {
-    /// It was made at this moment, give or take [`STEP_MARGIN`].
+    /// At this moment, within [`STEP_MARGIN`].
     At(Mono),
-    /// It was made before the wall clock was last stepped, which was at this moment. Nothing else is known of it.
+    /// Before the last step of the wall clock, which was noticed at this moment.
     BeforeStep(Mono),
-    /// Zero, negative, in the future, or in seconds where nanoseconds are due: it says nothing.
+    /// Unknown: the timestamp is zero, negative, in the future, or in seconds instead of nanoseconds.
     Unknown,
 }
 
-/// The clock. Cheap to clone; all clones share what they know about steps.
+/// The clock. Cheap to clone; all clones share their state.
 #[derive(Clone)]
 pub struct Clock(Arc<Inner>);
 
@@ -61,8 +59,8 @@ struct Inner {
     origin: tokio::time::Instant,
     wall: WallSource,
     era: ArcSwap<Era>,
-    /// When both clocks were last looked at.
-    looked: AtomicU64,
+    /// When both clocks were last read.
+    last_read: AtomicU64,
     steps: AtomicU64,
 }
 
@@ -74,11 +72,11 @@ enum WallSource {
 /// The time between two steps of the wall clock, in which `wall = monotonic + offset`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Era {
-    /// Wall time minus monotonic time, in nanoseconds: as it was when it was last looked at, since a clock may be slewed.
+    /// Wall time minus monotonic time, in nanoseconds, at the last read: a clock may be slewed.
     offset: i64,
-    /// What the offset was when the era began, and when that was.
+    /// The offset at the beginning of the era, and when that was.
     first: (i64, Mono),
-    /// When the step that began it was noticed; `None` for the first era, which has no step before it.
+    /// When the step before it was noticed; `None` for the first era.
     began: Option<Mono>,
 }
 
@@ -118,7 +116,7 @@ impl Sub<Duration> for Mono {
 // === impl Wall ===
 
 impl Wall {
-    /// A wall-clock stamp as CRI writes it.
+    /// A moment from the nanoseconds of a CRI timestamp.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
@@ -128,8 +126,8 @@ impl Wall {
         self.0
     }
 
-    /// The stamp as the runtime means it: `None` for 0 (unset), for a negative one (containerd 2.x sends the year 1754
-    /// for a sandbox it no longer finds), and for seconds where nanoseconds are due (CRI-O up to 1.31.0).
+    /// A CRI timestamp, if it is valid: `None` for 0 (unset), for a negative one (containerd 2.x sends the year 1754 for a sandbox that it
+    /// does not find), and for seconds instead of nanoseconds (CRI-O up to 1.31.0).
     pub fn from_cri(nanos: i64) -> Option<Self> {
         // 10^12 ns is a quarter of an hour past 1970; as seconds it is the year 33658.
         (nanos >= 1_000_000_000_000).then_some(Self(nanos))
@@ -144,7 +142,7 @@ impl Wall {
 impl fmt::Display for Wall {
     /// RFC 3339 in UTC with nanoseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Before 1970 there were no containers; the formatter has no year before it either.
+        // No timestamp of a container is before 1970, and the formatter has no earlier year.
         let time = UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.0).unwrap_or(0));
         humantime::format_rfc3339_nanos(time).fmt(f)
     }
@@ -158,7 +156,7 @@ impl Clock {
         Self::new(WallSource::System)
     }
 
-    /// A wall clock that starts at `start`, follows tokio's clock (which a test may pause) and steps when told to.
+    /// A wall clock that starts at `start` and follows tokio's clock, which a test may pause. [`WallStepper`] steps it.
     pub fn simulated(start: Wall) -> (Self, WallStepper) {
         let stepped_by = Arc::new(AtomicI64::new(0));
         let clock = Self::new(WallSource::Simulated { start, stepped_by: stepped_by.clone() });
@@ -172,13 +170,13 @@ impl Clock {
             origin,
             wall,
             era: ArcSwap::from_pointee(Era::default()),
-            looked: AtomicU64::new(0),
+            last_read: AtomicU64::new(0),
             steps: AtomicU64::new(0),
         };
         let (mono, wall) = inner.read();
         let offset = wall.0.saturating_sub_unsigned(mono.0);
         inner.era.store(Arc::new(Era { offset, first: (offset, mono), began: None }));
-        inner.looked.store(mono.0, Ordering::Relaxed);
+        inner.last_read.store(mono.0, Ordering::Relaxed);
         Self(Arc::new(inner))
     }
 
@@ -192,15 +190,15 @@ impl Clock {
         let (mono, wall) = self.0.read();
         let offset = wall.0.saturating_sub_unsigned(mono.0);
         let era = self.0.era.load();
-        let last_look = Mono(self.0.looked.swap(mono.0, Ordering::Relaxed));
-        if era.is_step(offset, mono, last_look) {
+        let last_read = Mono(self.0.last_read.swap(mono.0, Ordering::Relaxed));
+        if era.is_step(offset, mono, last_read) {
             self.0.era.store(Arc::new(Era { offset, first: (offset, mono), began: Some(mono) }));
             self.0.steps.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 by_seconds = (offset as f64 - era.offset as f64) / 1e9,
-                "The wall clock was stepped; runtime stamps from before are not compared with later ones."
+                "The wall clock was stepped; timestamps of the runtime from before the step are not compared with later ones."
             );
-        } else if offset.abs_diff(era.offset) > nanos(FOLLOWED) {
+        } else if offset.abs_diff(era.offset) > nanos(OFFSET_RESOLUTION) {
             self.0.era.store(Arc::new(Era { offset, ..**era }));
         }
         (mono, wall)
@@ -211,18 +209,18 @@ impl Clock {
         self.now_both().1
     }
 
-    /// The moment `after` from now, as tokio's timers want it.
+    /// The moment `after` from now, for tokio's timers.
     #[allow(clippy::disallowed_methods)]
     pub fn timer(&self, after: Duration) -> tokio::time::Instant {
         tokio::time::Instant::now() + after
     }
 
-    /// When a stamp that was received at `received` was made.
-    pub fn to_monotonic(&self, stamp: Wall, received: Mono) -> Stamped {
-        self.0.era.load().to_monotonic(stamp, received)
+    /// The monotonic moment of a timestamp that was received at `received`.
+    pub fn to_monotonic(&self, timestamp: Wall, received: Mono) -> Stamped {
+        self.0.era.load().to_monotonic(timestamp, received)
     }
 
-    /// How often the wall clock was stepped since the clock was made.
+    /// The number of steps of the wall clock since this clock was created.
     pub fn steps(&self) -> u64 {
         self.0.steps.load(Ordering::Relaxed)
     }
@@ -266,8 +264,8 @@ impl Inner {
                 Wall(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
             }
             WallSource::Simulated { start, stepped_by } => {
-                let since_made = nanos(mono.since(Mono::ZERO + START));
-                let unstepped = start.0.saturating_add_unsigned(since_made);
+                let since_start = nanos(mono.since(Mono::ZERO + START));
+                let unstepped = start.0.saturating_add_unsigned(since_start);
                 Wall(unstepped.saturating_add(stepped_by.load(Ordering::Relaxed)))
             }
         };
@@ -278,31 +276,31 @@ impl Inner {
 // === impl Era ===
 
 impl Era {
-    /// Whether an offset differs by more than a slewed clock's may from what it was at the last look, or at the first one: neither one
-    /// large change is slewing, nor many small ones at once.
-    fn is_step(&self, offset: i64, now: Mono, last_look: Mono) -> bool {
+    /// Whether an offset differs by more than slewing allows from the offset at the last read or at the first one: neither one large change
+    /// is slewing, nor many small ones at once.
+    fn is_step(&self, offset: i64, now: Mono, last_read: Mono) -> bool {
         let differs =
             |from: i64, since: Mono| offset.abs_diff(from) > nanos(STEP_MARGIN + slewed_in(now.since(since)));
-        differs(self.offset, last_look) || differs(self.first.0, self.first.1)
+        differs(self.offset, last_read) || differs(self.first.0, self.first.1)
     }
 
-    fn to_monotonic(&self, stamp: Wall, received: Mono) -> Stamped {
-        let Some(stamp) = Wall::from_cri(stamp.0) else { return Stamped::Unknown };
-        let at = i128::from(stamp.0) - i128::from(self.offset);
+    fn to_monotonic(&self, timestamp: Wall, received: Mono) -> Stamped {
+        let Some(timestamp) = Wall::from_cri(timestamp.0) else { return Stamped::Unknown };
+        let at = i128::from(timestamp.0) - i128::from(self.offset);
         if at > i128::from((received + STEP_MARGIN).0) {
             return Stamped::Unknown;
         }
-        // What was stamped more than a week before the clock was made maps to zero, before all that plegd knows.
+        // Timestamps from more than a week before the creation of the clock map to zero, before every other moment.
         let at = Mono(u64::try_from(at).unwrap_or(0));
         match self.began {
-            // A stamp made in this era cannot map to before its beginning; so it is from an earlier one.
+            // A timestamp of this era cannot map to a moment before it, so this one is from an earlier era.
             Some(began) if at < began => Stamped::BeforeStep(began),
             _ => Stamped::At(at),
         }
     }
 }
 
-/// By how much a slewed wall clock may run away from the monotonic clock in that time.
+/// By how much a slewed wall clock may drift from the monotonic clock in that time.
 pub fn slewed_in(time: Duration) -> Duration {
     time.mul_f64(SLEW_PER_SECOND.as_secs_f64())
 }
@@ -323,26 +321,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stamp_maps_to_the_moment_it_was_made() {
+    async fn a_timestamp_maps_to_its_moment() {
         let (clock, _) = Clock::simulated(NOON);
         pass(10).await;
-        let (made, stamp) = clock.now_both();
+        let (now, timestamp) = clock.now_both();
         pass(5).await;
-        assert_eq!(clock.to_monotonic(stamp, clock.now()), Stamped::At(made));
+        assert_eq!(clock.to_monotonic(timestamp, clock.now()), Stamped::At(now));
         assert_eq!(clock.steps(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stamp_from_before_the_clock_was_made_has_its_place() {
+    async fn a_timestamp_from_before_the_creation_of_the_clock_is_mapped() {
         let (clock, _) = Clock::simulated(NOON);
-        let made = clock.now();
-        let placed = |seconds| clock.to_monotonic(Wall(NOON.0 - seconds * SECOND), made);
-        assert_eq!(placed(300), Stamped::At(made - Duration::from_secs(300)));
-        assert_eq!(placed(365 * 86_400), Stamped::At(Mono::ZERO));
+        let created = clock.now();
+        let mapped = |seconds| clock.to_monotonic(Wall(NOON.0 - seconds * SECOND), created);
+        assert_eq!(mapped(300), Stamped::At(created - Duration::from_secs(300)));
+        assert_eq!(mapped(365 * 86_400), Stamped::At(Mono::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stamps_from_both_sides_of_a_step_are_not_compared() {
+    async fn timestamps_from_before_and_after_a_step_are_not_compared() {
         for step in [-3600 * SECOND, -SECOND, SECOND, 3600 * SECOND, 40 * 365 * 86_400 * SECOND] {
             let (clock, hand) = Clock::simulated(NOON);
             pass(100).await;
@@ -355,28 +353,27 @@ mod tests {
             assert_eq!(clock.to_monotonic(after, clock.now()), Stamped::At(stepped));
             match clock.to_monotonic(before, clock.now()) {
                 Stamped::BeforeStep(at) => assert_eq!(at, stepped),
-                // After a step back it may look as if made since, and nothing worse: it is never believed to be older
-                // than it is.
+                // After a step back it may map to a moment after the step, but never to one that is older than it is.
                 Stamped::At(_) | Stamped::Unknown => assert!(step < 0, "step of {step} ns"),
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nonsense_says_nothing() {
+    async fn an_invalid_timestamp_is_unknown() {
         let (clock, _) = Clock::simulated(NOON);
         pass(1).await;
         let now = clock.now();
         let in_seconds = NOON.0 / SECOND;
-        for nonsense in
+        for invalid in
             [0, -1, i64::MIN, i64::MAX, -6_795_364_578_871_345_152, in_seconds, NOON.0 + 3600 * SECOND]
         {
-            assert_eq!(clock.to_monotonic(Wall(nonsense), now), Stamped::Unknown, "{nonsense}");
+            assert_eq!(clock.to_monotonic(Wall(invalid), now), Stamped::Unknown, "{invalid}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slewing_is_no_step_until_it_adds_up() {
+    async fn slewing_is_a_step_once_it_adds_up() {
         let (clock, hand) = Clock::simulated(NOON);
         for _ in 0..5 {
             hand.step(9_000_000);
@@ -388,9 +385,9 @@ mod tests {
         assert_eq!(clock.steps(), 1);
     }
 
-    /// 500 ppm for three hours: the offset is followed, and nothing is called a step.
+    /// 500 ppm for three hours.
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_slewed_for_hours_is_followed() {
+    async fn slewing_for_hours_is_followed_and_is_no_step() {
         for ppm in [-500, 500, 900] {
             let (clock, hand) = Clock::simulated(NOON);
             for _ in 0..180 {
@@ -399,10 +396,12 @@ mod tests {
                 clock.wall();
             }
             assert_eq!(clock.steps(), 0, "{ppm} ppm");
-            let (made, stamp) = clock.now_both();
-            let Stamped::At(at) = clock.to_monotonic(stamp, made) else { panic!("it has its place") };
-            assert!(at.since(made).max(made.since(at)) <= FOLLOWED, "{ppm} ppm");
-            // And a step is one, slewed or not.
+            let (now, timestamp) = clock.now_both();
+            let Stamped::At(at) = clock.to_monotonic(timestamp, now) else {
+                panic!("the timestamp is not mapped")
+            };
+            assert!(at.since(now).max(now.since(at)) <= OFFSET_RESOLUTION, "{ppm} ppm");
+            // A step is noticed on a slewed clock too.
             hand.step(SECOND);
             clock.wall();
             assert_eq!(clock.steps(), 1, "{ppm} ppm");
@@ -410,19 +409,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_step_that_is_too_small_to_be_noticed_is_followed() {
+    async fn a_step_below_the_margin_is_followed() {
         let (clock, hand) = Clock::simulated(NOON);
         for step in [1, -10, 30, -40] {
             pass(30).await;
             hand.step(step * 1_000_000);
-            let (made, stamp) = clock.now_both();
-            assert_eq!(clock.to_monotonic(stamp, made), Stamped::At(made), "{step} ms");
+            let (now, timestamp) = clock.now_both();
+            assert_eq!(clock.to_monotonic(timestamp, now), Stamped::At(now), "{step} ms");
         }
         assert_eq!(clock.steps(), 0);
     }
 
     #[test]
-    fn wall_time_is_written_as_rfc_3339() {
+    fn wall_time_is_formatted_as_rfc_3339() {
         assert_eq!(Wall(1_800_000_000_123_456_789).to_string(), "2027-01-15T08:00:00.123456789Z");
         assert_eq!(Wall(-5).to_string(), "1970-01-01T00:00:00.000000000Z");
     }

@@ -133,7 +133,8 @@ impl Journal {
     /// The encoded record. The newest 1,024 events keep their bytes. Older events are encoded for each reader, so that one lagging reader
     /// cannot push newer events out of the byte limit.
     pub fn encoded(&self, record: &Record, detail: Detail, encode: impl FnOnce(&Record) -> Bytes) -> Bytes {
-        if record.encoded[detail as usize].get().is_none() && self.head() > record.event.sequence + ENCODED_NEAR_HEAD
+        if record.encoded[detail as usize].get().is_none()
+            && self.head() > record.event.sequence + ENCODED_NEAR_HEAD
         {
             return encode(record);
         }
@@ -228,7 +229,8 @@ impl Ring {
         let event = Event { sequence: self.next, ..event };
         let before = self.newest.insert(event.pod.clone(), self.next);
         let before = before.and_then(|sequence| self.get(sequence));
-        let record = Record::new(event, after, last_of_change, before.and_then(|before| before.pod.as_deref()));
+        let record =
+            Record::new(event, after, last_of_change, before.and_then(|before| before.pod.as_deref()));
         self.bytes += record.memory_bytes();
         self.records.push_back(Arc::new(record));
         self.next += 1;

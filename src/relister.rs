@@ -39,46 +39,6 @@ use crate::{
     path_comparison::PathComparison,
 };
 
-
-impl Relister {
-    /// A relister that has `reads` do its reading.
-    pub fn new(
-        client: Client,
-        cache: Cache,
-        arbiter: Arc<Arbiter>,
-        paths: PathComparison,
-        reads: Reads,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let (round, same_uid) = (Arc::default(), Arc::default());
-        Self { client, cache, arbiter, paths, reads, clock, metrics, round, same_uid }
-    }
-
-    /// How long asking what the runtime is and for both lists may take, if each call takes as long as it may, and each list is
-    /// asked for as a stream first.
-    pub fn longest_listing(&self) -> Duration {
-        5 * self.client.deadline()
-    }
-
-    /// The runtime answers again, after it did not.
-    pub fn runtime_is_back(&self) {
-        self.reads.runtime_is_back();
-    }
-
-    /// Asks the runtime what it is, and has the arbiter expect its quirks.
-    ///
-    /// # Errors
-    ///
-    /// [`CriError`] if it does not answer.
-    pub async fn identify(&self) -> Result<RuntimeInfo, CriError> {
-        let runtime = self.client.version().await?;
-        self.arbiter.set_quirks(Quirks::of(&runtime.name, &runtime.version));
-        Ok(runtime)
-    }
-
-    /// Lists and compares, and has read what differs.
-===
 /// How many containers and sandboxes a relist reads because their content was read the longest time ago. Reasons, addresses and
 /// annotations may change without an event and are in no list (kubernetes#78973).
 pub const CONTENT_READS: usize = 4;
@@ -95,46 +55,86 @@ pub struct Relister {
     deps: RelisterDeps,
     content: Arc<Mutex<ContentRound>>,
     /// UIDs of several pods that were logged.
-    same_uid: Arc<Mutex<BTreeSet<PodUid===
+    same_uid: Arc<Mutex<BTreeSet<PodUid>>>,
+}
+
+/// What a [`Relister`] needs.
+#[derive(Clone)]
+pub(crate) struct RelisterDeps {
+    pub(crate) client: Client,
+    pub(crate) cache: Cache,
+    pub(crate) arbiter: Arc<Arbiter>,
+    pub(crate) paths: PathComparison,
+    pub(crate) reads: Reads,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A round of content reads through all pods.
+#[derive(Default)]
+struct ContentRound {
+    /// Pods that this round has not reached yet.
+    pods: VecDeque<PodIdentity>,
+    last: Option<Mono>,
+}
+
+/// A relist whose lists were compared.
+pub struct Relisted {
+    /// When it began.
+    pub began: Mono,
+    /// Number of pods in which the lists differ from the records.
+    pub changed_pods: usize,
+    /// Resolves when each of these pods was read once, successfully or not.
+    pub reads: BoxFuture<'static, ()>,
+}
+
+/// The part of the lists about one pod. Nothing is copied, since nearly all pods are unchanged.
+struct PodListing<'a> {
+    pod: PodRef<'a>,
+    sandboxes: Vec<&'a ListedSandbox>,
+    containers: Vec<&'a ListedContainer>,
+    /// Index of another pod with the same UID.
+    same_uid: Option<usize>,
+}
+
+/// The pod of a [`PodListing`].
+enum PodRef<'a> {
+    /// A sandbox of it is listed.
+    Listed(&'a ListedSandbox),
+    /// It has records, and no sandbox of it is listed.
+    Held(PodIdentity),
+}
+
+// === impl Relister ===
 
 impl Relister {
-    /// A relister that has `reads` do its reading.
-    pub fn new(
-        client: Client,
-        cache: Cache,
-        arbiter: Arc<Arbiter>,
-        paths: PathComparison,
-        reads: Reads,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let (round, same_uid) = (Arc::default(), Arc::default());
-        Self { client, cache, arbiter, paths, reads, clock, metrics, round, same_uid }
+    pub(crate) fn new(deps: RelisterDeps) -> Self {
+        Self { deps, content: Arc::default(), same_uid: Arc::default() }
     }
 
-    /// How long asking what the runtime is and for both lists may take, if each call takes as long as it may, and each list is
-    /// asked for as a stream first.
+    /// The longest time that the version call and both lists may take, if each call takes until its deadline and each list is first
+    /// tried as a stream.
     pub fn longest_listing(&self) -> Duration {
-        5 * self.client.deadline()
+        5 * self.deps.client.deadline()
     }
 
-    /// The runtime answers again, after it did not.
-    pub fn runtime_is_back(&self) {
-        self.reads.runtime_is_back();
+    /// The runtime responds again after an outage.
+    pub fn on_runtime_recovered(&self) {
+        self.deps.reads.on_runtime_recovered();
     }
 
-    /// Asks the runtime what it is, and has the arbiter expect its quirks.
+    /// Calls the runtime for its version, and sets its quirks in the arbiter.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it does not answer.
+    /// [`CriError`] if the call fails.
     pub async fn identify(&self) -> Result<RuntimeInfo, CriError> {
-        let runtime = self.client.version().await?;
-        self.arbiter.set_quirks(Quirks::of(&runtime.name, &runtime.version));
+        let runtime = self.deps.client.version().await?;
+        self.deps.arbiter.set_quirks(Quirks::of(&runtime.name, &runtime.version));
         Ok(runtime)
     }
 
-    /// Lists and compares, and has read what differs.
+    /// Lists, compares, and requests reads of the ids that differ.
     ///
     /// # Errors
     ///
@@ -392,14 +392,9 @@ impl<'a> PodListing<'a> {
     }
 }
 
-
-impl PodOf<'_> {
-===
 // === impl PodRef ===
 
-impl PodRef<'_> {===
-
-impl PodOf<'_> {
+impl PodRef<'_> {
     /// UID, namespace and name.
     fn names(&self) -> (&str, &str, &str) {
         match self {

@@ -404,7 +404,7 @@ impl Supervisor {
                     tracing::warn!(%error, "The relist failed; retrying. The served state is as of the last relist.");
                 }
                 self.reporters.runtime.set_failed(error.to_string());
-                self.reporters.ready.waits_for(format!("not yet complete: {error}"));
+                self.reporters.ready.set_reason(format!("not yet complete: {error}"));
             }
             LogLevel::Error => tracing::error!(
                 %error,
@@ -519,7 +519,9 @@ impl Supervisor {
             tracing::info!(mode = %self.machine.mode(), from = %before.mode(), "The mode has changed.");
             self.deps.metrics.mode.enter(self.machine.mode());
             let since = self.deps.clock.now_both().1;
-            self.reporters.follower_status.send_modify(|it| (it.mode, it.mode_since) = (self.machine.mode(), since));
+            self.reporters
+                .follower_status
+                .send_modify(|it| (it.mode, it.mode_since) = (self.machine.mode(), since));
         }
         if before != self.machine {
             self.deps.metrics.relists.period.set(self.machine.period().as_secs_f64());

@@ -35,8 +35,7 @@ use crate::{
     cache::Cache,
     clock::Clock,
     journal::{Journal, Record},
-    model::{Mode, Pod, Position},
-    model::FollowerStatus,
+    model::{FollowerStatus, Mode, Pod, Position, RuntimeInfo},
 };
 pub use crate::{
     journal::{Detail, Progress},

@@ -38,7 +38,12 @@ async fn every_runtime_comes_to_its_mode_and_period_and_churn_is_told() {
         let mut world = World::after(profile, 3, roomy, |_| ()).await;
         world.pass(4 * MINUTE).await;
         let follower_status = world.app.follower_status();
-        assert_eq!((follower_status.mode, follower_status.period.as_secs()), (mode, seconds), "{}", profile.name);
+        assert_eq!(
+            (follower_status.mode, follower_status.period.as_secs()),
+            (mode, seconds),
+            "{}",
+            profile.name
+        );
         let shown = [world.metric("plegd_ready"), world.metric("plegd_stream_shared")];
         let shared = [Profile::CONTAINERD_1_7.name, Profile::CRI_O_1_26.name].contains(&profile.name);
         assert_eq!(shown, [1.0, f64::from(u8::from(shared))], "{}", profile.name);

@@ -164,7 +164,9 @@ async fn a_stream_that_is_yielded_says_so_everywhere() {
     it.until_yielded().await;
     it.world.pass(SECOND).await;
     let follower_status = it.world.app.follower_status();
-    assert!(follower_status.stream.starts_with("yielded the shared event stream to another subscriber; polling"));
+    assert!(
+        follower_status.stream.starts_with("yielded the shared event stream to another subscriber; polling")
+    );
     assert_eq!((follower_status.stream_up, follower_status.mode, it.retry_in()), (None, Mode::Polling, 10));
     assert_eq!(it.world.metric(r#"plegd_stream_state{state="yielded"}"#), 1.0);
     assert_eq!(it.world.metric(r#"plegd_stream_state{state="down"}"#), 0.0);

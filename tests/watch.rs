@@ -386,8 +386,8 @@ async fn requests_that_contradict_themselves_are_refused() {
     let containers = Filter { containers_only: true, ..Filter::default() };
     let every = |interval| Request { bookmark_interval: Some(interval), ..Request::default() };
     for (request, why) in [
-        (Request { filter: types, ..latest.clone() }, "the newest event of each pod cannot be had"),
-        (Request { filter: containers, ..latest.clone() }, "the newest event of each pod cannot be had"),
+        (Request { filter: types, ..latest.clone() }, "the newest event of each pod"),
+        (Request { filter: containers, ..latest.clone() }, "the newest event of each pod"),
         (every(Duration::from_millis(99)), "allowed is from 100ms to 1h"),
         (every(61 * MINUTE), "allowed is from 100ms to 1h"),
         (every(Duration::ZERO), "allowed is from 100ms to 1h"),

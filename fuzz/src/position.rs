@@ -9,11 +9,10 @@ use plegd::{
     fuzzing,
     journal::{Capacity, Record},
     model::{
-        ContainerState, ContainerStatus, Interval, Labels, Mode, Observation, Pod, PodIdentity, PodUid,
-        Position, Source,
+        ContainerState, ContainerStatus, FollowerStatus, Interval, Labels, Mode, Observation, Pod,
+        PodIdentity, PodUid, Position, Source,
     },
-    model::FollowerStatus,
-    watch::{Feed, Filter, Gap, GapReason, SlowPolicy, Start, Update, Watch, WatchError},
+    watch::{Feed, FeedDeps, Filter, Gap, GapReason, SlowPolicy, Start, Update, Watch, WatchError},
 };
 use prost::Message as _;
 use tokio::sync::watch;
@@ -75,7 +74,13 @@ async fn run(mut input: Input<'_>) {
     let bench = Bench::with(capacity);
     let stop = CancellationToken::new();
     let (_situations, follower_status) = watch::channel(follower_status(&bench.clock));
-    let feed = Feed::new(bench.journal.clone(), bench.cache.clone(), follower_status, bench.clock.clone(), stop);
+    let feed = Feed::new(FeedDeps {
+        journal: bench.journal.clone(),
+        cache: bench.cache.clone(),
+        follower_status,
+        clock: bench.clock.clone(),
+        stop,
+    });
     let mut stage = Stage { bench, feed, all: Vec::new(), watches: Vec::new(), containers: 0 };
     for _ in 0..ACTS {
         if input.is_empty() {

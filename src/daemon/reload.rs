@@ -95,7 +95,9 @@ impl Reloader {
                 metrics.reloaded(Reload::Success, waiting, at);
                 match waiting {
                     0 => self.note.set_ok(format!("as read at {at}")),
-                    _ => self.note.set_failed(format!("as read at {at}; {waiting} of its keys wait for a restart")),
+                    _ => self
+                        .note
+                        .set_failed(format!("as read at {at}; {waiting} of its keys wait for a restart")),
                 }
             }
             Outcome::Unchanged => {

@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cache::Counts,
     health::{Check, Health, Report},
-    printable::visible,
     model::FollowerStatus,
+    printable::visible,
 };
 
 /// How often the status is looked at; it is sent only if it is another.
@@ -157,7 +157,12 @@ impl Manager {
 }
 
 /// What plegd is at, in a line: the mode and why, and what it holds.
-pub fn status(ready: &Report, follower_status: &FollowerStatus, counts: &Counts, subscribers: usize) -> String {
+pub fn status(
+    ready: &Report,
+    follower_status: &FollowerStatus,
+    counts: &Counts,
+    subscribers: usize,
+) -> String {
     let wrong = |name| ready.checks.iter().find(|check| check.name == name && !check.ok);
     if let Some(relist) = wrong("initial-relist") {
         return format!("Not ready: the first relist is {}", relist.text);
@@ -195,8 +200,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, Wall},
-        model::Mode,
-        model::RelistFailures,
+        model::{FollowerStatus, Mode, RelistFailures},
     };
 
     /// A service manager, and the way to it.
@@ -255,9 +259,15 @@ mod tests {
         );
         (follower_status.mode, follower_status.period) = (Mode::Evented, Duration::from_secs(60));
         follower_status.stream_up = Some(clock.now());
-        assert_eq!(said(&follower_status), "evented, a relist every 1m: 42 pods, 0 containers, 3 subscribers");
+        assert_eq!(
+            said(&follower_status),
+            "evented, a relist every 1m: 42 pods, 0 containers, 3 subscribers"
+        );
         runtime.set_failed("connection refused");
-        assert!(said(&follower_status).ends_with("3 subscribers. The runtime does not answer: connection refused"));
+        assert!(
+            said(&follower_status)
+                .ends_with("3 subscribers. The runtime does not answer: connection refused")
+        );
         let failures = |count| RelistFailures {
             count,
             since: Wall::from_nanos(1_800_000_000_000_000_000),

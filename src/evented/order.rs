@@ -76,8 +76,7 @@ impl EventOrder {
         }
         let Some(head) = &event.stream_event else { return Vec::new() };
         let mut left_out = self.overdue(now);
-        let created =
-            self.clock.to_monotonic(created_at(event, &head.id, coverage).unwrap_or_default(), now);
+        let created = self.clock.to_monotonic(created_at(event, &head.id, coverage).unwrap_or_default(), now);
         if !matches!(created, Stamped::At(at) if at > self.from) {
             return left_out;
         }

@@ -139,7 +139,8 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_limited_too() {
         let size = event().bytes();
-        let (sender, mut queue) = queue(SoftLimits { messages: 1000, bytes: 2 * size }, Arc::new(Metrics::new()));
+        let (sender, mut queue) =
+            queue(SoftLimits { messages: 1000, bytes: 2 * size }, Arc::new(Metrics::new()));
         let taken = (0..1000).take_while(|_| sender.send(event()).is_ok()).count();
         let (messages, bytes) = queue.load()();
         assert_eq!(messages, taken);

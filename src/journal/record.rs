@@ -40,7 +40,12 @@ pub enum Detail {
 impl Record {
     /// A record of a change whose last event has the number `last_of_change`. `before` is the pod in its previous record: unchanged parts
     /// are shared with it.
-    pub(super) fn new(event: Event, pod: Option<Arc<Pod>>, last_of_change: u64, before: Option<&Pod>) -> Self {
+    pub(super) fn new(
+        event: Event,
+        pod: Option<Arc<Pod>>,
+        last_of_change: u64,
+        before: Option<&Pod>,
+    ) -> Self {
         let strings = heap(event.reason.len()) + heap(event.id.as_str().len());
         let of_pod = pod.as_deref().map_or(0, |pod| added_bytes(pod, before));
         let memory_bytes = AtomicUsize::new(shared::<Self>() + strings + of_pod);

@@ -117,8 +117,8 @@ fn a_pod_is_published_with_its_events_and_has_the_number_of_the_last() {
     let writer = Writer::default();
     let served = writer.add(&event("a").pod);
     journal.append(vec![event("a"), event("b")], Some(pod(&[("app", "web")])), &served);
-    let (position, pod) = journal.at_head(|| writer.cache().get_pod(served.identity()));
-    assert_eq!((position, pod.unwrap().sequence), (journal.position(2), 2));
+    let (position, cached) = journal.at_head(|| writer.cache().get_pod(served.identity()));
+    assert_eq!((position, cached.unwrap().sequence), (journal.position(2), 2));
     let mut cursor = journal.cursor(0);
     for _ in 0..2 {
         let record = cursor.try_next().unwrap().unwrap();

@@ -6,9 +6,8 @@ use super::{Inner, words::milliseconds};
 use crate::{
     clock::Wall,
     metrics::{Label as _, Outcome, Relist, SeenBy},
-    model::{ContainerState, StreamEventType},
+    model::{ContainerState, FollowerStatus, StreamEventType},
     printable::visible,
-    model::FollowerStatus,
     version,
 };
 

@@ -247,7 +247,11 @@ mod tests {
         assert!(!it.restarted(), "it is not yielded");
         it.up(at(130));
         assert_eq!(it.missed(at(134), &events(&["b", "c", "d"])), None, "consequences of the restart");
-        assert_eq!(it.missed(at(140), &events(&["e"])), None, "events missed before the restart do not count");
+        assert_eq!(
+            it.missed(at(140), &events(&["e"])),
+            None,
+            "events missed before the restart do not count"
+        );
         assert_eq!(minutes(it.missed(at(141), &events(&["f"]))), Some(10));
         it.reopened();
         it.up(at(800));

@@ -11,8 +11,7 @@ use super::{
 };
 use crate::{
     journal::{Cursor, Record, Stats},
-    model::{Mode, Pod, PodIdentity, Position},
-    model::FollowerStatus,
+    model::{FollowerStatus, Mode, Pod, PodIdentity, Position},
 };
 
 /// After this many events that do not pass the filter a bookmark follows at once. Otherwise the position of a subscriber that resumes
@@ -44,11 +43,18 @@ pub struct Watch {
 }
 
 enum State {
-    Start { start: Start, wait_ready: bool },
+    Start {
+        start: Start,
+        wait_ready: bool,
+    },
     /// Hello was delivered, and a snapshot follows. Before it a gap, if the watch cannot continue after this position.
     HelloSent(Option<(GapReason, Position)>),
     /// The pods of a snapshot, which are left to be delivered.
-    Snapshot { position: Position, pods: vec::IntoIter<Arc<Pod>>, count: usize },
+    Snapshot {
+        position: Position,
+        pods: vec::IntoIter<Arc<Pod>>,
+        count: usize,
+    },
     /// Changes are delivered.
     Streaming,
     /// The last bookmark was delivered.
@@ -68,8 +74,8 @@ impl Watch {
             return Err(WatchError::Invalid(message));
         }
         if slow_policy == SlowPolicy::LatestPerPod && filter.splits_pods() {
-            let message = "slow policy latest_per_pod does not work with a filter by event type or by containers: an event that \
-                           passes could be left out for a newer one that does not; filter by pod, or choose another policy";
+            let message = "the newest event of each pod cannot be determined with a filter by event type or by containers: an event \
+                           that passes could be left out for a newer one that does not; filter by pod, or choose another policy";
             return Err(WatchError::Invalid(message.into()));
         }
         let cursor = Cursor::new(feed.journal.clone(), feed.heads(), feed.journal.head());
@@ -186,7 +192,12 @@ impl Watch {
         let follower_status = self.follower_status.borrow_and_update();
         self.mode = follower_status.mode;
         let head = self.feed.journal.position(stats.head);
-        Hello { head, oldest: stats.oldest, runtime: follower_status.runtime.clone(), mode: follower_status.mode }
+        Hello {
+            head,
+            oldest: stats.oldest,
+            runtime: follower_status.runtime.clone(),
+            mode: follower_status.mode,
+        }
     }
 
     /// The state after hello. `stats` are those of hello: all later events are delivered, and events evicted meanwhile are a gap.

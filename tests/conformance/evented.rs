@@ -265,7 +265,10 @@ async fn two_that_follow_two_runtimes_in_one_process_have_each_their_own_mode() 
     let mut with = evented().await;
     let mut without = World::new(Profile::CONTAINERD_1_6);
     without.pass(10 * SECOND).await;
-    assert_eq!((with.app.follower_status().mode, without.app.follower_status().mode), (Mode::Evented, Mode::Polling));
+    assert_eq!(
+        (with.app.follower_status().mode, without.app.follower_status().mode),
+        (Mode::Evented, Mode::Polling)
+    );
     with.sim.crash();
     with.pass(2 * SECOND).await;
     assert_eq!(with.app.follower_status().mode, Mode::Polling);

@@ -16,7 +16,11 @@ async fn a_stream_that_fails_ever_so_often_is_tried_for_ever_and_the_last_error_
     world.sim.faults().calls(Method::GetContainerEvents, fail("the first words"), Dose::Next(1));
     world.sim.cut_streams(Some(Status::unavailable("cut")));
     world.pass(SECOND / 10).await;
-    assert!(world.app.follower_status().stream.contains("the first words"), "{:?}", world.app.follower_status());
+    assert!(
+        world.app.follower_status().stream.contains("the first words"),
+        "{:?}",
+        world.app.follower_status()
+    );
     world.sim.faults().calls(Method::GetContainerEvents, fail("the last words"), Dose::Always);
     let tries = world.calls_of(Method::GetContainerEvents);
     world.pass(20 * MINUTE).await;

@@ -16,7 +16,11 @@ use crate::{MINUTE, NONE, SECOND, STARTED, STOPPED, evented, last, support::Worl
 #[tokio::test(start_paused = true)]
 async fn containerd_7318_events_that_another_client_takes_are_found_and_missed_aloud() {
     let mut world = evented(Profile::CONTAINERD_1_7).await;
-    assert_eq!(world.app.follower_status().period, 10 * SECOND, "a shared stream is believed for so long at most");
+    assert_eq!(
+        world.app.follower_status().period,
+        10 * SECOND,
+        "a shared stream is believed for so long at most"
+    );
     let mut stolen = world.sim.queue().subscribe();
     let thief = tokio::spawn(async move { while stolen.next().await.is_some() {} });
     let pod = world.pod();
@@ -25,7 +29,10 @@ async fn containerd_7318_events_that_another_client_takes_are_found_and_missed_a
     assert!(ids.iter().all(|id| last(&world, id) == "Started"), "whoever was given the event");
     world.pass(3 * SECOND).await;
     assert!(world.misses() + world.metric(r#"plegd_stream_skipped_events_total{type="created"}"#) >= 2.0);
-    assert!(world.app.follower_status().yielded.is_some(), "from then on the other client receives all of them");
+    assert!(
+        world.app.follower_status().yielded.is_some(),
+        "from then on the other client receives all of them"
+    );
     thief.abort();
     world.pass(2 * MINUTE).await;
     assert_eq!((world.differences(), world.absurdities()), (vec![], vec![]));

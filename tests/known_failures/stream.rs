@@ -65,7 +65,10 @@ async fn kubernetes_120934_nothing_is_shared_by_two_in_one_process() {
     for _ in 0..20 {
         one.pass(SECOND).await;
         other.pass(SECOND).await;
-        assert_eq!((one.app.follower_status().mode, other.app.follower_status().mode), (Mode::Evented, Mode::Polling));
+        assert_eq!(
+            (one.app.follower_status().mode, other.app.follower_status().mode),
+            (Mode::Evented, Mode::Polling)
+        );
     }
     assert_eq!(one.app.follower_status().period, MINUTE);
     assert_eq!(other.app.follower_status().period, SECOND);

@@ -7,8 +7,8 @@ use std::{
 
 use plegd::{
     clock::Mono,
-    sim::{Method, Said, Saying, SimRuntime, What, v1},
     model::FollowerStatus,
+    sim::{Method, Said, Saying, SimRuntime, What, v1},
 };
 
 use super::{plan::Act, stage::Heard};
@@ -50,7 +50,10 @@ impl Trace {
     }
 
     pub fn mode(&mut self, at: Mono, follower_status: &FollowerStatus) {
-        let mode = format!("{}, {:?}, stream {}", follower_status.mode, follower_status.period, follower_status.stream);
+        let mode = format!(
+            "{}, {:?}, stream {}",
+            follower_status.mode, follower_status.period, follower_status.stream
+        );
         if self.mode != mode {
             self.lines.push((at, Kind::Mode, mode.clone()));
             self.mode = mode;

@@ -15,7 +15,8 @@ impl Inner {
     pub(super) fn status(&self) -> v1::GetStatusResponse {
         let follower_status = self.feed.follower_status().borrow().clone();
         let metrics = &*self.metrics;
-        let quirks = follower_status.runtime.as_ref().map(|runtime| Quirks::of(&runtime.name, &runtime.version));
+        let quirks =
+            follower_status.runtime.as_ref().map(|runtime| Quirks::of(&runtime.name, &runtime.version));
         let quirks: Vec<Quirk> = quirks.iter().flat_map(Quirks::iter).collect();
         let counts = self.feed.cache().counts();
         let stats = self.feed.journal().stats();
