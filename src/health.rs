@@ -136,7 +136,7 @@ fn put(checks: &mut Vec<Check>, new: Check) {
 // === impl Heartbeat ===
 
 impl Heartbeat {
-    /// Progress was made.
+    /// Reports progress.
     pub fn beat(&self) {
         let now = self.health.0.clock.now();
         let mut state = self.health.0.state.lock();

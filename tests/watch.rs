@@ -187,7 +187,13 @@ async fn a_position_that_cannot_be_gone_on_from_is_a_gap_or_an_error_as_was_aske
                 assert_eq!(at_hand(&mut watch), [gap, "pod uid-1", "snapshot of 1 @81"], "{slow_policy:?}");
                 continue;
             }
-            let lost = WatchError::OutOfRange { reason, position, epoch: journal.epoch(), oldest: 18, head: 81 };
+            let lost = WatchError::OutOfRange {
+                reason,
+                position: asked,
+                epoch: journal.epoch(),
+                oldest: 18,
+                head: 81,
+            };
             for _ in 0..2 {
                 assert_eq!(watch.next().await.expect_err("lost"), lost, "and it stays so");
             }

@@ -1,7 +1,7 @@
 //! The limit of concurrent reads: 4 at first, and more for as long as the runtime responds as fast.
 //!
 //! A runtime that waits for I/O answers many calls as fast as one. A runtime that computes does not: more calls only wait for each other,
-//! and delay the kubelet's calls as well. The latency of a call, compared with a baseline, tells the two apart, as in TCP Vegas. Pure:
+//! and delay the kubelet's calls as well. The latency of a call, compared with a baseline, distinguishes them, as in TCP Vegas. Pure:
 //! times are arguments.
 
 use std::time::Duration;

@@ -129,7 +129,11 @@ impl Act {
                     'c' => Payload::Minimal(seen),
                     _ => Payload::Nothing,
                 };
-                Act::Event { of: *of, view, stamped: interval.map_or(Stamped::Unknown, |at| Stamped::At(*at)) }
+                Act::Event {
+                    of: *of,
+                    view,
+                    stamped: interval.map_or(Stamped::Unknown, |at| Stamped::At(*at)),
+                }
             }
             _ => return None,
         })

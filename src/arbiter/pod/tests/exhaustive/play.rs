@@ -186,7 +186,8 @@ impl Moment {
             }
             Happens::Created(id, sandbox) => {
                 let created = container(id, ContainerState::Created);
-                let created = ContainerStatus { sandbox_id: sandbox.into(), created_at: Some(now), ..created };
+                let created =
+                    ContainerStatus { sandbox_id: sandbox.into(), created_at: Some(now), ..created };
                 self.containers.push(created);
                 return Some((StreamEventType::Created, id));
             }

@@ -63,7 +63,8 @@ type Key = Box<[u64]>;
 impl Search {
     /// A search without stripped events, on a runtime with few quirks, of moments that timestamps can order.
     pub(super) fn of(name: &'static str, script: &[Happens], observations: usize) -> Self {
-        let (play, menu) = (Play::new(name, 100, script), Menu { events: true, reads: true, stripped: false });
+        let (play, menu) =
+            (Play::new(name, 100, script), Menu { events: true, reads: true, stripped: false });
         Self { play, menu, observations, stream_alone: false }
     }
 
@@ -192,7 +193,8 @@ impl Search {
     }
 
     fn all_events(&self) -> u64 {
-        let stream_events = self.play.moments.iter().enumerate().filter(|(_, moment)| moment.stream_event.is_some());
+        let stream_events =
+            self.play.moments.iter().enumerate().filter(|(_, moment)| moment.stream_event.is_some());
         stream_events.fold(0, |all, (at, _)| all | (1 << at))
     }
 
@@ -233,7 +235,12 @@ impl Search {
         let maybe = |moment: Option<Mono>| moment.map_or(0, |moment| at(moment) + 1);
         key.extend([node.come, maybe(world.bench.listed), world.listed_in.map_or(0, |it| it as u64 + 1)]);
         for (n, (id, history)) in self.play.ids().zip(&world.witness.0).enumerate() {
-            let flags = [history.observed_dead, history.observed_any, history.reported_deleted, history.published_any];
+            let flags = [
+                history.observed_dead,
+                history.observed_any,
+                history.reported_deleted,
+                history.published_any,
+            ];
             let flags = flags.into_iter().chain([history.published_removal, history.published_start]);
             let flags = flags.fold(0, |bits, flag| bits << 1 | u64::from(flag));
             let phase = |phase: Option<Phase>| phase.map_or(0, |phase| phase as u64 + 1);
@@ -247,7 +254,10 @@ impl Search {
             if let Some((lower, upper, seen)) = history.last_read {
                 key.extend([at(lower), at(upper), phase(seen)]);
             }
-            key.extend([maybe(world.bench.tombstones.get(id).copied()), maybe(world.requested.get(id).copied())]);
+            key.extend([
+                maybe(world.bench.tombstones.get(id).copied()),
+                maybe(world.requested.get(id).copied()),
+            ]);
             let Some(record) = world.bench.pod.records.get(id) else { continue };
             #[rustfmt::skip]
             let Record {
@@ -332,7 +342,7 @@ impl Search {
             }
         }
         let requested: Vec<&str> = world.requested.keys().map(ObjectId::as_str).collect();
-        lines.push(format!("  requested for: {requested:?}"));
+        lines.push(format!("  requested: {requested:?}"));
         if result.is_ok() {
             while world.moment < self.play.end() {
                 world.moment += 1;

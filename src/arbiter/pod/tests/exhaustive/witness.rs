@@ -138,7 +138,7 @@ impl Witness {
             let published_phase = pod.records.get(id).and_then(|record| record.published_phase);
             if published_phase < history.observed {
                 return Err(format!(
-                    "{id}: {:?} was seen, {published_phase:?} is published, and no read is requested for",
+                    "{id}: {:?} was observed, {published_phase:?} is published, and no read is requested",
                     history.observed
                 ));
             }
@@ -146,7 +146,7 @@ impl Witness {
             let is_there = play.moments[moment.min(play.end())].find(id).is_some();
             if published_phase < history.reported && (is_there || history.published_any) {
                 return Err(format!(
-                    "{id}: {:?} was reported, {published_phase:?} is published, and no read is requested for",
+                    "{id}: {:?} was reported, {published_phase:?} is published, and no read is requested",
                     history.reported
                 ));
             }
@@ -155,7 +155,7 @@ impl Witness {
             }
             if history.reported_deleted {
                 return Err(format!(
-                    "{id}: its deletion was reported, is not published, and no read is requested for"
+                    "{id}: its deletion was reported, is not published, and no read is requested"
                 ));
             }
         }
@@ -208,7 +208,9 @@ impl IdHistory {
                 }
                 (self.published, self.observed) = (Some(Phase::Running), Some(Phase::Running));
             }
-            EventType::ContainerStarted => (self.published, self.published_start) = (Some(Phase::Running), true),
+            EventType::ContainerStarted => {
+                (self.published, self.published_start) = (Some(Phase::Running), true)
+            }
             EventType::ContainerDied if self.published == Some(Phase::Exited) => {
                 return Err("its death was published before".into());
             }
@@ -304,7 +306,9 @@ impl IdHistory {
             Some(record) if record.published_phase != self.published => {
                 Err(format!("the record has {:?}, published is {:?}", record.published_phase, self.published))
             }
-            None if before.is_some() && !self.published_removal => Err(format!("{id} was dropped without an event")),
+            None if before.is_some() && !self.published_removal => {
+                Err(format!("{id} was dropped without an event"))
+            }
             Some(record) => {
                 let grows = before.is_none_or(|old| {
                     record.interval.lower >= old.interval.lower && record.interval.upper >= old.interval.upper

@@ -108,7 +108,9 @@ impl World {
             let _ = write!(log, " {:?} published {published:?}", out.verdicts);
         }
         for ask in &out.reads {
-            let Scope::Ids(ids) = &ask.scope else { return Err("a pod requests a read of the whole pod".into()) };
+            let Scope::Ids(ids) = &ask.scope else {
+                return Err("a pod requests a read of the whole pod".into());
+            };
             for id in ids {
                 let due = self.requested.entry(id.clone()).or_insert(Mono::ZERO);
                 *due = (*due).max(now + ask.after);
@@ -245,7 +247,8 @@ impl Observation {
         self.containers.extend(containers.cloned().map(|mut full| {
             let stripped = Arc::make_mut(&mut full);
             (stripped.started_at, stripped.finished_at, stripped.exit_code) = (None, None, None);
-            (stripped.reason, stripped.image, stripped.image_ref) = (String::new(), String::new(), String::new());
+            (stripped.reason, stripped.image, stripped.image_ref) =
+                (String::new(), String::new(), String::new());
             stripped.labels = Labels::new();
             full
         }));
