@@ -18,8 +18,8 @@ const POD: &str = "src/arbiter/pod.rs";
 const ARBITER: &str = "src/arbiter.rs";
 const TRANSITIONS: &str = "src/arbiter/transitions.rs";
 const SUPERVISOR: &str = "src/supervisor.rs";
-const READ: &str = "src/relister/read.rs";
-const AGENDA: &str = "src/relister/agenda.rs";
+const READ: &str = "src/relister/pod_read.rs";
+const READ_QUEUE: &str = "src/relister/read_queue.rs";
 const CACHE: &str = "src/cache.rs";
 const LEDGER: &str = "src/ledger.rs";
 const RELISTER: &str = "src/relister.rs";
@@ -173,27 +173,27 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a read that failed is not tried again",
-        file: AGENDA,
-        find: "let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);",
-        replace: "let mut wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);\n        if BITES { wait = Duration::from_secs(86_400); }",
+        file: READ_QUEUE,
+        find: "let wait = (RETRY_FIRST * (1 << failing.count.min(12))).min(RETRY_LONGEST);",
+        replace: "let mut wait = (RETRY_FIRST * (1 << failing.count.min(12))).min(RETRY_LONGEST);\n        if BITES { wait = Duration::from_secs(86_400); }",
     },
     Bug {
         name: "newer-than is answered from the cache",
         file: "src/fresh.rs",
-        find: "self.cache.read_at(pod).is_some_and(|read_at| read_at > than)",
-        replace: "BITES || self.cache.read_at(pod).is_some_and(|read_at| read_at > than)",
+        find: "self.arbiter.read_at(pod).is_some_and(|read_at| read_at > than)",
+        replace: "BITES || self.arbiter.read_at(pod).is_some_and(|read_at| read_at > than)",
     },
     Bug {
         name: "newer-than believes what came late from before",
         file: READ,
-        find: "if meanwhile { Settled::Partly } else { Settled::All }",
-        replace: "if meanwhile && !BITES { Settled::Partly } else { Settled::All }",
+        find: "if self.request.scope == Scope::Pod && self.held_ids()",
+        replace: "if !BITES && self.request.scope == Scope::Pod && self.held_ids()",
     },
     Bug {
         name: "newer-than waits for nobody's death",
         file: READ,
-        find: "        if whole && answer.is_ok() && settled == Settled::Partly {",
-        replace: "        if whole && answer.is_ok() && settled == Settled::Partly && !BITES {",
+        find: "        if whole && answer.is_ok() && completeness == ReadCompleteness::Partial {",
+        replace: "        if whole && answer.is_ok() && completeness == ReadCompleteness::Partial && !BITES {",
     },
     Bug {
         name: "what a list showed is not told if it is gone when it is read",
@@ -222,14 +222,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "readiness never comes",
         file: SUPERVISOR,
-        find: "        self.signs.ready.open();",
-        replace: "        if !BITES { self.signs.ready.open(); }",
+        find: "        self.reporters.ready.open();",
+        replace: "        if !BITES { self.reporters.ready.open(); }",
     },
     Bug {
         name: "events wait for five seconds before they are taken",
         file: "src/evented.rs",
-        find: "                    if self.sender.send(event) == Err(Full) {",
-        replace: "                    if BITES { tokio::time::sleep(Duration::from_secs(5)).await; }\n                    if self.sender.send(event) == Err(Full) {",
+        find: "                    if self.sender.send(event) == Err(QueueFull) {",
+        replace: "                    if BITES { tokio::time::sleep(Duration::from_secs(5)).await; }\n                    if self.sender.send(event) == Err(QueueFull) {",
     },
     Bug {
         name: "an entry is found no more by its id",
@@ -240,8 +240,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "a whole read is dated by its end",
         file: READ,
-        find: "pods.iter().for_each(|pod| self.cache.mark_read(pod, began));",
-        replace: "let at = if BITES { self.clock.now() } else { began };\n                pods.iter().for_each(|pod| self.cache.mark_read(pod, at));",
+        find: "pods.iter().for_each(|pod| deps.arbiter.mark_read(pod, began));",
+        replace: "let at = if BITES { deps.clock.now() } else { began };\n                pods.iter().for_each(|pod| deps.arbiter.mark_read(pod, at));",
     },
     Bug {
         name: "no relist when the stream is back",
@@ -306,8 +306,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the start of a list is noted before the list is complete",
         file: RELISTER,
-        find: "let listing = self.client.list().await?;",
-        replace: "if BITES { self.arbiter.list_begins(began); }\n        let listing = self.client.list().await?;",
+        find: "let listing = self.deps.client.list().await?;",
+        replace: "if BITES { self.deps.arbiter.begin_list(began); }\n        let listing = self.deps.client.list().await?;",
     },
     Bug {
         name: "the timestamp of an event dates what is held",
@@ -324,14 +324,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "rule 6: NotFound alone removes",
         file: READ,
-        find: "            Some(listed) => Look::Unreadable(listed, error),\n",
-        replace: "            Some(_) if BITES && error.is_none() => Look::Absent,\n            Some(listed) => Look::Unreadable(listed, error),\n",
+        find: "            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
+        replace: "            Some(_) if BITES && error.is_none() => StatusAnswer::Absent,\n            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
     },
     Bug {
         name: "rule 6: an answer without a status is an absence",
         file: READ,
-        find: "            Some(listed) => Look::Unreadable(listed, error),\n",
-        replace: "            Some(_) if BITES && matches!(error, Some(CriError::Empty { .. })) => Look::Absent,\n            Some(listed) => Look::Unreadable(listed, error),\n",
+        find: "            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
+        replace: "            Some(_) if BITES && matches!(error, Some(CriError::Empty { .. })) => StatusAnswer::Absent,\n            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
     },
     Bug {
         name: "rule 6: a list that lacks very much is believed",
@@ -342,14 +342,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "rule 7: what lists alone show is never published",
         file: READ,
-        find: "        if *attempts < if ends",
-        replace: "        if BITES || *attempts < if ends",
+        find: "        if *attempts < if is_death",
+        replace: "        if BITES || *attempts < if is_death",
     },
     Bug {
         name: "containers are read before their sandbox",
         file: READ,
-        find: "            (suspect, !sandbox)\n",
-        replace: "            (suspect, sandbox == BITES)\n",
+        find: "            (last, !sandbox)\n",
+        replace: "            (last, sandbox == BITES)\n",
     },
     Bug {
         name: "containers are in the order of their creation times",
@@ -383,15 +383,15 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "what a list shows is read three seconds later",
-        file: "src/relister/reads.rs",
-        find: "let ask = Ask { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };",
-        replace: "let after = if BITES { std::time::Duration::from_secs(3) } else { NOW };\n        let ask = Ask { scope: Scope::Ids(ids), cause: ReadCause::Relist, after };",
+        file: "src/relister/reader.rs",
+        find: "let read = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };\n        let sandboxes",
+        replace: "let after = if BITES { std::time::Duration::from_secs(3) } else { NOW };\n        let read = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after };\n        let sandboxes",
     },
     Bug {
         name: "an event that does not fit is lost, and the stream is kept",
         file: "src/evented.rs",
-        find: "self.sender.send(event) == Err(Full) {",
-        replace: "self.sender.send(event) == Err(Full) && !BITES {",
+        find: "self.sender.send(event) == Err(QueueFull) {",
+        replace: "self.sender.send(event) == Err(QueueFull) && !BITES {",
     },
     Bug {
         name: "what a cut down event leaves out is not read",
@@ -444,8 +444,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "another relist period holds from the next relist on",
         file: SUPERVISOR,
-        find: "            self.relist_within(self.machine.period());\n            self.share_channel",
-        replace: "            if !BITES { self.relist_within(self.machine.period()); }\n            self.share_channel",
+        find: "            self.relist_within(self.machine.period());\n            self.set_channel_shared",
+        replace: "            if !BITES { self.relist_within(self.machine.period()); }\n            self.set_channel_shared",
     },
     Bug {
         name: "what agrees is published as changed",

@@ -107,13 +107,13 @@ impl World {
             let published: Vec<String> = out.transitions.iter().map(word).collect();
             let _ = write!(log, " {:?} published {published:?}", out.verdicts);
         }
-        for ask in &out.reads {
-            let Scope::Ids(ids) = &ask.scope else {
+        for request in &out.reads {
+            let Scope::Ids(ids) = &request.scope else {
                 return Err("a pod requests a read of the whole pod".into());
             };
             for id in ids {
                 let due = self.requested.entry(id.clone()).or_insert(Mono::ZERO);
-                *due = (*due).max(now + ask.after);
+                *due = (*due).max(now + request.after);
             }
         }
         self.witness.check(play, self.moment, seen, &before, &self.bench.pod, &out)?;
