@@ -263,7 +263,7 @@ impl Watcher {
     fn check(&mut self, told: Result<Option<Update>, WatchError>, all: &[Arc<Record>], head: u64) -> bool {
         let due = std::mem::replace(&mut self.due, Due::Over);
         self.due = match (due, told) {
-            (Due::Gap(reason, asked), Err(WatchError::OutOfRange { reason: why, asked: about, .. })) => {
+            (Due::Gap(reason, asked), Err(WatchError::OutOfRange { reason: why, position: about, .. })) => {
                 assert_eq!((self.policy, reason, asked), (SlowPolicy::Fail, why, about));
                 Due::Over
             }
