@@ -410,8 +410,8 @@ impl Supervisor {
                 %error,
                 failures = count,
                 %since,
-                "Listing the runtime has failed for a minute; the served state is stale by as much. Check the runtime and its log, \
-                 and run `plegd check` for details."
+                "Listing the runtime has failed for a minute; the served state is stale by as much. Look at the runtime and its \
+                 log; run `plegd check` for details."
             ),
         }
         self.needs_identify = true;
