@@ -24,24 +24,24 @@ use crate::{
     clock::Mono,
     config::{InForce, Live, Loaded},
     cri::Client,
-    evented::{self, EventApplier, EventOrder, Limits, Receiver, StreamChange, Wanted},
+    evented::{self, DesiredStream, EventApplier, EventOrder, Receiver, SoftLimits, StreamChange},
     journal::{Capacity, Journal},
     metrics::{Metrics, StreamState},
     model::{Mode, ObjectId, Pod, PodUid, StreamEventType},
     path_comparison::PathComparison,
-    relister::{Lister, Reader, ReaderDependencies, Reads, Relister},
-    supervisor::{Rhythm, Signs, Supervisor, Wires},
-    watch::{Feed, Request, Watch, WatchError},
+    relister::{Lister, Reader, ReaderDeps, Reads, Relister, RelisterDeps},
+    supervisor::{RelistConfig, StatusReporters, Supervisor, SupervisorDeps},
+    watch::{Feed, FeedDeps, Request, Watch, WatchError},
 };
 pub use crate::{
-    cache::{Cache, Census, LookUpError},
+    cache::{Cache, Counts, LookUpError},
     clock::Clock,
     config::{Bytes, Config, ConfigError},
-    cri::{Connection, Endpoint, Link, RuntimeInfo},
-    fresh::Fresh,
+    cri::{Connection, Endpoint, Link},
+    fresh::FreshReader,
     health::{Check, Health, Report},
+    model::{FollowerStatus, RelistFailures, RuntimeInfo},
     relister::{ReadError, Unreadable, UnreadableIds},
-    supervisor::{RelistFailures, Situation},
 };
 
 /// Methods that are public with the feature `internals` alone.
@@ -66,11 +66,11 @@ pub struct App {
     began_with: Arc<Loaded>,
     cache: Cache,
     journal: Journal,
-    fresh: Fresh,
+    fresh: FreshReader,
     unreadable: UnreadableIds,
     health: Health,
     metrics: Arc<Metrics>,
-    situation: watch::Receiver<Situation>,
+    follower_status: watch::Receiver<FollowerStatus>,
     clock: Clock,
     tasks: Tasks,
 }
@@ -81,7 +81,7 @@ pub enum FreshError {
     /// The runtime did not give it.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It took longer than the reader wanted to wait.
+    /// The timeout has passed.
     #[error("the pod could not be read within {}", humantime::format_duration(*.0))]
     Deadline(Duration),
 }
@@ -138,11 +138,12 @@ impl App {
         let core = Core::new(config, link, request_timeout, clock);
         let generic = GenericPath::new(&core, in_force.live(|config| config.relist.parallelism));
         let (stream_ends, ends) = channels();
-        let limits = Limits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
+        let limits =
+            SoftLimits { messages: config.stream.queue_messages, bytes: config.stream.queue_bytes.0 };
         let (sender, queue) = evented::queue(limits, core.metrics.clone());
         scrape::gauges(&core, queue.load());
 
-        let (signs, situation) = core.signs(config.relist.period);
+        let (reporters, follower_status) = core.reporters(config.relist.period);
         let tasks = Tasks { tracker: TaskTracker::new(), stop: CancellationToken::new(), on_failure };
         let here = &Handle::current();
         if config.stream.enabled {
@@ -150,8 +151,8 @@ impl App {
                 client: core.client.clone(),
                 sender,
                 changes: stream_ends.changes,
-                wanted: stream_ends.wanted,
-                hurry: ends.hurry.clone(),
+                desired: stream_ends.desired,
+                retry_now: ends.retry_now.clone(),
                 heartbeat: core.health.heartbeat("receiver", STUCK_AFTER),
                 clock: core.clock.clone(),
                 metrics: core.metrics.clone(),
@@ -159,9 +160,9 @@ impl App {
             tasks.spawn(receiver_runtime, receiver.run(tasks.stop.clone()).boxed());
         } else {
             let off = "switched off by stream.enabled = false";
-            signs.stream.bad(off);
+            reporters.stream.set_failed(off);
             core.metrics.stream.state.set_only(StreamState::Off);
-            signs.situation.send_modify(|it| it.stream = off.into());
+            reporters.follower_status.send_modify(|it| it.stream = off.into());
         }
         let applier = EventApplier {
             arbiter: core.arbiter.clone(),
@@ -175,18 +176,24 @@ impl App {
         tasks.spawn(here, applier.run(queue).boxed());
         let unreadable = generic.reader.unreadable().clone();
         tasks.spawn(here, generic.reader.run(tasks.stop.clone()).boxed());
-        let wires = ends.into_wires(&core, generic.relister);
-        let rhythms = in_force.live(|Config { relist, stream, .. }| Rhythm {
+        let deps = ends.into_deps(&core, generic.relister);
+        let relist_config = in_force.live(|Config { relist, stream, .. }| RelistConfig {
             period: relist.period,
             max_period: relist.max_period,
             jitter: relist.jitter,
             shared: stream.shared,
         });
-        let supervisor = Supervisor::new(wires, signs, rhythms);
+        let supervisor = Supervisor::new(deps, reporters, relist_config);
         tasks.spawn(here, supervisor.run(tasks.stop.clone()).boxed());
         tasks.tracker.close();
         let Core { clock, metrics, health, cache, journal, arbiter, .. } = core;
-        let fresh = Fresh::new(arbiter, generic.lister, generic.reads, clock.clone(), metrics.clone());
+        let fresh = FreshReader {
+            arbiter,
+            lister: generic.lister,
+            reads: generic.reads,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
         Self {
             in_force: in_force.clone(),
             began_with,
@@ -196,7 +203,7 @@ impl App {
             unreadable,
             health,
             metrics,
-            situation,
+            follower_status,
             clock,
             tasks,
         }
@@ -225,8 +232,13 @@ impl App {
 
         /// What watches are made from.
         fn feed(&self) -> Feed {
-            let (journal, cache) = (self.journal.clone(), self.cache.clone());
-            Feed::new(journal, cache, self.situation.clone(), self.clock.clone(), self.tasks.stop.clone())
+            Feed::new(FeedDeps {
+                journal: self.journal.clone(),
+                cache: self.cache.clone(),
+                follower_status: self.follower_status.clone(),
+                clock: self.clock.clone(),
+                stop: self.tasks.stop.clone(),
+            })
         }
     }
 
@@ -260,13 +272,13 @@ impl App {
     }
 
     /// The mode, the relist period and the runtime.
-    pub fn situation(&self) -> Situation {
-        self.situation.borrow().clone()
+    pub fn follower_status(&self) -> FollowerStatus {
+        self.follower_status.borrow().clone()
     }
 
     /// The same, and its changes.
-    pub fn follow_situation(&self) -> watch::Receiver<Situation> {
-        self.situation.clone()
+    pub fn follower_status_changes(&self) -> watch::Receiver<FollowerStatus> {
+        self.follower_status.clone()
     }
 
     /// Watches pods: a snapshot and what changes, or only what changes. See [`crate::watch`].
@@ -295,7 +307,7 @@ impl App {
     }
 
     /// Returns pods that are not older than a moment.
-    pub fn fresh(&self) -> &Fresh {
+    pub fn fresh(&self) -> &FreshReader {
         &self.fresh
     }
 
@@ -340,7 +352,7 @@ struct GenericPath {
 /// The ends of the channels to the supervisor that the evented path holds.
 struct StreamEnds {
     changes: mpsc::UnboundedSender<StreamChange>,
-    wanted: watch::Receiver<Wanted>,
+    desired: watch::Receiver<DesiredStream>,
     order_since: watch::Receiver<Option<Mono>>,
     left_out: mpsc::UnboundedSender<(ObjectId, StreamEventType)>,
 }
@@ -348,11 +360,11 @@ struct StreamEnds {
 /// The ends that the supervisor holds.
 struct SupervisorEnds {
     changes: mpsc::UnboundedReceiver<StreamChange>,
-    wanted: watch::Sender<Wanted>,
+    desired: watch::Sender<DesiredStream>,
     order_since: watch::Sender<Option<Mono>>,
     left_out: mpsc::UnboundedReceiver<(ObjectId, StreamEventType)>,
     requests: Arc<Notify>,
-    hurry: Arc<Notify>,
+    retry_now: Arc<Notify>,
 }
 
 /// The tasks of an app. One that panics stops the others.
@@ -364,18 +376,18 @@ struct Tasks {
 
 fn channels() -> (StreamEnds, SupervisorEnds) {
     let (changes_in, changes) = mpsc::unbounded_channel();
-    let (wanted, wanted_out) = watch::channel(Wanted::Open);
+    let (desired, desired_out) = watch::channel(DesiredStream::Open);
     let (order_since, order_since_out) = watch::channel(None);
     let (left_out_in, left_out) = mpsc::unbounded_channel();
-    let (requests, hurry) = (Arc::default(), Arc::default());
+    let (requests, retry_now) = (Arc::default(), Arc::default());
     (
         StreamEnds {
             changes: changes_in,
-            wanted: wanted_out,
+            desired: desired_out,
             order_since: order_since_out,
             left_out: left_out_in,
         },
-        SupervisorEnds { changes, wanted, order_since, left_out, requests, hurry },
+        SupervisorEnds { changes, desired, order_since, left_out, requests, retry_now },
     )
 }
 
@@ -402,9 +414,9 @@ impl Core {
     }
 
     /// What the supervisor reports to, and the status that it reports.
-    fn signs(&self, period: Duration) -> (Signs, watch::Receiver<Situation>) {
+    fn reporters(&self, period: Duration) -> (StatusReporters, watch::Receiver<FollowerStatus>) {
         let began = self.clock.now_both().1;
-        let (situation, situations) = watch::channel(Situation {
+        let (follower_status, follower_status_rx) = watch::channel(FollowerStatus {
             ready: false,
             mode: Mode::Polling,
             mode_since: began,
@@ -416,16 +428,16 @@ impl Core {
             failures: None,
             yielded: None,
         });
-        let signs = Signs {
-            ready: self.health.latch("initial-relist", "not yet complete: waiting for the runtime"),
+        let reporters = StatusReporters {
+            ready: self.health.readiness_gate("initial-relist", "not yet complete: waiting for the runtime"),
             mode: self.health.note("mode", "polling"),
             stream: self.health.note("event-stream", "not yet tried"),
             runtime: self.health.note("runtime", "not yet reached"),
             heartbeat: self.health.heartbeat("supervisor", STUCK_AFTER),
             relister: self.health.heartbeat("relister", STUCK_AFTER),
-            situation,
+            follower_status,
         };
-        (signs, situations)
+        (reporters, follower_status_rx)
     }
 }
 
@@ -434,17 +446,17 @@ impl Core {
 impl GenericPath {
     fn new(core: &Core, parallelism: Live<usize>) -> Self {
         let (reads, requests) = Reads::new();
-        let relister = Relister::new(
-            core.client.clone(),
-            core.cache.clone(),
-            core.arbiter.clone(),
-            core.paths.clone(),
-            reads.clone(),
-            core.clock.clone(),
-            core.metrics.clone(),
-        );
+        let relister = Relister::new(RelisterDeps {
+            client: core.client.clone(),
+            cache: core.cache.clone(),
+            arbiter: core.arbiter.clone(),
+            paths: core.paths.clone(),
+            reads: reads.clone(),
+            clock: core.clock.clone(),
+            metrics: core.metrics.clone(),
+        });
         let lister = Lister::new(relister.clone());
-        let reader = Reader::new(ReaderDependencies {
+        let reader = Reader::new(ReaderDeps {
             client: core.client.clone(),
             lister: lister.clone(),
             cache: core.cache.clone(),
@@ -462,17 +474,17 @@ impl GenericPath {
 // === impl SupervisorEnds ===
 
 impl SupervisorEnds {
-    fn into_wires(self, core: &Core, relister: Relister) -> Wires {
-        Wires {
+    fn into_deps(self, core: &Core, relister: Relister) -> SupervisorDeps {
+        SupervisorDeps {
             relister,
             arbiter: core.arbiter.clone(),
             paths: core.paths.clone(),
             changes: self.changes,
             left_out: self.left_out,
-            judged: self.order_since,
-            wanted: self.wanted,
+            order_since: self.order_since,
+            desired: self.desired,
             requests: self.requests,
-            hurry: self.hurry,
+            retry_now: self.retry_now,
             clock: core.clock.clone(),
             metrics: core.metrics.clone(),
         }

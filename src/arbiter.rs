@@ -1,8 +1,8 @@
 //! The arbiter: applies what the two paths observe to the records of the pods, and publishes each change once.
 //!
-//! The arbiter owns the records, the tombstones and the writing end of the cache, and is the only writer. It makes no calls: the reads
-//! that it wants go back to whoever brought the observation. [`rules`] decides about one id, [`pod`] applies an observation to a pod,
-//! [`transitions`] says which events a change amounts to; these three are pure. [`Arbiter::apply`] is the one place where all of it
+//! The arbiter owns the records, the tombstones and the writing end of the cache, and is the only writer. It makes no calls: the caller gets
+//! the reads to request. [`rules`] decides about one id, [`pod`] applies an observation to a pod,
+//! [`transitions`] derives the events of a change; these three are pure. [`Arbiter::apply`] is the one place where all of it
 //! comes together: lock the pod, apply, index, append and publish, set tombstones, unlock.
 //!
 //! # Rules
@@ -36,7 +36,7 @@
 //! - Intervals are kept for each id, not for each sandbox. A wall-clock timestamp from before a clock step is known to be older than the
 //!   step ([`crate::clock::Stamped::BeforeStep`]). `PodSandboxStatusResponse.timestamp` is not used: depending on the version it is
 //!   missing, in seconds, or set without the statuses.
-//! - A phase that a list shows and that is later than the record's is remembered ([`pod::PodState::reconcile_list`]). If the id is gone
+//! - A phase that a list shows and that is later than the record's is recorded ([`pod::PodState::reconcile_list`]). If the id is gone
 //!   before it can be read, its history is published as far as the list showed it.
 //! - A read is applied without waiting for a status that hangs. An id whose read failed is read last the next time. A hanging container
 //!   is published as the list shows it; only a death waits for its exit code.
@@ -44,7 +44,7 @@
 //! - The stream is blamed for a missed event only if the change had not happened yet at a moment when the stream was up, if the runtime
 //!   sends an event for such a change, and if that event has not arrived before.
 //! - A list confirms phases and makes no content older ([`rules::Held::content_confirmed_at`]).
-//! - A sandbox that became ready again moves on by a read only: an event may repeat the earlier end, and no timestamp tells the two apart.
+//! - A sandbox that became ready again moves on by a read only: an event may repeat the earlier end, and no timestamp distinguishes them.
 //!
 //! # Limits
 //!

@@ -23,10 +23,10 @@ pub struct Cache(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By UID, the pods that have it: nearly always one.
+    /// The pods of a UID: nearly always one.
     pods: DashMap<PodUid, Vec<Arc<CachedPod>>>,
     index: DashMap<ObjectId, Arc<CachedPod>>,
-    /// How many pods were observed for the first time.
+    /// Number of pods observed so far.
     observed: AtomicU64,
 }
 
@@ -38,14 +38,14 @@ pub(crate) struct Writer(Cache);
 #[derive(Debug)]
 pub(crate) struct CachedPod {
     identity: PodIdentity,
-    /// In which order pods were observed for the first time.
+    /// Order of the first observation.
     first_seen: u64,
     served: ArcSwapOption<Pod>,
 }
 
-/// How many pods, sandboxes and containers there are, by state.
+/// Numbers of pods, sandboxes and containers, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct Counts {
     /// Pods whose newest sandbox is ready.
     pub ready_pods: usize,
     /// Pods whose newest sandbox is not ready, or gone.
@@ -59,11 +59,11 @@ pub struct Census {
 /// Why an id could not be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookUpError {
-    /// No id begins like this.
+    /// No id begins with the prefix.
     #[error("no container or sandbox has an id that begins with {0:?}")]
     Unknown(String),
-    /// Several do.
-    #[error("{1} containers or sandboxes have an id that begins with {0:?}: give more of it")]
+    /// Several ids do.
+    #[error("{1} containers or sandboxes have an id that begins with {0:?}; use a longer prefix")]
     Ambiguous(String, usize),
 }
 
@@ -72,20 +72,20 @@ pub enum LookUpError {
 impl Cache {
     /// The pod with this UID.
     pub fn get(&self, uid: &PodUid) -> Option<Arc<Pod>> {
-        meant(self.entries_of(uid.as_str()))?.served.load_full()
+        preferred(self.entries_of(uid.as_str()))?.served.load_full()
     }
 
-    /// This very pod.
+    /// The pod with this identity.
     pub fn get_pod(&self, identity: &PodIdentity) -> Option<Arc<Pod>> {
         self.entry(identity)?.served.load_full()
     }
 
     /// The pod with this namespace and name.
     pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        meant(self.entries().into_iter().filter(|entry| entry.is(namespace, name)))?.served.load_full()
+        preferred(self.entries().into_iter().filter(|entry| entry.is(namespace, name)))?.served.load_full()
     }
 
-    /// All pods with this namespace and name of which anything is held.
+    /// The identities of all pods with this namespace and name that have records.
     pub fn identities_named(&self, namespace: &str, name: &str) -> Vec<PodIdentity> {
         let named = self.entries().into_iter().filter(|entry| entry.is(namespace, name));
         named.map(|entry| entry.identity.clone()).collect()
@@ -96,7 +96,7 @@ impl Cache {
         self.entries().iter().filter_map(|entry| entry.served.load_full()).collect()
     }
 
-    /// All pods of which anything is held.
+    /// The identities of all pods that have records.
     pub fn identities(&self) -> Vec<PodIdentity> {
         self.0
             .pods
@@ -105,7 +105,7 @@ impl Cache {
             .collect()
     }
 
-    /// The pods with this UID of which anything is held.
+    /// The identities of all pods with this UID that have records.
     pub fn identities_of(&self, uid: &str) -> Vec<PodIdentity> {
         self.entries_of(uid).into_iter().map(|entry| entry.identity.clone()).collect()
     }
@@ -137,23 +137,23 @@ impl Cache {
         }
     }
 
-    /// How many there are of what.
-    pub fn census(&self) -> Census {
-        let mut census = Census::default();
+    /// The number of pods, sandboxes and containers by state.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
         for pod in self.list() {
             let ready = pod.sandbox().is_some_and(|sandbox| sandbox.state == SandboxState::Ready);
-            *(if ready { &mut census.ready_pods } else { &mut census.not_ready_pods }) += 1;
+            *(if ready { &mut counts.ready_pods } else { &mut counts.not_ready_pods }) += 1;
             for sandbox in &pod.sandboxes {
-                census.sandboxes[sandbox.state as usize] += 1;
+                counts.sandboxes[sandbox.state as usize] += 1;
             }
             for container in &pod.containers {
-                census.containers[container.state as usize] += 1;
+                counts.containers[container.state as usize] += 1;
             }
         }
-        census
+        counts
     }
 
-    /// How many containers and sandboxes are held.
+    /// The number of containers and sandboxes.
     pub fn ids(&self) -> usize {
         self.0.index.len()
     }
@@ -180,7 +180,7 @@ impl Writer {
         &self.0
     }
 
-    /// Adds a pod that no reader sees yet.
+    /// Adds a pod, which is not visible to readers yet.
     pub(crate) fn add(&self, identity: &PodIdentity) -> Arc<CachedPod> {
         let inner = &self.0.0;
         let pod = Arc::new(CachedPod {
@@ -192,7 +192,7 @@ impl Writer {
         pod
     }
 
-    /// Removes a pod that readers do not see any more.
+    /// Removes a pod that is not visible to readers any more.
     pub(crate) fn remove(&self, pod: &Arc<CachedPod>) {
         let (pods, uid) = (&self.0.0.pods, &pod.identity.uid);
         if let Some(mut of_uid) = pods.get_mut(uid) {
@@ -201,12 +201,12 @@ impl Writer {
         pods.remove_if(uid, |_, of_uid| of_uid.is_empty());
     }
 
-    /// An id belongs to a pod.
+    /// Adds an id of a pod to the index.
     pub(crate) fn index(&self, id: &ObjectId, pod: &Arc<CachedPod>) {
         self.0.0.index.insert(id.clone(), pod.clone());
     }
 
-    /// An id belongs to this pod no more.
+    /// Removes an id of this pod from the index.
     pub(crate) fn unindex(&self, id: &ObjectId, pod: &Arc<CachedPod>) {
         self.0.0.index.remove_if(id, |_, it| Arc::ptr_eq(it, pod));
     }
@@ -215,13 +215,12 @@ impl Writer {
 // === impl CachedPod ===
 
 impl CachedPod {
-    /// Which pod.
+    /// The identity of the pod.
     pub(crate) fn identity(&self) -> &PodIdentity {
         &self.identity
     }
 
-    /// From now on readers see this; none if the pod is gone. To be called while nothing can be appended to the journal, so that a
-    /// reader of both sees a pod that fits the head.
+    /// Replaces the pod that readers get; none if the pod is gone. Call it while the journal is locked, so that cache and head agree.
     pub(crate) fn publish(&self, pod: Option<Arc<Pod>>) {
         self.served.store(pod);
     }
@@ -231,8 +230,8 @@ impl CachedPod {
     }
 }
 
-/// Of several pods, the one that a request means.
-fn meant(entries: impl IntoIterator<Item = Arc<CachedPod>>) -> Option<Arc<CachedPod>> {
+/// Of several pods, the one that a request refers to.
+fn preferred(entries: impl IntoIterator<Item = Arc<CachedPod>>) -> Option<Arc<CachedPod>> {
     let ready = |entry: &CachedPod| {
         let pod = entry.served.load();
         pod.as_ref().map(|pod| pod.sandbox().is_some_and(|sandbox| sandbox.state == SandboxState::Ready))

@@ -1,8 +1,7 @@
-//! Time: one monotonic clock for what plegd orders, the wall clock for what it shows and for what runtimes stamp.
+//! Time: one monotonic clock for ordering, and the wall clock for display and for the timestamps of runtimes.
 //!
-//! Owns the mapping from the runtime's wall-clock stamps to monotonic time, and notices when the wall clock is stepped
-//! (NTP, an operator, a resumed machine). Nobody else in plegd asks the system for the time; sleeping is tokio's, whose
-//! clock this one follows, so that a test can pause both.
+//! Maps the runtime's wall-clock timestamps to monotonic time, and notices steps of the wall clock (NTP, an operator, a resumed machine).
+//! No other module reads the system's clocks. Timers are tokio's: this clock follows tokio's, so that a test can pause both.
 
 mod moment;
 #[cfg(feature = "daemon")]
@@ -11,4 +10,4 @@ mod system;
 pub(crate) use self::moment::slewed_in;
 pub use self::moment::{Mono, Wall};
 #[cfg(feature = "daemon")]
-pub use self::system::{Clock, STEP_MARGIN, Stamped, WallHand};
+pub use self::system::{Clock, STEP_MARGIN, Stamped, WallStepper};

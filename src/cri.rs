@@ -20,10 +20,11 @@ pub(crate) mod v1 {
 
 pub(crate) use self::convert::{DecodedEvent, pod_of_container};
 pub use self::{
-    client::{Client, EventStream, RuntimeInfo},
+    client::{Client, EventStream},
     convert::RawEvent,
     endpoint::Endpoint,
     error::CriError,
     link::{Connection, Link},
     lists::{ListedContainer, ListedSandbox, Listing},
 };
+pub use crate::model::RuntimeInfo;

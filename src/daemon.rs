@@ -245,9 +245,9 @@ impl Bound {
 
 /// What the service manager is told that plegd is at.
 fn status_of(app: &App) -> impl Fn() -> String + Send + use<> {
-    let (health, situation) = (app.health().clone(), app.follow_situation());
+    let (health, follower_status) = (app.health().clone(), app.follower_status_changes());
     let (cache, journal) = (app.cache().clone(), app.journal().clone());
-    move || status(&health.ready(), &situation.borrow(), &cache.census(), journal.extent().subscribers)
+    move || status(&health.ready(), &follower_status.borrow(), &cache.counts(), journal.stats().subscribers)
 }
 
 /// How printing has ended; never, if nothing is printed.

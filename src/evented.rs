@@ -1,9 +1,9 @@
-//! The evented path: holds the runtime's event stream and hands over what comes, always at once.
+//! The evented path: holds the runtime's event stream and enqueues each event at once.
 //!
-//! containerd 2.x publishes to its subscribers one after the other and waits for each: one that does not read makes
-//! RunPodSandbox, StartContainer and RemoveContainer hang for the whole node. So the task that holds the stream awaits
-//! nothing but the stream; it takes no lock and formats no text. If what it hands over is not taken away in time, it first
-//! cuts down what is in it and then drops the stream, never the pace. Whoever needs something done on the way does it behind the queue.
+//! containerd 2.x publishes to its subscribers one after the other and waits for each. A subscriber that does not read makes
+//! RunPodSandbox, StartContainer and RemoveContainer hang for the whole node. So the task that holds the stream awaits only the stream,
+//! takes no lock and formats no text. If the queue fills, it first strips the payloads and then drops the stream; it never waits. All
+//! further work on events is done behind the queue.
 
 mod apply;
 mod backoff;
@@ -15,12 +15,12 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::queue::{Full, Sender};
+use self::queue::{QueueFull, Sender};
 pub use self::{
     apply::EventApplier,
     backoff::Backoff,
-    order::{Complete, EventOrder},
-    queue::{Limits, Queue, queue},
+    order::{EventCoverage, EventOrder},
+    queue::{Queue, SoftLimits, queue},
 };
 use crate::{
     clock::{Clock, Mono},
@@ -29,54 +29,54 @@ use crate::{
     metrics::{Channel, DisconnectReason, Metrics, StreamState},
 };
 
-/// How long a call without an answer counts as refused or pending: the runtimes acknowledge no subscription, and those
-/// that refuse do so at once.
+/// After this time without an error the stream counts as up: runtimes do not acknowledge a subscription, and a runtime that refuses one
+/// does so at once.
 pub const UNCONFIRMED_AFTER: Duration = Duration::from_secs(1);
-/// How often an idle receiver shows that it is alive.
+/// How often an idle receiver shows progress.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
-/// What becomes of the stream, for the supervisor.
+/// A change of the stream, for the supervisor.
 #[derive(Clone, Debug)]
 pub enum StreamChange {
-    /// It counts as up: an event came, or nothing refused it for a while.
+    /// It is up: an event came, or no error within [`UNCONFIRMED_AFTER`].
     Up {
-        /// When it was subscribed to.
+        /// When plegd subscribed.
         since: Mono,
     },
     /// It is down.
     Lost {
-        /// When.
+        /// When it was lost.
         at: Mono,
-        /// Why, for the log.
+        /// The cause, for the log.
         why: String,
-        /// What that says about the runtime.
+        /// The cause as a metric label.
         reason: DisconnectReason,
     },
 }
 
-/// Whether the stream is to be open.
+/// The desired state of the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
-    /// It is opened, and opened again whenever it is lost.
+pub enum DesiredStream {
+    /// Open, and reopened whenever it is lost.
     #[default]
     Open,
-    /// It is closed, for another subscriber of the same channel, until it is wanted again.
+    /// Closed for another subscriber of the same channel.
     Yielded,
 }
 
-/// The receiver: connects, receives, and connects again, for ever.
+/// The receiver: connects, receives, and reconnects without end.
 pub struct Receiver {
-    /// The way to the runtime.
+    /// The client of the runtime.
     pub client: Client,
-    /// Takes what is received.
+    /// Takes the events.
     pub sender: Sender,
-    /// Reports what becomes of the stream.
+    /// Takes changes of the stream.
     pub changes: mpsc::UnboundedSender<StreamChange>,
-    /// Whether the stream is to be open.
-    pub wanted: watch::Receiver<Wanted>,
-    /// The runtime is back: no need to wait any longer.
-    pub hurry: Arc<Notify>,
-    /// It is alive.
+    /// The desired state of the stream.
+    pub desired: watch::Receiver<DesiredStream>,
+    /// Ends the wait before the next try: the runtime responds again.
+    pub retry_now: Arc<Notify>,
+    /// Progress of the receiver.
     pub heartbeat: Heartbeat,
     /// The clock.
     pub clock: Clock,
@@ -90,26 +90,26 @@ impl Receiver {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::default();
-        let mut wanted = self.wanted.clone();
-        while self.until_wanted(&mut wanted, &stop).await.is_continue() {
+        let mut desired = self.desired.clone();
+        while self.until_desired(&mut desired, &stop).await.is_continue() {
             let began = self.clock.now();
-            let ended = tokio::select! {
+            let end = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = is(&mut wanted, Wanted::Yielded) => Ended::yielded(),
-                ended = self.hold() => ended,
+                () = until(&mut desired, DesiredStream::Yielded) => StreamEnd::yielded(),
+                end = self.hold() => end,
             };
             let at = self.clock.now();
-            // A try is progress: where each is over before a beat is due, none would ever come.
+            // A try is progress. Without this, tries that end before a beat is due would show none.
             self.heartbeat.beat();
-            self.metrics.stream.disconnects.inc(ended.reason);
-            let (state, wait) = match ended.reason {
+            self.metrics.stream.disconnects.inc(end.reason);
+            let (state, wait) = match end.reason {
                 DisconnectReason::Yielded => (StreamState::Yielded, Duration::ZERO),
-                DisconnectReason::Unsupported => (StreamState::Unsupported, backoff.longest()),
-                _ => (StreamState::Down, backoff.after(at.since(began))),
+                DisconnectReason::Unsupported => (StreamState::Unsupported, backoff.longest_delay()),
+                _ => (StreamState::Down, backoff.next_delay(at.since(began))),
             };
             self.metrics.stream.state.set_only(state);
-            let _ = self.changes.send(StreamChange::Lost { at, why: ended.why, reason: ended.reason });
+            let _ = self.changes.send(StreamChange::Lost { at, why: end.why, reason: end.reason });
             if self.pause(wait, &stop).await.is_break() {
                 break;
             }
@@ -118,50 +118,50 @@ impl Receiver {
         self.metrics.stream.state.set_only(StreamState::Down);
     }
 
-    /// Waits, alive, until the next try is due.
+    /// Waits until the next try is due, and shows progress.
     async fn pause(&self, wait: Duration, stop: &CancellationToken) -> ControlFlow<()> {
-        let until = tokio::time::sleep(wait);
-        tokio::pin!(until);
+        let due = tokio::time::sleep(wait);
+        tokio::pin!(due);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return ControlFlow::Break(()),
-                () = &mut until => return ControlFlow::Continue(()),
-                () = self.hurry.notified() => return ControlFlow::Continue(()),
+                () = &mut due => return ControlFlow::Continue(()),
+                () = self.retry_now.notified() => return ControlFlow::Continue(()),
                 () = tokio::time::sleep(HEARTBEAT) => self.heartbeat.beat(),
             }
         }
     }
 
-    /// Waits, alive, until the stream is to be open.
-    async fn until_wanted(
+    /// Waits until the stream is to be open, and shows progress.
+    async fn until_desired(
         &self,
-        wanted: &mut watch::Receiver<Wanted>,
+        desired: &mut watch::Receiver<DesiredStream>,
         stop: &CancellationToken,
     ) -> ControlFlow<()> {
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return ControlFlow::Break(()),
-                () = is(wanted, Wanted::Open) => return ControlFlow::Continue(()),
+                () = until(desired, DesiredStream::Open) => return ControlFlow::Continue(()),
                 () = tokio::time::sleep(HEARTBEAT) => self.heartbeat.beat(),
             }
         }
     }
 
     /// Subscribes and receives until the stream ends.
-    async fn hold(&mut self) -> Ended {
+    async fn hold(&mut self) -> StreamEnd {
         self.metrics.stream.state.set_only(StreamState::Connecting);
         let client = self.client.clone();
         let since = self.clock.now();
         let mut opening = Box::pin(client.events());
         let mut confirmed = false;
         let opened = loop {
-            let patience = if confirmed { HEARTBEAT } else { UNCONFIRMED_AFTER };
+            let beat = if confirmed { HEARTBEAT } else { UNCONFIRMED_AFTER };
             tokio::select! {
                 biased;
                 opened = &mut opening => break opened,
-                () = tokio::time::sleep(patience) => {
+                () = tokio::time::sleep(beat) => {
                     self.heartbeat.beat();
                     if !confirmed {
                         confirmed = true;
@@ -172,7 +172,7 @@ impl Receiver {
         };
         match opened {
             Ok(stream) => self.receive(stream, since, confirmed).await,
-            Err(error) => Ended::of(&error, &self.metrics),
+            Err(error) => StreamEnd::of(&error, &self.metrics),
         }
     }
 
@@ -182,9 +182,9 @@ impl Receiver {
         let _ = self.changes.send(StreamChange::Up { since });
     }
 
-    async fn receive(&mut self, mut stream: EventStream, since: Mono, mut confirmed: bool) -> Ended {
-        let mut heard = false;
-        let mut beaten = since;
+    async fn receive(&mut self, mut stream: EventStream, since: Mono, mut confirmed: bool) -> StreamEnd {
+        let mut received_any = false;
+        let mut last_beat = since;
         let mut beat = tokio::time::interval(HEARTBEAT);
         loop {
             let next = tokio::select! {
@@ -198,15 +198,15 @@ impl Receiver {
             match next {
                 Ok(Some(message)) => {
                     let (received, received_at) = self.clock.now_both();
-                    // Where one event follows on the other, the timer's turn never comes.
-                    if received.since(beaten) >= HEARTBEAT {
-                        beaten = received;
+                    // While events follow each other without a pause, the timer is never polled.
+                    if received.since(last_beat) >= HEARTBEAT {
+                        last_beat = received;
                         self.heartbeat.beat();
                     }
                     let event = RawEvent::new(message, received, received_at);
                     self.metrics.stream.received(event.kind(), received_at);
-                    if !heard {
-                        heard = true;
+                    if !received_any {
+                        received_any = true;
                         if confirmed {
                             self.metrics.stream.state.set_only(StreamState::Up);
                         } else {
@@ -214,43 +214,43 @@ impl Receiver {
                             self.up(since, StreamState::Up);
                         }
                     }
-                    if self.sender.send(event) == Err(Full) {
-                        return Ended {
+                    if self.sender.send(event) == Err(QueueFull) {
+                        return StreamEnd {
                             reason: DisconnectReason::Overflow,
-                            why: "more events wait than plegd may hold: the connection is dropped rather than the \
-                                  runtime kept waiting, and everything is listed"
+                            why: "the event queue is full: dropped the connection, so that the runtime does not wait, and \
+                                  relisting"
                                 .into(),
                         };
                     }
                 }
-                Ok(None) if !heard && !confirmed => {
-                    return Ended::unsupported("the runtime ended it at once");
+                Ok(None) if !received_any && !confirmed => {
+                    return StreamEnd::unsupported("the runtime ended it at once");
                 }
                 Ok(None) => {
-                    return Ended { reason: DisconnectReason::Ended, why: "the runtime ended it".into() };
+                    return StreamEnd { reason: DisconnectReason::Ended, why: "the runtime ended it".into() };
                 }
-                Err(error) => return Ended::of(&error, &self.metrics),
+                Err(error) => return StreamEnd::of(&error, &self.metrics),
             }
         }
     }
 }
 
-/// Waits until this is wanted; for ever, if it is not and nobody is there any more to want anything.
-async fn is(wanted: &mut watch::Receiver<Wanted>, state: Wanted) {
-    if wanted.wait_for(|wanted| *wanted == state).await.is_err() {
+/// Waits until the desired state is `state`; without end if the supervisor has ended.
+async fn until(desired: &mut watch::Receiver<DesiredStream>, state: DesiredStream) {
+    if desired.wait_for(|desired| *desired == state).await.is_err() {
         std::future::pending().await
     }
 }
 
-/// How a stream came to an end.
-struct Ended {
+/// Why a stream ended.
+struct StreamEnd {
     reason: DisconnectReason,
     why: String,
 }
 
-// === impl Ended ===
+// === impl StreamEnd ===
 
-impl Ended {
+impl StreamEnd {
     fn yielded() -> Self {
         Self { reason: DisconnectReason::Yielded, why: "closed for another subscriber".into() }
     }

@@ -1,8 +1,8 @@
-//! Whether plegd is alive and ready, as named checks.
+//! Liveness and readiness as named checks.
 //!
-//! Liveness is the progress of plegd's own tasks, each with a bound; it never depends on the runtime, since a restart of
-//! plegd mends no runtime. Readiness is a latch: once the first relist is complete it stays. Everything else is a note for
-//! whoever looks. This room decides nothing and starts nothing.
+//! Liveness is the progress of plegd's own tasks, each within a bound. It never depends on the runtime, since a restart of plegd does not
+//! repair a runtime. plegd becomes ready with the first complete relist, and stays ready. Notes are information only. This module
+//! decides and starts nothing.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,48 +10,48 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Mono};
 
-/// All checks. Cheap to clone; all clones are one.
+/// All checks. Cheap to clone; all clones share their state.
 #[derive(Clone)]
 pub struct Health(Arc<Inner>);
 
-/// A task's proof that it makes progress. When it is dropped the task has ended as it should and is no longer expected.
-#[must_use = "a heartbeat that is dropped is no longer expected"]
+/// Reports the progress of a task. Dropping it means that the task has ended as intended, and removes the check.
+#[must_use = "dropping a heartbeat removes its check"]
 pub struct Heartbeat {
     health: Health,
     id: u64,
 }
 
-/// Something that readiness waits for, once.
+/// A condition for readiness, which is met once and stays met.
 #[derive(Clone)]
-pub struct Latch {
+pub struct ReadinessGate {
     health: Health,
     name: &'static str,
 }
 
-/// Something worth knowing that decides nothing.
+/// Information that is shown with readiness and does not affect it.
 #[derive(Clone)]
 pub struct Note {
     health: Health,
     name: &'static str,
 }
 
-/// The answer to "alive?" or "ready?".
+/// The result of liveness or readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The answer.
+    /// The result.
     pub ok: bool,
-    /// What it rests on, in the order in which the checks were made.
+    /// The checks, in order of creation.
     pub checks: Vec<Check>,
 }
 
 /// One check of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// Whether it is as it should be.
+    /// Whether it passes.
     pub ok: bool,
-    /// More about it; may be empty.
+    /// Details; may be empty.
     pub text: String,
 }
 
@@ -64,7 +64,7 @@ struct Inner {
 struct State {
     next: u64,
     tasks: Vec<Task>,
-    latches: Vec<Check>,
+    gates: Vec<Check>,
     notes: Vec<Check>,
 }
 
@@ -78,12 +78,12 @@ struct Task {
 // === impl Health ===
 
 impl Health {
-    /// No checks yet: alive and ready.
+    /// Without checks: alive and ready.
     pub fn new(clock: Clock) -> Self {
         Self(Arc::new(Inner { clock, state: Mutex::default() }))
     }
 
-    /// A task that must beat at least once within each `bound`, beginning now, for plegd to be alive.
+    /// A check that a task beats at least once within each `bound`, beginning now.
     pub fn heartbeat(&self, name: &'static str, bound: Duration) -> Heartbeat {
         let last = self.0.clock.now();
         let mut state = self.0.state.lock();
@@ -93,13 +93,13 @@ impl Health {
         Heartbeat { health: self.clone(), id }
     }
 
-    /// Something that must have happened for plegd to be ready. Until then `why` says what it waits for.
-    pub fn latch(&self, name: &'static str, why: impl Into<String>) -> Latch {
-        put(&mut self.0.state.lock().latches, Check { name, ok: false, text: why.into() });
-        Latch { health: self.clone(), name }
+    /// A condition for readiness. Until it is met, `why` is shown.
+    pub fn readiness_gate(&self, name: &'static str, why: impl Into<String>) -> ReadinessGate {
+        put(&mut self.0.state.lock().gates, Check { name, ok: false, text: why.into() });
+        ReadinessGate { health: self.clone(), name }
     }
 
-    /// Something to be shown with readiness.
+    /// Information to be shown with readiness.
     pub fn note(&self, name: &'static str, text: impl Into<String>) -> Note {
         put(&mut self.0.state.lock().notes, Check { name, ok: false, text: text.into() });
         Note { health: self.clone(), name }
@@ -112,11 +112,11 @@ impl Health {
         Report { ok: checks.iter().all(|check| check.ok), checks }
     }
 
-    /// Whether all latches are open; with the notes.
+    /// Whether all conditions are met; with the notes.
     pub fn ready(&self) -> Report {
         let state = self.0.state.lock();
-        let ok = state.latches.iter().all(|check| check.ok);
-        Report { ok, checks: state.latches.iter().chain(&state.notes).cloned().collect() }
+        let ok = state.gates.iter().all(|check| check.ok);
+        Report { ok, checks: state.gates.iter().chain(&state.notes).cloned().collect() }
     }
 }
 
@@ -136,7 +136,7 @@ fn put(checks: &mut Vec<Check>, new: Check) {
 // === impl Heartbeat ===
 
 impl Heartbeat {
-    /// Progress was made.
+    /// Reports progress.
     pub fn beat(&self) {
         let now = self.health.0.clock.now();
         let mut state = self.health.0.state.lock();
@@ -145,7 +145,7 @@ impl Heartbeat {
         }
     }
 
-    /// From now on it may take `bound` between two beats.
+    /// Sets the bound between two beats.
     pub fn allow(&self, bound: Duration) {
         let mut state = self.health.0.state.lock();
         if let Some(task) = state.tasks.iter_mut().find(|task| task.id == self.id) {
@@ -160,21 +160,18 @@ impl Drop for Heartbeat {
     }
 }
 
-// === impl Latch ===
+// === impl ReadinessGate ===
 
-impl Latch {
-    /// It has happened. It never closes again.
+impl ReadinessGate {
+    /// The condition is met, for good.
     pub fn open(&self) {
-        put(
-            &mut self.health.0.state.lock().latches,
-            Check { name: self.name, ok: true, text: String::new() },
-        );
+        put(&mut self.health.0.state.lock().gates, Check { name: self.name, ok: true, text: String::new() });
     }
 
-    /// Says anew what it waits for, unless it is open.
-    pub fn waits_for(&self, why: impl Into<String>) {
+    /// Replaces the reason that is shown while the condition is not met.
+    pub fn set_reason(&self, why: impl Into<String>) {
         let mut state = self.health.0.state.lock();
-        if let Some(check) = state.latches.iter_mut().find(|check| check.name == self.name && !check.ok) {
+        if let Some(check) = state.gates.iter_mut().find(|check| check.name == self.name && !check.ok) {
             check.text = why.into();
         }
     }
@@ -183,13 +180,13 @@ impl Latch {
 // === impl Note ===
 
 impl Note {
-    /// It is as it should be.
-    pub fn good(&self, text: impl Into<String>) {
+    /// Sets the text of a normal state.
+    pub fn set_ok(&self, text: impl Into<String>) {
         put(&mut self.health.0.state.lock().notes, Check { name: self.name, ok: true, text: text.into() });
     }
 
-    /// It is not.
-    pub fn bad(&self, text: impl Into<String>) {
+    /// Sets the text of a failure.
+    pub fn set_failed(&self, text: impl Into<String>) {
         put(&mut self.health.0.state.lock().notes, Check { name: self.name, ok: false, text: text.into() });
     }
 }
@@ -204,7 +201,7 @@ impl Task {
             String::new()
         } else {
             format!(
-                "no progress for {:.0?}, {:.0?} are allowed; if it stays so, plegd hangs and must be restarted",
+                "no progress for {:.0?}, {:.0?} are allowed; if this lasts, plegd hangs and must be restarted",
                 silent, self.bound
             )
         };
@@ -215,7 +212,7 @@ impl Task {
 // === impl Check ===
 
 impl fmt::Display for Check {
-    /// `[+]runtime ok`, as Kubernetes' own components write it.
+    /// `[+]runtime ok`, in the format of the Kubernetes components.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.ok, self.text.as_str()) {
             (true, "") => write!(f, "[+]{} ok", self.name),
@@ -240,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_without_progress_is_not_alive_until_it_goes_on() {
+    async fn a_task_without_progress_is_not_alive_until_it_beats() {
         let health = health();
         let receiver = health.heartbeat("receiver", Duration::from_secs(30));
         let relister = health.heartbeat("relister", Duration::from_secs(90));
@@ -252,7 +249,7 @@ mod tests {
         assert_eq!(
             lines(&report),
             [
-                "[-]receiver no progress for 31s, 30s are allowed; if it stays so, plegd hangs and must be restarted",
+                "[-]receiver no progress for 31s, 30s are allowed; if this lasts, plegd hangs and must be restarted",
                 "[+]relister ok"
             ]
         );
@@ -264,23 +261,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ready_is_a_latch_and_notes_decide_nothing() {
+    async fn plegd_stays_ready_and_notes_do_not_affect_readiness() {
         let health = health();
-        let latch = health.latch("initial-relist", "not yet complete: waiting for the runtime");
+        let gate = health.readiness_gate("initial-relist", "not yet complete: waiting for the runtime");
         let stream = health.note("stream", "down");
         assert!(!health.ready().ok);
-        latch.waits_for("not yet complete: 3 of 40 pods read");
+        gate.set_reason("not yet complete: 3 of 40 pods read");
         assert_eq!(
             lines(&health.ready()),
             ["[-]initial-relist not yet complete: 3 of 40 pods read", "[-]stream down"]
         );
-        latch.open();
-        latch.waits_for("nothing any more");
+        gate.open();
+        gate.set_reason("has no effect any more");
         assert!(health.ready().ok);
-        stream.good("up since 12:00");
+        stream.set_ok("up since 12:00");
         assert_eq!(lines(&health.ready()), ["[+]initial-relist ok", "[+]stream ok: up since 12:00"]);
-        stream.bad("the runtime has no events");
+        stream.set_failed("the runtime has no events");
         assert!(health.ready().ok);
-        assert!(health.live().ok, "readiness says nothing of liveness");
+        assert!(health.live().ok, "readiness does not affect liveness");
     }
 }

@@ -1,11 +1,11 @@
 //! The journal: every lifecycle event, numbered without holes, in a bounded ring; and cursors on it.
 //!
-//! A subscriber is a cursor and nothing else: it has no queue of its own, so a slow one costs nothing and delays nobody.
-//! One that falls off the ring's end is told so ([`Gap`]); there is no silent loss. What is told to many is encoded once
-//! and kept with the event; how, is for others to know: this room knows nothing of gRPC.
+//! A subscriber is a cursor without a queue of its own, so that a slow subscriber costs nothing and delays no other. A cursor whose next
+//! event was evicted gets [`Evicted`]; no event is lost silently. Each event is encoded once for all subscribers. The caller encodes: the
+//! journal does not depend on gRPC.
 //!
-//! A pod's new state is served to the cache's readers in the moment in which its events are appended. So whoever looks at
-//! both within [`Journal::still`] sees them agree.
+//! A pod's new state becomes visible in the cache in the same moment in which its events are appended. [`Journal::at_head`] reads both
+//! consistently.
 
 mod cursor;
 mod record;
@@ -31,26 +31,26 @@ use crate::{
     model::{Event, Pod, PodIdentity, Position, ResumeGap},
 };
 
-/// How many of the newest events keep what they were encoded as.
-const NEAR_HEAD: u64 = 1024;
+/// How many of the newest events keep their encoded bytes.
+const ENCODED_NEAR_HEAD: u64 = 1024;
 
 /// The journal. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Journal(Arc<Inner>);
 
-/// How much the ring holds; whichever is reached first evicts the oldest events.
+/// The limits of the ring. When either is reached, the oldest events are evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Events.
+    /// Number of events.
     pub events: usize,
-    /// Bytes, counted as an event takes in memory.
+    /// Bytes in memory.
     pub bytes: usize,
 }
 
-/// Where the journal stands.
+/// Statistics of the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// Sequence number of the oldest event that is held; one past the head if none is.
+pub struct Stats {
+    /// Sequence number of the oldest event in the ring; the head plus one if the ring is empty.
     pub oldest: u64,
     /// Sequence number of the newest event; 0 before the first.
     pub head: u64,
@@ -62,9 +62,9 @@ pub struct Extent {
     pub evicted: u64,
     /// Cursors.
     pub subscribers: usize,
-    /// Gaps so far of subscribers that fell behind.
+    /// Gaps of subscribers that fell behind.
     pub gaps: u64,
-    /// Gaps so far of subscribers that resumed, by [`ResumeGap`].
+    /// Gaps of subscribers that resumed, by [`ResumeGap`].
     pub resume_gaps: [u64; ResumeGap::ALL.len()],
 }
 
@@ -84,14 +84,14 @@ struct Ring {
     records: VecDeque<Arc<Record>>,
     bytes: usize,
     next: u64,
-    /// Number of the newest record that is held of each pod.
+    /// Number of the newest record of each pod.
     newest: HashMap<PodIdentity, u64>,
 }
 
 // === impl Journal ===
 
 impl Journal {
-    /// An empty journal. `epoch` tells it from the journal of another run: positions of one mean nothing in another.
+    /// An empty journal. Positions of one epoch are invalid in another.
     pub fn new(capacity: Capacity, epoch: u64) -> Self {
         let ring = Ring { records: VecDeque::new(), bytes: 0, next: 1, newest: HashMap::new() };
         Self(Arc::new(Inner {
@@ -110,8 +110,8 @@ impl Journal {
         self.0.epoch
     }
 
-    /// Appends the events of one change of a pod, giving each its number, and serves what the pod then is. Both are told as
-    /// one: nobody sees the first event without the last, nor the pod without them.
+    /// Appends and numbers the events of one change of a pod, and makes the pod after the change visible in the cache. This is atomic: no
+    /// reader observes a part of it.
     pub(crate) fn append(&self, events: Vec<Event>, after: Option<Pod>, cached: &CachedPod) {
         let mut ring = self.0.ring.lock();
         let head = ring.next - 1 + events.len() as u64;
@@ -121,39 +121,40 @@ impl Journal {
         }
         cached.publish(after);
         // Under the lock, so that the head never goes back.
-        self.0.head.send_if_modified(|told| std::mem::replace(told, head) != head);
+        self.0.head.send_if_modified(|published| std::mem::replace(published, head) != head);
     }
 
-    /// Looks at something while nothing can be appended, and at the head beside it. `look` must be brief.
-    pub fn still<R>(&self, look: impl FnOnce() -> R) -> (Position, R) {
+    /// Calls `read` while no event can be appended, and returns its result with the head. `read` must be fast.
+    pub fn at_head<R>(&self, read: impl FnOnce() -> R) -> (Position, R) {
         let ring = self.0.ring.lock();
-        (self.position(ring.next - 1), look())
+        (self.position(ring.next - 1), read())
     }
 
-    /// The record as bytes that are sent. Near the head, where many read at the same time, they are made once and then kept
-    /// as long as the record is; one who catches up must not evict with them what others have still to read.
+    /// The encoded record. The newest 1,024 events keep their bytes. Older events are encoded for each reader, so that one lagging reader
+    /// cannot push newer events out of the byte limit.
     pub fn encoded(&self, record: &Record, detail: Detail, encode: impl FnOnce(&Record) -> Bytes) -> Bytes {
-        if record.encoded[detail as usize].get().is_none() && self.head() > record.event.sequence + NEAR_HEAD
+        if record.encoded[detail as usize].get().is_none()
+            && self.head() > record.event.sequence + ENCODED_NEAR_HEAD
         {
             return encode(record);
         }
-        let mut made = 0;
+        let mut added = 0;
         let bytes = record.encoded[detail as usize].get_or_init(|| {
             let bytes = encode(record);
-            made = bytes.len();
+            added = bytes.len();
             bytes
         });
-        if made > 0 {
-            self.0.ring.lock().grow(record, made, self.0.capacity);
+        if added > 0 {
+            self.0.ring.lock().grow(record, added, self.0.capacity);
         }
         bytes.clone()
     }
 
-    /// The newest event of the same pod, if it is of a later change than this one.
-    pub fn superseding(&self, record: &Record) -> Option<Arc<Record>> {
+    /// The newest event of the same pod, if it belongs to a later change than this one.
+    pub fn newer_change(&self, record: &Record) -> Option<Arc<Record>> {
         let ring = self.0.ring.lock();
         let newest = *ring.newest.get(&record.event.pod)?;
-        (newest > record.change_ends).then(|| ring.get(newest).cloned())?
+        (newest > record.last_of_change).then(|| ring.get(newest).cloned())?
     }
 
     /// Sequence number of the newest event; 0 before the first.
@@ -161,20 +162,20 @@ impl Journal {
         *self.0.head.borrow()
     }
 
-    /// How much it holds at most.
+    /// The limits of the ring.
     pub fn capacity(&self) -> Capacity {
         self.0.capacity
     }
 
-    /// A place in this journal.
+    /// The position of a sequence number in this journal.
     pub fn position(&self, sequence: u64) -> Position {
         Position { epoch: self.0.epoch, sequence }
     }
 
-    /// Where the journal stands.
-    pub fn extent(&self) -> Extent {
+    /// Statistics.
+    pub fn stats(&self) -> Stats {
         let ring = self.0.ring.lock();
-        Extent {
+        Stats {
             oldest: ring.oldest(),
             head: ring.next - 1,
             events: ring.records.len(),
@@ -187,26 +188,26 @@ impl Journal {
         }
     }
 
-    /// Counts a gap of a subscriber that resumes after a position that this journal cannot continue.
+    /// Counts a gap of a subscriber that resumes from a position which this journal cannot continue.
     pub(crate) fn count_resume_gap(&self, cause: ResumeGap) {
         self.0.resume_gaps[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The newest events up to this number, oldest first: what has been told lately, for whoever only now begins to look.
-    pub fn lately(&self, up_to: u64, at_most: usize) -> Vec<Arc<Record>> {
+    /// Up to `limit` newest events with a number of at most `up_to`, the oldest first.
+    pub fn recent(&self, up_to: u64, limit: usize) -> Vec<Arc<Record>> {
         let ring = self.0.ring.lock();
         let past = ring.records.iter().rev().skip_while(|record| record.event.sequence > up_to);
-        let mut records: Vec<_> = past.take(at_most).cloned().collect();
+        let mut records: Vec<_> = past.take(limit).cloned().collect();
         records.reverse();
         records
     }
 
-    /// A cursor that goes on after event number `after`: 0 for all that is held, the head for what is new.
+    /// A cursor that continues after event number `after`: 0 for all events in the ring, the head for new ones.
     pub fn cursor(&self, after: u64) -> Cursor {
         Cursor::new(self.clone(), self.heads(), after)
     }
 
-    /// Tells the head, each time that it has moved.
+    /// A receiver of the head's changes.
     pub(crate) fn heads(&self) -> watch::Receiver<u64> {
         self.0.head.subscribe()
     }
@@ -224,22 +225,23 @@ impl Ring {
         self.records.get(at)
     }
 
-    fn push(&mut self, event: Event, after: Option<Arc<Pod>>, change_ends: u64, capacity: Capacity) {
+    fn push(&mut self, event: Event, after: Option<Arc<Pod>>, last_of_change: u64, capacity: Capacity) {
         let event = Event { sequence: self.next, ..event };
         let before = self.newest.insert(event.pod.clone(), self.next);
         let before = before.and_then(|sequence| self.get(sequence));
-        let record = Record::new(event, after, change_ends, before.and_then(|before| before.pod.as_deref()));
-        self.bytes += record.weight();
+        let record =
+            Record::new(event, after, last_of_change, before.and_then(|before| before.pod.as_deref()));
+        self.bytes += record.memory_bytes();
         self.records.push_back(Arc::new(record));
         self.next += 1;
         self.evict(capacity);
     }
 
-    /// A record takes more bytes than before.
+    /// A record takes `by` more bytes than before.
     fn grow(&mut self, record: &Record, by: usize, capacity: Capacity) {
-        // One that has left the ring is no longer counted.
+        // An evicted record is not counted any more.
         if record.event.sequence >= self.oldest() {
-            record.add_weight(by);
+            record.add_memory_bytes(by);
             self.bytes += by;
             self.evict(capacity);
         }
@@ -250,7 +252,7 @@ impl Ring {
         while self.records.len() > 1 && (self.records.len() > capacity.events || self.bytes > capacity.bytes)
         {
             let Some(evicted) = self.records.pop_front() else { return };
-            self.bytes -= evicted.weight();
+            self.bytes -= evicted.memory_bytes();
             let pod = &evicted.event.pod;
             if self.newest.get(pod) == Some(&evicted.event.sequence) {
                 self.newest.remove(pod);

@@ -1,25 +1,27 @@
-//! Pods, containers, phases, ids and lifecycle events: plain data that every room shares.
+//! Pods, containers, phases, ids and lifecycle events: plain data that all modules share.
 //!
-//! Knows nothing of protobuf, tokio or locks. What a runtime says is turned into these types in `crate::cri`; what
-//! subscribers are told is [`Event`].
+//! It depends on the clock alone, and not on protobuf, tokio or locks. [`crate::cri`] converts messages of the runtime into these
+//! types. [`Event`] is what subscribers receive.
 
 mod event;
+mod follower;
 mod labels;
+mod metric_values;
 mod observation;
 pub mod order;
 mod position;
 mod status;
-mod words;
 
 pub use crate::clock::{Mono, Wall};
 
 pub use self::{
     event::{Event, EventType, Source},
+    follower::{FollowerStatus, RelistFailures, RuntimeInfo, Yielded},
     labels::Labels,
+    metric_values::{Method, Mode, ReadCause, ResumeGap, Verdict},
     observation::{Detail, Interval, Observation, Origin, StreamEvent, StreamEventType},
-    position::{GapReason, NoPosition, Position},
+    position::{GapReason, ParsePositionError, Position},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
-    words::{Method, Mode, ReadCause, ResumeGap, Verdict},
 };
 
 use std::{borrow::Borrow, fmt, sync::Arc};
@@ -64,17 +66,16 @@ macro_rules! id {
 }
 
 id! {
-    /// UID of a pod, as the kubelet gives it to the runtime. Where a sandbox has none (a pod made by hand), the id of
-    /// its sandbox stands in for it.
+    /// UID of a pod, as the kubelet passes it to the runtime. For a sandbox without one (created by hand), the id of the sandbox.
     PodUid
 }
 
 id! {
-    /// Id of a container or of a pod sandbox: the runtime gives both from one space and never gives one twice.
+    /// Id of a container or of a pod sandbox. Both share one space of ids, and a runtime never uses an id twice.
     ObjectId
 }
 
-/// Which pod something belongs to.
+/// Identifies a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodIdentity {
     /// The pod's UID.

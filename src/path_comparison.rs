@@ -1,8 +1,8 @@
-//! Compares the two paths: which one saw each transition first, by how much it led, and which events the stream missed.
+//! Compares the two paths: which one detected each transition first, by how much it led, and which events the stream missed.
 //!
 //! The next relist looks for a transition that the stream reported. A transition that a relist found waits for a grace period, in which
-//! the stream may still report it. After that it is a *missed event*, if the stream was up all the time. The kubelet's KEP-3386 asks
-//! for this count as `kube_pod_missed_events`; the supervisor trusts the stream by it. It changes no event and no record.
+//! the stream may still report it. After that it is a *missed event*, if the stream was up all the time. KEP-3386 of the
+//! kubelet specifies this count as `kube_pod_missed_events`; the supervisor derives the mode from it. It changes no event and no record.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 
 /// How long the stream may take to report a transition that a relist has found.
 pub const STREAM_GRACE_PERIOD: Duration = Duration::from_secs(2);
-/// How long an event is remembered that was not published, until a read or a relist publishes its transition.
+/// How long an event is kept that was not published, until a read or a relist publishes its transition.
 const UNPUBLISHED_EVENT_TTL: Duration = Duration::from_secs(60);
 /// How many transitions wait for the other path at most. Further ones are not compared.
 const UNMATCHED_LIMIT: usize = 65_536;

@@ -1,15 +1,15 @@
-//! The generic path: lists, compares with the cache, and has read what differs.
+//! The generic path: lists pods, compares them with the records, and requests reads of the ids that differ.
 //!
-//! A relist costs two list calls where nothing has changed, and the status of at most [`CONTENT_READS`] ids. It decides nothing itself:
-//! what differs is read, and the arbiter settles the readings. A failed list is an error and never an empty list. What a list lacks is
-//! reported as absent only after a list of that id alone lacks it, too; where a list lacks very much, after its status does: a list
-//! may be truncated. Never writes the cache.
+//! If nothing has changed, a relist costs two list calls, and the status of at most [`CONTENT_READS`] ids. The relister decides nothing:
+//! ids that differ are read, and the arbiter applies the results. A failed list is an error and never an empty list. An id that a list
+//! lacks is reported absent only after a list of that id alone lacks it too. If a list lacks more than [`MASS_ABSENCE`] ids, a status
+//! call must return NotFound as well, since the list may be truncated. Never writes the cache.
 
-mod agenda;
+mod concurrency;
 mod lister;
-mod pace;
-mod read;
-mod reads;
+mod pod_read;
+mod read_queue;
+mod reader;
 mod unreadable;
 
 use std::{
@@ -21,122 +21,118 @@ use std::{
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-pub(crate) use self::{lister::Lister, reads::Dependencies as ReaderDependencies};
+pub(crate) use self::{lister::Lister, reader::ReaderDeps};
 pub use self::{
-    reads::{ReadError, Reader, Reads},
+    reader::{ReadError, Reader, Reads},
     unreadable::{Unreadable, UnreadableIds},
 };
 use crate::{
     arbiter::{Arbiter, Difference, ListedObject, NOW, PodReadRequest, ReadRequest, Scope},
     cache::Cache,
     clock::{Clock, Mono, Wall},
-    cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, RuntimeInfo, quirks::Quirks},
+    cri::{Client, CriError, ListedContainer, ListedSandbox, Listing, quirks::Quirks},
     metrics::Metrics,
     model::{
         ContainerStatus, Interval, Labels, ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause,
-        SandboxStatus, Source, Subject,
+        RuntimeInfo, SandboxStatus, Source, Subject,
     },
     path_comparison::PathComparison,
 };
 
-/// How many containers and sandboxes a relist has read because their content was read longest ago. Reasons, addresses and
-/// annotations may change with no event and in no list (kubernetes#78973).
+/// How many containers and sandboxes a relist reads because their content was read the longest time ago. Reasons, addresses and
+/// annotations may change without an event and are in no list (kubernetes#78973).
 pub const CONTENT_READS: usize = 4;
-/// How long ago a relist last did so, so that polling at 1 s costs at most 24 such reads a minute.
-const CONTENT_READS_APART: Duration = Duration::from_secs(10);
-/// Content that is younger is not read again.
+/// Time between such relists, so that polling at 1 s costs at most 24 of these reads a minute.
+const CONTENT_READ_INTERVAL: Duration = Duration::from_secs(10);
+/// Younger content is not read again.
 const CONTENT_AGE: Duration = Duration::from_secs(5);
-/// With more ids absent from a list that had not ended than this, or than it shows, the list itself is doubted.
+/// If more ids than this, or more than the list shows, are absent from a list and have not exited, the list is doubted.
 const MASS_ABSENCE: usize = 64;
 
-/// Relists.
+/// Lists the runtime and compares the lists with the records. Cheap to clone.
 #[derive(Clone)]
 pub struct Relister {
-    client: Client,
-    cache: Cache,
-    arbiter: Arc<Arbiter>,
-    paths: PathComparison,
-    reads: Reads,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    round: Arc<Mutex<Round>>,
-    /// Pairs of pods with one UID that were reported.
+    deps: RelisterDeps,
+    content: Arc<Mutex<ContentRound>>,
+    /// UIDs of several pods that were logged.
     same_uid: Arc<Mutex<BTreeSet<PodUid>>>,
 }
 
-/// A round of reads of content, through all pods.
+/// What a [`Relister`] needs.
+#[derive(Clone)]
+pub(crate) struct RelisterDeps {
+    pub(crate) client: Client,
+    pub(crate) cache: Cache,
+    pub(crate) arbiter: Arc<Arbiter>,
+    pub(crate) paths: PathComparison,
+    pub(crate) reads: Reads,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A round of content reads through all pods.
 #[derive(Default)]
-struct Round {
-    /// Pods that are still to be read.
+struct ContentRound {
+    /// Pods that this round has not reached yet.
     pods: VecDeque<PodIdentity>,
     last: Option<Mono>,
 }
 
-/// A relist whose lists have come.
+/// A relist whose lists were compared.
 pub struct Relisted {
     /// When it began.
     pub began: Mono,
-    /// Resolves when each of these has been read once, whether or not that went well.
+    /// Resolves when each of these pods was read once, successfully or not.
     pub reads: BoxFuture<'static, ()>,
 }
 
-/// What the lists have of one pod. Nothing is copied: hardly any pod differs.
+/// The part of the lists about one pod. Nothing is copied, since nearly all pods are unchanged.
 struct PodListing<'a> {
-    pod: PodOf<'a>,
+    pod: PodRef<'a>,
     sandboxes: Vec<&'a ListedSandbox>,
     containers: Vec<&'a ListedContainer>,
-    /// Place of another pod with the same UID.
+    /// Index of another pod with the same UID.
     same_uid: Option<usize>,
 }
 
-/// How a pod is known.
-enum PodOf<'a> {
-    /// By the list.
-    Sandbox(&'a ListedSandbox),
-    /// From before; nothing of it is listed, or none of its sandboxes.
+/// The pod of a [`PodListing`].
+enum PodRef<'a> {
+    /// A sandbox of it is listed.
+    Listed(&'a ListedSandbox),
+    /// It has records, and no sandbox of it is listed.
     Held(PodIdentity),
 }
 
 // === impl Relister ===
 
 impl Relister {
-    /// A relister that has `reads` do its reading.
-    pub fn new(
-        client: Client,
-        cache: Cache,
-        arbiter: Arc<Arbiter>,
-        paths: PathComparison,
-        reads: Reads,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let (round, same_uid) = (Arc::default(), Arc::default());
-        Self { client, cache, arbiter, paths, reads, clock, metrics, round, same_uid }
+    pub(crate) fn new(deps: RelisterDeps) -> Self {
+        Self { deps, content: Arc::default(), same_uid: Arc::default() }
     }
 
-    /// How long asking what the runtime is and for both lists may take, if each call takes as long as it may, and each list is
-    /// asked for as a stream first.
+    /// The longest time that the version call and both lists may take, if each call takes until its deadline and each list is first
+    /// tried as a stream.
     pub fn longest_listing(&self) -> Duration {
-        5 * self.client.deadline()
+        5 * self.deps.client.deadline()
     }
 
-    /// The runtime answers again, after it did not.
-    pub fn runtime_is_back(&self) {
-        self.reads.runtime_is_back();
+    /// The runtime responds again after an outage.
+    pub fn on_runtime_recovered(&self) {
+        self.deps.reads.on_runtime_recovered();
     }
 
-    /// Asks the runtime what it is, and has the arbiter expect its quirks.
+    /// Calls the runtime for its version, and sets its quirks in the arbiter.
     ///
     /// # Errors
     ///
-    /// [`CriError`] if it does not answer.
+    /// [`CriError`] if the call fails.
     pub async fn identify(&self) -> Result<RuntimeInfo, CriError> {
-        let runtime = self.client.version().await?;
-        self.arbiter.set_quirks(Quirks::of(&runtime.name, &runtime.version));
+        let runtime = self.deps.client.version().await?;
+        self.deps.arbiter.set_quirks(Quirks::of(&runtime.name, &runtime.version));
         Ok(runtime)
     }
 
-    /// Lists and compares, and has read what differs.
+    /// Lists, compares, and requests reads of the ids that differ.
     ///
     /// # Errors
     ///
@@ -147,33 +143,33 @@ impl Relister {
         Ok(relisted)
     }
 
-    /// The same, and what the lists show.
+    /// As [`Relister::relist`], without content reads; returns the lists as well.
     async fn list(&self) -> Result<(Listing, Relisted), CriError> {
-        let began = self.clock.now();
-        let listing = self.client.list().await?;
-        let relisted = self.take_in(&listing, began);
+        let began = self.deps.clock.now();
+        let listing = self.deps.client.list().await?;
+        let relisted = self.compare(&listing, began);
         Ok((listing, relisted))
     }
 
-    fn take_in(&self, listing: &Listing, began: Mono) -> Relisted {
-        let (ended, at) = self.clock.now_both();
+    fn compare(&self, listing: &Listing, began: Mono) -> Relisted {
+        let (ended, at) = self.deps.clock.now_both();
         let ids = listing.sandboxes.iter().map(|sandbox| (sandbox.id.as_str(), Some(sandbox.state.phase())));
         let ids = ids.chain(
             listing.containers.iter().map(|container| (container.id.as_str(), container.state.phase())),
         );
-        self.paths.record_list(began, ended, ids);
-        let first = self.arbiter.is_first_list();
-        self.arbiter.begin_list(began);
+        self.deps.paths.record_list(began, ended, ids);
+        let first = self.deps.arbiter.is_first_list();
+        self.deps.arbiter.begin_list(began);
 
         let interval = Interval { lower: Some(began), upper: ended };
-        let (done, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
+        let (completion, mut completed) = tokio::sync::mpsc::channel::<()>(1);
         let (pods, orphans) = self.by_pod(listing);
         let mut objects = Vec::new();
         let mut differing: Vec<(&PodListing<'_>, Difference)> = Vec::new();
         for pod in &pods {
             objects.clear();
             objects.extend(pod.objects());
-            let difference = self.arbiter.reconcile_list(pod.pod.names(), began, &objects);
+            let difference = self.deps.arbiter.reconcile_list(pod.pod.names(), began, &objects);
             if difference != Difference::default() {
                 differing.push((pod, difference));
             }
@@ -182,24 +178,25 @@ impl Relister {
         let doubted = self.is_doubted(listing, &differing);
         for (pod, Difference { changed, absent }) in differing {
             let identity = pod.pod.identity();
-            let seen = pod.as_listed(&identity, &changed, interval, at, first);
-            self.reads.read_listed(identity, Listed { changed, absent, doubted, seen }, done.clone());
+            let listed = pod.observation_of(&identity, &changed, interval, at, first);
+            let difference = ListDifference { changed, absent, doubted, listed };
+            self.deps.reads.read_listed(identity, difference, completion.clone());
         }
         for (sandbox_id, containers) in orphans {
-            self.reads.read_orphans(&sandbox_id.into(), containers, first, done.clone());
+            self.deps.reads.read_orphans(&sandbox_id.into(), containers, first, completion.clone());
         }
-        self.metrics.relists.changed_pods.observe(changed_pods as f64);
-        drop(done);
-        let reads = Box::pin(async move { while all_done.recv().await.is_some() {} });
+        self.deps.metrics.relists.changed_pods.observe(changed_pods as f64);
+        drop(completion);
+        let reads = Box::pin(async move { while completed.recv().await.is_some() {} });
         Relisted { began, reads }
     }
 
-    /// Whether lists lack so much that they may be wrong as a whole. What had ended is expected to go.
+    /// Whether the lists lack so many ids that they may be truncated. Exited ids do not count: they are expected to go.
     fn is_doubted(&self, listing: &Listing, differing: &[(&PodListing<'_>, Difference)]) -> bool {
         let absent = differing.iter().flat_map(|(_, difference)| &difference.absent);
         let alive = absent.filter_map(|id| {
-            let (subject, _) = self.arbiter.locate(id)?;
-            (self.arbiter.served_phase(id) != Some(Phase::Exited)).then_some(subject)
+            let (subject, _) = self.deps.arbiter.locate(id)?;
+            (self.deps.arbiter.served_phase(id) != Some(Phase::Exited)).then_some(subject)
         });
         let (sandboxes, containers): (Vec<_>, Vec<_>) =
             alive.partition(|subject| *subject == Subject::Sandbox);
@@ -210,23 +207,23 @@ impl Relister {
         if doubted && absent > MASS_ABSENCE {
             tracing::warn!(
                 absent,
-                held = self.cache.ids(),
-                "The runtime's list lacks many containers and sandboxes at once: reading the status of each before any is \
-                 published as removed."
+                held = self.deps.cache.ids(),
+                "The runtime's list lacks many containers and sandboxes at once. Reading the status of each before publishing any \
+                 as removed."
             );
         }
         doubted
     }
 
-    /// Has the content read that was read longest ago, pod by pod.
+    /// Requests reads of the ids whose content was read the longest time ago, pod by pod.
     fn read_content(&self, began: Mono) {
-        let (mut round, mut ids) = (self.round.lock(), 0);
-        if round.last.is_some_and(|last| began.since(last) < CONTENT_READS_APART) {
+        let (mut round, mut ids) = (self.content.lock(), 0);
+        if round.last.is_some_and(|last| began.since(last) < CONTENT_READ_INTERVAL) {
             return;
         }
         round.last = Some(began);
         if round.pods.is_empty() {
-            let mut all = self.cache.identities();
+            let mut all = self.deps.cache.identities();
             all.sort_unstable();
             round.pods.extend(all);
         }
@@ -234,19 +231,19 @@ impl Relister {
             && let Some(pod) = round.pods.pop_front()
         {
             let before = began - CONTENT_AGE;
-            let old = self.arbiter.unread_since(&pod, before, CONTENT_READS - ids);
+            let old = self.deps.arbiter.unread_since(&pod, before, CONTENT_READS - ids);
             let old: BTreeSet<ObjectId> = old.into_iter().collect();
             if old.is_empty() {
                 continue;
             }
             ids += old.len();
             let read = ReadRequest { scope: Scope::Ids(old), cause: ReadCause::Content, after: NOW };
-            self.reads.request_all([PodReadRequest { pod, read, deferred: None }]);
+            self.deps.reads.request_all([PodReadRequest { pod, read, deferred: None }]);
         }
     }
 
-    /// The lists by pod, the pods that are held and have nothing in them included; and containers whose sandbox is neither
-    /// listed nor known, by that sandbox.
+    /// The lists by pod, with the pods that have records and are in no list; and the containers whose sandbox is neither listed nor known,
+    /// by that sandbox.
     fn by_pod<'a>(
         &self,
         listing: &'a Listing,
@@ -254,25 +251,25 @@ impl Relister {
         let mut pods = Pods::with_capacity(listing.sandboxes.len());
         let mut by_sandbox: HashMap<&'a str, usize> = HashMap::with_capacity(listing.sandboxes.len());
         for sandbox in &listing.sandboxes {
-            let at = pods.of(sandbox);
+            let at = pods.index_of(sandbox);
             by_sandbox.insert(&sandbox.id, at);
             pods.all[at].sandboxes.push(sandbox);
         }
         self.report_same_uid(&pods);
         let mut unlisted: Vec<PodIdentity> =
-            self.cache.identities().into_iter().filter(|pod| pods.find(pod).is_none()).collect();
-        // The cache has no order; what is told has one that can be told again.
+            self.deps.cache.identities().into_iter().filter(|pod| pods.find(pod).is_none()).collect();
+        // The cache has no order, and the order of events is to be reproducible.
         unlisted.sort_unstable();
         let mut held: HashMap<PodIdentity, usize> = HashMap::new();
         for identity in unlisted {
             held.insert(identity.clone(), pods.all.len());
-            pods.all.push(PodListing::of(PodOf::Held(identity)));
+            pods.all.push(PodListing::of(PodRef::Held(identity)));
         }
         let mut orphans: BTreeMap<&'a str, Vec<&'a ListedContainer>> = BTreeMap::new();
         for container in &listing.containers {
-            // Where its sandbox is gone already, or came after the first list, the pod may be known all the same.
+            // The pod may be known although its sandbox is gone already, or was created after the list of sandboxes.
             let known = |id: &str| {
-                let pod = self.cache.pod_of(id)?;
+                let pod = self.deps.cache.pod_of(id)?;
                 pods.find(&pod).or_else(|| held.get(&pod).copied())
             };
             let at = by_sandbox.get(container.sandbox_id.as_str()).copied();
@@ -284,7 +281,7 @@ impl Relister {
         (pods.all, orphans)
     }
 
-    /// Logs once for each UID that several pods have it.
+    /// Logs each UID of several pods once.
     fn report_same_uid(&self, pods: &Pods<'_>) {
         for pod in &pods.all {
             let Some(other) = pod.same_uid else { continue };
@@ -295,8 +292,8 @@ impl Relister {
                     uid = %one.uid,
                     pod = %format_args!("{}/{}", one.namespace, one.name),
                     other = %format_args!("{}/{}", other.namespace, other.name),
-                    "Two pods have the same UID: is a manifest of a static pod a copy of another? Each is served under its own \
-                     name. A request by UID means the one with a ready sandbox that was observed last."
+                    "Two pods have the same UID. Check whether a static pod's manifest is a copy of another. Each pod is served under \
+                     its own name. A request by UID returns the one with a ready sandbox that was observed last."
                 );
             }
         }
@@ -316,8 +313,8 @@ impl<'a> Pods<'a> {
         Self { all: Vec::with_capacity(pods), by_uid: HashMap::with_capacity(pods) }
     }
 
-    /// The place of a sandbox's pod, which is new if it is not there yet.
-    fn of(&mut self, sandbox: &'a ListedSandbox) -> usize {
+    /// The index of a sandbox's pod. Adds the pod if it is new.
+    fn index_of(&mut self, sandbox: &'a ListedSandbox) -> usize {
         let next = self.all.len();
         let mut at = *self.by_uid.entry(&sandbox.pod_uid).or_insert(next);
         while at < next {
@@ -326,7 +323,7 @@ impl<'a> Pods<'a> {
             }
             at = *self.all[at].same_uid.get_or_insert(next);
         }
-        self.all.push(PodListing::of(PodOf::Sandbox(sandbox)));
+        self.all.push(PodListing::of(PodRef::Listed(sandbox)));
         at
     }
 
@@ -339,22 +336,22 @@ impl<'a> Pods<'a> {
     }
 }
 
-/// What a list shows of a pod that differs from the cache.
-struct Listed {
+/// The difference between a list and the records of a pod.
+struct ListDifference {
     /// Ids that are new, in another phase or in another sandbox.
     changed: BTreeSet<ObjectId>,
-    /// Ids that it lacks.
+    /// Ids that the list lacks.
     absent: Vec<ObjectId>,
-    /// Whether it lacks so much that it is doubted.
+    /// Whether the list lacks so many ids that it is doubted.
     doubted: bool,
-    /// What it shows of those that differ.
-    seen: Observation,
+    /// The list's view of the changed ids.
+    listed: Observation,
 }
 
 // === impl PodListing ===
 
 impl<'a> PodListing<'a> {
-    fn of(pod: PodOf<'a>) -> Self {
+    fn of(pod: PodRef<'a>) -> Self {
         Self { pod, sandboxes: Vec::with_capacity(1), containers: Vec::with_capacity(3), same_uid: None }
     }
 
@@ -371,8 +368,8 @@ impl<'a> PodListing<'a> {
         }))
     }
 
-    /// What the list shows of what differs: all that will ever be known of it if it is gone before it can be read.
-    fn as_listed(
+    /// The list's view of the changed ids. Nothing else will be known of an id that is gone before it can be read.
+    fn observation_of(
         &self,
         pod: &PodIdentity,
         changed: &BTreeSet<ObjectId>,
@@ -380,26 +377,26 @@ impl<'a> PodListing<'a> {
         observed_at: Wall,
         first: bool,
     ) -> Observation {
-        let mut seen = Observation::list(Source::Relist, interval, observed_at, pod.clone());
+        let mut listed = Observation::list(Source::Relist, interval, observed_at, pod.clone());
         if first {
-            seen.initial = changed.iter().cloned().collect();
+            listed.initial = changed.iter().cloned().collect();
         }
         let differs = |id: &str| changed.contains(id);
         let sandboxes = self.sandboxes.iter().filter(|sandbox| differs(&sandbox.id));
-        seen.sandboxes = sandboxes.map(|sandbox| Arc::new(lean_sandbox(sandbox, pod))).collect();
+        listed.sandboxes = sandboxes.map(|sandbox| Arc::new(minimal_sandbox(sandbox, pod))).collect();
         let containers = self.containers.iter().filter(|container| differs(&container.id));
-        seen.containers = containers.map(|container| Arc::new(lean_container(container))).collect();
-        seen
+        listed.containers = containers.map(|container| Arc::new(minimal_container(container))).collect();
+        listed
     }
 }
 
-// === impl PodOf ===
+// === impl PodRef ===
 
-impl PodOf<'_> {
+impl PodRef<'_> {
     /// UID, namespace and name.
     fn names(&self) -> (&str, &str, &str) {
         match self {
-            Self::Sandbox(sandbox) => (&sandbox.pod_uid, &sandbox.namespace, &sandbox.pod_name),
+            Self::Listed(sandbox) => (&sandbox.pod_uid, &sandbox.namespace, &sandbox.pod_name),
             Self::Held(identity) => (identity.uid.as_str(), &identity.namespace, &identity.name),
         }
     }
@@ -411,13 +408,13 @@ impl PodOf<'_> {
 
     fn identity(&self) -> PodIdentity {
         match self {
-            Self::Sandbox(sandbox) => sandbox.pod(),
+            Self::Listed(sandbox) => sandbox.pod(),
             Self::Held(identity) => identity.clone(),
         }
     }
 }
 
-fn lean_sandbox(sandbox: &ListedSandbox, pod: &PodIdentity) -> SandboxStatus {
+fn minimal_sandbox(sandbox: &ListedSandbox, pod: &PodIdentity) -> SandboxStatus {
     SandboxStatus {
         id: sandbox.id.as_str().into(),
         pod: pod.clone(),
@@ -431,7 +428,7 @@ fn lean_sandbox(sandbox: &ListedSandbox, pod: &PodIdentity) -> SandboxStatus {
     }
 }
 
-fn lean_container(container: &ListedContainer) -> ContainerStatus {
+fn minimal_container(container: &ListedContainer) -> ContainerStatus {
     ContainerStatus {
         id: container.id.as_str().into(),
         sandbox_id: container.sandbox_id.as_str().into(),

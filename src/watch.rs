@@ -1,21 +1,21 @@
-//! Watching: a snapshot of the pods, then what changes, for one subscriber; or from now, or resumed after a position.
+//! Watching, for one subscriber: a snapshot of the pods and then their changes, or changes from now on or after a position.
 //!
-//! The one way to be told: the gRPC service encodes what a [`Watch`] gives, `--print` prints it, and a program that embeds
-//! plegd reads it ([`crate::app::App::watch`]). Owns no queue: a watch is a cursor on the journal, a filter, and the rest
-//! of its snapshot. It knows nothing of gRPC and never slows what comes before the journal.
+//! Everything that receives events uses a [`Watch`]: the gRPC service encodes its updates, `--print` prints them, and a program that
+//! embeds plegd reads them ([`crate::app::App::watch`]). A watch owns no queue. It is a cursor on the journal, a filter, and the rest of
+//! its snapshot. It does not depend on gRPC, and it delays nothing before the journal.
 //!
-//! # Promises
+//! # Guarantees
 //!
-//! With etcd's words, and as the checker in `tests/promises` holds them against recorded streams:
+//! In etcd's terms. The checker in `tests/promises` checks them on recorded streams:
 //!
-//! | promise | what it means here |
+//! | guarantee | meaning |
 //! | --- | --- |
-//! | ordered | events come in the order of their numbers |
-//! | unique | none comes twice, nor as an event what a snapshot contained |
-//! | atomic | the events of one change of a pod are appended as one, next to each other |
-//! | reliable | none that passes the filter is left out, unless a [`Gap`] says so |
-//! | resumable | a watch that goes on after a position misses nothing after it |
-//! | bookmarkable | all that passes the filter up to a bookmark has been sent |
+//! | ordered | events are delivered in the order of their numbers |
+//! | unique | no event is delivered twice, and none that a snapshot includes |
+//! | atomic | the events of one change of a pod are appended together, with consecutive numbers |
+//! | reliable | every event that passes the filter is delivered, unless a [`Gap`] reports it as missing |
+//! | resumable | a watch that resumes after a position misses no event after it |
+//! | bookmarkable | all events up to a bookmark that pass the filter were delivered before it |
 
 mod filter;
 mod selector;
@@ -34,29 +34,27 @@ pub use self::{
 use crate::{
     cache::Cache,
     clock::Clock,
-    cri::RuntimeInfo,
     journal::Journal,
-    model::{Mode, Pod, Position},
-    supervisor::Situation,
+    model::{FollowerStatus, Mode, Pod, Position, RuntimeInfo},
 };
 pub use crate::{
     journal::{Detail, Progress, Record},
     model::GapReason,
 };
 
-/// The bookmark interval where none is asked for.
+/// The default bookmark interval.
 pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What to watch, from where on, and how.
+/// A request for a watch.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// Where to begin.
+    /// Where the watch begins.
     pub start: Start,
-    /// What to tell of.
+    /// The pods and events to deliver.
     pub filter: Filter,
-    /// What to do when events are no longer held.
+    /// What to do when the next event was evicted.
     pub slow_policy: SlowPolicy,
-    /// How long nothing may come before a bookmark does; none for [`BOOKMARK_INTERVAL`].
+    /// A bookmark follows after this time without an update; none for [`BOOKMARK_INTERVAL`].
     pub bookmark_interval: Option<Duration>,
     /// Wait for the first complete relist instead of failing.
     pub wait_ready: bool,
@@ -65,84 +63,84 @@ pub struct Request {
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With all pods as they are, then with what changes.
+    /// With a snapshot of all pods, then changes.
     #[default]
     Snapshot,
-    /// With what changes from now on.
+    /// With changes from now on.
     Now,
-    /// With the oldest event that is held.
+    /// With the oldest event in the journal.
     Oldest,
     /// With the event that follows this position.
     After(Position),
 }
 
-/// What becomes of a watcher for whom events are no longer held.
+/// What happens to a subscriber whose next event was evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowPolicy {
-    /// A [`Gap`], then a fresh snapshot.
+    /// A [`Gap`], then a new snapshot.
     #[default]
     Resync,
-    /// Only the events of the newest change of each pod that is at hand; then as [`SlowPolicy::Resync`].
+    /// Only the events of the newest available change of each pod; then as [`SlowPolicy::Resync`].
     LatestPerPod,
     /// [`WatchError::OutOfRange`].
     Fail,
 }
 
-/// What a watch tells.
+/// An update of a watch.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// The first of all.
+    /// The first update.
     Hello(Hello),
     /// A pod of the snapshot.
     Pod(Arc<Pod>),
-    /// The snapshot is complete: what was known before it is to be replaced.
+    /// The snapshot is complete, and replaces all earlier state.
     SnapshotEnd {
-        /// All up to here is in it, and nothing after.
+        /// The snapshot includes all events up to here, and none after it.
         position: Position,
-        /// So many pods were sent.
+        /// Number of pods in the snapshot.
         pods: usize,
     },
-    /// Something has happened.
+    /// A pod has changed.
     Event {
         /// The event, with its pod.
         record: Arc<Record>,
-        /// Events of its pod that pass the filter and were left out before it; only with [`SlowPolicy::LatestPerPod`].
+        /// Number of events of its pod before it that pass the filter and were left out; only with [`SlowPolicy::LatestPerPod`].
         skipped: u64,
     },
-    /// Nothing that passes the filter has happened up to here.
+    /// All events up to here that pass the filter were delivered.
     Bookmark(Position),
-    /// Events are left out; a snapshot follows.
+    /// Events are missing; a snapshot follows.
     Gap(Gap),
     /// The mode has changed.
     Mode {
-        /// The new one.
+        /// The new mode.
         mode: Mode,
-        /// The one before.
+        /// The previous mode.
         previous: Mode,
     },
 }
 
-/// What there is as a watch begins.
+/// The state when a watch begins.
 #[derive(Clone, Debug)]
 pub struct Hello {
     /// The journal's head.
     pub head: Position,
-    /// Number of the oldest event that is held; one past the head if none is.
+    /// Number of the oldest event in the journal; the head plus one if the journal is empty.
     pub oldest: u64,
-    /// The runtime, once it is known.
+    /// The runtime; none before its first answer.
     pub runtime: Option<RuntimeInfo>,
     /// The mode.
     pub mode: Mode,
 }
 
-/// Events that are left out.
+/// Missing events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Why.
+    /// Why they are missing.
     pub reason: GapReason,
-    /// Number of the first that may be left out.
+    /// Number of the first event that may be missing.
     pub from: u64,
-    /// Number of the last, if it can be known.
+    /// Number of the last one, if it is known.
     pub to: Option<u64>,
 }
 
@@ -150,108 +148,116 @@ pub struct Gap {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WatchError {
     /// The first relist is not complete.
-    #[error("plegd has not yet listed the runtime completely; try again, or ask to wait for it")]
+    #[error("plegd has not yet listed the runtime completely; try again, or set wait_ready")]
     NotReady,
-    /// The request cannot be met, whatever happens.
+    /// The request is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// Events that should come next are not held, and the watcher wants to know it so.
+    /// The next events are not in the journal, and the policy is [`SlowPolicy::Fail`].
     #[error(
-        "cannot go on after {asked}: {}; the journal {epoch:016x} holds {oldest} to {head}",
+        "cannot continue after {position}: {}; the journal {epoch:016x} holds {oldest} to {head}",
         match reason {
-            GapReason::Compacted => "what follows is no longer held",
-            GapReason::ForeignEpoch => "it is a position of another run of plegd",
+            GapReason::Compacted => "the events after it were evicted",
+            GapReason::ForeignEpoch => "it is a position of another epoch",
             GapReason::InFuture => "it is past the head",
         }
     )]
     OutOfRange {
-        /// Why.
+        /// Why they are not.
         reason: GapReason,
-        /// Where it was to go on.
-        asked: Position,
+        /// The position after which the watch was to continue.
+        position: Position,
         /// The journal's epoch.
         epoch: u64,
-        /// Number of the oldest event that is held.
+        /// Number of the oldest event in the journal.
         oldest: u64,
-        /// Number of the newest.
+        /// Number of the newest one.
         head: u64,
     },
-    /// plegd ends.
+    /// plegd is shutting down.
     #[error("plegd is shutting down; resume after the last position")]
     Ending,
 }
 
-/// What watches are made from. Cheap to clone.
+/// The source of watches. Cheap to clone.
 #[derive(Clone)]
 pub struct Feed {
     journal: Journal,
     cache: Cache,
-    situation: watch::Receiver<Situation>,
-    waker: Waker,
+    follower_status: watch::Receiver<FollowerStatus>,
+    heads: HeadWatch,
     clock: Clock,
     stop: CancellationToken,
 }
 
-/// Who wakes up watches when there is something to take.
-#[derive(Clone)]
-enum Waker {
-    Journal,
-    Relay(Arc<Relay>),
+/// What a [`Feed`] needs.
+pub struct FeedDeps {
+    /// The journal.
+    pub journal: Journal,
+    /// The cache.
+    pub cache: Cache,
+    /// The status of the follower.
+    pub follower_status: watch::Receiver<FollowerStatus>,
+    /// The clock.
+    pub clock: Clock,
+    /// Ends all watches.
+    pub stop: CancellationToken,
 }
 
-/// See [`Feed::relayed`].
-struct Relay {
+/// The source of wake-ups for watches.
+#[derive(Clone)]
+enum HeadWatch {
+    Journal,
+    Fanout(Arc<HeadFanout>),
+}
+
+/// See [`Feed::with_fanout`].
+struct HeadFanout {
     heads: watch::Sender<u64>,
-    /// Somebody watches.
-    wanted: Notify,
+    subscriber_added: Notify,
 }
 
 // === impl Feed ===
 
 impl Feed {
-    /// What the journal and the cache tell, until `stop`.
-    pub fn new(
-        journal: Journal,
-        cache: Cache,
-        situation: watch::Receiver<Situation>,
-        clock: Clock,
-        stop: CancellationToken,
-    ) -> Self {
-        Self { journal, cache, situation, waker: Waker::Journal, clock, stop }
+    /// A feed whose watches the journal wakes up.
+    pub fn new(deps: FeedDeps) -> Self {
+        let FeedDeps { journal, cache, follower_status, clock, stop } = deps;
+        Self { journal, cache, follower_status, heads: HeadWatch::Journal, clock, stop }
     }
 
-    /// The same feed, whose watches are woken up by a task of their own: whoever appends to the journal then wakes up one
-    /// task, however many watch, and none if nobody does. `work` is that task, to be spawned where the watches live.
-    pub(crate) fn relayed(self) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    /// The same feed with a task that wakes up its watches. An append to the journal then wakes up one task, however many watches there
+    /// are, and none if there is no watch. The returned future is that task; spawn it on the runtime of the watches.
+    pub(crate) fn with_fanout(self) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let mut source = self.journal.heads();
         let heads = watch::Sender::new(*source.borrow_and_update());
-        let relay = Arc::new(Relay { heads, wanted: Notify::new() });
-        let (waker, stop) = (Waker::Relay(relay.clone()), self.stop.clone());
-        let work = async move {
-            let passing_on = async {
+        let fanout = Arc::new(HeadFanout { heads, subscriber_added: Notify::new() });
+        let (heads, stop) = (HeadWatch::Fanout(fanout.clone()), self.stop.clone());
+        let task = async move {
+            let forward = async {
                 loop {
-                    if relay.heads.receiver_count() == 0 {
-                        relay.wanted.notified().await;
+                    if fanout.heads.receiver_count() == 0 {
+                        fanout.subscriber_added.notified().await;
                     }
                     if source.changed().await.is_err() {
                         return;
                     }
-                    relay.heads.send_replace(*source.borrow_and_update());
+                    fanout.heads.send_replace(*source.borrow_and_update());
                 }
             };
-            // From then on all watches see the token.
-            let _ = stop.run_until_cancelled(passing_on).await;
+            // After `stop` the watches end by the token themselves.
+            let _ = stop.run_until_cancelled(forward).await;
         };
-        (Self { waker, ..self }, work)
+        (Self { heads, ..self }, task)
     }
 
-    /// What wakes up a watch that begins now.
+    /// The receiver that wakes up a new watch.
     fn heads(&self) -> watch::Receiver<u64> {
-        match &self.waker {
-            Waker::Journal => self.journal.heads(),
-            Waker::Relay(relay) => {
-                let heads = relay.heads.subscribe();
-                relay.wanted.notify_one();
+        match &self.heads {
+            HeadWatch::Journal => self.journal.heads(),
+            HeadWatch::Fanout(fanout) => {
+                let heads = fanout.heads.subscribe();
+                fanout.subscriber_added.notify_one();
                 heads
             }
         }
@@ -261,7 +267,7 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// [`WatchError::Invalid`] if the request contradicts itself.
+    /// [`WatchError::Invalid`] if the request is invalid.
     pub fn watch(&self, request: Request) -> Result<Watch, WatchError> {
         Watch::new(self.clone(), request)
     }
@@ -276,19 +282,19 @@ impl Feed {
         &self.cache
     }
 
-    /// The situation, as it changes.
-    pub fn situation(&self) -> &watch::Receiver<Situation> {
-        &self.situation
+    /// The status of the follower.
+    pub fn follower_status(&self) -> &watch::Receiver<FollowerStatus> {
+        &self.follower_status
     }
 
-    /// Ends when plegd does.
+    /// Cancelled when plegd shuts down.
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// All pods that pass, and the position as of which they are, exactly.
+    /// All pods that pass the filter, and the position of this state.
     pub fn snapshot(&self, filter: &Filter) -> (Position, Vec<Arc<Pod>>) {
-        let (position, mut pods) = self.journal.still(|| self.cache.list());
+        let (position, mut pods) = self.journal.at_head(|| self.cache.list());
         pods.retain(|pod| filter.passes_pod(&pod.identity, &pod.labels));
         (position, pods)
     }

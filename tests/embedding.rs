@@ -13,11 +13,11 @@ use plegd::{
     client::{Address, CallError, Client, Freshness, PodRef},
     clock::Clock,
     model::EventType,
+    model::Mode,
     sim::{
         Profile, SimRuntime,
         truth::{ContainerSpec, SandboxSpec},
     },
-    supervisor::Mode,
     watch::{Request, Update, WatchError},
 };
 use support::{NOON, link};
@@ -86,8 +86,8 @@ async fn without_the_stream_an_embedded_plegd_polls() {
     let sim = sim();
     let app = on(&sim).without_stream().start().unwrap();
     tokio::time::sleep(10 * MINUTE).await;
-    assert!(app.situation().ready);
-    assert_eq!(app.situation().mode, Mode::Polling);
+    assert!(app.follower_status().ready);
+    assert_eq!(app.follower_status().mode, Mode::Polling);
     assert_eq!(sim.calls().get(&plegd::sim::Method::GetContainerEvents), None);
 }
 

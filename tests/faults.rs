@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use plegd::{
     config::{Config, SharedStream},
+    model::Mode,
     sim::{Dose, EventFault, Only, Profile, Stamp, v1::ContainerEventType},
-    supervisor::Mode,
 };
 use support::{EVENT_FAULTS, Harness};
 
@@ -38,7 +38,11 @@ async fn missed_under(profile: Profile, faults: &[(EventFault, Dose)]) -> f64 {
         assert_eq!(harness.violations(), [""; 0], "{faults:?}, seed {seed}: {:#?}", harness.lines());
         missed += harness.missed_events();
         harness.pass(5 * MINUTE).await;
-        assert_eq!(harness.app.situation().mode, Mode::Evented, "{faults:?}, seed {seed}: trusted again");
+        assert_eq!(
+            harness.app.follower_status().mode,
+            Mode::Evented,
+            "{faults:?}, seed {seed}: trusted again"
+        );
     }
     missed
 }
@@ -67,9 +71,9 @@ async fn a_missed_event_leads_to_probing_and_the_stream_is_trusted_again_later()
     harness.change(|truth| truth.exit(&id, 2).expect("exit"));
     harness.until("the death", |harness| harness.history(&id).len() == 3).await;
     assert_eq!(harness.history(&id), ["Changed", "Started", "Died(2 Error)"]);
-    harness.until("probing", |harness| harness.app.situation().mode == Mode::Probing).await;
+    harness.until("probing", |harness| harness.app.follower_status().mode == Mode::Probing).await;
     assert_eq!(harness.metric(r#"plegd_missed_events_total{type="stopped"}"#), 1.0);
-    assert_eq!(harness.app.situation().period, Duration::from_secs(1));
+    assert_eq!(harness.app.follower_status().period, Duration::from_secs(1));
     // A stream that keeps missing events is not trusted. Each missed event is counted.
     for n in 2..10 {
         let id = harness.start(&pod, &format!("c{n}"));
@@ -77,7 +81,7 @@ async fn a_missed_event_leads_to_probing_and_the_stream_is_trusted_again_later()
         harness.change(|truth| truth.exit(&id, 2).expect("exit"));
         harness.pass(Duration::from_secs(7)).await;
         assert_eq!(harness.metric(r#"plegd_missed_events_total{type="stopped"}"#), f64::from(n));
-        assert_eq!(harness.app.situation().mode, Mode::Probing);
+        assert_eq!(harness.app.follower_status().mode, Mode::Probing);
     }
     harness.sim.faults().clear();
     harness.until_evented().await;

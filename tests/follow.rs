@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, time::Duration};
 use plegd::{
     config::Config,
     model::EventType,
+    model::Mode,
     sim::{
         Churn, Profile,
         truth::{Change, ChangeKind},
     },
-    supervisor::Mode,
 };
 use support::Harness;
 
@@ -25,7 +25,7 @@ fn millis(ms: u64) -> Duration {
 async fn a_short_lived_container_between_two_relists_is_published_completely_and_once() {
     let mut harness = Harness::new(Profile::CONTAINERD_2_1);
     harness.pass(3 * MINUTE).await;
-    assert_eq!(harness.app.situation().mode, Mode::Evented);
+    assert_eq!(harness.app.follower_status().mode, Mode::Evented);
     let pod = harness.pod();
     let id = harness.start(&pod, "short");
     harness.pass(millis(50)).await;
@@ -53,7 +53,7 @@ async fn without_events_a_container_is_published_by_polling() {
     harness.change(|truth| truth.remove_container(&id).expect("remove"));
     harness.pass(Duration::from_secs(3)).await;
     assert_eq!(harness.history(&id), ["Started", "Died(0 Completed)", "Removed"]);
-    assert_eq!(harness.app.situation().mode, Mode::Polling);
+    assert_eq!(harness.app.follower_status().mode, Mode::Polling);
     assert_eq!(harness.differences(), [""; 0]);
 }
 
@@ -88,10 +88,10 @@ async fn a_restarted_runtime_is_followed_again_and_changes_meanwhile_are_publish
     let pod = harness.pod();
     let ids: Vec<String> = (0..10).map(|n| harness.start(&pod, &format!("c{n}"))).collect();
     harness.pass(3 * MINUTE).await;
-    assert_eq!(harness.app.situation().mode, Mode::Evented);
+    assert_eq!(harness.app.follower_status().mode, Mode::Evented);
     harness.sim.crash();
     harness.pass(millis(500)).await;
-    assert_eq!(harness.app.situation().mode, Mode::Polling);
+    assert_eq!(harness.app.follower_status().mode, Mode::Polling);
     for id in &ids[..5] {
         harness.change(|truth| truth.exit(id, 1).expect("exit"));
     }
@@ -101,7 +101,7 @@ async fn a_restarted_runtime_is_followed_again_and_changes_meanwhile_are_publish
         assert_eq!(harness.history(id), ["Changed", "Started", "Died(1 Error)"]);
     }
     harness.pass(3 * MINUTE).await;
-    assert_eq!(harness.app.situation().mode, Mode::Evented);
+    assert_eq!(harness.app.follower_status().mode, Mode::Evented);
     assert_eq!(harness.differences(), [""; 0]);
 }
 

@@ -323,7 +323,7 @@ async fn a_pod_is_found_by_uid_by_name_and_by_a_prefix_of_an_id() {
     let twice = digit(twice.expect("two ids"));
     let error = it.client.get_pod(&PodRef::ContainerId(twice.clone()), Freshness::Held).await;
     assert!(
-        matches!(&error, Err(CallError::Invalid { message }) if message.contains("give more of it")),
+        matches!(&error, Err(CallError::Invalid { message }) if message.contains("use a longer prefix")),
         "{error:?}"
     );
     let error = it.client.get_container(&twice, Freshness::Held).await.expect_err("several");

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use plegd::{
     config::{Config, SharedStream},
     model::ContainerState,
+    model::Mode,
     sim::{CallFault, Dose, Method, Profile, v1::ContainerEventResponse},
-    supervisor::Mode,
 };
 use support::Harness;
 
@@ -37,8 +37,13 @@ async fn every_runtime_gets_its_mode_and_period_and_churn_is_published() {
     ] {
         let mut harness = Harness::after(profile, 3, large_journal, |_| ()).await;
         harness.pass(4 * MINUTE).await;
-        let situation = harness.app.situation();
-        assert_eq!((situation.mode, situation.period.as_secs()), (mode, seconds), "{}", profile.name);
+        let follower_status = harness.app.follower_status();
+        assert_eq!(
+            (follower_status.mode, follower_status.period.as_secs()),
+            (mode, seconds),
+            "{}",
+            profile.name
+        );
         let shown = [harness.metric("plegd_ready"), harness.metric("plegd_stream_shared")];
         let shared = [Profile::CONTAINERD_1_7.name, Profile::CRI_O_1_26.name].contains(&profile.name);
         assert_eq!(shown, [1.0, f64::from(u8::from(shared))], "{}", profile.name);
@@ -73,7 +78,7 @@ async fn another_subscriber_on_a_shared_channel_is_detected_and_the_state_conver
         let other_task = tokio::spawn(async move { while other_client.next().await.is_some() {} });
         for round in 0..3 {
             harness.churn(5 + round, 100).await;
-            assert_eq!(harness.app.situation().mode, Mode::Probing, "{}", profile.name);
+            assert_eq!(harness.app.follower_status().mode, Mode::Probing, "{}", profile.name);
             // The longest period is 10 s here; the reads come after it.
             harness.pass(12 * SECOND).await;
             assert_eq!(harness.differences(), NONE, "{}", profile.name);
@@ -103,7 +108,7 @@ async fn changes_during_a_restart_are_published_once_and_the_mode_comes_back() {
         harness.pass(2 * SECOND).await;
         harness.sim.crash();
         harness.pass(5 * SECOND).await;
-        assert_eq!(harness.app.situation().mode, Mode::Polling);
+        assert_eq!(harness.app.follower_status().mode, Mode::Polling);
         assert!(harness.app.health().ready().ok && harness.app.health().live().ok);
         harness.change(|truth| truth.exit(&ends, 4).expect("exit"));
         harness.change(|truth| truth.lose_task(&lost).expect("lose"));
@@ -123,7 +128,7 @@ async fn changes_during_a_restart_are_published_once_and_the_mode_comes_back() {
         );
         assert_eq!(harness.history(&stays).last().map(String::as_str), Some("Started"), "{}", profile.name);
         harness.pass(5 * MINUTE).await;
-        assert_eq!(harness.app.situation().mode, Mode::Evented, "{}", profile.name);
+        assert_eq!(harness.app.follower_status().mode, Mode::Evented, "{}", profile.name);
         assert_eq!(harness.differences(), NONE, "{}", profile.name);
         assert_eq!(harness.violations(), NONE, "{}: {:#?}", profile.name, harness.lines());
     }
@@ -183,11 +188,11 @@ async fn a_runtime_that_gets_events_after_an_update_is_followed_by_events() {
     };
     let mut harness = Harness::after(Profile::CONTAINERD_2_1, 1, |_| (), refuse).await;
     harness.pass(10 * MINUTE).await;
-    assert_eq!(harness.app.situation().mode, Mode::Polling);
+    assert_eq!(harness.app.follower_status().mode, Mode::Polling);
     assert!(harness.calls_of(Method::GetContainerEvents) <= 16, "about one try per minute");
     harness.sim.faults().clear();
     harness.pass(4 * MINUTE).await;
-    assert_eq!(harness.app.situation().mode, Mode::Evented);
+    assert_eq!(harness.app.follower_status().mode, Mode::Evented);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +202,7 @@ async fn a_stream_that_the_configuration_switches_off_is_not_opened() {
     harness.churn(1, 100).await;
     harness.pass(10 * SECOND).await;
     assert_eq!(harness.calls_of(Method::GetContainerEvents), 0);
-    assert_eq!(harness.app.situation().mode, Mode::Polling);
+    assert_eq!(harness.app.follower_status().mode, Mode::Polling);
     assert_eq!(harness.metric(r#"plegd_stream_state{state="off"}"#), 1.0, "off, which fires no alert");
     assert_eq!((harness.differences(), harness.violations()), (vec![], vec![]));
 }
@@ -218,7 +223,7 @@ async fn a_runtime_that_is_stopped_and_continued_is_followed_again() {
     harness.pass(2 * SECOND).await;
     assert_eq!(harness.history(&id), ["Changed", "Started", "Died(6 Error)"]);
     harness.pass(5 * MINUTE).await;
-    assert_eq!(harness.app.situation().mode, Mode::Evented);
+    assert_eq!(harness.app.follower_status().mode, Mode::Evented);
     assert_eq!(harness.differences(), NONE);
 }
 

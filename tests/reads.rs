@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use plegd::{
     app::FreshError,
+    model::Mode,
     model::{ContainerState, EventType, PodUid},
     sim::{
         CallFault, Dose, Method, Profile, Target,
         truth::{ContainerSpec, SandboxSpec},
     },
-    supervisor::Mode,
 };
 use support::{Harness, TestPod};
 use tonic::Code;
@@ -386,7 +386,7 @@ async fn an_idle_runtime_is_called_as_rarely_as_the_mode_allows() {
             harness.start(&pod, "c");
         }
         harness.pass(5 * MINUTE).await;
-        assert_eq!(harness.app.situation().mode, mode, "{}", profile.name);
+        assert_eq!(harness.app.follower_status().mode, mode, "{}", profile.name);
         let statuses = |harness: &Harness| {
             harness.calls_of(Method::ContainerStatus) + harness.calls_of(Method::PodSandboxStatus)
         };
@@ -456,7 +456,7 @@ async fn lists_of_many_megabytes_are_read() {
         let mut harness = Harness::after(profile, 1, |_| (), many).await;
         harness.pass(10 * SECOND).await;
         assert_eq!(
-            harness.app.cache().census().containers[ContainerState::Running as usize],
+            harness.app.cache().counts().containers[ContainerState::Running as usize],
             100,
             "{}",
             profile.name

@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use plegd::{
     config::{Config, Loaded, SharedStream},
+    model::Mode,
     sim::{Churn, Profile},
-    supervisor::Mode,
 };
 use support::Harness;
 use tokio::task::JoinHandle;
@@ -81,7 +81,7 @@ impl Shared {
         let before = self.received();
         let end = self.harness.app.clock().now() + 10 * MINUTE;
         while !self.yielded() {
-            assert!(self.harness.app.clock().now() < end, "{:?}", self.harness.app.situation());
+            assert!(self.harness.app.clock().now() < end, "{:?}", self.harness.app.follower_status());
             self.step().await;
         }
         self.received() - before
@@ -91,7 +91,7 @@ impl Shared {
     async fn until_opened(&mut self) {
         let received = self.received();
         self.churn(MINUTE / 2).await;
-        let retry_at = self.harness.app.situation().yielded.expect("yielded").retry_at;
+        let retry_at = self.harness.app.follower_status().yielded.expect("yielded").retry_at;
         let pause = retry_at.seconds_since(self.harness.app.clock().wall()) - 10.0;
         self.harness.pass(Duration::from_secs_f64(pause)).await;
         assert!(self.yielded(), "the stream was opened before its retry time");
@@ -103,7 +103,7 @@ impl Shared {
     }
 
     fn yielded(&self) -> bool {
-        self.harness.app.situation().yielded.is_some()
+        self.harness.app.follower_status().yielded.is_some()
     }
 
     /// Events that plegd has received.
@@ -117,7 +117,7 @@ impl Shared {
     }
 
     fn retry_in(&self) -> u64 {
-        let yielded = self.harness.app.situation().yielded.expect("yielded");
+        let yielded = self.harness.app.follower_status().yielded.expect("yielded");
         yielded.retry_at.seconds_since(yielded.since) as u64 / 60
     }
 
@@ -152,7 +152,7 @@ async fn after_few_events_plegd_yields_and_the_other_subscriber_receives_everyth
         let other = later.delivered - counts.delivered;
         assert!(sent > 100 && other == sent - 1, "{}: {other} of {sent}", profile.name);
         assert_eq!(it.received(), received, "{}: plegd takes nothing", profile.name);
-        assert_eq!(it.harness.app.situation().mode, Mode::Polling);
+        assert_eq!(it.harness.app.follower_status().mode, Mode::Polling);
         it.assert_correct().await;
     }
 }
@@ -163,9 +163,11 @@ async fn a_yielded_stream_shows_in_status_metrics_and_readiness() {
     it.join();
     it.until_yielded().await;
     it.harness.pass(SECOND).await;
-    let situation = it.harness.app.situation();
-    assert!(situation.stream.starts_with("yielded the shared event stream to another subscriber; polling"));
-    assert_eq!((situation.stream_up, situation.mode, it.retry_in()), (None, Mode::Polling, 10));
+    let follower_status = it.harness.app.follower_status();
+    assert!(
+        follower_status.stream.starts_with("yielded the shared event stream to another subscriber; polling")
+    );
+    assert_eq!((follower_status.stream_up, follower_status.mode, it.retry_in()), (None, Mode::Polling, 10));
     assert_eq!(it.harness.metric(r#"plegd_stream_state{state="yielded"}"#), 1.0);
     assert_eq!(it.harness.metric(r#"plegd_stream_state{state="down"}"#), 0.0);
     assert_eq!(it.harness.metric(r#"plegd_stream_disconnects_total{reason="yielded"}"#), 1.0);
@@ -227,7 +229,7 @@ async fn on_an_idle_node_another_subscriber_is_detected_with_the_first_pods() {
         it.join();
         it.harness.pass(10 * MINUTE).await;
         assert_eq!(
-            it.harness.app.situation().mode,
+            it.harness.app.follower_status().mode,
             Mode::Evented,
             "without events the other subscriber cannot be detected"
         );
@@ -273,7 +275,7 @@ async fn a_runtime_restart_opens_a_yielded_stream_at_once_and_resets_the_interva
     it.leave();
     it.harness.pass(3 * SECOND).await;
     it.harness.sim.recover().expect("recover");
-    it.harness.until("the stream", |harness| harness.app.situation().stream_up.is_some()).await;
+    it.harness.until("the stream", |harness| harness.app.follower_status().stream_up.is_some()).await;
     assert!(!it.yielded());
     it.harness.until_evented().await;
     it.join();
@@ -287,7 +289,7 @@ async fn the_policy_can_change_while_plegd_runs() {
     it.join();
     it.until_yielded().await;
     it.adopt(SharedStream::Compete);
-    it.harness.until("the stream", |harness| harness.app.situation().stream_up.is_some()).await;
+    it.harness.until("the stream", |harness| harness.app.follower_status().stream_up.is_some()).await;
     let before = it.received();
     it.churn(MINUTE).await;
     assert!(!it.yielded() && it.received() > before + 100, "plegd competes for events");

@@ -8,9 +8,9 @@ use std::{sync::Arc, time::Duration};
 
 use plegd::{
     config::Config,
+    model::Mode,
     model::{EventType, Position},
     sim::{Profile, truth::SandboxSpec},
-    supervisor::Mode,
     watch::{Filter, GapReason, Request, SlowPolicy, Start, Update, Watch, WatchError},
 };
 use support::{Harness, TestPod, word};
@@ -189,7 +189,13 @@ async fn a_position_that_cannot_be_resumed_is_a_gap_or_an_error_by_policy() {
                 assert_eq!(available(&mut watch), [gap, "pod uid-1", "snapshot of 1 @81"], "{slow_policy:?}");
                 continue;
             }
-            let lost = WatchError::OutOfRange { reason, asked, epoch: journal.epoch(), oldest: 18, head: 81 };
+            let lost = WatchError::OutOfRange {
+                reason,
+                position: asked,
+                epoch: journal.epoch(),
+                oldest: 18,
+                head: 81,
+            };
             for _ in 0..2 {
                 assert_eq!(watch.next().await.expect_err("lost"), lost, "the error is permanent");
             }
@@ -391,8 +397,8 @@ async fn contradictory_requests_are_refused() {
     let containers = Filter { containers_only: true, ..Filter::default() };
     let every = |interval| Request { bookmark_interval: Some(interval), ..Request::default() };
     for (request, why) in [
-        (Request { filter: types, ..latest.clone() }, "the newest event of each pod cannot be had"),
-        (Request { filter: containers, ..latest.clone() }, "the newest event of each pod cannot be had"),
+        (Request { filter: types, ..latest.clone() }, "the newest event of each pod"),
+        (Request { filter: containers, ..latest.clone() }, "the newest event of each pod"),
         (every(Duration::from_millis(99)), "allowed is from 100ms to 1h"),
         (every(61 * MINUTE), "allowed is from 100ms to 1h"),
         (every(Duration::ZERO), "allowed is from 100ms to 1h"),

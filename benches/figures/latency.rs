@@ -31,7 +31,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Reading>> {
     let client = containerd.client()?;
     let endpoint: Endpoint = containerd.endpoint().parse().map_err(anyhow::Error::msg)?;
     let app = App::start(&Config::default(), Link::unix(endpoint), bench.clock.clone());
-    eventually("the stream to be up", TIMEOUT, || async { Ok(app.situation().stream_up) }).await?;
+    eventually("the stream to be up", TIMEOUT, || async { Ok(app.follower_status().stream_up) }).await?;
     let pod = client.run_pod("latency").await?;
     let cursor = app.journal().cursor(app.journal().head());
     let subscriber = tokio::spawn(seconds(cursor, bench.clock.clone()));

@@ -59,7 +59,7 @@ async fn cuts(clock: &Clock, pods: usize, socket: &Path) -> Result<Distribution>
     let mut took = Vec::new();
     for _ in 0..CUTS {
         let app = App::start(&Config::default(), Link::unix(endpoint.clone()), clock.clone());
-        eventually("the stream to be up", TIMEOUT, || async { Ok(app.situation().stream_up) }).await?;
+        eventually("the stream to be up", TIMEOUT, || async { Ok(app.follower_status().stream_up) }).await?;
         // At a random moment between or within relists.
         sleep(Duration::from_millis(rng.u64(200..1200))).await;
         let fallback = &app.metrics().mode.fallback;

@@ -104,11 +104,11 @@ impl Checker {
 
     #[track_caller]
     fn compare(&self) {
-        let extent = self.journal.extent();
+        let extent = self.journal.stats();
         assert_eq!(extent.head, self.published, "{extent:?}");
         let capacity = self.journal.capacity();
-        assert!(extent.events <= capacity.events, "{extent:?}");
-        assert!(extent.events <= 1 || extent.bytes <= capacity.bytes, "{extent:?}");
+        assert!(stats.events <= capacity.events, "{stats:?}");
+        assert!(stats.events <= 1 || stats.bytes <= capacity.bytes, "{stats:?}");
 
         let mut served = BTreeSet::new();
         for pod in self.cache.list() {

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use plegd::{
     arbiter::Arbiter,
     cache::Cache,
-    clock::{Clock, Wall, WallHand},
+    clock::{Clock, Wall, WallStepper},
     journal::{Capacity, Journal},
     metrics::Metrics,
     model::Observation,
@@ -28,7 +28,7 @@ pub struct Harness {
     /// Its clock.
     pub clock: Clock,
     /// Steps the wall clock.
-    pub hand: WallHand,
+    pub hand: WallStepper,
     /// The cache.
     pub cache: Cache,
     /// The journal.

@@ -9,11 +9,10 @@ use plegd::{
     fuzzing,
     journal::{Capacity, Record},
     model::{
-        ContainerState, ContainerStatus, Interval, Labels, Mode, Observation, Pod, PodIdentity, PodUid,
-        Position, Source,
+        ContainerState, ContainerStatus, FollowerStatus, Interval, Labels, Mode, Observation, Pod,
+        PodIdentity, PodUid, Position, Source,
     },
-    supervisor::Situation,
-    watch::{Feed, Filter, Gap, GapReason, SlowPolicy, Start, Update, Watch, WatchError},
+    watch::{Feed, FeedDeps, Filter, Gap, GapReason, SlowPolicy, Start, Update, Watch, WatchError},
 };
 use prost::Message as _;
 use tokio::sync::watch;
@@ -74,9 +73,14 @@ async fn run(mut input: Input<'_>) {
     let capacity = Capacity { events: 3 + input.below(14), bytes: 1 << 30 };
     let harness = Harness::with(capacity);
     let stop = CancellationToken::new();
-    let (_situations, situation) = watch::channel(situation(&harness.clock));
-    let feed =
-        Feed::new(harness.journal.clone(), harness.cache.clone(), situation, harness.clock.clone(), stop);
+    let (_situations, follower_status) = watch::channel(follower_status(&harness.clock));
+    let feed = Feed::new(
+        harness.journal.clone(),
+        harness.cache.clone(),
+        follower_status,
+        harness.clock.clone(),
+        stop,
+    );
     let mut setup = Setup { harness, feed, all: Vec::new(), watches: Vec::new(), containers: 0 };
     for _ in 0..STEPS {
         if input.is_empty() {
@@ -93,9 +97,9 @@ async fn run(mut input: Input<'_>) {
     }
 }
 
-fn situation(clock: &Clock) -> Situation {
+fn follower_status(clock: &Clock) -> FollowerStatus {
     let (at, wall) = clock.now_both();
-    Situation {
+    FollowerStatus {
         ready: true,
         mode: Mode::Polling,
         mode_since: wall,
@@ -221,22 +225,22 @@ impl Setup {
     /// Reads and checks one update; returns whether there was one.
     fn take_one(&mut self, at: usize) -> bool {
         let watcher = &mut self.watches[at];
-        let extent = self.harness.journal.extent();
+        let stats = self.harness.journal.stats();
         if let Expected::Hello(start) = watcher.expected {
             let hello = watcher.watch.try_next();
             assert!(matches!(hello, Ok(Some(Update::Hello(_)))), "{hello:?}");
-            watcher.expected = expected_after_hello(start, extent.oldest, extent.head);
+            watcher.expected = expected_after_hello(start, stats.oldest, stats.head);
             return true;
         }
         if let Expected::After(after, _) = watcher.expected
-            && after + 1 < extent.oldest
+            && after + 1 < stats.oldest
         {
             watcher.expected =
                 Expected::Gap(GapReason::Compacted, Position { epoch: EPOCH, sequence: after });
         }
         let update = watcher.watch.try_next();
         let is_over = update.is_err();
-        watcher.check(update, &self.all, extent.head) && !is_over
+        watcher.check(update, &self.all, stats.head) && !is_over
     }
 }
 

@@ -44,7 +44,7 @@ impl Grpc {
         let began_with = in_force.get();
         let config = &began_with.config.api;
         let metrics = app.metrics().clone();
-        let (feed, relay) = app.feed().relayed();
+        let (feed, relay) = app.feed().with_fanout();
         let node = Node { name: node_name(config) };
         let subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
         let lifecycle = Lifecycle::new(
@@ -145,13 +145,13 @@ fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
 /// Says in gRPC's health what `/readyz` says over HTTP.
 async fn follow(feed: &Feed, serving: Serving) {
     let stop = feed.stop();
-    let mut situation = feed.situation().clone();
+    let mut follower_status = feed.follower_status().clone();
     loop {
-        if situation.borrow_and_update().ready {
+        if follower_status.borrow_and_update().ready {
             serving.set(true).await;
             break;
         }
-        match stop.run_until_cancelled(situation.changed()).await {
+        match stop.run_until_cancelled(follower_status.changed()).await {
             Some(Ok(())) => {}
             Some(Err(_)) | None => return,
         }

@@ -28,7 +28,7 @@ use crate::{
     clock::{Mono, STEP_MARGIN, Stamped, Wall},
     config::Live,
     error_info::PositionLost,
-    fresh::Fresh,
+    fresh::FreshReader,
     metrics::Metrics,
     model::{ObjectId, PodIdentity, PodUid},
     relister::ReadError,
@@ -44,7 +44,7 @@ pub struct Lifecycle(Arc<Inner>);
 
 struct Inner {
     feed: Feed,
-    fresh: Fresh,
+    fresh: FreshReader,
     node: Node,
     subscribers: Subscribers,
     allowance: Allowance,
@@ -57,7 +57,7 @@ impl Lifecycle {
     /// A service for what the feed tells.
     pub fn new(
         feed: Feed,
-        fresh: Fresh,
+        fresh: FreshReader,
         node: Node,
         subscribers: Subscribers,
         reads_per_second: impl Into<Live<usize>>,
@@ -125,7 +125,7 @@ impl PodLifecycleService for Lifecycle {
         let reference = request::reference(pod)?;
         let newer_than = it.newer_than(freshness)?;
         it.refresh(&reference, newer_than, deadline).await?;
-        let (position, pod) = it.feed.journal().still(|| request::resolve(it.feed.cache(), &reference));
+        let (position, pod) = it.feed.journal().at_head(|| request::resolve(it.feed.cache(), &reference));
         let pod = pod?.ok_or_else(|| request::not_found(&reference))?;
         Ok(Response::new(v1::GetPodResponse {
             pod: Some(pod.as_ref().into()),
@@ -144,7 +144,7 @@ impl PodLifecycleService for Lifecycle {
         let newer_than = it.newer_than(freshness)?;
         let known = it.feed.cache().find(&container_id).map(|(id, _)| id);
         it.refresh(&Reference::Id(container_id.as_str().into()), newer_than, deadline).await?;
-        let (position, found) = it.feed.journal().still(|| {
+        let (position, found) = it.feed.journal().at_head(|| {
             let (id, pod) = request::find(it.feed.cache(), &container_id)?;
             Ok::<_, Status>((id, it.feed.cache().get_pod(&pod)))
         });
@@ -188,7 +188,7 @@ impl PodLifecycleService for Lifecycle {
         let deadline = deadline::of(request.metadata())?;
         let reference = request::reference(request.into_inner().pod)?;
         it.refresh(&reference, Some(it.fresh.clock().now()), deadline).await?;
-        let (position, pod) = it.feed.journal().still(|| request::resolve(it.feed.cache(), &reference));
+        let (position, pod) = it.feed.journal().at_head(|| request::resolve(it.feed.cache(), &reference));
         // A pod that is named by its UID may be gone by now; of another, nothing says that it was ever there.
         if pod?.is_none() && !matches!(reference, Reference::Uid(_)) {
             return Err(request::not_found(&reference));
@@ -201,7 +201,7 @@ impl PodLifecycleService for Lifecycle {
 
 impl Inner {
     fn ready(&self) -> Result<(), Status> {
-        if self.feed.situation().borrow().ready { Ok(()) } else { Err(WatchError::NotReady.into()) }
+        if self.feed.follower_status().borrow().ready { Ok(()) } else { Err(WatchError::NotReady.into()) }
     }
 
     /// The moment than which the answer must be newer, if one was asked for.

@@ -156,7 +156,7 @@ impl Subscribers {
         let mut before = BTreeMap::new();
         loop {
             tokio::time::sleep(SWEEP).await;
-            let oldest = journal.extent().oldest;
+            let oldest = journal.stats().oldest;
             let mut now = BTreeMap::new();
             for subscriber in self.list() {
                 let bytes = subscriber.bytes.load(Ordering::Relaxed);
@@ -205,7 +205,7 @@ impl Subscriber {
     /// A gap was reported to it.
     pub(crate) fn gap(&self, reason: GapReason) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
-        if !reason.is_of_the_watcher() {
+        if !reason.is_caused_by_subscriber() {
             self.gaps_of_epoch.fetch_add(1, Ordering::Relaxed);
         }
     }

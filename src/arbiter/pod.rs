@@ -72,7 +72,7 @@ struct Record {
     recheck_schedule: RecheckSchedule,
     /// When the last list began that shows it.
     listed_at: Option<Mono>,
-    /// In which order ids of this pod were observed for the first time.
+    /// Order of the first observation.
     first_seen: u64,
     visibility: Visibility,
 }
@@ -96,11 +96,11 @@ struct AwaitedDeath {
 /// An event that reports the deletion of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DeletionEvent {
-    /// The event's timestamp, where it is a time at all.
+    /// The timestamp of the event, if it is valid.
     pub(super) stamped_at: Option<Wall>,
 }
 
-/// Whether readers see an id.
+/// Whether an id is visible to readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Visibility {
     Served,
@@ -114,7 +114,7 @@ pub struct Context<'a> {
     pub now: Mono,
     /// When the journal began: earlier changes are not published from old events.
     pub began: Mono,
-    /// An event about an id without a record that claims an earlier moment may be about one whose tombstone is forgotten.
+    /// An event about an id without a record that claims an earlier moment may be about an id whose tombstone was dropped.
     pub horizon: Mono,
     /// When the last complete list began that was reconciled: an id without a record was not in it.
     pub listed: Option<Mono>,
@@ -124,13 +124,13 @@ pub struct Context<'a> {
     pub stream_up: bool,
     /// The runtime's quirks.
     pub quirks: &'a Quirks,
-    /// The ids without a record of which something is known.
+    /// What is known of ids without a record.
     pub known: &'a dyn KnownIds,
 }
 
-/// Ids without a record of which something is known.
+/// What is known of ids without a record.
 pub trait KnownIds {
-    /// When an id was removed, if it was and that is still remembered.
+    /// When an id was removed, if it has a tombstone.
     fn removed_at(&self, id: &ObjectId) -> Option<Mono>;
     /// What lists show of an id while its first read is pending.
     fn unread(&self, id: &ObjectId) -> Option<Unread>;
@@ -152,13 +152,13 @@ pub struct Outcome {
     pub transitions: Vec<Transition>,
     /// The reads to request.
     pub reads: Vec<ReadRequest>,
-    /// What became of each view, for the metrics.
+    /// The verdict on each view, for the metrics.
     pub verdicts: Vec<Verdict>,
     /// Ids that have a record now, for the index.
     pub added: Vec<ObjectId>,
-    /// Ids that are gone, and the moment after which only a new read could see them again.
+    /// Ids that are gone, and the moment after which only a new read can find them again.
     pub removed: Vec<(ObjectId, Mono)>,
-    /// Whether the pod that readers see may have changed.
+    /// Whether the served pod may have changed.
     pub changed: bool,
 }
 
@@ -282,7 +282,7 @@ impl PodState {
             && context.known.removed_at(&event.id).is_none()
     }
 
-    /// The containers and sandboxes whose content was read longest ago, before `before`: at most `at_most`.
+    /// The containers and sandboxes whose content was read the longest time ago, before `before`: at most `at_most`.
     pub fn unread_since(&self, before: Mono, at_most: usize) -> Vec<ObjectId> {
         let alive = |record: &Record| {
             record.visibility == Visibility::Served && record.status.phase() == Some(Phase::Running)
@@ -296,7 +296,7 @@ impl PodState {
         ids.into_iter().take(at_most).map(|(_, id)| id.clone()).collect()
     }
 
-    /// Whether an id is served that is known to be gone, since its death may yet be published.
+    /// Whether an id is served that is known to be gone, because its death may still be reported.
     pub fn awaits_deaths(&self) -> bool {
         self.records
             .values()
@@ -326,7 +326,7 @@ impl PodState {
         out
     }
 
-    /// The pod as it is served, none if nothing of it is. Its place in the journal is still to be written into it.
+    /// The pod for readers; none if no id is served. The journal sets its sequence number.
     pub fn served(&self) -> Option<Pod> {
         let mut sandboxes: Vec<(u64, &Arc<SandboxStatus>)> = Vec::new();
         let mut containers: Vec<(u64, &Arc<ContainerStatus>)> = Vec::new();
@@ -381,7 +381,7 @@ impl Difference {
         Self { changed: listed.iter().map(|object| object.id.into()).collect(), absent: Vec::new() }
     }
 
-    /// Without the ids that were removed while the list, begun at `lower`, was under way.
+    /// Without the ids that were removed while the list, begun at `lower`, was running.
     pub fn without_removed_during(
         mut self,
         lower: Mono,
@@ -437,7 +437,7 @@ impl Record {
         }
     }
 
-    /// A moment at which the id had certainly come no further than its record.
+    /// A moment at which the id had certainly no later phase than its record.
     fn last_confirmed_at(&self) -> Option<Mono> {
         self.interval.lower.or(self.last_absent_at)
     }

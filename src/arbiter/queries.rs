@@ -1,4 +1,4 @@
-//! The questions that the relister reads about the records, and the notes that it leaves: what a list and a read of a whole pod prove.
+//! Queries of the relister about the records, and its reports of complete lists and of reads of whole pods.
 
 use super::{
     Arbiter, Difference, ListedObject, TOMBSTONED_REREAD_INTERVAL, get,
@@ -16,7 +16,7 @@ impl Arbiter {
     pub fn begin_list(&self, lower: Mono) {
         let progress = &self.progress;
         let Some(before) = get(&progress.listed) else { return set(&progress.listed, Some(lower)) };
-        // Two lists may be under way at the same time.
+        // Two lists may run at the same time.
         if before < lower {
             set(&progress.listed_before, Some(before));
             set(&progress.listed, Some(lower));
@@ -29,8 +29,8 @@ impl Arbiter {
         get(&self.progress.listed).is_none()
     }
 
-    /// Reconciles a list, begun at `lower`, with the record of the pod with this UID, namespace and name: confirms what agrees, and
-    /// returns what differs.
+    /// Reconciles a list, begun at `lower`, with the record of the pod with this UID, namespace and name: confirms records that agree, and
+    /// returns the difference.
     pub fn reconcile_list(
         &self,
         pod: (&str, &str, &str),
@@ -49,7 +49,7 @@ impl Arbiter {
         difference
     }
 
-    /// All of the pod was read, in a read that began at `lower`.
+    /// The whole pod was read, in a read that began at `lower`.
     pub fn mark_read(&self, pod: &PodIdentity, lower: Mono) {
         self.with(pod, |state| state.mark_read(lower));
     }
@@ -89,7 +89,7 @@ impl Arbiter {
         self.with_pod_of(id, |state| state.is_content_read_since(id.as_str(), moment)).unwrap_or(false)
     }
 
-    /// The containers and sandboxes of a pod whose content was read longest ago, before `before`: at most `at_most`.
+    /// The containers and sandboxes of a pod whose content was read the longest time ago, before `before`: at most `at_most`.
     pub fn unread_since(&self, pod: &PodIdentity, before: Mono, at_most: usize) -> Vec<ObjectId> {
         self.with(pod, |state| state.unread_since(before, at_most)).unwrap_or_default()
     }

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_stale_against_a_view_without_a_lower_end() {
+    fn no_view_is_stale_against_a_record_without_a_lower_end() {
         for phase in PHASES {
             let verdict = judge(
                 &held(Some(Phase::Running), event(5000)),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_stamp_never_lets_an_event_move_a_container_back() {
+    fn no_timestamp_lets_an_event_move_a_container_back() {
         for upper in [0, 999, 1010, 5000, u64::MAX / 2_000_000] {
             let verdict = judge(
                 &held(Some(Phase::Exited), read(1000, 1010)),
@@ -327,17 +327,17 @@ mod tests {
     }
 
     #[test]
-    fn one_read_that_looks_back_is_remembered_and_a_second_one_corrects() {
+    fn an_earlier_phase_in_one_read_is_pending_and_a_second_read_corrects() {
         let mut it = held(Some(Phase::Exited), event(1000));
         let first = view(Origin::Status, Some(Phase::Running), read(1000, 1010), Content::Other);
         let Consequence::ReadToCorrect(pending) = judge(&it, &first).consequence else {
-            panic!("not remembered")
+            panic!("no correction is pending")
         };
         it.pending_correction = Some(pending);
-        // Begun before the first had ended: no second witness.
+        // It began before the first read ended, so that it is no confirmation.
         let overlapping = view(Origin::Status, Some(Phase::Running), read(1005, 1020), Content::Other);
         assert_eq!(judge(&it, &overlapping), backward_read(Phase::Running, overlapping.interval));
-        // Another phase than the first saw: they do not agree.
+        // It shows another phase than the first read.
         let other = view(Origin::Status, Some(Phase::Created), read(1010, 1020), Content::Other);
         assert_eq!(judge(&it, &other), backward_read(Phase::Created, other.interval));
         // An event is no read.
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_returns_by_a_read_only() {
+    fn a_sandbox_becomes_ready_again_by_a_read_only() {
         let it = held(Some(Phase::Exited), event(1000));
         let mut view = view(Origin::Event, Some(Phase::Running), event(2000), Content::Same);
         view.subject = Subject::Sandbox;
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn absence_removes_only_when_the_read_began_after_what_is_held() {
+    fn absence_removes_only_if_the_read_began_after_the_record() {
         assert!(absence_proves_removal(event(1000), read(1000, 1010)));
         assert!(absence_proves_removal(read(900, 1000), read(1000, 1010)));
         assert!(!absence_proves_removal(event(1000), read(999, 2000)));
@@ -375,7 +375,7 @@ mod tests {
         assert!(!lifts_tombstone(at(1000), Origin::List, read(5000, 5010)), "a list never does");
     }
 
-    /// The timestamp of an event may be early by any amount; what decides is the receipt.
+    /// The timestamp of an event may be early by any amount; the receipt decides.
     #[test]
     fn an_early_timestamp_makes_an_event_look_stale_and_nothing_else() {
         let held = held(Some(Phase::Running), read(1000, 1010));
@@ -385,14 +385,14 @@ mod tests {
         };
         assert_eq!(early(Some(Phase::Exited), 700), STALE_AHEAD, "a read decides");
         assert_eq!(early(Some(Phase::Exited), 960), FORWARD, "within the margin");
-        // What is held since then is as young as the receipt: a read that began before it proves nothing.
+        // The record then has the receipt as its upper end: a read that began before it proves nothing.
         let after = advance(held.interval, event(2000));
         assert!(!absence_proves_removal(after, read(1999, 2010)));
         assert!(absence_proves_removal(after, read(2000, 2010)));
     }
 
     #[test]
-    fn knowledge_never_grows_older() {
+    fn intervals_never_move_back() {
         for a in [event(1000), read(900, 1000), read(2000, 2001)] {
             for b in [event(1000), read(900, 1000), read(2000, 2001)] {
                 let after = advance(a, b);

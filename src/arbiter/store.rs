@@ -16,13 +16,13 @@ use crate::{
     model::{ObjectId, PodIdentity, PodUid},
 };
 
-/// For how many unread ids memory is kept: the first relist shows all there are, and so many never come again.
+/// For how many unread ids memory is kept. The first relist shows all ids at once, which does not happen again.
 const UNREAD_CAPACITY: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Store {
     cache: Writer,
-    /// By UID, the pods that have it: nearly always one.
+    /// The pods of a UID: nearly always one.
     slots: DashMap<PodUid, Vec<Arc<PodSlot>>>,
     tombstones: Mutex<Tombstones>,
     /// Ids that a list shows and that have no record: their first read is pending.
@@ -40,7 +40,7 @@ pub(super) struct PodSlot {
 #[derive(Debug)]
 pub(super) struct LockedPod {
     pub(super) state: PodState,
-    /// The slot has left the map. Whoever waited for its lock looks the pod up again.
+    /// The slot has left the map. A task that waited for its lock looks the pod up again.
     evicted: bool,
 }
 
@@ -71,7 +71,7 @@ impl Store {
         slot
     }
 
-    /// Has the ids found, before any event of them is published.
+    /// Adds ids to the index, before any event of them is published.
     pub(super) fn add_ids(&self, slot: &PodSlot, added: &[ObjectId]) {
         for id in added {
             self.cache.index(id, &slot.cached);
@@ -80,7 +80,7 @@ impl Store {
         }
     }
 
-    /// Sets the tombstones of ids that were removed, each with the moment after which only a new read could see it again.
+    /// Sets the tombstones of ids that were removed, each with the moment after which only a new read can find it again.
     pub(super) fn remove_ids(&self, slot: &PodSlot, removed: &[(ObjectId, Mono)], now: Mono) {
         for (id, removed_at) in removed {
             self.tombstones.lock().insert(id, *removed_at, now);
@@ -89,7 +89,7 @@ impl Store {
         }
     }
 
-    /// Forgets a pod of which nothing is recorded.
+    /// Drops a pod without records.
     pub(super) fn evict_if_empty(&self, slot: &Arc<PodSlot>, locked: &mut LockedPod) {
         if !locked.state.is_empty() {
             return;
@@ -126,7 +126,7 @@ impl Store {
         self.unread.lock().entry(id.clone()).or_insert(Unread { absent, shown }).shown = shown;
     }
 
-    /// Forgets unread ids that no list has shown since this moment.
+    /// Drops unread ids that no list has shown since this moment.
     pub(super) fn forget_unread(&self, before: Mono) {
         let mut unread = self.unread.lock();
         unread.retain(|_, it| it.shown >= before);

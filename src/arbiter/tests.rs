@@ -1,9 +1,9 @@
-//! What the stream is blamed for: it costs the trust that the relist's period hangs on, so never for what it could not tell.
+//! Missed events: they shorten the relist period, so that an event which the stream could not send must never count.
 
 use super::*;
 use crate::{clock::Wall, model::*, path_comparison::STREAM_GRACE_PERIOD};
 
-/// When the wall clock was at 0 ms.
+/// The wall clock at 0 ms.
 const EPOCH: i64 = 1_800_000_000_000_000_000;
 
 /// An arbiter in paused time, whose stream may be up, and a pod with one container `a`.
@@ -50,7 +50,7 @@ fn exited_at(ms: i64) -> Option<Arc<ContainerStatus>> {
 }
 
 impl Node {
-    /// It has seen `a` at 1 s; the stream is up at 2 s, and it is 2 s.
+    /// `a` was read at 1 s, the stream is up at 2 s, and it is 2 s.
     async fn with_stream_up_after(first: Option<Arc<ContainerStatus>>) -> Self {
         let (clock, _) = Clock::simulated(wall(0));
         let metrics = Arc::new(Metrics::new());
@@ -59,14 +59,14 @@ impl Node {
         let arbiter = Arbiter::new(journal, paths.clone(), clock.clone(), metrics);
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
         let node = Self { arbiter, paths, clock };
-        node.sees_after(1000, Source::Relist, first).await;
+        node.reads_after(1000, Source::Relist, first).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         node.arbiter.set_stream_up(Some(node.clock.now()));
         node
     }
 
-    /// After so long a read of the whole pod, at once, shows `a` like this, or not at all.
-    async fn sees_after(&self, ms: u64, source: Source, shown: Option<Arc<ContainerStatus>>) {
+    /// After `ms`, a read of the whole pod finds `a` with this status, or does not find it.
+    async fn reads_after(&self, ms: u64, source: Source, shown: Option<Arc<ContainerStatus>>) {
         tokio::time::advance(Duration::from_millis(ms)).await;
         let (now, observed_at) = self.clock.now_both();
         let interval = Interval { lower: Some(now), upper: now };
@@ -78,108 +78,108 @@ impl Node {
         });
     }
 
-    /// What it says that the stream has missed, when the stream has had its time.
-    async fn blames(self) -> Vec<StreamEventType> {
+    /// The missed events after the grace period.
+    async fn missed(self) -> Vec<StreamEventType> {
         tokio::time::advance(STREAM_GRACE_PERIOD).await;
         self.paths.overdue(self.clock.now()).into_iter().map(|(_, kind)| kind).collect()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stream_is_blamed_for_what_was_while_it_was_up() {
+async fn a_change_while_the_stream_was_up_is_missed() {
     let node = Node::with_stream_up_after(runs()).await;
-    node.sees_after(1000, Source::Relist, exited_at(2500)).await;
-    assert_eq!(node.blames().await, [StreamEventType::Stopped]);
+    node.reads_after(1000, Source::Relist, exited_at(2500)).await;
+    assert_eq!(node.missed().await, [StreamEventType::Stopped]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stream_is_not_blamed_for_what_was_before_it() {
+async fn a_change_before_the_stream_was_up_is_not_missed() {
     let node = Node::with_stream_up_after(runs()).await;
-    node.sees_after(1000, Source::Relist, exited_at(1500)).await;
-    assert_eq!(node.blames().await, []);
+    node.reads_after(1000, Source::Relist, exited_at(1500)).await;
+    assert_eq!(node.missed().await, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_yet_so_when_the_stream_was_up_is_blamed_on_it_whatever_its_time() {
+async fn a_change_observed_as_not_happened_while_the_stream_was_up_is_missed_whatever_its_time() {
     let node = Node::with_stream_up_after(runs()).await;
-    node.sees_after(1, Source::Relist, runs()).await;
-    node.sees_after(1000, Source::Relist, exited_at(1500)).await;
-    assert_eq!(node.blames().await, [StreamEventType::Stopped]);
+    node.reads_after(1, Source::Relist, runs()).await;
+    node.reads_after(1000, Source::Relist, exited_at(1500)).await;
+    assert_eq!(node.missed().await, [StreamEventType::Stopped]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_removal_nobody_knows_the_time_so_only_a_sight_of_it_while_the_stream_was_up_is_blame() {
+async fn a_removal_is_missed_only_if_the_id_was_observed_while_the_stream_was_up() {
     let node = Node::with_stream_up_after(exited_at(500)).await;
-    node.sees_after(1000, Source::Relist, None).await;
-    assert_eq!(node.blames().await, []);
+    node.reads_after(1000, Source::Relist, None).await;
+    assert_eq!(node.missed().await, []);
 
     let node = Node::with_stream_up_after(exited_at(500)).await;
-    node.sees_after(1, Source::Relist, exited_at(500)).await;
-    node.sees_after(1000, Source::Relist, None).await;
-    assert_eq!(node.blames().await, [StreamEventType::Deleted]);
+    node.reads_after(1, Source::Relist, exited_at(500)).await;
+    node.reads_after(1000, Source::Relist, None).await;
+    assert_eq!(node.missed().await, [StreamEventType::Deleted]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_tells_of_no_removals_is_blamed_for_none() {
+async fn removals_are_not_missed_by_a_stream_without_removals() {
     let node = Node::with_stream_up_after(exited_at(500)).await;
     node.arbiter.set_quirks(Quirks::of("CRI-O", "1.34.0"));
-    node.sees_after(1, Source::Relist, exited_at(500)).await;
-    node.sees_after(1000, Source::Relist, None).await;
-    assert_eq!(node.blames().await, []);
+    node.reads_after(1, Source::Relist, exited_at(500)).await;
+    node.reads_after(1000, Source::Relist, None).await;
+    assert_eq!(node.missed().await, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_lost_is_not_blamed() {
+async fn a_lost_stream_misses_nothing() {
     let node = Node::with_stream_up_after(runs()).await;
-    node.sees_after(1000, Source::Relist, exited_at(2500)).await;
+    node.reads_after(1000, Source::Relist, exited_at(2500)).await;
     node.arbiter.set_stream_up(None);
-    assert_eq!(node.blames().await, [], "for what it had not published when it was lost");
+    assert_eq!(node.missed().await, [], "events not reported before the loss");
 
     let node = Node::with_stream_up_after(runs()).await;
     node.arbiter.set_stream_up(None);
-    node.sees_after(1000, Source::Relist, exited_at(2500)).await;
-    assert_eq!(node.blames().await, [], "for what was found while it was down");
+    node.reads_after(1000, Source::Relist, exited_at(2500)).await;
+    assert_eq!(node.missed().await, [], "changes found while it was down");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_failed_is_silent_and_blamed_on_nobody() {
+async fn a_failed_start_has_no_event_and_is_not_missed() {
     let node = Node::with_stream_up_after(Some(container(ContainerState::Created, None, None))).await;
-    node.sees_after(1, Source::Relist, Some(container(ContainerState::Created, None, None))).await;
-    node.sees_after(1000, Source::Relist, Some(container(ContainerState::Exited, None, Some(2500)))).await;
-    assert_eq!(node.blames().await, []);
+    node.reads_after(1, Source::Relist, Some(container(ContainerState::Created, None, None))).await;
+    node.reads_after(1000, Source::Relist, Some(container(ContainerState::Exited, None, Some(2500)))).await;
+    assert_eq!(node.missed().await, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_is_ahead_of_the_stream_leaves_it_its_time() {
+async fn a_read_ahead_of_the_stream_grants_the_grace_period() {
     let node = Node::with_stream_up_after(runs()).await;
-    node.sees_after(1000, Source::Read, exited_at(2500)).await;
+    node.reads_after(1000, Source::Read, exited_at(2500)).await;
     node.paths.record_stream_event(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
-    assert_eq!(node.blames().await, [], "the event came");
+    assert_eq!(node.missed().await, [], "the event arrived");
 
     let node = Node::with_stream_up_after(runs()).await;
-    node.sees_after(1000, Source::Read, exited_at(2500)).await;
-    assert_eq!(node.blames().await, [StreamEventType::Stopped], "it did not");
+    node.reads_after(1000, Source::Read, exited_at(2500)).await;
+    assert_eq!(node.missed().await, [StreamEventType::Stopped], "the event did not arrive");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_follows_an_event_blames_nobody() {
+async fn a_change_read_after_its_event_is_not_missed() {
     let node = Node::with_stream_up_after(runs()).await;
-    // An event without payload, which a read then shows.
+    // An event without a payload, whose change a read then shows.
     node.paths.record_stream_event(&"a".into(), StreamEventType::Stopped, false, node.clock.now());
-    node.sees_after(1000, Source::Read, exited_at(2500)).await;
-    assert_eq!(node.blames().await, []);
+    node.reads_after(1000, Source::Read, exited_at(2500)).await;
+    assert_eq!(node.missed().await, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_that_cannot_be_right_blames_nobody() {
-    // The clock of a guest is an hour ahead: the exit claims a time at which it had not happened.
+async fn a_change_with_an_impossible_time_is_not_missed() {
+    // The clock of a guest is an hour ahead: the exit claims a time at which the container was still running.
     let node = Node::with_stream_up_after(runs()).await;
-    node.sees_after(1000, Source::Relist, exited_at(3_600_000)).await;
-    assert_eq!(node.blames().await, []);
+    node.reads_after(1000, Source::Relist, exited_at(3_600_000)).await;
+    assert_eq!(node.missed().await, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_two_lists_lacked_since_the_stream_is_up_is_blamed_whatever_the_clock_of_a_guest_says() {
+async fn an_id_absent_from_two_lists_is_missed_whatever_the_clock_of_its_guest() {
     let node = Node::with_stream_up_after(None).await;
     for lists in 0..3 {
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -191,6 +191,6 @@ async fn what_two_lists_lacked_since_the_stream_is_up_is_blamed_whatever_the_clo
         }
     }
     let hours_ahead = container(ContainerState::Running, Some(9_000_000), None);
-    node.sees_after(10, Source::Relist, Some(hours_ahead)).await;
-    assert_eq!(node.blames().await, [StreamEventType::Started]);
+    node.reads_after(10, Source::Relist, Some(hours_ahead)).await;
+    assert_eq!(node.missed().await, [StreamEventType::Started]);
 }

@@ -1,7 +1,7 @@
-//! Ids that were removed, so that no late event or list brings them back.
+//! Removed ids, so that no late event or list brings them back.
 //!
 //! Bounded in time and in number. containerd 2.x replays events of the last five minutes to a new subscriber, containerd 1.7 the last
-//! 1,000 of any age. So once a tombstone is forgotten, an event that claims to be older is not taken for news of an unknown id
+//! 1,000 of any age. Once a tombstone is dropped, an event that claims an earlier time is not applied to an unknown id
 //! ([`Tombstones::horizon`]).
 
 use std::{
@@ -11,9 +11,9 @@ use std::{
 
 use crate::{clock::Mono, model::ObjectId};
 
-/// How long an id is remembered.
+/// How long a tombstone is kept.
 const KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
-/// How many are remembered at most: 45 removals a minute for all of that time.
+/// How many tombstones are kept: 45 removals a minute for that time.
 const KEPT_AT_MOST: usize = 16_384;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Tombstones {
     entries: HashMap<ObjectId, Entry>,
     /// In the order of insertion. One that differs from its entry is of an earlier insertion of the same id.
     order: VecDeque<(Mono, ObjectId)>,
-    /// When the newest of those was inserted that are forgotten.
+    /// When the newest dropped tombstone was inserted.
     horizon: Mono,
 }
 
@@ -34,14 +34,14 @@ struct Entry {
 }
 
 impl Tombstones {
-    /// Remembers that `id` was removed at `removed_at`, and forgets the oldest.
+    /// Inserts a tombstone for `id`, which was removed at `removed_at`, and drops the oldest ones.
     pub(super) fn insert(&mut self, id: &ObjectId, removed_at: Mono, now: Mono) {
         self.entries.insert(id.clone(), Entry { removed_at, inserted: now, reread: None });
         self.order.push_back((now, id.clone()));
         self.forget(now);
     }
 
-    /// Forgets those that are too old or too many.
+    /// Drops tombstones past the limits.
     pub(super) fn forget(&mut self, now: Mono) {
         while let Some((inserted, oldest)) = self.order.front() {
             let superseded = self.entries.get(oldest).is_none_or(|entry| entry.inserted != *inserted);
@@ -56,7 +56,7 @@ impl Tombstones {
         }
     }
 
-    /// The id is there after all.
+    /// The id exists again: removes its tombstone.
     pub(super) fn remove(&mut self, id: &ObjectId) {
         self.entries.remove(id);
     }
@@ -66,7 +66,7 @@ impl Tombstones {
         self.entries.get(id).map(|entry| entry.removed_at)
     }
 
-    /// Before this moment ids may have been removed that are forgotten.
+    /// Ids removed before this moment may have no tombstone any more.
     pub(super) fn horizon(&self) -> Mono {
         self.horizon
     }
@@ -81,7 +81,7 @@ impl Tombstones {
         may
     }
 
-    /// How many are remembered.
+    /// The number of tombstones.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -1,7 +1,7 @@
-//! The lifecycle events that a change of a record amounts to.
+//! The lifecycle events of a change of a record.
 //!
-//! The kubelet's table (`pkg/kubelet/pleg/generic.go`), with `created` as a phase of its own and with what the timestamps
-//! prove: left to right in time, each at most once for an id.
+//! The kubelet's table (`pkg/kubelet/pleg/generic.go`), with `created` as a phase of its own, and with starts that timestamps prove. Events
+//! are in order of time, each at most once for an id.
 //!
 //! | from \ to | created | running | exited | gone |
 //! | --- | --- | --- | --- | --- |
@@ -21,7 +21,7 @@ use crate::{
 /// A lifecycle event without the fields that come from the journal and the observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// What happened.
+    /// Type of the event.
     pub kind: EventType,
     /// The type of the object.
     pub subject: Subject,
@@ -35,9 +35,9 @@ pub struct Transition {
     pub exit_code: Option<i32>,
     /// The reason.
     pub reason: String,
-    /// No view shows it, but it must have happened.
+    /// Concluded from a later view.
     pub inferred: bool,
-    /// An event of the stream has said it already, and what is settled now only confirms it.
+    /// An event of the stream has reported it already, and this observation confirms it.
     pub announced: bool,
     /// A moment at which it had certainly not happened yet.
     pub last_seen_without_it: Option<Mono>,
@@ -49,14 +49,15 @@ pub struct Transition {
     pub after: Option<Mono>,
 }
 
-/// It has come from `from`, where it was at `last_seen_without_it`, to the phase of `status`; `event` is what an event said about this very id.
+/// The events of a step from phase `from` to that of `status`. `last_seen_without_it` is the latest moment at which it was still in `from`;
+/// `event` is the event of the stream, if it is about this id.
 pub(super) fn moved(
     from: Option<Phase>,
     last_seen_without_it: Option<Mono>,
     status: &Status,
     event: Option<&StreamEvent>,
 ) -> Vec<Transition> {
-    // CRI does not say when a sandbox became ready; the event that says so is stamped right after.
+    // CRI has no time at which a sandbox became ready; the timestamp of its event is right after it.
     let ready =
         event.filter(|event| matches!(event.kind, StreamEventType::Created | StreamEventType::Started));
     let ready = ready.filter(|_| status.subject() == Subject::Sandbox).and_then(|event| event.stamped_at);
@@ -75,9 +76,9 @@ pub(super) fn moved(
             let seen = event.is_some_and(|event| event.kind == StreamEventType::Started);
             let start = (from < Some(Phase::Running) && proven).then(|| started(!seen));
             let mut death = Transition { last_seen_without_it, ..died(status) };
-            // Nothing shows that it ever ran: it may be a start that failed.
+            // Nothing shows that it ever ran: its start may have failed.
             death.has_no_stream_event |= from < Some(Phase::Running) && !proven;
-            // CRI does not tell when a sandbox ended; the event that says so is stamped right after.
+            // CRI has no time at which a sandbox ended; the timestamp of its event is right after it.
             let ended = event.filter(|event| event.kind == StreamEventType::Stopped);
             death.occurred_at = death.occurred_at.or(ended.and_then(|event| event.stamped_at));
             start.into_iter().chain([death]).collect()
@@ -85,7 +86,7 @@ pub(super) fn moved(
     }
 }
 
-/// A change that is no step to another phase.
+/// A change without another phase.
 pub(super) fn changed(status: &Status) -> Transition {
     let told_exit = (status.phase() == Some(Phase::Exited)).then(|| died(status));
     let (exit_code, reason) = told_exit.map(|died| (died.exit_code, died.reason)).unwrap_or_default();
@@ -97,7 +98,8 @@ pub(super) fn corrected(status: &Status) -> Transition {
     of(status, EventType::PodSync)
 }
 
-/// It is gone, was there at `last_seen_without_it`, and had come to `published_phase` as far as was published. `deletion_event` reported its deletion.
+/// The events of a removal after `published_phase`. `last_seen_without_it` is the latest moment at which the id existed; `deletion_event`
+/// reported its deletion.
 pub(super) fn removed(
     published_phase: Option<Phase>,
     last_seen_without_it: Option<Mono>,
@@ -127,7 +129,7 @@ pub(super) fn removed(
     death.into_iter().chain([removal]).collect()
 }
 
-/// Nothing was observed of the id but its removal.
+/// Only the removal of the id was observed.
 pub(super) fn removed_unobserved(id: &ObjectId, subject: Subject, at: Option<Wall>) -> Vec<Transition> {
     let bare = |kind, occurred_at, inferred| Transition {
         kind,

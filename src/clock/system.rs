@@ -44,7 +44,7 @@ pub struct Clock(Arc<Inner>);
 
 /// Steps the wall clock of [`Clock::simulated`].
 #[derive(Clone, Debug)]
-pub struct WallHand(Arc<AtomicI64>);
+pub struct WallStepper(Arc<AtomicI64>);
 
 struct Inner {
     origin: tokio::time::Instant,
@@ -80,10 +80,10 @@ impl Clock {
     }
 
     /// A wall clock that starts at `start`, follows tokio's clock (which a test may pause) and steps when told to.
-    pub fn simulated(start: Wall) -> (Self, WallHand) {
+    pub fn simulated(start: Wall) -> (Self, WallStepper) {
         let stepped_by = Arc::new(AtomicI64::new(0));
         let clock = Self::new(WallSource::Simulated { start, stepped_by: stepped_by.clone() });
-        (clock, WallHand(stepped_by))
+        (clock, WallStepper(stepped_by))
     }
 
     #[allow(clippy::disallowed_methods)]
@@ -161,9 +161,9 @@ impl fmt::Debug for Clock {
     }
 }
 
-// === impl WallHand ===
+// === impl WallStepper ===
 
-impl WallHand {
+impl WallStepper {
     /// Steps the wall clock forward, or back for a negative number of nanoseconds.
     pub fn step(&self, nanos: i64) {
         self.0.fetch_add(nanos, Ordering::Relaxed);

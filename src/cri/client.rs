@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     live::Live,
     metrics::{self, Metrics},
-    model::{ContainerStatus, Method, ObjectId, SandboxStatus},
+    model::{ContainerStatus, Method, ObjectId, RuntimeInfo, SandboxStatus},
     traces,
 };
 
@@ -38,17 +38,6 @@ pub struct Client {
     deadline: Live<Duration>,
     clock: Clock,
     metrics: Arc<Metrics>,
-}
-
-/// The answer to Version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuntimeInfo {
-    /// `containerd`, `cri-o`, …
-    pub name: String,
-    /// Its version, as the runtime formats it.
-    pub version: String,
-    /// The version of CRI.
-    pub api_version: String,
 }
 
 /// The event stream, after its first event. Dropping it ends the subscription.
@@ -255,12 +244,6 @@ impl From<v1::VersionResponse> for RuntimeInfo {
             version: answer.runtime_version,
             api_version: answer.runtime_api_version,
         }
-    }
-}
-
-impl fmt::Display for RuntimeInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.version)
     }
 }
 

@@ -65,7 +65,7 @@ impl Reloader {
         clock: Clock,
     ) -> Self {
         let note = health.note("configuration", "");
-        note.good("as at the start");
+        note.set_ok("as at the start");
         Self { inputs, in_force, set_log_level, metrics, note, clock, alone: Mutex::default() }
     }
 
@@ -94,17 +94,19 @@ impl Reloader {
                 let waiting = Difference::awaiting_restart(differences).len();
                 metrics.reloaded(Reload::Success, waiting, at);
                 match waiting {
-                    0 => self.note.good(format!("as read at {at}")),
-                    _ => self.note.bad(format!("as read at {at}; {waiting} of its keys wait for a restart")),
+                    0 => self.note.set_ok(format!("as read at {at}")),
+                    _ => self
+                        .note
+                        .set_failed(format!("as read at {at}; {waiting} of its keys wait for a restart")),
                 }
             }
             Outcome::Unchanged => {
                 metrics.reloaded(Reload::Unchanged, 0, at);
-                self.note.good(format!("as read at {at}"));
+                self.note.set_ok(format!("as read at {at}"));
             }
             Outcome::Kept => {
                 metrics.failed();
-                self.note.bad(format!("what was read at {at} is not valid; the one before is kept"));
+                self.note.set_failed(format!("what was read at {at} is not valid; the one before is kept"));
             }
         }
         outcome

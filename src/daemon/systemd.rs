@@ -25,10 +25,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cache::Census,
+    cache::Counts,
     health::{Check, Health, Report},
+    model::FollowerStatus,
     printable::visible,
-    supervisor::Situation,
 };
 
 /// How often the status is looked at; it is sent only if it is another.
@@ -157,16 +157,21 @@ impl Manager {
 }
 
 /// What plegd is at, in a line: the mode and why, and what it holds.
-pub fn status(ready: &Report, situation: &Situation, census: &Census, subscribers: usize) -> String {
+pub fn status(
+    ready: &Report,
+    follower_status: &FollowerStatus,
+    counts: &Counts,
+    subscribers: usize,
+) -> String {
     let wrong = |name| ready.checks.iter().find(|check| check.name == name && !check.ok);
     if let Some(relist) = wrong("initial-relist") {
         return format!("Not ready: the first relist is {}", relist.text);
     }
-    let (mode, period) = (situation.mode, humantime::format_duration(situation.period));
-    let pods = census.ready_pods + census.not_ready_pods;
-    let containers: usize = census.containers.iter().sum();
+    let (mode, period) = (follower_status.mode, humantime::format_duration(follower_status.period));
+    let pods = counts.ready_pods + counts.not_ready_pods;
+    let containers: usize = counts.containers.iter().sum();
     let held = format!("{pods} pods, {containers} containers, {subscribers} subscribers");
-    if let Some(it) = situation.failures.as_ref().filter(|failures| failures.persist()) {
+    if let Some(it) = follower_status.failures.as_ref().filter(|failures| failures.persist()) {
         let (count, since, error) = (it.count, it.since, &it.last_error);
         return format!(
             "{mode}, but the runtime cannot be listed since {since}: {count} relists in a row failed, the last with: {error}. \
@@ -176,8 +181,8 @@ pub fn status(ready: &Report, situation: &Situation, census: &Census, subscriber
     let mut status = format!("{mode}, a relist every {period}: {held}");
     if let Some(runtime) = wrong("runtime") {
         status = format!("{status}. The runtime does not answer: {}", runtime.text);
-    } else if situation.stream_up.is_none() {
-        status = format!("{status}. No event stream: {}", situation.stream);
+    } else if follower_status.stream_up.is_none() {
+        status = format!("{status}. No event stream: {}", follower_status.stream);
     }
     status
 }
@@ -195,8 +200,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, Wall},
-        model::Mode,
-        supervisor::RelistFailures,
+        model::{FollowerStatus, Mode, RelistFailures},
     };
 
     /// A service manager, and the way to it.
@@ -227,9 +231,9 @@ mod tests {
     fn the_status_says_the_mode_what_is_held_and_what_is_wrong() {
         let clock = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0;
         let health = Health::new(clock.clone());
-        let relist = health.latch("initial-relist", "not yet complete: waiting for the runtime");
+        let relist = health.readiness_gate("initial-relist", "not yet complete: waiting for the runtime");
         let runtime = health.note("runtime", "not yet reached");
-        let mut situation = Situation {
+        let mut follower_status = FollowerStatus {
             ready: false,
             mode: Mode::Polling,
             mode_since: clock.now_both().1,
@@ -241,33 +245,39 @@ mod tests {
             failures: None,
             yielded: None,
         };
-        let census = Census { ready_pods: 40, not_ready_pods: 2, ..Census::default() };
-        let said = |situation: &Situation| status(&health.ready(), situation, &census, 3);
+        let counts = Counts { ready_pods: 40, not_ready_pods: 2, ..Counts::default() };
+        let said = |follower_status: &FollowerStatus| status(&health.ready(), follower_status, &counts, 3);
         assert_eq!(
-            said(&situation),
+            said(&follower_status),
             "Not ready: the first relist is not yet complete: waiting for the runtime"
         );
         relist.open();
-        runtime.good("containerd v2.1.9");
+        runtime.set_ok("containerd v2.1.9");
         assert_eq!(
-            said(&situation),
+            said(&follower_status),
             "polling, a relist every 1s: 42 pods, 0 containers, 3 subscribers. No event stream: the runtime ended it at once"
         );
-        (situation.mode, situation.period) = (Mode::Evented, Duration::from_secs(60));
-        situation.stream_up = Some(clock.now());
-        assert_eq!(said(&situation), "evented, a relist every 1m: 42 pods, 0 containers, 3 subscribers");
-        runtime.bad("connection refused");
-        assert!(said(&situation).ends_with("3 subscribers. The runtime does not answer: connection refused"));
+        (follower_status.mode, follower_status.period) = (Mode::Evented, Duration::from_secs(60));
+        follower_status.stream_up = Some(clock.now());
+        assert_eq!(
+            said(&follower_status),
+            "evented, a relist every 1m: 42 pods, 0 containers, 3 subscribers"
+        );
+        runtime.set_failed("connection refused");
+        assert!(
+            said(&follower_status)
+                .ends_with("3 subscribers. The runtime does not answer: connection refused")
+        );
         let failures = |count| RelistFailures {
             count,
             since: Wall::from_nanos(1_800_000_000_000_000_000),
             last_error: "connection refused".into(),
         };
-        situation.failures = Some(failures(1));
-        assert!(said(&situation).contains("a relist every 1m"), "one failure may be a passing error");
-        situation.failures = Some(failures(8));
+        follower_status.failures = Some(failures(1));
+        assert!(said(&follower_status).contains("a relist every 1m"), "one failure may be a passing error");
+        follower_status.failures = Some(failures(8));
         assert_eq!(
-            said(&situation),
+            said(&follower_status),
             "evented, but the runtime cannot be listed since 2027-01-15T08:00:00.000000000Z: 8 relists in a row failed, the last \
              with: connection refused. 42 pods, 0 containers, 3 subscribers as of then"
         );

@@ -1,13 +1,13 @@
-//! Applies the events of the stream to the pods, one after the other, behind the queue.
+//! Applies the events of the stream, one after the other, behind the queue.
 //!
-//! Decides nothing about a pod: the arbiter does. It asks the supervisor for a relist where an event belongs to no known pod,
-//! and reports events that the stream has left out.
+//! The arbiter decides about the pods. This task requests a relist for an event of no known pod, and reports events that the stream has
+//! left out.
 
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{Complete, EventOrder, Queue};
+use super::{EventCoverage, EventOrder, Queue};
 use crate::{
     arbiter::Arbiter,
     clock::{Clock, Mono},
@@ -20,15 +20,15 @@ use crate::{
 pub struct EventApplier {
     /// Decides what an event changes.
     pub arbiter: Arc<Arbiter>,
-    /// Takes the reads that an event leads to.
+    /// Takes the reads that an event calls for.
     pub reads: Reads,
     /// Requests a relist.
     pub relist: Arc<Notify>,
     /// Finds events that the stream has left out, by the order of those that came.
     pub order: EventOrder,
-    /// Since when the order is looked at; none while it is not.
+    /// Since when the order is checked; none while it is not.
     pub order_since: watch::Receiver<Option<Mono>>,
-    /// Takes what the stream has left out.
+    /// Takes the events that the stream has left out.
     pub left_out: mpsc::UnboundedSender<(ObjectId, StreamEventType)>,
     /// The clock.
     pub clock: Clock,
@@ -52,17 +52,17 @@ impl EventApplier {
 
     fn check_order(&mut self, event: &Observation) {
         let Some(since) = *self.order_since.borrow() else { return };
-        let complete = match self.arbiter.quirks().has(Quirk::SilentSandboxes) {
-            true => Complete::Containers,
-            false => Complete::All,
+        let coverage = match self.arbiter.quirks().has(Quirk::SilentSandboxes) {
+            true => EventCoverage::ContainersOnly,
+            false => EventCoverage::All,
         };
-        for left_out in self.order.take(since, complete, event, self.clock.now()) {
-            // Without a supervisor plegd ends.
+        for left_out in self.order.record(since, coverage, event, self.clock.now()) {
+            // The supervisor is gone only at shutdown.
             let _ = self.left_out.send(left_out);
         }
     }
 
-    /// An event that names no pod, about an id that belongs to no known one: a relist finds the pod, unless the id is removed.
+    /// An event that names no pod, about an id of no known pod: a relist finds the pod, unless the id was removed.
     fn on_unknown_pod(&self, event: &StreamEvent) {
         self.arbiter.note_event_without_pod(event);
         if !self.arbiter.is_removed(&event.id) {

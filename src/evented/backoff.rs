@@ -1,17 +1,17 @@
-//! How long to wait before the stream is tried again.
+//! The delay before the stream is opened again.
 //!
-//! As the rewritten KEP-3386 asks for: at once, then exponentially longer with jitter, up to a minute; from the start again
-//! only after the stream has held for a minute. It never gives up.
+//! As the rewritten KEP-3386 requires: at once, then exponentially longer with jitter, up to a minute. It is reset only after the stream
+//! was up for a minute. Retries never end.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(60);
 const HEALTHY: Duration = Duration::from_secs(60);
-/// Each wait is shortened by up to this part, so that the agents of a fleet do not come back in step.
+/// Each delay is shortened by up to this fraction, so that the agents of a fleet do not reconnect at the same time.
 const JITTER: f64 = 0.3;
 
-/// The waits between tries.
+/// The delays between tries.
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
@@ -20,8 +20,8 @@ pub struct Backoff {
 // === impl Backoff ===
 
 impl Backoff {
-    /// How long to wait after a try that held for `held`.
-    pub fn after(&mut self, held: Duration) -> Duration {
+    /// The delay after a stream that was up for `held`.
+    pub fn next_delay(&mut self, held: Duration) -> Duration {
         if held >= HEALTHY {
             self.failures = 0;
         }
@@ -33,8 +33,8 @@ impl Backoff {
         }
     }
 
-    /// The longest wait: for a runtime that says it has no events, but may be replaced by one that has.
-    pub fn longest(&mut self) -> Duration {
+    /// The longest delay: for a runtime without events, which may be replaced by one with events.
+    pub fn longest_delay(&mut self) -> Duration {
         jittered(LONGEST)
     }
 }
@@ -48,9 +48,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_try_is_at_once_and_the_waits_grow_to_a_minute() {
+    fn the_first_retry_is_at_once_and_the_delays_grow_to_a_minute() {
         let mut backoff = Backoff::default();
-        let waits: Vec<f64> = (0..30).map(|_| backoff.after(Duration::ZERO).as_secs_f64()).collect();
+        let waits: Vec<f64> = (0..30).map(|_| backoff.next_delay(Duration::ZERO).as_secs_f64()).collect();
         assert_eq!(waits[0], 0.0);
         for (wait, longest) in waits[1..].iter().zip([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0])
         {
@@ -60,12 +60,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_minute_of_health_starts_it_over() {
+    fn only_a_minute_with_the_stream_resets_the_delays() {
         let mut backoff = Backoff::default();
         for _ in 0..5 {
-            backoff.after(Duration::from_secs(59));
+            backoff.next_delay(Duration::from_secs(59));
         }
-        assert!(backoff.after(Duration::from_secs(59)) > Duration::from_secs(1));
-        assert_eq!(backoff.after(Duration::from_secs(60)), Duration::ZERO);
+        assert!(backoff.next_delay(Duration::from_secs(59)) > Duration::from_secs(1));
+        assert_eq!(backoff.next_delay(Duration::from_secs(60)), Duration::ZERO);
     }
 }

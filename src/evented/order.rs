@@ -1,8 +1,8 @@
 //! Finds events that a stream left out, by the order of the events of one container or sandbox.
 //!
-//! Of an object that was created while the stream was up, CREATED comes first, and STARTED before STOPPED or soon after it
-//! (containerd#7111). Where one is missing on a channel that subscribers share, another subscriber has received it. That shows
-//! with the next event already, where a relist takes seconds. Pure: it has no clock but the one that maps stamps.
+//! For an object that was created while the stream was up, CREATED comes first, and STARTED before STOPPED or within 1 s after it
+//! (containerd#7111). If one is missing on a shared channel, another subscriber has received it. The next event already shows that,
+//! while a relist takes seconds. Pure: the clock only maps timestamps.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,59 +14,59 @@ use crate::{
     model::{ObjectId, Observation, StreamEventType},
 };
 
-/// Objects that were created so soon after the stream was up are not judged: stamps and subscription are not that exact.
+/// Objects created within this time after the stream was up are not checked: timestamps and subscription are not exact enough.
 const MARGIN: Duration = Duration::from_secs(1);
-/// How long after STOPPED a STARTED may come that it has overtaken. The runtimes send both within milliseconds.
-const OVERTAKEN: Duration = Duration::from_secs(1);
-/// How many objects are remembered. Past that all are forgotten, and only objects created from then on are judged.
-const REMEMBERED: usize = 4096;
+/// How long after STOPPED an overtaken STARTED may come. Runtimes send both within milliseconds.
+const STARTED_AFTER_STOPPED: Duration = Duration::from_secs(1);
+/// How many objects are kept. Past this number all are dropped, and only objects created from then on are checked.
+const LIMIT: usize = 4096;
 
-/// What one stream has delivered so far.
+/// The events that one stream has delivered.
 #[derive(Debug)]
 pub struct EventOrder {
     clock: Clock,
-    /// Since when its order is judged: since the stream is up, or later.
+    /// Since when its order is checked: since the stream is up, or later.
     since: Mono,
-    /// Only objects created after this moment are judged.
+    /// Only objects created after this moment are checked.
     from: Mono,
-    /// Objects of which an event came.
-    objects: HashMap<ObjectId, Seen>,
-    /// Objects that have stopped without STARTED, and until when it may come.
+    /// Objects with an event.
+    objects: HashMap<ObjectId, Received>,
+    /// Objects that have stopped without STARTED, and until when STARTED may come.
     stopped: VecDeque<(ObjectId, Mono)>,
 }
 
-/// Which events of an object have come.
+/// The events received of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    /// CREATED, and not STARTED.
+enum Received {
+    /// CREATED, not STARTED.
     Created,
-    /// STARTED, or it is known not to come.
+    /// STARTED, or it is certain not to come.
     Started,
 }
 
-/// Which objects a runtime sends all events of.
+/// The objects for which a runtime sends all events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Complete {
-    /// Of containers and sandboxes.
+pub enum EventCoverage {
+    /// Containers and sandboxes.
     All,
-    /// Of containers only (CRI-O).
-    Containers,
+    /// Containers (CRI-O).
+    ContainersOnly,
 }
 
 // === impl EventOrder ===
 
 impl EventOrder {
-    /// An order that is judged by the times that this clock maps.
+    /// An order without events. The clock maps the creation times.
     pub fn new(clock: Clock) -> Self {
         Self { clock, since: Mono::ZERO, from: Mono::ZERO, objects: HashMap::new(), stopped: VecDeque::new() }
     }
 
-    /// Takes the next event of a stream whose order is judged `since` a moment, which is another one for another stream. Says
-    /// which events it shows to be left out.
-    pub fn take(
+    /// Records the next event of a stream whose order is checked `since` a moment; another stream has another moment. Returns the events
+    /// that the stream has left out.
+    pub fn record(
         &mut self,
         since: Mono,
-        complete: Complete,
+        coverage: EventCoverage,
         event: &Observation,
         now: Mono,
     ) -> Vec<(ObjectId, StreamEventType)> {
@@ -74,31 +74,30 @@ impl EventOrder {
             self.since = since;
             self.begin(since + MARGIN);
         }
-        let Some(signal) = &event.stream_event else { return Vec::new() };
+        let Some(head) = &event.stream_event else { return Vec::new() };
         let mut left_out = self.overdue(now);
-        let created =
-            self.clock.to_monotonic(created_at(event, &signal.id, complete).unwrap_or_default(), now);
+        let created = self.clock.to_monotonic(created_at(event, &head.id, coverage).unwrap_or_default(), now);
         if !matches!(created, Stamped::At(at) if at > self.from) {
             return left_out;
         }
-        if self.objects.len() >= REMEMBERED {
+        if self.objects.len() >= LIMIT {
             self.begin(now);
             return left_out;
         }
-        let seen = self.objects.get(&signal.id).copied();
-        match (signal.kind, seen) {
+        let received = self.objects.get(&head.id).copied();
+        match (head.kind, received) {
             (StreamEventType::Created, _) => {
-                self.objects.entry(signal.id.clone()).or_insert(Seen::Created);
+                self.objects.entry(head.id.clone()).or_insert(Received::Created);
             }
-            (StreamEventType::Stopped, Some(Seen::Created)) => {
-                self.stopped.push_back((signal.id.clone(), now + OVERTAKEN));
+            (StreamEventType::Stopped, Some(Received::Created)) => {
+                self.stopped.push_back((head.id.clone(), now + STARTED_AFTER_STOPPED));
             }
             (StreamEventType::Deleted, Some(_)) => {}
-            (_, seen) => {
-                if seen.is_none() {
-                    left_out.push((signal.id.clone(), StreamEventType::Created));
+            (_, received) => {
+                if received.is_none() {
+                    left_out.push((head.id.clone(), StreamEventType::Created));
                 }
-                self.objects.insert(signal.id.clone(), Seen::Started);
+                self.objects.insert(head.id.clone(), Received::Started);
             }
         }
         left_out
@@ -110,12 +109,12 @@ impl EventOrder {
         self.stopped.clear();
     }
 
-    /// Objects whose STARTED has not come although they have stopped, and its time is over.
+    /// Objects that have stopped, and whose STARTED has not come in time.
     fn overdue(&mut self, now: Mono) -> Vec<(ObjectId, StreamEventType)> {
         let mut left_out = Vec::new();
         while self.stopped.front().is_some_and(|(_, until)| *until <= now) {
             let Some((id, _)) = self.stopped.pop_front() else { break };
-            if self.objects.insert(id.clone(), Seen::Started) == Some(Seen::Created) {
+            if self.objects.insert(id.clone(), Received::Started) == Some(Received::Created) {
                 left_out.push((id, StreamEventType::Started));
             }
         }
@@ -123,14 +122,14 @@ impl EventOrder {
     }
 }
 
-/// When the object that an event is about was created, if the event says so.
-fn created_at(event: &Observation, id: &ObjectId, complete: Complete) -> Option<Wall> {
+/// When the object of an event was created, if the event shows it.
+fn created_at(event: &Observation, id: &ObjectId, coverage: EventCoverage) -> Option<Wall> {
     let container = event.containers.iter().find(|container| container.id == *id);
     if let Some(container) = container {
         return container.created_at;
     }
     let sandbox = event.sandboxes.iter().find(|sandbox| sandbox.id == *id);
-    sandbox.filter(|_| complete == Complete::All)?.created_at
+    sandbox.filter(|_| coverage == EventCoverage::All)?.created_at
 }
 
 #[cfg(test)]
@@ -148,7 +147,7 @@ mod tests {
         clock: Clock,
         order: EventOrder,
         since: Mono,
-        complete: Complete,
+        coverage: EventCoverage,
     }
 
     impl Stream {
@@ -156,14 +155,14 @@ mod tests {
             let clock = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0;
             let since = clock.now();
             let mut stream =
-                Self { order: EventOrder::new(clock.clone()), clock, since, complete: Complete::All };
-            // The first event is the one by which it notices that the stream is up.
+                Self { order: EventOrder::new(clock.clone()), clock, since, coverage: EventCoverage::All };
+            // With the first event it notices that the stream is up.
             assert_eq!(stream.event(Created, "before", -60).await, []);
             tokio::time::advance(Duration::from_secs(60)).await;
             stream
         }
 
-        /// After 10 ms, an event about a container that was created so many seconds after the stream was up.
+        /// An event 10 ms later, about a container that was created `created` seconds after the stream was up.
         async fn event(
             &mut self,
             kind: StreamEventType,
@@ -189,10 +188,10 @@ mod tests {
                 labels: Labels::new(),
                 annotations: Labels::new(),
             };
-            self.take(observation(kind, id, vec![Arc::new(container)], vec![]))
+            self.record(observation(kind, id, vec![Arc::new(container)], vec![]))
         }
 
-        /// The same about a sandbox.
+        /// As `event`, about a sandbox; returns how many events were left out.
         async fn of_sandbox(&mut self, kind: StreamEventType, id: &str, created: i64) -> usize {
             tokio::time::advance(Duration::from_millis(10)).await;
             let sandbox = SandboxStatus {
@@ -206,11 +205,11 @@ mod tests {
                 annotations: Labels::new(),
                 runtime_handler: String::new(),
             };
-            self.take(observation(kind, id, vec![], vec![Arc::new(sandbox)])).len()
+            self.record(observation(kind, id, vec![], vec![Arc::new(sandbox)])).len()
         }
 
-        fn take(&mut self, event: Observation) -> Vec<(ObjectId, StreamEventType)> {
-            self.order.take(self.since, self.complete, &event, self.clock.now())
+        fn record(&mut self, event: Observation) -> Vec<(ObjectId, StreamEventType)> {
+            self.order.record(self.since, self.coverage, &event, self.clock.now())
         }
     }
 
@@ -224,13 +223,13 @@ mod tests {
         containers: Vec<Arc<ContainerStatus>>,
         sandboxes: Vec<Arc<SandboxStatus>>,
     ) -> Observation {
-        let signal = StreamEvent { id: id.into(), kind, stamped_at: None };
-        let event = Observation::event(signal, Mono::ZERO, Wall::default(), pod());
+        let head = StreamEvent { id: id.into(), kind, stamped_at: None };
+        let event = Observation::event(head, Mono::ZERO, Wall::default(), pod());
         Observation { sandboxes, containers, ..event }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_whole_life_leaves_nothing_out() {
+    async fn a_complete_sequence_leaves_nothing_out() {
         let mut it = Stream::up().await;
         for kind in [Created, Started, Stopped, Deleted] {
             assert_eq!(it.event(kind, "a", 59).await, [], "{kind:?}");
@@ -242,19 +241,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_before_created_shows_that_created_went_elsewhere() {
+    async fn an_event_without_created_before_it_proves_that_created_was_left_out() {
         let mut it = Stream::up().await;
         for (kind, id) in [(Started, "a"), (Stopped, "b"), (Deleted, "c")] {
             assert_eq!(it.event(kind, id, 59).await, [(id.into(), Created)]);
             assert_eq!(it.event(kind, id, 59).await, [], "once");
         }
         assert_eq!(it.of_sandbox(Started, "s", 59).await, 1);
-        it.complete = Complete::Containers;
+        it.coverage = EventCoverage::ContainersOnly;
         assert_eq!(it.of_sandbox(Started, "t", 59).await, 0, "a runtime that sends no CREATED of sandboxes");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_without_a_start_shows_it_once_the_start_can_come_no_more() {
+    async fn stopped_without_started_proves_after_a_second_that_started_was_left_out() {
         let mut it = Stream::up().await;
         for id in ["a", "b"] {
             it.event(Created, id, 59).await;
@@ -262,24 +261,24 @@ mod tests {
         }
         assert_eq!(it.event(Started, "b", 59).await, [], "containerd#7111");
         assert_eq!(it.event(Created, "c", 60).await, []);
-        tokio::time::advance(OVERTAKEN).await;
+        tokio::time::advance(STARTED_AFTER_STOPPED).await;
         assert_eq!(it.event(Created, "d", 61).await, [("a".into(), Started)]);
         assert_eq!(it.event(Created, "e", 61).await, []);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_created_before_the_stream_was_up_or_right_after_it_is_not_judged() {
+    async fn objects_created_before_the_stream_was_up_or_right_after_it_are_not_checked() {
         let mut it = Stream::up().await;
         for created in [-3600, 0, 1] {
             assert_eq!(it.event(Started, &format!("{created}"), created).await, []);
         }
-        assert_eq!(it.event(Started, "unknown", -1_800_000_000).await, [], "no time at all");
-        assert_eq!(it.event(Started, "later", 3_600).await, [], "a time to come");
+        assert_eq!(it.event(Started, "unknown", -1_800_000_000).await, [], "no creation time");
+        assert_eq!(it.event(Started, "later", 3_600).await, [], "a creation time in the future");
         assert_eq!(it.event(Started, "a", 2).await, [("a".into(), Created)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_stream_begins_anew() {
+    async fn another_stream_starts_over() {
         let mut it = Stream::up().await;
         it.event(Created, "a", 59).await;
         it.since = it.clock.now();
@@ -287,15 +286,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn past_so_many_objects_all_are_forgotten_and_none_is_accused() {
+    async fn past_the_limit_all_objects_are_dropped_and_none_counts_as_left_out() {
         let mut it = Stream::up().await;
-        for n in 0..REMEMBERED {
+        for n in 0..LIMIT {
             assert_eq!(it.event(Created, &n.to_string(), 59).await, []);
         }
-        for n in 0..REMEMBERED {
+        for n in 0..LIMIT {
             assert_eq!(it.event(Started, &n.to_string(), 59).await, [], "{n}");
         }
-        assert!(it.order.objects.len() <= REMEMBERED);
+        assert!(it.order.objects.len() <= LIMIT);
         tokio::time::advance(Duration::from_secs(1)).await;
         let now = i64::try_from(it.clock.now().since(it.since).as_secs()).unwrap();
         assert_eq!(it.event(Started, "new", now).await, [("new".into(), Created)]);

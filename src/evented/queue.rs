@@ -1,7 +1,7 @@
 //! The queue between the stream and the arbiter. Sending never waits and takes no lock.
 //!
-//! Bounded in two steps, by number and by bytes: past the first limit events are cut down to what tells the life of the one
-//! container they are about; past the second they are refused, and the stream is given up.
+//! Two limits, each by number and by bytes, bound it. Past the first limit, payloads are stripped to the phase, times and exit of the one
+//! container or sandbox that an event is about. Past the second, events are refused, and the stream is dropped.
 
 use std::sync::{
     Arc,
@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 
 use crate::{cri::RawEvent, metrics::Metrics};
 
-/// When events are cut down. At twice as much they are refused.
+/// Past these limits payloads are stripped. Past twice these limits events are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Events that wait.
+pub struct SoftLimits {
+    /// Number of waiting events.
     pub messages: usize,
-    /// Bytes that they take.
+    /// Size of the waiting events.
     pub bytes: usize,
 }
 
@@ -25,7 +25,7 @@ pub struct Limits {
 pub struct Sender {
     events: mpsc::UnboundedSender<(RawEvent, usize)>,
     load: Arc<Load>,
-    limits: Limits,
+    limits: SoftLimits,
     metrics: Arc<Metrics>,
 }
 
@@ -35,9 +35,9 @@ pub struct Queue {
     load: Arc<Load>,
 }
 
-/// No more fits.
+/// The queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct QueueFull;
 
 #[derive(Debug, Default)]
 struct Load {
@@ -46,7 +46,7 @@ struct Load {
 }
 
 /// A queue with these limits.
-pub fn queue(limits: Limits, metrics: Arc<Metrics>) -> (Sender, Queue) {
+pub fn queue(limits: SoftLimits, metrics: Arc<Metrics>) -> (Sender, Queue) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let load = Arc::new(Load::default());
     (Sender { events: sender, load: load.clone(), limits, metrics }, Queue { events: receiver, load })
@@ -55,27 +55,27 @@ pub fn queue(limits: Limits, metrics: Arc<Metrics>) -> (Sender, Queue) {
 // === impl Sender ===
 
 impl Sender {
-    /// Hands an event over.
+    /// Enqueues an event.
     ///
     /// # Errors
     ///
-    /// [`Full`] past twice the limits.
-    pub fn send(&self, mut event: RawEvent) -> Result<(), Full> {
+    /// [`QueueFull`] past twice the limits.
+    pub fn send(&self, mut event: RawEvent) -> Result<(), QueueFull> {
         let messages = self.load.messages.load(Ordering::Relaxed);
         let bytes = self.load.bytes.load(Ordering::Relaxed);
         let mut size = event.bytes();
-        let cut_down = messages >= self.limits.messages || bytes + size > self.limits.bytes;
-        if cut_down {
+        let strip = messages >= self.limits.messages || bytes + size > self.limits.bytes;
+        if strip {
             event.strip_payload();
             size = event.bytes();
         }
         if messages >= 2 * self.limits.messages || bytes + size > 2 * self.limits.bytes {
-            return Err(Full);
+            return Err(QueueFull);
         }
-        self.metrics.stream.queue_trimmed.inc_by(cut_down.into());
+        self.metrics.stream.queue_trimmed.inc_by(strip.into());
         self.load.messages.fetch_add(1, Ordering::Relaxed);
         self.load.bytes.fetch_add(size, Ordering::Relaxed);
-        // Nobody receives any more only at shutdown.
+        // The receiver is gone only at shutdown.
         let _ = self.events.send((event, size));
         Ok(())
     }
@@ -92,13 +92,13 @@ impl Queue {
         Some(event)
     }
 
-    /// How many events wait, and how many bytes they take, at any later time.
+    /// A function that returns the number and the size of the waiting events.
     pub fn load(&self) -> impl Fn() -> (usize, usize) + Send + Sync + 'static {
         let load = self.load.clone();
         move || (load.messages.load(Ordering::Relaxed), load.bytes.load(Ordering::Relaxed))
     }
 
-    /// Whether nothing waits.
+    /// Whether no event waits.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
@@ -123,39 +123,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn past_the_first_limit_events_are_cut_down_and_past_the_second_refused() {
+    async fn past_the_first_limit_events_are_stripped_and_past_the_second_refused() {
         let metrics = Arc::new(Metrics::new());
-        let (sender, mut queue) = queue(Limits { messages: 3, bytes: usize::MAX / 4 }, metrics.clone());
+        let (sender, mut queue) = queue(SoftLimits { messages: 3, bytes: usize::MAX / 4 }, metrics.clone());
         let sent: Vec<_> = (0..8).map(|_| sender.send(event())).collect();
         assert_eq!(sent.iter().filter(|sent| sent.is_ok()).count(), 6);
-        assert_eq!(sent[6..], [Err(Full), Err(Full)]);
+        assert_eq!(sent[6..], [Err(QueueFull), Err(QueueFull)]);
         assert_eq!(metrics.stream.queue_trimmed.get(), 3);
-        use Detail::{Full as Whole, Minimal};
-        assert_eq!(details(&mut queue).await, [Whole, Whole, Whole, Minimal, Minimal, Minimal]);
+        use Detail::{Full, Minimal};
+        assert_eq!(details(&mut queue).await, [Full, Full, Full, Minimal, Minimal, Minimal]);
         assert_eq!(queue.load()(), (0, 0));
         assert_eq!(sender.send(event()), Ok(()));
-        assert_eq!(details(&mut queue).await, [Whole], "room again");
+        assert_eq!(details(&mut queue).await, [Full], "below the limits again");
     }
 
     #[tokio::test]
     async fn bytes_are_limited_too() {
         let size = event().bytes();
-        let (sender, mut queue) = queue(Limits { messages: 1000, bytes: 2 * size }, Arc::new(Metrics::new()));
+        let (sender, mut queue) =
+            queue(SoftLimits { messages: 1000, bytes: 2 * size }, Arc::new(Metrics::new()));
         let taken = (0..1000).take_while(|_| sender.send(event()).is_ok()).count();
         let (messages, bytes) = queue.load()();
         assert_eq!(messages, taken);
         assert!((3 * size..=4 * size).contains(&bytes), "{bytes} of {size} each");
-        assert!(taken > 4, "what is cut down takes less: {taken}");
+        assert!(taken > 4, "stripped events are smaller: {taken}");
         assert_eq!(details(&mut queue).await.iter().filter(|detail| **detail == Detail::Full).count(), 2);
     }
 
     #[tokio::test]
-    async fn what_is_cut_down_still_tells_the_life_of_its_container() {
-        let (sender, mut queue) = queue(Limits { messages: 0, bytes: 1 << 20 }, Arc::new(Metrics::new()));
-        assert_eq!(sender.send(event()), Err(Full), "twice nothing is nothing");
-        let mut cut = event();
-        cut.strip_payload();
-        let parts = cut.into_parts();
+    async fn a_stripped_event_keeps_the_phase_and_exit_of_its_container() {
+        let (sender, mut queue) = queue(SoftLimits { messages: 0, bytes: 1 << 20 }, Arc::new(Metrics::new()));
+        assert_eq!(sender.send(event()), Err(QueueFull), "twice 0 is 0");
+        let mut stripped = event();
+        stripped.strip_payload();
+        let parts = stripped.into_parts();
         assert_eq!(parts.event.id.as_str(), "a");
         let [container] = &parts.containers[..] else { panic!("only its own: {:?}", parts.containers) };
         assert_eq!((container.state, container.exit_code), (ContainerState::Exited, Some(3)));

@@ -85,8 +85,8 @@ async fn metrics_are_served_as_prometheus_wants_them() {
 #[tokio::test]
 async fn readiness_waits_for_the_first_relist() {
     let server = Server::start().await;
-    let latch = server.health.latch("initial-relist", "not yet complete: no runtime answers");
-    server.health.note("runtime", "").good("containerd 2.1.9");
+    let latch = server.health.readiness_gate("initial-relist", "not yet complete: no runtime answers");
+    server.health.note("runtime", "").set_ok("containerd 2.1.9");
     let (head, body) = server.get("/readyz").await;
     assert!(head.starts_with("http/1.1 503"), "{head}");
     let failed = "[-]initial-relist not yet complete: no runtime answers\n[+]runtime ok: containerd 2.1.9\n\

@@ -1,4 +1,4 @@
-//! A subscriber's place in the journal.
+//! The position of a subscriber in the journal.
 
 use std::sync::{
     Arc,
@@ -9,17 +9,17 @@ use tokio::sync::watch;
 
 use super::{Journal, Record};
 
-/// A subscriber's place in the journal.
+/// The position of a subscriber in the journal.
 #[derive(Debug)]
 pub struct Cursor {
     journal: Journal,
-    /// Tells that there is something to take; what it says may lag behind the journal.
+    /// Wakes up the subscriber. Its value may lag behind the journal.
     head: watch::Receiver<u64>,
     next: u64,
     progress: Arc<Progress>,
 }
 
-/// How far a cursor has come, for others to see.
+/// The progress of a cursor, for other tasks.
 #[derive(Debug, Default)]
 pub struct Progress {
     sequence: AtomicU64,
@@ -28,16 +28,16 @@ pub struct Progress {
 // === impl Progress ===
 
 impl Progress {
-    /// Number of the last event that was taken, or that was to be gone on after.
+    /// Number of the last event that was taken, or after which the cursor continues.
     pub fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Relaxed)
     }
 }
 
-/// The events from `from` to `to` are no longer in the ring: read the cache afresh. The cursor goes on after `to`.
+/// The ring has evicted the events from `from` to `to`: read the cache again. The cursor continues after `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("events {from} to {to} are no longer held: the subscriber is too slow or came too late")]
-pub struct Gap {
+#[error("events {from} to {to} were evicted: the subscriber is too slow or was disconnected for too long")]
+pub struct Evicted {
     /// First event that is missing.
     pub from: u64,
     /// Last event that is missing.
@@ -47,7 +47,7 @@ pub struct Gap {
 // === impl Cursor ===
 
 impl Cursor {
-    /// A cursor that goes on after event number `after`, and is woken up by `head`.
+    /// A cursor that continues after event number `after`, and that `head` wakes up.
     pub(crate) fn new(journal: Journal, head: watch::Receiver<u64>, after: u64) -> Self {
         journal.0.subscribers.fetch_add(1, Ordering::Relaxed);
         let mut cursor = Self { journal, head, next: 0, progress: Arc::default() };
@@ -59,8 +59,8 @@ impl Cursor {
     ///
     /// # Errors
     ///
-    /// [`Gap`] if it is no longer held. The next call goes on with the oldest event that is.
-    pub async fn next(&mut self) -> Result<Arc<Record>, Gap> {
+    /// [`Evicted`] if it was evicted. The next call continues with the oldest event in the ring.
+    pub async fn next(&mut self) -> Result<Arc<Record>, Evicted> {
         loop {
             if let Some(record) = self.try_next()? {
                 return Ok(record);
@@ -74,15 +74,15 @@ impl Cursor {
     /// # Errors
     ///
     /// As [`Cursor::next`].
-    pub fn try_next(&mut self) -> Result<Option<Arc<Record>>, Gap> {
+    pub fn try_next(&mut self) -> Result<Option<Arc<Record>>, Evicted> {
         let ring = self.journal.0.ring.lock();
         let oldest = ring.oldest();
         if self.next < oldest {
-            let gap = Gap { from: self.next, to: oldest - 1 };
+            let evicted = Evicted { from: self.next, to: oldest - 1 };
             self.next = oldest;
             self.progress.sequence.store(oldest - 1, Ordering::Relaxed);
             self.journal.0.gaps.fetch_add(1, Ordering::Relaxed);
-            return Err(gap);
+            return Err(evicted);
         }
         let record = ring.get(self.next).cloned();
         if record.is_some() {
@@ -92,32 +92,32 @@ impl Cursor {
         Ok(record)
     }
 
-    /// Goes on after event number `after`.
+    /// Continues after event number `after`.
     pub fn seek(&mut self, after: u64) {
         self.next = after.saturating_add(1);
         self.progress.sequence.store(after, Ordering::Relaxed);
     }
 
-    /// How far it has come, now and later.
+    /// Its progress, now and later.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
 
-    /// Until there is something to take.
+    /// Waits until there may be an event.
     pub async fn ready(&mut self) {
-        // The sender is in the journal that this cursor holds, or lives as long as those who serve.
+        // The sender is in the journal of this cursor, or exists as long as the servers.
         let next = self.next;
         if self.head.wait_for(|head| *head >= next).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Number of the last event that was taken, or that was to be gone on after.
+    /// Number of the last event that was taken, or after which the cursor continues.
     pub fn sequence(&self) -> u64 {
         self.next - 1
     }
 
-    /// How many events there are that this cursor has not yet taken.
+    /// How many events the cursor has not taken yet.
     pub fn lag(&self) -> u64 {
         (self.journal.head() + 1).saturating_sub(self.next)
     }

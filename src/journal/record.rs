@@ -1,4 +1,4 @@
-//! An event as the journal holds it: with its pod, and with the bytes that it was encoded as.
+//! An event in the journal, with its pod and its encoded bytes.
 
 use std::{
     ops::Deref,
@@ -12,49 +12,53 @@ use bytes::Bytes;
 
 use crate::model::{ContainerStatus, Event, Labels, Pod, SandboxStatus};
 
-/// An event and what is kept with it.
+/// An event with its pod and its encoded bytes.
 #[derive(Debug)]
 pub struct Record {
     /// The event.
     pub event: Event,
-    /// The pod after the change that the event is part of; none if it is gone.
+    /// The pod after the change that the event belongs to; none if the pod is gone.
     pub pod: Option<Arc<Pod>>,
     /// Number of the last event of the same change.
-    pub(super) change_ends: u64,
-    /// What it takes in memory, in bytes.
-    weight: AtomicUsize,
+    pub(super) last_of_change: u64,
+    memory_bytes: AtomicUsize,
     pub(super) encoded: [OnceLock<Bytes>; 2],
 }
 
-/// How much is told of an event.
+/// Whether an event is encoded with its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Detail {
-    /// The event alone.
+    /// Without the pod.
     #[default]
     Event,
-    /// The event with the pod after it.
+    /// With the pod after the change.
     Pod,
 }
 
 // === impl Record ===
 
 impl Record {
-    /// A record of a change that ends with event number `change_ends`; `before` is the pod in the last record of it, with
-    /// which it shares what has not changed.
-    pub(super) fn new(event: Event, pod: Option<Arc<Pod>>, change_ends: u64, before: Option<&Pod>) -> Self {
+    /// A record of a change whose last event has the number `last_of_change`. `before` is the pod in its previous record: unchanged parts
+    /// are shared with it.
+    pub(super) fn new(
+        event: Event,
+        pod: Option<Arc<Pod>>,
+        last_of_change: u64,
+        before: Option<&Pod>,
+    ) -> Self {
         let strings = heap(event.reason.len()) + heap(event.id.as_str().len());
-        let of_pod = pod.as_deref().map_or(0, |pod| weight_beside(pod, before));
-        let weight = AtomicUsize::new(shared::<Self>() + strings + of_pod);
-        Self { event, pod, change_ends, weight, encoded: [OnceLock::new(), OnceLock::new()] }
+        let of_pod = pod.as_deref().map_or(0, |pod| added_bytes(pod, before));
+        let memory_bytes = AtomicUsize::new(shared::<Self>() + strings + of_pod);
+        Self { event, pod, last_of_change, memory_bytes, encoded: [OnceLock::new(), OnceLock::new()] }
     }
 
-    pub(super) fn weight(&self) -> usize {
-        self.weight.load(Ordering::Relaxed)
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
     }
 
     /// Under the ring's lock.
-    pub(super) fn add_weight(&self, by: usize) {
-        self.weight.fetch_add(by, Ordering::Relaxed);
+    pub(super) fn add_memory_bytes(&self, by: usize) {
+        self.memory_bytes.fetch_add(by, Ordering::Relaxed);
     }
 }
 
@@ -66,8 +70,8 @@ impl Deref for Record {
     }
 }
 
-/// What a pod takes in memory beside another state of it: statuses that did not change are shared.
-fn weight_beside(pod: &Pod, before: Option<&Pod>) -> usize {
+/// The memory that a pod takes in addition to an earlier state of it: unchanged statuses are shared.
+fn added_bytes(pod: &Pod, before: Option<&Pod>) -> usize {
     let old = |sandbox: &Arc<SandboxStatus>| {
         before.is_some_and(|pod| pod.sandboxes.iter().any(|old| Arc::ptr_eq(old, sandbox)))
     };
@@ -76,7 +80,7 @@ fn weight_beside(pod: &Pod, before: Option<&Pod>) -> usize {
         before.is_some_and(|pod| pod.containers.iter().any(|old| Arc::ptr_eq(old, container)))
     };
     let containers = pod.containers.iter().filter(|container| !old(container));
-    // A pod has its labels from a sandbox, and as a rule that sandbox as well.
+    // A pod shares its labels with a sandbox, which it usually contains.
     let same_labels = before.is_some_and(|before| before.labels.is_shared_with(&pod.labels))
         || pod.sandboxes.iter().any(|sandbox| sandbox.labels.is_shared_with(&pod.labels));
     shared::<Pod>()
@@ -107,7 +111,7 @@ fn of_ips(ips: &[String]) -> usize {
     heap(size_of_val(ips)) + ips.iter().map(|ip| heap(ip.len())).sum::<usize>()
 }
 
-/// Both of their parts are shared: with two counts, which those that are empty have in common.
+/// Two `Arc` allocations, each with a strong and a weak count. Empty ones share a static allocation and cost nothing.
 fn of_labels(labels: &Labels) -> usize {
     labels
         .bytes()
@@ -116,12 +120,12 @@ fn of_labels(labels: &Labels) -> usize {
         .sum()
 }
 
-/// A value that is shared, with its two counts.
+/// An `Arc` allocation: the value and two counts.
 fn shared<T>() -> usize {
     heap(size_of::<T>() + 2 * size_of::<usize>())
 }
 
-/// What so many bytes take from the allocator: a word more, in steps of two words, and 32 bytes at least.
+/// The size of an allocation: one word more, rounded up to two words, and at least 32 bytes.
 fn heap(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + size_of::<usize>()).next_multiple_of(2 * size_of::<usize>()).max(32) }
 }

@@ -1,4 +1,4 @@
-//! The journal's promises.
+//! The guarantees of the journal.
 
 use super::{cursor::Gap, *};
 use crate::{
@@ -31,7 +31,7 @@ fn of_pod(uid: &str, id: &str) -> Event {
     }
 }
 
-/// Appends events, after which the pod is this.
+/// Appends events. `after` is the pod after them.
 fn append(journal: &Journal, events: impl IntoIterator<Item = Event>, after: Option<Pod>) -> u64 {
     journal.append(events.into_iter().collect(), after, &Writer::default().add(&event("any").pod));
     journal.head()
@@ -57,7 +57,7 @@ async fn events_are_numbered_without_holes_and_come_in_order() {
 }
 
 #[tokio::test]
-async fn a_cursor_wakes_up_when_there_is_something() {
+async fn a_new_event_wakes_up_a_cursor() {
     let journal = journal(100);
     let mut cursor = journal.cursor(journal.head());
     let waiting = tokio::spawn(async move { cursor.next().await.unwrap().sequence });
@@ -67,36 +67,36 @@ async fn a_cursor_wakes_up_when_there_is_something() {
 }
 
 #[test]
-fn what_falls_off_the_ring_is_a_gap_that_is_told_once() {
+fn evicted_events_are_reported_once() {
     let journal = journal(3);
     let mut cursor = journal.cursor(0);
     append(&journal, (0..10).map(|n| event(&n.to_string())), None);
-    assert_eq!(cursor.try_next().unwrap_err(), Gap { from: 1, to: 7 });
+    assert_eq!(cursor.try_next().unwrap_err(), Evicted { from: 1, to: 7 });
     let left: Vec<_> =
         std::iter::from_fn(|| cursor.try_next().unwrap()).map(|event| event.sequence).collect();
     assert_eq!(left, [8, 9, 10]);
-    let extent = journal.extent();
-    assert_eq!((extent.oldest, extent.head, extent.events, extent.evicted, extent.gaps), (8, 10, 3, 7, 1));
+    let stats = journal.stats();
+    assert_eq!((stats.oldest, stats.head, stats.events, stats.evicted, stats.gaps), (8, 10, 3, 7, 1));
 }
 
 #[test]
 fn the_ring_is_bounded_in_bytes_too() {
-    let one = Record::new(event("x"), None, 1, None).weight();
+    let one = Record::new(event("x"), None, 1, None).memory_bytes();
     let journal = Journal::new(Capacity { events: 1000, bytes: 5 * one }, 7);
     append(&journal, (0..100).map(|_| event("x")), None);
-    assert_eq!((journal.extent().events, journal.extent().bytes), (5, 5 * one));
+    assert_eq!((journal.stats().events, journal.stats().bytes), (5, 5 * one));
     let journal = Journal::new(Capacity { events: 1000, bytes: 1 }, 7);
     append(&journal, [event("x"), event("y")], None);
-    assert_eq!(journal.extent().events, 1);
+    assert_eq!(journal.stats().events, 1);
 }
 
 #[test]
-fn subscribers_are_counted_while_they_live() {
+fn subscribers_are_counted_until_they_are_dropped() {
     let journal = journal(3);
     let cursors = [journal.cursor(0), journal.cursor(0)];
-    assert_eq!(journal.extent().subscribers, 2);
+    assert_eq!(journal.stats().subscribers, 2);
     drop(cursors);
-    assert_eq!(journal.extent().subscribers, 0);
+    assert_eq!(journal.stats().subscribers, 0);
 }
 
 fn pod(labels: &[(&str, &str)]) -> Pod {
@@ -112,27 +112,27 @@ fn pod(labels: &[(&str, &str)]) -> Pod {
 }
 
 #[test]
-fn a_pod_is_served_with_the_events_that_led_to_it_and_bears_the_number_of_the_last() {
+fn a_pod_is_published_with_its_events_and_has_the_number_of_the_last() {
     let journal = journal(100);
     let writer = Writer::default();
     let served = writer.add(&event("a").pod);
     journal.append(vec![event("a"), event("b")], Some(pod(&[("app", "web")])), &served);
-    let (position, seen) = journal.still(|| writer.cache().get_pod(served.identity()));
-    assert_eq!((position, seen.unwrap().sequence), (journal.position(2), 2));
+    let (position, cached) = journal.at_head(|| writer.cache().get_pod(served.identity()));
+    assert_eq!((position, cached.unwrap().sequence), (journal.position(2), 2));
     let mut cursor = journal.cursor(0);
     for _ in 0..2 {
         let record = cursor.try_next().unwrap().unwrap();
-        assert_eq!(record.pod.as_ref().unwrap().sequence, 2, "both are of one change");
+        assert_eq!(record.pod.as_ref().unwrap().sequence, 2, "both belong to one change");
     }
     journal.append(vec![event("b")], None, &served);
     assert!(writer.cache().get_pod(served.identity()).is_none());
-    // What changes without an event has the number of the last one.
+    // A pod that changes without an event has the number of the last event.
     journal.append(Vec::new(), Some(pod(&[])), &served);
     assert_eq!((writer.cache().get_pod(served.identity()).unwrap().sequence, journal.head()), (3, 3));
 }
 
 #[test]
-fn an_event_is_superseded_by_the_next_change_of_its_pod() {
+fn newer_change_returns_an_event_of_a_later_change_of_the_pod() {
     let journal = journal(100);
     for (uid, id) in [("p", "1"), ("q", "2"), ("p", "3"), ("p", "4"), ("r", "5")] {
         append(&journal, [of_pod(uid, id)], None);
@@ -140,11 +140,11 @@ fn an_event_is_superseded_by_the_next_change_of_its_pod() {
     let latest = || {
         let mut cursor = journal.cursor(0);
         let records = std::iter::from_fn(|| cursor.try_next().unwrap())
-            .filter(|record| journal.superseding(record).is_none());
+            .filter(|record| journal.newer_change(record).is_none());
         records.map(|record| record.sequence).collect::<Vec<_>>()
     };
     assert_eq!(latest(), [2, 4, 5]);
-    // The events of one change are all as new as each other.
+    // The events of one change are equally new.
     append(&journal, [of_pod("p", "6"), of_pod("p", "7")], None);
     assert_eq!(latest(), [2, 5, 6, 7]);
     append(&journal, [of_pod("p", "8")], None);
@@ -155,7 +155,7 @@ fn an_event_is_superseded_by_the_next_change_of_its_pod() {
 fn an_event_is_encoded_once_and_its_bytes_count() {
     let journal = journal(100);
     append(&journal, [event("a")], None);
-    let before = journal.extent().bytes;
+    let before = journal.stats().bytes;
     let record = journal.cursor(0).try_next().unwrap().unwrap();
     let mut times = 0;
     for _ in 0..3 {
@@ -165,22 +165,22 @@ fn an_event_is_encoded_once_and_its_bytes_count() {
         });
         assert_eq!(&bytes[..], b"a");
     }
-    assert_eq!((times, journal.extent().bytes), (1, before + 1));
+    assert_eq!((times, journal.stats().bytes), (1, before + 1));
     assert_eq!(&journal.encoded(&record, Detail::Pod, |_| Bytes::from_static(b"pod"))[..], b"pod");
-    assert_eq!(journal.extent().bytes, before + 4);
+    assert_eq!(journal.stats().bytes, before + 4);
 }
 
 #[test]
-fn bytes_that_were_made_of_events_evict_older_ones_too() {
-    let one = Record::new(event("x"), None, 1, None).weight();
+fn encoded_bytes_count_and_evict_older_events() {
+    let one = Record::new(event("x"), None, 1, None).memory_bytes();
     let journal = Journal::new(Capacity { events: 1000, bytes: 10 * one }, 7);
     append(&journal, (0..10).map(|_| event("x")), None);
     let record = journal.cursor(9).try_next().unwrap().unwrap();
     journal.encoded(&record, Detail::Event, |_| Bytes::from(vec![0; 3 * one]));
-    assert_eq!((journal.extent().events, journal.extent().bytes), (7, 10 * one));
-    // One that is no longer held counts no more.
+    assert_eq!((journal.stats().events, journal.stats().bytes), (7, 10 * one));
+    // The bytes of an evicted event are not counted.
     append(&journal, (0..20).map(|_| event("x")), None);
-    let bytes = journal.extent().bytes;
+    let bytes = journal.stats().bytes;
     journal.encoded(&record, Detail::Pod, |_| Bytes::from(vec![0; one]));
-    assert_eq!(journal.extent().bytes, bytes);
+    assert_eq!(journal.stats().bytes, bytes);
 }

@@ -1,45 +1,45 @@
-//! What subscribers are told.
+//! The lifecycle event, which subscribers receive.
 
 use std::sync::Arc;
 
 use super::{Labels, ObjectId, PodIdentity, Subject};
 use crate::clock::Wall;
 
-/// One change of one container or sandbox, told exactly once.
+/// One change of one container or sandbox, published exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Position in the journal: grows by one with each event, without holes.
+    /// Number in the journal: grows by one with each event, without holes.
     pub sequence: u64,
-    /// What happened.
+    /// Type of the change.
     pub kind: EventType,
-    /// To what kind of thing.
+    /// Whether a container or a sandbox changed.
     pub subject: Subject,
-    /// In which pod.
+    /// Its pod.
     pub pod: PodIdentity,
-    /// Labels of the pod, as [`crate::model::Pod::labels`]; empty if none of its sandboxes has been seen.
+    /// Labels of the pod, as [`crate::model::Pod::labels`]; empty if none of its sandboxes was observed.
     pub labels: Labels,
     /// Id of the container or, for a sandbox's event, of the sandbox (as CRI's events and the kubelet's do).
     pub id: ObjectId,
-    /// Name of the container; empty for a sandbox, and for a container of which nothing but the removal was ever seen.
+    /// Name of the container; empty for a sandbox, and for a container of which only the removal was observed.
     pub container_name: Arc<str>,
-    /// Which path saw it first.
+    /// The path that detected the change first.
     pub source: Source,
     /// When it happened, by the runtime's clock: `started_at` of a start, `finished_at` of a death, the event's timestamp of a removal
-    /// and of the start of a sandbox. None where the runtime does not say.
+    /// and of the start of a sandbox. None where the runtime gives no time.
     pub occurred_at: Option<Wall>,
-    /// When plegd saw it.
+    /// When plegd observed it.
     pub observed_at: Wall,
-    /// The stamp of the CRI event that told it, if one did.
+    /// The timestamp of the CRI event that reported it, if one did.
     pub stamped_at: Option<Wall>,
-    /// Exit code of a death or of a removal after it; none where it could not be had.
+    /// Exit code of a death or of a removal after it; none if it is not known.
     pub exit_code: Option<i32>,
     /// The runtime's short reason, such as `Error`, `OOMKilled`, `StartError`.
     pub reason: String,
     /// Found by the first relist after a start without saved state: it may have happened long before. It counts in no latency and in
     /// no comparison of the paths.
     pub initial: bool,
-    /// Nobody saw this phase, but what was seen proves that it has been: the start of a container first seen dead, the
-    /// death of one that is gone.
+    /// Concluded from a later observation and not observed itself: the start of a container that was first observed exited, or the
+    /// death of a container that is gone.
     pub inferred: bool,
 }
 
@@ -50,22 +50,22 @@ pub enum EventType {
     ContainerStarted,
     /// A container ended; a sandbox is no longer ready.
     ContainerDied,
-    /// It is gone from the runtime.
+    /// The runtime has removed it.
     ContainerRemoved,
-    /// Something else about it changed: it was created, became unknown or known again, its exit has another reason.
+    /// Any other change: a creation, a state that becomes unknown or known again, another reason of an exit.
     ContainerChanged,
-    /// What was told before was wrong and has been corrected: look at the pod again.
+    /// An earlier event was wrong and has been corrected: the subscriber should reconcile the pod.
     PodSync,
 }
 
-/// Which path a change was seen on.
+/// The path that detected a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// The runtime's event stream.
     Event,
     /// The generic relist.
     Relist,
-    /// A targeted read: of what was undecided, of what changes in silence, or at a reader's request.
+    /// A targeted read: after an undecided observation, of changes without an event, or for a client that needs fresh state.
     Read,
 }
 
@@ -81,7 +81,7 @@ impl EventType {
         EventType::PodSync,
     ];
 
-    /// The kubelet's name of it.
+    /// The kubelet's name.
     pub fn as_str(self) -> &'static str {
         match self {
             EventType::ContainerStarted => "ContainerStarted",

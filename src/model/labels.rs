@@ -1,7 +1,7 @@
 //! Labels and annotations, packed.
 //!
-//! A node holds thousands of such maps, small ones that are made once and never changed. A tree of strings takes a
-//! kilobyte for each; here the keys and values of a map are one text, and cloning it copies nothing.
+//! A node has thousands of such maps. They are small and never change. A tree of strings takes 1 KiB for each. Here the keys and values
+//! of a map are one string, and a clone copies nothing.
 
 use std::{fmt, sync::Arc};
 
@@ -10,34 +10,34 @@ use std::{fmt, sync::Arc};
 pub struct Labels {
     /// Keys and values, one behind the other.
     text: Arc<str>,
-    /// Where in the text each of them ends: a key, its value, the next key.
+    /// Offsets at which each of them ends: a key, its value, the next key.
     ends: Arc<[u32]>,
 }
 
 // === impl Labels ===
 
 impl Labels {
-    /// None at all.
+    /// An empty map.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many pairs there are.
+    /// The number of pairs.
     pub fn len(&self) -> usize {
         self.ends.len() / 2
     }
 
-    /// Whether there are none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The value of this key.
+    /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(there, _)| *there == key).map(|(_, value)| value)
+        self.iter().find(|(label, _)| *label == key).map(|(_, value)| value)
     }
 
-    /// Whether there is such a key.
+    /// Whether the map has this key.
     pub fn contains_key(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
@@ -53,13 +53,13 @@ impl Labels {
         })
     }
 
-    /// Whether both are one in memory.
+    /// Whether both share their memory.
     #[cfg(feature = "daemon")]
     pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.text, &other.text)
     }
 
-    /// The text and its index, in bytes.
+    /// Sizes of the text and of the offsets, in bytes.
     #[cfg(feature = "daemon")]
     pub(crate) fn bytes(&self) -> [usize; 2] {
         [self.text.len(), size_of_val(&*self.ends)]
@@ -67,10 +67,10 @@ impl Labels {
 }
 
 impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
-    /// Of pairs with the same key, the last counts.
+    /// Of pairs with the same key, the last one is kept.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut pairs: Vec<(K, V)> = pairs.into_iter().collect();
-        // Stable: the last of those with the same key stays the last.
+        // The sort is stable: of pairs with the same key, the last one stays the last.
         pairs.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
         let is_last = |at: usize| {
             let next = pairs.get(at + 1);
@@ -80,7 +80,7 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
         let (mut text, mut ends) = (String::with_capacity(bytes), Vec::with_capacity(2 * pairs.len()));
         for (key, value) in (0..pairs.len()).filter(|at| is_last(*at)).map(|at| &pairs[at]) {
             let key_ends = text.len() + key.as_ref().len();
-            // A runtime's message is a few megabytes at most; nothing that is longer than this came in one.
+            // Messages of the runtime are limited to 64 MiB, so that labels never reach 4 GiB.
             let Ok(value_ends) = u32::try_from(key_ends + value.as_ref().len()) else { break };
             text.push_str(key.as_ref());
             text.push_str(value.as_ref());
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_what_a_map_of_the_same_pairs_is(
+        fn labels_equal_a_map_of_the_same_pairs(
             pairs: Vec<(String, String)>,
             repeated: Vec<(prop::sample::Index, String)>,
         ) {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn two_that_read_alike_when_joined_are_not_the_same() {
+    fn labels_with_the_same_joined_text_differ() {
         assert_ne!(Labels::from([("a", "bc")]), Labels::from([("ab", "c")]));
         assert_ne!(Labels::from([("a", "")]), Labels::new());
     }

@@ -19,7 +19,7 @@ pub struct Interval {
 pub struct Observation {
     /// Where the view comes from.
     pub origin: Origin,
-    /// The path that an event names which is published for it.
+    /// The path that events published for this view name as their source.
     pub source: Source,
     /// The event of the stream, if the view comes from one.
     pub stream_event: Option<StreamEvent>,
@@ -30,7 +30,7 @@ pub struct Observation {
     pub claimed: Mono,
     /// When plegd observed it, on the wall clock.
     pub observed_at: Wall,
-    /// The pod, where the source says which.
+    /// The pod.
     pub pod: PodIdentity,
     /// Sandboxes in the view.
     pub sandboxes: Vec<Arc<SandboxStatus>>,
@@ -113,14 +113,14 @@ pub enum Origin {
     Status,
 }
 
-/// The head of a CRI event: what happened to which id.
+/// The head of a CRI event: an id and the type of the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEvent {
     /// The container or the sandbox.
     pub id: ObjectId,
-    /// What happened to it.
+    /// Type of the event.
     pub kind: StreamEventType,
-    /// `created_at` of the event, where it is a time at all.
+    /// `created_at` of the event, if it is a valid time.
     pub stamped_at: Option<Wall>,
 }
 

@@ -1,31 +1,31 @@
-//! A place in the journal.
+//! A position in the journal.
 
 use std::{fmt, str::FromStr};
 
 use super::ResumeGap;
 
-/// A place in the journal of one run of plegd. As text `1f2e3d4c5b6a7988:42`: the epoch in hexadecimal, and the number.
+/// A position in the journal of one epoch. As text `1f2e3d4c5b6a7988:42`: the epoch in hexadecimal, and the sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// Which run: another one begins another journal, with another epoch.
+    /// The epoch: sequence numbers of different epochs cannot be compared.
     pub epoch: u64,
-    /// Number of the last event that is included; 0 before the first.
+    /// Number of the last event that is included; 0 before the first event.
     pub sequence: u64,
 }
 
-/// A text is no position.
+/// A text is not a position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no position; one is 16 hexadecimal digits, a colon and a number, such as 1f2e3d4c5b6a7988:42"
 )]
-pub struct NoPosition(String);
+pub struct ParsePositionError(String);
 
-/// Why events after a position are left out.
+/// Why events after a position are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GapReason {
-    /// They are no longer held: the watcher is too slow or came too late.
+    /// The journal has evicted them: the subscriber is too slow, or was disconnected for too long.
     Compacted,
-    /// The position is of another run of plegd.
+    /// The position is of another epoch.
     ForeignEpoch,
     /// The position is past the head.
     InFuture,
@@ -38,9 +38,9 @@ impl fmt::Display for Position {
 }
 
 impl FromStr for Position {
-    type Err = NoPosition;
+    type Err = ParsePositionError;
 
-    fn from_str(text: &str) -> Result<Self, NoPosition> {
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
         let parse = || {
             let (epoch, sequence) = text.split_once(':')?;
             let digits = |text: &str, all: fn(&char) -> bool| text.chars().all(|c| all(&c));
@@ -50,24 +50,24 @@ impl FromStr for Position {
             whole.then_some(())?;
             Some(Self { epoch: u64::from_str_radix(epoch, 16).ok()?, sequence: sequence.parse().ok()? })
         };
-        parse().ok_or_else(|| NoPosition(text.to_owned()))
+        parse().ok_or_else(|| ParsePositionError(text.to_owned()))
     }
 }
 
 // === impl GapReason ===
 
 impl GapReason {
-    /// The cause of such a gap where a watcher resumes.
-    pub(crate) fn of_resume(self) -> ResumeGap {
+    /// The cause of the gap if the subscriber resumes.
+    pub(crate) fn resume_gap(self) -> ResumeGap {
         match self {
             Self::Compacted => ResumeGap::CameLate,
             Self::ForeignEpoch | Self::InFuture => ResumeGap::OtherEpoch,
         }
     }
 
-    /// Whether the watcher is the cause: it was too slow, or disconnected for too long.
-    pub fn is_of_the_watcher(self) -> bool {
-        self.of_resume() == ResumeGap::CameLate
+    /// Whether the subscriber is the cause: it was too slow, or disconnected for too long.
+    pub fn is_caused_by_subscriber(self) -> bool {
+        self.resume_gap() == ResumeGap::CameLate
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_read_as_it_is_written() {
+    fn a_position_is_parsed_from_its_text() {
         for (epoch, sequence) in [(0, 0), (1, 42), (u64::MAX, u64::MAX)] {
             let position = Position { epoch, sequence };
             assert_eq!(position.to_string().parse(), Ok(position));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_position_is_refused() {
+    fn invalid_positions_are_rejected() {
         for text in [
             "",
             ":",

@@ -1,11 +1,11 @@
-//! What a runtime says of a container or a pod sandbox, and the pod that plegd makes of it.
+//! Statuses of containers and pod sandboxes, and the pod that consists of them.
 
 use std::sync::Arc;
 
 use super::{Labels, ObjectId, PodIdentity};
 use crate::clock::Wall;
 
-/// Whether something is about a container or about a pod sandbox.
+/// A container or a pod sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A container.
@@ -14,12 +14,12 @@ pub enum Subject {
     Sandbox,
 }
 
-/// How far a container or a sandbox has come. It only ever grows: an id is never restarted.
+/// Phase of a container or a sandbox. It only moves forward: a runtime never restarts an id.
 ///
-/// A sandbox that is ready counts as running and one that is not as exited, as in the kubelet's PLEG.
+/// A ready sandbox counts as running and any other as exited, as in the kubelet's PLEG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Made, not started.
+    /// Created, not started.
     Created,
     /// Started, or ready.
     Running,
@@ -36,7 +36,7 @@ pub enum ContainerState {
     Running,
     /// `CONTAINER_EXITED`
     Exited,
-    /// `CONTAINER_UNKNOWN`: the runtime could not load it. No phase: it may come and go.
+    /// `CONTAINER_UNKNOWN`: the runtime could not load it. It has no phase, since the state may come and go.
     Unknown,
 }
 
@@ -58,25 +58,25 @@ pub struct ContainerStatus {
     pub sandbox_id: ObjectId,
     /// Name within the pod.
     pub name: Arc<str>,
-    /// How often a container of this name was made before in this sandbox.
+    /// How many containers of this name were created before in this sandbox.
     pub attempt: u32,
     /// State.
     pub state: ContainerState,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<Wall>,
-    /// When it was started; none if it never was.
+    /// When it was started; none if it was never started.
     pub started_at: Option<Wall>,
-    /// When it ended; none while it has not.
+    /// When it exited; none before.
     pub finished_at: Option<Wall>,
-    /// Exit code, once it has ended and if it could be had.
+    /// Exit code, once it has exited, if the runtime has one.
     pub exit_code: Option<i32>,
     /// Short reason of the state, such as `Completed`, `Error`, `OOMKilled`, `StartError`.
     pub reason: String,
-    /// Longer text to the reason.
+    /// Details of the reason.
     pub message: String,
-    /// The image as it was asked for.
+    /// The image as it was requested.
     pub image: String,
-    /// The image that was found for it.
+    /// The image that the request was resolved to.
     pub image_ref: String,
     /// Labels.
     pub labels: Labels,
@@ -91,13 +91,13 @@ pub struct SandboxStatus {
     pub id: ObjectId,
     /// The pod it is for.
     pub pod: PodIdentity,
-    /// How often a sandbox was made before for this pod.
+    /// How many sandboxes were created before for this pod.
     pub attempt: u32,
     /// State.
     pub state: SandboxState,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<Wall>,
-    /// The pod's addresses, first the primary one; empty for a pod in the host's network.
+    /// The pod's addresses, the primary one first; empty for a pod in the host's network.
     pub ips: Vec<String>,
     /// Labels.
     pub labels: Labels,
@@ -107,7 +107,7 @@ pub struct SandboxStatus {
     pub runtime_handler: String,
 }
 
-/// Status of either.
+/// Status of a container or a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Of a container.
@@ -119,15 +119,15 @@ pub enum Status {
 /// A pod as it is served: all of its sandboxes and containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// Which pod.
+    /// Its identity.
     pub identity: PodIdentity,
-    /// Sandboxes, the newest first by [`super::order`]: the pod has more than one when its sandbox was made again.
+    /// Sandboxes, the newest first by [`super::order`]: the pod has more than one when its sandbox was replaced.
     pub sandboxes: Vec<Arc<SandboxStatus>>,
     /// Containers of all sandboxes, the newest first by [`super::order`].
     pub containers: Vec<Arc<ContainerStatus>>,
     /// The pod's addresses. They stay when the network of a finished pod is taken down.
     pub ips: Vec<String>,
-    /// Labels of the newest sandbox, which the kubelet makes with the pod's. They stay when the sandbox is gone.
+    /// Labels of the newest sandbox, which the kubelet creates with those of the pod. They stay when the sandbox is gone.
     pub labels: Labels,
     /// Sequence number of the newest event that this state includes.
     pub sequence: u64,
@@ -136,7 +136,7 @@ pub struct Pod {
 // === impl Subject ===
 
 impl Subject {
-    /// Both, for metrics that name every value from the start.
+    /// Both, for metrics that export every value from the start.
     pub const ALL: [Subject; 2] = [Subject::Container, Subject::Sandbox];
 
     /// `container` or `sandbox`.
@@ -151,11 +151,11 @@ impl Subject {
 // === impl ContainerState ===
 
 impl ContainerState {
-    /// All states, for metrics that name every value from the start.
+    /// All states, for metrics that export every value from the start.
     pub const ALL: [ContainerState; 4] =
         [ContainerState::Created, ContainerState::Running, ContainerState::Exited, ContainerState::Unknown];
 
-    /// The phase that this state means.
+    /// The phase of this state.
     pub fn phase(self) -> Option<Phase> {
         match self {
             ContainerState::Created => Some(Phase::Created),
@@ -182,7 +182,7 @@ impl SandboxState {
     /// Both states.
     pub const ALL: [SandboxState; 2] = [SandboxState::Ready, SandboxState::NotReady];
 
-    /// The phase that this state means.
+    /// The phase of this state.
     pub fn phase(self) -> Phase {
         match self {
             SandboxState::Ready => Phase::Running,
@@ -202,7 +202,7 @@ impl SandboxState {
 // === impl Status ===
 
 impl Status {
-    /// The id of what this is about.
+    /// The id.
     pub fn id(&self) -> &ObjectId {
         match self {
             Status::Container(container) => &container.id,
@@ -210,7 +210,7 @@ impl Status {
         }
     }
 
-    /// What this is about.
+    /// Whether it is a container or a sandbox.
     pub fn subject(&self) -> Subject {
         match self {
             Status::Container(_) => Subject::Container,
@@ -218,7 +218,7 @@ impl Status {
         }
     }
 
-    /// How far it has come; none if the runtime does not know.
+    /// Its phase; none if the runtime does not know the state.
     pub fn phase(&self) -> Option<Phase> {
         match self {
             Status::Container(container) => container.state.phase(),
@@ -226,7 +226,7 @@ impl Status {
         }
     }
 
-    /// The same as a list shows it in another phase: with nothing of what only a status says of that phase.
+    /// The same status in another phase as a list shows it: without the times and the exit, which only a status call returns.
     pub fn listed_in(&self, phase: Option<Phase>) -> Self {
         match self.clone() {
             Status::Container(mut it) => {
@@ -247,7 +247,7 @@ impl Status {
         }
     }
 
-    /// When it was made.
+    /// When it was created.
     pub fn created_at(&self) -> Option<Wall> {
         match self {
             Status::Container(container) => container.created_at,
@@ -255,8 +255,8 @@ impl Status {
         }
     }
 
-    /// When it was started, if that is known and it was. CRI does not say it of a sandbox: `created_at` lies before its network is
-    /// set up, which may take seconds.
+    /// When it was started, if it was and the time is known. CRI has no such time for a sandbox: its `created_at` is before the network
+    /// is set up, which may take seconds.
     pub fn started_at(&self) -> Option<Wall> {
         match self {
             Status::Container(container) => container.started_at,
@@ -264,7 +264,7 @@ impl Status {
         }
     }
 
-    /// When it ended, if that is known and it has. CRI does not tell it of sandboxes.
+    /// When it exited, if it has and the time is known. CRI has no such time for sandboxes.
     pub fn finished_at(&self) -> Option<Wall> {
         match self {
             Status::Container(container) => container.finished_at,

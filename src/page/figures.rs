@@ -6,9 +6,8 @@ use super::{Inner, words::milliseconds};
 use crate::{
     clock::Wall,
     metrics::{Label as _, Outcome, Relist, SeenBy},
-    model::{ContainerState, StreamEventType},
+    model::{ContainerState, FollowerStatus, StreamEventType},
     printable::visible,
-    supervisor::Situation,
     version,
 };
 
@@ -20,30 +19,30 @@ impl Inner {
 
     /// All figures, and the relists that ended after that one.
     pub(super) fn figures(&self, relists: &[Relist]) -> Value {
-        let situation = self.feed.situation().borrow().clone();
+        let follower_status = self.feed.follower_status().borrow().clone();
         let metrics = &*self.metrics;
         let seen = |by| metrics.transitions.seen.with(by).get();
-        let census = self.feed.cache().census();
-        let extent = self.feed.journal().extent();
+        let counts = self.feed.cache().counts();
+        let stats = self.feed.journal().stats();
         let (resident_bytes, cpu_time) = metrics.process();
         let missed: u64 =
             StreamEventType::ALL.iter().map(|&kind| metrics.transitions.missed.with(kind).get()).sum();
         json!({
             "at": milliseconds(self.clock.wall()),
-            "ready": situation.ready,
-            "mode": situation.mode.as_str(),
-            "mode_since": milliseconds(situation.mode_since),
-            "period": situation.period.as_secs_f64(),
-            "runtime": situation.runtime.as_ref().map(|it| visible(&it.to_string()).into_owned()),
-            "stream": situation.stream,
-            "stream_up": situation.stream_up.is_some(),
-            "stream_since": milliseconds(situation.stream_since),
-            "trouble": self.trouble(&situation),
-            "yielded": situation.yielded.map(|it| json!({
+            "ready": follower_status.ready,
+            "mode": follower_status.mode.as_str(),
+            "mode_since": milliseconds(follower_status.mode_since),
+            "period": follower_status.period.as_secs_f64(),
+            "runtime": follower_status.runtime.as_ref().map(|it| visible(&it.to_string()).into_owned()),
+            "stream": follower_status.stream,
+            "stream_up": follower_status.stream_up.is_some(),
+            "stream_since": milliseconds(follower_status.stream_since),
+            "trouble": self.trouble(&follower_status),
+            "yielded": follower_status.yielded.map(|it| json!({
                 "since": milliseconds(it.since),
                 "retry": milliseconds(it.retry_at),
             })),
-            "failures": situation.failures.as_ref().map_or(0, |failures| failures.count),
+            "failures": follower_status.failures.as_ref().map_or(0, |failures| failures.count),
             "seen": {
                 "both": seen(SeenBy::Both),
                 "event_only": seen(SeenBy::EventOnly),
@@ -51,10 +50,10 @@ impl Inner {
             },
             "missed": missed,
             "relists": relists.iter().map(relist).collect::<Vec<_>>(),
-            "containers": census.containers.iter().sum::<usize>(),
-            "running": census.containers[ContainerState::Running as usize],
-            "head": extent.head,
-            "held": extent.events,
+            "containers": counts.containers.iter().sum::<usize>(),
+            "running": counts.containers[ContainerState::Running as usize],
+            "head": stats.head,
+            "held": stats.events,
             "subscribers": self.subscribers.count(),
             "memory": resident_bytes,
             "cpu": cpu_time.as_secs_f64(),
@@ -65,14 +64,14 @@ impl Inner {
 impl Inner {
     /// That the runtime cannot be listed, and what follows from it. The text stays while that lasts: it is read aloud each
     /// time that it changes.
-    fn trouble(&self, situation: &Situation) -> Option<String> {
-        let failures = situation.failures.as_ref().filter(|failures| failures.persist())?;
+    fn trouble(&self, follower_status: &FollowerStatus) -> Option<String> {
+        let failures = follower_status.failures.as_ref().filter(|failures| failures.persist())?;
         let last = Wall::from_nanos((self.metrics.relists.last_success.get() * 1e9) as i64);
-        let shown = match situation.ready {
+        let shown = match follower_status.ready {
             true => format!("What is shown is as of {}", time_of_day(last)),
             false => "Nothing is shown before the first list".into(),
         };
-        let stream = match situation.stream_up {
+        let stream = match follower_status.stream_up {
             Some(_) => "; events still come, and nothing checks them",
             None => ", and no events come",
         };

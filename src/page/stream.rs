@@ -126,7 +126,7 @@ impl Telling {
             Update::Hello(_) => {}
             Update::Pod(pod) => self.say(None, "pod", &words::pod(&pod)),
             Update::SnapshotEnd { position, pods } => {
-                let lately = self.page.0.feed.journal().lately(position.sequence, LATELY);
+                let lately = self.page.0.feed.journal().recent(position.sequence, LATELY);
                 let lately: Vec<Value> = lately.iter().map(|record| words::event(record)).collect();
                 self.say(Some(position), "synced", &json!({ "pods": pods, "lately": lately }));
             }

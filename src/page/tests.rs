@@ -325,7 +325,7 @@ async fn a_page_whose_place_is_lost_is_told_and_gets_everything_anew() {
         node.exit(&id, 0);
     }
     let all = async {
-        while node.app.journal().extent().oldest < 10 {
+        while node.app.journal().stats().oldest < 10 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

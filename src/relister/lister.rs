@@ -1,6 +1,6 @@
-//! Full lists for a reader who needs one that began after a moment: one at a time, shared by all who wait for it.
+//! Full lists for clients that need a list which began after their request: one list at a time, shared by all that wait for it.
 //!
-//! Each is a relist like any other: what it shows of pods that nobody asked for is compared and reported, too.
+//! Each is a relist: all pods are compared, and all differences published.
 
 use std::sync::{
     Arc,
@@ -15,18 +15,18 @@ use crate::{
     cri::{CriError, Listing},
 };
 
-/// Lists. Cheap to clone; all clones share one list call.
+/// Lists the runtime. Cheap to clone; all clones share one list call.
 #[derive(Clone)]
 pub(crate) struct Lister(Arc<Inner>);
 
 struct Inner {
     relister: Relister,
-    /// The last listing and when it began, while somebody else waits who may use it.
+    /// The last listing and when it began, while a client waits that may use it.
     last: Mutex<Option<(Mono, Arc<Listing>)>>,
     waiting: AtomicUsize,
 }
 
-/// Counts one who waits.
+/// Counts a waiting client until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 // === impl Lister ===
@@ -36,10 +36,10 @@ impl Lister {
         Self(Arc::new(Inner { relister, last: Mutex::default(), waiting: AtomicUsize::new(0) }))
     }
 
-    /// Both full lists, begun after this call. Dropping the future gives it up.
+    /// Both full lists, in calls that begin after this call. Drop the future to cancel.
     pub(crate) async fn list(&self) -> Result<Arc<Listing>, CriError> {
         let it = &self.0;
-        let called = it.relister.clock.now();
+        let called = it.relister.deps.clock.now();
         let waiting = Waiting::new(&it.waiting);
         let mut last = it.last.lock().await;
         drop(waiting);
@@ -53,7 +53,7 @@ impl Lister {
                 listing
             }
         };
-        // A listing of thousands of pods is not kept for nobody.
+        // A listing of thousands of pods is kept only for clients that wait.
         if it.waiting.load(Ordering::Relaxed) == 0 {
             *last = None;
         }

@@ -1,6 +1,6 @@
-//! Ids that the runtime lists and whose status it does not give: what is known of them comes from lists alone.
+//! Ids that the runtime lists and whose status call fails: their state is known from lists alone.
 //!
-//! Each is logged once with what to do, and once when its status can be read again. Bounded; past the bound ids are counted only.
+//! Each is logged once, and once more when its status can be read again. Past a limit, ids are only counted.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,8 +12,8 @@ use crate::{
     model::{ObjectId, PodIdentity},
 };
 
-/// How many are remembered with their error.
-const REMEMBERED: usize = 1024;
+/// How many ids are kept with their error.
+const LIMIT: usize = 1024;
 
 /// The ids whose status cannot be read. Cheap to clone.
 #[derive(Clone)]
@@ -40,14 +40,14 @@ impl UnreadableIds {
         Self(Arc::new(Inner { ids: Mutex::default(), metrics }))
     }
 
-    /// All of them, by id.
+    /// All ids, in order.
     pub fn all(&self) -> Vec<(ObjectId, Unreadable)> {
         self.0.ids.lock().iter().map(|(id, it)| (id.clone(), it.clone())).collect()
     }
 
-    /// The status of an id could not be read, and what a list shows of it is published instead. No error stands for NotFound.
+    /// The status call of an id fails, and the list's view is published instead. No error stands for NotFound.
     pub(super) fn add(&self, id: &ObjectId, pod: &PodIdentity, error: Option<&CriError>) {
-        let error = error.map_or_else(|| "the runtime answers NotFound".to_owned(), CriError::to_string);
+        let error = error.map_or_else(|| "the runtime returns NotFound".to_owned(), CriError::to_string);
         let mut ids = self.0.ids.lock();
         let known = ids.contains_key(id);
         if !known {
@@ -56,12 +56,12 @@ impl UnreadableIds {
                 %id,
                 pod = %format_args!("{}/{}", pod.namespace, pod.name),
                 %error,
-                "The runtime lists this container or sandbox and does not give its status. Its state is published as listed, a death \
-                 without exit code. Look it up with `crictl inspect` or `crictl inspectp` and in the runtime's log; removing the \
-                 pod or restarting the runtime may help."
+                "The runtime lists this container or sandbox, but its status call fails. Publishing its state as listed, a death \
+                 without exit code. Check it with `crictl inspect` or `crictl inspectp` and in the runtime's log. Removing the pod or \
+                 restarting the runtime may help."
             );
         }
-        if known || ids.len() < REMEMBERED {
+        if known || ids.len() < LIMIT {
             ids.insert(id.clone(), Unreadable { pod: pod.clone(), error });
         }
         self.0.metrics.reads.unreadable.set(ids.len() as i64);
@@ -70,13 +70,12 @@ impl UnreadableIds {
     /// The status of an id was read, or it is gone.
     pub(super) fn remove(&self, id: &ObjectId) {
         let mut ids = self.0.ids.lock();
-        // Nearly always there is none.
         if ids.is_empty() {
             return;
         }
         if let Some(it) = ids.remove(id) {
             let pod = format_args!("{}/{}", it.pod.namespace, it.pod.name);
-            tracing::info!(%id, %pod, "The runtime gives the status of this container or sandbox again, or has removed it.");
+            tracing::info!(%id, %pod, "The status of this container or sandbox can be read again, or it was removed.");
         }
         self.0.metrics.reads.unreadable.set(ids.len() as i64);
     }

@@ -20,7 +20,7 @@ use super::{
     status::Labels,
 };
 use crate::{
-    clock::{Clock, WallHand},
+    clock::{Clock, WallStepper},
     sim::{
         CallFault, Dose, ListFault, Profile, ResetReason, SimRuntime, profile, v1::ContainerEventResponse,
     },
@@ -61,7 +61,7 @@ pub struct Player {
     scenario: Scenario,
     runtime: SimRuntime,
     /// The controls of the machine's wall clock, one for each process.
-    hands: Vec<WallHand>,
+    hands: Vec<WallStepper>,
     puts: Puts,
     verbs: BTreeMap<String, Verb>,
     /// When the last step was due: delays of waits do not add up.
@@ -95,7 +95,7 @@ impl io::Write for Printed {
 
 impl Player {
     /// An empty runtime for a scenario; `hand` sets its clock.
-    pub fn new(scenario: Scenario, (clock, hand): (Clock, WallHand)) -> Self {
+    pub fn new(scenario: Scenario, (clock, hand): (Clock, WallStepper)) -> Self {
         let profile = profile_of(&scenario.runtime, scenario.events);
         let due = clock.timer(Duration::ZERO);
         let runtime = SimRuntime::new(profile, clock, 1);

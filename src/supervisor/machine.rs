@@ -1,16 +1,16 @@
-//! The mode machine: how far the stream is trusted, and how long to wait between relists. Pure.
+//! The mode machine: derives mode and relist period. Pure.
 //!
 //! | mode | when | relist period |
 //! | --- | --- | --- |
-//! | polling | the stream is down, or there is none | the shortest |
-//! | probing | the stream is up and not yet trusted, or relists fail and nothing checks it | doubles with every relist that finds nothing the stream missed |
-//! | evented | it has been right up to the longest period | the longest |
+//! | polling | the stream is down, or the runtime has none | the shortest |
+//! | probing | the stream is up and not yet trusted, or relists fail and nothing checks the stream | doubles with every relist that finds no missed event |
+//! | evented | the stream missed no event up to the longest period | the longest |
 
 use std::time::Duration;
 
 use crate::model::Mode;
 
-/// The mode, and the period that goes with it.
+/// The mode and its period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
     mode: Mode,
@@ -19,23 +19,23 @@ pub struct Machine {
     longest: Duration,
 }
 
-/// What has happened.
+/// An input of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The stream is up.
     StreamUp,
-    /// It is not.
+    /// The stream is down.
     StreamLost,
-    /// A relist that was due is complete.
+    /// A periodic relist is complete.
     Relisted {
-        /// Whether it found something that the stream has not told, and may yet tell within its grace.
-        suspects: bool,
+        /// Whether it found a change that the stream has not reported, and may still report within its grace period.
+        unconfirmed: bool,
     },
-    /// The stream has missed something.
+    /// The stream has missed an event.
     Missed,
-    /// Relists fail, one after the other: nothing checks the stream.
+    /// Consecutive relists have failed: nothing checks the stream.
     Unchecked,
-    /// The periods are others now: the runtime is another one, or the configuration is.
+    /// The bounds of the period have changed, with the runtime or the configuration.
     Bounds {
         /// The shortest.
         shortest: Duration,
@@ -47,7 +47,7 @@ pub enum Input {
 // === impl Machine ===
 
 impl Machine {
-    /// Polling, with relists from `shortest` to `longest` apart.
+    /// A machine in polling mode, with periods from `shortest` to `longest`.
     pub fn new(shortest: Duration, longest: Duration) -> Self {
         let longest = longest.max(shortest);
         Self { mode: Mode::Polling, period: shortest, shortest, longest }
@@ -63,29 +63,29 @@ impl Machine {
         self.period
     }
 
-    /// What becomes of it.
+    /// The machine after an input.
     pub fn step(self, input: Input) -> Self {
         let probe = Self { mode: Mode::Probing, period: self.shortest, ..self };
         match (input, self.mode) {
             (Input::StreamLost, _) => Self { mode: Mode::Polling, ..probe },
-            (Input::StreamUp, _) => probe.settled(),
-            (Input::Missed | Input::Unchecked, Mode::Probing | Mode::Evented) => probe.settled(),
-            (Input::Relisted { suspects: false }, Mode::Probing) => {
-                Self { period: (self.period * 2).min(self.longest), ..self }.settled()
+            (Input::StreamUp, _) => probe.trusted(),
+            (Input::Missed | Input::Unchecked, Mode::Probing | Mode::Evented) => probe.trusted(),
+            (Input::Relisted { unconfirmed: false }, Mode::Probing) => {
+                Self { period: (self.period * 2).min(self.longest), ..self }.trusted()
             }
             (Input::Bounds { shortest, longest }, mode) => {
                 let longest = longest.max(shortest);
                 let period =
                     if mode == Mode::Polling { shortest } else { self.period.clamp(shortest, longest) };
                 let mode = if mode == Mode::Evented { Mode::Probing } else { mode };
-                Self { mode, period, shortest, longest }.settled()
+                Self { mode, period, shortest, longest }.trusted()
             }
             (Input::Missed | Input::Unchecked | Input::Relisted { .. }, _) => self,
         }
     }
 
-    /// A stream that was right for the longest period is trusted.
-    fn settled(self) -> Self {
+    /// Evented, if the period has reached the longest one.
+    fn trusted(self) -> Self {
         let trusted =
             self.mode == Mode::Probing && self.period >= self.longest && self.longest > self.shortest;
         Self { mode: if trusted { Mode::Evented } else { self.mode }, ..self }
@@ -96,8 +96,8 @@ impl Machine {
 mod tests {
     use super::*;
 
-    const CLEAN: Input = Input::Relisted { suspects: false };
-    const SUSPECT: Input = Input::Relisted { suspects: true };
+    const CLEAN: Input = Input::Relisted { unconfirmed: false };
+    const UNCONFIRMED: Input = Input::Relisted { unconfirmed: true };
 
     fn seconds(machine: &Machine) -> u64 {
         machine.period().as_secs()
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn trust_grows_with_every_relist_that_finds_nothing_missed() {
+    fn the_period_doubles_with_every_relist_that_finds_no_missed_event() {
         let mut it = machine().step(Input::StreamUp);
         assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 1));
         for (period, mode) in [
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn a_suspicion_stops_the_growth_and_a_miss_starts_it_over() {
-        let mut it = [Input::StreamUp, CLEAN, CLEAN, SUSPECT].into_iter().fold(machine(), Machine::step);
+    fn an_unconfirmed_change_stops_the_growth_and_a_missed_event_resets_it() {
+        let mut it = [Input::StreamUp, CLEAN, CLEAN, UNCONFIRMED].into_iter().fold(machine(), Machine::step);
         assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 4));
         it = it.step(Input::Missed);
         assert_eq!((it.mode(), seconds(&it)), (Mode::Probing, 1));
@@ -142,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_stream_means_polling_and_nothing_but_the_stream_ends_that() {
+    fn a_lost_stream_means_polling_until_the_stream_is_up() {
         for before in
             [machine(), std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step)]
         {
             let mut it = before.step(Input::StreamLost);
-            for input in [CLEAN, SUSPECT, Input::Missed, Input::Unchecked, Input::StreamLost] {
+            for input in [CLEAN, UNCONFIRMED, Input::Missed, Input::Unchecked, Input::StreamLost] {
                 it = it.step(input);
                 assert_eq!((it.mode(), seconds(&it)), (Mode::Polling, 1));
             }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_that_asks_for_care_is_relisted_more_often() {
+    fn a_smaller_longest_period_bounds_evented_mode() {
         let mut it = machine().step(bounds(1, 10)).step(Input::StreamUp);
         it = std::iter::repeat_n(CLEAN, 10).fold(it, Machine::step);
         assert_eq!((it.mode(), seconds(&it)), (Mode::Evented, 10));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bounds_hold_at_once_and_cost_no_more_trust_than_they_must() {
+    fn other_bounds_apply_at_once_and_keep_the_mode_if_possible() {
         let evented = std::iter::repeat_n(CLEAN, 10).fold(machine().step(Input::StreamUp), Machine::step);
         for (before, bounds, mode, period) in [
             (machine(), bounds(5, 60), Mode::Polling, 5),
@@ -184,7 +184,7 @@ mod tests {
             (evented, bounds(1, 10), Mode::Evented, 10),
             (evented, bounds(2, 60), Mode::Evented, 60),
             (evented, bounds(1, 120), Mode::Probing, 60),
-            // A longest that is below the shortest is the shortest: there is nothing to grow to, and no trust to be had.
+            // A longest period below the shortest one counts as the shortest. Then the period cannot grow, and nothing proves the stream.
             (evented, bounds(90, 10), Mode::Probing, 90),
         ] {
             let it = before.step(bounds);

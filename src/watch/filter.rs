@@ -1,11 +1,11 @@
-//! Which pods and events are told.
+//! Selects the pods and events to deliver.
 
 use std::fmt;
 
 use super::Selector;
 use crate::model::{Event, EventType, Labels, PodIdentity, Subject};
 
-/// What is told. What is named in one field adds up, the fields restrict each other; an empty one passes everything.
+/// A filter. A pod or event must match one value of each field that is not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Namespaces of pods.
@@ -14,11 +14,11 @@ pub struct Filter {
     pub pod_uids: Vec<String>,
     /// Names of pods.
     pub pod_names: Vec<String>,
-    /// Labels of the pod.
+    /// Selects labels of pods.
     pub selector: Selector,
-    /// Types of events; does not apply to the pods of a snapshot.
+    /// Types of events; not applied to the pods of a snapshot.
     pub types: Vec<EventType>,
-    /// Only events of containers; does not apply to the pods of a snapshot.
+    /// Only events of containers; not applied to the pods of a snapshot.
     pub containers_only: bool,
 }
 
@@ -30,7 +30,7 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// Whether what happens to a pod is told at all.
+    /// Whether a pod passes.
     pub fn passes_pod(&self, pod: &PodIdentity, labels: &Labels) -> bool {
         let named =
             |names: &[String], name: &str| names.is_empty() || names.iter().any(|known| known == name);
@@ -40,20 +40,20 @@ impl Filter {
             && self.selector.matches(labels)
     }
 
-    /// Whether an event is told.
+    /// Whether an event passes.
     pub fn passes(&self, event: &Event) -> bool {
         (self.types.is_empty() || self.types.contains(&event.kind))
             && (!self.containers_only || event.subject == Subject::Container)
             && self.passes_pod(&event.pod, &event.labels)
     }
 
-    /// Whether it lets some events of a pod through and others not.
+    /// Whether some events of a pod may pass and others not.
     pub fn splits_pods(&self) -> bool {
         !self.types.is_empty() || self.containers_only
     }
 }
 
-/// As one line, for whoever looks at a list of subscribers; nothing for the empty filter.
+/// One line, for lists of subscribers; empty for the empty filter.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let types: Vec<String> = self.types.iter().map(|kind| kind.as_str().to_owned()).collect();

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use plegd::{
     config::Config,
+    model::Mode,
     model::{ContainerState, SandboxState},
     sim::{
         Dose, EventFault, Method, Only, Profile, Target,
         truth::{ContainerSpec, SandboxSpec},
         v1::ContainerEventType,
     },
-    supervisor::Mode,
 };
 
 use crate::{
@@ -268,10 +268,13 @@ async fn two_apps_on_two_runtimes_in_one_process_have_independent_modes() {
     let mut with = evented().await;
     let mut without = Harness::new(Profile::CONTAINERD_1_6);
     without.pass(10 * SECOND).await;
-    assert_eq!((with.app.situation().mode, without.app.situation().mode), (Mode::Evented, Mode::Polling));
+    assert_eq!(
+        (with.app.follower_status().mode, without.app.follower_status().mode),
+        (Mode::Evented, Mode::Polling)
+    );
     with.sim.crash();
     with.pass(2 * SECOND).await;
-    assert_eq!(with.app.situation().mode, Mode::Polling);
+    assert_eq!(with.app.follower_status().mode, Mode::Polling);
     let pod = without.pod();
     without.pass(2 * SECOND).await;
     assert_eq!(without.history(&pod.sandbox), ["Started"], "the other runtime's crash has no effect");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use plegd::{
     config::Config,
+    model::Mode,
     sim::{CallFault, Dose, Method, Profile, Target},
-    supervisor::Mode,
 };
 use tonic::Code;
 
@@ -273,7 +273,7 @@ async fn a_change_that_both_paths_observe_is_published_once_by_the_first() {
         harness.metric(r#"plegd_transitions_seen_total{by="both"}"#) >= 60.0,
         "the relist observed them too"
     );
-    assert_ne!(harness.app.situation().mode, Mode::Polling);
+    assert_ne!(harness.app.follower_status().mode, Mode::Polling);
     let sequence: Vec<u64> = harness.events.iter().map(|event| event.sequence).collect();
     assert_eq!(sequence, (1..=sequence.len() as u64).collect::<Vec<_>>());
 }

@@ -1,8 +1,8 @@
 //! The watcher of the stream: it reconnects without limit, also after a clean end, and stops on shutdown.
 
 use plegd::{
+    model::Mode,
     sim::{CallFault, Dose, Method, Profile, Target},
-    supervisor::Mode,
 };
 use tonic::{Code, Status};
 
@@ -16,15 +16,19 @@ async fn a_stream_that_keeps_failing_is_retried_without_limit_and_the_last_error
     harness.sim.faults().calls(Method::GetContainerEvents, fail("the first error"), Dose::Next(1));
     harness.sim.cut_streams(Some(Status::unavailable("cut")));
     harness.pass(SECOND / 10).await;
-    assert!(harness.app.situation().stream.contains("the first error"), "{:?}", harness.app.situation());
+    assert!(
+        harness.app.follower_status().stream.contains("the first error"),
+        "{:?}",
+        harness.app.follower_status()
+    );
     harness.sim.faults().calls(Method::GetContainerEvents, fail("the last error"), Dose::Always);
     let tries = harness.calls_of(Method::GetContainerEvents);
     harness.pass(20 * MINUTE).await;
     let tries = harness.calls_of(Method::GetContainerEvents) - tries;
     assert!((20..=40).contains(&tries), "about once a minute, without a limit: {tries}");
-    let situation = harness.app.situation();
-    assert!(situation.stream.contains("the last error"), "{situation:?}");
-    assert_eq!(situation.mode, Mode::Polling);
+    let follower_status = harness.app.follower_status();
+    assert!(follower_status.stream.contains("the last error"), "{follower_status:?}");
+    assert_eq!(follower_status.mode, Mode::Polling);
     let id = harness.start(&pod, "c");
     harness.pass(2 * SECOND).await;
     assert_eq!(harness.history(&id), ["Started"], "published by the relist meanwhile");
@@ -43,8 +47,8 @@ async fn a_stream_that_ends_without_an_error_is_a_lost_stream() {
     harness.sim.cut_streams(None);
     harness.change(|truth| truth.exit(&id, 1).expect("exit"));
     harness.pass(SECOND / 2).await;
-    assert_eq!(harness.app.situation().mode, Mode::Polling);
-    assert!(harness.app.situation().stream.contains("ended"), "{:?}", harness.app.situation());
+    assert_eq!(harness.app.follower_status().mode, Mode::Polling);
+    assert!(harness.app.follower_status().stream.contains("ended"), "{:?}", harness.app.follower_status());
     assert_eq!(harness.metric(r#"plegd_stream_disconnects_total{reason="ended"}"#), 1.0);
     assert_eq!(harness.history(&id)[2..], ["Died(1 Error)"], "published by an immediate relist");
     assert_eq!(harness.missed_events(), 0.0);

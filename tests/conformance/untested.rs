@@ -169,7 +169,7 @@ async fn four_thousand_containers_in_six_megabytes_are_listed_and_served() {
     };
     let mut harness = Harness::after(Profile::CONTAINERD_1_6, 1, large_journal, many).await;
     harness.until("all events", |harness| harness.events.len() == 4200).await;
-    assert_eq!(harness.app.cache().census().containers[ContainerState::Running as usize], 4000);
+    assert_eq!(harness.app.cache().counts().containers[ContainerState::Running as usize], 4000);
     let last = harness.sim.read(|truth| truth.view().containers.keys().next_back().cloned()).expect("one");
     harness.change(|truth| truth.exit(&last, 1).expect("exit"));
     harness.pass(3 * SECOND).await;

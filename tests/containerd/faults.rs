@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use plegd::{cache::Census, supervisor::Mode};
+use plegd::{cache::Counts, model::Mode};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
@@ -87,7 +87,7 @@ pub(super) async fn a_competing_subscriber_during_churn_leaves_the_cache_correct
     plegd.until("a removal of every id", TIMEOUT, |it| it.without_removal().is_empty()).await?;
     ensure!(plegd.metric("plegd_missed_events_total") > 0.0, "no missed event was counted");
     ensure!(plegd.mode() != Mode::Polling, "the stream was lost");
-    assert_eq!(plegd.app.cache().census(), Census::default());
+    assert_eq!(plegd.app.cache().counts(), Counts::default());
     finish(plegd, containerd).await
 }
 
@@ -217,14 +217,14 @@ async fn check_end(
     plegd.until("the end of the churn", 5 * TIMEOUT, |_| pods.is_finished()).await?;
     pods.await??;
     let client = churn.client();
-    let yielded = plegd.app.situation().yielded;
+    let yielded = plegd.app.follower_status().yielded;
     ensure!(yielded.is_none(), "the stream is yielded without another subscriber: {yielded:?}");
     // Remains of failed calls.
     client.remove_all_pods().await?;
     plegd.until_published_for(client.history(), TIMEOUT, |id| churn.is_certain(id)).await?;
     plegd.until_truth(client, TIMEOUT).await?;
     plegd.until("a removal of every id", TIMEOUT, |it| it.without_removal().is_empty()).await?;
-    assert_eq!(plegd.app.cache().census(), Census::default());
+    assert_eq!(plegd.app.cache().counts(), Counts::default());
     for id in plegd.returned() {
         ensure!(
             !churn.is_certain(id),

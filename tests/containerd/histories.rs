@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use plegd::{
-    cache::Census,
+    cache::Counts,
+    model::Mode,
     model::{EventType, Source},
-    supervisor::Mode,
 };
 
 use super::{
@@ -254,7 +254,7 @@ pub(super) async fn another_subscriber_receives_all_events() -> Result<()> {
     plegd.until_following(true).await?;
     let (taken, received) = (plegd.metric(MESSAGES), other.received());
     run_pods(&mut plegd, &client, "job", JOB).await?;
-    plegd.until("the yield", TIMEOUT, |it| it.app.situation().yielded.is_some()).await?;
+    plegd.until("the yield", TIMEOUT, |it| it.app.follower_status().yielded.is_some()).await?;
     plegd.until("the end of the stream", TIMEOUT, |it| it.metric(CLOSED) == 1.0).await?;
     let (taken, received) = (plegd.metric(MESSAGES) - taken, other.received() - received);
     eprintln!(
@@ -362,7 +362,7 @@ pub(super) async fn a_churn_is_published_completely(version: Version) -> Result<
         );
     }
     ensure!(begun.len() < client.history().by_id().len(), "plegd started after the churn");
-    assert_eq!(plegd.app.cache().census(), Census::default());
+    assert_eq!(plegd.app.cache().counts(), Counts::default());
     assert_eq!(plegd.metric("plegd_missed_events_total"), 0.0);
     finish(plegd, containerd).await
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use plegd::{
+    model::Mode,
     model::{EventType, Source},
-    supervisor::Mode,
 };
 
 use super::{

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use plegd::{
+    model::Mode,
     sim::{
         Dose, EventFault, Method, Profile, SimRuntime, Target,
         truth::{ContainerSpec, SandboxSpec},
     },
-    supervisor::Mode,
 };
 
 use crate::{MINUTE, NONE, SECOND, STARTED, STOPPED, evented, last, support::Harness};
@@ -16,7 +16,7 @@ use crate::{MINUTE, NONE, SECOND, STARTED, STOPPED, evented, last, support::Harn
 #[tokio::test(start_paused = true)]
 async fn containerd_7318_events_taken_by_another_client_are_found_and_counted_as_missed() {
     let mut harness = evented(Profile::CONTAINERD_1_7).await;
-    assert_eq!(harness.app.situation().period, 10 * SECOND, "the longest period on a shared channel");
+    assert_eq!(harness.app.follower_status().period, 10 * SECOND, "the longest period on a shared channel");
     let mut other_client = harness.sim.queue().subscribe();
     let other_task = tokio::spawn(async move { while other_client.next().await.is_some() {} });
     let pod = harness.pod();
@@ -28,7 +28,10 @@ async fn containerd_7318_events_taken_by_another_client_are_found_and_counted_as
         harness.missed_events() + harness.metric(r#"plegd_stream_skipped_events_total{type="created"}"#)
             >= 2.0
     );
-    assert!(harness.app.situation().yielded.is_some(), "from now on the other client receives all events");
+    assert!(
+        harness.app.follower_status().yielded.is_some(),
+        "from now on the other client receives all events"
+    );
     other_task.abort();
     harness.pass(2 * MINUTE).await;
     assert_eq!((harness.differences(), harness.violations()), (vec![], vec![]));
@@ -167,12 +170,12 @@ async fn containerd_13646_a_stream_that_is_up_and_silent_is_detected_and_relists
     );
     harness.until("a missed event", |harness| harness.missed_events() > 0.0).await;
     harness.pass(SECOND / 10).await;
-    assert_eq!(harness.app.situation().mode, Mode::Probing, "a silent stream is not trusted");
+    assert_eq!(harness.app.follower_status().mode, Mode::Probing, "a silent stream is not trusted");
     for n in 0..20 {
         let id = harness.start(&pod, &format!("c{n}"));
         harness.pass(5 * SECOND).await;
         assert_eq!(harness.history(&id), ["Started"], "container {n}");
-        assert_eq!(harness.app.situation().mode, Mode::Probing);
+        assert_eq!(harness.app.follower_status().mode, Mode::Probing);
     }
     assert_eq!(harness.missed_events(), 21.0);
     harness.sim.faults().clear();

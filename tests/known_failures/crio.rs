@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use plegd::{
+    model::Mode,
     sim::{Dose, EventFault, Method, Profile, SimRuntime},
-    supervisor::Mode,
 };
 
 use crate::{MINUTE, NONE, SECOND, STOPPED, evented, last, now, support::Harness};
@@ -17,8 +17,8 @@ async fn crio_7164_a_stream_that_ends_at_once_is_retried_once_a_minute() {
     harness.pass(10 * MINUTE).await;
     let tries = harness.calls_of(Method::GetContainerEvents);
     assert!((10..=16).contains(&tries), "about once a minute: {tries}");
-    let situation = harness.app.situation();
-    assert_eq!((situation.mode, situation.period), (Mode::Polling, SECOND));
+    let follower_status = harness.app.follower_status();
+    assert_eq!((follower_status.mode, follower_status.period), (Mode::Polling, SECOND));
     let id = harness.start(&pod, "c");
     harness.pass(2 * SECOND).await;
     assert_eq!(harness.history(&id), ["Started"]);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use plegd::{
     config::Config,
+    model::Mode,
     sim::{CallFault, Dose, EventFault, Method, Profile},
-    supervisor::Mode,
 };
 use tonic::Code;
 
@@ -26,7 +26,7 @@ async fn kubernetes_129827_a_short_restart_causes_no_permanent_fallback() {
         harness.sim.recover().expect("recover");
         harness.pass(3 * SECOND).await;
         assert_eq!(harness.history(&id), ["Changed", "Started", "Died(1 Error)"], "restart {n}");
-        assert_ne!(harness.app.situation().mode, Mode::Polling, "restart {n}: the stream is up again");
+        assert_ne!(harness.app.follower_status().mode, Mode::Polling, "restart {n}: the stream is up again");
     }
     harness.until_evented().await;
     let id = harness.start(&pod, "after-the-restarts");
@@ -66,10 +66,13 @@ async fn kubernetes_120934_two_apps_in_one_process_share_nothing() {
     for _ in 0..20 {
         one.pass(SECOND).await;
         other.pass(SECOND).await;
-        assert_eq!((one.app.situation().mode, other.app.situation().mode), (Mode::Evented, Mode::Polling));
+        assert_eq!(
+            (one.app.follower_status().mode, other.app.follower_status().mode),
+            (Mode::Evented, Mode::Polling)
+        );
     }
-    assert_eq!(one.app.situation().period, MINUTE);
-    assert_eq!(other.app.situation().period, SECOND);
+    assert_eq!(one.app.follower_status().period, MINUTE);
+    assert_eq!(other.app.follower_status().period, SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +99,7 @@ async fn kubernetes_114371_events_without_a_sandbox_status_are_published_for_the
     assert_eq!(harness.history(&new.sandbox), ["Started"], "a sandbox that was unknown before");
     let mut of_it = harness.events.iter().filter(|event| event.id.as_str() == id);
     assert!(of_it.all(|event| event.event.pod.uid == crate::uid(&pod)), "for this pod only");
-    assert_eq!(harness.app.situation().mode, Mode::Evented, "no event counts as missed");
+    assert_eq!(harness.app.follower_status().mode, Mode::Evented, "no event counts as missed");
     assert_eq!((harness.differences(), harness.missed_events()), (vec![], 0.0));
 }
 

@@ -12,8 +12,8 @@ use plegd::{
     config::Config,
     cri::{Endpoint, Link},
     journal::{Cursor, Record},
+    model::Mode,
     model::{EventType, Pod, Subject},
-    supervisor::Mode,
 };
 
 use super::{
@@ -111,7 +111,7 @@ impl Follower {
         while let Some(event) = self.cursor.try_next()? {
             self.published.push(event);
         }
-        self.modes.insert(self.app.situation().mode.as_str());
+        self.modes.insert(self.app.follower_status().mode.as_str());
         while let Some(event) = self.published.get(self.checked) {
             self.checked += 1;
             let taken = self.order.take(event).and_then(|()| match self.order.returned().first() {
@@ -234,7 +234,7 @@ impl Follower {
     // --- Status of the app ---
 
     pub fn mode(&self) -> Mode {
-        self.app.situation().mode
+        self.app.follower_status().mode
     }
 
     /// The modes observed since the last call.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use plegd::{
     app::App,
     client::Client,
-    clock::{Clock, WallHand},
+    clock::{Clock, WallStepper},
     config::Config,
     journal::{Cursor, Record},
     sim::{Profile, SimRuntime},
@@ -33,7 +33,7 @@ pub struct Node {
     pub sim: SimRuntime,
     pub config: Config,
     /// The wall clocks of the runtime and of each plegd.
-    hands: Vec<WallHand>,
+    hands: Vec<WallStepper>,
     runs: Vec<Run>,
     now: watch::Sender<Option<Serving>>,
     app: Option<Running>,

@@ -50,7 +50,7 @@ async fn a_new_period_applies_before_the_old_one_ends() {
     let relists = harness.calls_of(Method::ListPodSandbox) - before;
     assert!((9..=12).contains(&relists), "{relists} in 23 s");
     assert_eq!(harness.metric("plegd_relist_period_seconds"), 2.0);
-    assert_eq!(harness.app.situation().period, 2 * SECOND);
+    assert_eq!(harness.app.follower_status().period, 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn a_new_max_period_applies_while_the_stream_is_trusted() {
     let relists = harness.calls_of(Method::ListPodSandbox) - before;
     assert!((5..=7).contains(&relists), "{relists} in 30 s");
     // The stream stays trusted, because it was trusted at a longer period.
-    assert_eq!(harness.app.situation().mode, plegd::supervisor::Mode::Evented);
+    assert_eq!(harness.app.follower_status().mode, plegd::model::Mode::Evented);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,12 +6,12 @@ use plegd::{
     api::v1,
     clock::Mono,
     model::EventType,
+    model::Mode,
     relister::CONTENT_READS,
     sim::{
         EventFault, Exchange, Method, SimRuntime,
         profile::{Events, RemovedWithPod},
     },
-    supervisor::Mode,
 };
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -301,19 +301,19 @@ impl<'a> Simulation<'a> {
             }
         }
         self.take_responses();
-        let situation = self.driver.app().situation();
+        let follower_status = self.driver.app().follower_status();
         if self.plan.environment.queue.is_some()
             && let Some((before, up)) = self.stream_samples.last()
-            && (*up != situation.stream_up || up.is_none())
+            && (*up != follower_status.stream_up || up.is_none())
         {
             // With a small queue, the stream may have been dropped together with pending events.
             self.driver.uncertain.push((*before, now));
         }
-        self.stream_samples.push((now, situation.stream_up));
-        if self.periods.last().is_none_or(|(_, period)| *period != situation.period) {
-            self.periods.push((now, situation.period));
+        self.stream_samples.push((now, follower_status.stream_up));
+        if self.periods.last().is_none_or(|(_, period)| *period != follower_status.period) {
+            self.periods.push((now, follower_status.period));
         }
-        self.trace.mode(now, &situation);
+        self.trace.mode(now, &follower_status);
         let down = self.driver.sim().is_down();
         if down && self.down_since.is_none() {
             // The runtime may have crashed by itself since the last check.
@@ -323,12 +323,12 @@ impl<'a> Simulation<'a> {
         }
         self.down_since = if down { Some(self.down_since.unwrap_or(now)) } else { None };
         let mut wrong = |what: String| self.found.push(format!("at {:?}: {what}", now.since(Mono::ZERO)));
-        let polling = situation.mode == Mode::Polling;
-        if polling == situation.stream_up.is_some() {
-            wrong(format!("{} with a stream that is {}", situation.mode, situation.stream));
+        let polling = follower_status.mode == Mode::Polling;
+        if polling == follower_status.stream_up.is_some() {
+            wrong(format!("{} with a stream that is {}", follower_status.mode, follower_status.stream));
         }
         if self.down_since.is_some_and(|since| now > since + NOTICED && !self.driver.is_frozen())
-            && situation.stream_up.is_some()
+            && follower_status.stream_up.is_some()
         {
             wrong("the stream counts as up while the runtime is down".into());
         }
@@ -337,8 +337,11 @@ impl<'a> Simulation<'a> {
             wrong(format!("not alive: {:?}", health.live()));
         }
         let ready = health.ready().ok;
-        if ready != situation.ready || (self.ready && !ready) {
-            wrong(format!("ready is {ready}, the status says {}, and was {}", situation.ready, self.ready));
+        if ready != follower_status.ready || (self.ready && !ready) {
+            wrong(format!(
+                "ready is {ready}, the status says {}, and was {}",
+                follower_status.ready, self.ready
+            ));
         }
         self.ready = ready;
         let quiet = self.driver.uncertain.last().is_none_or(|(_, until)| now > *until + NOTICED);
@@ -412,9 +415,9 @@ impl<'a> Simulation<'a> {
         // On a shared channel, lost events look as if another subscriber had received them.
         let shared = matches!(self.plan.profile.events, Events::Shared { .. })
             || self.plan.environment.unknown_version.is_some();
-        let yielded = |it: &Self| shared && it.driver.app().situation().yielded.is_some();
+        let yielded = |it: &Self| shared && it.driver.app().follower_status().yielded.is_some();
         while has_events
-            && self.driver.app().situation().stream_up.is_none()
+            && self.driver.app().follower_status().stream_up.is_none()
             && !yielded(self)
             && self.driver.now() < until
         {
@@ -427,21 +430,21 @@ impl<'a> Simulation<'a> {
         let stream_samples =
             if silent { RETRY_LONGEST + Duration::from_secs(32) } else { Duration::from_secs(6) };
         self.pass(stream_samples).await;
-        let situation = self.driver.app().situation();
+        let follower_status = self.driver.app().follower_status();
         let expected = has_events && !yielded(self);
-        if expected != situation.stream_up.is_some() || !situation.ready {
-            self.found.push(format!("in the end: {situation:?}"));
+        if expected != follower_status.stream_up.is_some() || !follower_status.ready {
+            self.found.push(format!("in the end: {follower_status:?}"));
         }
-        let (before, window) = (self.calls(), 2 * situation.period);
+        let (before, window) = (self.calls(), 2 * follower_status.period);
         self.pass(window).await;
-        let relists = window.as_secs_f64() / (0.9 * situation.period.as_secs_f64()) + 1.0;
+        let relists = window.as_secs_f64() / (0.9 * follower_status.period.as_secs_f64()) + 1.0;
         // Content reads of a few ids, at most every 10 s.
         let content = CONTENT_READS as f64 * relists.min(window.as_secs_f64() / 10.0 + 1.0);
         let called = self.calls() - before;
         if called as f64 > 2.0 * relists + content {
             self.found.push(format!(
                 "{called} calls in {window:?} on an idle node, with a period of {:?}",
-                situation.period
+                follower_status.period
             ));
         }
     }

@@ -7,8 +7,8 @@ use std::{
 
 use plegd::{
     clock::Mono,
+    model::FollowerStatus,
     sim::{ChangeKind, Exchange, Message, Method, SimRuntime, v1},
-    supervisor::Situation,
 };
 
 use super::{driver::Received, plan::Action};
@@ -49,8 +49,11 @@ impl Trace {
         self.lines.push((received.at, Kind::Published, text));
     }
 
-    pub fn mode(&mut self, at: Mono, situation: &Situation) {
-        let mode = format!("{}, {:?}, stream {}", situation.mode, situation.period, situation.stream);
+    pub fn mode(&mut self, at: Mono, follower_status: &FollowerStatus) {
+        let mode = format!(
+            "{}, {:?}, stream {}",
+            follower_status.mode, follower_status.period, follower_status.stream
+        );
         if self.mode != mode {
             self.lines.push((at, Kind::Mode, mode.clone()));
             self.mode = mode;

@@ -11,16 +11,16 @@ use std::{sync::Arc, time::Duration};
 use plegd::{
     api::v1,
     app::App,
-    clock::{Clock, Wall, WallHand},
+    clock::{Clock, Wall, WallStepper},
     config::Config,
     cri::{Connection, Link},
     journal::{Cursor, Record},
+    model::Mode,
     model::{Event, EventType, Pod},
     sim::{
         Churn, EventFault, Method, Profile, SimRuntime, Stamp,
         truth::{ContainerSpec, SandboxSpec, Truth},
     },
-    supervisor::Mode,
 };
 
 pub const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
@@ -45,7 +45,7 @@ pub struct Harness {
     pub app: App,
     pub events: Vec<Arc<Record>>,
     cursor: Cursor,
-    hands: [WallHand; 2],
+    hands: [WallStepper; 2],
     next_pod: u32,
 }
 
@@ -57,7 +57,7 @@ pub struct TestPod {
 }
 
 /// The runtime's clock. Seeds the global random numbers too.
-fn runtime_clock(seed: u64) -> (Clock, WallHand) {
+fn runtime_clock(seed: u64) -> (Clock, WallStepper) {
     fastrand::seed(seed);
     Clock::simulated(NOON)
 }
@@ -93,7 +93,7 @@ impl Harness {
     }
 
     /// Starts a plegd on this runtime.
-    fn follow(sim: SimRuntime, sim_hand: WallHand, configure: impl FnOnce(&mut Config)) -> Self {
+    fn follow(sim: SimRuntime, sim_hand: WallStepper, configure: impl FnOnce(&mut Config)) -> Self {
         let now = sim.clock().wall();
         let (clock, hand) = Clock::simulated(now);
         let mut config = Config::default();
@@ -163,12 +163,12 @@ impl Harness {
     /// Lets time pass until the stream is trusted.
     pub async fn until_evented(&mut self) {
         for _ in 0..1200 {
-            if self.app.situation().mode == Mode::Evented {
+            if self.app.follower_status().mode == Mode::Evented {
                 return self.drain();
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        panic!("not evented in 10 minutes, but {:?}", self.app.situation());
+        panic!("not evented in 10 minutes, but {:?}", self.app.follower_status());
     }
 
     /// Does `steps` steps of churn, about ten per second.

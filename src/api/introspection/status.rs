@@ -13,18 +13,19 @@ use crate::{
 
 impl Inner {
     pub(super) fn status(&self) -> v1::GetStatusResponse {
-        let situation = self.feed.situation().borrow().clone();
+        let follower_status = self.feed.follower_status().borrow().clone();
         let metrics = &*self.metrics;
-        let quirks = situation.runtime.as_ref().map(|runtime| Quirks::of(&runtime.name, &runtime.version));
+        let quirks =
+            follower_status.runtime.as_ref().map(|runtime| Quirks::of(&runtime.name, &runtime.version));
         let quirks: Vec<Quirk> = quirks.iter().flat_map(Quirks::iter).collect();
-        let census = self.feed.cache().census();
-        let extent = self.feed.journal().extent();
+        let counts = self.feed.cache().counts();
+        let stats = self.feed.journal().stats();
         let (resident_bytes, cpu_time) = metrics.process();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let evented = v1::EventedPath {
-            up: situation.stream_up.is_some(),
-            since: Some(timestamp(situation.stream_since)),
-            state: situation.stream.clone(),
+            up: follower_status.stream_up.is_some(),
+            since: Some(timestamp(follower_status.stream_since)),
+            state: follower_status.stream.clone(),
             messages: StreamEventType::ALL.iter().map(|&kind| metrics.stream.messages.with(kind).get()).sum(),
             last_message_at: moment(metrics.stream.last_message.get()),
             connects: metrics.stream.connects.get(),
@@ -32,15 +33,15 @@ impl Inner {
             first: first(metrics, Source::Event),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Event)]))),
             missed: missed(metrics),
-            yielded_since: situation.yielded.map(|it| timestamp(it.since)),
-            retry_at: situation.yielded.map(|it| timestamp(it.retry_at)),
+            yielded_since: follower_status.yielded.map(|it| timestamp(it.since)),
+            retry_at: follower_status.yielded.map(|it| timestamp(it.retry_at)),
         };
         let relists = |outcome| {
             let count = |&cause: &RelistCause| metrics.relists.done.with((cause, outcome)).get();
             <RelistCause as Label>::ALL.iter().map(count).sum()
         };
         let generic = v1::GenericPath {
-            period: Some(duration(situation.period)),
+            period: Some(duration(follower_status.period)),
             relists: relists(Outcome::Ok),
             failures: relists(Outcome::Error),
             last_success_at: moment(metrics.relists.last_success.get()),
@@ -48,19 +49,19 @@ impl Inner {
             first: first(metrics, Source::Relist),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Relist)]))),
             first_by_read: first(metrics, Source::Read),
-            consecutive_failures: situation.failures.as_ref().map_or(0, |it| it.count),
-            failing_since: situation.failures.as_ref().map(|it| timestamp(it.since)),
+            consecutive_failures: follower_status.failures.as_ref().map_or(0, |it| it.count),
+            failing_since: follower_status.failures.as_ref().map(|it| timestamp(it.since)),
             unreadable: u32::try_from(metrics.reads.unreadable.get()).unwrap_or(0),
-            last_error: situation.failures.as_ref().map(|it| it.last_error.clone()).unwrap_or_default(),
+            last_error: follower_status.failures.as_ref().map(|it| it.last_error.clone()).unwrap_or_default(),
         };
         v1::GetStatusResponse {
             version: version::VERSION.into(),
             node_name: self.node.name.clone(),
             started_at: Some(timestamp(self.started_at)),
-            ready: situation.ready,
-            mode: v1::Mode::from(situation.mode).into(),
-            mode_since: Some(timestamp(situation.mode_since)),
-            runtime: situation.runtime.as_ref().map(Into::into),
+            ready: follower_status.ready,
+            mode: v1::Mode::from(follower_status.mode).into(),
+            mode_since: Some(timestamp(follower_status.mode_since)),
+            runtime: follower_status.runtime.as_ref().map(Into::into),
             quirks: quirks
                 .into_iter()
                 .map(|quirk| v1::Quirk { name: quirk.as_str().into(), summary: quirk.summary().into() })
@@ -69,19 +70,19 @@ impl Inner {
             generic: Some(generic),
             arbitration: Some(arbitration(metrics)),
             journal: Some(v1::Journal {
-                head: Some(self.feed.journal().position(extent.head).into()),
-                oldest: extent.oldest,
-                bytes: extent.bytes as u64,
+                head: Some(self.feed.journal().position(stats.head).into()),
+                oldest: stats.oldest,
+                bytes: stats.bytes as u64,
                 subscribers: count(self.subscribers.count()),
-                gaps: extent.gaps,
-                gaps_came_late: extent.resume_gaps[ResumeGap::CameLate as usize],
-                gaps_of_epoch: extent.resume_gaps[ResumeGap::OtherEpoch as usize],
+                gaps: stats.gaps,
+                gaps_came_late: stats.resume_gaps[ResumeGap::CameLate as usize],
+                gaps_of_epoch: stats.resume_gaps[ResumeGap::OtherEpoch as usize],
             }),
             census: Some(v1::Census {
-                pods: count(census.ready_pods + census.not_ready_pods),
-                ready_pods: count(census.ready_pods),
-                containers: count(census.containers.iter().sum()),
-                running_containers: count(census.containers[ContainerState::Running as usize]),
+                pods: count(counts.ready_pods + counts.not_ready_pods),
+                ready_pods: count(counts.ready_pods),
+                containers: count(counts.containers.iter().sum()),
+                running_containers: count(counts.containers[ContainerState::Running as usize]),
             }),
             resident_bytes,
             cpu_time: Some(duration(cpu_time)),

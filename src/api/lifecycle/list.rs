@@ -30,8 +30,8 @@ pub(super) fn page(feed: &Feed, request: v1::ListPodsRequest) -> Result<v1::List
     let (position, begin) = match read_token(&page_token)? {
         None => (now, 0),
         Some((position, _)) if position.epoch != now.epoch => {
-            let extent = feed.journal().extent();
-            let (epoch, oldest, head) = (now.epoch, extent.oldest, extent.head);
+            let stats = feed.journal().stats();
+            let (epoch, oldest, head) = (now.epoch, stats.oldest, stats.head);
             let lost = PositionLost { reason: GapReason::ForeignEpoch, epoch, oldest, head };
             return Err(lost.to_status("the page token is of another run of plegd; list anew"));
         }

@@ -1,4 +1,4 @@
-//! A pod on the bench: the state, what surrounds it, and short words for what it is shown and tells.
+//! A test bench for one pod: its state and context, builders for observations, and short texts for published events.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,7 +16,7 @@ pub(super) fn at(ms: u64) -> Mono {
     Mono::ZERO + Duration::from_secs(100_000) + Duration::from_millis(ms)
 }
 
-/// The same on the wall clock.
+/// The same moment on the wall clock.
 pub(super) fn wall(ms: u64) -> Wall {
     Wall::from_nanos(1_800_000_000_000_000_000 + ms as i64 * 1_000_000)
 }
@@ -25,7 +25,7 @@ pub(super) fn identity() -> PodIdentity {
     PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() }
 }
 
-/// A container of sandbox `s` with the times that go with its state.
+/// A container of sandbox `s` with the times of its state.
 pub(super) fn container(id: &str, state: ContainerState) -> ContainerStatus {
     let came_to = |phase| state.phase() >= Some(phase);
     ContainerStatus {
@@ -61,7 +61,7 @@ pub(super) fn sandbox(id: &str, state: SandboxState) -> SandboxStatus {
     }
 }
 
-/// An event that was stamped and received at `ms`.
+/// An event with timestamp and receipt at `ms`.
 pub(super) fn event(kind: StreamEventType, id: &str, ms: u64) -> Observation {
     let signal = StreamEvent { id: id.into(), kind, stamped_at: Some(wall(ms)) };
     Observation::event(signal, at(ms), wall(ms), identity())
@@ -89,7 +89,7 @@ impl Observation {
         self
     }
 
-    /// As a list shows it, or an event that was stripped.
+    /// As in a list or a stripped event.
     pub(super) fn minimal(mut self) -> Self {
         self.detail = Detail::Minimal;
         if self.origin == Origin::Status {
@@ -99,7 +99,7 @@ impl Observation {
     }
 }
 
-/// A pod, and what the shell keeps around it.
+/// A pod and its context.
 #[derive(Clone)]
 pub(super) struct Bench {
     pub(super) pod: PodState,
@@ -110,7 +110,7 @@ pub(super) struct Bench {
     pub(super) tombstones: HashMap<ObjectId, Mono>,
     /// Ids that a list shows and that were not read yet.
     pub(super) unread: HashMap<ObjectId, Unread>,
-    /// All that was published, as `a Started!`.
+    /// All published events, as `a Started!`.
     pub(super) published: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ impl Bench {
         }
     }
 
-    /// Settles it as soon as it has come.
+    /// Applies an observation at its upper end.
     pub(super) fn apply(&mut self, observation: &Observation) -> Outcome {
         self.apply_at(observation, observation.interval.upper)
     }
@@ -176,12 +176,12 @@ impl Bench {
         out
     }
 
-    /// What this observation alone had published.
+    /// The events that this observation alone publishes.
     pub(super) fn published_by(&mut self, observation: &Observation) -> Vec<String> {
         self.apply(observation).transitions.iter().map(word).collect()
     }
 
-    /// A list that began then shows everything as it is held.
+    /// A list that began at `lower` agrees with all records.
     pub(super) fn confirm(&mut self, lower: Mono) {
         self.pod.records.values_mut().for_each(|record| record.confirm(lower));
     }
@@ -214,7 +214,7 @@ pub(super) fn word(transition: &Transition) -> String {
     format!("{} {kind}{}", transition.id, if transition.inferred { "!" } else { "" })
 }
 
-/// The causes for which an outcome reads to read `id`, each with its delay in milliseconds.
+/// The causes of the requested reads of `id`, each with its delay in milliseconds.
 pub(super) fn reads(out: &Outcome, id: &str) -> Vec<(ReadCause, u64)> {
     let of_id = |scope: &Scope| matches!(scope, Scope::Ids(ids) if ids.contains(id));
     let mut found: BTreeSet<(ReadCause, u64)> = BTreeSet::new();

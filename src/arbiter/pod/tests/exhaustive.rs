@@ -1,25 +1,24 @@
-//! All interleavings of small histories, not a sample of them.
+//! Exhaustive tests: all interleavings of small scripts.
 //!
-//! A *play* is what truly happens to a pod, moment by moment. In each moment anything may come that a source could say
-//! then: an event of anything that has happened so far, again or for the first time, with the pod as it was seen in any
-//! moment before it was stamped, and with its interval on time, late or missing; a read or a list that began in any moment
-//! and saw the pod as it was in any moment since; or nothing. All sequences of such acts are tried, up to a number of
-//! observations, and after each the play ends: what plegd has asked for is read, and one list is made. A *witness* who
-//! knows the truth objects to whatever breaks a promise, at every single step:
+//! A *play* is the true history of a pod, moment by moment. In each moment any observation may arrive that a source could send then: an
+//! event of any earlier change, once or repeatedly, with the pod at any moment before its timestamp, and with a timestamp that is right,
+//! late or missing; a read or a list that began in any moment, with the pod at any moment since; or none. All sequences of such acts are
+//! tried, up to a number of observations. After each the play ends: requested reads are done, and one list. A *witness* that knows the
+//! truth checks after every act:
 //!
-//! - nothing goes back, but for a correction that two later reads in a row agree on, and nothing is back from the dead;
-//! - each transition is published once and in order, a death before its removal, and what is published is what is held;
-//! - nothing is published that was not so by then, and that nobody has said and no time proves; nothing is served that never was;
-//! - what was said is published, or a read is asked for that decides on it; a death has its exit code if anybody has shown it;
-//! - in the end the truth is served, field by field, after the reads that were asked for and one list; two more reads
-//!   tell nothing; and plegd reads for nothing any more.
+//! - no phase goes back without a correction by two consecutive later reads, and no removed id comes back;
+//! - each transition is published once and in order, a death before its removal, and the records match the published phases;
+//! - only true changes are published that an observation shows or a time proves, and only true statuses are served;
+//! - each observed change is published, or a read is requested that decides; a death has its exit code if a view has shown it;
+//! - in the end the truth is served, field by field, after the requested reads and one list; two more reads publish nothing; and no read
+//!   is requested any more.
 //!
-//! Rules of the arbiter were broken by hand, and the witness objected: an old view believed (1), a tombstone
-//! overlooked or lifted by a read that began before it (2), a read that is ahead not taken (3), a step back by an event and
-//! a correction by one read (5), a removal by a read that only ended after what is held (6).
+//! The witness detected rules that were broken by hand: a stale view applied (1), a tombstone ignored or lifted by a read that began
+//! before it (2), a read that is ahead not applied (3), a step back by an event and a correction by one read (5), a removal by a read
+//! that only ended after the record's upper end (6).
 //!
-//! [`search`] says what is cut and why nothing is lost by it. A failure prints what was said and published, and how to see the
-//! case alone. More observations than are tried by default:
+//! [`search`] documents which sequences are cut and why no case is lost. A failure prints all observations and published events, and the
+//! command that runs the case alone. To try more observations:
 //!
 //! ```text
 //! PLEGD_DEEPER=1 CARGO_PROFILE_TEST_OPT_LEVEL=2 cargo test --lib exhaustive -- --nocapture
@@ -38,10 +37,10 @@ use self::{
 };
 use crate::model::ContainerState;
 
-/// A container's life, as it mostly is.
-const LIFE: &[Happens] = &[Ready("s"), Created("a", "s"), Started("a"), Exited("a", 3), Removed("a")];
-/// A pod whose sandbox is made again, and the container with it.
-const AGAIN: &[Happens] = &[
+/// The usual lifecycle of a container.
+const LIFECYCLE: &[Happens] = &[Ready("s"), Created("a", "s"), Started("a"), Exited("a", 3), Removed("a")];
+/// A pod whose sandbox is replaced, and the container with it.
+const REPLACED: &[Happens] = &[
     Ready("s"),
     Created("a", "s"),
     Started("a"),
@@ -51,23 +50,23 @@ const AGAIN: &[Happens] = &[
     Created("b", "t"),
     Removed("a"),
 ];
-/// Moments so close to each other that no interval can tell them apart; else they are twice the step margin apart.
+/// Milliseconds between moments that no interval can order; otherwise they are twice the step margin apart.
 const QUICK: u64 = 10;
-/// A runtime that says a sandbox's deletion early, and the reason of an exit late.
+/// A runtime that sends DELETED of a sandbox early, and the reason of an exit late.
 const QUIRKY: (&str, &str) = ("containerd", "2.1.0");
 
-/// All searches; the play's name is the search's.
+/// All searches. A search has the name of its play.
 fn searches() -> Vec<Search> {
     let of = Search::of;
     vec![
-        of("life", LIFE, 2),
-        of("quick life", LIFE, 2).paced(QUICK),
-        of("life read", LIFE, 2).without_stream(),
-        of("backlog", LIFE, 2).begins(3),
-        of("again", AGAIN, 2).begins(5),
+        of("lifecycle", LIFECYCLE, 2),
+        of("quick lifecycle", LIFECYCLE, 2).with_step(QUICK),
+        of("lifecycle read", LIFECYCLE, 2).without_stream(),
+        of("backlog", LIFECYCLE, 2).begins(3),
+        of("replaced", REPLACED, 2).begins(5),
         of("one container", &[Created("a", "s"), Started("a"), Exited("a", 3)], 8),
         of("stream alone", &[Created("a", "s"), Started("a"), Exited("a", 0)], 3).stream_alone(),
-        of("cut down", &[Ready("s"), Created("a", "s"), Started("a"), Exited("a", 3)], 2).cut_down(),
+        of("stripped", &[Ready("s"), Created("a", "s"), Started("a"), Exited("a", 3)], 2).stripped(),
         of("oom", &[Created("a", "s"), Started("a"), Exited("a", 137), TurnedOom("a"), Nothing], 2)
             .on(QUIRKY),
         of("failed start", &[Ready("s"), Created("a", "s"), Failed("a"), Nothing], 2),
@@ -75,23 +74,23 @@ fn searches() -> Vec<Search> {
         of("not ready for a while", &[Ready("s"), Created("a", "s"), NotReady("s"), Ready("s"), Nothing], 2),
         of(
             "deleted early",
-            &[Ready("s"), NotReady("s"), SaidDeleted("s"), Nothing, RemovedInSilence("s"), Nothing],
+            &[Ready("s"), NotReady("s"), DeletedEarly("s"), Nothing, RemovedInSilence("s"), Nothing],
             2,
         )
         .on(QUIRKY),
-        of("deleted never", &[Ready("s"), NotReady("s"), SaidDeleted("s"), Nothing], 2).on(QUIRKY),
+        of("deleted never", &[Ready("s"), NotReady("s"), DeletedEarly("s"), Nothing], 2).on(QUIRKY),
         of("lie", &[Ready("s"), Created("a", "s"), Started("a"), Nothing, Nothing], 2)
             .lying("a", ContainerState::Exited),
     ]
 }
 
-/// Tries all interleavings of these.
-#[allow(clippy::disallowed_methods, reason = "it says how long the search takes, and nothing hangs on it")]
-fn nobody_objects_to(names: &[&str]) {
+/// Tries all interleavings of these plays.
+#[allow(clippy::disallowed_methods, reason = "only the printed duration of the search depends on it")]
+fn check_all(names: &[&str]) {
     let deeper = usize::from(std::env::var_os("PLEGD_DEEPER").is_some());
     for name in names {
         let mut search =
-            (searches().into_iter()).find(|it| it.play.name == *name).expect("there is such a play");
+            (searches().into_iter()).find(|it| it.play.name == *name).expect("a play with this name");
         search.observations += if search.stream_alone { 0 } else { deeper };
         let began = std::time::Instant::now();
         match search.run() {
@@ -104,57 +103,57 @@ fn nobody_objects_to(names: &[&str]) {
 }
 
 #[test]
-fn every_interleaving_of_a_life_is_told_right() {
-    nobody_objects_to(&["life", "life read"]);
+fn every_interleaving_of_a_lifecycle_is_published_correctly() {
+    check_all(&["lifecycle", "lifecycle read"]);
 }
 
 #[test]
-fn every_interleaving_of_a_life_that_no_stamp_puts_in_order_is_told_right() {
-    nobody_objects_to(&["quick life"]);
+fn every_interleaving_that_no_timestamp_orders_is_published_correctly() {
+    check_all(&["quick lifecycle"]);
 }
 
 #[test]
-fn every_interleaving_of_eight_observations_of_one_container_is_told_right() {
-    nobody_objects_to(&["one container"]);
+fn every_interleaving_of_eight_observations_of_one_container_is_published_correctly() {
+    check_all(&["one container"]);
 }
 
 #[test]
-fn every_interleaving_around_a_sandbox_that_is_made_again_is_told_right() {
-    nobody_objects_to(&["again"]);
+fn every_interleaving_around_a_replaced_sandbox_is_published_correctly() {
+    check_all(&["replaced"]);
 }
 
 #[test]
-fn every_interleaving_of_what_was_before_the_journal_is_told_right() {
-    nobody_objects_to(&["backlog"]);
+fn every_interleaving_of_a_backlog_is_published_correctly() {
+    check_all(&["backlog"]);
 }
 
 #[test]
 fn every_order_of_the_events_converges_without_a_list() {
-    nobody_objects_to(&["stream alone"]);
+    check_all(&["stream alone"]);
 }
 
 #[test]
-fn every_interleaving_around_what_no_event_tells_is_told_right() {
-    nobody_objects_to(&["oom", "failed start", "lost and found", "not ready for a while"]);
+fn every_interleaving_around_changes_without_events_is_published_correctly() {
+    check_all(&["oom", "failed start", "lost and found", "not ready for a while"]);
 }
 
 #[test]
-fn every_interleaving_around_a_deletion_that_is_said_early_is_told_right() {
-    nobody_objects_to(&["deleted early", "deleted never"]);
+fn every_interleaving_around_an_early_deleted_is_published_correctly() {
+    check_all(&["deleted early", "deleted never"]);
 }
 
 #[test]
-fn every_interleaving_of_events_that_were_cut_down_is_told_right() {
-    nobody_objects_to(&["cut down"]);
+fn every_interleaving_of_stripped_events_is_published_correctly() {
+    check_all(&["stripped"]);
 }
 
 #[test]
-fn every_interleaving_with_a_lie_ends_with_the_truth() {
-    nobody_objects_to(&["lie"]);
+fn every_interleaving_with_a_false_event_ends_with_the_truth() {
+    check_all(&["lie"]);
 }
 
 #[test]
-fn a_case_is_written_as_it_is_read() {
+fn a_case_is_parsed_from_its_text() {
     for search in searches() {
         for act in search.menu.of(&search.play, search.play.end()) {
             assert_eq!(Act::parse(&act.to_string()), Some(act), "{act}");
@@ -163,13 +162,13 @@ fn a_case_is_written_as_it_is_read() {
 }
 
 #[test]
-#[ignore = "does one case alone, with the name of its play: PLEGD_CASE='life: . . r0v1'"]
+#[ignore = "runs one case, with the name of its play: PLEGD_CASE='lifecycle: . . r0v1'"]
 fn a_case_alone() {
-    let case = std::env::var("PLEGD_CASE").expect("PLEGD_CASE is a case as a failure prints it");
+    let case = std::env::var("PLEGD_CASE").expect("PLEGD_CASE in the format that a failure prints");
     let (name, acts) = case.rsplit_once(':').expect("the name of a play, a colon, acts");
     let acts: Vec<Act> = acts.split_whitespace().map(|act| Act::parse(act).expect("an act")).collect();
-    let search = (searches().into_iter()).find(|it| it.play.name == name).expect("there is such a play");
-    let (story, result) = search.replay(&acts);
-    println!("{story}");
+    let search = (searches().into_iter()).find(|it| it.play.name == name).expect("a play with this name");
+    let (log, result) = search.replay(&acts);
+    println!("{log}");
     assert_eq!(result, Ok(()));
 }

@@ -1,4 +1,4 @@
-//! What no sequence of views, however absurd, may lead to.
+//! Invariants under arbitrary sequences of observations.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,20 +15,20 @@ const IDS: [&str; 5] = ["a", "b", "c", "s", "t"];
 const STATES: [ContainerState; 4] =
     [ContainerState::Created, ContainerState::Running, ContainerState::Exited, ContainerState::Unknown];
 
-/// One step: an event or a read of some ids at some time.
+/// One observation: an event or a read of some ids at some time.
 #[derive(Clone, Debug)]
 struct Act {
-    /// By how much time passes first.
+    /// Time before it.
     pass: u64,
-    /// How much older than now the view is.
+    /// Age of the view.
     age: u64,
-    /// How long a read took.
+    /// Duration of a read.
     took: u64,
     signal: Option<(StreamEventType, usize)>,
     states: [Option<usize>; 3],
     sandboxes: [Option<bool>; 2],
     absent: [bool; 5],
-    lean: bool,
+    stripped: bool,
     listed: bool,
     stream_up: bool,
 }
@@ -45,11 +45,11 @@ prop_compose! {
         states in prop::array::uniform3(prop::option::weighted(0.4, 0usize..STATES.len())),
         sandboxes in prop::array::uniform2(prop::option::weighted(0.3, any::<bool>())),
         absent in prop::array::uniform5(prop::bool::weighted(0.25)),
-        lean in prop::bool::weighted(0.1),
+        stripped in prop::bool::weighted(0.1),
         listed in prop::bool::weighted(0.1),
         stream_up in prop::bool::weighted(0.9),
     ) -> Act {
-        Act { pass, age, took, signal, states, sandboxes, absent, lean, listed, stream_up }
+        Act { pass, age, took, signal, states, sandboxes, absent, stripped, listed, stream_up }
     }
 }
 
@@ -77,7 +77,7 @@ fn observation(act: &Act, now: u64) -> Observation {
             .collect();
         it.absent = absent;
     }
-    if act.lean {
+    if act.stripped {
         it = it.minimal();
     }
     it
@@ -87,13 +87,13 @@ fn published_phase(pod: &PodState) -> BTreeMap<ObjectId, Option<Phase>> {
     pod.records.iter().map(|(id, record)| (id.clone(), record.published_phase)).collect()
 }
 
-fn stamps(pod: &PodState) -> BTreeMap<ObjectId, Interval> {
+fn intervals(pod: &PodState) -> BTreeMap<ObjectId, Interval> {
     pod.records.iter().map(|(id, record)| (id.clone(), record.interval)).collect()
 }
 
-/// Whether the words of a container are `Changed* Started? Changed* Died? Changed* Removed?`, anew after each `Sync` and
-/// after each removal (which only a newer read can follow with anything).
-fn is_a_story(words: &[String]) -> bool {
+/// Whether the words of a container are `Changed* Started? Changed* Died? Changed* Removed?`, again after each `Sync` and after each
+/// removal, which only a newer read can follow.
+fn is_history(words: &[String]) -> bool {
     let mut next = 0;
     for word in words {
         let step = match word.split(['(', '!']).next().unwrap_or_default() {
@@ -119,11 +119,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_goes_back_is_told_twice_or_comes_back_from_the_dead(
+    fn no_phase_goes_back_is_published_twice_or_follows_a_removal(
         acts in prop::collection::vec(act(), 1..60),
         quirky in any::<bool>(),
     ) {
-        let mut bench = if quirky { Bench::on("nobody knows", "1") } else { Bench::new() };
+        let mut bench = if quirky { Bench::on("unknown", "1") } else { Bench::new() };
         let mut now = 10;
         for act in &acts {
             now += act.pass + act.took;
@@ -132,7 +132,7 @@ proptest! {
             }
             bench.stream_up = act.stream_up;
             let seen = observation(act, now);
-            let (phases, before, tombstones) = (published_phase(&bench.pod), stamps(&bench.pod), bench.tombstones.clone());
+            let (phases, before, tombstones) = (published_phase(&bench.pod), intervals(&bench.pod), bench.tombstones.clone());
             let out = bench.apply_at(&seen, at(now));
             let published = |id: &ObjectId, kind| {
                 out.transitions.iter().any(|transition| transition.id == *id && transition.kind == kind)
@@ -151,12 +151,12 @@ proptest! {
                     );
                 }
             }
-            for (id, interval) in stamps(&bench.pod) {
+            for (id, interval) in intervals(&bench.pod) {
                 if let Some(earlier) = before.get(&id) {
                     prop_assert!(interval.lower >= earlier.lower && interval.upper >= earlier.upper, "{id}");
                 }
             }
-            // What is gone is published as gone, and what is published as gone is gone.
+            // A removed id is published as removed, and has no record.
             for (id, _) in &out.removed {
                 prop_assert!(published(id, crate::model::EventType::ContainerRemoved));
                 prop_assert!(!bench.pod.records.contains_key(id));
@@ -166,9 +166,9 @@ proptest! {
             let words: Vec<String> = (bench.published.iter())
                 .filter_map(|line| Some(line.strip_prefix(id)?.trim().to_owned()))
                 .collect();
-            prop_assert!(is_a_story(&words), "{id}: {words:?}");
+            prop_assert!(is_history(&words), "{id}: {words:?}");
         }
-        // No view, however late its interval, keeps two later reads from having the last word.
+        // Two later reads decide in the end, whatever the intervals of earlier views.
         for round in 1..=3 {
             let from = now + round * 1000;
             let mut truth = read(from, from + 1).sees_sandbox(sandbox("s", SandboxState::Ready)).misses("t");
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn knowledge_only_grows(lowers in prop::array::uniform2(prop::option::of(0u64..100)), uppers in prop::array::uniform2(0u64..100)) {
+    fn intervals_only_advance(lowers in prop::array::uniform2(prop::option::of(0u64..100)), uppers in prop::array::uniform2(0u64..100)) {
         let interval = |n: usize| {
             let lower = lowers[n].map(at);
             Interval { lower, upper: at(uppers[n]).max(lower.unwrap_or(Mono::ZERO)) }

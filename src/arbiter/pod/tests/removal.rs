@@ -1,4 +1,4 @@
-//! Rule 6: what removes, what only seems to, and how a death that was not published is published first.
+//! Rule 6: observations that remove an id, observations that do not, and deaths published before removals.
 
 use super::{
     super::*,
@@ -14,45 +14,45 @@ fn running() -> Bench {
 }
 
 #[test]
-fn a_read_that_does_not_find_it_removes_only_if_it_began_after_what_is_held() {
+fn an_absence_removes_only_if_the_read_began_after_the_record() {
     let mut bench = Bench::new();
     bench.apply(&event(StreamEventType::Stopped, "a", 1000).sees(container("a", Exited)));
     bench.published.clear();
     let out = bench.apply(&read(999, 2000).misses("a"));
     assert_eq!((out.verdicts.as_slice(), bench.state("a")), (&[Verdict::Undecided][..], Some(Exited)));
-    assert_eq!(asks_of(&out), [(ReadCause::Deletion, 0)]);
+    assert_eq!(reads_of_a(&out), [(ReadCause::Deletion, 0)]);
     let out = bench.apply(&read(1000, 2000).misses("a"));
     assert_eq!(
         (out.verdicts.as_slice(), bench.published.as_slice()),
         (&[Verdict::Removed][..], &["a Removed".to_owned()][..])
     );
-    assert_eq!(out.removed, [("a".into(), at(2000))], "only a read begun after this one could see it again");
+    assert_eq!(out.removed, [("a".into(), at(2000))], "only a read begun after this one can find it again");
     assert!(out.changed && bench.pod.is_empty());
 }
 
-fn asks_of(out: &Outcome) -> Vec<(ReadCause, u64)> {
+fn reads_of_a(out: &Outcome) -> Vec<(ReadCause, u64)> {
     reads(out, "a")
 }
 
-/// A list shows it running, and DELETED comes before its status is read: what the list showed is published first.
+/// A list shows it running, and DELETED arrives before its status is read: the listed phase is published first.
 #[test]
-fn deleted_does_not_discard_what_a_list_showed_and_a_read_is_pending_for() {
+fn deleted_does_not_discard_a_listed_phase_while_its_read_is_pending() {
     let mut bench = Bench::new();
     bench.unread.insert("a".into(), Unread { absent: None, shown: at(100) });
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 200));
-    assert_eq!((bench.published.len(), asks_of(&out)), (0, vec![(ReadCause::Deletion, 0)]));
+    assert_eq!((bench.published.len(), reads_of_a(&out)), (0, vec![(ReadCause::Deletion, 0)]));
     bench.apply_at(&read(100, 110).sees(container("a", Running)).minimal(), at(210));
     assert_eq!(bench.published, ["a Started"]);
     bench.apply(&read(210, 220).misses("a"));
-    assert_eq!(bench.published, ["a Started"], "the death may still come");
+    assert_eq!(bench.published, ["a Started"], "the death may still be reported");
     let out = bench.apply(&read(380, 390).misses("a"));
     assert_eq!(bench.published, ["a Started", "a Died!", "a Removed"]);
     assert!(out.transitions.iter().all(|it| it.announced));
-    assert_eq!(out.transitions[1].occurred_at, Some(wall(200)), "as the event says");
+    assert_eq!(out.transitions[1].occurred_at, Some(wall(200)), "the timestamp of the event");
     assert!(bench.pod.is_empty());
 }
 
-/// It is gone before it is read, and no list shows anything that is not published: only the removal is left.
+/// It is gone before it is read, and no list has shown an unpublished phase: only the removal is published.
 #[test]
 fn deleted_of_an_unread_id_that_a_read_does_not_find_is_published() {
     let mut bench = Bench::new();
@@ -64,7 +64,7 @@ fn deleted_of_an_unread_id_that_a_read_does_not_find_is_published() {
 }
 
 #[test]
-fn an_event_that_does_not_show_it_removes_nothing() {
+fn an_event_that_lacks_an_id_removes_nothing() {
     let mut bench = running();
     bench.apply(&event(StreamEventType::Started, "b", 500).sees(container("b", Running)));
     bench.apply(&event(StreamEventType::Stopped, "s", 600).sees_sandbox(sandbox("s", NotReady)));
@@ -72,10 +72,10 @@ fn an_event_that_does_not_show_it_removes_nothing() {
 }
 
 #[test]
-fn the_exit_code_is_told_although_stopped_comes_after_deleted() {
+fn the_exit_code_is_published_although_stopped_arrives_after_deleted() {
     let mut bench = running();
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 200));
-    assert_eq!(asks_of(&out), [(ReadCause::Deletion, 150)]);
+    assert_eq!(reads_of_a(&out), [(ReadCause::Deletion, 150)]);
     assert_eq!(
         (bench.published.len(), bench.state("a")),
         (0, Some(Running)),
@@ -91,7 +91,7 @@ fn the_exit_code_is_told_although_stopped_comes_after_deleted() {
 }
 
 #[test]
-fn a_second_deleted_that_shows_the_exit_tells_the_removal_once() {
+fn a_second_deleted_that_shows_the_exit_publishes_the_removal_once() {
     let mut bench = running();
     bench.apply(&event(StreamEventType::Deleted, "a", 1000));
     let published =
@@ -100,11 +100,11 @@ fn a_second_deleted_that_shows_the_exit_tells_the_removal_once() {
 }
 
 #[test]
-fn a_death_that_does_not_come_within_its_grace_is_inferred_from_the_removal() {
+fn a_death_that_is_not_reported_within_the_grace_period_is_inferred() {
     let mut bench = running();
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
     let out = bench.apply(&read(250, 260).misses("a"));
-    assert_eq!((asks_of(&out), bench.published.len()), (vec![(ReadCause::Deletion, 90)], 0));
+    assert_eq!((reads_of_a(&out), bench.published.len()), (vec![(ReadCause::Deletion, 90)], 0));
     bench.apply(&read(350, 351).misses("a"));
     assert_eq!(bench.published, ["a Died!", "a Removed"]);
     let out = bench.apply(&event(StreamEventType::Stopped, "a", 360).sees(container("a", Exited)));
@@ -112,10 +112,10 @@ fn a_death_that_does_not_come_within_its_grace_is_inferred_from_the_removal() {
 }
 
 #[test]
-fn a_read_that_finds_nothing_gives_the_stream_its_grace_and_without_a_stream_none() {
+fn an_absence_waits_for_the_death_only_while_the_stream_is_up() {
     let mut bench = running();
     let out = bench.apply(&read(200, 210).misses("a"));
-    assert_eq!((asks_of(&out), bench.published.len()), (vec![(ReadCause::Deletion, 150)], 0));
+    assert_eq!((reads_of_a(&out), bench.published.len()), (vec![(ReadCause::Deletion, 150)], 0));
     bench.apply(&event(StreamEventType::Stopped, "a", 211).sees(container("a", Exited)));
     assert_eq!(bench.published, ["a Died(3 Error)", "a Removed"]);
     let mut bench = running();
@@ -125,19 +125,19 @@ fn a_read_that_finds_nothing_gives_the_stream_its_grace_and_without_a_stream_non
 }
 
 #[test]
-fn a_read_that_finds_it_after_all_takes_the_removal_back() {
+fn a_later_read_that_finds_the_id_cancels_the_removal() {
     let mut bench = running();
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
-    // Begun before the removal: it may have seen it just before.
+    // This read began before the removal, and may have found the id just before it.
     bench.apply(&read(199, 240).sees(container("a", Running)));
     bench.apply(&read(240, 250).sees(container("a", Running)));
     bench.apply(&event(StreamEventType::Stopped, "a", 900).sees(container("a", Exited)));
-    assert_eq!(bench.published, ["a Died(3 Error)"], "it lives on as if nothing had been said");
+    assert_eq!(bench.published, ["a Died(3 Error)"], "it stays as if no removal had been reported");
     assert_eq!(bench.state("a"), Some(Exited));
 }
 
 #[test]
-fn the_first_word_of_a_removal_counts_for_its_grace() {
+fn the_grace_period_begins_with_the_first_report_of_a_removal() {
     let mut bench = running();
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
     bench.apply(&event(StreamEventType::Deleted, "a", 340));
@@ -146,19 +146,19 @@ fn the_first_word_of_a_removal_counts_for_its_grace() {
 }
 
 #[test]
-fn a_deleted_of_before_the_last_read_is_read_up_on() {
+fn a_deleted_from_before_the_last_read_requests_a_read() {
     let mut bench = running();
     bench.apply(&read(1000, 1010).sees(container("a", Running)));
     let out = bench.apply_at(&event(StreamEventType::Deleted, "a", 900), at(1100));
     assert_eq!(
-        (out.verdicts.as_slice(), asks_of(&out)),
+        (out.verdicts.as_slice(), reads_of_a(&out)),
         (&[Verdict::Stale][..], vec![(ReadCause::Deletion, 0)])
     );
     assert_eq!(bench.state("a"), Some(Running));
 }
 
 #[test]
-fn a_deleted_that_comes_early_by_quirk_only_asks_as_long_as_it_is_there() {
+fn an_early_deleted_requests_reads_while_the_id_exists() {
     for (runtime, version, id) in [("containerd", "2.1.0", "s"), ("cri-o", "1.26.0", "a")] {
         let both =
             |from| read(from, from + 1).sees(container("a", Exited)).sees_sandbox(sandbox("s", NotReady));
@@ -182,7 +182,7 @@ fn a_deleted_that_comes_early_by_quirk_only_asks_as_long_as_it_is_there() {
 }
 
 #[test]
-fn an_early_deleted_says_when_and_who_saw_the_removal_first() {
+fn an_early_deleted_gives_the_time_and_the_source_of_the_removal() {
     let mut bench = Bench::on("containerd", "2.1.0");
     bench.apply(&read(100, 110).sees_sandbox(sandbox("s", NotReady)));
     bench.apply(&event(StreamEventType::Deleted, "s", 200).sees_sandbox(sandbox("s", NotReady)));
@@ -193,7 +193,7 @@ fn an_early_deleted_says_when_and_who_saw_the_removal_first() {
 }
 
 #[test]
-fn a_stopped_sandbox_is_looked_for_where_it_goes_without_a_word() {
+fn a_stopped_sandbox_is_read_again_on_a_runtime_without_its_events() {
     let mut bench = Bench::on("cri-o", "1.31.0");
     bench.apply(&read(100, 110).sees_sandbox(sandbox("s", Ready)));
     let mut out =
@@ -209,7 +209,7 @@ fn a_stopped_sandbox_is_looked_for_where_it_goes_without_a_word() {
 }
 
 #[test]
-fn of_what_was_never_seen_the_end_is_told() {
+fn the_removal_of_an_unobserved_id_is_published() {
     let mut bench = Bench::new();
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 200).sees_sandbox(sandbox("s", Ready)));
     assert_eq!(bench.published, ["s Started", "a Died!", "a Removed"]);
@@ -220,7 +220,7 @@ fn of_what_was_never_seen_the_end_is_told() {
 }
 
 #[test]
-fn a_container_that_is_first_seen_in_its_own_deletion_is_told_whole() {
+fn a_container_first_observed_in_its_deletion_is_published_completely() {
     let mut bench = Bench::new();
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 200).sees(container("a", Exited)));
     assert_eq!(bench.published, ["a Started!", "a Died(3 Error)", "a Removed"]);
@@ -229,10 +229,10 @@ fn a_container_that_is_first_seen_in_its_own_deletion_is_told_whole() {
 }
 
 #[test]
-fn a_removal_that_its_own_event_brings_about_is_told_once() {
+fn a_removal_caused_by_its_own_event_is_published_once() {
     let mut bench = running();
     bench.apply(&read(200, 210).misses("a"));
-    // Known to be gone, and its death not published yet; the event of the deletion still shows it dead.
+    // It is known to be gone, and its death is not published yet. The event of the deletion still shows it exited.
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 220).sees(container("a", Exited)));
     assert_eq!(bench.published, ["a Died(3 Error)", "a Removed"]);
     assert_eq!(out.removed.len(), 1);

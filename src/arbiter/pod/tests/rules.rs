@@ -1,4 +1,4 @@
-//! Rules 1 to 5 on a whole pod, follow-up reads, addresses, and what is merged.
+//! Rules 1 to 5 on a pod, follow-up reads, addresses, and merged content.
 
 use super::{
     super::*,
@@ -9,7 +9,7 @@ use crate::model::{ContainerState::*, SandboxState::*, *};
 const NONE: [&str; 0] = [];
 
 #[test]
-fn rule_1_a_stale_view_changes_nothing_and_is_read_up_on_only_if_it_is_ahead() {
+fn rule_1_a_stale_view_changes_nothing_and_requests_a_read_only_if_it_is_ahead() {
     for (seen, ahead) in [(Created, false), (Running, false), (Exited, true)] {
         let mut bench = Bench::new();
         bench.apply(&read(1000, 1010).sees(container("a", Running)));
@@ -20,26 +20,26 @@ fn rule_1_a_stale_view_changes_nothing_and_is_read_up_on_only_if_it_is_ahead() {
         assert_eq!(bench.state("a"), Some(Running));
         let expected: &[_] = if ahead { &[(ReadCause::Undecided, 0)] } else { &[] };
         assert_eq!(reads(&out, "a"), expected, "{seen:?}");
-        // Within the margin it cannot be called older.
+        // Within the margin it is not older.
         let out = bench.apply(&event(StreamEventType::Stopped, "b", 950).sees(container("a", Exited)));
         assert_eq!(out.verdicts, [Verdict::Forward]);
     }
 }
 
 #[test]
-fn rule_1_a_read_that_a_later_one_has_overtaken_is_stale() {
+fn rule_1_a_read_overtaken_by_a_later_one_is_stale() {
     let mut bench = Bench::new();
     bench.apply(&read(2000, 2010).sees(container("a", Exited)));
     let out = bench.apply_at(&read(1000, 1500).sees(container("a", Running)), at(2020));
     assert_eq!(out.verdicts, [Verdict::Stale]);
     assert_eq!(bench.state("a"), Some(Exited));
-    // And what it did not find yet is not gone.
+    // An id that it lacks is not gone.
     bench.apply_at(&read(1000, 1500).misses("a"), at(2020));
     assert_eq!(bench.state("a"), Some(Exited));
 }
 
 #[test]
-fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
+fn rule_1_an_id_that_a_list_has_missed_is_published_as_history_and_never_served() {
     let mut bench = Bench::new();
     bench.listed = Some(at(1000));
     let mut published = |kind, ms, state| {
@@ -50,7 +50,7 @@ fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
     let out = published(StreamEventType::Created, 10, Created);
     assert_eq!(out.verdicts, [Verdict::HistoryOnly]);
     assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0), (ReadCause::Start, 500)]);
-    assert!(!out.changed, "readers see nothing of it");
+    assert!(!out.changed, "it is not visible to readers");
     published(StreamEventType::Started, 20, Running);
     published(StreamEventType::Stopped, 30, Exited);
     bench.apply_at(&event(StreamEventType::Deleted, "a", 40), at(5000));
@@ -58,7 +58,7 @@ fn rule_1_a_life_that_a_list_has_missed_is_told_as_history_and_never_served() {
     assert!(bench.pod.is_empty());
 }
 
-/// The last list shows it, so that an event of before the list is no history, although the read of it is still pending.
+/// The last list shows it, so that an event from before the list is no history, although the read of the id is still pending.
 #[test]
 fn rule_1_an_id_that_the_last_list_shows_is_served_from_an_older_event() {
     let mut bench = Bench::new();
@@ -69,11 +69,11 @@ fn rule_1_an_id_that_the_last_list_shows_is_served_from_an_older_event() {
     assert_eq!((out.verdicts, out.transitions[0].after), (vec![Verdict::New], Some(at(0))));
     assert_eq!(bench.state("a"), Some(Running));
     bench.apply(&read(1100, 1110).sees(container("a", Running)));
-    assert_eq!(bench.published, ["a Started"], "and the read has nothing to add");
+    assert_eq!(bench.published, ["a Started"], "the read publishes nothing");
 }
 
 #[test]
-fn rule_1_history_that_a_read_finds_after_all_is_served() {
+fn rule_1_history_that_a_later_read_finds_is_served() {
     let mut bench = Bench::new();
     bench.listed = Some(at(1000));
     bench.apply_at(&event(StreamEventType::Started, "a", 20).sees(container("a", Running)), at(5000));
@@ -81,12 +81,12 @@ fn rule_1_history_that_a_read_finds_after_all_is_served() {
     let out = bench.apply(&read(5000, 5010).sees(container("a", Running)));
     assert!(out.changed);
     assert_eq!(bench.state("a"), Some(Running));
-    // The pod that came with its start was without it; this one has it.
+    // The pod published with its start did not contain it; this one does.
     assert_eq!(bench.published, ["a Started", "a Changed"]);
 }
 
 #[test]
-fn rule_1_what_happened_before_the_journal_began_is_nobody_s_news() {
+fn rule_1_changes_before_the_start_of_the_journal_are_not_published() {
     let mut bench = Bench::new();
     let mut old = event(StreamEventType::Stopped, "a", 0).sees(container("a", Exited));
     old.claimed = Mono::ZERO;
@@ -100,7 +100,7 @@ fn rule_1_what_happened_before_the_journal_began_is_nobody_s_news() {
 }
 
 #[test]
-fn rule_2_nothing_but_a_read_begun_after_the_removal_brings_an_id_back() {
+fn rule_2_only_a_read_begun_after_the_removal_brings_an_id_back() {
     let mut bench = Bench::new();
     bench.apply(&read(100, 110).sees(container("a", Exited)));
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
@@ -116,14 +116,14 @@ fn rule_2_nothing_but_a_read_begun_after_the_removal_brings_an_id_back() {
         assert!(bench.pod.is_empty() && bench.published.is_empty() && out.reads.is_empty());
     }
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 300));
-    assert!(out.transitions.is_empty(), "gone is gone once");
+    assert!(out.transitions.is_empty(), "a removal is published once");
     let out = bench.apply(&read(200, 300).sees(container("a", Exited)));
     assert_eq!((out.verdicts, out.added), (vec![Verdict::New], vec!["a".into()]));
     assert_eq!(bench.state("a"), Some(Exited));
 }
 
 #[test]
-fn rule_4_other_content_is_taken_from_a_later_read_and_read_up_on_otherwise() {
+fn rule_4_other_content_is_taken_from_a_later_read_and_otherwise_requests_a_read() {
     let other = ContainerStatus { message: "more".into(), ..container("a", Running) };
     for (observation, taken) in [
         (event(StreamEventType::Started, "a", 1005).sees(other.clone()), false),
@@ -144,7 +144,7 @@ fn rule_4_other_content_is_taken_from_a_later_read_and_read_up_on_otherwise() {
 }
 
 #[test]
-fn rule_5_no_event_ever_moves_a_container_back() {
+fn rule_5_no_event_moves_a_container_back() {
     for (held, seen) in [(Running, Created), (Exited, Created), (Exited, Running)] {
         let mut bench = Bench::new();
         bench.apply(&event(StreamEventType::Started, "a", 1000).sees(container("a", held)));
@@ -159,7 +159,7 @@ fn rule_5_no_event_ever_moves_a_container_back() {
 }
 
 #[test]
-fn rule_5_two_reads_in_a_row_correct_and_the_story_goes_on_from_there() {
+fn rule_5_two_consecutive_reads_correct_and_later_changes_follow() {
     let mut bench = Bench::new();
     bench.apply(&event(StreamEventType::Stopped, "a", 1000).sees(container("a", Exited)));
     bench.published.clear();
@@ -168,7 +168,7 @@ fn rule_5_two_reads_in_a_row_correct_and_the_story_goes_on_from_there() {
     assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)]);
     bench.apply(&read(1010, 1020).sees(container("a", Running)));
     assert_eq!((bench.published.as_slice(), bench.state("a")), (&["a Sync".to_owned()][..], Some(Running)));
-    // The event may be of before; a read tells.
+    // The event may be from before the correction: a read decides.
     let out = bench.apply(&event(StreamEventType::Stopped, "a", 2000).sees(container("a", Exited)));
     assert!(reads(&out, "a").contains(&(ReadCause::Undecided, 0)));
     assert_eq!(bench.published, ["a Sync"]);
@@ -177,9 +177,9 @@ fn rule_5_two_reads_in_a_row_correct_and_the_story_goes_on_from_there() {
 }
 
 #[test]
-fn rule_5_a_view_that_agrees_in_between_makes_the_first_dissent_nothing() {
+fn rule_5_a_view_that_agrees_in_between_drops_the_pending_correction() {
     let pending_correction = |from| read(from, from + 10).sees(container("a", Running));
-    // By a read of it, and by a list that shows it as it is held.
+    // By a read, and by a list that agrees with the record.
     for by_list in [false, true] {
         let mut bench = Bench::new();
         bench.apply(&event(StreamEventType::Stopped, "a", 1000).sees(container("a", Exited)));
@@ -202,7 +202,7 @@ fn rule_5_a_view_that_agrees_in_between_makes_the_first_dissent_nothing() {
 }
 
 #[test]
-fn rule_5_a_sandbox_returns_by_a_read_and_not_by_an_event() {
+fn rule_5_a_sandbox_becomes_ready_again_by_a_read_and_not_by_an_event() {
     let mut bench = Bench::new();
     bench.apply(&read(100, 110).sees_sandbox(sandbox("s", NotReady)));
     bench.published.clear();
@@ -223,23 +223,23 @@ fn an_unknown_state_comes_and_goes_without_a_phase() {
     bench.apply(&read(300, 310).sees(container("a", Running)));
     assert_eq!(bench.published, ["a Started", "a Changed", "a Changed"]);
     bench.apply(&read(400, 410).sees(container("a", Unknown)));
-    // While it is unknown it ends: the phase that was published counts, not the state that is held.
+    // It exits while the state is unknown: the published phase counts, not the state of the record.
     bench.apply(&event(StreamEventType::Stopped, "a", 450).sees(container("a", Exited)));
     assert_eq!(bench.published[3..], ["a Changed", "a Died(3 Error)"]);
 }
 
 #[test]
-fn stamps_that_say_nothing_are_only_upper_ends_and_block_no_later_write() {
+fn invalid_timestamps_are_only_upper_ends_and_block_no_later_observation() {
     let mut bench = Bench::new();
-    // An event whose interval is unknown is as of its receipt; one from before a step is as of the step. Both far too late.
+    // An invalid timestamp counts as the receipt, one from before a step as the step. Both are far too late.
     for ms in [90_000, 50_000] {
         bench.apply_at(&event(StreamEventType::Started, "a", ms).sees(container("a", Running)), at(90_000));
     }
-    // A real event of earlier still moves it on.
+    // An event with an earlier, valid timestamp still moves it forward.
     let out =
         bench.apply_at(&event(StreamEventType::Stopped, "a", 1000).sees(container("a", Exited)), at(90_001));
     assert_eq!(out.verdicts, [Verdict::Forward]);
-    // And a read begun afterwards has the last word on content.
+    // A read begun afterwards decides about the content.
     let oom = ContainerStatus { reason: "OOMKilled".into(), ..container("a", Exited) };
     let out = bench.apply(&read(90_002, 90_003).sees(oom));
     assert_eq!(out.verdicts, [Verdict::Refreshed]);
@@ -248,26 +248,26 @@ fn stamps_that_say_nothing_are_only_upper_ends_and_block_no_later_write() {
 }
 
 #[test]
-fn an_event_for_an_id_that_its_payload_does_not_have_is_read_up_on() {
+fn an_event_without_its_own_id_in_the_payload_requests_a_read() {
     for kind in [StreamEventType::Created, StreamEventType::Started, StreamEventType::Stopped] {
-        // Nothing but the pod is known.
+        // Only the pod is known.
         let mut bench = Bench::new();
         let out = bench.apply(&event(kind, "a", 100).sees_sandbox(sandbox("s", Ready)));
         assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "{kind:?}");
         assert_eq!(bench.published, ["s Started"]);
-        // The payload is behind what the event says.
+        // The payload is from before the change.
         bench.apply(&event(StreamEventType::Created, "a", 100).sees(container("a", Created)));
         let out = bench.apply(&event(kind, "a", 110).sees(container("a", Created)));
         let expected: &[_] = if kind == StreamEventType::Created { &[] } else { &[(ReadCause::Hint, 0)] };
         assert_eq!(reads(&out, "a"), expected, "{kind:?}");
-        // It is no news any more.
+        // A read has already shown a later phase.
         bench.apply(&read(200, 210).sees(container("a", Exited)));
         assert_eq!(reads(&bench.apply(&event(kind, "a", 220)), "a"), []);
     }
 }
 
 #[test]
-fn an_event_without_any_payload_still_tells_the_removal_of_a_known_id() {
+fn an_event_without_a_payload_publishes_the_removal_of_a_known_id() {
     let mut bench = Bench::new();
     bench.apply(&read(100, 110).sees(container("a", Exited)).sees_sandbox(sandbox("s", Ready)));
     bench.published.clear();
@@ -277,22 +277,22 @@ fn an_event_without_any_payload_still_tells_the_removal_of_a_known_id() {
 }
 
 #[test]
-fn an_exit_is_read_again_where_its_reason_may_change() {
+fn an_exit_is_read_again_if_its_reason_may_change() {
     let killed =
         ContainerStatus { exit_code: Some(137), finished_at: Some(wall(1000)), ..container("a", Exited) };
-    let oom_asks = |runtime: &str, version: &str, container: &ContainerStatus, ms| {
+    let oom_reads = |runtime: &str, version: &str, container: &ContainerStatus, ms| {
         let mut bench = Bench::on(runtime, version);
         let out = bench.apply(&event(StreamEventType::Stopped, "a", ms).sees(container.clone()));
         reads(&out, "a").into_iter().filter(|(cause, _)| *cause == ReadCause::Oom).count()
     };
-    assert_eq!(oom_asks("containerd", "2.1.0", &killed, 1010), 1);
-    assert_eq!(oom_asks("containerd", "2.3.0", &killed, 1010), 0, "says so at once");
-    assert_eq!(oom_asks("containerd", "2.1.0", &killed, 60_000), 0, "long ago");
+    assert_eq!(oom_reads("containerd", "2.1.0", &killed, 1010), 1);
+    assert_eq!(oom_reads("containerd", "2.3.0", &killed, 1010), 0, "it has the reason at once");
+    assert_eq!(oom_reads("containerd", "2.1.0", &killed, 60_000), 0, "an old exit");
     let published = ContainerStatus { reason: "OOMKilled".into(), ..killed.clone() };
-    assert_eq!(oom_asks("containerd", "2.1.0", &published, 1010), 0);
-    assert_eq!(oom_asks("containerd", "2.1.0", &container("a", Exited), 40), 1, "whatever its exit code");
+    assert_eq!(oom_reads("containerd", "2.1.0", &published, 1010), 0);
+    assert_eq!(oom_reads("containerd", "2.1.0", &container("a", Exited), 40), 1, "whatever its exit code");
     let failed = ContainerStatus { reason: "StartError".into(), ..container("a", Exited) };
-    assert_eq!(oom_asks("containerd", "2.1.0", &failed, 40), 0, "it never ran");
+    assert_eq!(oom_reads("containerd", "2.1.0", &failed, 40), 0, "it was never started");
     let mut bench = Bench::on("containerd", "2.1.0");
     bench.apply(&event(StreamEventType::Stopped, "a", 1010).sees(killed));
     let out = bench.apply(&read(2510, 2515).sees(published));
@@ -301,7 +301,7 @@ fn an_exit_is_read_again_where_its_reason_may_change() {
 }
 
 #[test]
-fn a_container_that_was_made_is_looked_at_again_in_case_its_start_fails() {
+fn a_created_container_is_read_again_in_case_its_start_fails() {
     let mut bench = Bench::new();
     let out = bench.apply(&event(StreamEventType::Created, "a", 10).sees(container("a", Created)));
     assert_eq!(reads(&out, "a"), [(ReadCause::Start, 500)]);
@@ -315,7 +315,7 @@ fn a_container_that_was_made_is_looked_at_again_in_case_its_start_fails() {
 }
 
 #[test]
-fn a_start_ends_the_reads_for_one_that_fails() {
+fn a_start_cancels_the_reads_for_a_failed_start() {
     let mut bench = Bench::new();
     bench.apply(&event(StreamEventType::Created, "a", 10).sees(container("a", Created)));
     bench.apply(&event(StreamEventType::Started, "a", 20).sees(container("a", Running)));
@@ -324,7 +324,7 @@ fn a_start_ends_the_reads_for_one_that_fails() {
 }
 
 #[test]
-fn containers_are_looked_for_when_their_sandbox_is_gone() {
+fn containers_are_read_when_their_sandbox_is_gone() {
     let mut bench = Bench::new();
     let of_s = ContainerStatus { sandbox_id: "s".into(), ..container("a", Exited) };
     let of_t = ContainerStatus { sandbox_id: "t".into(), ..container("b", Exited) };
@@ -344,7 +344,7 @@ fn a_removal_keeps_the_exit_code_and_the_reason_of_the_death() {
 }
 
 #[test]
-fn a_list_never_brings_back_what_was_removed() {
+fn a_list_never_brings_back_a_removed_id() {
     let mut bench = Bench::new();
     bench.apply(&read(100, 110).sees(container("a", Exited)));
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
@@ -372,7 +372,7 @@ fn an_early_timestamp_removes_nothing() {
 }
 
 #[test]
-fn a_pod_of_several_sandboxes_keeps_them_apart_and_serves_the_newest_first() {
+fn a_pod_with_several_sandboxes_serves_the_newest_first() {
     let first = sandbox("s", Ready);
     let second = SandboxStatus {
         attempt: 1,
@@ -391,11 +391,11 @@ fn a_pod_of_several_sandboxes_keeps_them_apart_and_serves_the_newest_first() {
     assert_eq!(pod.sandboxes.iter().map(|sandbox| sandbox.id.as_str()).collect::<Vec<_>>(), ["t", "s"]);
     assert_eq!(pod.containers.iter().map(|container| container.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(pod.ips, ["10.0.0.2"]);
-    // An event of the new sandbox that shows containers of both (CRI-O) does not move any.
-    let stolen = ContainerStatus { sandbox_id: "t".into(), ..container("a", Running) };
-    bench.apply(&event(StreamEventType::Started, "t", 930).sees(stolen));
+    // An event of the new sandbox that shows containers of both (CRI-O) does not move a container.
+    let moved = ContainerStatus { sandbox_id: "t".into(), ..container("a", Running) };
+    bench.apply(&event(StreamEventType::Started, "t", 930).sees(moved));
     assert_eq!(bench.container("a").unwrap().sandbox_id.as_str(), "s");
-    // The end of the old one leaves the new one alone.
+    // The removal of the old sandbox does not affect the new one.
     bench.apply(&read(1000, 1010).misses("s").misses("a"));
     let pod = bench.pod.served().unwrap();
     assert_eq!((pod.sandboxes.len(), pod.ips.len()), (1, 1));
@@ -413,7 +413,7 @@ fn addresses_stay_when_the_network_of_a_finished_pod_is_taken_down() {
         bench.apply(&event(StreamEventType::Stopped, "s", 200).sees_sandbox(dual(NotReady, ips)));
         bench.apply(&read(300, 310).sees_sandbox(dual(NotReady, &[])));
         assert_eq!(bench.ips(), ips);
-        // A sandbox that is ready and has none has none.
+        // A ready sandbox without addresses has none.
         bench.apply(&read(400, 410).sees_sandbox(dual(Ready, &[])));
         assert_eq!(bench.ips(), NONE);
     }
@@ -424,7 +424,7 @@ fn addresses_stay_when_the_network_of_a_finished_pod_is_taken_down() {
 }
 
 #[test]
-fn a_lean_view_takes_nothing_away_from_what_is_held() {
+fn a_minimal_view_removes_no_content_from_the_record() {
     let full = ContainerStatus { message: "why".into(), ..container("a", Exited) };
     let bare = ContainerStatus {
         started_at: None,
@@ -439,7 +439,7 @@ fn a_lean_view_takes_nothing_away_from_what_is_held() {
     let mut bench = Bench::new();
     bench.apply(&event(StreamEventType::Stopped, "a", 100).sees(full.clone()));
     bench.published.clear();
-    // What a list shows of it, in a list that was made later: all that it says is held already.
+    // A later list shows only content that the record has already.
     let out = bench.apply(&read(200, 210).sees(bare).minimal());
     assert_eq!(out.verdicts, [Verdict::Same]);
     assert_eq!((bench.container("a"), bench.published.len()), (Some(full), 0));
@@ -450,26 +450,26 @@ fn a_lean_view_takes_nothing_away_from_what_is_held() {
 }
 
 #[test]
-fn what_a_trimmed_event_could_not_say_is_read_up_on() {
+fn a_stripped_event_requests_a_read() {
     let mut bench = Bench::new();
     let out = bench.apply(&event(StreamEventType::Started, "a", 30).sees(container("a", Running)).minimal());
-    assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "a new one");
+    assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "a new id");
     let out = bench.apply(&event(StreamEventType::Stopped, "a", 40).sees(container("a", Exited)).minimal());
     assert_eq!(reads(&out, "a"), [(ReadCause::Hint, 0)], "its exit may have a message");
-    let said = ContainerStatus { message: "why".into(), ..container("a", Exited) };
-    bench.apply(&read(50, 60).sees(said));
+    let full = ContainerStatus { message: "why".into(), ..container("a", Exited) };
+    bench.apply(&read(50, 60).sees(full));
     assert_eq!(bench.container("a").unwrap().message, "why");
 }
 
 #[test]
-fn a_list_that_shows_what_is_held_makes_it_younger() {
+fn a_list_that_agrees_advances_the_interval() {
     let mut bench = Bench::new();
     bench.apply(&event(StreamEventType::Started, "a", 100).sees(container("a", Running)));
     bench.confirm(at(5000));
     let out =
         bench.apply_at(&event(StreamEventType::Stopped, "a", 4000).sees(container("a", Exited)), at(6000));
     assert_eq!(out.verdicts, [Verdict::Stale]);
-    assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)], "ahead of a younger view: somebody is wrong");
+    assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)], "it is ahead of a younger view");
     let mut differs = |id, phase| {
         let listed = [ListedObject { id, phase: Some(phase), sandbox_id: None }];
         bench.pod.reconcile_list(at(7000), &listed).changed.contains(id)
@@ -498,7 +498,7 @@ fn an_early_deletion_of_an_unknown_id_is_published_only_if_it_is_gone() {
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 100));
     assert_eq!((bench.published.len(), reads(&out, "a")), (0, vec![(ReadCause::Deletion, 0)]));
     bench.apply(&read(110, 120).sees(container("a", Created)));
-    assert_eq!(bench.published, ["a Changed"], "it is there");
+    assert_eq!(bench.published, ["a Changed"], "it exists");
     bench.apply(&event(StreamEventType::Deleted, "b", 200));
     bench.apply(&read(210, 220).misses("b"));
     assert_eq!(bench.published, ["a Changed", "b Died!", "b Removed"]);

@@ -1,20 +1,20 @@
-//! The kubelet's event table (`pkg/kubelet/pleg/generic.go`), pair by pair: what is published between two views.
+//! The kubelet's event table (`pkg/kubelet/pleg/generic.go`): the events published between each pair of views.
 
 use super::bench::{Bench, at, container, event, read, sandbox};
 use crate::model::{ContainerState::*, *};
 
-/// How a view of `a` looks; none if it is not there.
-type Seen = Option<crate::model::ContainerState>;
+/// The state of `a` in a view; none if it is absent.
+type Observed = Option<crate::model::ContainerState>;
 
-fn view(at: u64, seen: Seen) -> Observation {
+fn view(at: u64, seen: Observed) -> Observation {
     match seen {
         Some(state) => read(at, at + 5).sees(container("a", state)),
         None => read(at, at + 5).misses("a"),
     }
 }
 
-/// What the second of two reads has published; the third settles what the second only casts doubt on.
-fn between(first: Seen, second: Seen) -> Vec<String> {
+/// The events that the second of two reads publishes, or the third if the second only requests it.
+fn between(first: Observed, second: Observed) -> Vec<String> {
     let mut bench = Bench::new();
     bench.stream_up = false;
     bench.apply(&view(100, first));
@@ -26,9 +26,9 @@ fn between(first: Seen, second: Seen) -> Vec<String> {
 }
 
 #[test]
-fn every_pair_of_container_states_is_told_as_the_table_says() {
+fn every_pair_of_container_states_is_published_by_the_table() {
     let none: [&str; 0] = [];
-    let table: &[(Seen, Seen, &[&str])] = &[
+    let table: &[(Observed, Observed, &[&str])] = &[
         (None, None, &none),
         (None, Some(Created), &["a Changed"]),
         (None, Some(Running), &["a Started"]),
@@ -62,13 +62,13 @@ fn every_pair_of_container_states_is_told_as_the_table_says() {
 }
 
 #[test]
-fn every_pair_of_sandbox_states_is_told_as_the_table_says() {
+fn every_pair_of_sandbox_states_is_published_by_the_table() {
     use SandboxState::{NotReady, Ready};
     let none: [&str; 0] = [];
     let table: &[(Option<SandboxState>, Option<SandboxState>, &[&str])] = &[
         (None, None, &none),
         (None, Some(Ready), &["s Started"]),
-        // Nothing proves that it was ever ready; the kubelet says the same.
+        // Nothing proves that it was ever ready; the kubelet publishes the same.
         (None, Some(NotReady), &["s Died"]),
         (Some(Ready), Some(Ready), &none),
         (Some(Ready), Some(NotReady), &["s Died"]),
@@ -92,7 +92,7 @@ fn every_pair_of_sandbox_states_is_told_as_the_table_says() {
 }
 
 #[test]
-fn forward_from_every_phase_to_every_later_one_by_event_and_by_read_whatever_the_stamp() {
+fn every_later_phase_is_taken_by_event_and_by_read_whatever_the_timestamp() {
     for (from, to, published) in [
         (Created, Running, &["a Started"][..]),
         (Created, Exited, &["a Started!", "a Died(3 Error)"]),
@@ -101,7 +101,7 @@ fn forward_from_every_phase_to_every_later_one_by_event_and_by_read_whatever_the
         (Unknown, Running, &["a Started"]),
         (Unknown, Exited, &["a Started!", "a Died(3 Error)"]),
     ] {
-        // Held as of [1000, 1010]: within the margin before it, inside it, and after it.
+        // The record is of [1000, 1010]: within the margin before it, inside it, and after it.
         for upper in [960, 1005, 5000] {
             let by_read = read(upper - 10, upper).sees(container("a", to));
             let by_event = event(StreamEventType::Stopped, "a", upper).sees(container("a", to));
@@ -121,7 +121,7 @@ fn forward_from_every_phase_to_every_later_one_by_event_and_by_read_whatever_the
 }
 
 #[test]
-fn a_start_is_inferred_only_where_the_times_prove_it() {
+fn a_start_is_inferred_only_if_the_times_prove_it() {
     let failed = ContainerStatus {
         started_at: None,
         exit_code: Some(128),
@@ -135,20 +135,20 @@ fn a_start_is_inferred_only_where_the_times_prove_it() {
 }
 
 #[test]
-fn a_start_that_its_own_event_tells_is_not_inferred_even_if_the_payload_is_ahead() {
+fn a_start_reported_by_its_own_event_is_not_inferred_even_if_the_payload_is_ahead() {
     let mut bench = Bench::new();
     let out = bench.apply(&event(StreamEventType::Started, "a", 40).sees(container("a", Exited)));
     assert_eq!(bench.published, ["a Started", "a Died(3 Error)"]);
     assert_eq!(out.transitions[0].occurred_at, Some(super::bench::wall(20)));
     assert_eq!(out.transitions[1].occurred_at, Some(super::bench::wall(30)));
-    // For another id's event, it is.
+    // With an event of another id it is inferred.
     let mut bench = Bench::new();
     bench.apply(&event(StreamEventType::Started, "b", 40).sees(container("a", Exited)));
     assert_eq!(bench.published, ["a Started!", "a Died(3 Error)"]);
 }
 
 #[test]
-fn the_same_id_in_another_pod_is_another_matter() {
+fn the_same_id_in_another_pod_has_a_record_of_its_own() {
     let (mut one, mut other) = (Bench::new(), Bench::new());
     one.apply(&read(100, 105).sees(container("a", Running)));
     assert_eq!(other.published_by(&read(100, 105).sees(container("a", Exited))).len(), 2);

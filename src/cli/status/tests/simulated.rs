@@ -63,7 +63,7 @@ impl Simulated {
             }
             tokio::time::sleep(SECOND).await;
         }
-        panic!("{what} has not come about in 10 minutes: {:?}", self.app.situation());
+        panic!("{what} has not come about in 10 minutes: {:?}", self.app.follower_status());
     }
 
     fn failures(&self) -> i64 {
@@ -74,7 +74,7 @@ impl Simulated {
 #[tokio::test(start_paused = true)]
 async fn a_runtime_that_hangs_for_75_s_in_evented_mode_is_shown_from_the_second_failed_relist_on() {
     let node = Simulated::new(Profile::CONTAINERD_2_1);
-    node.until("evented", |app| app.situation().mode == model::Mode::Evented).await;
+    node.until("evented", |app| app.follower_status().mode == model::Mode::Evented).await;
     // A relist every minute: half a minute after one there is time for several failures.
     let relists = |app: &App| app.metrics().relists.duration.get_sample_count();
     let before = relists(&node.app);
@@ -102,9 +102,9 @@ async fn a_runtime_that_hangs_for_75_s_in_evented_mode_is_shown_from_the_second_
     assert!(shown >= 25 && node.failures() >= 5, "shown for {shown} s, {} failures", node.failures());
     assert!(node.app.health().ready().ok, "what was listed once is served");
     node.sim.faults().release(&Target::Process);
-    node.until("a list", |app| app.situation().failures.is_none()).await;
+    node.until("a list", |app| app.follower_status().failures.is_none()).await;
     assert_eq!(node.failures(), 0);
-    node.until("trust", |app| app.situation().mode == model::Mode::Evented).await;
+    node.until("trust", |app| app.follower_status().mode == model::Mode::Evented).await;
     let text = node.screen().await;
     assert!(text.starts_with("NODE      READY") && text.ends_with("Nothing needs attention.\n"), "{text}");
 }
@@ -112,25 +112,25 @@ async fn a_runtime_that_hangs_for_75_s_in_evented_mode_is_shown_from_the_second_
 #[tokio::test(start_paused = true)]
 async fn a_runtime_that_is_away_is_not_said_to_be_listed_instead() {
     let node = Simulated::new(Profile::CONTAINERD_2_1);
-    node.until("evented", |app| app.situation().mode == model::Mode::Evented).await;
+    node.until("evented", |app| app.follower_status().mode == model::Mode::Evented).await;
     node.sim.crash();
     tokio::time::sleep(3 * SECOND).await;
     let text = node.screen().await;
     assert!(text.contains("MODE      polling for 3s: no list for 3s, and the stream is down"), "{text}");
     assert!(text.contains("! The runtime cannot be listed since") && !text.contains("instead"), "{text}");
     node.sim.recover().unwrap();
-    node.until("trust", |app| app.situation().mode == model::Mode::Evented).await;
+    node.until("trust", |app| app.follower_status().mode == model::Mode::Evented).await;
     assert!(node.screen().await.ends_with("Nothing needs attention.\n"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_yielded_is_named_with_who_has_it_and_when_it_is_tried_again() {
     let node = Simulated::new(Profile::CONTAINERD_1_7);
-    node.until("evented", |app| app.situation().mode == model::Mode::Evented).await;
+    node.until("evented", |app| app.follower_status().mode == model::Mode::Evented).await;
     let mut other = node.sim.queue().subscribe();
     let task = tokio::spawn(async move { while other.next().await.is_some() {} });
     let (mut churn, mut rng) = (Churn::new(8), fastrand::Rng::with_seed(1));
-    while node.app.situation().yielded.is_none() {
+    while node.app.follower_status().yielded.is_none() {
         node.sim.change(|truth| churn.step(&mut rng, truth));
         tokio::time::sleep(SECOND / 10).await;
     }

@@ -1,4 +1,4 @@
-//! What may come to plegd in a moment: everything that a source could say then.
+//! The observations that may arrive in a moment: all that a source could send then.
 
 use std::{fmt, sync::Arc};
 
@@ -8,81 +8,80 @@ use super::{
 };
 use crate::model::*;
 
-/// One thing that happens to plegd.
+/// One act of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// The next moment comes.
+    /// The next moment begins.
     Pass,
-    /// An event is delivered: of what happened at a moment, with the pod as it was seen at some moment before it was
-    /// stamped.
-    Event { of: usize, saw: Saw, stamped: Stamped },
+    /// An event is delivered, of the change at a moment, with the pod at some moment before its timestamp.
+    Event { of: usize, view: Payload, stamped: Stamped },
     /// A read of the whole pod ends.
-    Read { began: usize, saw: usize },
-    /// A list ends, and what differs is read at once.
-    List { began: usize, saw: usize },
+    Read { began: usize, view: usize },
+    /// A list ends, and ids that differ are read at once.
+    List { began: usize, view: usize },
 }
 
-/// What an event carries.
+/// The payload of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Saw {
-    /// The pod as it was at a moment.
+pub(super) enum Payload {
+    /// The pod at a moment.
     Pod(usize),
-    /// The same, but for one container that is shown as it never was.
-    Lie(usize),
-    /// The container that it is about alone, cut down.
+    /// The same with a false status of one container.
+    False(usize),
+    /// Only the container that it is about, stripped.
     Minimal(usize),
-    /// Nothing.
+    /// Empty.
     Nothing,
 }
 
-/// When an event says that it was made.
+/// The timestamp of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stamped {
     At(usize),
-    /// The interval is none: its receipt has to do.
+    /// None: its receipt is used.
     Unknown,
 }
 
-/// Which kinds of acts there are.
+/// The kinds of acts to try.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Menu {
     pub(super) events: bool,
     /// Reads and lists.
     pub(super) reads: bool,
-    /// Events that were cut down, too.
-    pub(super) lean: bool,
+    /// Stripped events too.
+    pub(super) stripped: bool,
 }
 
 // === impl Menu ===
 
 impl Menu {
-    /// All that may come in this moment.
+    /// All acts of this moment.
     pub(super) fn of(self, play: &Play, now: usize) -> Vec<Act> {
         let mut acts = Vec::new();
-        for of in (0..=now).filter(|of| self.events && play.moments[*of].signal.is_some()) {
-            // What it carries may be as old as the moment before; older is another event's.
+        for of in (0..=now).filter(|of| self.events && play.moments[*of].stream_event.is_some()) {
+            // A payload may be as old as the moment before; an older one belongs to another event.
             for seen in of.saturating_sub(1)..=now {
-                let mut payloads = vec![Saw::Pod(seen)];
+                let mut payloads = vec![Payload::Pod(seen)];
                 if play.lie.is_some() {
-                    payloads.push(Saw::Lie(seen));
+                    payloads.push(Payload::False(seen));
                 }
-                if self.lean {
-                    payloads.push(Saw::Minimal(seen));
+                if self.stripped {
+                    payloads.push(Payload::Minimal(seen));
                 }
                 if seen == of {
-                    payloads.push(Saw::Nothing);
+                    payloads.push(Payload::Nothing);
                 }
-                for saw in payloads {
+                for view in payloads {
                     let first = of.max(seen);
                     let late = (now > first).then_some(Stamped::At(now));
                     let stamps = [Stamped::At(first), Stamped::Unknown].into_iter().chain(late);
-                    acts.extend(stamps.map(|stamped| Act::Event { of, saw, stamped }));
+                    acts.extend(stamps.map(|stamped| Act::Event { of, view, stamped }));
                 }
             }
         }
         for began in (play.begins..=now).filter(|_| self.reads) {
-            acts.extend((began..=now).map(|saw| Act::Read { began, saw }));
-            acts.extend((began..=now).map(|saw| Act::List { began, saw }));
+            acts.extend((began..=now).map(|view| Act::Read { began, view }));
+            acts.extend((began..=now).map(|view| Act::List { began, view }));
         }
         acts
     }
@@ -91,23 +90,23 @@ impl Menu {
 // === impl Act ===
 
 impl Act {
-    /// What it says, for an event or a read that comes now.
+    /// The observation of an event or a read that arrives now.
     pub(super) fn observation(self, play: &Play, now: usize) -> Observation {
         match self {
-            Act::Event { of, saw, stamped } => of_event(play, now, of, saw, stamped),
-            Act::Read { began, saw } | Act::List { began, saw } => {
-                let moment = &play.moments[saw];
+            Act::Event { of, view, stamped } => of_event(play, now, of, view, stamped),
+            Act::Read { began, view } | Act::List { began, view } => {
+                let moment = &play.moments[view];
                 let mut it = empty_read(play, now, play.time(began, 5), play.time(now, 9));
                 it.sandboxes = shared(&moment.sandboxes);
                 it.containers = shared(&moment.containers);
-                it.absent = play.absent(saw);
+                it.absent = play.absent(view);
                 it
             }
             Act::Pass => empty_read(play, now, play.time(now, 9), play.time(now, 9)),
         }
     }
 
-    /// The act that is written like this.
+    /// Parses the text of an act.
     pub(super) fn parse(word: &str) -> Option<Self> {
         let numbers: Vec<usize> = word
             .split(|c: char| !c.is_ascii_digit())
@@ -116,18 +115,22 @@ impl Act {
             .collect();
         Some(match (word.chars().next()?, numbers.as_slice()) {
             ('.', []) => Act::Pass,
-            ('r', [began, saw]) => Act::Read { began: *began, saw: *saw },
-            ('l', [began, saw]) => Act::List { began: *began, saw: *saw },
+            ('r', [began, view]) => Act::Read { began: *began, view: *view },
+            ('l', [began, view]) => Act::List { began: *began, view: *view },
             ('e', [of, rest @ ..]) => {
                 let (seen, interval) =
                     if word.contains('n') { (0, rest.first()) } else { (*rest.first()?, rest.get(1)) };
-                let saw = match word.chars().find(|c| "plcn".contains(*c))? {
-                    'p' => Saw::Pod(seen),
-                    'l' => Saw::Lie(seen),
-                    'c' => Saw::Minimal(seen),
-                    _ => Saw::Nothing,
+                let view = match word.chars().find(|c| "plcn".contains(*c))? {
+                    'p' => Payload::Pod(seen),
+                    'l' => Payload::False(seen),
+                    'c' => Payload::Minimal(seen),
+                    _ => Payload::Nothing,
                 };
-                Act::Event { of: *of, saw, stamped: interval.map_or(Stamped::Unknown, |at| Stamped::At(*at)) }
+                Act::Event {
+                    of: *of,
+                    view,
+                    stamped: interval.map_or(Stamped::Unknown, |at| Stamped::At(*at)),
+                }
             }
             _ => return None,
         })
@@ -135,20 +138,20 @@ impl Act {
 }
 
 impl fmt::Display for Act {
-    /// A word that [`Act::parse`] reads: `e2p1s3` is the event of moment 2 that saw the pod at 1 and was stamped in 3,
-    /// `r0v1` a read from moment 0 on that saw the pod at 1, `l0v1` a list, `.` that the next moment comes.
+    /// A word that [`Act::parse`] parses. `e2p1s3` is the event of moment 2 with the pod at 1 and a timestamp in 3, `r0v1` a read from
+    /// moment 0 on that returns the pod at 1, `l0v1` a list, `.` the next moment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Act::Pass => write!(f, "."),
-            Act::Read { began, saw } => write!(f, "r{began}v{saw}"),
-            Act::List { began, saw } => write!(f, "l{began}v{saw}"),
-            Act::Event { of, saw, stamped } => {
+            Act::Read { began, view } => write!(f, "r{began}v{view}"),
+            Act::List { began, view } => write!(f, "l{began}v{view}"),
+            Act::Event { of, view, stamped } => {
                 write!(f, "e{of}")?;
-                match saw {
-                    Saw::Pod(at) => write!(f, "p{at}")?,
-                    Saw::Lie(at) => write!(f, "l{at}")?,
-                    Saw::Minimal(at) => write!(f, "c{at}")?,
-                    Saw::Nothing => write!(f, "n")?,
+                match view {
+                    Payload::Pod(at) => write!(f, "p{at}")?,
+                    Payload::False(at) => write!(f, "l{at}")?,
+                    Payload::Minimal(at) => write!(f, "c{at}")?,
+                    Payload::Nothing => write!(f, "n")?,
                 }
                 match stamped {
                     Stamped::At(at) => write!(f, "s{at}"),
@@ -159,14 +162,14 @@ impl fmt::Display for Act {
     }
 }
 
-/// A read that has seen nothing yet.
+/// A read without statuses.
 pub(super) fn empty_read(play: &Play, now: usize, lower: Mono, upper: Mono) -> Observation {
     let interval = Interval { lower: Some(lower), upper };
     Observation { interval, claimed: upper, observed_at: play.wall(now, 9), ..read(0, 0) }
 }
 
-fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> Observation {
-    let (kind, id) = play.moments[of].signal.expect("only moments with a signal are on the menu");
+fn of_event(play: &Play, now: usize, of: usize, view: Payload, stamped: Stamped) -> Observation {
+    let (kind, id) = play.moments[of].stream_event.expect("the menu has only moments with an event");
     let received = play.time(now, 9);
     let (claimed, stamped_at) = match stamped {
         Stamped::At(moment) => (play.time(moment, 1), Some(play.wall(moment, 1))),
@@ -176,12 +179,12 @@ fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> O
     it.stream_event = Some(StreamEvent { id: id.into(), kind, stamped_at });
     (it.interval, it.claimed) = (Interval { lower: None, upper: received }, claimed);
     it.observed_at = play.wall(now, 9);
-    match saw {
-        Saw::Pod(at) | Saw::Lie(at) => {
+    match view {
+        Payload::Pod(at) | Payload::False(at) => {
             it.sandboxes = shared(&play.moments[at].sandboxes);
             it.containers = shared(&play.moments[at].containers);
         }
-        Saw::Minimal(at) => {
+        Payload::Minimal(at) => {
             let of_it = play.moments[at].containers.iter().filter(|container| container.id.as_str() == id);
             it.containers.extend(of_it.map(|full| {
                 let (message, image_ref, labels) = (String::new(), String::new(), Labels::new());
@@ -189,9 +192,9 @@ fn of_event(play: &Play, now: usize, of: usize, saw: Saw, stamped: Stamped) -> O
             }));
             it.detail = Detail::Minimal;
         }
-        Saw::Nothing => {}
+        Payload::Nothing => {}
     }
-    if let (Saw::Lie(_), Some((id, state))) = (saw, play.lie) {
+    if let (Payload::False(_), Some((id, state))) = (view, play.lie) {
         let untrue = container(id, state);
         for shown in it.containers.iter_mut().filter(|shown| shown.id.as_str() == id) {
             let (created_at, sandbox_id) = (shown.created_at, shown.sandbox_id.clone());

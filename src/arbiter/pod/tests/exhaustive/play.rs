@@ -1,4 +1,4 @@
-//! A play: what truly happens to a pod, moment by moment, and what the stream says of it.
+//! A play: the true history of a pod, moment by moment, and its events.
 
 use super::super::{
     super::*,
@@ -9,61 +9,60 @@ use crate::model::*;
 /// When the first moment is, in milliseconds after the journal began.
 const FIRST: u64 = 1000;
 
-/// What truly happens, and how much of it is published by the runtime in which way.
+/// The true history of a pod, and how the runtime reports it.
 pub(super) struct Play {
     pub(super) name: &'static str,
-    /// Time from one moment to the next, in milliseconds: below the step margin, stamps of neighbours cannot be published
-    /// apart; above it, they can.
-    pub(super) pace: u64,
+    /// Time from one moment to the next, in milliseconds. Below the step margin, timestamps of neighbours have no order.
+    pub(super) step_ms: u64,
     pub(super) runtime: (&'static str, &'static str),
     pub(super) stream_up: bool,
-    /// The journal begins with this moment: what was stamped earlier is not published from events.
+    /// The journal begins with this moment: events with an earlier timestamp are not published.
     pub(super) begins: usize,
-    /// Where a container is shown in an event in which it never was.
+    /// A container that events show in a state in which it never was.
     pub(super) lie: Option<(&'static str, ContainerState)>,
-    story: Vec<Happens>,
+    script: Vec<Happens>,
     pub(super) moments: Vec<Moment>,
-    /// Every status that an id ever had, by id.
+    /// All statuses of each id.
     pub(super) history: BTreeMap<ObjectId, Vec<Status>>,
 }
 
-/// The pod at a moment, and the event of what has just happened.
+/// The pod at a moment, and the event of the last change.
 #[derive(Clone, Default)]
 pub(super) struct Moment {
     pub(super) sandboxes: Vec<SandboxStatus>,
     pub(super) containers: Vec<ContainerStatus>,
-    pub(super) signal: Option<(StreamEventType, &'static str)>,
+    pub(super) stream_event: Option<(StreamEventType, &'static str)>,
     pub(super) what: String,
 }
 
-/// What happens at a moment.
+/// A change at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Happens {
-    /// Nothing: time passes.
+    /// None: time passes.
     Nothing,
-    /// A sandbox is there and ready.
+    /// A sandbox becomes ready.
     Ready(&'static str),
     /// A sandbox is not ready any more.
     NotReady(&'static str),
-    /// A container is made, in a sandbox.
+    /// A container is created in a sandbox.
     Created(&'static str, &'static str),
     /// A container runs.
     Started(&'static str),
-    /// A container ends with this code.
+    /// A container exits with this code.
     Exited(&'static str, i32),
-    /// A container could not be started; no event says so.
+    /// A container could not be started, without an event.
     Failed(&'static str),
-    /// The reason of an exit turns into another; no event says so.
+    /// The reason of an exit changes, without an event.
     TurnedOom(&'static str),
-    /// The runtime cannot load a container; no event says so.
+    /// The runtime cannot load a container, without an event.
     Lost(&'static str),
     /// It can again.
     Found(&'static str),
     /// A container or a sandbox is gone.
     Removed(&'static str),
-    /// DELETED is sent, and nothing has happened yet.
-    SaidDeleted(&'static str),
-    /// A container or a sandbox is gone, and no event says so.
+    /// DELETED is sent before the removal.
+    DeletedEarly(&'static str),
+    /// A container or a sandbox is gone, without an event.
     RemovedInSilence(&'static str),
 }
 
@@ -71,19 +70,19 @@ pub(super) enum Happens {
 
 impl Play {
     /// A play on a runtime with few quirks.
-    pub(super) fn new(name: &'static str, pace: u64, story: &[Happens]) -> Self {
+    pub(super) fn new(name: &'static str, step_ms: u64, script: &[Happens]) -> Self {
         let mut play = Self {
             name,
-            pace,
+            step_ms,
             runtime: ("containerd", "2.3.0"),
             stream_up: true,
             begins: 0,
             lie: None,
-            story: story.to_vec(),
+            script: script.to_vec(),
             moments: Vec::new(),
             history: BTreeMap::new(),
         };
-        for happens in story {
+        for happens in script {
             let moment = play.after(*happens);
             let containers = moment.containers.iter().cloned().map(|it| Status::Container(Arc::new(it)));
             let sandboxes = moment.sandboxes.iter().cloned().map(|it| Status::Sandbox(Arc::new(it)));
@@ -98,9 +97,9 @@ impl Play {
         play
     }
 
-    /// The same, faster or slower. To be said first.
-    pub(super) fn paced(self, pace: u64) -> Self {
-        Self::new(self.name, pace, &self.story)
+    /// The same with another time between moments. Call it first.
+    pub(super) fn with_step(self, step_ms: u64) -> Self {
+        Self::new(self.name, step_ms, &self.script)
     }
 
     /// The last moment.
@@ -108,7 +107,7 @@ impl Play {
         self.moments.len() - 1
     }
 
-    /// When tenths of a moment have passed. It begins with what happens in it.
+    /// The time after some tenths of a moment. The change is at its beginning.
     pub(super) fn time(&self, moment: usize, tenths: u64) -> Mono {
         at(self.ms(moment, tenths))
     }
@@ -119,7 +118,7 @@ impl Play {
     }
 
     fn ms(&self, moment: usize, tenths: u64) -> u64 {
-        FIRST + self.pace * moment as u64 + self.pace * tenths / 10
+        FIRST + self.step_ms * moment as u64 + self.step_ms * tenths / 10
     }
 
     /// When the journal began.
@@ -127,12 +126,12 @@ impl Play {
         if self.begins == 0 { at(BEGAN) } else { self.time(self.begins, 0) }
     }
 
-    /// The ids that it is about, in one order.
+    /// All ids, in a fixed order.
     pub(super) fn ids(&self) -> impl Iterator<Item = &ObjectId> {
         self.history.keys()
     }
 
-    /// What the ids are that were there before a moment, or are to be later, and are not there in it.
+    /// The ids that do not exist in a moment.
     pub(super) fn absent(&self, moment: usize) -> Vec<ObjectId> {
         let there = |id: &ObjectId| self.moments[moment].find(id).is_some();
         self.ids().filter(|id| !there(id)).cloned().collect()
@@ -142,7 +141,7 @@ impl Play {
         let mut moment = self.moments.last().cloned().unwrap_or_default();
         moment.what = format!("{happens:?}");
         let now = self.wall(self.moments.len(), 0);
-        moment.signal = moment.take(happens, now);
+        moment.stream_event = moment.take(happens, now);
         moment
     }
 }
@@ -150,7 +149,7 @@ impl Play {
 // === impl Moment ===
 
 impl Moment {
-    /// What is true of an id; none if it is not there.
+    /// The true status of an id; none if it does not exist.
     pub(super) fn find(&self, id: &ObjectId) -> Option<Status> {
         let container = self.containers.iter().find(|container| container.id == *id).cloned();
         let sandbox = || self.sandboxes.iter().find(|sandbox| sandbox.id == *id).cloned();
@@ -160,7 +159,7 @@ impl Moment {
         }
     }
 
-    /// Lets something happen, and says which event tells it.
+    /// Applies a change and returns its event.
     fn take(&mut self, happens: Happens, now: Wall) -> Option<(StreamEventType, &'static str)> {
         match happens {
             Happens::Nothing => return None,
@@ -186,12 +185,13 @@ impl Moment {
                 return Some((StreamEventType::Stopped, id));
             }
             Happens::Created(id, sandbox) => {
-                let made = container(id, ContainerState::Created);
-                let made = ContainerStatus { sandbox_id: sandbox.into(), created_at: Some(now), ..made };
-                self.containers.push(made);
+                let created = container(id, ContainerState::Created);
+                let created =
+                    ContainerStatus { sandbox_id: sandbox.into(), created_at: Some(now), ..created };
+                self.containers.push(created);
                 return Some((StreamEventType::Created, id));
             }
-            Happens::SaidDeleted(id) => return Some((StreamEventType::Deleted, id)),
+            Happens::DeletedEarly(id) => return Some((StreamEventType::Deleted, id)),
             Happens::Removed(id) | Happens::RemovedInSilence(id) => {
                 self.containers.retain(|container| container.id.as_str() != id);
                 self.sandboxes.retain(|sandbox| sandbox.id.as_str() != id);
@@ -206,7 +206,7 @@ impl Moment {
             }
         };
         let found = |id: &str| self.containers.iter().find(|container| container.id.as_str() == id).cloned();
-        let (id, signal, change) = match happens {
+        let (id, stream_event, change) = match happens {
             Happens::Started(id) => {
                 let running =
                     |old| ContainerStatus { state: ContainerState::Running, started_at: Some(now), ..old };
@@ -232,9 +232,9 @@ impl Moment {
             }
             _ => return None,
         };
-        let change = change.expect("the story is of containers that are there");
+        let change = change.expect("the script changes existing containers only");
         container_of(&mut self.containers, id, change);
-        signal.map(|signal| (signal, id))
+        stream_event.map(|stream_event| (stream_event, id))
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! # What is cut, and why nothing is lost by it
 //!
-//! Two sequences that lead to the same state in the same moment can be followed by the same acts, and what comes of these
-//! depends on nothing but the state: the pod, its tombstones, the last list, what is asked for, and what the witness
-//! remembers. So only the one with the fewest observations goes on; whatever could follow the other, follows it too.
-//! What was published is part of the state by what the witness knows of it, and is held against the rules before the cut.
+//! The same acts can follow two sequences that lead to the same state in the same moment, and their results depend on the state alone: the
+//! pod, its tombstones, the last list, the requested reads, and the memory of the witness. So only the sequence with fewer observations
+//! continues: every act that could follow the other follows it too. Published events are part of the state through the witness, which
+//! checks them before the cut.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,33 +26,33 @@ use crate::model::*;
 pub(super) struct Search {
     pub(super) play: Play,
     pub(super) menu: Menu,
-    /// How many observations there are at most.
+    /// The largest number of observations.
     pub(super) observations: usize,
-    /// Each event comes exactly once, and no list helps in the end.
+    /// Each event arrives exactly once, and there is no list at the end.
     pub(super) stream_alone: bool,
 }
 
-/// What a search has seen.
+/// Statistics of a search.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
-    /// Sequences of observations, by what the menu allows.
+    /// Sequences of observations that the menu allows.
     pub(super) sequences: u128,
-    /// Acts that were done.
+    /// Applied acts.
     pub(super) acts: usize,
-    /// States that differ.
+    /// Different states.
     pub(super) states: usize,
     /// States in which the play ended.
     pub(super) ends: usize,
 }
 
-/// What was done to come to a state.
+/// The acts that led to a state.
 #[derive(Default)]
 struct Path(Option<Rc<(Path, Act)>>);
 
 struct Node {
     world: World,
     path: Path,
-    /// Events that have come, where each comes once.
+    /// Events that have arrived, if each arrives once.
     come: u64,
 }
 
@@ -61,14 +61,15 @@ type Key = Box<[u64]>;
 // === impl Search ===
 
 impl Search {
-    /// A search with all that comes whole, on a runtime with few quirks, of moments that stamps can tell apart.
-    pub(super) fn of(name: &'static str, story: &[Happens], observations: usize) -> Self {
-        let (play, menu) = (Play::new(name, 100, story), Menu { events: true, reads: true, lean: false });
+    /// A search without stripped events, on a runtime with few quirks, of moments that timestamps can order.
+    pub(super) fn of(name: &'static str, script: &[Happens], observations: usize) -> Self {
+        let (play, menu) =
+            (Play::new(name, 100, script), Menu { events: true, reads: true, stripped: false });
         Self { play, menu, observations, stream_alone: false }
     }
 
-    pub(super) fn paced(mut self, pace: u64) -> Self {
-        self.play = self.play.paced(pace);
+    pub(super) fn with_step(mut self, step_ms: u64) -> Self {
+        self.play = self.play.with_step(step_ms);
         self
     }
 
@@ -87,8 +88,8 @@ impl Search {
         self
     }
 
-    pub(super) fn cut_down(mut self) -> Self {
-        self.menu.lean = true;
+    pub(super) fn stripped(mut self) -> Self {
+        self.menu.stripped = true;
         self
     }
 
@@ -102,7 +103,7 @@ impl Search {
         self
     }
 
-    /// Does them all.
+    /// Tries all sequences.
     pub(super) fn run(&self) -> Result<Tally, String> {
         let mut tally = Tally { sequences: self.sequences(), ..Tally::default() };
         let first = Node { world: World::new(&self.play), path: Path::default(), come: 0 };
@@ -183,7 +184,7 @@ impl Search {
         world.end(&self.play, !self.stream_alone).map_err(|why| self.report(&node.path, &why))
     }
 
-    /// The events that have come after this act; none if it cannot come any more.
+    /// The events that have arrived after this act; none if the act is not possible any more.
     fn comes(&self, come: u64, act: Act) -> Option<u64> {
         match act {
             Act::Event { of, .. } if self.stream_alone => (come & (1 << of) == 0).then_some(come | (1 << of)),
@@ -192,13 +193,14 @@ impl Search {
     }
 
     fn all_events(&self) -> u64 {
-        let signals = self.play.moments.iter().enumerate().filter(|(_, moment)| moment.signal.is_some());
-        signals.fold(0, |all, (at, _)| all | (1 << at))
+        let stream_events =
+            self.play.moments.iter().enumerate().filter(|(_, moment)| moment.stream_event.is_some());
+        stream_events.fold(0, |all, (at, _)| all | (1 << at))
     }
 
-    /// How many sequences there are, by what the menu of each moment allows; each to the end of the play.
+    /// The number of complete sequences that the menu of each moment allows.
     fn sequences(&self) -> u128 {
-        // By how many observations there were, the events that have come and when the last list ended.
+        // By the number of observations, the arrived events, and when the last list ended.
         let mut ways: HashMap<(usize, u64, Option<usize>), u128> = HashMap::from([((0, 0, None), 1)]);
         for moment in self.play.begins..=self.play.end() {
             let menu = self.menu.of(&self.play, moment);
@@ -225,29 +227,37 @@ impl Search {
         ways.iter().filter(|(at, _)| complete(at)).map(|(_, n)| n).sum()
     }
 
-    /// All that what follows depends on.
+    /// The state on which the results of all later acts depend.
     fn key(&self, node: &Node) -> Key {
         let world = &node.world;
         let mut key: Vec<u64> = Vec::with_capacity(64);
         let at = |moment: Mono| moment.since(Mono::ZERO).as_nanos() as u64;
         let maybe = |moment: Option<Mono>| moment.map_or(0, |moment| at(moment) + 1);
         key.extend([node.come, maybe(world.bench.listed), world.listed_in.map_or(0, |it| it as u64 + 1)]);
-        for (n, (id, story)) in self.play.ids().zip(&world.witness.0).enumerate() {
-            let flags = [story.seen_dead, story.seen_at_all, story.heard_deleted, story.told_at_all];
-            let flags = flags.into_iter().chain([story.told_removed, story.told_started]);
+        for (n, (id, history)) in self.play.ids().zip(&world.witness.0).enumerate() {
+            let flags = [
+                history.observed_dead,
+                history.observed_any,
+                history.reported_deleted,
+                history.published_any,
+            ];
+            let flags = flags.into_iter().chain([history.published_removal, history.published_start]);
             let flags = flags.fold(0, |bits, flag| bits << 1 | u64::from(flag));
             let phase = |phase: Option<Phase>| phase.map_or(0, |phase| phase as u64 + 1);
             key.push(
                 (n as u64) << 32
                     | flags << 9
-                    | phase(story.seen) << 6
-                    | phase(story.heard) << 3
-                    | phase(story.published),
+                    | phase(history.observed) << 6
+                    | phase(history.reported) << 3
+                    | phase(history.published),
             );
-            if let Some((lower, upper, seen)) = story.last_read {
+            if let Some((lower, upper, seen)) = history.last_read {
                 key.extend([at(lower), at(upper), phase(seen)]);
             }
-            key.extend([maybe(world.bench.tombstones.get(id).copied()), maybe(world.asked.get(id).copied())]);
+            key.extend([
+                maybe(world.bench.tombstones.get(id).copied()),
+                maybe(world.requested.get(id).copied()),
+            ]);
             let Some(record) = world.bench.pod.records.get(id) else { continue };
             #[rustfmt::skip]
             let Record {
@@ -286,7 +296,7 @@ impl Search {
         key.into()
     }
 
-    /// A number for a status: what it was at some moment, or a digest of all that it says.
+    /// A number for a status: its index in the true history, or a digest.
     fn number(&self, status: &Status) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let known =
@@ -301,19 +311,19 @@ impl Search {
         )
     }
 
-    /// What led to an objection, act by act, and how to see it again alone.
+    /// A report of an objection: all acts, and the command that runs the case alone.
     fn report(&self, path: &Path, why: &Objection) -> String {
         let acts = path.acts();
-        let (story, _) = self.replay(&acts);
+        let (log, _) = self.replay(&acts);
         let words: Vec<String> = acts.iter().map(Act::to_string).collect();
         format!(
-            "{why}\n\n{story}\nto see this alone:\n  PLEGD_CASE='{}: {}' cargo test --lib a_case_alone -- --ignored --nocapture\n",
+            "{why}\n\n{log}\nto run this case alone:\n  PLEGD_CASE='{}: {}' cargo test --lib a_case_alone -- --ignored --nocapture\n",
             self.play.name,
             words.join(" "),
         )
     }
 
-    /// Does these acts alone, and tells what comes of each.
+    /// Applies these acts alone, and logs the result of each.
     pub(super) fn replay(&self, acts: &[Act]) -> (String, Result<(), Objection>) {
         let mut lines = Vec::new();
         let mut world = World::new(&self.play);
@@ -331,8 +341,8 @@ impl Search {
                 break;
             }
         }
-        let asked: Vec<&str> = world.asked.keys().map(ObjectId::as_str).collect();
-        lines.push(format!("  asked for: {asked:?}"));
+        let requested: Vec<&str> = world.requested.keys().map(ObjectId::as_str).collect();
+        lines.push(format!("  requested: {requested:?}"));
         if result.is_ok() {
             while world.moment < self.play.end() {
                 world.moment += 1;

@@ -1,4 +1,4 @@
-//! The witness: knows the truth, remembers what was said and published, and objects.
+//! The witness: knows the truth, remembers observations and published events, and checks both.
 
 use super::{
     super::{super::*, bench::word},
@@ -6,30 +6,30 @@ use super::{
 };
 use crate::{arbiter::pod::Outcome, clock::STEP_MARGIN, model::*};
 
-/// Something was published or held that must not be, in words.
+/// A violated rule, as text.
 pub(super) type Objection = String;
 
-/// What has been said to plegd, and published by it, of each id of the play, in the play's order.
+/// The observations and published events of each id of the play, in the play's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Witness(pub(super) Vec<Story>);
+pub(super) struct Witness(pub(super) Vec<IdHistory>);
 
-/// Of one id.
+/// The observations and published events of one id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Story {
-    /// The furthest that any view has shown it.
-    pub(super) seen: Option<Phase>,
-    /// The furthest that any event has said that it has come.
-    pub(super) heard: Option<Phase>,
-    /// A view has shown it dead, with its exit code.
-    pub(super) seen_dead: bool,
-    pub(super) seen_at_all: bool,
-    pub(super) heard_deleted: bool,
-    /// The furthest that was published.
+pub(super) struct IdHistory {
+    /// The latest phase in any view.
+    pub(super) observed: Option<Phase>,
+    /// The latest phase that an event has reported.
+    pub(super) reported: Option<Phase>,
+    /// Whether a view has shown it exited, with its exit code.
+    pub(super) observed_dead: bool,
+    pub(super) observed_any: bool,
+    pub(super) reported_deleted: bool,
+    /// The latest published phase.
     pub(super) published: Option<Phase>,
-    pub(super) told_at_all: bool,
-    pub(super) told_started: bool,
-    pub(super) told_removed: bool,
-    /// The last read that saw it; kept only where views may lie.
+    pub(super) published_any: bool,
+    pub(super) published_start: bool,
+    pub(super) published_removal: bool,
+    /// The last read that returned it; only if views may be false.
     pub(super) last_read: Option<(Mono, Mono, Option<Phase>)>,
 }
 
@@ -37,11 +37,11 @@ pub(super) struct Story {
 
 impl Witness {
     pub(super) fn of(play: &Play) -> Self {
-        Self(play.ids().map(|_| Story::default()).collect())
+        Self(play.ids().map(|_| IdHistory::default()).collect())
     }
 
-    /// An observation was settled at `moment`: what it says is remembered, and what came of it is held against all rules.
-    pub(super) fn hear(
+    /// An observation was applied at `moment`: remembers it, and checks its outcome against all rules.
+    pub(super) fn check(
         &mut self,
         play: &Play,
         moment: usize,
@@ -53,22 +53,22 @@ impl Witness {
         let earlier = self.clone();
         self.remember(play, observation, before);
         for transition in &out.transitions {
-            let at = place(play, &transition.id)?;
+            let at = index_of(play, &transition.id)?;
             let is_read = observation.origin != Origin::Event;
             let held = before.records.get(&transition.id).and_then(|record| record.interval.lower);
             if held.is_some_and(|lower| observation.claimed + STEP_MARGIN < lower) {
-                return Err(format!("{}: what is held is younger", word(transition)));
+                return Err(format!("{}: the record is younger", word(transition)));
             }
             let change = [before, after].map(|pod| pod.records.get(&transition.id).map(Box::as_ref));
             let change = (change[0], change[1]);
             self.0[at]
-                .tell(transition, change, is_read)
+                .publish(transition, change, is_read)
                 .and_then(|()| self.0[at].is_proven(play, moment, transition, observation))
                 .and_then(|()| is_agreed_on(&earlier.0[at], transition, observation, before))
                 .map_err(|why| format!("{}: {why}", word(transition)))?;
         }
-        for (id, story) in play.ids().zip(&self.0) {
-            story
+        for (id, history) in play.ids().zip(&self.0) {
+            history
                 .fits(id, before.records.get(id).map(Box::as_ref), after.records.get(id).map(Box::as_ref))
                 .map_err(|why| format!("{id}: {why}"))?;
         }
@@ -82,111 +82,111 @@ impl Witness {
             observation.containers.iter().map(|it| (&it.id, it.state.phase(), it.exit_code.is_some()));
         let sandboxes = observation.sandboxes.iter().map(|it| (&it.id, Some(it.state.phase()), false));
         for (id, phase, exit_code) in containers.chain(sandboxes) {
-            let Ok(at) = place(play, id) else { continue };
-            let story = &mut self.0[at];
-            // Of what was stamped before the journal began, nobody is published who does not know of the id already.
+            let Ok(at) = index_of(play, id) else { continue };
+            let history = &mut self.0[at];
+            // Events with a timestamp before the journal began are not published for unknown ids.
             if is_old && !before.records.contains_key(id) {
                 continue;
             }
-            story.seen_at_all = true;
-            story.seen = story.seen.max(phase);
-            story.seen_dead |= phase == Some(Phase::Exited) && exit_code;
+            history.observed_any = true;
+            history.observed = history.observed.max(phase);
+            history.observed_dead |= phase == Some(Phase::Exited) && exit_code;
             if !is_event && play.lie.is_some() {
                 let lower = observation.interval.lower.unwrap_or(Mono::ZERO);
-                story.last_read = Some((lower, observation.interval.upper, phase));
+                history.last_read = Some((lower, observation.interval.upper, phase));
             }
         }
         let Some(signal) = &observation.stream_event else { return };
-        let Ok(at) = place(play, &signal.id) else { return };
+        let Ok(at) = index_of(play, &signal.id) else { return };
         if is_old && !before.records.contains_key(&signal.id) {
             return;
         }
-        // A read that began after it was stamped has seen what it says.
+        // A read that began after the timestamp includes the change.
         let held = before.records.get(&signal.id);
         if held.is_some_and(|record| record.interval.lower > Some(observation.claimed)) {
             return;
         }
-        let story = &mut self.0[at];
+        let history = &mut self.0[at];
         match signal.kind {
-            StreamEventType::Created => story.heard = story.heard.max(Some(Phase::Created)),
-            StreamEventType::Started => story.heard = story.heard.max(Some(Phase::Running)),
-            StreamEventType::Stopped => story.heard = story.heard.max(Some(Phase::Exited)),
-            StreamEventType::Deleted => story.heard_deleted = true,
+            StreamEventType::Created => history.reported = history.reported.max(Some(Phase::Created)),
+            StreamEventType::Started => history.reported = history.reported.max(Some(Phase::Running)),
+            StreamEventType::Stopped => history.reported = history.reported.max(Some(Phase::Exited)),
+            StreamEventType::Deleted => history.reported_deleted = true,
         }
     }
 
-    /// A read decides on what was said of an id and not taken.
-    pub(super) fn read_up_on(&mut self, play: &Play, id: &ObjectId) {
-        if let Ok(at) = place(play, id) {
-            let story = &mut self.0[at];
-            (story.heard, story.heard_deleted, story.seen) = (None, false, story.published);
+    /// A read has decided about reports of an id that were not applied.
+    pub(super) fn decided(&mut self, play: &Play, id: &ObjectId) {
+        if let Ok(at) = index_of(play, id) {
+            let history = &mut self.0[at];
+            (history.reported, history.reported_deleted, history.observed) = (None, false, history.published);
         }
     }
 
-    /// What is held and published, and what is still to be read, leaves nothing out of what was said.
+    /// Each observation is published, or a read is requested.
     pub(super) fn nothing_is_left_out(
         &self,
         play: &Play,
         moment: usize,
         pod: &PodState,
-        is_asked_for: &dyn Fn(&ObjectId) -> bool,
+        is_requested: &dyn Fn(&ObjectId) -> bool,
     ) -> Result<(), Objection> {
-        for (id, story) in play.ids().zip(&self.0) {
-            if story.told_removed || is_asked_for(id) {
+        for (id, history) in play.ids().zip(&self.0) {
+            if history.published_removal || is_requested(id) {
                 continue;
             }
             let published_phase = pod.records.get(id).and_then(|record| record.published_phase);
-            if published_phase < story.seen {
+            if published_phase < history.observed {
                 return Err(format!(
-                    "{id}: {:?} was seen, {published_phase:?} is published, and no read is asked for",
-                    story.seen
+                    "{id}: {:?} was observed, {published_phase:?} is published, and no read is requested",
+                    history.observed
                 ));
             }
-            // Of what is heard of and cannot be read any more, only the deletion is published.
+            // Of an id that was only reported and that cannot be read any more, only the deletion is published.
             let is_there = play.moments[moment.min(play.end())].find(id).is_some();
-            if published_phase < story.heard && (is_there || story.told_at_all) {
+            if published_phase < history.reported && (is_there || history.published_any) {
                 return Err(format!(
-                    "{id}: {:?} was heard, {published_phase:?} is published, and no read is asked for",
-                    story.heard
+                    "{id}: {:?} was reported, {published_phase:?} is published, and no read is requested",
+                    history.reported
                 ));
             }
-            if story.seen_at_all && !story.told_at_all {
-                return Err(format!("{id}: was seen, and nobody was published"));
+            if history.observed_any && !history.published_any {
+                return Err(format!("{id}: was observed, and nothing is published"));
             }
-            if story.heard_deleted {
+            if history.reported_deleted {
                 return Err(format!(
-                    "{id}: its deletion was heard, is not published, and no read is asked for"
+                    "{id}: its deletion was reported, is not published, and no read is requested"
                 ));
             }
         }
         Ok(())
     }
 
-    /// What is served of each id is what it was at some moment up to this one, field by field.
+    /// The served status of each id was true at some moment, field by field.
     pub(super) fn nothing_is_invented(&self, play: &Play, pod: &PodState) -> Result<(), Objection> {
         for (id, record) in pod.records.iter().filter(|(_, record)| record.visibility == Visibility::Served) {
-            let history = play.history.get(id).ok_or(format!("{id} never was"))?;
+            let history = play.history.get(id).ok_or(format!("{id} never existed"))?;
             let may_lie = play.lie.is_some_and(|(liar, _)| liar == id.as_str());
-            let was = |status: &Status| *status == record.status || is_cut_down(&record.status, status);
+            let was = |status: &Status| *status == record.status || is_stripped(&record.status, status);
             if !may_lie && !history.iter().any(was) {
-                return Err(format!("{id} never was like this: {:?}", record.status));
+                return Err(format!("{id} never had this status: {:?}", record.status));
             }
         }
         Ok(())
     }
 }
 
-// === impl Story ===
+// === impl IdHistory ===
 
-impl Story {
-    /// Each step is published once, in order, and what is gone stays gone.
-    fn tell(
+impl IdHistory {
+    /// Each phase is published once and in order, and a removed id stays removed.
+    fn publish(
         &mut self,
         published: &Transition,
         (before, after): (Option<&Record>, Option<&Record>),
         is_read: bool,
     ) -> Result<(), Objection> {
-        if self.told_removed {
+        if self.published_removal {
             return Err("its removal was published before".into());
         }
         match published.kind {
@@ -194,7 +194,7 @@ impl Story {
                 let same = |(before, after): (&Record, &Record)| {
                     before.status == after.status && before.visibility == after.visibility
                 };
-                if self.told_at_all && before.zip(after).is_some_and(same) {
+                if self.published_any && before.zip(after).is_some_and(same) {
                     return Err("nothing has changed".into());
                 }
                 let phase = after.and_then(|record| record.status.phase());
@@ -206,9 +206,11 @@ impl Story {
                 if !returned {
                     return Err(format!("{:?} was published before", self.published));
                 }
-                (self.published, self.seen) = (Some(Phase::Running), Some(Phase::Running));
+                (self.published, self.observed) = (Some(Phase::Running), Some(Phase::Running));
             }
-            EventType::ContainerStarted => (self.published, self.told_started) = (Some(Phase::Running), true),
+            EventType::ContainerStarted => {
+                (self.published, self.published_start) = (Some(Phase::Running), true)
+            }
             EventType::ContainerDied if self.published == Some(Phase::Exited) => {
                 return Err("its death was published before".into());
             }
@@ -216,17 +218,17 @@ impl Story {
             EventType::ContainerRemoved if self.published != Some(Phase::Exited) => {
                 return Err("its death was not published".into());
             }
-            EventType::ContainerRemoved => self.told_removed = true,
+            EventType::ContainerRemoved => self.published_removal = true,
             EventType::PodSync => {
                 self.published = after.and_then(|record| record.status.phase());
-                self.seen = self.published;
+                self.observed = self.published;
             }
         }
-        self.told_at_all = true;
+        self.published_any = true;
         Ok(())
     }
 
-    /// What is published was true by then, and somebody has said it or its times prove it.
+    /// A published change is true, and a view shows it or its times prove it.
     fn is_proven(
         &self,
         play: &Play,
@@ -244,26 +246,26 @@ impl Story {
             EventType::ContainerChanged => {}
             EventType::ContainerStarted => {
                 let at = so_far.iter().filter_map(|it| it.find(&published.id)).find_map(|it| it.started_at());
-                // CRI does not say when a sandbox became ready: at most an event does.
+                // CRI has no time at which a sandbox became ready; an event may have one.
                 let unknown = observation.detail == Detail::Minimal && published.occurred_at.is_none()
                     || published.subject == Subject::Sandbox;
                 if !was(Phase::Running)
-                    || self.seen < Some(Phase::Running)
+                    || self.observed < Some(Phase::Running)
                     || (published.occurred_at != at && !unknown)
                 {
-                    return Err("it never was, or at another time".into());
+                    return Err("it did not happen, or at another time".into());
                 }
                 let shown = observation.containers.iter().find(|shown| shown.id == published.id);
                 let says_so = matches!(&observation.stream_event, Some(signal)
                     if signal.id == published.id && signal.kind == StreamEventType::Started);
                 let dead = shown.is_some_and(|shown| shown.state.phase() == Some(Phase::Exited));
                 if published.subject == Subject::Container && published.inferred != (dead && !says_so) {
-                    return Err("it is inferred, or is not, wrongly".into());
+                    return Err("the inferred flag is wrong".into());
                 }
             }
             EventType::ContainerDied if published.inferred => {
                 let gone = play.moments[moment].find(&published.id).is_none();
-                if self.seen_dead || !gone {
+                if self.observed_dead || !gone {
                     return Err("it is inferred, and need not or must not be".into());
                 }
             }
@@ -282,14 +284,14 @@ impl Story {
                     }
                     Status::Sandbox(_) => published.exit_code.is_none(),
                 };
-                if self.seen < Some(Phase::Exited) || !ends.any(same) {
-                    return Err("it never was, or otherwise".into());
+                if self.observed < Some(Phase::Exited) || !ends.any(same) {
+                    return Err("it did not happen, or in another way".into());
                 }
             }
             EventType::ContainerRemoved => {
                 let gone = play.moments[moment].find(&published.id).is_none();
                 if !gone {
-                    return Err("it is there".into());
+                    return Err("it exists".into());
                 }
             }
             EventType::PodSync => return Err("there was nothing to correct".into()),
@@ -297,28 +299,30 @@ impl Story {
         Ok(())
     }
 
-    /// What is held is what was published, and it has not gone back in silence.
+    /// The record has the published phase, and was not changed without an event.
     fn fits(&self, id: &ObjectId, before: Option<&Record>, after: Option<&Record>) -> Result<(), Objection> {
         match after {
-            Some(record) if self.told_removed => Err(format!("is back from the dead: {record:?}")),
+            Some(record) if self.published_removal => Err(format!("is back after its removal: {record:?}")),
             Some(record) if record.published_phase != self.published => {
-                Err(format!("{:?} is held, {:?} was published", record.published_phase, self.published))
+                Err(format!("the record has {:?}, published is {:?}", record.published_phase, self.published))
             }
-            None if before.is_some() && !self.told_removed => Err(format!("{id} was dropped in silence")),
+            None if before.is_some() && !self.published_removal => {
+                Err(format!("{id} was dropped without an event"))
+            }
             Some(record) => {
                 let grows = before.is_none_or(|old| {
                     record.interval.lower >= old.interval.lower && record.interval.upper >= old.interval.upper
                 });
-                if grows { Ok(()) } else { Err("knowledge of it has grown older".into()) }
+                if grows { Ok(()) } else { Err("its interval has moved back".into()) }
             }
             None => Ok(()),
         }
     }
 }
 
-/// A correction needs two reads in a row that agree, the first begun after what was held, the second after the first.
+/// A correction needs two consecutive reads that agree: the first began after the record's upper end, the second after the first.
 fn is_agreed_on(
-    earlier: &Story,
+    earlier: &IdHistory,
     published: &Transition,
     observation: &Observation,
     before: &PodState,
@@ -326,7 +330,7 @@ fn is_agreed_on(
     if published.kind != EventType::PodSync {
         return Ok(());
     }
-    let held = before.records.get(&published.id).ok_or("nothing was held")?;
+    let held = before.records.get(&published.id).ok_or("there was no record")?;
     let shown =
         observation.containers.iter().find(|shown| shown.id == published.id).and_then(|it| it.state.phase());
     match earlier.last_read {
@@ -337,12 +341,12 @@ fn is_agreed_on(
         {
             Ok(())
         }
-        other => Err(format!("no two reads agree on it: the one before is {other:?}")),
+        other => Err(format!("no two reads agree; the previous one is {other:?}")),
     }
 }
 
-/// A status that a list or a cut-down event has shown: what it has, it has right.
-fn is_cut_down(held: &Status, truth: &Status) -> bool {
+/// Whether a status from a list or a stripped event is true in all fields that it has.
+fn is_stripped(held: &Status, truth: &Status) -> bool {
     let fits = |held: &str, truth: &str| held.is_empty() || held == truth;
     match (held, truth) {
         (Status::Container(held), Status::Container(truth)) => {
@@ -362,6 +366,6 @@ fn is_cut_down(held: &Status, truth: &Status) -> bool {
     }
 }
 
-fn place(play: &Play, id: &ObjectId) -> Result<usize, Objection> {
-    play.ids().position(|known| known == id).ok_or(format!("{id}: there is no such id"))
+fn index_of(play: &Play, id: &ObjectId) -> Result<usize, Objection> {
+    play.ids().position(|known| known == id).ok_or(format!("{id}: unknown id"))
 }

@@ -1,4 +1,4 @@
-//! A world: the pod as plegd holds it at a moment of a play, what surrounds it, and how the play ends.
+//! A world: the state of plegd at a moment of a play, and the end of the play.
 
 use std::{cmp::Reverse, fmt::Write};
 
@@ -13,22 +13,22 @@ use super::{
 };
 use crate::{arbiter::read_request::Scope, model::*};
 
-/// How long after the play a read begins that nobody has asked for a certain time.
+/// How long after the play a read begins that was not requested for a certain time.
 const LATER: Duration = Duration::from_secs(10);
-/// How often plegd may ask to read again when nothing happens any more.
+/// How often plegd may request reads after the last change.
 const ROUNDS: usize = 12;
 
-/// The pod as plegd holds it at a moment, and what surrounds it.
+/// The state of plegd at a moment.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) bench: Bench,
     pub(super) moment: usize,
-    /// What plegd has asked to be read, and from when on that may begin.
-    pub(super) asked: BTreeMap<ObjectId, Mono>,
+    /// Requested reads, and when they may begin.
+    pub(super) requested: BTreeMap<ObjectId, Mono>,
     /// In which moment the last list ended: lists do not overlap.
     pub(super) listed_in: Option<usize>,
     pub(super) witness: Witness,
-    /// What came of each thing, in words, where somebody wants to know.
+    /// A log of the results, if it is enabled.
     pub(super) log: Option<String>,
 }
 
@@ -39,15 +39,15 @@ impl World {
         let mut bench = Bench::on(play.runtime.0, play.runtime.1);
         bench.began = play.began();
         bench.stream_up = play.stream_up;
-        let (asked, listed_in) = (BTreeMap::new(), None);
-        Self { bench, moment: play.begins, asked, listed_in, witness: Witness::of(play), log: None }
+        let (requested, listed_in) = (BTreeMap::new(), None);
+        Self { bench, moment: play.begins, requested, listed_in, witness: Witness::of(play), log: None }
     }
 
-    /// Whether this can happen here.
+    /// Whether an act is possible in this state.
     pub(super) fn allows(&self, act: Act, seen: &Observation) -> bool {
         match (act, &seen.stream_event) {
             (Act::List { began, .. }, _) => self.listed_in.is_none_or(|ended| began > ended),
-            // An event that shows nothing says which pod it is about by an id that is held; else it never comes here.
+            // The pod of an event with an empty payload is found by an id with a record; otherwise the event is not applied to a pod.
             (Act::Event { .. }, Some(event)) => {
                 let shows = !seen.sandboxes.is_empty() || !seen.containers.is_empty();
                 shows || self.bench.pod.records.contains_key(&event.id)
@@ -56,7 +56,7 @@ impl World {
         }
     }
 
-    /// Lets it happen.
+    /// Applies an act.
     pub(super) fn act(&mut self, play: &Play, act: Act, seen: &Observation) -> Result<(), Objection> {
         match act {
             Act::Pass => self.moment += 1,
@@ -72,11 +72,11 @@ impl World {
                 self.list(play, &listed, play.time(self.moment, 8), play.time(self.moment, 9))?;
             }
         }
-        let asked = |id: &ObjectId| self.asked.contains_key(id);
-        self.witness.nothing_is_left_out(play, self.moment, &self.bench.pod, &asked)
+        let requested = |id: &ObjectId| self.requested.contains_key(id);
+        self.witness.nothing_is_left_out(play, self.moment, &self.bench.pod, &requested)
     }
 
-    /// The play is over: what plegd has asked for is read, and one list is made where that is said. Then all is held as it is.
+    /// The end of the play: the requested reads, and one list if `with_list` is set. Then the truth must be served.
     pub(super) fn end(&mut self, play: &Play, with_list: bool) -> Result<(), Objection> {
         let mut now = self.read_what_is_asked_for(play, play.time(play.end(), 9))?;
         if with_list {
@@ -107,28 +107,30 @@ impl World {
             let published: Vec<String> = out.transitions.iter().map(word).collect();
             let _ = write!(log, " {:?} published {published:?}", out.verdicts);
         }
-        for ask in &out.reads {
-            let Scope::Ids(ids) = &ask.scope else { return Err("a pod reads for a whole read".into()) };
+        for request in &out.reads {
+            let Scope::Ids(ids) = &request.scope else {
+                return Err("a pod requests a read of the whole pod".into());
+            };
             for id in ids {
-                let due = self.asked.entry(id.clone()).or_insert(Mono::ZERO);
-                *due = (*due).max(now + ask.after);
+                let due = self.requested.entry(id.clone()).or_insert(Mono::ZERO);
+                *due = (*due).max(now + request.after);
             }
         }
-        self.witness.hear(play, self.moment, seen, &before, &self.bench.pod, &out)?;
+        self.witness.check(play, self.moment, seen, &before, &self.bench.pod, &out)?;
         self.witness.nothing_is_invented(play, &self.bench.pod)
     }
 
-    /// A read of the pod, or of some of its ids, has ended: what was asked for before it began is done.
+    /// A read of the pod, or of some of its ids, has ended: requests from before it began are done.
     fn read(&mut self, play: &Play, lower: Mono, seen: &Observation, now: Mono) -> Result<(), Objection> {
         let ids = seen.ids();
-        self.asked.retain(|id, due| *due > lower || !ids.contains(id));
-        for id in ids.iter().filter(|id| !self.asked.contains_key(*id)) {
-            self.witness.read_up_on(play, id);
+        self.requested.retain(|id, due| *due > lower || !ids.contains(id));
+        for id in ids.iter().filter(|id| !self.requested.contains_key(*id)) {
+            self.witness.decided(play, id);
         }
         self.apply(play, seen, now)
     }
 
-    /// A list has ended; what differs is read from `from` to `to`, as the relister has it done.
+    /// A list has ended; ids that differ are read from `from` to `to`, as by the relister.
     fn list(&mut self, play: &Play, listed: &Observation, from: Mono, to: Mono) -> Result<(), Objection> {
         let lower = listed.interval.lower.unwrap_or(from);
         self.bench.listed = Some(lower);
@@ -176,30 +178,30 @@ impl World {
 
     fn read_what_is_asked_for(&mut self, play: &Play, mut now: Mono) -> Result<Mono, Objection> {
         for _ in 0..ROUNDS {
-            let Some(due) = self.asked.values().max().copied() else { return Ok(now) };
+            let Some(due) = self.requested.values().max().copied() else { return Ok(now) };
             now = (now + LATER).max(due);
             let mut seen = self.whole(play, now);
-            seen.only(&self.asked.keys().cloned().collect::<Vec<_>>());
+            seen.only(&self.requested.keys().cloned().collect::<Vec<_>>());
             self.read(play, now, &seen, seen.interval.upper)?;
             now = seen.interval.upper;
         }
-        Err(format!("plegd reads for ever: {:?}", self.asked))
+        Err(format!("plegd requests reads without end: {:?}", self.requested))
     }
 
-    /// All of the pod as it is in the end.
+    /// A read of the whole pod at the end.
     fn whole(&self, play: &Play, lower: Mono) -> Observation {
-        let mut seen = Act::Read { began: play.end(), saw: play.end() }.observation(play, play.end());
+        let mut seen = Act::Read { began: play.end(), view: play.end() }.observation(play, play.end());
         seen.interval = Interval { lower: Some(lower), upper: lower + Duration::from_millis(1) };
         seen
     }
 
-    /// What is served is the truth, field by field.
+    /// The served pod is true, field by field.
     fn is_as_it_is(&self, play: &Play) -> Result<(), Objection> {
         let truth = &play.moments[play.end()];
         let served = self.bench.pod.served();
         let Some(pod) = served else {
             let nothing = truth.sandboxes.is_empty() && truth.containers.is_empty();
-            return if nothing { Ok(()) } else { Err("in the end, nothing is held".into()) };
+            return if nothing { Ok(()) } else { Err("in the end, no pod is served".into()) };
         };
         let mut sandboxes: Vec<SandboxStatus> = truth.sandboxes.clone();
         sandboxes.sort_by_key(|it| Reverse((it.attempt, it.created_at)));
@@ -208,7 +210,7 @@ impl World {
         let held_sandboxes: Vec<SandboxStatus> = pod.sandboxes.iter().map(|it| (**it).clone()).collect();
         let held_containers: Vec<ContainerStatus> = pod.containers.iter().map(|it| (**it).clone()).collect();
         if (&held_sandboxes, &held_containers) != (&sandboxes, &containers) {
-            return Err(format!("in the end, this is held: {pod:?}"));
+            return Err(format!("in the end, this pod is served: {pod:?}"));
         }
         let newest = sandboxes.first();
         let ips = newest.filter(|it| it.state == SandboxState::Ready).map(|it| it.ips.clone());
@@ -239,20 +241,21 @@ impl Observation {
         }
     }
 
-    /// What a list has of an id.
+    /// The entry of a list for an id.
     fn show_of_list(&mut self, listed: &Observation, id: &ObjectId) {
         let containers = listed.containers.iter().filter(|it| it.id == *id);
         self.containers.extend(containers.cloned().map(|mut full| {
-            let lean = Arc::make_mut(&mut full);
-            (lean.started_at, lean.finished_at, lean.exit_code) = (None, None, None);
-            (lean.reason, lean.image, lean.image_ref) = (String::new(), String::new(), String::new());
-            lean.labels = Labels::new();
+            let stripped = Arc::make_mut(&mut full);
+            (stripped.started_at, stripped.finished_at, stripped.exit_code) = (None, None, None);
+            (stripped.reason, stripped.image, stripped.image_ref) =
+                (String::new(), String::new(), String::new());
+            stripped.labels = Labels::new();
             full
         }));
         let sandboxes = listed.sandboxes.iter().filter(|it| it.id == *id);
         self.sandboxes.extend(sandboxes.cloned().map(|mut full| {
-            let lean = Arc::make_mut(&mut full);
-            (lean.ips, lean.labels) = (Vec::new(), Labels::new());
+            let stripped = Arc::make_mut(&mut full);
+            (stripped.ips, stripped.labels) = (Vec::new(), Labels::new());
             full
         }));
     }

@@ -1,4 +1,4 @@
-//! Words that the rooms and their metrics share: each is also a label, with these values and no others.
+//! Enums that are also values of metric labels.
 
 use std::fmt;
 
@@ -7,36 +7,36 @@ use super::Source;
 /// How plegd follows the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// By relisting alone.
+    /// Relists alone.
     Polling,
-    /// By the stream, while relists find out whether it misses anything.
+    /// The stream, while relists check whether it misses events.
     Probing,
-    /// By the stream, with a rare relist.
+    /// The stream, with a relist at the longest period.
     Evented,
 }
 
-/// Why something is read.
+/// Why a container, a sandbox or a pod is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadCause {
-    /// A relist found it to differ from the cache.
+    /// A list differs from the records.
     Relist,
-    /// Two views of it could not be ordered, or contradict each other.
+    /// Two views cannot be ordered, or contradict each other.
     Undecided,
-    /// An event says that something happened which its payload does not show.
+    /// The payload of an event does not show the change that the event reports.
     Hint,
-    /// Its exit may yet turn out to be an OOM kill.
+    /// The reason of an exit may still become `OOMKilled`.
     Oom,
-    /// It was made and never started, which may mean that its start failed.
+    /// A container was created and not started: its start may have failed.
     Start,
-    /// It is said to be going, or to be gone.
+    /// It is being removed, or was removed.
     Deletion,
-    /// Its content was read longest ago, and may have changed without an event.
+    /// Its content was read the longest time ago, and may have changed without an event.
     Content,
-    /// A reader wants a state that is not older than its request.
+    /// A client needs a state that is not older than its request.
     Fresh,
 }
 
-/// What becomes of a view. As a metric label, some have older names.
+/// How the arbiter decided about a view. As metric labels, some have older names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// The id had no record: taken.
@@ -65,7 +65,7 @@ pub enum Verdict {
     Removed,
 }
 
-/// The calls that plegd makes.
+/// The CRI calls that plegd makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// `Version`
@@ -91,7 +91,7 @@ pub enum Method {
 /// Why a subscriber that resumes after a position has a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResumeGap {
-    /// The events that follow its position have left the journal: it was disconnected for too long.
+    /// The journal has evicted the events that follow its position: it was disconnected for too long.
     CameLate,
     /// Its position is of another epoch, as after a restart of plegd, or past the head. The subscriber is not the cause.
     OtherEpoch,
@@ -134,7 +134,7 @@ impl ReadCause {
         ReadCause::Fresh,
     ];
 
-    /// The cause as a metric's label.
+    /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             ReadCause::Relist => "relist",
@@ -148,7 +148,7 @@ impl ReadCause {
         }
     }
 
-    /// The path to which a change is put down that such a read finds first.
+    /// The source reported for a change that this read detects first.
     pub fn source(self) -> Source {
         match self {
             ReadCause::Relist => Source::Relist,
@@ -160,7 +160,7 @@ impl ReadCause {
 // === impl Verdict ===
 
 impl Verdict {
-    /// All of them.
+    /// All verdicts.
     pub const ALL: [Verdict; 12] = [
         Verdict::New,
         Verdict::HistoryOnly,
@@ -176,7 +176,7 @@ impl Verdict {
         Verdict::Removed,
     ];
 
-    /// The ruling as a metric's label.
+    /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::New => "new",
@@ -211,7 +211,7 @@ impl Method {
         Method::GetContainerEvents,
     ];
 
-    /// CRI's name of it.
+    /// The name in CRI.
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Version => "Version",
@@ -239,7 +239,7 @@ impl ResumeGap {
     /// All causes.
     pub const ALL: [ResumeGap; 2] = [ResumeGap::CameLate, ResumeGap::OtherEpoch];
 
-    /// The cause as a metric's label.
+    /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             ResumeGap::CameLate => "came_late",
