@@ -149,7 +149,7 @@ pub struct Supervisor {
 /// What the supervisor reacts to.
 enum Event {
     StreamChanged(StreamChange),
-    EventLeftOut(ObjectId, StreamEventType),
+    OmittedByStream(ObjectId, StreamEventType),
     Progress(Progress),
     MissesDue,
     BacklogPassed,
@@ -243,7 +243,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             Some(change) = self.deps.changes.recv() => Event::StreamChanged(change),
-            Some((id, kind)) = self.deps.left_out.recv() => Event::EventLeftOut(id, kind),
+            Some((id, kind)) = self.deps.left_out.recv() => Event::OmittedByStream(id, kind),
             Some(progress) = self.relists.join_next(), if !self.relists.is_empty() => match progress {
                 Ok(progress) => Event::Progress(progress),
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -266,7 +266,7 @@ impl Supervisor {
     fn on(&mut self, event: Event) {
         match event {
             Event::StreamChanged(change) => self.on_stream_change(change),
-            Event::EventLeftOut(id, kind) => self.on_left_out(id, kind),
+            Event::OmittedByStream(id, kind) => self.on_left_out(id, kind),
             Event::Progress(Progress::Listed(listed)) => self.on_listed(listed),
             Event::Progress(Progress::Complete { cause, began }) => self.on_complete(cause, began),
             Event::MissesDue => self.on_misses_due(),

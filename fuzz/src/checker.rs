@@ -104,8 +104,8 @@ impl Checker {
 
     #[track_caller]
     fn compare(&self) {
-        let extent = self.journal.stats();
-        assert_eq!(extent.head, self.published, "{extent:?}");
+        let stats = self.journal.stats();
+        assert_eq!(stats.head, self.published, "{stats:?}");
         let capacity = self.journal.capacity();
         assert!(stats.events <= capacity.events, "{stats:?}");
         assert!(stats.events <= 1 || stats.bytes <= capacity.bytes, "{stats:?}");

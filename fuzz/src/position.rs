@@ -73,14 +73,14 @@ async fn run(mut input: Input<'_>) {
     let capacity = Capacity { events: 3 + input.below(14), bytes: 1 << 30 };
     let harness = Harness::with(capacity);
     let stop = CancellationToken::new();
-    let (_situations, follower_status) = watch::channel(follower_status(&harness.clock));
-    let feed = Feed::new(
-        harness.journal.clone(),
-        harness.cache.clone(),
+    let (_status_tx, follower_status) = watch::channel(follower_status(&harness.clock));
+    let feed = Feed::new(FeedDeps {
+        journal: harness.journal.clone(),
+        cache: harness.cache.clone(),
         follower_status,
-        harness.clock.clone(),
+        clock: harness.clock.clone(),
         stop,
-    );
+    });
     let mut setup = Setup { harness, feed, all: Vec::new(), watches: Vec::new(), containers: 0 };
     for _ in 0..STEPS {
         if input.is_empty() {
@@ -272,7 +272,7 @@ impl Watcher {
         self.expected = match (expected, update) {
             (
                 Expected::Gap(reason, position),
-                Err(WatchError::OutOfRange { reason: why, asked: about, .. }),
+                Err(WatchError::OutOfRange { reason: why, position: about, .. }),
             ) => {
                 assert_eq!((self.policy, reason, position), (SlowPolicy::Fail, why, about));
                 Expected::Closed

@@ -1,6 +1,6 @@
 //! The guarantees of the journal.
 
-use super::{cursor::Gap, *};
+use super::{cursor::Evicted, *};
 use crate::{
     cache::Writer,
     clock::Wall,
