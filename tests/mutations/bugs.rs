@@ -17,8 +17,8 @@ const POD: &str = "src/arbiter/pod.rs";
 const ARBITER: &str = "src/arbiter.rs";
 const TRANSITIONS: &str = "src/arbiter/transitions.rs";
 const SUPERVISOR: &str = "src/supervisor.rs";
-const READ: &str = "src/relister/read.rs";
-const AGENDA: &str = "src/relister/agenda.rs";
+const READ: &str = "src/relister/pod_read.rs";
+const READ_QUEUE: &str = "src/relister/read_queue.rs";
 const CACHE: &str = "src/cache.rs";
 const STORE: &str = "src/arbiter/store.rs";
 const PATHS: &str = "src/path_comparison.rs";
@@ -173,9 +173,9 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a failed read is not retried",
-        file: AGENDA,
-        find: "let wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);",
-        replace: "let mut wait = (RETRY_FIRST * (1 << failures.count.min(12))).min(RETRY_LONGEST);\n        if MUTATED { wait = Duration::from_secs(86_400); }",
+        file: READ_QUEUE,
+        find: "let wait = (RETRY_FIRST * (1 << failing.count.min(12))).min(RETRY_LONGEST);",
+        replace: "let mut wait = (RETRY_FIRST * (1 << failing.count.min(12))).min(RETRY_LONGEST);\n        if MUTATED { wait = Duration::from_secs(86_400); }",
     },
     Bug {
         name: "newer-than is answered from the cache",
@@ -186,14 +186,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "newer-than accepts a late response from before",
         file: READ,
-        find: "if meanwhile { Settled::Partly } else { Settled::All }",
-        replace: "if meanwhile && !MUTATED { Settled::Partly } else { Settled::All }",
+        find: "        if self.request.scope == Scope::Pod && self.held_ids().iter().any(|id| !ids.contains(id)) {",
+        replace: "        if !MUTATED && (self.request.scope == Scope::Pod && self.held_ids().iter().any(|id| !ids.contains(id))) {",
     },
     Bug {
         name: "newer-than does not wait for a death",
         file: READ,
-        find: "        if whole && answer.is_ok() && settled == Settled::Partly {",
-        replace: "        if whole && answer.is_ok() && settled == Settled::Partly && !MUTATED {",
+        find: "if whole && answer.is_ok() && completeness == ReadCompleteness::Partial {",
+        replace: "if whole && answer.is_ok() && completeness == ReadCompleteness::Partial && !MUTATED {",
     },
     Bug {
         name: "a listed object that is gone at its read is not published",
@@ -222,14 +222,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "plegd never becomes ready",
         file: SUPERVISOR,
-        find: "        self.signs.ready.open();",
-        replace: "        if !MUTATED { self.signs.ready.open(); }",
+        find: "        self.reporters.ready.open();",
+        replace: "        if !MUTATED { self.reporters.ready.open(); }",
     },
     Bug {
         name: "events are applied five seconds late",
         file: "src/evented.rs",
-        find: "                    if self.sender.send(event) == Err(Full) {",
-        replace: "                    if MUTATED { tokio::time::sleep(Duration::from_secs(5)).await; }\n                    if self.sender.send(event) == Err(Full) {",
+        find: "                    if self.sender.send(event) == Err(QueueFull) {",
+        replace: "                    if MUTATED { tokio::time::sleep(Duration::from_secs(5)).await; }\n                    if self.sender.send(event) == Err(QueueFull) {",
     },
     Bug {
         name: "the index by id is not kept",
@@ -240,8 +240,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "a complete read is dated by its end",
         file: READ,
-        find: "pods.iter().for_each(|pod| self.arbiter.mark_read(pod, began));",
-        replace: "let at = if MUTATED { self.clock.now() } else { began };\n                pods.iter().for_each(|pod| self.arbiter.mark_read(pod, at));",
+        find: "pods.iter().for_each(|pod| deps.arbiter.mark_read(pod, began));",
+        replace: "let at = if MUTATED { deps.clock.now() } else { began };\n                pods.iter().for_each(|pod| deps.arbiter.mark_read(pod, at));",
     },
     Bug {
         name: "no relist when the stream is back",
@@ -305,9 +305,9 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "the start of a list is noted before the list is complete",
-        file: RELISTER,
-        find: "let listing = self.client.list().await?;",
-        replace: "if MUTATED { self.arbiter.list_begins(began); }\n        let listing = self.client.list().await?;",
+        file: "src/relister.rs",
+        find: "let listing = self.deps.client.list().await?;",
+        replace: "if MUTATED { self.deps.arbiter.begin_list(began); }\n        let listing = self.deps.client.list().await?;",
     },
     Bug {
         name: "the timestamp of an event dates the record",
@@ -324,14 +324,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "rule 6: NotFound alone removes",
         file: READ,
-        find: "            Some(listed) => Look::Unreadable(listed, error),\n",
-        replace: "            Some(_) if MUTATED && error.is_none() => Look::Absent,\n            Some(listed) => Look::Unreadable(listed, error),\n",
+        find: "            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
+        replace: "            Some(_) if MUTATED && error.is_none() => StatusAnswer::Absent,\n            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
     },
     Bug {
         name: "rule 6: a response without a status is an absence",
         file: READ,
-        find: "            Some(listed) => Look::Unreadable(listed, error),\n",
-        replace: "            Some(_) if MUTATED && matches!(error, Some(CriError::Empty { .. })) => Look::Absent,\n            Some(listed) => Look::Unreadable(listed, error),\n",
+        find: "            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
+        replace: "            Some(_) if MUTATED && matches!(error, Some(CriError::Empty { .. })) => StatusAnswer::Absent,\n            Some(listed) => StatusAnswer::Unreadable(listed, error),\n",
     },
     Bug {
         name: "rule 6: a list without most objects is believed",
@@ -342,14 +342,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "rule 7: an object that only lists show is never published",
         file: READ,
-        find: "        if *attempts < if ends",
-        replace: "        if MUTATED || *attempts < if ends",
+        find: "if *attempts < if is_death",
+        replace: "if MUTATED || *attempts < if is_death",
     },
     Bug {
         name: "containers are read before their sandbox",
         file: READ,
-        find: "            (suspect, !sandbox)\n",
-        replace: "            (suspect, sandbox == MUTATED)\n",
+        find: "            (last, !sandbox)\n",
+        replace: "            (last, sandbox == MUTATED)\n",
     },
     Bug {
         name: "containers are in the order of their creation times",
@@ -383,15 +383,15 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a listed change is read three seconds later",
-        file: "src/relister/reads.rs",
-        find: "let ask = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };",
-        replace: "let after = if MUTATED { std::time::Duration::from_secs(3) } else { NOW };\n        let ask = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after };",
+        file: "src/relister/reader.rs",
+        find: "let read = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };\n        let sandboxes = listed.containers.iter().map(|it| (it.id.clone(), it.sandbox_id.clone())).collect();",
+        replace: "let after = if MUTATED { std::time::Duration::from_secs(3) } else { NOW };\n        let read = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after };\n        let sandboxes = listed.containers.iter().map(|it| (it.id.clone(), it.sandbox_id.clone())).collect();",
     },
     Bug {
         name: "an event that does not fit is lost, and the stream is kept",
         file: "src/evented.rs",
-        find: "self.sender.send(event) == Err(Full) {",
-        replace: "self.sender.send(event) == Err(Full) && !MUTATED {",
+        find: "self.sender.send(event) == Err(QueueFull) {",
+        replace: "self.sender.send(event) == Err(QueueFull) && !MUTATED {",
     },
     Bug {
         name: "the stripped payload of an event is not read",
@@ -444,8 +444,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "a new relist period applies after the next relist only",
         file: SUPERVISOR,
-        find: "            self.relist_within(self.machine.period());\n            self.share_channel",
-        replace: "            if !MUTATED { self.relist_within(self.machine.period()); }\n            self.share_channel",
+        find: "            self.relist_within(self.machine.period());\n            self.set_channel_shared",
+        replace: "            if !MUTATED { self.relist_within(self.machine.period()); }\n            self.set_channel_shared",
     },
     Bug {
         name: "an unchanged status is published as changed",
