@@ -12,10 +12,9 @@ use crate::{
     arbiter::Arbiter,
     cache::Cache,
     clock::{Clock, Mono},
-    cri::Listing,
     metrics::Metrics,
     model::{Pod, PodIdentity, PodUid},
-    relister::{Lister, ReadError, Reads},
+    relister::{FullList, Lister, ReadError, Reads},
 };
 
 /// How many pods a request for one pod may read. Two pods have the same name only while one replaces the other.
@@ -88,8 +87,9 @@ impl FreshReader {
     /// [`ReadError`] if the runtime could not be read.
     pub async fn named(&self, namespace: &str, name: &str) -> Result<Option<Arc<Pod>>, ReadError> {
         let _waiting = Waiting::new(&self.metrics.reads.awaited);
-        let listing = self.list().await?;
-        let listed = listing.sandboxes.iter().filter(|it| it.namespace == namespace && it.pod_name == name);
+        let list = self.list().await?;
+        let listed =
+            list.listing.sandboxes.iter().filter(|it| it.namespace == namespace && it.pod_name == name);
         // A pod that is not listed any more may still be served.
         let held = self.cache().identities_named(namespace, name);
         let pods = listed.map(|it| it.pod()).chain(held);
@@ -108,11 +108,11 @@ impl FreshReader {
         let mut pods: BTreeSet<PodIdentity> =
             self.cache().find(prefix).ok().map(|(_, pod)| pod).into_iter().collect();
         if pods.is_empty() && !prefix.is_empty() {
-            let listing = self.list().await?;
-            let containers = listing.containers.iter().filter(|it| it.id.starts_with(prefix));
+            let list = self.list().await?;
+            let containers = list.listing.containers.iter().filter(|it| it.id.starts_with(prefix));
             let sandboxes: BTreeSet<&str> = containers.map(|it| it.sandbox_id.as_str()).collect();
             let matches = |id: &str| id.starts_with(prefix) || sandboxes.contains(id);
-            pods.extend(listing.sandboxes.iter().filter(|it| matches(&it.id)).map(|it| it.pod()));
+            pods.extend(list.listing.sandboxes.iter().filter(|it| matches(&it.id)).map(|it| it.pod()));
         }
         self.read_all(pods).await
     }
@@ -121,7 +121,7 @@ impl FreshReader {
         self.arbiter.cache()
     }
 
-    async fn list(&self) -> Result<Arc<Listing>, ReadError> {
+    async fn list(&self) -> Result<Arc<FullList>, ReadError> {
         self.lister.list().await.map_err(|error| ReadError::Failed(Arc::new(error)))
     }
 

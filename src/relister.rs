@@ -21,7 +21,10 @@ use std::{
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-pub(crate) use self::{lister::Lister, reader::ReaderDeps};
+pub(crate) use self::{
+    lister::{FullList, Lister},
+    reader::ReaderDeps,
+};
 pub use self::{
     reader::{ReadError, Reader, Reads},
     unreadable::{Unreadable, UnreadableIds},
@@ -82,7 +85,9 @@ struct ContentRound {
 pub struct Relisted {
     /// When it began.
     pub began: Mono,
-    /// Resolves when each of these pods was read once, successfully or not.
+    /// Whether the lists lack so many ids that they may be truncated.
+    pub doubted: bool,
+    /// Resolves when each pod that differs was read once, successfully or not.
     pub reads: BoxFuture<'static, ()>,
 }
 
@@ -188,7 +193,7 @@ impl Relister {
         self.deps.metrics.relists.changed_pods.observe(changed_pods as f64);
         drop(completion);
         let reads = Box::pin(async move { while completed.recv().await.is_some() {} });
-        Relisted { began, reads }
+        Relisted { began, doubted, reads }
     }
 
     /// Whether the lists lack so many ids that they may be truncated. Exited ids do not count: they are expected to go.

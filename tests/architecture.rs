@@ -18,7 +18,7 @@ use tree::root;
 /// From the top down. A module may use those of its own layer, as long as there is no cycle, and those of the layers below.
 const LAYERS: [(&str, &[&str]); 8] = [
     ("programs", &["cli", "daemon", "scenario", "print"]),
-    ("serving", &["api", "http", "page"]),
+    ("serving", &["api", "http", "page", "serve"]),
     ("composition", &["app"]),
     ("following", &["supervisor", "relister", "evented", "fresh", "watch"]),
     ("deciding", &["arbiter", "path_comparison"]),

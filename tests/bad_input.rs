@@ -158,7 +158,8 @@ fn waits_and_ends(mut plegd: Plegd, sentences: &[&str]) {
 fn plegd_waits_for_a_missing_socket() {
     let (_dir, path) = socket();
     let plegd = Plegd::run(&path);
-    let sentences = ["waiting for it", "is the runtime running? Name another socket with --runtime-endpoint"];
+    let sentences =
+        ["does not respond; retrying", "is the runtime running? Name another socket with --runtime-endpoint"];
     waits_and_ends(plegd, &sentences);
     let (code, output) = check(&path);
     assert_eq!(code, Some(1));
@@ -171,7 +172,7 @@ fn plegd_waits_for_a_socket_without_a_listener() {
     let (_dir, path) = socket();
     drop(UnixListener::bind(&path).unwrap());
     let sentence = "no process listens on the socket: is the runtime down?";
-    waits_and_ends(Plegd::run(&path), &["waiting for it", sentence]);
+    waits_and_ends(Plegd::run(&path), &["does not respond; retrying", sentence]);
     let (code, output) = check(&path);
     assert_eq!(code, Some(1));
     assert!(output.contains(sentence), "{output}");
@@ -181,7 +182,7 @@ fn plegd_waits_for_a_socket_without_a_listener() {
 fn a_runtime_that_starts_later_is_followed() {
     let (_dir, path) = socket();
     let mut plegd = Plegd::run(&path);
-    plegd.wait_for_log(&["waiting for it"]);
+    plegd.wait_for_log(&["does not respond; retrying"]);
     let runtime = path.clone();
     thread::spawn(move || {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -200,7 +201,7 @@ fn the_message_names_a_socket_that_is_not_a_runtimes() {
         let (_dir, path) = socket();
         raw_server(&path, answer);
         let sentence = "is this the socket of a container runtime, and is it running?";
-        waits_and_ends(Plegd::run(&path), &["waiting for it", sentence]);
+        waits_and_ends(Plegd::run(&path), &["does not respond; retrying", sentence]);
         let (code, output) = check(&path);
         assert_eq!(code, Some(1), "{output}");
         assert!(output.starts_with("plegd: ") && output.contains(sentence), "{output}");
@@ -248,6 +249,6 @@ fn an_address_in_use_ends_plegd_with_its_key_in_the_message() {
 fn sigint_ends_plegd_like_sigterm() {
     let (_dir, path) = socket();
     let mut plegd = Plegd::run(&path);
-    plegd.wait_for_log(&["waiting for it"]);
+    plegd.wait_for_log(&["does not respond; retrying"]);
     assert_eq!(plegd.end_by(Signal::INT).code(), Some(0));
 }

@@ -122,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_the_reason() {
+    fn an_invalid_address_is_refused_with_the_reason() {
         for (text, why) in [
             ("", "is not absolute"),
             ("run/plegd.sock", "is not absolute"),
             ("unix://plegd.sock", "is not absolute"),
-            ("/run/plegd/", "a folder"),
+            ("/run/plegd/", "a directory"),
             ("tcp://127.0.0.1:1", "\"tcp\" is not supported"),
             ("https://127.0.0.1:1", "https is not supported yet"),
             ("http://127.0.0.1", "the port is missing"),

@@ -22,8 +22,15 @@ pub(crate) struct Lister(Arc<Inner>);
 struct Inner {
     relister: Relister,
     /// The last listing and when it began, while a client waits that may use it.
-    last: Mutex<Option<(Mono, Arc<Listing>)>>,
+    last: Mutex<Option<(Mono, Arc<FullList>)>>,
     waiting: AtomicUsize,
+}
+
+/// Both full lists.
+pub(crate) struct FullList {
+    pub(crate) listing: Listing,
+    /// Whether they lack so many ids that they may be truncated.
+    pub(crate) doubted: bool,
 }
 
 /// Counts a waiting client until it is dropped.
@@ -37,27 +44,27 @@ impl Lister {
     }
 
     /// Both full lists, in calls that begin after this call. Drop the future to cancel.
-    pub(crate) async fn list(&self) -> Result<Arc<Listing>, CriError> {
+    pub(crate) async fn list(&self) -> Result<Arc<FullList>, CriError> {
         let it = &self.0;
         let called = it.relister.deps.clock.now();
         let waiting = Waiting::new(&it.waiting);
         let mut last = it.last.lock().await;
         drop(waiting);
-        let shared = last.as_ref().filter(|(began, _)| *began > called).map(|(_, listing)| listing.clone());
-        let listing = match shared {
-            Some(listing) => listing,
+        let shared = last.as_ref().filter(|(began, _)| *began > called).map(|(_, list)| list.clone());
+        let list = match shared {
+            Some(list) => list,
             None => {
                 let (listing, relisted) = it.relister.list().await?;
-                let listing = Arc::new(listing);
-                *last = Some((relisted.began, listing.clone()));
-                listing
+                let list = Arc::new(FullList { listing, doubted: relisted.doubted });
+                *last = Some((relisted.began, list.clone()));
+                list
             }
         };
         // A listing of thousands of pods is kept only for clients that wait.
         if it.waiting.load(Ordering::Relaxed) == 0 {
             *last = None;
         }
-        Ok(listing)
+        Ok(list)
     }
 }
 

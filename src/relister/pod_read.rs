@@ -222,7 +222,8 @@ impl Session {
     /// All ids of a pod: those that the runtime lists for it, those of its records, and those that an earlier list showed.
     async fn ids_of_pod(&mut self) -> Result<BTreeSet<ObjectId>, CriError> {
         let held = self.held_ids();
-        let listing = self.deps.lister.list().await?;
+        let list = self.deps.lister.list().await?;
+        let listing = &list.listing;
         let request = &mut self.request;
         let is_of_pod = |pod: &PodIdentity| match &request.pod {
             Some(requested) => pod == requested,
@@ -240,7 +241,11 @@ impl Session {
             }
         }
         // An id that the list lacks is most likely gone, and a runtime logs an error for its status call.
-        request.absent.extend(held.iter().filter(|id| !ids.contains(*id)).cloned());
+        let absent = held.iter().filter(|id| !ids.contains(*id));
+        if list.doubted {
+            request.doubted.extend(absent.clone().cloned());
+        }
+        request.absent.extend(absent.cloned());
         ids.extend(held);
         for listed in &request.listed {
             ids.extend(listed.sandboxes.iter().map(|sandbox| sandbox.id.clone()));

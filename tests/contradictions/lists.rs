@@ -45,6 +45,11 @@ async fn a_list_that_omits_existing_ids_removes_nothing() {
                         continue;
                     }
                     harness.sim.faults().lists_only(subject, lists, fault.clone(), Dose::Always);
+                    // A client that wants a pod newer than now causes a read of the pod by the same lists.
+                    let pod = harness.app.cache().list()[0].identity.uid.clone();
+                    let now = harness.app.clock().now();
+                    let read = harness.app.pod_newer_than(&pod, now, 20 * SECOND).await;
+                    assert!(read.is_ok_and(|pod| pod.is_some()), "{fault:?}, {lists:?}, {subject:?}");
                     harness.pass(2 * MINUTE).await;
                     assert_eq!(
                         harness.events.len(),
