@@ -1,6 +1,6 @@
 //! Pods, containers, phases, ids and lifecycle events: plain data that all modules share.
 //!
-//! It depends on the clock alone, and not on protobuf, tokio or locks. [`crate::cri`] converts messages of the runtime into these
+//! It depends on the clock alone, and not on protobuf, tokio or locks. `cri` converts messages of the runtime into these
 //! types. [`Event`] is what subscribers receive.
 
 mod event;
