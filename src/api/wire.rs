@@ -170,7 +170,7 @@ impl From<&Pod> for v1::Pod {
     }
 }
 
-/// Converts labels to the map of a message.
+/// Converts labels or annotations to the map of a message.
 fn pairs(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
