@@ -410,7 +410,7 @@ impl Core {
         }
     }
 
-    /// The receivers of the supervisor's reports, and the follower status.
+    /// The supervisor's readiness gate, notes and heartbeats, and the follower status.
     fn reporters(&self, period: Duration) -> (StatusReporters, watch::Receiver<FollowerStatus>) {
         let began = self.clock.now_both().1;
         let (follower_status, follower_status_rx) = watch::channel(FollowerStatus {

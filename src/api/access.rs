@@ -183,7 +183,7 @@ impl Access {
         }
     }
 
-    /// Whether `peer` matches the principal `who`. `member_of` returns whether the peer is in a supplementary group, as far as known.
+    /// Whether `peer` matches the principal `who`. `member_of` checks its supplementary groups, if known.
     fn is(&self, peer: &Peer, who: &Principal, member_of: &dyn Fn(u32) -> bool) -> bool {
         match (who, peer) {
             (Principal::Any, _) => true,

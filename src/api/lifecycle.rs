@@ -146,7 +146,7 @@ impl PodLifecycleService for Lifecycle {
             let (id, pod) = request::find(it.feed.cache(), &container_id)?;
             Ok::<_, Status>((id, it.feed.cache().get_pod(&pod)))
         });
-        // A container that was held before the read and is gone now has an exact id, so the error names it.
+        // A container that was removed during the read has an exact id, so the error names it.
         let (id, pod) = match (found, known) {
             (Ok(found), _) => found,
             (Err(_), Ok(id)) => (id, None),

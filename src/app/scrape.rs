@@ -1,4 +1,4 @@
-//! Gauges that are read when the metrics are scraped: what the cache, the journal and the event queue hold.
+//! Gauges of the cache, the journal and the event queue. They are read when the metrics are scraped.
 
 use super::Core;
 use crate::{

@@ -92,7 +92,7 @@ impl Waiting {
         let mut watch = feed.watch(request)?;
         loop {
             match watch.next().await? {
-                // A state between two looks shows only in the events.
+                // A state between two checks shows only in the events.
                 Update::Event { record, .. }
                     if self.is_about(feed.cache(), &record.event)?
                         && self.condition.met_in(&record.event, record.pod.as_deref()) =>

@@ -17,7 +17,7 @@ const TELLING: Duration = Duration::from_secs(60);
 /// File descriptors for everything but API connections: listeners, the runtime, metrics, the log.
 const OTHER_FILES: usize = 128;
 
-/// Connections that are allowed at any limit on open files.
+/// The minimum number of connections, whatever the limit on open files.
 const LEAST_CONNECTIONS: usize = 16;
 
 /// The holder of a place: the identity that is known before the client sends data. It is hard to multiply.

@@ -9,7 +9,7 @@
 //!
 //! Three steps run under a lock (`flock`): detecting another process, removing a stale socket, and creating the new one. If two daemons
 //! start at once, the second thus finds the first. The lock is on a separate file beside the socket, `plegd.sock.lock`, because every
-//! user who can read the directory could lock the directory. The lock file stays, since its removal would be a race. A socket is stale if
+//! user with read access could lock the directory. The lock file stays, since its removal would be a race. A socket is stale if
 //! no process listens (ECONNREFUSED). A file that is not a socket is never changed. At the end the socket is removed under the same lock,
 //! if it is still the one that was created. Its inode cannot have been reused, since the listener keeps it until then.
 //!
