@@ -1,6 +1,6 @@
-//! The pod lifecycle API over gRPC: its services, the sockets they are served on, and who may call them.
+//! The pod lifecycle API over gRPC: its services, the sockets that serve them, and the access rules.
 //!
-//! Reads what others keep and changes nothing. It never reaches past cache and journal.
+//! The API reads only the cache and the journal, and changes nothing.
 
 pub mod access;
 mod codec;
@@ -15,7 +15,7 @@ pub mod wire;
 #[cfg(feature = "internals")]
 pub use crate::v1;
 
-/// Servers of the same.
+/// The generated servers of `plegd.v1`.
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
 pub(crate) mod server {
     include!(concat!(env!("OUT_DIR"), "/api_server/plegd.v1.rs"));
@@ -24,7 +24,7 @@ pub(crate) mod server {
 /// The descriptors of the package, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api/descriptors.bin"));
 
-/// The node's name in what is served: as configured, or else the host's as the kubelet would register it.
+/// The node's name in answers: the configured name, or else the host name as the kubelet would register it.
 pub fn node_name(config: &crate::config::Api) -> String {
     if config.node_name.is_empty() {
         rustix::system::uname().nodename().to_string_lossy().to_lowercase()
@@ -33,7 +33,7 @@ pub fn node_name(config: &crate::config::Api) -> String {
     }
 }
 
-/// A text of a client's, as far as it is repeated to it or to others: what is said must not become longer than it is worth.
+/// Shortens text from a client before plegd repeats it in an answer, a log line or a list.
 fn brief(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,4 +1,4 @@
-//! Builds the parts, joins them, and stops them. It has no rules of its own.
+//! Creates the parts, connects them and stops them. It contains no rules of its own.
 //!
 //! ```text
 //! receiver ─▶ queue ─▶ applier ─┐
@@ -44,7 +44,7 @@ pub use crate::{
     relister::{ReadError, Unreadable, UnreadableIds},
 };
 
-/// Methods that are public with the feature `internals` alone.
+/// Methods that are public only with the feature `internals`.
 macro_rules! internal {
     ($($(#[$meta:meta])* fn $name:ident(&$it:ident) -> $result:ty $body:block)*) => {$(
         $(#[$meta])*
@@ -57,7 +57,7 @@ macro_rules! internal {
     )*};
 }
 
-/// How long a task that makes no progress counts as alive.
+/// A task without progress for longer than this fails the liveness check.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// A running plegd.
@@ -75,10 +75,10 @@ pub struct App {
     tasks: Tasks,
 }
 
-/// Why a pod newer than some moment could not be had.
+/// The reason why a pod newer than a given moment could not be returned.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FreshError {
-    /// The runtime did not give it.
+    /// The read from the runtime failed.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The timeout has passed.
@@ -86,19 +86,19 @@ pub enum FreshError {
     Deadline(Duration),
 }
 
-/// What a part that fails takes with it: half a plegd would serve what is no longer true.
+/// The effect of a failed part. The other parts must not go on, because they would serve outdated state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnFailure {
-    /// The process, for whoever started it to start it again.
+    /// The process ends, and its supervisor restarts it.
     EndProcess,
-    /// The other parts.
+    /// The other parts of the app stop.
     StopApp,
 }
 
 // === impl App ===
 
 impl App {
-    /// For a program that follows the runtime itself.
+    /// Creates a builder, for a program that embeds plegd.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -109,7 +109,7 @@ impl App {
         Self::start_with_receiver_on(&Handle::current(), &InForce::of_program(config.clone()), link, clock)
     }
 
-    /// The same with the receiver on a runtime of its own and a configuration that can change.
+    /// Like [`App::start`], with a separate tokio runtime for the receiver, and a configuration that can change.
     #[cfg(any(test, feature = "internals"))]
     pub fn start_with_receiver_on(
         receiver_runtime: &Handle,
@@ -120,7 +120,7 @@ impl App {
         Self::assemble(receiver_runtime, in_force, link, clock, OnFailure::StopApp)
     }
 
-    /// That of the daemon: a part that fails ends the process.
+    /// Starts the app of the daemon: a failed part ends the process.
     pub(crate) fn of_daemon(receiver_runtime: &Handle, in_force: &InForce, link: Link, clock: Clock) -> Self {
         Self::assemble(receiver_runtime, in_force, link, clock, OnFailure::EndProcess)
     }
@@ -210,7 +210,7 @@ impl App {
     }
 
     internal! {
-        /// The configuration that it was started with.
+        /// The configuration at the start.
         fn config(&self) -> &Config {
             &self.began_with.config
         }
@@ -220,17 +220,15 @@ impl App {
             &self.in_force
         }
 
-        /// The journal.
         fn journal(&self) -> &Journal {
             &self.journal
         }
 
-        /// The metrics.
         fn metrics(&self) -> &Arc<Metrics> {
             &self.metrics
         }
 
-        /// What watches are made from.
+        /// Creates watches.
         fn feed(&self) -> Feed {
             Feed::new(FeedDeps {
                 journal: self.journal.clone(),
@@ -242,21 +240,21 @@ impl App {
         }
     }
 
-    /// Reads the cache.
+    /// The cache of pods, for reading.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// The metrics in Prometheus' text format.
+    /// Returns the metrics in Prometheus' text format.
     ///
     /// # Errors
     ///
-    /// [`std::fmt::Error`] if they cannot be written, which would be a bug in plegd.
+    /// [`std::fmt::Error`] if the metrics cannot be formatted, which would be a bug in plegd.
     pub fn scrape(&self) -> Result<String, std::fmt::Error> {
         self.metrics.scrape().map_err(|_| std::fmt::Error)
     }
 
-    /// The ids that the runtime lists and whose status it does not give.
+    /// The ids that the runtime lists but whose status it does not return.
     pub fn unreadable(&self) -> &UnreadableIds {
         &self.unreadable
     }
@@ -266,7 +264,7 @@ impl App {
         &self.health
     }
 
-    /// The clock.
+    /// The clock of this app.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -276,12 +274,12 @@ impl App {
         self.follower_status.borrow().clone()
     }
 
-    /// The same, and its changes.
+    /// The follower status and its changes.
     pub fn follower_status_changes(&self) -> watch::Receiver<FollowerStatus> {
         self.follower_status.clone()
     }
 
-    /// Watches pods: a snapshot and what changes, or only what changes. See [`crate::watch`].
+    /// Watches pods: a snapshot and the changes after it, or only the changes. See [`crate::watch`].
     ///
     /// # Errors
     ///
@@ -290,8 +288,8 @@ impl App {
         self.feed().watch(request)
     }
 
-    /// The pod as it was at some moment after `newer_than`; none if it did not exist. Served from the cache if that is known
-    /// to be newer, otherwise from a read that begins now. Drop the future to cancel.
+    /// Returns the pod as it was at some moment after `newer_than`; `None` if it did not exist. It comes from the cache if the cache is
+    /// known to be newer, otherwise from a read that starts now. Drop the future to cancel.
     ///
     /// # Errors
     ///
@@ -306,12 +304,12 @@ impl App {
         Ok(pod.map_err(|_| FreshError::Deadline(timeout))??)
     }
 
-    /// Returns pods that are not older than a moment.
+    /// Returns pods that are not older than a given moment.
     pub fn fresh(&self) -> &FreshReader {
         &self.fresh
     }
 
-    /// Stops when this is cancelled.
+    /// The token that stops this app when it is cancelled.
     pub fn stop_token(&self) -> CancellationToken {
         self.tasks.stop.clone()
     }
@@ -329,7 +327,7 @@ impl Drop for App {
     }
 }
 
-/// What all parts use.
+/// The parts that all others use.
 struct Core {
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -341,7 +339,6 @@ struct Core {
     client: Client,
 }
 
-/// Lists and targeted reads.
 struct GenericPath {
     reads: Reads,
     relister: Relister,
@@ -349,7 +346,7 @@ struct GenericPath {
     reader: Reader,
 }
 
-/// The ends of the channels to the supervisor that the evented path holds.
+/// The event path's ends of the channels to the supervisor.
 struct StreamEnds {
     changes: mpsc::UnboundedSender<StreamChange>,
     desired: watch::Receiver<DesiredStream>,
@@ -357,7 +354,7 @@ struct StreamEnds {
     left_out: mpsc::UnboundedSender<(ObjectId, StreamEventType)>,
 }
 
-/// The ends that the supervisor holds.
+/// The supervisor's ends of the same channels.
 struct SupervisorEnds {
     changes: mpsc::UnboundedReceiver<StreamChange>,
     desired: watch::Sender<DesiredStream>,
@@ -367,7 +364,7 @@ struct SupervisorEnds {
     retry_now: Arc<Notify>,
 }
 
-/// The tasks of an app. One that panics stops the others.
+/// The tasks of an app. If one panics, the others are stopped.
 struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -413,7 +410,7 @@ impl Core {
         }
     }
 
-    /// What the supervisor reports to, and the status that it reports.
+    /// The supervisor's readiness gate, notes and heartbeats, and the follower status.
     fn reporters(&self, period: Duration) -> (StatusReporters, watch::Receiver<FollowerStatus>) {
         let began = self.clock.now_both().1;
         let (follower_status, follower_status_rx) = watch::channel(FollowerStatus {

@@ -1,9 +1,8 @@
-//! Metrics and health over HTTP/1.1: for Prometheus, the kubelet's probes, and a person with curl. What serves a browser is
-//! given to it as a [`Router`].
+//! Metrics and health over HTTP/1.1, for Prometheus, the kubelet's probes and curl. The page for browsers is passed in as a [`Router`].
 //!
-//! A client can cost plegd a bounded number of connections and seconds, whatever it does: past [`MAX_CONNECTIONS`] the next
-//! one waits in the kernel, and whoever sends no request or reads no answer for [`PATIENCE`] is dropped. There is no
-//! authentication; the address is loopback unless an operator chooses otherwise.
+//! A client costs plegd a bounded number of connections and seconds. Beyond [`MAX_CONNECTIONS`], the next connection waits in the kernel.
+//! A client that sends no request or reads no answer for [`PATIENCE`] is disconnected. There is no authentication; the address is
+//! loopback by default.
 
 mod patience;
 
@@ -40,19 +39,19 @@ use crate::{
     version,
 };
 
-/// Connections that are served at the same time.
+/// Connections served at the same time.
 pub const MAX_CONNECTIONS: usize = 64;
 
-/// How long a client may take to send a request's head, the first or the next, and how long it may leave an answer unread.
-/// Prometheus scrapes every 15 or 30 seconds over one connection, which must not be closed just as it asks again.
+/// Timeout for the head of a request, the first or the next, and for an answer that the client does not read. Prometheus scrapes every 15
+/// or 30 seconds over one connection. The connection must not be closed between two scrapes.
 pub const PATIENCE: Duration = Duration::from_secs(45);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Why nothing is served.
+/// The reason why the HTTP server cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Somebody else listens there.
+    /// Another process listens on the address.
     #[error(
         "the HTTP address {address} is taken: another plegd or another program listens there; end it, \
          or choose another address with --http-address (\"off\" for none)"
@@ -61,7 +60,7 @@ pub enum HttpError {
         /// The address.
         address: SocketAddr,
     },
-    /// It is an address of another machine, or none yet.
+    /// The address does not belong to this host, or not yet.
     #[error(
         "the HTTP address {address} is none of this machine's; choose one that is with --http-address (\"off\" for none)"
     )]
@@ -69,38 +68,38 @@ pub enum HttpError {
         /// The address.
         address: SocketAddr,
     },
-    /// The system does not allow it, or has no means left.
+    /// The system refuses the address, or lacks resources.
     #[error(
         "cannot listen on the HTTP address {address}: {error}; choose another with --http-address (\"off\" for none)"
     )]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system error.
         error: io::Error,
     },
 }
 
-/// What is served.
+/// The sources of the answers.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// For `/livez`, `/readyz` and `/healthz`.
     pub health: Health,
-    /// What serves a browser at `/`; none if it is switched off.
+    /// The page at `/`; `None` if it is switched off.
     pub page: Option<Router>,
 }
 
-/// Where a request comes from.
+/// The address of a request's client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
-/// Listens on `address`. Port 0 takes any free one.
+/// Listens on `address`. Port 0 selects a free port.
 ///
 /// # Errors
 ///
-/// With a sentence that names the address and says what to do.
+/// If the address cannot be bound. The message names the address and the remedy.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HttpError::AddressTaken { address },
@@ -109,13 +108,13 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     })
 }
 
-/// Serves until `shutdown`, then lets answers under way finish, for half a second at most.
+/// Serves until `shutdown`, then lets answers in flight finish, for half a second at most.
 pub async fn serve(listener: TcpListener, served: Served, shutdown: CancellationToken) {
     let open = served.metrics.api.http_connections.clone();
     serve_router(listener, router(served), open, PATIENCE, shutdown).await;
 }
 
-/// The paths and what they answer.
+/// The routes.
 pub fn router(mut served: Served) -> Router {
     let root = served.page.take().unwrap_or_else(|| Router::new().route("/", get(index)));
     Router::new()
@@ -140,7 +139,7 @@ pub(crate) async fn serve_router(
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = Connections::default();
     loop {
-        // The place comes first: without one, the next client waits where it costs nothing.
+        // The permit comes first. Without one, the next client waits in the kernel, where it costs nothing.
         let accepted = async {
             let place = places.clone().acquire_owned().await;
             (place, listener.accept().await)
@@ -176,7 +175,7 @@ async fn serve_connection(
     patience: Duration,
     shutdown: CancellationToken,
 ) {
-    // An answer is written at once; there is nothing to gather.
+    // An answer is written in one piece, so Nagle's algorithm has no benefit.
     let _ = stream.set_nodelay(true);
     let stream = TokioIo::new(Patient::new(stream, patience));
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
@@ -191,12 +190,12 @@ async fn serve_connection(
         }
     };
     if let Err(error) = ended {
-        // What clients do wrong is theirs to notice.
+        // Client errors are only logged at trace level.
         tracing::trace!(%error, "An HTTP connection ended early.");
     }
 }
 
-/// Has the requests of a connection say where it comes from.
+/// Adds the client's address to the requests of a connection.
 fn note<B>(from: Remote) -> impl FnMut(Request<B>) -> Request<B> + Clone {
     move |mut request| {
         request.extensions_mut().insert(from);
@@ -208,7 +207,7 @@ async fn index() -> Response {
     plain(StatusCode::OK, list_of_paths())
 }
 
-/// What a program at `/` is answered, and a browser that may not see the page.
+/// The answer at `/` for programs, and for browsers that may not see the page.
 pub(crate) fn list_of_paths() -> String {
     format!(
         "plegd {}: the pod lifecycle events of this node.\n\n\
@@ -242,7 +241,7 @@ fn answer(path: &str, report: &Report, query: Option<String>) -> Response {
     let status = if report.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verbose = query
         .is_some_and(|query| query.split('&').any(|pair| matches!(pair.split('=').next(), Some("verbose"))));
-    // What fails says why, asked or not: it ends up in the kubelet's event about the probe.
+    // A failure always includes the reason, which the kubelet shows in its event about the probe.
     if report.ok && !verbose {
         return plain(status, "ok".into());
     }
@@ -268,11 +267,11 @@ async fn wrong_method() -> Response {
 }
 
 pub(crate) fn plain(status: StatusCode, text: String) -> Response {
-    // Read with curl in a terminal, and a check's text may repeat an error of the runtime's.
+    // The answer is shown in terminals, and a check's text may repeat an error text of the runtime.
     (status, [(header::CONTENT_TYPE, PLAIN)], visible_lines(&text).into_owned()).into_response()
 }
 
-/// What is served is true now only, and is never anything but what its content type says.
+/// Adds headers against caching and content sniffing: an answer is valid only at the moment it is sent.
 async fn never_stored(mut response: Response) -> Result<Response, Infallible> {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

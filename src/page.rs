@@ -1,16 +1,16 @@
-//! The page at `/` of the HTTP address: what this node's pods do, live, for a person with a browser.
+//! The page at `/` of the HTTP address. It shows the node's pods and their changes in a browser.
 //!
-//! | room | what lives there |
+//! | module | contents |
 //! | --- | --- |
-//! | `guard` | whom the page answers |
-//! | `files` | the page itself: HTML, CSS and scripts as they are sent, nothing from elsewhere |
-//! | `stream` | server-sent events from the same watch that all subscribers have, with figures in between |
-//! | `words` | pods and events as the page is told of them |
-//! | `figures` | how plegd does, as the page's charts want it |
+//! | `guard` | access rules of the page |
+//! | `files` | the HTML, CSS and scripts, all served by plegd |
+//! | `stream` | server-sent events from a watch like any subscriber's, with figures in between |
+//! | `words` | pods and events in the page's JSON |
+//! | `figures` | the daemon's figures for the page's charts |
 //!
-//! A page costs what a subscriber costs: a cursor, and a place in the list of subscribers. There are [`PAGES`] at most, and
-//! figures are gathered only while one is open. It can only be looked at, and is told no label, no annotation, no
-//! environment, no argument, no address and no message of a container: nothing that `/metrics` beside it should not say.
+//! A page costs as much as a subscriber: a cursor, and a place in the list of subscribers. At most [`PAGES`] are open, and figures are
+//! collected only while one is open. The page is read-only. Like `/metrics` at the same address, it contains no labels, annotations,
+//! environment, arguments, addresses or container messages.
 
 mod figures;
 mod files;
@@ -46,10 +46,10 @@ use crate::{
     watch::{Detail, Feed, Request as WatchRequest, SlowPolicy, Start},
 };
 
-/// Pages that are open at the same time.
+/// Pages open at the same time.
 pub const PAGES: usize = 8;
 
-/// What is sent with the page and all that belongs to it: it loads from here alone, and no other page may show it.
+/// Headers of the page and its files. They allow loading from plegd only, and no embedding in other pages.
 const POLICY: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -61,7 +61,7 @@ const POLICY: [(HeaderName, &str); 4] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// The page, and what it is told. Cheap to clone.
+/// The page and its data sources. Cheap to clone.
 #[derive(Clone)]
 pub struct Page(Arc<Inner>);
 
@@ -79,7 +79,7 @@ struct Inner {
 // === impl Page ===
 
 impl Page {
-    /// The page of this plegd, whose watchers are put on this list; none if it is switched off.
+    /// Creates the page; its watches are added to `subscribers`. `None` if the page is switched off.
     pub fn new(app: &App, config: &Config, subscribers: Subscribers) -> Option<Self> {
         if config.http.page == PageAccess::Off {
             return None;
@@ -96,12 +96,12 @@ impl Page {
         })))
     }
 
-    /// Whether whoever asks from there, with these headers, may see it.
+    /// Whether a client with this address and these headers may see the page.
     fn admits(&self, from: Option<SocketAddr>, headers: &HeaderMap) -> Result<(), Refusal> {
         guard::admits(self.0.access, from, headers)
     }
 
-    /// There is no place for another one.
+    /// The answer if no more pages may be open.
     fn full(&self, why: String) -> Response {
         self.0.metrics.api.refused.inc(metrics::Refusal::Page);
         let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
@@ -109,7 +109,7 @@ impl Page {
         response
     }
 
-    /// The page at `/`, and what belongs to it.
+    /// The routes of the page and its files.
     pub fn router(self) -> Router {
         let files = files::ALL.iter().fold(Router::new(), |router, &file| {
             router.route(file.path, get(move || async move { file.into_response() }))
@@ -128,7 +128,7 @@ impl fmt::Debug for Page {
     }
 }
 
-/// For a browser the page, if it may see it; for all others the list of paths.
+/// Returns the page to a browser that may see it, otherwise the list of paths.
 async fn index(State(page): State<Page>, from: Option<Extension<Remote>>, headers: HeaderMap) -> Response {
     if !guard::is_browser(&headers) {
         return plain(StatusCode::OK, list_of_paths());
@@ -155,7 +155,7 @@ fn guarded(mut response: Response) -> Response {
     response
 }
 
-/// What happens, as server-sent events: from a snapshot on, or after the position that the browser has come to.
+/// The stream of server-sent events: from a snapshot on, or after the browser's last position.
 async fn events(
     State(page): State<Page>,
     Extension(Remote(from)): Extension<Remote>,
@@ -189,7 +189,7 @@ async fn events(
     }
 }
 
-/// Where to go on: as the browser says by itself, or as the page does where it had to connect anew.
+/// The position to resume at: from the browser's header, or else from the page's query if the page had to reconnect.
 fn resumed(headers: &HeaderMap, query: Option<&str>) -> Option<Position> {
     let header = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let asked = || query?.split('&').find_map(|pair| pair.strip_prefix("after="));

@@ -1,19 +1,20 @@
-//! Who may ask for what: peers, the principals that a configuration names, and the gate before the services.
+//! Access control: peers, the principals in the configuration, and the gate before the services.
 //!
-//! A connection belongs to one [`Peer`], of which the kernel (a UNIX socket's credentials) or a certificate that was
-//! verified tells who it is; nothing that a client says of itself counts. What it may do is decided when it connects, by
-//! [`Access`], and enforced on each call by [`gate`], before a byte of the request is read. When the lists of the
-//! configuration change it is decided anew: whoever may do more can at once, and whoever may do less is cut off, with what is
-//! under way. Each request carries its [`Peer`] in its extensions, and the [`Cut`] of its connection.
+//! A connection belongs to one [`Peer`]. The kernel (a UNIX socket's credentials) or a verified certificate identifies the peer. Nothing
+//! that a client claims about itself counts. [`Access`] decides a peer's rights when it connects. [`gate`] enforces them on each call,
+//! before it reads a byte of the request. When the lists in the configuration change, the rights are decided again. Additional rights
+//! apply at once. If a right is withdrawn, the connection is cut, together with its calls in flight. Each request carries its [`Peer`]
+//! and the [`Cut`] of its connection in its extensions.
 //!
-//! # Who is in the group
+//! # Group membership
 //!
-//! To connect to a UNIX socket a process needs write permission on it. Where the socket's mode gives others none, whoever
-//! has connected is thus its owner, in its group, or allowed to pass over permissions (root): the kernel has proven it, and
-//! supplementary groups, of which the socket's credentials say nothing, are counted in. Where the mode lets others write,
-//! `group` holds for a process whose primary group is the socket's, or in whose `/proc/<pid>/status` it is listed as a
-//! supplementary one. That file is read when it is decided, and believed only if it is of the same user, since a process
-//! number may be given out again: what that leaves to cheat with is the groups of another process of the same user. In
+//! To connect to a UNIX socket, a process needs write permission on it. If the socket's mode gives others no write permission, a
+//! connected process is the owner, in the group, or allowed to bypass permissions (root). The kernel has then proven membership,
+//! including supplementary groups, which the socket's credentials do not contain. If others may write, `group` matches a process whose
+//! primary group is the socket's. It also matches a process whose `/proc/<pid>/status` lists the socket's group as a supplementary one.
+//! That file is read at the time of the decision. It is used only if the process belongs to the same user, since a process id may be
+//! reused. A process can therefore borrow at most the groups of another process of the same user. In another PID namespace the process id
+//! is unknown, and supplementary groups do not count.
 //! another process namespace the number is unknown, and supplementary groups do not count.
 
 pub mod gate;
@@ -35,39 +36,37 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::config::{Principal, Principals};
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A process of this node, over the UNIX socket: as it was when it connected.
+    /// A process of this node, connected over the UNIX socket, as it was when it connected.
     Process {
-        /// Its effective user.
+        /// The effective user.
         uid: u32,
-        /// Its effective, primary group.
+        /// The effective primary group.
         gid: u32,
-        /// Its number; `None` in another process namespace than plegd's.
+        /// The process id; `None` if the process is in another PID namespace than plegd.
         pid: Option<i32>,
     },
     /// A client over TCP.
     Network {
-        /// Its address.
         address: SocketAddr,
-        /// URI and DNS names of its verified certificate; `None` without TLS.
+        /// URI and DNS names in the verified certificate; `None` without TLS.
         certificate_names: Option<Arc<[String]>>,
     },
 }
 
-/// What requests are counted by: the nearest to "one program" that is known.
+/// Key for counting requests: the closest known identity to "one program".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerKey {
-    /// A process, by user and number.
+    /// A process, by user and process id.
     Process(u32, i32),
-    /// A process of another process namespace, by its connection: agents in pods are mostly root and would all be one.
+    /// A process of another PID namespace, by its connection. Agents in pods mostly run as root and would otherwise share one key.
     Connection(u64),
-    /// A machine.
     Address(IpAddr),
 }
 
-/// What a peer may ask for.
+/// The services that a peer may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// `PodLifecycleService`
@@ -79,34 +78,31 @@ pub struct Rights {
 /// Group and mode of the UNIX socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketBits {
-    /// Its group.
     pub gid: u32,
-    /// Its permission bits.
+    /// The permission bits.
     pub mode: u32,
 }
 
-/// Ends a connection at once, with all that is under way in it: for a client that takes nothing of what it is sent, which no
-/// answer reaches.
+/// Closes a connection at once, with all its calls in flight. For a client that reads nothing, so that no answer reaches it.
 #[derive(Clone, Debug, Default)]
 pub struct Cut(CancellationToken);
 
-/// The rules of a server.
+/// The access rules of a server.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// `api.allow_watch`
     pub watch: Principals,
     /// `api.allow_introspection`
     pub introspection: Principals,
-    /// The user that plegd runs as, which is `root` too.
+    /// The user that plegd runs as. It matches the principal `root` as well.
     pub own_uid: u32,
-    /// The UNIX socket, if there is one.
     pub socket: Option<SocketBits>,
 }
 
 // === impl Peer ===
 
 impl Peer {
-    /// By what its requests over the connection of this number are counted.
+    /// The key by which the requests of this connection are counted.
     pub fn key(&self, connection: u64) -> PeerKey {
         match self {
             Self::Process { uid, pid: Some(pid), .. } => PeerKey::Process(*uid, *pid),
@@ -116,7 +112,7 @@ impl Peer {
     }
 }
 
-/// The machine at this address. All addresses of loopback are this one.
+/// The machine at this address. All loopback addresses map to one machine.
 pub(super) fn machine(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
@@ -143,12 +139,11 @@ impl fmt::Display for Peer {
 // === impl Cut ===
 
 impl Cut {
-    /// Ends the connection.
     pub fn cut(&self) {
         self.0.cancel();
     }
 
-    /// Waits until it is to end.
+    /// Waits until the connection is cut.
     pub(super) async fn made(&self) {
         self.0.cancelled().await;
     }
@@ -157,7 +152,6 @@ impl Cut {
 // === impl Access ===
 
 impl Access {
-    /// What `peer` may do.
     pub fn rights(&self, peer: &Peer) -> Rights {
         let groups = std::cell::OnceCell::new();
         let member_of = |gid: u32| match peer {
@@ -170,7 +164,7 @@ impl Access {
         Rights { watch: admits(&self.watch), introspection: admits(&self.introspection) }
     }
 
-    /// Whether some of those that are admitted can be known by what /proc says of them alone.
+    /// Whether some admitted principals can be recognised only through /proc.
     fn looks_into_proc(&self) -> bool {
         let open = self.socket.is_some_and(|socket| socket.mode & 0o002 != 0);
         let by_proc =
@@ -178,7 +172,7 @@ impl Access {
         self.socket.is_some() && self.watch.iter().chain(self.introspection.iter()).any(by_proc)
     }
 
-    /// Says so if clients will be taken for less than they are: they would look in vain for why.
+    /// Logs a warning if /proc is hidden, because clients then get fewer rights than they should.
     pub(super) fn warn_of_hidden_groups(&self) {
         if self.looks_into_proc() && group::are_hidden() {
             tracing::warn!(
@@ -189,7 +183,7 @@ impl Access {
         }
     }
 
-    /// Whether `peer` is `who`. `member_of` tells its supplementary groups, as far as they are known.
+    /// Whether `peer` matches the principal `who`. `member_of` checks its supplementary groups, if known.
     fn is(&self, peer: &Peer, who: &Principal, member_of: &dyn Fn(u32) -> bool) -> bool {
         match (who, peer) {
             (Principal::Any, _) => true,

@@ -1,8 +1,8 @@
 //! prost's codec for the server, with small buffers.
 //!
-//! tonic's own allots 8 KiB to each answer, which a subscriber holds for as long as it watches, and gathers 32 KiB of messages
-//! before it passes them on. An event takes some hundred bytes and comes alone; and what is gathered for a subscriber who is
-//! behind waits in memory, once for each.
+//! tonic's codec allocates 8 KiB for each answer, which a subscriber holds as long as it watches. It also collects 32 KiB of messages
+//! before it passes them on. An event takes some hundred bytes and is sent alone. The data collected for a lagging subscriber stays in
+//! memory, once for each subscriber.
 
 use std::marker::PhantomData;
 
@@ -10,12 +10,12 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-/// What an answer's buffer begins with, in bytes.
+/// Initial size of an answer's buffer, in bytes.
 const BUFFER: usize = 1024;
-/// What is gathered before it is passed on, in bytes: a frame of HTTP/2.
+/// Bytes collected before they are passed on: one HTTP/2 frame.
 const GATHERED: usize = 16 * 1024;
 
-/// Encodes `T`, decodes `U`.
+/// A codec that encodes `T` and decodes `U`.
 #[derive(Debug)]
 pub(crate) struct SmallCodec<T, U>(PhantomData<(T, U)>);
 

@@ -1,4 +1,4 @@
-//! The gRPC server: all services over the sockets that are bound.
+//! The gRPC server: all services on the bound sockets.
 
 use std::{io, sync::Arc};
 
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{app::App, config::InForce, metrics::Metrics, watch::Feed};
 
-/// All that is served, before it is. Made from a running plegd; serving needs nothing else of it.
+/// The gRPC services before they are served. Built from a running plegd; serving needs nothing else of it.
 pub struct Grpc {
     lifecycle: Lifecycle,
     introspection: Introspection,
@@ -39,7 +39,7 @@ pub struct Grpc {
 // === impl Grpc ===
 
 impl Grpc {
-    /// The services of this plegd with this configuration, as it changes.
+    /// Creates the services of this plegd. They follow changes of the configuration.
     pub fn new(app: &App, in_force: &InForce, set_log_level: SetLogLevel) -> Self {
         let began_with = in_force.get();
         let config = &began_with.config.api;
@@ -70,7 +70,7 @@ impl Grpc {
         Self { lifecycle, introspection, subscribers, message_bytes, feed, metrics, relay: Box::pin(relay) }
     }
 
-    /// The services of a plegd that is embedded in another program, whose log is not plegd's to change.
+    /// Creates the services of a plegd that is embedded in another program. They cannot change that program's log level.
     ///
     /// ```no_run
     /// # use plegd::{app::App, serve::{Grpc, Listening}};
@@ -86,19 +86,19 @@ impl Grpc {
         Self::new(app, app.in_force(), Arc::new(move |_| Err(not_ours.into())))
     }
 
-    /// Who watches, for what else is to count among them.
+    /// The list of subscribers, for other services that add theirs.
     pub fn subscribers(&self) -> &Subscribers {
         &self.subscribers
     }
 
-    /// Serves until plegd stops, then ends what is under way, for half a second at most. Watches are woken up on the
-    /// runtime that this is called on.
+    /// Serves until plegd stops, then ends the calls in flight, within half a second. Watches are woken on the tokio runtime that runs
+    /// this method.
     pub async fn serve(self, listening: Listening) {
         self.serve_with(|routes, metrics, stop| listening.serve(routes, metrics, stop)).await;
     }
 
-    /// Serves connections that are there already, such as pipes within the process, until plegd stops. Nobody is asked who
-    /// he is and nothing is bounded: for tests, and for whoever embeds plegd and guards the way to it.
+    /// Serves existing connections, such as pipes within the process, until plegd stops. Clients are not authenticated, and nothing is
+    /// limited. For tests, and for programs that embed plegd and control access themselves.
     pub async fn serve_pipes<P>(self, pipes: impl Stream<Item = io::Result<P>>)
     where
         P: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
@@ -127,7 +127,7 @@ impl Grpc {
         let stop = self.feed.stop();
         let health = follow(&self.feed, serving);
         let sweep = stop.run_until_cancelled(self.subscribers.sweep(self.feed.journal()));
-        // In one task: whichever fails is seen to fail by whoever waits for it.
+        // In one task, so that the caller sees a panic of each.
         tokio::join!(serve(routes.routes(), self.metrics, stop.clone()), self.relay, health, sweep);
     }
 }
@@ -142,7 +142,7 @@ fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
     }));
 }
 
-/// Says in gRPC's health what `/readyz` says over HTTP.
+/// Reports the readiness of `/readyz` as gRPC health.
 async fn follow(feed: &Feed, serving: Serving) {
     let stop = feed.stop();
     let mut follower_status = feed.follower_status().clone();

@@ -1,4 +1,4 @@
-//! `plegd.v1.IntrospectionService`: what plegd does, how well, and for whom.
+//! `plegd.v1.IntrospectionService`: status, metrics, subscribers and log level of the daemon.
 
 mod status;
 
@@ -21,13 +21,13 @@ use crate::{
     watch::{Detail, Feed, SlowPolicy},
 };
 
-/// The longest level of the log, in bytes.
+/// The longest log level accepted, in bytes.
 const LEVEL: usize = 1024;
 
-/// Changes what is logged; says what was logged before.
+/// Changes the log level and returns the previous one.
 pub type SetLogLevel = Arc<dyn Fn(&Filter) -> Result<Filter, String> + Send + Sync>;
 
-/// The service. Cheap to clone.
+/// The introspection service. Cheap to clone.
 #[derive(Clone)]
 pub struct Introspection(Arc<Inner>);
 
@@ -44,7 +44,6 @@ struct Inner {
 // === impl Introspection ===
 
 impl Introspection {
-    /// A service for this plegd, whose configuration is this one.
     pub fn new(
         feed: Feed,
         metrics: Arc<Metrics>,
@@ -113,7 +112,7 @@ impl IntrospectionService for Introspection {
         let filter = Filter::parse(&level).map_err(|why| {
             Status::invalid_argument(format!("{level:?}: {why}. Allowed: {}", Filter::WANTED))
         })?;
-        // Whoever switches the log off is seen to do so.
+        // Logged before the change, so that it is visible who switches the log off.
         tracing::warn!(level, by, "The level of the log is changed by request.");
         let previous = (self.0.set_log_level)(&filter).map_err(Status::internal)?.text();
         tracing::warn!(level, previous, by, "The level of the log was changed by request.");

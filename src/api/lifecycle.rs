@@ -1,7 +1,7 @@
 //! `plegd.v1.PodLifecycleService`: watches, reads and waits.
 //!
-//! Translates requests for [`crate::watch`] and [`crate::cache`], and their answers back. What a client asks for costs plegd
-//! memory and time that are bounded, and costs the runtime at most `api.reads_per_second` reads.
+//! Translates requests for [`crate::watch`] and [`crate::cache`], and translates their answers back. A request costs plegd bounded memory
+//! and time. All requests together cost the runtime at most `api.reads_per_second` reads.
 
 mod allowance;
 mod deadline;
@@ -35,10 +35,10 @@ use crate::{
     watch::{Feed, WatchError},
 };
 
-/// How much of a filter is shown in the list of subscribers, in characters.
+/// Characters of a filter that the list of subscribers shows.
 const FILTER_SHOWN: usize = 256;
 
-/// The service. Cheap to clone.
+/// The lifecycle service. Cheap to clone.
 #[derive(Clone)]
 pub struct Lifecycle(Arc<Inner>);
 
@@ -54,7 +54,6 @@ struct Inner {
 // === impl Lifecycle ===
 
 impl Lifecycle {
-    /// A service for what the feed tells.
     pub fn new(
         feed: Feed,
         fresh: FreshReader,
@@ -68,13 +67,12 @@ impl Lifecycle {
     }
 }
 
-/// What a watch request asks for, in plegd's own words.
+/// The watch request that a `WatchRequest` stands for.
 #[cfg(feature = "internals")]
 pub(crate) fn wanted(request: v1::WatchRequest) -> Result<crate::watch::Request, Status> {
     Ok(Wanted::parse(request)?.request)
 }
 
-/// The stream of a watch.
 type WatchStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 
 #[async_trait]
@@ -148,7 +146,7 @@ impl PodLifecycleService for Lifecycle {
             let (id, pod) = request::find(it.feed.cache(), &container_id)?;
             Ok::<_, Status>((id, it.feed.cache().get_pod(&pod)))
         });
-        // What was held before and is gone now is not unknown.
+        // A container that was removed during the read has an exact id, so the error names it.
         let (id, pod) = match (found, known) {
             (Ok(found), _) => found,
             (Err(_), Ok(id)) => (id, None),
@@ -189,7 +187,7 @@ impl PodLifecycleService for Lifecycle {
         let reference = request::reference(request.into_inner().pod)?;
         it.refresh(&reference, Some(it.fresh.clock().now()), deadline).await?;
         let (position, pod) = it.feed.journal().at_head(|| request::resolve(it.feed.cache(), &reference));
-        // A pod that is named by its UID may be gone by now; of another, nothing says that it was ever there.
+        // A pod that is named by its UID may have been removed. For other references, nothing shows that the pod existed.
         if pod?.is_none() && !matches!(reference, Reference::Uid(_)) {
             return Err(request::not_found(&reference));
         }
@@ -204,9 +202,9 @@ impl Inner {
         if self.feed.follower_status().borrow().ready { Ok(()) } else { Err(WatchError::NotReady.into()) }
     }
 
-    /// The moment than which the answer must be newer, if one was asked for.
+    /// The moment that the answer must be newer than, if the request has one.
     fn newer_than(&self, freshness: Option<v1::Freshness>) -> Result<Option<Mono>, Status> {
-        // Asking for both notices it if the wall clock has been stepped.
+        // Reading both clocks detects a step of the wall clock.
         let (now, _) = self.fresh.clock().now_both();
         let v1::Freshness { now: wanted_now, newer_than } = freshness.unwrap_or_default();
         match (wanted_now, newer_than) {
@@ -219,7 +217,7 @@ impl Inner {
                 let at = Wall::from_nanos(nanos.unwrap_or_default());
                 match self.fresh.clock().to_monotonic(at, now) {
                     Stamped::At(at) => Ok(Some((at + STEP_MARGIN).min(now))),
-                    // It was before the clock was stepped: whatever is newer than the step is newer than that.
+                    // The moment was before the clock step, so each read after the step is newer.
                     Stamped::BeforeStep(step) => Ok(Some(step)),
                     Stamped::Unknown => {
                         let message = "newer_than is in the future, or is no time at all";
@@ -230,7 +228,7 @@ impl Inner {
         }
     }
 
-    /// Has what is asked for read, unless it is known to be newer than that moment already, or any age will do.
+    /// Requests a read of the object, unless it is known to be newer than that moment, or any age is accepted.
     async fn refresh(
         &self,
         reference: &Reference,
@@ -290,11 +288,11 @@ impl From<ReadError> for Status {
     }
 }
 
-/// A pod that a request names.
+/// A reference to a pod in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reference {
     Uid(PodUid),
-    /// One of which a container was named.
+    /// The pod of a container that the request names.
     Pod(PodIdentity),
     Name {
         namespace: String,

@@ -1,11 +1,11 @@
-//! Where clients connect: a UNIX socket, TCP with mutual TLS if it is wanted, and HTTP/2 over either.
+//! The listeners: a UNIX socket, TCP with optional mutual TLS, and HTTP/2 over both.
 //!
-//! [`Listening::bind`] does all that can fail before anything else is started; [`Listening::serve`] then serves. Whatever a
-//! client does, it costs a bounded number of descriptors, bytes and seconds: connections, streams, headers, messages and
-//! buffers have limits, and whoever says nothing is dropped. Bytes that are no HTTP/2 end their connection and nothing else.
+//! [`Listening::bind`] does everything that can fail, before other parts are started; [`Listening::serve`] then serves. A client costs
+//! plegd a bounded number of file descriptors, bytes and seconds. Connections, streams, headers, messages and buffers have limits, and
+//! silent clients are disconnected. Bytes that are not HTTP/2 end only their own connection.
 //!
-//! Past its share of `api.connections`, as `places` has it, a connection is accepted and closed at once rather than left waiting: its client then gets
-//! UNAVAILABLE and can say so, instead of hanging.
+//! Beyond the share of `api.connections` that `places` allows, a connection is accepted and closed at once. The client then gets
+//! UNAVAILABLE and can report it, instead of hanging.
 
 mod authority;
 mod connection;
@@ -40,26 +40,26 @@ use crate::{
     metrics::{Metrics, Refusal},
 };
 
-/// How long a client may let plegd wait.
+/// Time limits for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// For its first request, with the TLS handshake and HTTP/2's preface.
+    /// Until the first request, including the TLS handshake and the HTTP/2 preface.
     pub first_request: Duration,
-    /// For a request to come to its end once it has begun.
+    /// From the start to the end of a request.
     pub request: Duration,
-    /// For taking the answer to a call, once it is there. Streams may take as long as they like.
+    /// For reading the answer of a call once it is available. Streams have no such limit.
     pub answer: Duration,
-    /// Between two requests, if none is under way.
+    /// Between two requests, if none is in flight.
     pub idle: Duration,
-    /// Between two pings.
+    /// Interval of pings.
     pub ping: Duration,
-    /// For the answer to a ping.
+    /// For the reply to a ping.
     pub pong: Duration,
-    /// Between two looks at the certificates. Not the client's, but of the same kind.
+    /// Interval of checks of the certificate files. Not a limit for clients, but configured together with them.
     pub certificates: Duration,
 }
 
-/// Sockets that are bound, with the rules that hold for them. Dropped unserved, it removes its socket again.
+/// The bound sockets and their access rules. If it is dropped without being served, the UNIX socket is removed.
 pub struct Listening {
     in_force: InForce,
     socket: Option<Socket>,
@@ -70,11 +70,11 @@ pub struct Listening {
 struct Tcp {
     listener: TcpListener,
     address: SocketAddr,
-    /// `None`: plaintext.
+    /// `None` means plaintext.
     tls: Option<Arc<Tls>>,
 }
 
-/// One that has connected.
+/// An accepted connection.
 enum Accepted {
     Unix(UnixStream, UCred),
     Tcp(TcpStream, SocketAddr),
@@ -99,13 +99,13 @@ impl Default for Patience {
 // === impl Listening ===
 
 impl Listening {
-    /// Makes the sockets that `config` asks for and reads the certificates.
+    /// Creates the sockets of `config` and reads the certificates.
     ///
     /// # Errors
     ///
-    /// With a sentence that names the path or address and says what to do.
+    /// If a socket or certificate cannot be used. The message names the path or address and the remedy.
     pub async fn bind(config: &config::Api) -> Result<Self, ListenError> {
-        // What may be refused without leaving anything behind comes first.
+        // TCP first: it may fail, and a failure leaves no file behind.
         let tcp = match config.tcp_address {
             Some(address) => Some(Tcp::bind(config, address).await?),
             None => None,
@@ -118,31 +118,31 @@ impl Listening {
         Ok(Self { in_force, socket, tcp, patience: Patience::default() })
     }
 
-    /// With rules and limits that change as this configuration does. What was bound stays as it is.
+    /// Uses rules and limits that follow changes of this configuration. The bound sockets stay as they are.
     pub fn following(mut self, in_force: &InForce) -> Self {
         self.in_force = in_force.clone();
         self
     }
 
-    /// With other bounds in time.
+    /// Uses other time limits.
     #[cfg(feature = "internals")]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Where the UNIX socket is.
+    /// The path of the UNIX socket.
     pub fn socket(&self) -> Option<&Path> {
         self.socket.as_ref().map(Socket::path)
     }
 
-    /// The TCP address, with the port that was taken if 0 was asked for.
+    /// The TCP address, with the assigned port if the configured port is 0.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().map(|tcp| tcp.address)
     }
 
-    /// Serves until `shutdown`: then takes no more connections, removes the socket, lets clients finish what is under way,
-    /// and returns after half a second at the latest. Calls that would go on for ever must end by themselves on `shutdown`.
+    /// Serves until `shutdown`. It then accepts no more connections, removes the socket and lets calls in flight finish, for half a
+    /// second at most. Endless calls must end by themselves on `shutdown`.
     pub async fn serve(self, services: Routes, metrics: Arc<Metrics>, shutdown: CancellationToken) {
         let Self { in_force, mut socket, mut tcp, patience } = self;
         let gate = Arc::new(Gate::new(&in_force, socket.as_ref().map(Socket::bits), patience, metrics));
@@ -150,13 +150,13 @@ impl Listening {
         let http2 = Arc::new(Http2 {
             services: services.prepare(),
             gate: gate.clone(),
-            // Watches are streams of one connection, as many as there may be.
+            // All watches may be streams of a single connection.
             streams: in_force.live(|Config { api, .. }| api.subscribers + api.requests_per_peer),
             patience,
             shutdown: shutdown.clone(),
         });
         let connections = affordable_connections(in_force.get().config.api.connections);
-        // Each listener has places of its own, TCP at most half of all.
+        // Each listener has its own places; TCP has at most half of all.
         let of_tcp = match (&socket, &tcp) {
             (None, _) => connections,
             (Some(_), None) => 0,
@@ -213,7 +213,7 @@ async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<Accepted> {
     match listener {
         Some(listener) => {
             let (stream, _) = listener.accept().await?;
-            // The kernel says who it is.
+            // The kernel identifies the peer.
             let peer = stream.peer_cred()?;
             Ok(Accepted::Unix(stream, peer))
         }
@@ -233,7 +233,7 @@ async fn accept_tcp(tcp: Option<&Tcp>) -> io::Result<Accepted> {
 impl Tcp {
     async fn bind(config: &config::Api, address: SocketAddr) -> Result<Self, ListenError> {
         let tls = match (&config.tls_certificate, &config.tls_key, &config.tls_client_ca) {
-            // Checked with the configuration too; but whoever embeds plegd may not have done so.
+            // The configuration checks this as well, but a program that embeds plegd may skip that check.
             _ if config.tcp_plaintext && address.ip().to_canonical().is_loopback() => None,
             (Some(certificate), Some(key), Some(client_ca)) if !config.tcp_plaintext => {
                 Some(Arc::new(Tls::load(certificate, key, client_ca)?))
@@ -251,7 +251,7 @@ impl Tcp {
     }
 }
 
-/// How many of the connections that are wanted the limit on open files leaves.
+/// The number of connections that the limit on open files allows, `wanted` at most.
 fn affordable_connections(wanted: usize) -> usize {
     use rustix::process::{Resource, getrlimit};
     let Some(open_files) = getrlimit(Resource::Nofile).current else { return wanted };
@@ -268,8 +268,7 @@ fn affordable_connections(wanted: usize) -> usize {
     connections
 }
 
-/// Raises the limit on open files to what the system allows: each connection takes one. What cannot be had is not missed
-/// until then.
+/// Raises the soft limit on open files to the hard limit, since each connection needs a file descriptor. A failure is only logged.
 pub fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -1,5 +1,4 @@
-//! The services that every gRPC server is expected to have: health, by which others learn whether to call, and reflection,
-//! by which `grpcurl` works without the protos.
+//! The standard gRPC services: health, for readiness checks by clients, and reflection, so that `grpcurl` works without the protos.
 
 use std::{
     convert::Infallible,
@@ -24,18 +23,18 @@ use tower::{Service, ServiceExt as _};
 
 use super::DESCRIPTORS;
 
-/// Services that health tells of; the empty name is the server as a whole.
+/// Services that health reports; the empty name means the whole server.
 pub const SERVICES: [&str; 3] = ["", "plegd.v1.PodLifecycleService", "plegd.v1.IntrospectionService"];
 
-/// Says whether plegd serves. Cheap to clone.
+/// Sets the reported health. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Serving(HealthReporter);
 
-/// A service that is made when it is first called. Descriptors take ten times the memory once they are decoded, and
-/// hardly any plegd is ever asked for them.
+/// A service that is built on its first call. Decoded descriptors take ten times the memory, and few daemons ever receive a reflection
+/// request.
 struct OnCall<S>(Arc<LazyLock<Option<S>>>);
 
-/// Adds `grpc.health.v1` and `grpc.reflection`, v1 and v1alpha, to `routes`. Until [`Serving::set`] is called, health says
+/// Adds `grpc.health.v1` and `grpc.reflection`, v1 and v1alpha, to `routes`. Until [`Serving::set`] is called, health reports
 /// NOT_SERVING.
 pub async fn add(routes: &mut RoutesBuilder) -> Serving {
     let (reporter, health) = health_reporter();
@@ -56,7 +55,7 @@ fn v1alpha() -> Option<v1alpha::ServerReflectionServer<impl v1alpha::ServerRefle
     known(descriptors().build_v1alpha())
 }
 
-/// Both sets are made when plegd is built, and a test reads them.
+/// Both descriptor sets are generated when plegd is built, and a test reads them.
 fn descriptors() -> Builder<'static> {
     Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -112,7 +111,7 @@ where
 // === impl Serving ===
 
 impl Serving {
-    /// Whether all services are served, which whoever watches them is told at once.
+    /// Sets whether all services are served. Health watchers are notified at once.
     pub async fn set(&self, serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in SERVICES {

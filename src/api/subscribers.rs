@@ -1,4 +1,4 @@
-//! Who watches: the list of subscribers, with what each has been sent.
+//! The list of subscribers, with counters for each.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
     watch::{Detail, GapReason, Progress, SlowPolicy},
 };
 
-/// How often it is looked who takes nothing.
+/// Time between two searches for subscribers that read nothing.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// All subscribers. Cheap to clone.
@@ -40,54 +40,52 @@ struct List {
     there: BTreeMap<u64, Arc<Subscriber>>,
 }
 
-/// One watch.
+/// A subscriber's watch.
 #[derive(Debug)]
 pub struct Subscriber {
-    /// Its number; never given twice.
+    /// The subscriber's number; never reused.
     pub id: u64,
-    /// What it has said of itself, and what is known of it.
     pub about: About,
-    /// How far it has come.
+    /// The subscriber's progress.
     pub progress: Arc<Progress>,
-    /// Events that were sent.
+    /// Events sent.
     pub events: AtomicU64,
-    /// Bytes of messages that were sent.
+    /// Bytes of messages sent.
     pub bytes: AtomicU64,
-    /// Gaps that it was told of.
+    /// Gaps reported to the subscriber.
     pub gaps: AtomicU64,
-    /// Of these, those of which it is not the cause: its position was of another epoch.
+    /// Gaps that the subscriber did not cause: its position belonged to another epoch.
     pub gaps_of_epoch: AtomicU64,
-    /// Ends its stream.
+    /// Ends the stream.
     pub disconnect: CancellationToken,
 }
 
-/// Who a subscriber is and what it has asked for.
+/// A subscriber's identity and request.
 #[derive(Debug)]
 pub struct About {
-    /// What it calls itself.
+    /// The name that the client gives itself.
     pub client_name: String,
-    /// Who it is; none where nobody is asked, as over pipes within the process.
+    /// The authenticated peer. `None` without authentication, as over pipes within the process.
     pub peer: Option<Peer>,
-    /// Ends its connection.
+    /// Ends the connection.
     pub cut: Option<Cut>,
-    /// Since when it watches.
+    /// Start of the watch.
     pub since: Wall,
-    /// Its filter, as one line.
+    /// The filter, as one line.
     pub filter: String,
-    /// How much its events say.
     pub detail: Detail,
-    /// What becomes of it when it is too slow.
+    /// The handling when the subscriber is too slow.
     pub slow_policy: SlowPolicy,
 }
 
-/// A subscriber's place in the list, which it leaves when this is dropped.
+/// A subscriber's entry in the list, removed on drop.
 #[derive(Debug)]
 pub struct Enlisted {
     subscriber: Arc<Subscriber>,
     list: Subscribers,
 }
 
-/// There are as many as there may be.
+/// The subscriber limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there are {0} subscribers already, which is the most that api.subscribers allows")]
 pub struct Full(pub usize);
@@ -95,16 +93,16 @@ pub struct Full(pub usize);
 // === impl Subscribers ===
 
 impl Subscribers {
-    /// An empty list. If fewer are allowed than there are, they stay, and the next one is refused.
+    /// An empty list. If the limit falls below the number of subscribers, existing ones stay and the next one is refused.
     pub fn new(at_most: impl Into<Live<usize>>) -> Self {
         Self(Arc::new(Inner { at_most: at_most.into(), list: Mutex::default() }))
     }
 
-    /// Puts one on the list.
+    /// Adds a subscriber to the list.
     ///
     /// # Errors
     ///
-    /// [`Full`] if there are too many.
+    /// [`Full`] if the limit is reached.
     pub fn enlist(&self, about: About, progress: Arc<Progress>) -> Result<Enlisted, Full> {
         let at_most = self.0.at_most.get();
         let mut list = self.0.list.lock();
@@ -126,17 +124,16 @@ impl Subscribers {
         Ok(Enlisted { subscriber, list: self.clone() })
     }
 
-    /// All there are, from the oldest to the newest.
+    /// All subscribers, from the oldest to the newest.
     pub fn list(&self) -> Vec<Arc<Subscriber>> {
         self.0.list.lock().there.values().cloned().collect()
     }
 
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.0.list.lock().there.len()
     }
 
-    /// Ends the stream of one, and its connection if it does not take the end of its stream; whether there was one.
+    /// Ends a subscriber's stream, and its connection if it does not read the end of the stream. Returns whether the subscriber existed.
     pub fn disconnect(&self, id: u64) -> bool {
         let Some(subscriber) = self.0.list.lock().there.get(&id).cloned() else { return false };
         subscriber.disconnect.cancel();
@@ -150,8 +147,8 @@ impl Subscribers {
         true
     }
 
-    /// Ends, for ever, the connections of those who take nothing for so long that what they were to take is no longer held:
-    /// they cost a place and what is left of their snapshot, and lose nothing, since they resume with a gap either way.
+    /// Runs until cancelled. At each interval, closes connections that read nothing and whose next event has been evicted. They occupy a
+    /// place and the rest of their snapshot, and lose nothing, since they would resume with a gap anyway.
     pub async fn sweep(&self, journal: &Journal) {
         let mut before = BTreeMap::new();
         loop {
@@ -202,7 +199,7 @@ impl Subscriber {
         }
     }
 
-    /// A gap was reported to it.
+    /// Counts a gap that was reported.
     pub(crate) fn gap(&self, reason: GapReason) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
         if !reason.is_caused_by_subscriber() {
@@ -210,7 +207,7 @@ impl Subscriber {
         }
     }
 
-    /// A message was sent.
+    /// Counts a message that was sent.
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The way from the model to the messages of `plegd.v1`, and a message that is encoded already.
+//! Conversion from the model to the messages of `plegd.v1`, and messages that are already encoded.
 
 use std::collections::BTreeMap;
 
@@ -20,17 +20,17 @@ use crate::{
     watch::{Gap, GapReason, Hello, Update},
 };
 
-/// A `WatchResponse` as the bytes it is sent as: what many watchers get is encoded once. It can only be sent.
+/// An encoded `WatchResponse`. A message for many watchers is encoded once. It can be sent but not decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded(pub Bytes);
 
-/// Number of the field `WatchResponse.skipped`.
+/// Field number of `WatchResponse.skipped`.
 const SKIPPED: u32 = 15;
 
 // === impl Encoded ===
 
 impl Encoded {
-    /// What a watch tells, as it is sent. An event is encoded once for all who ask for the same detail.
+    /// Encodes an update. An event is encoded once for all subscribers with the same detail.
     pub(crate) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
         let message = match update {
             Update::Event { record, skipped } => {
@@ -83,7 +83,7 @@ fn message(update: Told) -> Bytes {
     v1::WatchResponse { update: Some(update), skipped: 0 }.encode_to_vec().into()
 }
 
-/// The same message with one more field, as protobuf allows it at the end.
+/// Appends the field `skipped` to the message; protobuf allows it at the end.
 fn with_skipped(bytes: &Bytes, skipped: u64) -> Bytes {
     let mut longer = BytesMut::with_capacity(bytes.len() + 12);
     longer.put_slice(bytes);
@@ -92,10 +92,9 @@ fn with_skipped(bytes: &Bytes, skipped: u64) -> Bytes {
     longer.freeze()
 }
 
-/// What is said of the node in each Hello.
+/// The node's data in each Hello.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
-    /// Its name.
     pub name: String,
 }
 
@@ -145,7 +144,6 @@ fn event(record: &Record, detail: Detail) -> v1::Event {
     }
 }
 
-/// A length of time, as protobuf has it.
 pub(super) fn duration(time: std::time::Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
@@ -172,7 +170,7 @@ impl From<&Pod> for v1::Pod {
     }
 }
 
-/// As the message has them.
+/// Converts labels or annotations to the map of a message.
 fn pairs(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(key, value)| (key.into(), value.into())).collect()
 }

@@ -1,4 +1,4 @@
-//! A plegd inside another program: what it is to follow, and how, in the program's own words.
+//! The builder of an app that is embedded in another program.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::{
     cri::{Endpoint, Link},
 };
 
-/// Makes an [`App`] for a program that follows the runtime itself; from [`App::builder`].
+/// Creates an [`App`] in a program that embeds plegd; from [`App::builder`].
 ///
-/// What it makes reads neither file nor environment, opens no port, takes no signal and changes nothing of the process: it
-/// is some tasks on tokio and a connection to the runtime. If one of them fails, which is a bug in plegd, the process goes
-/// on: the app stops, and with it its watches, with [`crate::watch::WatchError::Ending`].
+/// The app reads no file and no environment variable, opens no port, handles no signal and changes no process state. It consists of tokio
+/// tasks and a connection to the runtime. If one of the tasks panics, which is a bug in plegd, the process goes on. The app then stops,
+/// and its watches end with [`crate::watch::WatchError::Ending`].
 ///
 /// ```no_run
 /// use futures::StreamExt as _;
@@ -55,70 +55,70 @@ pub struct Builder {
 // === impl Builder ===
 
 impl Builder {
-    /// The runtime's socket. By default the first of the well-known ones (containerd, k3s and RKE2, CRI-O) that answers
-    /// as a CRI runtime.
+    /// Sets the runtime's socket. The default is the first well-known socket (containerd, k3s and RKE2, CRI-O) that answers as a CRI
+    /// runtime.
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.config.runtime.endpoint = Some(endpoint);
         self
     }
 
-    /// Reaches the runtime in another way, such as the simulated one of [`crate::sim`] in a test.
+    /// Connects to the runtime by another link, such as the simulated runtime of [`crate::sim`] in a test.
     pub fn link(self, link: Link) -> Self {
         Self { link: Some(link), ..self }
     }
 
-    /// How long one call of the runtime may take before it is given up and tried again: 100 ms to 5 min, by default 5 s.
+    /// Sets the timeout of a runtime call, after which it is retried: 100 ms to 5 min, by default 5 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.runtime.request_timeout = timeout;
         self
     }
 
-    /// Time between two relists while there is no stream, and `at_most` between two once the stream is trusted; by default
-    /// 1 s and 1 min. The first is from 100 ms to 10 min, the second from the first to 1 h.
+    /// Sets the time between two relists. `period` applies without a stream: 100 ms to 10 min, by default 1 s. `at_most` applies while
+    /// the stream is trusted: from `period` to 1 h, by default 1 min.
     pub fn relist_every(mut self, period: Duration, at_most: Duration) -> Self {
         self.config.relist.period = period;
         self.config.relist.max_period = at_most;
         self
     }
 
-    /// Relists alone, without the runtime's event stream: misses what comes and goes between two relists.
+    /// Disables the runtime's event stream. With relists alone, a container that starts and is removed between two relists is missed.
     pub fn without_stream(mut self) -> Self {
         self.config.stream.enabled = false;
         self
     }
 
-    /// How many of the newest events are kept for watches that lag or resume, and how many bytes of them at most; by
-    /// default 65536 (of 64 to 4194304) and 32 MiB (of 1 MiB to 1 GiB).
+    /// Sets how many of the newest events are kept for watches that lag or resume, and their size limit. The defaults are 65536 events
+    /// (64 to 4194304) and 32 MiB (1 MiB to 1 GiB).
     pub fn journal(mut self, events: usize, bytes: usize) -> Self {
         self.config.journal.events = events;
         self.config.journal.bytes = Bytes(bytes);
         self
     }
 
-    /// Changes any other key of the configuration. Those of `http`, `log` and `print` have no effect here, and those of
-    /// `api` only on [`crate::serve::Grpc::embedded`].
+    /// Changes any other key of the configuration. The keys of `http`, `log` and `print` have no effect here. Those of `api` affect only
+    /// [`crate::serve::Grpc::embedded`].
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// Goes by this clock, as a test with paused time does.
+    /// Uses this clock, for example in a test with paused time.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
-    /// Drains the runtime's event stream on this tokio runtime. For a program that at times keeps all threads of its own
-    /// busy: a subscriber that stops reading holds up the whole node on containerd 2.x.
+    /// Drains the runtime's event stream on this tokio runtime, for a program that may block all threads of its own. On containerd 2.x, a
+    /// subscriber that stops reading blocks the whole node.
     pub fn receiver_on(self, runtime: Handle) -> Self {
         Self { receiver: Some(runtime), ..self }
     }
 
-    /// Starts to follow. Must be called in a tokio runtime. Does not wait for the container runtime, nor does it fail if
-    /// that is not there: it is tried again for ever, and [`App::health`] says how it goes.
+    /// Starts to follow the runtime. Must be called in a tokio runtime. Does not wait for the container runtime and does not fail without
+    /// it. The connection is retried until it succeeds, and [`App::health`] reports the state.
     ///
     /// # Errors
     ///
-    /// All that is wrong with the configuration.
+    /// [`ConfigError`] with all errors of the configuration.
     pub fn start(self) -> Result<App, ConfigError> {
         self.config.check()?;
         let endpoint = self.config.runtime.endpoint.clone();

@@ -1,4 +1,4 @@
-//! Gauges that are read when the metrics are scraped: what the cache, the journal and the event queue hold.
+//! Gauges of the cache, the journal and the event queue. They are read when the metrics are scraped.
 
 use super::Core;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     model::{ContainerState, ResumeGap, SandboxState},
 };
 
-/// Adds them to the metrics. `queued` returns how many messages wait in the event queue, and their bytes.
+/// Adds the gauges to the metrics. `queued` returns the number of messages in the event queue, and their bytes.
 pub(super) fn gauges(core: &Core, queued: impl Fn() -> (usize, usize) + Send + Sync + 'static) {
     let (arbiter, journal, paths) = (core.arbiter.clone(), core.journal.clone(), core.paths.clone());
     let clock = core.clock.clone();

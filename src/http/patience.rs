@@ -1,6 +1,6 @@
-//! A stream whose reader must read: a write that makes no progress for too long is an error.
+//! A stream with a write timeout: a write that makes no progress for too long is an error.
 //!
-//! Without it a client that asks and never reads would hold its connection for ever, and a few of them all connections.
+//! Without it, a client that never reads its answer would hold its connection forever, and a few such clients would hold all connections.
 
 use std::{
     future::Future as _,
@@ -15,7 +15,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A stream with a bound on how long a write may wait.
+/// A stream with a write timeout.
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,

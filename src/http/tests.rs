@@ -1,4 +1,4 @@
-//! The server as its clients see it, over loopback.
+//! The HTTP server, tested by clients over loopback.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -34,7 +34,7 @@ impl Server {
         Self { address, health, open, shutdown, task }
     }
 
-    /// Waits until so many connections are told to be open.
+    /// Waits until the metric of open connections has this value.
     async fn until_open(&self, connections: i64) {
         let told = async {
             while self.open.get() != connections {
@@ -54,7 +54,7 @@ impl Server {
         rest(&mut stream).await
     }
 
-    /// Head, in lower case, and body of the answer.
+    /// The head, in lower case, and the body of the answer.
     async fn get(&self, path: &str) -> (String, String) {
         let answer =
             self.ask(&format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")).await;
@@ -63,10 +63,10 @@ impl Server {
     }
 }
 
-/// What comes until the server closes the connection.
+/// Reads until the server closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    // A connection that was dropped may be reset; what came before counts.
+    // A closed connection may be reset; the data before the reset counts.
     let _ = timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("the server closes the connection");
     String::from_utf8(bytes).unwrap()
 }
@@ -150,7 +150,7 @@ async fn nonsense_is_refused_and_harms_nobody() {
         ["\u{1}\u{2}\u{3}\r\n\r\n", "GET\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", long.as_str()]
     {
         let mut stream = server.connect().await;
-        // It may be refused before it is all written.
+        // The server may refuse the request before it is written completely.
         let _ = stream.write_all(nonsense.as_bytes()).await;
         let answer = rest(&mut stream).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{nonsense:.20?}: {answer}");
@@ -177,13 +177,13 @@ async fn whoever_sends_nothing_is_dropped_and_all_others_are_served() {
     let mut silent = Vec::new();
     for place in 0..MAX_CONNECTIONS {
         let mut stream = server.connect().await;
-        // Some say nothing at all, some begin and stop.
+        // Some clients send nothing, some send a part of a request.
         if place % 2 == 0 {
             stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
         }
         silent.push(stream);
     }
-    // All places are held, so this one waits until they are dropped.
+    // All permits are taken, so this client waits until the others are disconnected.
     let all = i64::try_from(MAX_CONNECTIONS).unwrap();
     server.until_open(all).await;
     let (head, _) = timeout(SOON, server.get("/")).await.expect("a place becomes free");
@@ -196,7 +196,7 @@ async fn whoever_sends_nothing_is_dropped_and_all_others_are_served() {
 
 #[tokio::test]
 async fn whoever_does_not_read_its_answer_is_dropped() {
-    // Larger than all buffers on the way.
+    // Larger than all buffers between server and client.
     let large = || async { "x".repeat(64 << 20) };
     let patience = Duration::from_millis(200);
     let router = Router::new().route("/", get(large));
@@ -204,7 +204,7 @@ async fn whoever_does_not_read_its_answer_is_dropped() {
     let mut stream = server.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.unwrap();
     stream.readable().await.unwrap();
-    // The end cannot be awaited without reading; what is left to read then is less than the answer.
+    // The end cannot be awaited without reading. The data that is left to read then is less than the answer.
     sleep(5 * patience).await;
     let answer = rest(&mut stream).await;
     assert!(answer.len() < 64 << 20, "all {} bytes were sent", answer.len());

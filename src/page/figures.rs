@@ -1,4 +1,4 @@
-//! How plegd does, as the page's charts want it: totals since the start, which the page subtracts from each other.
+//! The daemon's figures for the page's charts: totals since the start. The page computes the differences.
 
 use serde_json::{Value, json};
 
@@ -12,12 +12,12 @@ use crate::{
 };
 
 impl Inner {
-    /// What does not change while this plegd runs.
+    /// The data that is constant while plegd runs.
     pub(super) fn who(&self) -> Value {
         json!({ "node": self.node, "version": version::VERSION, "started": milliseconds(self.started_at) })
     }
 
-    /// All figures, and the relists that ended after that one.
+    /// All figures, with these relists.
     pub(super) fn figures(&self, relists: &[Relist]) -> Value {
         let follower_status = self.feed.follower_status().borrow().clone();
         let metrics = &*self.metrics;
@@ -62,8 +62,8 @@ impl Inner {
 }
 
 impl Inner {
-    /// That the runtime cannot be listed, and what follows from it. The text stays while that lasts: it is read aloud each
-    /// time that it changes.
+    /// An error text if the runtime cannot be listed, with its consequence. The text stays the same while the error lasts, since screen
+    /// readers read each change aloud.
     fn trouble(&self, follower_status: &FollowerStatus) -> Option<String> {
         let failures = follower_status.failures.as_ref().filter(|failures| failures.persist())?;
         let last = Wall::from_nanos((self.metrics.relists.last_success.get() * 1e9) as i64);

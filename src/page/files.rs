@@ -1,11 +1,11 @@
-//! The page as it is sent: written by hand, compiled in, and complete in itself.
+//! The files of the page: written by hand, compiled into the binary, and without external resources.
 
 use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
 
-/// One file of the page.
+/// A file of the page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct File {
     pub(super) path: &'static str,
@@ -21,10 +21,10 @@ macro_rules! file {
     };
 }
 
-/// What a browser gets at `/`.
+/// The document at `/`.
 pub(super) const DOCUMENT: File = file!("index.html", "text/html; charset=utf-8");
 
-/// What it loads then.
+/// The files that the document loads.
 pub(super) const ALL: &[File] = &[
     file!("page.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
@@ -47,7 +47,7 @@ impl IntoResponse for File {
 mod tests {
     use super::*;
 
-    /// A page that is larger than this is no longer one that nobody notices in a binary.
+    /// Size limit of all files together, in bytes. It keeps their share of the binary small.
     const BUNDLE: usize = 96 * 1024;
 
     #[test]
@@ -58,12 +58,12 @@ mod tests {
         for file in files() {
             let elsewhere = file.text.replace("http://www.w3.org/", "");
             assert!(!elsewhere.contains("//cdn") && !elsewhere.contains("https://"), "{}", file.path);
-            // What the policy forbids would silently do nothing.
+            // The content security policy blocks these without a visible error.
             for forbidden in [" style=\"", " onclick=", "innerHTML", "eval(", "<style"] {
                 assert!(!file.text.contains(forbidden), "{} has {forbidden:?}", file.path);
             }
         }
-        // Each file is named by the document or by a script.
+        // The document or a script refers to each file.
         for file in ALL {
             let name = file.path.trim_start_matches("/page/");
             let by = |by: &File| by.path != file.path && by.text.contains(name);

@@ -1,8 +1,8 @@
-//! Whom the page answers.
+//! The access rules of the page.
 //!
-//! The peer's address alone does not settle it: a page from anywhere can have its own name resolve to 127.0.0.1, and the
-//! browser then asks plegd in its name, from this machine (DNS rebinding). Such a request names that host. So for loopback
-//! only, the host must be an IP address or `localhost`, neither of which anybody else can own.
+//! A check of the peer's address is not enough. A foreign page can let its own host name resolve to 127.0.0.1, and the browser then sends
+//! requests to plegd from this machine (DNS rebinding). Such a request contains the foreign host name. So with access for loopback only,
+//! the host must be an IP address or `localhost`. An attacker can own neither.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,23 +10,23 @@ use axum::http::{HeaderMap, header, uri::Authority};
 
 use crate::config::PageAccess;
 
-/// Why somebody does not get to see the page.
+/// The reason why a client may not see the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// It comes from elsewhere.
+    /// The client is not on this machine.
     #[error(
         "plegd's page is shown to browsers on its own machine only. Use an SSH tunnel or kubectl port-forward, or set \
          http.page = \"on\" for all who reach this address."
     )]
     NotLoopback,
-    /// It asks for a host that may be somebody else's name for this machine.
+    /// The requested host may be a foreign name for this machine.
     #[error(
         "plegd's page is shown under an IP address or as localhost only: open it as http://localhost with plegd's port."
     )]
     ForeignHost,
 }
 
-/// Whether whoever asks from there, with these headers, may see the page.
+/// Whether a client with this address and these headers may see the page.
 pub(super) fn admits(
     access: PageAccess,
     from: Option<SocketAddr>,
@@ -34,7 +34,7 @@ pub(super) fn admits(
 ) -> Result<(), Refusal> {
     match access {
         PageAccess::On => Ok(()),
-        // Without an address nobody is known to be here; a page that is off is not there to ask.
+        // Does not occur: if the page is off, it has no route.
         PageAccess::Off => Err(Refusal::NotLoopback),
         PageAccess::Loopback if !from.is_some_and(|from| from.ip().to_canonical().is_loopback()) => {
             Err(Refusal::NotLoopback)
@@ -53,7 +53,7 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
-/// Whether a browser asks for something to show.
+/// Whether the client accepts HTML, as a browser does.
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted
@@ -61,8 +61,8 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
         .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
 }
 
-/// Whether it is plegd's own page that asks, as far as the browser says: another page could not read the answer, but could
-/// take all places.
+/// Whether the request comes from plegd's own page, as far as the browser reports it. Another page could not read the answer, but could
+/// use up the page limit.
 pub(super) fn is_ours(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
 }

@@ -1,21 +1,21 @@
-//! What one page is told: a watch as server-sent events, with figures in between.
+//! The stream of one page: a watch as server-sent events, with figures in between.
 //!
-//! | event | what it says | id |
+//! | event | contents | id |
 //! | --- | --- | --- |
 //! | `hello` | the node and this plegd | |
 //! | `pod` | a pod of a snapshot | |
-//! | `synced` | the snapshot is complete and replaces what was known; with the events of late that led to it | its position |
-//! | `change` | an event; with the pod if it ends a change, `null` if that is gone | its position |
+//! | `synced` | the snapshot is complete and replaces the previous pods; with recent events before it | its position |
+//! | `change` | an event; with the pod if the event ends a change, `null` if the pod is gone | its position |
 //! | `gap` | events are left out, and a snapshot follows | |
-//! | `bookmark` | nothing happened up to here | its position |
-//! | `mode`, `figures` | how plegd does, every [`BEAT`] at least | |
+//! | `bookmark` | nothing happened up to this position | its position |
+//! | `mode`, `figures` | the mode and the figures, at least every [`BEAT`] | |
 //! | `ended` | an operator has disconnected the page | |
 //!
-//! Ids are positions, so that a browser that comes again goes on where it was. Only what is a place to go on from has one:
-//! who leaves in the middle of a snapshot gets another.
+//! Ids are positions, so a browser that reconnects resumes at its last one. Only a message at which a watch can resume has an id. A
+//! browser that disconnects within a snapshot gets a new snapshot.
 //!
-//! Nothing is queued: a message is made when the connection can take it, and a browser that takes none is dropped like any
-//! other client that does not read its answer. The figures are the heartbeat that finds it out.
+//! Nothing is queued: a message is built when the connection can take it. A browser that reads nothing is disconnected like any other
+//! HTTP client. The figures are the heartbeat that detects it.
 
 use std::{convert::Infallible, fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
@@ -35,30 +35,30 @@ use crate::{
     watch::{GapReason, Update, Watch, WatchError},
 };
 
-/// Time between two figures.
+/// Interval of the figures.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 
-/// So much is told at a time, in bytes, and then a little.
+/// Size in bytes at which a chunk is sent. The last message may exceed it.
 const CHUNK: usize = 32 * 1024;
 
-/// Events of late that come with a snapshot: the last minutes of a busy node.
+/// Recent events that come with a snapshot: the last minutes of a busy node.
 const LATELY: usize = 600;
 
-/// When a browser tries again, in milliseconds.
+/// The browser's delay before it reconnects, in milliseconds.
 const RETRY: u32 = 1500;
 
-/// What one page is told.
+/// The stream of one page.
 pub(super) struct Telling {
     page: Page,
     watch: Watch,
     subscriber: Enlisted,
-    /// Given back when the page is closed.
+    /// Released when the page is closed.
     _place: OwnedSemaphorePermit,
     begun: bool,
     over: bool,
     /// When figures are due.
     due: Mono,
-    /// The relist that was told last.
+    /// The number of the last relist sent.
     relist: u64,
     chunk: String,
 }
@@ -72,7 +72,7 @@ impl Telling {
         Self { page, watch, subscriber, _place: place, begun: false, over: false, due, relist: 0, chunk }
     }
 
-    /// What is told next; none when it is over.
+    /// The next chunk; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         if self.over {
             return None;
@@ -109,7 +109,7 @@ impl Telling {
         }
     }
 
-    /// What is at hand, up to a chunk of it.
+    /// Adds the available updates to the chunk, up to its size limit.
     fn gather(&mut self) -> Result<(), WatchError> {
         while self.chunk.len() < CHUNK {
             match self.watch.try_next()? {
@@ -122,7 +122,7 @@ impl Telling {
 
     fn tell(&mut self, update: Update) {
         match update {
-            // It says of itself what `who` and the figures say.
+            // `who` and the figures contain the same data.
             Update::Hello(_) => {}
             Update::Pod(pod) => self.say(None, "pod", &words::pod(&pod)),
             Update::SnapshotEnd { position, pods } => {
@@ -167,7 +167,7 @@ impl Telling {
         self.say(None, "figures", &figures);
     }
 
-    /// JSON has no line ends of its own, so that one `data` line takes it.
+    /// Adds a message. JSON has no line breaks here, so a single `data` line is enough.
     fn say(&mut self, id: Option<Position>, event: &str, data: &Value) {
         if let Some(id) = id {
             let _ = writeln!(self.chunk, "id: {id}");
@@ -175,7 +175,7 @@ impl Telling {
         let _ = write!(self.chunk, "event: {event}\ndata: {data}\n\n");
     }
 
-    /// The end; plegd's own needs no word, since the browser comes again.
+    /// Ends the stream. If plegd stops, there is no `ended` message, since the browser must reconnect.
     fn last_of(&mut self, error: &WatchError) -> Option<Bytes> {
         self.over = true;
         match error {

@@ -1,4 +1,4 @@
-//! The page's stream as a browser gets it: over loopback, from a plegd on a simulated runtime, in real time.
+//! The page's stream as a browser receives it: over loopback, from a plegd on a simulated runtime, in real time.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Far more than anything here takes.
+/// Far more time than any test here takes.
 const SOON: Duration = Duration::from_secs(60);
 
 struct Node {
@@ -82,7 +82,7 @@ impl Node {
         Self { sim, app, address, page, subscribers, serving }
     }
 
-    /// Runs a pod with a container; the container's id.
+    /// Runs a pod with a container and returns the container's id.
     fn pod(&self, name: &str) -> String {
         let spec = SandboxSpec::of_pod("default", name, &format!("uid-{name}"));
         self.sim.change(|truth| {
@@ -98,7 +98,7 @@ impl Node {
         self.sim.change(|truth| truth.exit(id, code).unwrap());
     }
 
-    /// What is answered to this, with the headers.
+    /// The answer to a request for `path` with these headers.
     async fn ask(&self, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(format!("GET {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).await.unwrap();
@@ -118,7 +118,7 @@ impl Node {
 
     async fn open_with(&self, path: &str, headers: &str) -> Browser {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        // As HTTP/1.0, the answer has no chunks of its own.
+        // An answer in HTTP/1.0 has no chunks.
         let request = format!("GET {path} HTTP/1.0\r\nhost: localhost:7534\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut browser = Browser { stream, text: String::new() };
@@ -143,7 +143,7 @@ impl Node {
 // === impl Browser ===
 
 impl Browser {
-    /// What comes before the next `end`; none if the stream is over.
+    /// The text before the next `end`; `None` at the end of the stream.
     async fn block(&mut self, end: &str) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once(end) {
@@ -175,7 +175,7 @@ impl Browser {
         }
     }
 
-    /// The next message of this kind, and the kinds of all before it but figures.
+    /// The next message of this kind, and the kinds of all messages before it except figures.
     async fn until(&mut self, event: &str) -> (Message, Vec<String>) {
         let mut before = Vec::new();
         loop {
@@ -189,7 +189,7 @@ impl Browser {
         }
     }
 
-    /// The next change that is such a one.
+    /// The next change that meets the condition.
     async fn until_change(&mut self, is: impl Fn(&Value) -> bool) -> Message {
         loop {
             let (change, _) = self.until("change").await;
@@ -307,7 +307,7 @@ async fn a_page_that_comes_again_goes_on_where_it_was() {
     for (path, headers) in [
         ("/page/events".to_owned(), format!("last-event-id: {position}\r\n")),
         (format!("/page/events?after={position}"), String::new()),
-        // What the browser has come to by itself is newer than what the page had asked for.
+        // The browser's own position is newer than the position in the page's query.
         (format!("/page/events?after={:016x}:0", 1), format!("last-event-id: {position}\r\n")),
     ] {
         let mut again = node.open_with(&path, &headers).await;
@@ -383,7 +383,7 @@ async fn only_so_many_pages_are_open_and_each_counts_as_a_subscriber() {
     let full = node.ask("/page/events", "host: localhost\r\n").await;
     assert!(full.starts_with("HTTP/1.0 503") && full.contains("close one"), "{full}");
     assert_eq!(node.refused(), 1);
-    // Everything else is served as before.
+    // All other paths are served as before.
     assert!(node.ask("/livez", "").await.starts_with("HTTP/1.0 200"));
     pages.pop();
     node.until_watched_by(PAGES - 1).await;
@@ -399,7 +399,7 @@ async fn only_so_many_pages_are_open_and_each_counts_as_a_subscriber() {
 #[tokio::test]
 async fn whoever_does_not_read_loses_its_place() {
     let node = Node::with(|_| (), Duration::from_millis(200), |_| ()).await;
-    // Names so long that a snapshot of few pods is larger than all buffers on the way.
+    // The names are so long that a snapshot of few pods is larger than all buffers between server and client.
     for n in 0..60 {
         node.pod(&format!("{}-{n}", "x".repeat(40_000)));
     }

@@ -1,8 +1,8 @@
-//! Pods and events as the page is told of them.
+//! Pods and events in the page's JSON.
 //!
-//! Field by field, so that what is added to the model later is not told to a page that nobody has to log in to.
-//! Times are milliseconds since 1970. Texts that the page shows have their unsafe characters escaped, so that a name cannot
-//! turn the text after it around; UIDs and ids, by which the page finds its rows, are as the runtime has them.
+//! Each field is listed here, so that new fields of the model do not appear on a page without authentication. Times are milliseconds
+//! since 1970. Unsafe characters in displayed texts are escaped, so that a name cannot reverse the text after it. UIDs and ids stay as
+//! the runtime has them, since the page uses them as keys of its rows.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ pub(super) fn milliseconds(at: Wall) -> i64 {
     (at.seconds_since(Wall::default()) * 1e3).round() as i64
 }
 
-/// A pod with its sandboxes and containers, and what it does in one word.
+/// A pod with its sandboxes and containers, and its state in one word.
 pub(super) fn pod(pod: &Pod) -> Value {
     let newest_sandbox = pod.sandbox().map(|sandbox| sandbox.id.as_str());
     let current: HashSet<&str> = current(newest_sandbox, pod.containers.iter().map(AsRef::as_ref))
@@ -49,7 +49,7 @@ fn sandbox(it: &SandboxStatus) -> Value {
     })
 }
 
-/// A container; `current` if it is the newest of its name in the newest sandbox.
+/// A container. `current`: it is the newest of its name in the newest sandbox.
 fn container(it: &ContainerStatus, current: bool) -> Value {
     json!({
         "id": it.id.as_str(),
@@ -66,7 +66,7 @@ fn container(it: &ContainerStatus, current: bool) -> Value {
     })
 }
 
-/// An event; `late` is how many milliseconds after it happened it was seen, where that was seen and not concluded.
+/// An event. `late`: milliseconds from its occurrence to its detection, if it was observed and not inferred.
 pub(super) fn event(record: &Record) -> Value {
     let event = &record.event;
     let occurred = event.occurred_at.filter(|_| !event.inferred);

@@ -1,8 +1,8 @@
-//! The gate before the services: each call passes it or is refused, and is counted when it ends.
+//! The gate before the services: each call is admitted or refused, and is counted when it ends.
 //!
-//! It knows services and methods by their names only. A call that is let through carries its [`Peer`] and the [`Cut`] of its
-//! connection in its extensions and has a body that is bounded. Until its answer is taken it counts for its peer and among
-//! all that are under way; a Watch only until its stream begins, since `api.subscribers` bounds those.
+//! The gate knows services and methods only by name. An admitted call carries its [`Peer`] and the [`Cut`] of its connection in its
+//! extensions, and its body is bounded. The call counts as in flight, for its peer and in total, until the client has taken the answer. A
+//! Watch counts only until its stream begins, since `api.subscribers` limits streams.
 
 use std::{
     convert::Infallible,
@@ -38,26 +38,26 @@ use crate::{
     metrics::{Call, Metrics, Refusal},
 };
 
-/// How often a peer that is refused is told of in the log.
+/// At most one "client refused" log line for each peer in this time.
 const TELLING: Duration = Duration::from_secs(60);
 
-/// The most of an answer that is handed on at once: a frame of HTTP/2. The next piece is asked for when the client has room
-/// for it, so that an answer counts as under way until nearly all of it is taken.
+/// The largest piece of an answer that is passed on at once: one HTTP/2 frame. The next piece is requested when the client has a free
+/// window. So an answer counts as in flight until the client has taken nearly all of it.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// What all calls of a server have in common.
+/// State shared by all calls of a server.
 pub(in crate::api) struct Gate {
     rules: Rules,
     message_bytes: usize,
     patience: Patience,
     metrics: Arc<Metrics>,
     under_way: Arc<UnderWay>,
-    /// How many connections there have been.
+    /// Connections accepted so far; used to number them.
     connections: AtomicU64,
     told: Seldom<Told>,
 }
 
-/// Of whom it is told that he was refused: users and machines, since processes are many.
+/// Key for rate-limiting "client refused" log lines: by user or host, because there are too many processes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Told {
     User(u32),
@@ -76,24 +76,24 @@ pub(in crate::api) struct Entrance {
     load: Arc<watch::Sender<Load>>,
 }
 
-/// What goes on in a connection.
+/// The calls of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::api) struct Load {
-    /// Calls that have not come to their end.
+    /// Calls that have not ended.
     pub(in crate::api) under_way: usize,
-    /// Whether there ever was one.
+    /// Whether the connection has had a call.
     pub(in crate::api) begun: bool,
-    /// Whether a call was refused of one who may make none.
+    /// Whether a call was refused because its peer has no rights.
     pub(in crate::api) unwelcome: bool,
 }
 
-/// The body of an answer. With it ends the call.
+/// The body of an answer. The call ends when this is dropped.
 pub(in crate::api) struct Answer {
     body: tonic::body::Body,
-    /// What of the body's data has not been handed on yet.
+    /// Data of the body that is not passed on yet.
     rest: Bytes,
     ending: Ending,
-    /// Cuts the connection unless it is dropped in time.
+    /// Cuts the connection at the answer's deadline, unless it is dropped earlier.
     _bound: Option<AbortOnDropHandle<()>>,
 }
 
@@ -103,13 +103,13 @@ struct Ending {
     load: Arc<watch::Sender<Load>>,
     cut: Cut,
     call: Call,
-    /// `None`: it has not come to its end, so the client must have gone away.
+    /// `None` until the call has ended. If it is dropped as `None`, the client has disconnected.
     code: Option<Code>,
-    /// Its place among the requests under way.
+    /// The place among the requests in flight.
     place: Option<Place>,
 }
 
-/// Which of a peer's rights a call needs.
+/// The right that a call needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
     Watch,
@@ -120,7 +120,7 @@ enum Need {
 // === impl Gate ===
 
 impl Gate {
-    /// With the rules of this configuration, as it changes. `socket` is the UNIX socket's.
+    /// Creates the gate from a configuration, which may change. `socket` has the group and mode of the UNIX socket.
     pub(in crate::api) fn new(
         in_force: &InForce,
         socket: Option<SocketBits>,
@@ -138,12 +138,11 @@ impl Gate {
         }
     }
 
-    /// The metrics that this gate counts in.
     pub(in crate::api) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// A place among the requests under way for one of `peer`, which is counted by `key`.
+    /// Takes a place among the requests in flight for `peer`, which is counted by `key`.
     fn place(&self, peer: &Peer, key: PeerKey) -> Result<Place, Status> {
         self.under_way.place(key).map_err(|full| {
             self.metrics.api.refused.inc(Refusal::Requests);
@@ -179,7 +178,7 @@ impl Gate {
         use crate::metrics::Label as _;
         let what = if call == Call::Other { "make this call" } else { call.as_str() };
         let what = if call == Call::Other { what.to_owned() } else { format!("call {what}") };
-        // Whoever else is admitted is nothing to tell over a network.
+        // Network clients do not learn which other principals are admitted.
         let admitted = |key: &str, principals: &Principals| match peer {
             Peer::Process { .. } => format!("{key} admits {principals}"),
             Peer::Network { .. } => format!("{key} does not admit it"),
@@ -200,7 +199,7 @@ impl Gate {
     }
 }
 
-/// What to write into the configuration to admit this one.
+/// The principal to add to the configuration to admit this peer.
 fn principal_of(peer: &Peer) -> String {
     match peer {
         Peer::Process { uid, .. } => format!("\"uid:{uid}\""),
@@ -222,7 +221,7 @@ impl Need {
         match service {
             "plegd.v1.PodLifecycleService" => Self::Watch,
             "plegd.v1.IntrospectionService" => Self::Introspection,
-            // Health, reflection, and what plegd does not have.
+            // Health, reflection, and services that plegd does not have.
             _ => Self::Either,
         }
     }
@@ -247,7 +246,7 @@ impl Need {
 // === impl Entrance ===
 
 impl Entrance {
-    /// For a connection of `peer` that `cut` ends; what goes on in it can be followed, and what becomes of its rights.
+    /// Creates the entrance for a connection of `peer`; `cut` ends the connection. The caller can follow its load and its rights.
     pub(in crate::api) fn new(
         services: Routes,
         gate: Arc<Gate>,
@@ -261,7 +260,7 @@ impl Entrance {
         (Self { services, gate, peer, key, cut, rights, load: Arc::new(load) }, following, standing)
     }
 
-    /// A place for a call, if this peer may make it.
+    /// Takes a place for a call if the peer may make it.
     fn admit(&self, path: &str, call: Call) -> Result<Place, Status> {
         let (need, rights) = (Need::of(path), *self.rights.lock());
         if !need.is_met(rights) {
@@ -299,7 +298,7 @@ where
         }
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(self.cut.clone());
-        // Reflection is a conversation; all others ask once.
+        // Reflection is a bidirectional stream; all other calls have one request.
         let patience = (call != Call::Reflection).then_some(self.gate.patience.request);
         let gate = self.gate.clone();
         let refused = Box::new(move || gate.metrics.api.refused.inc(Refusal::Message));
@@ -320,7 +319,7 @@ impl Ending {
         Self { gate, load, cut, call, code: None, place: None }
     }
 
-    /// The answer has begun; an error has its code there already.
+    /// Records the status code of an answer that has begun. An error already has its code in the headers.
     fn answered(mut self, answer: Response<tonic::body::Body>) -> Response<Answer> {
         self.note(answer.headers());
         if self.call == Call::Watch {
@@ -335,8 +334,8 @@ impl Ending {
         matches!(self.call, Call::Watch | Call::Health | Call::Reflection)
     }
 
-    /// Cuts the connection when the time for taking the answer is over. The answer is not asked for anything while the
-    /// client takes nothing, so this has to be a task of its own.
+    /// Cuts the connection when the deadline for taking the answer has passed. The answer is not polled while the client takes nothing,
+    /// so the deadline needs its own task.
     fn bound(&self) -> AbortOnDropHandle<()> {
         let (cut, call, patience) = (self.cut.clone(), self.call, self.gate.patience.answer);
         AbortOnDropHandle::new(tokio::spawn(async move {

@@ -1,8 +1,8 @@
-//! Groups: their numbers by name, and those that a process is in.
+//! Groups: their ids by name, and the groups of a process.
 
 use std::{fs, io, path::Path};
 
-/// The number of the group of this name in `file`, which is written as /etc/group is. Directories such as LDAP are not asked.
+/// The id of the group with this name in `file`, which has the format of /etc/group. Directory services such as LDAP are not queried.
 ///
 /// # Errors
 ///
@@ -16,14 +16,14 @@ pub(crate) fn gid_of(file: &Path, name: &str) -> io::Result<Option<u32>> {
     }))
 }
 
-/// The supplementary groups of a process, if it is of this user and can be looked at; else none.
+/// The supplementary groups of a process. Empty if the process belongs to another user or its status file is unreadable.
 pub(super) fn supplementary(pid: i32, uid: u32) -> Vec<u32> {
     fs::read_to_string(format!("/proc/{pid}/status")).map(|status| groups(&status, uid)).unwrap_or_default()
 }
 
-/// Whether other users' processes cannot be looked at, as under `ProtectProc=invisible` or `hidepid`.
+/// Whether the processes of other users are hidden, as with `ProtectProc=invisible` or `hidepid`.
 pub(super) fn are_hidden() -> bool {
-    // The first process of a process namespace is there always, and is another's unless all are plegd's.
+    // Process 1 always exists in a PID namespace. It belongs to another user unless plegd owns all processes.
     !Path::new("/proc/1/status").exists()
 }
 
@@ -33,7 +33,7 @@ fn groups(status: &str, uid: u32) -> Vec<u32> {
         line.map(|line| line.split_whitespace().filter_map(|number| number.parse().ok()).collect())
             .unwrap_or_default()
     };
-    // Real, effective, saved and of the file system: the socket's credentials are of the effective one.
+    // Real, effective, saved and file system id. The socket's credentials contain the effective one.
     if numbers("Uid:").get(1) == Some(&uid) { numbers("Groups:") } else { Vec::new() }
 }
 

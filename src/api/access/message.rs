@@ -1,7 +1,7 @@
-//! A request's body whose messages are bounded in size and, as a whole, in time.
+//! A request body with a size limit for each message and a deadline for all messages.
 //!
-//! gRPC writes the length before each message, so that one that is too large is refused at its first five bytes; nothing of
-//! it is kept, and HTTP/2's flow control leaves the rest with the client.
+//! gRPC sends the length before each message, so a message that is too large is refused at its first five bytes. None of it is stored,
+//! and HTTP/2 flow control keeps the rest at the client.
 
 use std::{
     pin::Pin,
@@ -14,13 +14,12 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-/// Whether the message is compressed, and its length.
+/// Bytes before each message: the compression flag and the length.
 const PREFIX: usize = 5;
 
-/// Called when a request is refused for its message.
+/// Called when a request is refused because of its message.
 pub(super) type Refused = Box<dyn FnOnce() + Send>;
 
-/// A request's body with its bounds.
 pub(super) struct Bounded<B> {
     body: B,
     lengths: Lengths,
@@ -29,20 +28,20 @@ pub(super) struct Bounded<B> {
     refused: Option<Refused>,
 }
 
-/// Follows the lengths of messages in a stream of bytes.
+/// Tracks the message lengths in a stream of bytes.
 struct Lengths {
     limit: usize,
     prefix: [u8; PREFIX],
-    /// How much of the prefix there is.
+    /// Bytes of the prefix received so far.
     filled: usize,
-    /// What is still to come of the message.
+    /// Bytes of the message still to come.
     left: usize,
 }
 
 // === impl Bounded ===
 
 impl<B> Bounded<B> {
-    /// Messages of up to `limit` bytes; all of them within `patience`, if one is given.
+    /// Allows messages of up to `limit` bytes. If `patience` is given, all of them must arrive within that time.
     pub(super) fn new(body: B, limit: usize, patience: Option<Duration>, refused: Refused) -> Self {
         let lengths = Lengths { limit, prefix: [0; PREFIX], filled: 0, left: 0 };
         Self { body, lengths, deadline: None, patience, refused: Some(refused) }
@@ -107,7 +106,7 @@ where
 // === impl Lengths ===
 
 impl Lengths {
-    /// Passes over `data`. The error is the length of a message that is too long.
+    /// Advances over `data`. The error is the length of a message that is too long.
     fn take(&mut self, mut data: &[u8]) -> Result<(), usize> {
         while !data.is_empty() {
             if self.left > 0 {

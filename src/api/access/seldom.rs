@@ -1,4 +1,4 @@
-//! Says of each of many no more than once in a while.
+//! Limits how often something is logged for each key.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
@@ -6,10 +6,10 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Mono};
 
-/// How many are remembered. Past it the oldest is forgotten, and may be told of again too early.
+/// The number of keys stored. Beyond it the oldest is dropped, and its next log line may come too early.
 const REMEMBERED: usize = 256;
 
-/// Remembers of whom something was told lately.
+/// Stores the keys that were logged recently.
 pub(crate) struct Seldom<K> {
     period: Duration,
     clock: Clock,
@@ -23,7 +23,7 @@ impl<K: Hash + Eq + Clone> Seldom<K> {
         Self { period, clock, told: Mutex::default() }
     }
 
-    /// Whether it is time to tell of `whom`; if so, it was told of now.
+    /// Whether a log line for the key is due. If so, the key counts as logged now.
     pub(crate) fn is_due(&self, whom: &K) -> bool {
         let now = self.clock.now();
         let mut told = self.told.lock();

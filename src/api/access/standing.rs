@@ -1,5 +1,4 @@
-//! What a peer may do as long as its connection is there: the rules as the configuration has them, and what becomes of a
-//! peer when they change.
+//! The rights of a peer during its connection: the current rules, and the effect of a configuration change.
 
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use parking_lot::Mutex;
 use super::{Access, Peer, Principals, Rights, SocketBits};
 use crate::config::{Config, InForce, Live};
 
-/// The rules of a server, as they change.
+/// The rules of a server, which may change.
 #[derive(Clone)]
 pub(super) struct Rules {
     admitted: Live<Admitted>,
@@ -16,14 +15,14 @@ pub(super) struct Rules {
     socket: Option<SocketBits>,
 }
 
-/// Whom the configuration admits.
+/// The principals that the configuration admits.
 #[derive(Clone, Debug)]
 struct Admitted {
     watch: Principals,
     introspection: Principals,
 }
 
-/// Follows what the peer of one connection may do.
+/// Follows the rights of one connection's peer.
 pub(in crate::api) struct Standing {
     rules: Rules,
     peer: Peer,
@@ -33,7 +32,7 @@ pub(in crate::api) struct Standing {
 // === impl Rules ===
 
 impl Rules {
-    /// Those of this configuration. `socket` is the UNIX socket's.
+    /// The rules of this configuration. `socket` has the group and mode of the UNIX socket.
     pub(super) fn new(in_force: &InForce, socket: Option<SocketBits>) -> Self {
         let admitted = in_force.live(|Config { api, .. }| Admitted {
             watch: api.allow_watch.clone(),
@@ -44,15 +43,14 @@ impl Rules {
         rules
     }
 
-    /// As they are now.
     pub(super) fn now(&self) -> Access {
         let Admitted { watch, introspection } = self.admitted.get();
         Access { watch, introspection, own_uid: self.own_uid, socket: self.socket }
     }
 
-    /// What `peer` may do from now on.
+    /// The rights of `peer` from now on.
     pub(super) fn standing(&self, peer: &Peer) -> Standing {
-        // It follows them from before it asks them, so that no change is missed in between.
+        // Subscribe before the first evaluation, so that no change in between is missed.
         let rules = self.clone();
         let rights = Arc::new(Mutex::new(rules.now().rights(peer)));
         Standing { rules, peer: peer.clone(), rights }
@@ -62,12 +60,12 @@ impl Rules {
 // === impl Standing ===
 
 impl Standing {
-    /// What the peer may do, kept up to date as long as somebody awaits [`Standing::lessened`].
+    /// The peer's rights. They are up to date only while a task awaits [`Standing::lessened`].
     pub(super) fn rights(&self) -> Arc<Mutex<Rights>> {
         self.rights.clone()
     }
 
-    /// Has each other configuration decide anew what the peer may do, and returns when one has taken a right from it.
+    /// Decides the peer's rights again for each new configuration, and returns when one withdraws a right.
     pub(in crate::api) async fn lessened(&mut self) {
         loop {
             self.rules.admitted.changed().await;

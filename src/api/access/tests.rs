@@ -1,4 +1,4 @@
-//! Which peer is which principal.
+//! Which principals a peer matches.
 
 use super::*;
 use crate::config::Value as _;
@@ -15,7 +15,7 @@ fn network(address: &str, names: Option<&[&str]>) -> Peer {
     Peer::Network { address: address.parse().unwrap(), certificate_names: names }
 }
 
-/// Whether a server with this list and a socket of this mode admits them.
+/// Whether a server with these principals and a socket of this mode admits the peer.
 fn admits(principals: &str, mode: u32, peer: &Peer) -> bool {
     let access = Access {
         watch: Principals::parse(principals).unwrap(),
@@ -143,6 +143,6 @@ fn only_what_proc_alone_tells_is_missed_where_it_is_hidden() {
     };
     assert!(looks("gid:7", 0o660) && looks("root,group", 0o666));
     assert!(!looks("root,group,uid:7,loopback,tls,any", 0o660));
-    // Those of this process namespace are not hidden where tests run as root.
+    // Processes of the same PID namespace are not hidden when the tests run as root.
     assert!(!super::group::are_hidden() || rustix::process::geteuid().as_raw() != 0);
 }

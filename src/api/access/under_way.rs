@@ -1,4 +1,4 @@
-//! The requests that are under way: of each peer, and of all together.
+//! The requests in flight: for each peer, and in total.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,28 +7,27 @@ use parking_lot::Mutex;
 use super::PeerKey;
 use crate::config::Live;
 
-/// By how much all peers together may have more under way than one. A program can become many by forking; what it costs
-/// plegd must not.
+/// Limit for all peers together, as a multiple of the limit for one peer. A program must not multiply its share by forking.
 const ALL_PEERS: usize = 16;
 
-/// Counts them.
+/// Counts the requests in flight.
 pub(super) struct UnderWay {
     per_peer: Live<usize>,
     counts: Mutex<HashMap<PeerKey, usize>>,
 }
 
-/// The place of a request; free again when it is dropped.
+/// The place of a request; freed on drop.
 pub(super) struct Place {
     under_way: Arc<UnderWay>,
     key: PeerKey,
 }
 
-/// Why there is no place.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// The peer has so many under way.
+    /// The limit for one peer.
     Peer(usize),
-    /// All have.
+    /// The limit for all peers.
     All(usize),
 }
 
@@ -39,7 +38,6 @@ impl UnderWay {
         Arc::new(Self { per_peer: per_peer.into(), counts: Mutex::default() })
     }
 
-    /// A place for a request of this peer.
     pub(super) fn place(self: &Arc<Self>, key: PeerKey) -> Result<Place, Full> {
         let per_peer = self.per_peer.get();
         let mut counts = self.counts.lock();

@@ -1,4 +1,4 @@
-//! How plegd does, gathered from where it is counted.
+//! The daemon's status, collected from its metrics.
 
 use super::Inner;
 use crate::{
@@ -92,7 +92,7 @@ impl Inner {
     }
 }
 
-/// Transitions that were told from this source.
+/// Transitions that this source detected first.
 fn first(metrics: &Metrics, source: Source) -> u64 {
     let count = |(kind, subject)| metrics.transitions.published.with((source, kind, subject)).get();
     <(EventType, Subject)>::all().into_iter().map(count).sum()
@@ -132,7 +132,7 @@ fn latency(spread: Spread) -> v1::Latency {
     v1::Latency { count, p50: p50.map(duration), p99: p99.map(duration) }
 }
 
-/// A moment as metrics have it, in seconds since 1970; 0 for none.
+/// A timestamp from a metric, in seconds since 1970; `None` for 0.
 fn moment(seconds: f64) -> Option<prost_types::Timestamp> {
     (seconds > 0.0).then(|| timestamp(Wall::from_nanos((seconds * 1e9) as i64)))
 }

@@ -1,4 +1,4 @@
-//! How many reads of the runtime all clients together may cause.
+//! The limit on runtime reads that all clients together may cause.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{clock::Mono, config::Live};
 
-/// So many in a second, and as many at once if none was made for that long.
+/// A token bucket that holds the reads of one second.
 #[derive(Debug)]
 pub(super) struct Allowance {
     per_second: Live<usize>,
@@ -21,7 +21,7 @@ impl Allowance {
         Self { per_second, left: Mutex::new((left, now)) }
     }
 
-    /// Takes one, if one is left.
+    /// Takes a read from the allowance, if one is left.
     pub(super) fn take(&self, now: Mono) -> bool {
         let per_second = self.per_second.get() as f64;
         let mut left = self.left.lock();

@@ -1,4 +1,4 @@
-//! The deadline of a call, as gRPC carries it: in the header `grpc-timeout`.
+//! The deadline of a call, from the gRPC header `grpc-timeout`.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::api::brief;
 
 const HEADER: &str = "grpc-timeout";
 
-/// How long the caller waits, if it does not wait for ever.
+/// The time that the caller waits; `None` without a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline(Option<Duration>);
 
-/// The deadline that the call was made with.
+/// The deadline in the call's metadata.
 pub(super) fn of(metadata: &MetadataMap) -> Result<Deadline, Status> {
     let Some(value) = metadata.get(HEADER) else { return Ok(Deadline(None)) };
     let timeout = value.to_str().ok().and_then(parse);
@@ -21,7 +21,7 @@ pub(super) fn of(metadata: &MetadataMap) -> Result<Deadline, Status> {
     })
 }
 
-/// At most eight digits and a unit.
+/// Parses at most eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.chars().all(|c| c.is_ascii_digit()) {
@@ -42,7 +42,7 @@ fn parse(text: &str) -> Option<Duration> {
 // === impl Deadline ===
 
 impl Deadline {
-    /// Waits no longer than the caller does.
+    /// Runs `work` until the deadline.
     pub(super) async fn bound<T>(self, work: impl Future<Output = T>) -> Result<T, Status> {
         let Some(timeout) = self.0 else { return Ok(work.await) };
         let late = |_| {

@@ -11,13 +11,12 @@ use crate::{
     watch::{Feed, GapReason},
 };
 
-/// The longest page.
+/// Pods in a page, at most.
 const PAGE: usize = 500;
 
-/// A page ends before it becomes larger than this, unless one pod alone is: gRPC's clients take 4 MiB as they come.
+/// Size limit of a page, exceeded only if a single pod is larger. gRPC clients accept 4 MiB by default.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// One page.
 pub(super) fn page(feed: &Feed, request: v1::ListPodsRequest) -> Result<v1::ListPodsResponse, Status> {
     let v1::ListPodsRequest { filter, page_size, page_token } = request;
     let filter = request::filter(filter)?;
@@ -56,7 +55,7 @@ pub(super) fn page(feed: &Feed, request: v1::ListPodsRequest) -> Result<v1::List
     Ok(v1::ListPodsResponse { pods: page, next_page_token, position: Some(position.into()) })
 }
 
-/// The position of the first page, and the UID that the last page ended with.
+/// Parses a page token: the position of the first page, and the last UID of the previous page.
 fn read_token(token: &str) -> Result<Option<(Position, &str)>, Status> {
     if token.is_empty() {
         return Ok(None);

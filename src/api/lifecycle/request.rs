@@ -1,4 +1,4 @@
-//! Requests, checked and in plegd's own words.
+//! Validates requests and converts them to plegd's own types.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,19 +13,18 @@ use crate::{
     watch::{Detail, Filter, Request, SlowPolicy, Start},
 };
 
-/// The longest name that a client may give itself, in characters.
+/// The longest client name, in characters.
 const CLIENT_NAME: usize = 64;
 
-/// Names that a filter may have in all: more than a node has pods.
+/// Names in a filter, at most: more than a node has pods.
 const NAMES: usize = 1024;
 
-/// The longest name, UID or id, in bytes: Kubernetes' own limit for names.
+/// The longest name, UID or id, in bytes. This is the Kubernetes limit for names.
 const NAME: usize = 253;
 
-/// The longest label selector, in bytes.
 const SELECTOR: usize = 16 * 1024;
 
-/// What a watcher wants.
+/// A validated watch request.
 pub(super) struct Wanted {
     pub(super) request: Request,
     pub(super) detail: Detail,
@@ -82,7 +81,7 @@ impl Wanted {
     }
 }
 
-/// A filter; `INVALID_ARGUMENT` with the place if its selector cannot be parsed.
+/// Converts a filter. If its selector cannot be parsed, returns `INVALID_ARGUMENT` with the place of the error.
 pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
     let Some(filter) = filter else { return Ok(Filter::default()) };
     let names = [
@@ -128,7 +127,7 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
     })
 }
 
-/// The pod that is meant.
+/// Converts a reference to a pod.
 pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Status> {
     use v1::pod_reference::Pod;
     let nothing =
@@ -154,7 +153,7 @@ pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Stat
     }
 }
 
-/// The pod that is meant, as plegd holds it.
+/// The cached pod that the reference names.
 pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<Arc<Pod>>, Status> {
     match reference {
         Reference::Uid(uid) => Ok(cache.get(uid)),
@@ -164,7 +163,7 @@ pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<Arc
     }
 }
 
-/// The id that begins like this, and its pod.
+/// Finds the container id with this prefix, and its pod.
 pub(super) fn find(cache: &Cache, prefix: &str) -> Result<(ObjectId, PodIdentity), Status> {
     short_enough("container_id", prefix)?;
     cache.find(prefix).map_err(|error| match error {
@@ -182,7 +181,7 @@ pub(super) fn not_found(reference: &Reference) -> Status {
     })
 }
 
-/// The message travels in a header, which has its limits.
+/// An `INVALID_ARGUMENT` status. The message is shortened, because it is sent in a header, which has a size limit.
 pub(super) fn invalid(message: impl Into<String>) -> Status {
     Status::invalid_argument(brief(&message.into(), 1000))
 }
@@ -194,7 +193,7 @@ pub(super) fn short_enough(field: &str, name: &str) -> Result<(), Status> {
     Err(invalid(format!("{field} has a name of {} bytes; allowed are {NAME}", name.len())))
 }
 
-/// A number that this version does not know must not be taken for something else.
+/// Refuses an enum number that this version does not know, instead of taking it for another value.
 fn known(number: i32, known: bool, field: &str) -> Result<(), Status> {
     if known { Ok(()) } else { Err(invalid(format!("{field} has {number}, which this plegd does not know"))) }
 }

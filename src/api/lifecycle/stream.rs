@@ -40,7 +40,7 @@ impl Messages {
         if self.subscriber.disconnect.is_cancelled() {
             return Err(disconnected());
         }
-        // What is at hand needs no waiting, and no setting up for it.
+        // An update that is available needs neither waiting nor its setup.
         let update = match self.watch.try_next()? {
             Some(update) => update,
             None => tokio::select! {

@@ -1,4 +1,4 @@
-//! Waiting until a pod is as somebody wants it: the service's form of the kubelet's watch conditions.
+//! Waits until a pod meets a condition, like the kubelet's watch conditions.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     watch::{Feed, Filter, Request, Start, Update},
 };
 
-/// What is waited for, and of which pod.
+/// The condition and its pod.
 pub(super) struct Waiting {
     pod: Reference,
     condition: Condition,
@@ -26,11 +26,11 @@ enum Condition {
     PodGone,
 }
 
-/// Which container.
+/// The container of a condition.
 enum Target {
-    /// The newest of this name.
+    /// The newest container of this name.
     Name(String),
-    /// This one.
+    /// The container with this id.
     Id(ObjectId),
 }
 
@@ -66,7 +66,7 @@ impl Waiting {
         Ok(Self { pod, condition })
     }
 
-    /// Waits; gives the pod in which the condition holds, and as of when.
+    /// Waits until the condition holds. Returns the pod in which it holds, and the position.
     pub(super) async fn until_met(self, feed: &Feed) -> Result<(Position, Option<Arc<Pod>>), Status> {
         let filter = match &self.pod {
             Reference::Uid(uid) => Filter { pod_uids: vec![uid.to_string()], ..Filter::default() },
@@ -81,7 +81,7 @@ impl Waiting {
                 pod_names: vec![name.clone()],
                 ..Filter::default()
             },
-            // Has been resolved.
+            // The id has been resolved.
             Reference::Id(_) => Filter::default(),
         };
         let position = match self.look(feed)? {
@@ -92,14 +92,14 @@ impl Waiting {
         let mut watch = feed.watch(request)?;
         loop {
             match watch.next().await? {
-                // What has become of it in between shows in its events only.
+                // A state between two checks shows only in the events.
                 Update::Event { record, .. }
                     if self.is_about(feed.cache(), &record.event)?
                         && self.condition.met_in(&record.event, record.pod.as_deref()) =>
                 {
                     return Ok((feed.journal().position(record.sequence), record.pod.clone()));
                 }
-                // It is about an older pod of the same name; or some events were left out.
+                // The event is about an older pod of the same name, or some events were left out.
                 Update::Event { .. } | Update::SnapshotEnd { .. } => {
                     if let Found::Met(position, pod) = self.look(feed)? {
                         return Ok((position, pod));
@@ -110,15 +110,15 @@ impl Waiting {
         }
     }
 
-    /// Whether an event is about the pod that is meant, of several with a name or UID.
+    /// Whether an event is about the referenced pod, if several pods have its name or UID.
     fn is_about(&self, cache: &Cache, event: &Event) -> Result<bool, Status> {
         let meant = request::resolve(cache, &self.pod)?;
         Ok(meant.is_none_or(|pod| pod.identity == event.pod))
     }
 
-    /// Whether it holds now.
+    /// Checks whether the condition holds now.
     fn look(&self, feed: &Feed) -> Result<Found, Status> {
-        // What is told from here on is looked at again; so the cache may be younger, but not older.
+        // Events after this position are checked again, so the cache may be newer than the position but not older.
         let before = feed.journal().position(feed.journal().head());
         let pod = request::resolve(feed.cache(), &self.pod)?;
         if !self.condition.holds(pod.as_deref()) {
@@ -137,7 +137,7 @@ enum Found {
 // === impl Condition ===
 
 impl Condition {
-    /// Whether it holds of a pod; of none, if that is gone or was never there.
+    /// Whether the condition holds for a pod. `None`: the pod does not exist.
     fn holds(&self, pod: Option<&Pod>) -> bool {
         let is = |target: &Target, state| target.of(pod).is_some_and(|container| container.state == state);
         match self {
@@ -152,7 +152,7 @@ impl Condition {
         }
     }
 
-    /// Whether it holds after an event, or has held at it even if what came at the same time has ended it again.
+    /// Whether the condition holds after an event, or held at the event even if a simultaneous change has ended it.
     fn met_in(&self, event: &Event, after: Option<&Pod>) -> bool {
         let shown = match self {
             Condition::Running(target) => {
@@ -169,7 +169,7 @@ impl Condition {
 
 impl Target {
     fn of<'a>(&self, pod: Option<&'a Pod>) -> Option<&'a ContainerStatus> {
-        // The newest come first.
+        // The newest containers are first.
         let mut containers = pod?.containers.iter().map(Arc::as_ref);
         containers.find(|container| match self {
             Target::Name(name) => *container.name == **name,
@@ -177,7 +177,7 @@ impl Target {
         })
     }
 
-    /// Whether the event is about it: of several with a name, the newest, unless that is gone already.
+    /// Whether the event is about the target. A name means its newest container, unless that is gone.
     fn is_of(&self, event: &Event, after: Option<&Pod>) -> bool {
         match self {
             Target::Name(name) => {

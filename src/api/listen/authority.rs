@@ -1,9 +1,9 @@
-//! Makes requests of gRPC's C core (Python, C++, Ruby, PHP) over a UNIX socket legible.
+//! Rewrites the authority that gRPC's C core (Python, C++, Ruby, PHP) sends over a UNIX socket.
 //!
-//! Since 1.57 they send the authority `run%2Fplegd%2Fplegd.sock` to a socket `/run/plegd/plegd.sock` (grpc/grpc#38142). h2
-//! takes a percent sign in an authority for an error and resets the stream with PROTOCOL_ERROR before anybody can answer
-//! (hyperium/h2#487). Nobody here reads the authority of a UNIX socket, so its percent signs become hyphens, which are as
-//! long and change nothing in HPACK's tables. Nothing else is touched.
+//! Since 1.57 the C core sends the authority `run%2Fplegd%2Fplegd.sock` to a socket `/run/plegd/plegd.sock` (grpc/grpc#38142). h2 rejects
+//! a percent sign in an authority and resets the stream with PROTOCOL_ERROR before a service is called (hyperium/h2#487). plegd does not
+//! use the authority of a UNIX socket, so its percent signs are replaced by hyphens. Hyphens have the same length and change nothing in
+//! HPACK's tables. All other bytes stay unchanged.
 
 use std::{
     io,
@@ -13,24 +13,24 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A client's connection, whose authorities are legible.
+/// A client's connection with valid authorities.
 pub(super) struct Legible<S> {
     stream: S,
     reading: Reading,
 }
 
-/// What precedes the first frame: `PRI * HTTP/2.0…`.
+/// The bytes before the first frame: `PRI * HTTP/2.0…`.
 const PREFACE_BYTES: usize = 24;
 const FRAME_HEADER_BYTES: usize = 9;
-/// Types of frames.
+/// Frame types.
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 
-/// HPACK's literal name as the C core writes it: its length, then the name, not Huffman-coded. No plain value of a header
-/// has this in it, since none has a line feed.
+/// The name as a HPACK literal, as the C core writes it: its length, then the name without Huffman coding. No plain header value contains
+/// it, since none contains a line feed.
 const NAME: &[u8] = b"\x0a:authority";
 
-/// Where in HTTP/2's frames the connection has been read to.
+/// The parser's position in the HTTP/2 frames.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     place: Place,
@@ -39,30 +39,30 @@ struct Reading {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// So many bytes of the preface are still to come.
+    /// Bytes of the preface still to come.
     Preface(usize),
-    /// So many of a frame's header are there.
+    /// Bytes of a frame header received so far.
     FrameHeader([u8; FRAME_HEADER_BYTES], usize),
-    /// So many of a payload with headers are still to come.
+    /// Bytes still to come of a payload with headers.
     Headers(usize),
-    /// So many of another payload.
+    /// Bytes still to come of another payload.
     Other(usize),
 }
 
-/// Where in a block of headers.
+/// The parser's position in a header block.
 #[derive(Clone, Copy, Debug)]
 enum Header {
-    /// So many bytes of [`NAME`] were there.
+    /// Bytes of [`NAME`] matched so far.
     Name(usize),
-    /// The length of the value comes.
+    /// The length of the value comes next.
     Length,
-    /// More of the length comes, beyond what is known of it.
+    /// Another byte of the length comes next. The fields are the length so far and its shift.
     MoreLength(usize, u32),
-    /// So many bytes of the value are still to come.
+    /// Bytes of the value still to come.
     Value(usize),
 }
 
-/// Makes legible what a connection says, piece by piece.
+/// Rewrites the authorities of a connection, piece by piece.
 #[cfg(feature = "internals")]
 pub(crate) fn legible<'a>(pieces: impl IntoIterator<Item = &'a mut [u8]>) {
     let mut reading = Reading::new();
@@ -76,7 +76,7 @@ impl Reading {
         Self { place: Place::Preface(PREFACE_BYTES), header: Header::Name(0) }
     }
 
-    /// Reads on, and writes over what is not legible.
+    /// Parses `bytes` and replaces percent signs in authorities.
     fn read(&mut self, mut bytes: &mut [u8]) {
         while let Some(first) = bytes.first() {
             let took = match &mut self.place {
@@ -102,7 +102,7 @@ impl Reading {
         }
     }
 
-    /// From what is complete to what follows it.
+    /// Moves to the next state when the current part is complete.
     fn go_on(&mut self) {
         if let Place::FrameHeader([a, b, c, kind, ..], FRAME_HEADER_BYTES) = self.place {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -127,16 +127,15 @@ impl Header {
         *self = match *self {
             Header::Name(there) if *byte == NAME[there] && there + 1 == NAME.len() => Header::Length,
             Header::Name(there) if *byte == NAME[there] => Header::Name(there + 1),
-            // Only the first byte of the name can begin it anew.
+            // Within the name, only its first byte can start a new match.
             Header::Name(_) => Header::Name(usize::from(*byte == NAME[0])),
-            // An integer with a prefix of seven bits; the eighth says that the value is Huffman-coded, and then it is left
-            // as it is.
+            // An integer with a 7-bit prefix. The eighth bit means that the value is Huffman-coded; such a value stays unchanged.
             Header::Length => match *byte {
                 0 | 0x80.. => Header::Name(0),
                 0x7f => Header::MoreLength(0x7f, 0),
                 length => Header::Value(length.into()),
             },
-            // No socket's path needs more than two further bytes.
+            // The path of a socket needs at most two more bytes.
             Header::MoreLength(_, 14..) => Header::Name(0),
             Header::MoreLength(length, shift) => {
                 let length = length + (usize::from(*byte & 0x7f) << shift);
@@ -207,7 +206,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Legible<S> {
 mod tests {
     use super::*;
 
-    /// What grpcio 1.85 sends first, with this authority in its header block, after a frame that is not to be touched.
+    /// The first bytes that grpcio 1.85 sends, with this authority in the header block, after a frame that must stay unchanged.
     fn said(authority: &str) -> Vec<u8> {
         let mut block = b"@\x05:path\x0f/plegd.v1%2F/Get@".to_vec();
         block.extend(NAME);
@@ -227,7 +226,7 @@ mod tests {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend(frame(4, b""));
         bytes.extend(frame(0, &[NAME, b"\x03%2F"].concat()));
-        // Cut within the name, to go on in a second frame.
+        // Split within the name, so that it continues in a second frame.
         bytes.extend(frame(HEADERS, &block[..27]));
         bytes.extend(frame(CONTINUATION, &block[27..]));
         bytes.extend(frame(HEADERS, &block));

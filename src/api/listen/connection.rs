@@ -1,4 +1,4 @@
-//! One connection: who is at its other end, HTTP/2 with its limits, and an end for whoever says nothing.
+//! One connection: its peer, HTTP/2 with its limits, and the disconnection of silent clients.
 
 use std::{future::pending, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -27,28 +27,28 @@ use crate::{
     metrics::Refusal,
 };
 
-/// Metadata of a request, as HTTP/2 counts it: name, value and 32 bytes for each.
+/// Size of a request's metadata, as HTTP/2 counts it: name, value and 32 bytes for each entry.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
-/// What a client may send ahead of being read, on one stream and on the connection.
+/// Bytes that a client may send before they are read, for one stream and for the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// What waits to be sent on one stream. Small, since a subscriber that does not read must not cost a thing.
+/// Bytes that may wait to be sent on one stream. Small, so that a subscriber that does not read costs little memory.
 const MAX_SEND_BUFFER: usize = 16 * 1024;
 
-/// Streams that the client reset before plegd had seen them; past it the connection is ended. This is what bounds a flood
-/// of resets (CVE-2023-44487), and no client that gives up a few calls at once comes near it.
+/// Streams that the client reset before plegd processed them; above this number the connection is ended. This limits reset floods
+/// (CVE-2023-44487). A client that cancels a few calls at once stays far below it.
 const MAX_UNSEEN_RESETS: usize = 256;
 
-/// Streams that plegd reset for the client's errors; past it the connection is ended.
+/// Streams that plegd reset because of client errors; above this number the connection is ended.
 const MAX_ERROR_RESETS: usize = 1024;
 
-/// What all connections have in common.
+/// State shared by all connections.
 pub(super) struct Http2 {
     pub(super) services: Routes,
     pub(super) gate: Arc<Gate>,
-    /// Streams that a connection may have open, as it is when it is made.
+    /// Open streams that a new connection may have.
     pub(super) streams: Live<usize>,
     pub(super) patience: Patience,
     pub(super) shutdown: CancellationToken,
@@ -58,13 +58,13 @@ pub(super) struct Http2 {
 
 impl Http2 {
     pub(super) async fn serve_unix(&self, stream: UnixStream, peer: UCred) {
-        // 0 is a process that plegd's process namespace does not have.
+        // 0 means a process that does not exist in plegd's PID namespace.
         let pid = peer.pid().filter(|pid| *pid > 0);
         self.serve(Legible::new(stream), Peer::Process { uid: peer.uid(), gid: peer.gid(), pid }).await;
     }
 
     pub(super) async fn serve_tcp(&self, stream: TcpStream, address: SocketAddr, tls: Option<Arc<Tls>>) {
-        // Events are told at once; there is nothing to gather.
+        // Events are sent without delay, so Nagle's algorithm has no benefit.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
             return self.serve(stream, Peer::Network { address, certificate_names: None }).await;
@@ -100,7 +100,7 @@ impl Http2 {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
-                // Whoever may do nothing is told so, and then makes room.
+                // A client without rights gets its refusal and is then disconnected.
                 () = turned_away(&mut unwelcome) => {
                     connection.as_mut().graceful_shutdown();
                     timeout(DRAIN_TIMEOUT, connection).await.unwrap_or(Ok(()))
@@ -110,7 +110,7 @@ impl Http2 {
                         tracing::debug!(peer = %log, "A client was dropped: it has asked for nothing.");
                         return Ok(());
                     }
-                    // What it asks for just now is still answered.
+                    // Calls in flight are still answered.
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
                         ended = connection.as_mut() => ended,
@@ -125,7 +125,7 @@ impl Http2 {
                 tracing::debug!(peer = %log, "A client was cut off.");
                 Ok(())
             }
-            // It connects again if it likes, and is then told what it may not do.
+            // The client may reconnect and is then refused the calls that it lost.
             () = standing.lessened() => {
                 tracing::info!(peer = %log, "A client was cut off: the configuration admits it to less than before.");
                 Ok(())
@@ -133,7 +133,7 @@ impl Http2 {
             ended = whole => ended,
         };
         if let Err(error) = ended {
-            // What clients do wrong is theirs to notice.
+            // Client errors are only logged at debug level.
             tracing::debug!(peer = %log, error, "A gRPC connection ended early.");
         }
     }
@@ -157,7 +157,7 @@ impl Http2 {
     }
 }
 
-/// Waits until nothing has been under way for `first`, if nothing ever was, else for `idle`.
+/// Waits until no call has been in flight for a while: `first` if there has been no call yet, otherwise `idle`.
 async fn silence(load: &mut watch::Receiver<Load>, first: Duration, idle: Duration) {
     loop {
         let now = *load.borrow_and_update();
@@ -174,7 +174,7 @@ async fn silence(load: &mut watch::Receiver<Load>, first: Duration, idle: Durati
     }
 }
 
-/// Waits until a call was refused of one who may make none.
+/// Waits until a call is refused because its peer has no rights.
 async fn turned_away(load: &mut watch::Receiver<Load>) {
     if load.wait_for(|load| load.unwelcome).await.is_err() {
         pending().await

@@ -1,11 +1,11 @@
-//! Why nothing can be listened on, and what to do about it.
+//! Errors of the listeners, with their remedies.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-/// Why nothing is served.
+/// The reason why a listener cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Somebody answers there.
+    /// Another process answers on the socket.
     #[error(
         "the socket {path} is taken: another plegd or another program answers there; end it, \
          or choose another path with api.socket (\"off\" for none)"
@@ -14,49 +14,49 @@ pub enum ListenError {
         /// The socket.
         path: PathBuf,
     },
-    /// Two are started at the same time.
+    /// Two processes are started for the same socket at the same time.
     #[error(
         "another plegd is being started and holds {lock}; end it, or choose another path with api.socket (\"off\" for none)"
     )]
     Locked {
-        /// The file beside the socket by which they take turns.
+        /// The lock file beside the socket.
         lock: PathBuf,
     },
-    /// Others could replace what is in the socket's folder.
+    /// Other users could replace the files in the socket's directory.
     #[error(
         "the socket's folder {folder} belongs to uid {uid} and has mode {mode:04o}, so that others could put theirs in the \
          socket's place; give it to root or plegd's user, who alone may write to it, or choose another path with \
          api.socket (\"off\" for none)"
     )]
     UnsafeFolder {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
-        /// Whose it is.
+        /// The owner.
         uid: u32,
-        /// Its mode.
+        /// The mode.
         mode: u32,
     },
-    /// What is there was not made by a plegd.
+    /// The existing file is not a socket.
     #[error(
         "{path} is not a socket, so it is left alone; move it away, or choose another path with api.socket (\"off\" for none)"
     )]
     NotASocket {
-        /// What is there.
+        /// The existing file.
         path: PathBuf,
     },
-    /// A step on the way failed.
+    /// A step of the socket's creation failed.
     #[error(
         "cannot {step} {path}: {error}; see to it that plegd's user may, or choose another path with api.socket (\"off\" for none)"
     )]
     Socket {
-        /// What was tried.
+        /// The step.
         step: &'static str,
-        /// With what.
+        /// The file of the step.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         error: io::Error,
     },
-    /// No such group.
+    /// The group does not exist.
     #[error(
         "there is no group {name:?} in /etc/group, to which api.socket_group gives the socket; make it, or give its number"
     )]
@@ -69,10 +69,10 @@ pub enum ListenError {
     Groups {
         /// The group.
         name: String,
-        /// What the system says.
+        /// The system error.
         error: io::Error,
     },
-    /// The group is not plegd's to give.
+    /// plegd must not assign the group.
     #[error(
         "cannot give the socket {path} to group {gid}: {error}; run plegd as root or as a member of that group, \
          or leave api.socket_group empty"
@@ -80,12 +80,12 @@ pub enum ListenError {
     Group {
         /// The socket.
         path: PathBuf,
-        /// The group's number.
+        /// The group id.
         gid: u32,
-        /// What the system says.
+        /// The system error.
         error: io::Error,
     },
-    /// Somebody else listens there.
+    /// Another process listens on the address.
     #[error(
         "the gRPC address {address} is taken: another plegd or another program listens there; end it, \
          or choose another address with api.tcp_address (\"off\" for none)"
@@ -94,7 +94,7 @@ pub enum ListenError {
         /// The address.
         address: SocketAddr,
     },
-    /// It is an address of another machine, or none yet.
+    /// The address does not belong to this host, or not yet.
     #[error(
         "the gRPC address {address} is none of this machine's; choose one that is with api.tcp_address (\"off\" for none)"
     )]
@@ -102,17 +102,17 @@ pub enum ListenError {
         /// The address.
         address: SocketAddr,
     },
-    /// The system does not allow it, or has no means left.
+    /// The system refuses the address, or lacks resources.
     #[error(
         "cannot listen on the gRPC address {address}: {error}; choose another with api.tcp_address (\"off\" for none)"
     )]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system error.
         error: io::Error,
     },
-    /// TCP without TLS where it is not allowed.
+    /// TCP without TLS is not allowed on this address.
     #[error(
         "the gRPC address {address} would be served without TLS; give api.tls_certificate, api.tls_key and \
          api.tls_client_ca, or set api.tcp_plaintext with a loopback address"
@@ -121,57 +121,57 @@ pub enum ListenError {
         /// The address.
         address: SocketAddr,
     },
-    /// Certificates.
+    /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// What is wrong with certificates or key.
+/// The reason why certificates or key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Not there, or not for plegd's user.
+    /// The file does not exist, or plegd's user cannot read it.
     #[error("cannot read {path}, which {key} names: {error}; see to it that plegd's user may")]
     Unreadable {
-        /// Which of the keys.
+        /// The configuration key.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         error: io::Error,
     },
-    /// Not PEM, or nothing of the kind in it.
+    /// The file is not PEM, or lacks the expected entry.
     #[error("{path}, which {key} names, has no {wanted} in it as PEM ({why}); write it as -----BEGIN …-----")]
     Malformed {
-        /// Which of the keys.
+        /// The configuration key.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// The expected entry.
         wanted: &'static str,
-        /// What the reader says.
+        /// The parser's message.
         why: String,
     },
-    /// An authority that is none.
+    /// A certificate authority is invalid.
     #[error(
         "{path}, which api.tls_client_ca names, cannot be used: {why}; put the authorities' certificates into it"
     )]
     Authorities {
         /// The file.
         path: PathBuf,
-        /// What the verifier says.
+        /// The verifier's message.
         why: String,
     },
-    /// They do not belong together.
+    /// Certificate and key do not belong together.
     #[error(
         "the certificate in {certificate} and the key in {key} cannot be used: {why}; \
          see to it that api.tls_certificate and api.tls_key belong together"
     )]
     Pair {
-        /// File with the certificate.
+        /// The file with the certificate.
         certificate: PathBuf,
-        /// File with the key.
+        /// The file with the key.
         key: PathBuf,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
 }

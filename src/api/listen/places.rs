@@ -1,9 +1,9 @@
-//! How many connections there may be: over each listener, and of each peer.
+//! Limits on connections: for each listener, and for each peer.
 //!
-//! A connection takes its place before anything is known of what it may do, so places are shared out such that whoever is
-//! not admitted cannot keep out whoever is. TCP has at most half of them, and never those of the UNIX socket. Of a
-//! listener's places one user of this node, or one address, has at most half; root is no exception, since most agents are
-//! root, and one of them that forgets to close its connections must leave some to others.
+//! A connection takes its place before its rights are known. The places are divided so that clients without rights cannot block clients
+//! with rights. TCP has at most half of the places, and never those of the UNIX socket. One user of this node, or one address, has at
+//! most half of a listener's places. This includes root: most agents run as root, and an agent that leaks connections must leave places
+//! to the others.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -11,21 +11,21 @@ use parking_lot::Mutex;
 
 use crate::{api::access::Seldom, clock::Clock};
 
-/// How often it is told that clients are turned away.
+/// Time between two log lines about refused connections.
 const TELLING: Duration = Duration::from_secs(60);
 
-/// Descriptors for all that is not a connection of the API: listeners, the runtime, metrics, the log.
+/// File descriptors for everything but API connections: listeners, the runtime, metrics, the log.
 const OTHER_FILES: usize = 128;
 
-/// Connections that are tried whatever the limit on open files is.
+/// The minimum number of connections, whatever the limit on open files.
 const LEAST_CONNECTIONS: usize = 16;
 
-/// Who holds a place: the most that is known of a connection before it has said anything, and not easily multiplied.
+/// The holder of a place: the identity that is known before the client sends data. It is hard to multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Holder {
     /// A user of this node.
     User(u32),
-    /// A machine.
+    /// A host.
     Address(IpAddr),
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Places {
     told: Seldom<()>,
 }
 
-/// The place of a connection; free again when it is dropped.
+/// The place of a connection; freed on drop.
 pub(super) struct Place {
     places: Arc<Places>,
     holder: Holder,
@@ -46,13 +46,13 @@ pub(super) struct Place {
 // === impl Places ===
 
 impl Places {
-    /// So many, over the listener of this name.
+    /// Creates `limit` places for the listener of this name.
     pub(super) fn new(listener: &'static str, limit: usize) -> Arc<Self> {
         let told = Seldom::new(TELLING, Clock::system());
         Arc::new(Self { listener, limit, taken: Mutex::default(), told })
     }
 
-    /// A place for `holder`, if there is one.
+    /// Takes a place for `holder`, if one is free.
     pub(super) fn take(self: &Arc<Self>, holder: Holder) -> Option<Place> {
         let mut taken = self.taken.lock();
         let (all, of_holder) = (taken.values().sum::<usize>(), taken.get(&holder).copied().unwrap_or(0));
@@ -88,7 +88,7 @@ impl Drop for Place {
     }
 }
 
-/// How many of the connections that are wanted can be had where so many files may be open.
+/// The number of connections that the limit on open files allows, `wanted` at most.
 pub(super) fn affordable(wanted: usize, open_files: usize) -> usize {
     wanted.min(open_files.saturating_sub(OTHER_FILES).max(LEAST_CONNECTIONS))
 }

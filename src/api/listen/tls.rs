@@ -1,7 +1,7 @@
-//! Mutual TLS: the server's certificate, the authorities of its clients, and both anew when their files change.
+//! Mutual TLS: the server's certificate, the certificate authorities of the clients, and the reload of both.
 //!
-//! TLS 1.3 only, with a client certificate always. Sessions are not resumed: a resumed one would rest on authorities that
-//! may have been replaced since.
+//! Only TLS 1.3, always with a client certificate. Sessions are not resumed, because a resumed session would rely on authorities that may
+//! have been replaced.
 
 mod names;
 
@@ -30,24 +30,24 @@ use tokio_rustls::{
 
 use super::TlsError;
 
-/// More than any certificate needs, and little enough for whatever a path may name.
+/// More than a certificate needs. It limits the memory if a path names another file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// TLS as it is in force.
+/// The TLS configuration in force.
 pub(super) struct Tls {
     files: Files,
     current: ArcSwap<ServerConfig>,
     seen: Mutex<Seen>,
 }
 
-/// Where certificates and key are.
+/// The paths of certificates and key.
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: PathBuf,
 }
 
-/// What was last found in the files.
+/// The result of the last check of the files.
 struct Seen {
     contents: u64,
     outcome: Outcome,
@@ -55,13 +55,13 @@ struct Seen {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Nothing was made of it yet. It may be half written; another look decides.
+    /// The contents are not applied yet. They may be incomplete; the next check decides.
     New,
-    /// It is in force, or it was told that it cannot be used.
+    /// The contents are in force, or the log line about their rejection is written.
     Settled,
 }
 
-/// What the files hold.
+/// The contents of the files.
 struct Contents {
     certificate: Result<Vec<u8>, io::ErrorKind>,
     key: Result<Vec<u8>, io::ErrorKind>,
@@ -71,7 +71,6 @@ struct Contents {
 // === impl Tls ===
 
 impl Tls {
-    /// Reads the files for the first time.
     pub(super) fn load(certificate: &Path, key: &Path, client_ca: &Path) -> Result<Self, TlsError> {
         let files = Files { certificate: certificate.into(), key: key.into(), client_ca: client_ca.into() };
         let contents = files.read();
@@ -80,11 +79,10 @@ impl Tls {
         Ok(Self { files, current: ArcSwap::from_pointee(config), seen: Mutex::new(seen) })
     }
 
-    /// Looks at the files again and takes what is new once it is the same at two looks: files are neither written nor
-    /// replaced, all three, in one step, and a list of authorities that ends too early looks like a shorter one. What cannot
-    /// be used is told once, and the old stays in force.
+    /// Checks the files and applies new contents once two checks in a row agree. The three files are not replaced in one step, and a
+    /// truncated list of authorities looks like a shorter one. Unusable contents are logged once, and the previous ones stay in force.
     ///
-    /// The files are small and local; reading them holds up nothing that one would notice.
+    /// The files are small and local, so reading them blocks only briefly.
     pub(super) fn reload(&self) {
         let contents = self.files.read();
         let fingerprint = contents.fingerprint();
@@ -112,14 +110,14 @@ impl Tls {
         }
     }
 
-    /// Makes the handshake; with the stream comes what the client's certificate calls it.
+    /// Performs the handshake. Returns the stream and the names in the client's certificate.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Arc<[String]>)> {
         let stream = TlsAcceptor::from(self.current.load_full()).accept(stream).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        // Whoever has none was refused in the handshake.
+        // The handshake has refused a client without a certificate.
         let certificate = certificate.ok_or(io::ErrorKind::PermissionDenied)?;
         let names = names::of(certificate);
         Ok((stream, names.into()))
@@ -230,7 +228,7 @@ mod tests {
             self.folder.path().join(name)
         }
 
-        /// Writes a certificate with its key, which is also the authority.
+        /// Writes a certificate with its key. The certificate is its own authority.
         fn write(&self) {
             let CertifiedKey { cert, signing_key } =
                 generate_simple_self_signed(["node".to_owned()]).unwrap();
@@ -276,7 +274,7 @@ mod tests {
         let first = tls.current.load_full();
         let one = std::fs::read_to_string(given.path("ca")).unwrap();
         given.write();
-        // Each of them is a list that could be used.
+        // Each intermediate state is a valid list.
         for authorities in 2..5 {
             std::fs::write(given.path("ca"), one.repeat(authorities)).unwrap();
             tls.reload();

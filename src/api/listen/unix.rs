@@ -1,21 +1,21 @@
-//! The UNIX socket: made where nobody else's is, with its group and mode before anybody can connect, and removed at the end.
+//! The UNIX socket: created in a safe directory, with group and mode set before clients can connect, and removed at the end.
 //!
-//! # Why nobody can connect too early
+//! # No early connections
 //!
-//! A socket that is bound but does not listen yet refuses every connection, whatever its mode. So the socket is bound, then
-//! given its group, then its mode, and only then listens. No mask of the process is touched, which all its threads share.
+//! A socket that is bound but does not listen yet refuses every connection, whatever its mode. So the socket is bound, gets its group,
+//! then its mode, and only then listens. The umask is not changed, since all threads of the process share it.
 //!
-//! # Whose socket it is
+//! # Ownership of the socket
 //!
-//! Looking who is there, removing what is stale and making the new socket happen under a lock (`flock`) on a file of
-//! plegd's own beside it, `plegd.sock.lock`, so that of two that are started at once the second finds the first. (Not on
-//! the folder, which whoever may read it can lock. The file stays, since it could not be removed without a race.) A socket is stale if nobody listens (ECONNREFUSED);
-//! what is not a socket is never touched. At the end it is removed, under the same lock, if it is still the one that was
-//! made: its inode cannot have been given out again, as the listener holds it until then.
+//! Three steps run under a lock (`flock`): detecting another process, removing a stale socket, and creating the new one. If two daemons
+//! start at once, the second thus finds the first. The lock is on a separate file beside the socket, `plegd.sock.lock`, because every
+//! user with read access could lock the directory. The lock file stays, since its removal would be a race. A socket is stale if
+//! no process listens (ECONNREFUSED). A file that is not a socket is never changed. At the end the socket is removed under the same lock,
+//! if it is still the one that was created. Its inode cannot have been reused, since the listener keeps it until then.
 //!
-//! All this rests on nobody else being able to replace what is in the folder. So it must belong to root or to plegd's user,
-//! and others may write to it only if it is sticky, as /tmp is. Group and mode are given to the very file that was made,
-//! through a descriptor of it, wherever its name leads by then.
+//! All this requires that other users cannot replace files in the directory. So the directory must belong to root or to plegd's user.
+//! Others may write to it only if it is sticky, as /tmp is. Group and mode are set through a descriptor of the created file, so a change
+//! of the path has no effect.
 
 use std::{
     ffi::OsString,
@@ -46,14 +46,14 @@ use crate::{
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// For whoever answers at the path, and for whoever holds the lock.
+/// Timeout for the answer of another process on the socket, and for the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 const GROUPS: &str = "/etc/group";
 
-/// The socket, listening.
+/// The listening socket.
 pub(super) struct Socket {
     // Dropped in this order: the file while the listener still holds its inode.
     file: SocketFile,
@@ -61,7 +61,7 @@ pub(super) struct Socket {
     bits: SocketBits,
 }
 
-/// The socket's file. It is removed when this is dropped, if it is still the same.
+/// The socket's file. On drop, it is removed if it is still the same file.
 struct SocketFile {
     path: PathBuf,
     /// Device and inode.
@@ -93,7 +93,7 @@ impl Socket {
             socket.listen(BACKLOG).map_err(failed("listen on the socket"))
         };
         let listener = listen();
-        // First, since the socket is removed under the lock if nothing comes of it.
+        // Before the result is used: on failure, the socket is removed under the lock.
         drop(lock);
         Ok(Self { file, listener: listener?, bits: SocketBits { gid, mode } })
     }
@@ -121,8 +121,8 @@ fn gid(group: &SocketGroup) -> Result<u32, ListenError> {
     }
 }
 
-/// Makes the folders that are missing, each for all to pass: the socket's own mode decides who connects, and a mask that
-/// the process was started with must not keep a group from it. A folder that is there is left as it is.
+/// Creates the missing directories, with execute permission for all users. The socket's own mode decides which processes can connect, and
+/// the process's umask must not exclude a group. An existing directory stays unchanged.
 fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -137,7 +137,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Refuses a folder in which others could put theirs in the socket's place.
+/// Refuses a directory in which other users could replace the socket.
 fn check_folder(folder: &Path) -> Result<(), ListenError> {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
@@ -159,14 +159,14 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The file by which plegds that want this socket take turns.
+/// The lock file for this socket.
 fn lock_path(socket: &Path) -> PathBuf {
     let mut path = OsString::from(socket);
     path.push(".lock");
     path.into()
 }
 
-/// Opens the file of the lock, which is nobody else's.
+/// Opens the lock file, which must belong to plegd's user.
 fn lock_file(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
@@ -204,8 +204,7 @@ async fn lock(socket: &Path) -> Result<File, ListenError> {
     }
 }
 
-/// Gives the file that this is a descriptor of to a group, unless it has it: where plegd is locked up, even asking for what
-/// there is already is forbidden.
+/// Sets the group of the file, unless it is set already. In a sandbox, the call is forbidden even if it changes nothing.
 fn give(file: &File, gid: u32) -> io::Result<()> {
     if file.metadata()?.gid() == gid {
         return Ok(());
@@ -214,14 +213,14 @@ fn give(file: &File, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the mode of the file that this is a descriptor of. `fchmod` does not take a descriptor that only names a file, and
-/// one of a socket cannot be had; this is the way that glibc goes.
+/// Sets the mode of the file. `fchmod` rejects an `O_PATH` descriptor, and a socket file cannot be opened otherwise. glibc uses the same
+/// way through /proc.
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Sees to it that nothing is at `path`: a stale socket is removed, and all else an error.
+/// Removes a stale socket at `path`. Any other file there is an error.
 async fn clear(path: &Path) -> Result<(), ListenError> {
     let failed = |step| move |error| ListenError::Socket { step, path: path.into(), error };
     match fs::symlink_metadata(path) {
@@ -237,9 +236,9 @@ async fn clear(path: &Path) -> Result<(), ListenError> {
             tracing::info!(path = %path.display(), "A socket that nobody listens on was left behind; it is replaced.");
             fs::remove_file(path).map_err(failed("remove the stale socket"))
         }
-        // Gone meanwhile.
+        // Removed in the meantime.
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Somebody answers, is too busy to, or would not have us.
+        // Another process answers, is too busy to answer, or refuses this user.
         _ => Err(ListenError::SocketTaken { path: path.into() }),
     }
 }
@@ -247,7 +246,7 @@ async fn clear(path: &Path) -> Result<(), ListenError> {
 // === impl SocketFile ===
 
 impl SocketFile {
-    /// The socket at `path`, which was just made, and a descriptor that names it.
+    /// The socket just created at `path`, and an `O_PATH` descriptor of it.
     fn of(path: &Path) -> io::Result<(Self, File)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
@@ -261,7 +260,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Without the lock somebody else may be replacing it right now; a socket that stays is replaced by the next plegd.
+        // Without the lock, another process may be replacing the socket. A socket that stays is replaced by the next plegd.
         let Ok(lock) = lock_file(&lock_path(&self.path)) else { return };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
             && identity(&self.path).is_ok_and(|identity| identity == self.identity)

@@ -1,11 +1,10 @@
-//! What a verified certificate calls its holder.
+//! The names in a verified certificate.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-/// URI names, then DNS names of the subject's alternative names. Not the common name: what an authority may vouch for is held
-/// to by its certificate's constraints, which say nothing about common names; and one that looks like a URI would pass for
-/// it.
+/// The URI names, then the DNS names, of the subject's alternative names. The common name is not used. Name constraints of an authority
+/// do not apply to it, and a common name that looks like a URI would be taken for one.
 pub(super) fn of(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let uris = certificate.valid_uri_names();
