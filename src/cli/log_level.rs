@@ -26,7 +26,7 @@ pub struct Args {
     pub level: Option<Filter>,
 }
 
-/// Changes the log level, or restores the configured one.
+/// Changes the log level, or prints the configured one.
 ///
 /// # Errors
 ///

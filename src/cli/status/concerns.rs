@@ -249,7 +249,7 @@ fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
     (last >= (period.saturating_mul(3)).max(period.saturating_add(LATE))).then_some((last, period))
 }
 
-/// Missed events matter only while the stream is not trusted.
+/// Objects that the runtime lists without giving their status.
 fn unreadable(view: &View<'_>) -> Option<Concern> {
     let unreadable = view.status.generic.as_ref()?.unreadable;
     if unreadable == 0 || cannot_list(view).is_some() {
