@@ -153,7 +153,7 @@ impl Manager {
     }
 }
 
-/// plegd's status in one line: the mode with its reason, and the number of pods and containers.
+/// plegd's status in one line: the mode with its reason, and the number of pods, containers and subscribers.
 pub fn status(
     ready: &Report,
     follower_status: &FollowerStatus,
