@@ -1,11 +1,11 @@
-//! The command line: what can be asked of `plegd`, and with which exit code it answers.
+//! The command line: the verbs of `plegd` and their exit codes.
 //!
-//! Parses, loads the configuration, sets up the log and calls a verb. Holds no logic of the daemon.
+//! Parses, loads the configuration, sets up the log and calls a verb. Has no logic of the daemon.
 //!
 //! | exit code | when |
 //! | --- | --- |
-//! | 0 | a clean end |
-//! | 1 | it could not start, had to give up, or what was asked for is not there or not so |
+//! | 0 | success |
+//! | 1 | the start failed, plegd had to give up, or an object or a condition was not found |
 //! | 64 | wrong usage or configuration (`EX_USAGE`) |
 
 pub mod check;
@@ -121,7 +121,7 @@ pub enum Command {
     Version(version::Args),
 }
 
-/// Does what the command line asks for.
+/// Runs the command line.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli.command,
@@ -138,7 +138,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::LogLevel(args)) => ask(log_level::run(args)),
         Some(Command::Run(args)) => {
             let inputs = args.inputs();
-            // Before the file is read: what changes afterwards is a change.
+            // Created before the file is read, so that every later change is noticed.
             let file = FileWatch::new(&inputs);
             load(&inputs).map_err(anyhow::Error::from).and_then(|loaded| {
                 let log = log::begin(&loaded.config.log);
@@ -173,12 +173,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What clap has to say: help and version on stdout, errors on stderr.
+/// Prints clap's output: help and version on stdout, errors on stderr.
 fn explain(error: &clap::Error) -> ExitCode {
-    // Whoever has closed the pipe does not want to know.
+    // The write fails only if the reader has closed the pipe.
     let _ = match visible_lines(&error.render().to_string()) {
         Cow::Borrowed(_) => error.print(),
-        // An argument with unsafe characters is repeated with them escaped, and then without colours.
+        // If the text repeats an argument with unsafe characters, they are escaped, and the colours are left out.
         Cow::Owned(text) => io::stderr().write_all(text.as_bytes()),
     };
     match error.kind() {
@@ -198,7 +198,7 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
         }
         return ExitCode::from(USAGE);
     }
-    // `head` has seen enough: that is an end like any other.
+    // A closed pipe, as by `head`, is a normal end.
     let pipe =
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     if pipe {
@@ -208,12 +208,12 @@ fn give_up(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// An error on one line: it may repeat what the runtime or a pod has written.
+/// An error on one line: it may contain a text from the runtime or from a pod.
 fn error_line(error: &anyhow::Error) -> String {
     format!("plegd: {}", visible(&format!("{error:#}")))
 }
 
-/// Runs a verb that follows nothing itself: it talks to a running plegd, or asks the runtime a few things.
+/// Runs a verb that follows no runtime: it calls a running plegd, or makes a few calls to the runtime.
 fn ask(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     ask_on(&mut Builder::new_current_thread(), verb)
 }
@@ -221,7 +221,7 @@ fn ask(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 fn ask_on(threads: &mut Builder, verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = threads.enable_all().build()?;
     let ended = runtime.block_on(verb);
-    // What waits for a key that nobody presses must not keep it from ending.
+    // A thread that still waits for a key must not delay the end.
     runtime.shutdown_background();
     ended
 }

@@ -1,8 +1,7 @@
 //! The client of plegd's API, for agents on the same node.
 //!
-//! Asks for pods as they are, waits for what a pod is to become, and watches what happens: [`Client::watch`] connects
-//! again by itself and goes on where it was. Messages are those of `plegd.v1` ([`crate::v1`]), in which nothing is
-//! ever renamed or given another meaning.
+//! It gets pods, waits for a condition of a pod, and watches events: [`Client::watch`] connects again by itself and resumes at its
+//! position. Messages are those of `plegd.v1` ([`crate::v1`]), in which no field is ever renamed or given another meaning.
 //!
 //! ```no_run
 //! use plegd::{
@@ -59,26 +58,26 @@ use crate::{
     },
 };
 
-/// The longest message that is read, in bytes: a page of 500 pods, each with all that its labels and annotations may hold.
+/// The longest message that is read, in bytes: a page of 500 pods, each with labels and annotations of the maximum size.
 const MESSAGE_LIMIT: usize = 256 << 20;
 
-/// How long a call may take unless it is told otherwise.
+/// The default limit for the duration of a call.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A client of plegd. Cheap to clone; clones share one connection, which is made again whenever it was cut.
+/// A client of plegd. Cheap to clone; clones share one connection, which is restored after each loss.
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
     deadline: Duration,
 }
 
-/// Pods, and what they include.
+/// Pods, and the position that they include.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodList {
     /// The pods, in the order of their UIDs.
     pub pods: Vec<v1::Pod>,
-    /// All up to here is included: watch from here on. Of a pod that was listed late, events up to its own sequence number
-    /// come again.
+    /// Everything up to here is included: watch from here on. For a pod that was listed late, events up to its own sequence number are
+    /// delivered again.
     pub position: Position,
 }
 
@@ -89,35 +88,33 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if nobody listens there, or this user may not connect. It says what to do.
+    /// [`ConnectError`] if no process listens there, or this user may not connect. Its text has a hint.
     pub async fn connect(address: &Address) -> Result<Self, ConnectError> {
         connect::probe(address).await?;
         Ok(Self::lazy(address))
     }
 
-    /// Connects when it is first used: for an agent that may be there before plegd is. Makes no connection, but needs to
-    /// be called within tokio.
+    /// Connects at the first use: for an agent that may start before plegd. Opens no connection, but must be called within a tokio runtime.
     pub fn lazy(address: &Address) -> Self {
         Self::over(connect::channel(address.clone()))
     }
 
-    /// Uses a channel that somebody else has made, with whatever is under it.
+    /// Uses an existing channel, whatever its transport.
     pub fn over(channel: Channel) -> Self {
         Self { channel, deadline: DEADLINE }
     }
 
-    /// Allows each call this much time instead of 10 s. It applies neither to a watch nor to [`Client::wait_for`].
+    /// Limits each call to this time instead of 10 s. It applies neither to a watch nor to [`Client::wait_for`].
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// The pods that pass a filter, all of them: follows the pages.
+    /// All pods that pass a filter: requests all pages.
     ///
     /// # Errors
     ///
-    /// [`CallError`], such as [`CallError::NotReady`] or, for a label selector that cannot be parsed,
-    /// [`CallError::Invalid`].
+    /// [`CallError`], such as [`CallError::NotReady`] or, for a label selector that cannot be parsed, [`CallError::Invalid`].
     pub async fn list_pods(&self, filter: v1::Filter) -> Result<PodList, CallError> {
         let mut list: Option<PodList> = None;
         let mut page_token = String::new();
@@ -133,7 +130,7 @@ impl Client {
         }
     }
 
-    /// One pod, with the position that it includes.
+    /// One pod, and the position that it includes.
     ///
     /// # Errors
     ///
@@ -148,11 +145,11 @@ impl Client {
         Ok((answer.pod.ok_or_else(|| CallError::missing("pod"))?, position(answer.position)?))
     }
 
-    /// One container by its id or the beginning of it, and the pod that it belongs to.
+    /// One container by its id or the beginning of its id, and its pod.
     ///
     /// # Errors
     ///
-    /// [`CallError`], such as [`CallError::NotFound`] or, if several ids begin so, [`CallError::Invalid`].
+    /// [`CallError`], such as [`CallError::NotFound`] or, if several ids have this beginning, [`CallError::Invalid`].
     pub async fn get_container(
         &self,
         id: &str,
@@ -164,12 +161,12 @@ impl Client {
         Ok((container, answer.pod.unwrap_or_default()))
     }
 
-    /// Waits until a condition holds for a pod; the pod may not be there yet. Says the pod, none if it is gone, and the
-    /// position as of which it holds. plegd may be restarted meanwhile.
+    /// Waits until a condition holds for a pod; the pod may not exist yet. Returns the pod, or `None` if it is removed, and the position as
+    /// of which the condition holds. plegd may restart meanwhile.
     ///
     /// # Errors
     ///
-    /// [`CallError::Deadline`] if it does not hold in time, and others.
+    /// [`CallError::Deadline`] if the condition does not hold in time, and other variants.
     pub async fn wait_for(
         &self,
         pod: &PodRef,
@@ -197,34 +194,34 @@ impl Client {
         tokio::time::timeout(timeout, waiting).await.unwrap_or(Err(CallError::Deadline { after: timeout }))
     }
 
-    /// Has a pod read from the runtime, for one who knows that something has changed. All that is found is told, as events
-    /// up to the position that is returned.
+    /// Requests a read of a pod from the runtime, for a caller that knows of a change. All changes that the read finds are published, as
+    /// events up to the returned position.
     ///
     /// # Errors
     ///
-    /// [`CallError`]
+    /// [`CallError`], such as [`CallError::NotFound`].
     pub async fn request_read(&self, pod: &PodRef) -> Result<Position, CallError> {
         let request = v1::RequestReadRequest { pod: Some(pod.into()) };
         let answer = self.call(self.lifecycle().request_read(self.timed(request))).await?;
         position(answer.position)
     }
 
-    /// Watches what happens, and goes on with it whatever becomes of the connection or of plegd.
+    /// Watches events, and continues after lost connections and restarts of plegd.
     pub fn watch(&self, options: WatchOptions) -> Watch {
         Watch::new(self.lifecycle(), options)
     }
 
-    /// The generated client of the introspection service. What it returns goes well with [`Client::call`].
+    /// The generated client of the introspection service. Use it together with [`Client::call`].
     pub fn introspection(&self) -> IntrospectionServiceClient<Channel> {
         IntrospectionServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
-    /// The generated client of the pod lifecycle service, for what this client does not offer.
+    /// The generated client of the pod lifecycle service, for calls that this client does not offer.
     pub fn lifecycle(&self) -> PodLifecycleServiceClient<Channel> {
         PodLifecycleServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
-    /// Makes a call of a generated client: within the deadline of this one, and with its errors.
+    /// Runs a call of a generated client with the deadline and the errors of this client.
     ///
     /// ```no_run
     /// # async fn example(client: plegd::client::Client) -> Result<(), plegd::client::CallError> {

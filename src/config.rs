@@ -1,9 +1,8 @@
 //! Configuration: defaults, then a TOML file, then `PLEGD_*` environment variables, then flags.
 //!
-//! Each key is described once, in the table below: its type, default, range and what it does. Field, parser, file key,
-//! environment variable and reference all come from there. Everything is checked before anything is started and all
-//! problems are told at once, each with its place. This room never asks the system for anything but the file and the
-//! environment, and never changes what it has given out.
+//! Each key is described once, in the table below: its type, default, range and effect. Field, parser, file key, environment variable and
+//! reference are generated from there. Everything is checked before anything is started, and all errors are reported at once, each with its
+//! place. This module reads only the file and the environment, and never changes a configuration after its creation.
 
 mod error;
 mod file;
@@ -33,7 +32,7 @@ use crate::{cri::Endpoint, socket_path};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a file with all keys begins with.
+/// The head of a file with all keys.
 const HEAD: &str = "\
 Every key of plegd. What is left out has its default; a key that does not exist is refused.
 An environment variable, such as PLEGD_RELIST_PERIOD for period in [relist], goes before this file, and a flag before both.
@@ -173,8 +172,8 @@ key::config! {
 // === impl Config ===
 
 impl Config {
-    /// All keys with their documentation as a TOML file, each with the value that it has in this configuration. Reading
-    /// it gives this configuration again.
+    /// All keys with their documentation as a TOML file, each with its value in this configuration. The file parses to this configuration
+    /// again.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         comment(&mut text, HEAD);
@@ -194,12 +193,11 @@ impl Config {
         text
     }
 
-    /// Whether each value is one that a file could give, and none contradicts another: for a configuration that a program
-    /// has made itself.
+    /// Checks that a file could have each value and that no values contradict each other: for a configuration that a program has created.
     ///
     /// # Errors
     ///
-    /// All that is wrong.
+    /// All errors in it.
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut checked = Config::default();
         let refused = |key: &Key| {
@@ -214,7 +212,7 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
     }
 
-    /// What is wrong with keys that are each fine alone; each problem with the key to blame.
+    /// Contradictions between valid keys; each with the key that causes it.
     fn contradictions(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let Relist { period, max_period, .. } = &self.relist;

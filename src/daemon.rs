@@ -1,7 +1,7 @@
-//! The running daemon: an [`App`] with gRPC, HTTP, the page and printing, its log and traces, systemd, the signals that end
-//! it and the configuration that is read again.
+//! The running daemon: an [`App`] with gRPC, HTTP, the page and printing, with log and traces, systemd, signals, and the reload of the
+//! configuration.
 //!
-//! It wires and decides nothing. It alone may end the process: an [`App`] in another program never does.
+//! It wires and decides nothing. Only the daemon may end the process: an [`App`] in another program never does.
 
 pub mod log;
 pub mod reload;
@@ -46,22 +46,22 @@ use crate::{
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
-/// Threads that serve gRPC, at most: more would take more from the node than any subscriber needs.
+/// Maximum number of threads that serve gRPC: more would take more from the node than any subscriber needs.
 const API_THREADS: usize = 4;
 
-/// How long the parts may take to end: a service manager, and a person at Ctrl-C, wait for a second.
+/// Limit for the end of all parts: a service manager, and a person at Ctrl-C, wait for a second.
 const GRACE: Duration = Duration::from_millis(800);
 
-/// The runtimes that the work is shared out to.
+/// The tokio runtimes among which the work is divided.
 #[derive(Clone, Debug)]
 pub(crate) struct Threads {
-    /// Holds the runtime's event stream and does nothing else.
+    /// Drains the runtime's event stream and runs nothing else.
     receiver: Handle,
-    /// Serves gRPC and HTTP: however many watch, what is told to them delays nothing.
+    /// Serves gRPC and HTTP: the number of watchers does not delay the other threads.
     api: Handle,
 }
 
-/// The daemon and what is around it.
+/// The daemon and its surroundings.
 pub(crate) struct Daemon {
     app: App,
     serving: JoinSet<()>,
@@ -72,7 +72,7 @@ pub(crate) struct Daemon {
     traces: Traces,
 }
 
-/// The addresses that are bound, before anything is served at them.
+/// The bound addresses, before anything is served there.
 struct Bound {
     http: Option<TcpListener>,
     grpc: Listening,
@@ -80,8 +80,8 @@ struct Bound {
 
 /// Runs a daemon to its end.
 ///
-/// The thread that holds the runtime's event stream does nothing else and so drains it always; those that serve gRPC hold up
-/// nobody but those who are served; all the rest is little, and on one thread needs no waking of others.
+/// The thread that receives the runtime's event stream runs nothing else, so it always drains the stream. The threads that serve gRPC delay
+/// only clients. Everything else is little work, and one thread for it avoids wake-ups between threads.
 pub(crate) fn drive<V: Future<Output = anyhow::Result<()>>>(
     verb: impl FnOnce(Threads) -> V,
 ) -> anyhow::Result<()> {
@@ -94,7 +94,7 @@ pub(crate) fn drive<V: Future<Output = anyhow::Result<()>>>(
     let rest = Builder::new_current_thread().enable_all().build()?;
     let threads = Threads { receiver: receiver.handle().clone(), api: api.handle().clone() };
     let ended = rest.block_on(verb(threads));
-    // A thread that still writes to a reader who does not read must not keep plegd from ending.
+    // A thread that is blocked in a write to a reader that does not read must not keep plegd from ending.
     rest.shutdown_background();
     api.shutdown_background();
     receiver.shutdown_background();
@@ -104,7 +104,7 @@ pub(crate) fn drive<V: Future<Output = anyhow::Result<()>>>(
 // === impl Daemon ===
 
 impl Daemon {
-    /// Starts it. What can fail is tried before the runtime is touched.
+    /// Starts the daemon. Everything that can fail is tried before the first call to the runtime.
     pub(crate) async fn start(
         loaded: &Loaded,
         link: Link,
@@ -135,12 +135,11 @@ impl Daemon {
         Ok(Self { app, serving, printing, stop, set_log_level, manager, traces })
     }
 
-    /// The published events.
     pub(crate) fn journal(&self) -> Journal {
         self.app.journal().clone()
     }
 
-    /// From now on reads the configuration again at SIGHUP, and when its file has become another one than `file` knows.
+    /// From now on reads the configuration again at SIGHUP, and when its file differs from the state in `file`.
     pub(crate) fn follow_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let (in_force, clock) = (self.app.in_force().clone(), self.app.clock().clone());
@@ -155,7 +154,7 @@ impl Daemon {
                     () = file.changed() => Cause::File,
                 };
                 let _told = manager.reloading();
-                // What is about to be read is no news afterwards.
+                // The reload reads this state, so it is no change afterwards.
                 file.seen();
                 reloader.reload(cause);
             }
@@ -163,7 +162,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Runs until SIGINT, SIGTERM, until nobody reads what is printed, or until `over`.
+    /// Runs until SIGINT or SIGTERM, until the reader of the printed events is gone, or until `over`.
     pub(crate) async fn run_until(mut self, over: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -191,7 +190,7 @@ impl Daemon {
         let parts = async {
             self.app.stop().await;
             while self.serving.join_next().await.is_some() {}
-            // What was told until now is printed, if somebody reads it.
+            // All events published until now are printed, if the output still has a reader.
             if printed.is_none() && self.printing.is_some() {
                 printed = Some(ended(&mut self.printing).await);
             }
@@ -207,7 +206,7 @@ impl Daemon {
 // === impl Bound ===
 
 impl Bound {
-    /// Binds all of them. Connections belong to the threads that serve them.
+    /// Binds all addresses. Connections belong to the threads that serve them.
     async fn new(config: &Config, api: &Handle) -> anyhow::Result<Self> {
         let _there = api.enter();
         let http = match config.http.address {
@@ -217,7 +216,7 @@ impl Bound {
         Ok(Self { http, grpc: Listening::bind(&config.api).await? })
     }
 
-    /// Serves them until `app` stops.
+    /// Serves the bound addresses until `app` stops.
     fn serve(self, app: &App, set_log_level: &SetLogLevel, api: &Handle) -> JoinSet<()> {
         let (in_force, mut serving) = (app.in_force(), JoinSet::new());
         let mut subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
@@ -243,14 +242,14 @@ impl Bound {
     }
 }
 
-/// What the service manager is told that plegd is at.
+/// The status line for the service manager.
 fn status_of(app: &App) -> impl Fn() -> String + Send + use<> {
     let (health, follower_status) = (app.health().clone(), app.follower_status_changes());
     let (cache, journal) = (app.cache().clone(), app.journal().clone());
     move || status(&health.ready(), &follower_status.borrow(), &cache.counts(), journal.stats().subscribers)
 }
 
-/// How printing has ended; never, if nothing is printed.
+/// The result of printing; pending forever if nothing is printed.
 async fn ended(printing: &mut Option<oneshot::Receiver<io::Result<()>>>) -> io::Result<()> {
     match printing {
         Some(printing) => printing.await.unwrap_or(Ok(())),
@@ -258,13 +257,13 @@ async fn ended(printing: &mut Option<oneshot::Receiver<io::Result<()>>>) -> io::
     }
 }
 
-/// Asks for all that is told, from the beginning, of these types.
+/// A subscription to all events of these types, from the beginning.
 fn everything_of(types: Vec<EventType>) -> Request {
     let filter = Filter { types, ..Filter::default() };
     Request { start: Start::Oldest, filter, wait_ready: true, ..Request::default() }
 }
 
-/// Prints on a thread of its own: a terminal that is stopped must stop nothing else.
+/// Prints on a thread of its own: a stopped terminal must not stop other work.
 fn print<W: io::Write + Send + 'static>(
     mut printer: Printer<W>,
     mut watch: Watch,

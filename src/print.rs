@@ -1,7 +1,7 @@
-//! Writes lifecycle events to stdout: a table for people or one JSON object a line for programs.
+//! Writes lifecycle events to stdout: a table for people or one JSON object per line for programs.
 //!
-//! Every call returns what the writer says, so that the caller may take a closed pipe for a wish to end. Writing blocks as
-//! long as the reader does: not for a task that others wait for.
+//! Every call returns the writer's result, so that the caller can end when the pipe is closed. Writing blocks as long as the reader does
+//! not read: do not call it in a task that others wait for.
 
 pub(crate) mod answer;
 pub(crate) mod columns;
@@ -30,7 +30,7 @@ pub struct Printer<W: Write> {
     types: EventTypes,
 }
 
-/// How an event is printed.
+/// The output style of an event.
 #[derive(Clone, Debug)]
 pub enum Style {
     /// As a line of a table.
@@ -39,7 +39,7 @@ pub enum Style {
     Json,
 }
 
-/// The fields of a JSON line. Programs read them by these names: none is ever renamed or taken away.
+/// The fields of a JSON line. Programs depend on these names: none is ever renamed or removed.
 #[derive(Serialize)]
 struct Line<'a> {
     sequence: u64,
@@ -62,12 +62,12 @@ struct Line<'a> {
     pod_status: Option<view::Pod<'a>>,
 }
 
-/// What a watch knows of an event beside it.
+/// Additional data of a watch for an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Watched<'a> {
-    /// Where to resume after it.
+    /// The position at which to resume after it.
     pub position: Position,
-    /// The pod after it, where that was asked for.
+    /// The pod after it, if requested.
     pub pod: Option<&'a v1::Pod>,
 }
 
@@ -79,11 +79,11 @@ impl<W: Write> Printer<W> {
         Self { out, style, types }
     }
 
-    /// Prints what comes before the first event: the table's header.
+    /// Prints the table's header.
     ///
     /// # Errors
     ///
-    /// The writer's; `BrokenPipe` where nobody reads any more.
+    /// The writer's error; `BrokenPipe` if the reader is gone.
     pub fn begin(&mut self) -> io::Result<()> {
         if let Style::Table(table) = &self.style {
             table.header(&mut self.out)?;
@@ -91,11 +91,11 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
-    /// Prints an event, if its type was asked for. What is printed may stay in a buffer until [`Printer::flush`].
+    /// Prints an event if its type is selected. The output may stay in a buffer until [`Printer::flush`].
     ///
     /// # Errors
     ///
-    /// The writer's; `BrokenPipe` where nobody reads any more.
+    /// The writer's error; `BrokenPipe` if the reader is gone.
     pub fn print(&mut self, event: &Event) -> io::Result<()> {
         if !self.types.contains(event.kind) {
             return Ok(());
@@ -106,11 +106,11 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    /// Prints an event as [`Printer::print`] does; a JSON line says also what the watch knows beside it.
+    /// Prints an event like [`Printer::print`]; a JSON line also has the watch's additional data.
     ///
     /// # Errors
     ///
-    /// The writer's; `BrokenPipe` where nobody reads any more.
+    /// The writer's error; `BrokenPipe` if the reader is gone.
     pub fn print_watched(&mut self, event: &Event, watched: Watched<'_>) -> io::Result<()> {
         match &self.style {
             Style::Json if self.types.contains(event.kind) => self.json(&Line {
@@ -122,34 +122,33 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    /// One JSON line of whatever else there is to say.
+    /// Prints another JSON line.
     pub(crate) fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
         writeln!(self.out, "{}", printable::json(line)?)
     }
 
-    /// Whether it prints a table.
     pub(crate) fn is_table(&self) -> bool {
         matches!(self.style, Style::Table(_))
     }
 
-    /// Where it prints to.
+    /// The writer.
     pub(crate) fn out(&mut self) -> &mut W {
         &mut self.out
     }
 
-    /// Shows all that was printed. To be called whenever no further event is at hand.
+    /// Flushes the buffer. Call it whenever no further event is available at once.
     ///
     /// # Errors
     ///
-    /// The writer's; `BrokenPipe` where nobody reads any more.
+    /// The writer's error; `BrokenPipe` if the reader is gone.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
 
 impl Printer<BufWriter<Stdout>> {
-    /// Prints to stdout as configured; none where nothing is to be printed. The table is as wide as the terminal and, where
-    /// it is one and `NO_COLOR` does not forbid it, coloured.
+    /// Prints to stdout as configured; `None` if printing is off. The table has the terminal's width. It is coloured on a terminal, unless
+    /// `NO_COLOR` is set.
     pub fn to_stdout(print: &Print) -> Option<Self> {
         let style = match print.format {
             PrintFormat::None => return None,
@@ -163,13 +162,13 @@ impl Printer<BufWriter<Stdout>> {
 // === impl Style ===
 
 impl Style {
-    /// A table as wide and as coloured as this terminal wants it; 80 characters and no colours where it is none.
+    /// A table for this terminal's width and colours; 80 characters and no colours if stdout is no terminal.
     pub fn table_for(out: &Stdout) -> Self {
         Style::Table(Table::new(terminal_width(out), coloured(out.is_terminal())))
     }
 }
 
-/// Whether to write colours to something that is a terminal or not: <https://no-color.org>.
+/// Whether to write colours, for a terminal or another output: <https://no-color.org>.
 pub fn coloured(terminal: bool) -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")

@@ -1,4 +1,4 @@
-//! `plegd check`: what the runtime of this node is and what to expect of it.
+//! `plegd check`: detects the runtime of this node and its properties.
 
 mod events;
 
@@ -37,11 +37,11 @@ pub struct Args {
     pub runtime_endpoint: Option<String>,
 }
 
-/// Says what the runtime is and what to expect of it.
+/// Prints the runtime and its known properties.
 ///
 /// # Errors
 ///
-/// If none is found or it does not answer.
+/// If no runtime is found or it does not answer.
 pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let config = loaded.config;
     let mut report = Report::default();
@@ -79,7 +79,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reports what each socket has answered. The first one with a runtime is the one that `plegd run` would follow.
+/// Reports the reply of each socket. `plegd run` would follow the first one with a runtime.
 fn find(report: &mut Report, probed: Vec<Probed>) -> anyhow::Result<Endpoint> {
     let widest = probed.iter().map(|probed| probed.endpoint.to_string().len()).max().unwrap_or(0);
     for (n, Probed { endpoint, answer }) in probed.iter().enumerate() {
@@ -125,7 +125,7 @@ impl Report {
         self.0.push((name, text));
     }
 
-    /// What was found until it went wrong, and what went wrong.
+    /// Prints the report until the failure, and returns the error.
     fn stop(&self, error: &CriError) -> anyhow::Error {
         print!("{self}");
         match error {
@@ -151,7 +151,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// All that is wrong with it.
+    /// All errors in it.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let flags = flags([("--runtime-endpoint", "runtime.endpoint", &self.runtime_endpoint)]);
         config::load(&Inputs::of_process(self.config.clone(), flags))

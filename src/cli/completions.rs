@@ -1,4 +1,4 @@
-//! `plegd completions`: what a shell needs to complete plegd's command line.
+//! `plegd completions`: completion scripts for shells.
 
 use clap::Command;
 use clap_complete::Shell;
@@ -21,7 +21,6 @@ pub struct Args {
     pub shell: Shell,
 }
 
-/// Prints the script on stdout.
 pub(super) fn print(args: Args, command: Command) -> anyhow::Result<()> {
     Ok(show(&script(args.shell, command))?)
 }

@@ -1,4 +1,4 @@
-//! `plegd config`: the reference of all keys, whether a configuration is valid, and what comes out of its layers.
+//! `plegd config`: the reference of all keys, the validation of a configuration, and its effective values.
 
 use std::fmt::Write as _;
 
@@ -87,15 +87,15 @@ struct Value {
     key: String,
     value: String,
     origin: String,
-    /// Whether another value would need a restart.
+    /// Whether a change needs a restart.
     needs_restart: bool,
 }
 
-/// Does what is asked, on stdout.
+/// Runs the subcommand, with its output on stdout.
 ///
 /// # Errors
 ///
-/// All that is wrong with the configuration; or if the running plegd cannot be reached.
+/// All errors in the configuration, or that the running plegd cannot be reached.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.verb {
         Verb::Default => show(&Config::default().to_toml())?,
@@ -117,7 +117,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// That it is valid, and of what it is made.
+/// The message that the configuration is valid, with its sources.
 fn verdict(loaded: &Loaded) -> String {
     let file = match &loaded.file {
         Some(file) => file.display().to_string(),
@@ -148,7 +148,7 @@ fn layers(loaded: &Loaded) -> Layers {
     Layers { file, keys: loaded.origins().map(value).collect() }
 }
 
-/// A file that gives the same, after what of it is no default and where that comes from.
+/// The effective configuration as TOML, after comments that list non-default keys and their origin.
 fn in_force(config: &GetConfigResponse) -> String {
     let file = if config.file.is_empty() { "none" } else { &config.file };
     let mut text = format!("# In force in the plegd that runs. Its file: {file}.\n");

@@ -1,4 +1,4 @@
-//! How verbs that talk to a running plegd reach it.
+//! The connection of verbs to a running plegd.
 
 use crate::{
     client::{Address, Client, ConnectError},
@@ -24,7 +24,7 @@ pub struct Connection {
 // === impl Connection ===
 
 impl Connection {
-    /// A client of the plegd that is meant, if one is there.
+    /// A client of the selected plegd, if it is reachable.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! `plegd demo`: the real daemon on a simulated runtime, in one process: pods that come and go, or a scenario file.
+//! `plegd demo`: the real daemon on a simulated runtime, in one process: with pods that start and end, or with a scenario file.
 
 use std::{
     fs::DirBuilder,
@@ -31,9 +31,9 @@ Examples:
 tests/scenarios/README.md describes scenario files. plegd record writes one from a
 real runtime, and plegd replay plays it without waiting.";
 
-/// How long after the last step of a scenario events are still awaited.
+/// The time after the last step of a scenario in which events are still awaited.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How much of a step is shown, in characters.
+/// The number of characters of a step that are shown.
 const SHOWN: usize = 150;
 
 /// Flags of `plegd demo`.
@@ -66,7 +66,7 @@ pub struct Args {
     pub scenario: Option<PathBuf>,
 }
 
-/// What a demo is made from.
+/// The prepared demo.
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// plegd's configuration.
@@ -75,7 +75,7 @@ pub(super) struct Prepared {
     scenario: Option<Scenario>,
 }
 
-/// Runs the demo until its time is over or it is told to end.
+/// Runs the demo until its duration is over or it is stopped.
 ///
 /// # Errors
 ///
@@ -122,7 +122,7 @@ async fn play(
 ) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let socket = folder.0.join("runtime.sock");
-    // A clock that a step can set, but for which it is the machine's time.
+    // A clock that a step can set; it starts with the machine's time.
     let now = Clock::system().wall();
     let starts_at = scenario.starts_at.map_or(now, |time| Wall::from_nanos(time.nanos(now)));
     let (clock, hand) = Clock::simulated(starts_at);
@@ -159,11 +159,11 @@ async fn play(
     report(&scenario, failures.as_deref())
 }
 
-/// Prints what did not hold.
+/// Prints the failures.
 ///
 /// # Errors
 ///
-/// If something did not, or the scenario was not played to its end.
+/// If there are failures, or the scenario was not played to its end.
 pub(super) fn report(scenario: &Scenario, failures: Option<&[Failure]>) -> anyhow::Result<()> {
     let Some(failures) = failures else { anyhow::bail!("interrupted before the last step") };
     for failure in failures {
@@ -174,7 +174,7 @@ pub(super) fn report(scenario: &Scenario, failures: Option<&[Failure]>) -> anyho
     Ok(())
 }
 
-/// Where to look, on stderr: stdout has the events.
+/// Prints the addresses of the demo on stderr: stdout has the events.
 fn introduce(config: &Config, seed: u64, socket: &Path) {
     eprintln!("plegd demo: a simulated containerd 2.1 at unix://{}, seed {seed}", socket.display());
     addresses(config);
@@ -194,7 +194,7 @@ fn addresses(config: &Config) {
     }
 }
 
-/// An address that a terminal opens when it is clicked on; as it is where nobody can click.
+/// An address as a link that a terminal opens at a click; without a terminal, the plain address.
 fn linked(address: &str) -> String {
     if std::io::stderr().is_terminal() {
         format!("\x1b]8;;{address}\x1b\\{address}\x1b]8;;\x1b\\")
@@ -203,7 +203,7 @@ fn linked(address: &str) -> String {
     }
 }
 
-/// A folder of its own, for the socket; removed in the end.
+/// A temporary directory for the socket; removed at the end.
 struct Folder(PathBuf);
 
 // === impl Folder ===
@@ -222,7 +222,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left of it in the system's temporary folder does no harm.
+        // A leftover in the system's temporary directory is harmless.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -230,12 +230,11 @@ impl Drop for Folder {
 // === impl Args ===
 
 impl Args {
-    /// The defaults with the scenario's arguments and these flags. File and environment are this node's and say nothing of
-    /// a simulation.
+    /// The defaults with the scenario's arguments and these flags. The file and the environment of this node do not apply to a simulation.
     ///
     /// # Errors
     ///
-    /// All that is wrong with the flags, or what is wrong with the scenario.
+    /// All errors in the flags, or the error in the scenario.
     pub(super) fn load(&self) -> anyhow::Result<Prepared> {
         let scenario = self.scenario.as_deref().map(scenario::read).transpose()?;
         let mut inputs = scenario.as_ref().map(scenario::inputs).transpose()?.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `plegd get`: pods and containers as they are.
+//! `plegd get`: shows pods and containers.
 
 mod render;
 pub(in crate::cli) use self::render::pod_table;
@@ -96,11 +96,11 @@ pub enum Output {
     Name,
 }
 
-/// Shows it on stdout.
+/// Prints the objects on stdout.
 ///
 /// # Errors
 ///
-/// If plegd cannot be asked, or something that was named is not there.
+/// If a call to plegd fails, or a named object does not exist.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = args.connection.client().await?;
     let mut out = io::stdout().lock();
@@ -119,7 +119,7 @@ pub(super) async fn show(
         Resource::Pods => pods(client, args, &mut missing).await?,
         Resource::Containers => containers(client, args, &mut missing).await?,
     };
-    // As kubectl has it: what is there is shown, whatever else is not.
+    // As in kubectl: the existing objects are shown, even if others are missing.
     if missing.len() < args.names.len() || args.names.is_empty() {
         listed.write(args.output, !args.no_headers, clock.wall(), out)?;
         out.flush()?;
@@ -174,7 +174,7 @@ async fn containers(client: &Client, args: &Args, missing: &mut Vec<String>) -> 
     Ok(Listed { found: Found::Containers(found), position: None, single })
 }
 
-/// All pods that are wanted, in the order in which people look for them.
+/// All selected pods, in display order.
 async fn all(client: &Client, args: &Args) -> Result<(Vec<v1::Pod>, Position), CallError> {
     let filter = v1::Filter {
         namespaces: args.namespaces.clone(),

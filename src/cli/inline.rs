@@ -1,4 +1,4 @@
-//! Verbs run within this process over a given client, with their output kept: for scenarios.
+//! Verbs that run within this process over a given client, with captured output: for scenarios.
 
 use std::io::Write as _;
 
@@ -14,14 +14,14 @@ use crate::{
 };
 use futures::{FutureExt as _, future::BoxFuture};
 
-/// How wide a table is, in characters.
+/// The width of a table, in characters.
 const WIDTH: usize = 160;
 
-/// A plegd for scenarios: its verbs run here.
+/// Runs verbs in this process for scenarios.
 pub(super) struct Inline {
-    /// How to reach it.
+    /// The client of the plegd under test.
     pub(super) client: Client,
-    /// What its verbs take for now.
+    /// The clock that the verbs use.
     pub(super) clock: Clock,
 }
 

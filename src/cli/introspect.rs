@@ -1,4 +1,4 @@
-//! What operators ask a running plegd, each call with a deadline: an answer that does not come is one too.
+//! Operators' calls to a running plegd, each with a deadline: a missing answer is a result too.
 
 use std::time::Duration;
 
@@ -12,43 +12,38 @@ use crate::{
     },
 };
 
-/// plegd answers from memory: what takes longer is stuck.
+/// plegd answers from memory: a call that takes longer is stuck.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Asks.
+/// A client of the introspection service.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Introspect(Client);
 
 // === impl Introspect ===
 
 impl Introspect {
-    /// Asks over this client.
     pub(in crate::cli) fn over(client: &Client) -> Self {
         Self(client.clone().with_deadline(DEADLINE))
     }
 
-    /// How plegd does.
     pub(in crate::cli) async fn status(&self) -> Result<GetStatusResponse, CallError> {
         self.0.call(self.0.introspection().get_status(timed(GetStatusRequest {}))).await
     }
 
-    /// Who watches.
     pub(in crate::cli) async fn subscribers(&self) -> Result<ListSubscribersResponse, CallError> {
         self.0.call(self.0.introspection().list_subscribers(timed(ListSubscribersRequest {}))).await
     }
 
-    /// Ends the stream of a subscriber.
     pub(in crate::cli) async fn disconnect(&self, id: u64) -> Result<(), CallError> {
         let request = timed(DisconnectSubscriberRequest { id });
         self.0.call(self.0.introspection().disconnect_subscriber(request)).await.map(drop)
     }
 
-    /// The configuration in force.
     pub(in crate::cli) async fn config(&self) -> Result<GetConfigResponse, CallError> {
         self.0.call(self.0.introspection().get_config(timed(GetConfigRequest {}))).await
     }
 
-    /// Changes what is logged; says what was before.
+    /// Changes the log level; returns the previous one.
     pub(in crate::cli) async fn set_log_level(&self, level: &str) -> Result<String, CallError> {
         let request = timed(SetLogLevelRequest { level: level.to_owned() });
         Ok(self.0.call(self.0.introspection().set_log_level(request)).await?.previous)

@@ -1,4 +1,4 @@
-//! `plegd log-level`: what a running plegd logs.
+//! `plegd log-level`: the log level of a running plegd.
 
 use super::{connection::Connection, introspect::Introspect};
 use crate::config::{Filter, Value};
@@ -26,7 +26,7 @@ pub struct Args {
     pub level: Option<Filter>,
 }
 
-/// Changes what is logged, or says what the configuration has for it.
+/// Changes the log level, or prints the configured one.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(show(&answer)?)
 }
 
-/// The level in a configuration file; plegd's default where it has none.
+/// The level in a configuration file; plegd's default if the file has none.
 fn configured(file: &str) -> String {
     let level = file.parse::<toml::Table>().ok().and_then(|file| {
         let level = file.get("log")?.get("level")?.as_str()?;

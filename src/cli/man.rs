@@ -1,4 +1,4 @@
-//! `plegd man`: the manual, one page a verb, from the command line's own description.
+//! `plegd man`: the manual, one page per verb, generated from the description of the command line.
 
 use std::{
     fs,
@@ -26,15 +26,14 @@ pub struct Args {
     pub dir: Option<PathBuf>,
 }
 
-/// A page of the manual.
 struct Page {
-    /// Its file.
+    /// The file's name.
     name: String,
-    /// Its text, as roff.
+    /// The text in roff.
     text: String,
 }
 
-/// Prints the first page on stdout or writes all into a folder.
+/// Prints the first page on stdout, or writes all pages into a directory.
 pub(super) fn print(args: &Args, command: Command) -> anyhow::Result<()> {
     let pages = pages(command)?;
     match &args.dir {
@@ -53,7 +52,7 @@ fn write(pages: &[Page], dir: &Path) -> anyhow::Result<()> {
     Ok(writeln!(out, "{} pages were written to {}", pages.len(), dir.display())?)
 }
 
-/// The page of `plegd` and those of all its verbs.
+/// The page of `plegd` and the pages of all its verbs.
 fn pages(mut command: Command) -> io::Result<Vec<Page>> {
     command = command.disable_help_subcommand(true);
     command.build();
@@ -70,7 +69,7 @@ fn pages(mut command: Command) -> io::Result<Vec<Page>> {
     Ok(pages)
 }
 
-/// Examples are lines, not prose that may be filled.
+/// Keeps the line breaks of examples, which roff would otherwise fill.
 fn keep_lines(page: &str) -> String {
     page.replacen(".SH EXTRA\n", ".SH NOTES\n.nf\n", 1)
 }

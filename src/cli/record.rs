@@ -1,4 +1,4 @@
-//! `plegd record`: a real runtime as a scenario file.
+//! `plegd record`: records a real runtime as a scenario file.
 
 use std::{
     fs::{File, OpenOptions},
@@ -37,11 +37,11 @@ names, namespaces, label values, ids, UIDs, addresses, images and messages; labe
 keys, states, times, exit codes, reasons and the runtime's version stay. Look
 through the file before you attach it to a report.";
 
-/// How long a recording takes before progress is shown.
+/// The time before the first progress is shown.
 const QUIET: Duration = Duration::from_secs(2);
-/// How often progress is shown on a terminal.
+/// The period of progress on a terminal.
 const TERMINAL_PERIOD: Duration = Duration::from_secs(1);
-/// How often progress is shown elsewhere.
+/// The period of progress elsewhere.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// Flags of `plegd record`.
@@ -72,7 +72,7 @@ pub struct Args {
     pub runtime_endpoint: Option<String>,
 }
 
-/// The file that is written: a temporary one until it is complete.
+/// The output file: temporary until it is complete.
 struct Output {
     path: PathBuf,
     temporary: PathBuf,
@@ -81,7 +81,7 @@ struct Output {
     is_complete: bool,
 }
 
-/// Records until Ctrl-C, SIGTERM, or for as long as it is to.
+/// Records until Ctrl-C, SIGTERM, or the end of the duration.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ struct Output {
 pub(super) async fn run(args: Args, loaded: Loaded) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // Before the runtime is touched.
+    // Before the first call to the runtime.
     let output = Output::create(&args.output, args.force)?;
     let link = loaded.config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
     let clock = Clock::system();
@@ -114,7 +114,7 @@ pub(super) async fn run(args: Args, loaded: Loaded) -> anyhow::Result<()> {
     let over = tokio::spawn(over);
     let recording = record(&client, &clock, &options, stop, sender).await;
     over.abort();
-    // The last line of progress ends before anything else is printed.
+    // The last line of progress ends before other output.
     let _ = showing.await;
     let recording = recording.context("nothing was recorded")?;
     output.complete(&recording.text)?;
@@ -136,7 +136,7 @@ async fn after(duration: Option<Duration>) {
     }
 }
 
-/// Shows how far the recording has come, until it ends.
+/// Shows the progress of the recording until it ends.
 async fn show_progress(clock: Clock, mut progress: watch::Receiver<Progress>) {
     let start = clock.now();
     let is_terminal = io::stderr().is_terminal();
@@ -169,7 +169,7 @@ fn show(is_terminal: bool, line: &str) {
 // === impl Output ===
 
 impl Output {
-    /// A temporary file beside the one that is meant.
+    /// Creates a temporary file beside `path`.
     fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
         let exists = std::fs::symlink_metadata(path).is_ok();
         anyhow::ensure!(force || !exists, "{} exists; --force overwrites it", path.display());
@@ -185,7 +185,7 @@ impl Output {
         Ok(Self { path: path.to_owned(), temporary, file, force, is_complete: false })
     }
 
-    /// Writes the text and gives the file its name, at once.
+    /// Writes the text and renames the file atomically.
     fn complete(mut self, text: &str) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", self.path.display());
         (&self.file).write_all(text.as_bytes()).with_context(cannot)?;
@@ -200,7 +200,7 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if !self.is_complete {
-            // It is empty or incomplete; what is left of it does no harm.
+            // The file is empty or incomplete; a leftover is harmless.
             let _ = std::fs::remove_file(&self.temporary);
         }
     }
@@ -213,7 +213,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// All that is wrong with it.
+    /// All errors in it.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let flags = flags([("--runtime-endpoint", "runtime.endpoint", &self.runtime_endpoint)]);
         config::load(&Inputs::of_process(self.config.clone(), flags))
@@ -242,7 +242,7 @@ mod tests {
     fn a_file_is_overwritten_only_if_that_is_meant() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node.json");
-        // Made while it was recorded.
+        // Another process creates the file during the recording.
         let output = Output::create(&path, false).unwrap();
         std::fs::write(&path, "mine").unwrap();
         output.complete("{}").unwrap_err();

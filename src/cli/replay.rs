@@ -1,4 +1,4 @@
-//! `plegd replay`: the events that plegd publishes for a scenario file.
+//! `plegd replay`: prints the events that plegd publishes for a scenario file.
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Stdout},
@@ -30,7 +30,7 @@ Checks in the file are checked too.
 
 Exit codes: 0 all checks hold, 1 one does not, 64 wrong usage.";
 
-/// How long after the last step events are still awaited: two of the longest relist periods.
+/// The time after the last step in which events are still awaited: two of the longest relist periods.
 const SETTLE: Duration = Duration::from_secs(120);
 /// The same in real time.
 const SETTLE_REAL: Duration = Duration::from_secs(3);
@@ -53,10 +53,9 @@ pub struct Args {
     pub output: Option<Output>,
 }
 
-/// Prints events as they are published.
 struct Print {
     printer: Printer<BufWriter<Stdout>>,
-    /// Why nothing more can be printed.
+    /// The error that ended printing.
     failed: Option<io::Error>,
 }
 
@@ -96,7 +95,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 impl Watcher for Print {
     fn step(&mut self, _: &Step) {
         if self.failed.is_none() {
-            // What was published so far is shown before there is nothing to show for a while.
+            // Printed events are flushed before a wait.
             self.failed = self.printer.flush().err();
         }
     }

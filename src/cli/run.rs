@@ -60,7 +60,7 @@ pub struct Args {
     pub log_format: Option<String>,
 }
 
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until it is stopped.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ pub(super) async fn run(
 // === impl Args ===
 
 impl Args {
-    /// All that the configuration of this process with these flags is made of.
+    /// The inputs of the configuration of this process with these flags.
     pub fn inputs(&self) -> Inputs {
         Inputs::of_process(self.config.clone(), self.flags())
     }
@@ -102,7 +102,7 @@ impl Args {
     }
 }
 
-/// Those flags that were given.
+/// The flags that are set.
 pub(super) fn flags<'a>(
     all: impl IntoIterator<Item = (&'static str, &'static str, &'a Option<String>)>,
 ) -> Vec<Flag> {

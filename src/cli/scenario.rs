@@ -23,27 +23,27 @@ use crate::{
     sim::SimRuntime,
 };
 
-/// The wall clock at first, where the file does not say and time is not real: 2027-01-15T08:00:00Z.
+/// The initial wall clock if the file has none and time is not real: 2027-01-15T08:00:00Z.
 const NOON: Wall = Wall::from_nanos(1_800_000_000_000_000_000);
-/// What a pipe holds before its writer has to wait.
+/// The capacity of a pipe in bytes; a full pipe blocks its writer.
 const PIPE_BYTES: usize = 1 << 16;
 
-/// What came of a scenario.
+/// The result of a scenario.
 #[derive(Debug)]
 pub struct Outcome {
     /// The published events, in order.
     #[cfg(feature = "internals")]
     pub published: Vec<Arc<Record>>,
-    /// What did not hold.
+    /// The checks that failed.
     pub failures: Vec<Failure>,
 }
 
-/// What is called for each step and for each published event.
+/// Callbacks for each step and for each published event.
 pub trait Watcher: Send {
-    /// A step is about to be done.
+    /// Called before a step.
     fn step(&mut self, step: &Step);
 
-    /// An event was published.
+    /// Called after an event was published.
     fn published(&mut self, event: &Record);
 }
 
@@ -57,14 +57,14 @@ impl Watcher for () {
 ///
 /// # Errors
 ///
-/// If it cannot be read, or what is wrong with it.
+/// If the file cannot be read or is not valid.
 pub fn read(path: &Path) -> anyhow::Result<Scenario> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Scenario::read(&text).with_context(|| path.display().to_string())
 }
 
-/// Plays a scenario beside a plegd of this process, in whatever time tokio is in, and goes on for `settle` after the last
-/// step. Verbs run over a pipe.
+/// Plays a scenario beside a plegd of this process, in tokio's time, real or paused, and continues for `settle` after the last step. Verbs
+/// run over a pipe.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub async fn play(
         tokio::select! {
             biased;
             event = cursor.next() => {
-                // A gap is left out: the cursor goes on with the oldest event that is held.
+                // A gap is skipped: the cursor continues with the oldest event that is held.
                 if let Ok(event) = event {
                     watcher.lock().published(&event);
                 }
@@ -113,7 +113,7 @@ pub async fn play(
     })
 }
 
-/// plegd's configuration, as the scenario makes it: without sockets of its own.
+/// plegd's configuration from the scenario, without sockets.
 fn configuration(scenario: &Scenario) -> anyhow::Result<Loaded> {
     let mut loaded = config::load(&inputs(scenario)?)?;
     loaded.config.api.socket = None;
@@ -121,7 +121,7 @@ fn configuration(scenario: &Scenario) -> anyhow::Result<Loaded> {
     Ok(loaded)
 }
 
-/// What the scenario's arguments and environment say of plegd's configuration.
+/// The inputs of plegd's configuration: the scenario's arguments and environment.
 ///
 /// # Errors
 ///
@@ -143,7 +143,7 @@ pub(super) fn published(journal: &Journal) -> Vec<Arc<Record>> {
         match cursor.try_next() {
             Ok(Some(event)) => events.push(event),
             Ok(None) => return events,
-            // The oldest are gone; the cursor stands at the first that is held.
+            // The oldest events are evicted; the cursor is at the oldest event that is held.
             Err(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! `plegd status`: how this node's plegd does, on one screen.
+//! `plegd status`: the status of this node's plegd, on one screen.
 
 pub(in crate::cli) mod concerns;
 mod json;
@@ -40,37 +40,36 @@ pub struct Args {
     pub output: Output,
 }
 
-/// What is looked at, and when.
+/// The input of the screen.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct View<'a> {
-    /// How plegd does.
+    /// plegd's status.
     pub(in crate::cli) status: &'a GetStatusResponse,
-    /// Who watches.
+    /// The subscribers.
     pub(in crate::cli) subscribers: &'a [Subscriber],
-    /// Now.
     pub(in crate::cli) now: Wall,
 }
 
 // === impl View ===
 
 impl View<'_> {
-    /// The subscriber that is furthest behind.
+    /// The subscriber with the largest lag.
     pub(in crate::cli) fn slowest(&self) -> Option<&Subscriber> {
         self.subscribers.iter().max_by_key(|subscriber| subscriber.lag)
     }
 }
 
-/// Says how plegd does.
+/// Prints plegd's status.
 ///
 /// # Errors
 ///
-/// If it cannot be reached, does not answer, or is not ready.
+/// If plegd cannot be reached, does not answer, or is not ready.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let client = args.connection.client().await?;
     show(&client, args.output, &Clock::system(), page(), &mut io::stdout().lock()).await
 }
 
-/// Prints the status of that plegd on a page of this width, with colours or without.
+/// Prints the status of that plegd on a page of this width, with or without colours.
 pub(super) async fn show(
     client: &Client,
     output: Output,
@@ -80,7 +79,7 @@ pub(super) async fn show(
 ) -> anyhow::Result<()> {
     let introspect = Introspect::over(client);
     let status = introspect.status().await?;
-    // How plegd does is worth showing also where the list cannot be had.
+    // The status is shown even if the list is not available.
     let subscribers = introspect.subscribers().await.unwrap_or_default().subscribers;
     let view = View { status: &status, subscribers: &subscribers, now: clock.wall() };
     let text = match output {

@@ -1,4 +1,4 @@
-//! `plegd subscribers`: who watches this node's plegd, and how far behind each is.
+//! `plegd subscribers`: the subscribers of this node's plegd, and their lag.
 
 pub(in crate::cli) mod list;
 #[cfg(test)]
@@ -64,17 +64,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(print(&list, Clock::system().wall(), args.output)?)
 }
 
-/// What a subscriber is called: by itself, or not at all.
+/// The subscriber's name, or a placeholder.
 pub(in crate::cli) fn called(subscriber: &Subscriber) -> &str {
     if subscriber.client_name.is_empty() { "-" } else { &subscriber.client_name }
 }
 
-/// Gaps since the subscriber fell behind or was disconnected for too long; without those of a restart of plegd.
+/// Gaps because the subscriber was too slow or disconnected for too long; without gaps after a restart of plegd.
 pub(in crate::cli) fn own_gaps(subscriber: &Subscriber) -> u64 {
     subscriber.gaps.saturating_sub(subscriber.gaps_of_epoch)
 }
 
-/// Prints it in the form that is wanted.
+/// Prints the list in this format.
 fn print(list: &ListSubscribersResponse, now: Wall, output: Output) -> std::io::Result<()> {
     let (width, paint) = page();
     match output {

@@ -1,4 +1,4 @@
-//! Which pod a person means: a name, with its namespace or without, a UID, or the beginning of a container's id.
+//! Resolves a pod in a command line: a name, with its namespace or without, a UID, or the beginning of a container's id.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,18 @@ use crate::{
     v1,
 };
 
-/// One of the things that a word may be.
+/// One possible meaning of a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// One pod.
     One(PodRef),
-    /// The pods of this name in whatever namespace.
+    /// The pods with this name in any namespace.
     AnyNamespace(String),
 }
 
-/// The shortest beginning of a container's id that is taken for one.
+/// Minimum length of the beginning of a container's id.
 const SHORTEST_ID: usize = 4;
 
-/// All that a word may mean, the likeliest first.
+/// All possible meanings of a word, the most likely first.
 pub(super) fn meanings(word: &str, namespaces: &[String]) -> Vec<Meaning> {
     if let Some((namespace, name)) = word.split_once('/') {
         return vec![Meaning::One(PodRef::name(namespace, name))];
@@ -41,7 +40,7 @@ pub(super) fn meanings(word: &str, namespaces: &[String]) -> Vec<Meaning> {
     meanings
 }
 
-/// As the kubelet makes them: a UUID, or for a pod from a file a hash of 32 digits.
+/// A UID as the kubelet sets it: a UUID, or for a static pod a hash of 32 digits.
 fn looks_like_uid(word: &str) -> bool {
     let groups: Vec<&str> = word.split('-').collect();
     let hex = groups.iter().all(|group| group.chars().all(|c| c.is_ascii_hexdigit()));
@@ -49,7 +48,7 @@ fn looks_like_uid(word: &str) -> bool {
     hex && (lengths == [8, 4, 4, 4, 12] || lengths == [32])
 }
 
-/// The pods that are meant; none if there are none.
+/// The selected pods; empty if there are none.
 pub(super) async fn find(
     client: &Client,
     word: &str,
@@ -66,7 +65,7 @@ pub(super) async fn find(
                     .extend(one_of_each_name(client, client.list_pods(filter).await?.pods, freshness).await?);
             }
         }
-        // With namespaces each word means a pod in each of them; else it means one thing.
+        // With namespaces, each word selects a pod in each of them; otherwise it selects one object.
         if !found.is_empty() && namespaces.is_empty() {
             break;
         }
@@ -74,7 +73,7 @@ pub(super) async fn find(
     Ok(found)
 }
 
-/// These pods; of several with one namespace and name, the one that plegd means by that name.
+/// These pods; of several with the same namespace and name, the one that plegd selects by that name.
 async fn one_of_each_name(
     client: &Client,
     pods: Vec<v1::Pod>,
@@ -90,7 +89,7 @@ async fn one_of_each_name(
         match (pods.len(), freshness) {
             (1, Freshness::Held) => found.append(&mut pods),
             (1, freshness) => found.extend(get(client, &PodRef::Uid(identity.uid), freshness).await?),
-            // The same rule as for each other request by name: the daemon decides.
+            // The daemon decides, so that the rule is the same for every request by name.
             _ => {
                 let named = PodRef::name(identity.namespace, identity.name);
                 found.extend(get(client, &named, freshness).await?);
@@ -118,7 +117,7 @@ pub(super) fn identity_name(pod: &v1::PodIdentity) -> String {
     format!("{}/{}", pod.namespace, pod.name)
 }
 
-/// `in the namespace a` or `in the namespaces a and b`; nothing without one.
+/// `in the namespace a` or `in the namespaces a and b`; empty without namespaces.
 pub(super) fn within(namespaces: &[String]) -> String {
     match namespaces {
         [] => String::new(),

@@ -1,7 +1,7 @@
-//! `plegd top`: what happens on this node, redrawn every second.
+//! `plegd top`: the activity of this node, redrawn every second.
 //!
-//! A thin loop: a task asks plegd how it does, a watch tells what happens, and a frame is made of both (`top/frame.rs`). On
-//! something that is no terminal it is one frame.
+//! A thin loop: one task requests plegd's status, a watch delivers events, and both become a frame (`top/frame.rs`). If stdout is no
+//! terminal, it prints one frame.
 
 mod activity;
 mod frame;
@@ -38,13 +38,13 @@ use crate::{
     v1::{Event, GetStatusResponse, Subscriber},
 };
 
-/// So many events at most are read back from the journal, so that the first frame shows a minute already.
+/// Limit for the number of events read back from the journal, so that the first frame shows a whole minute.
 const BACKLOG: u64 = 10_000;
-/// How long one frame may wait for them.
+/// Limit for the wait of the first frame for these events.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How soon the watch says that they are all there.
+/// The bookmark interval, after which the end of these events is known.
 const BOOKMARKS: Duration = Duration::from_millis(200);
-/// A frame that is printed is as high as it likes.
+/// Limit for the height of a printed frame.
 const PRINTED_HEIGHT: usize = 60;
 const CTRL_C: u8 = 3;
 
@@ -77,28 +77,28 @@ fn period(text: &str) -> Result<Duration, String> {
     if allowed.contains(&period) { Ok(period) } else { Err("it is not from 100ms to 1h".into()) }
 }
 
-/// What plegd has answered.
+/// plegd's last answer.
 struct Answer {
     status: GetStatusResponse,
     subscribers: Vec<Subscriber>,
 }
 
-/// All that is known.
+/// The state of the display.
 struct Known {
     answer: Answer,
-    /// Why the answer is not the newest.
+    /// The error of the last call, if the answer is not current.
     trouble: Option<String>,
     activity: Activity,
-    /// Number of the newest event when the watch was begun: what comes after it is live.
+    /// Sequence number of the newest event at the start of the watch: later events are live.
     head: u64,
     clock: Clock,
 }
 
-/// Draws frames until it is told to end.
+/// Draws frames until it is stopped.
 ///
 /// # Errors
 ///
-/// If plegd cannot be reached or does not answer at first; later that is shown and tried again.
+/// If plegd cannot be reached or does not answer at first. Later errors are shown, and the call is repeated.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let client = args.connection.client().await?;
     let introspect = Introspect::over(&client);
@@ -128,7 +128,7 @@ async fn live(
     let mut hangup = signal(SignalKind::hangup())?;
     let mut resized = signal(SignalKind::window_change())?;
     let (sender, mut answers) = mpsc::channel(1);
-    // Asks on its own: a plegd that does not answer must not keep a key from being heard.
+    // The calls run in their own task: a plegd that does not answer must not block the keys.
     let asking = tokio::spawn(async move {
         let mut ticker = interval(period);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -178,10 +178,10 @@ async fn live(
     ended
 }
 
-/// Asks how plegd does and who watches.
+/// Requests plegd's status and the list of subscribers.
 async fn answer(introspect: &Introspect) -> Result<Answer, CallError> {
     let (status, subscribers) = tokio::join!(introspect.status(), introspect.subscribers());
-    // What plegd does is worth showing also where the list cannot be had.
+    // The status is shown even if the list is not available.
     Ok(Answer { status: status?, subscribers: subscribers.unwrap_or_default().subscribers })
 }
 
@@ -195,7 +195,7 @@ impl Known {
         Self { answer, trouble: None, activity: Activity::new(clock.now()), head, clock }
     }
 
-    /// A watch that begins with what has happened lately.
+    /// A watch that starts with the last events in the journal.
     fn watch(&self, client: &Client) -> Watch {
         let journal = self.answer.status.journal.unwrap_or_default();
         let since = journal.head.map_or(Since::Now, |head| {
@@ -205,7 +205,7 @@ impl Known {
         client.watch(WatchOptions { since, bookmark_interval: BOOKMARKS, ..WatchOptions::named("plegd top") })
     }
 
-    /// Takes what has happened until now, if it comes soon.
+    /// Reads the events until now, for a limited time.
     async fn catch_up(&mut self, watch: &mut Watch) -> Result<(), CallError> {
         let mut patience = pin!(timeout(PATIENCE, async {
             while let Some(update) = watch.next().await {
@@ -230,13 +230,13 @@ impl Known {
             Update::Event { event, .. } => {
                 self.activity.observe(self.seen_at(event), self.clock.now(), event)
             }
-            // Another plegd counts anew.
+            // Another run of plegd has its own sequence numbers.
             Update::Gap(_) => self.head = 0,
             _ => {}
         }
     }
 
-    /// When an event was seen. For what comes live that is now, whatever plegd's clock says.
+    /// The moment at which an event was seen: for a live event now, independent of plegd's clock.
     fn seen_at(&self, event: &Event) -> Mono {
         let (now, wall) = self.clock.now_both();
         match &event.observed_at {

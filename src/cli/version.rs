@@ -1,4 +1,4 @@
-//! `plegd version`: which plegd this is.
+//! `plegd version`: version and build information.
 
 use std::io::{self, Write as _};
 
@@ -23,7 +23,6 @@ struct Version {
     target: &'static str,
 }
 
-/// Prints it on stdout.
 pub(super) fn print(args: &Args) -> anyhow::Result<()> {
     let version =
         Version { name: "plegd", version: VERSION, revision: REVISION, rustc: RUSTC, target: TARGET };

@@ -1,4 +1,4 @@
-//! `plegd wait`: until a pod or a container is what it is to become.
+//! `plegd wait`: waits for a state of a pod or a container.
 
 use std::{io, io::Write as _, time::Duration};
 
@@ -75,19 +75,19 @@ pub enum Condition {
     PodGone,
 }
 
-/// Whom to wait for, once that is known.
+/// The object of the wait, once it is found.
 struct Wanted {
     pod: PodRef,
-    /// As people call it.
+    /// The name for messages.
     name: String,
     condition: WaitCondition,
 }
 
-/// Waits, and says on stdout what holds.
+/// Waits, and prints the reached state on stdout.
 ///
 /// # Errors
 ///
-/// If it does not hold in time, or plegd cannot be asked.
+/// If the condition does not hold in time, or a call to plegd fails.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     if args.condition == Condition::Ready {
         eprintln!("plegd: {DEPRECATED}");
@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(writeln!(io::stdout(), "{}", visible(&told))?)
 }
 
-/// Waits; says what holds.
+/// Waits; returns the text for the reached state.
 pub(super) async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
     let Some(wanted) = wanted(client, args).await? else {
         return Ok(format!("{}: gone", args.pod));
@@ -117,7 +117,7 @@ pub(super) async fn wait(client: &Client, args: &Args) -> anyhow::Result<String>
     }
 }
 
-/// Finds out which pod and container are meant. None if nothing is there and that is what is waited for.
+/// Finds the pod and the container. `None` if there is no such pod and the condition is its absence.
 async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> {
     let namespaces: Vec<String> = args.namespace.clone().into_iter().collect();
     let pods = target::find(client, &args.pod, &namespaces, Freshness::Held).await?;
@@ -131,7 +131,7 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         },
         [pod] => {
             let identity = pod.identity.clone().unwrap_or_default();
-            // Any pod of this name will do for what is to come; what is to go is this one, and not its successor.
+            // A condition for the future holds for any pod of this name. A removal concerns this pod only, not its successor.
             let comes =
                 matches!(args.condition, Condition::Running | Condition::SandboxReady | Condition::Ready);
             let reference = if comes && args.pod.ends_with(&identity.name) {
@@ -157,7 +157,7 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
     Ok(Some(Wanted { pod, name, condition }))
 }
 
-/// The container's name: as it was given, by its id, or the only one that there is.
+/// The container's name: the given one, the one of the given id, or the only one in the pod.
 fn container(args: &Args, pod: Option<&v1::Pod>) -> anyhow::Result<String> {
     if let Some(name) = &args.container {
         return Ok(name.clone());
@@ -182,7 +182,7 @@ fn container(args: &Args, pod: Option<&v1::Pod>) -> anyhow::Result<String> {
     }
 }
 
-/// What holds.
+/// The text for the reached state.
 fn holds(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
     match condition {
         WaitCondition::ContainerRunning(name) => format!("{name} is running"),
@@ -196,7 +196,7 @@ fn holds(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
     }
 }
 
-/// What is, where something else was waited for.
+/// The text for the present state, if the condition does not hold.
 fn state(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
     let Some(pod) = pod else { return "there is no such pod".into() };
     match condition {

@@ -1,4 +1,4 @@
-//! `plegd watch`: what pods do, as a running plegd tells it.
+//! `plegd watch`: the events of pods from a running plegd.
 
 mod notice;
 mod show;
@@ -89,12 +89,12 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin(Since);
 
-/// Watches until Ctrl-C, until nobody reads what is printed, or until it cannot go on. The work is done in a task of its
-/// own, on another thread if the tokio runtime has one, so that a reader who does not read keeps nobody from ending it.
+/// Watches until Ctrl-C, until the reader of stdout is gone, or until an error. The work runs in its own task, on another thread if
+/// the tokio runtime has one. A reader that does not read therefore cannot delay the end.
 ///
 /// # Errors
 ///
-/// If plegd cannot be reached to begin with, or refuses.
+/// If plegd cannot be reached at first, or refuses.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -116,7 +116,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Shows what a watch tells until it ends. What is to be known beside it is given to `say`, a line at a time.
+/// Shows a watch until it ends. Notices beside the events go to `say`, one line each.
 pub(super) async fn follow<W: io::Write>(
     client: &Client,
     args: &Args,
@@ -129,7 +129,7 @@ pub(super) async fn follow<W: io::Write>(
     let mut notices = Notices::default();
     show.begin()?;
     loop {
-        // What was shown is to be seen before there is nothing more to show for a while.
+        // The output is flushed before a wait for the next update.
         let next = match watch.next().now_or_never() {
             Some(next) => next,
             None => {

@@ -1,4 +1,4 @@
-//! Where plegd listens.
+//! The address at which plegd listens.
 
 use std::{
     fmt,
@@ -9,10 +9,10 @@ use std::{
 
 use crate::socket_path;
 
-/// Where plegd listens unless it is told otherwise.
+/// The default socket of plegd.
 pub const DEFAULT_SOCKET: &str = "/run/plegd/plegd.sock";
 
-/// Where a plegd is reached.
+/// The address of a plegd.
 ///
 /// Written as `unix:///run/plegd/plegd.sock`, as the absolute path of a socket, or as `http://127.0.0.1:7535`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Address {
     },
 }
 
-/// A text is no address. What it says is a clause.
+/// A text is not a valid address. The field is a clause with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}; an address is unix:///run/plegd/plegd.sock, the absolute path of a socket, or http://127.0.0.1:PORT"
@@ -93,7 +93,7 @@ impl FromStr for Address {
             Some(("http", authority)) => Self::loopback(authority),
             Some(("https", _)) => Err("https is not supported yet".into()),
             Some((scheme, _)) => Err(format!("{scheme:?} is not supported")),
-            // `unix:/run/x.sock` is an old spelling that gRPC and crictl still take.
+            // `unix:/run/x.sock` is an old spelling that gRPC and crictl still accept.
             None => Self::unix(text.strip_prefix("unix:").unwrap_or(text)),
         }
         .map_err(NoAddress)

@@ -1,13 +1,13 @@
-//! How long a watch waits before it connects again.
+//! The waits of a watch before it connects again.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
-/// Each wait is shortened by up to this part, so that the agents of a node do not come back in step.
+/// Each wait is shortened by up to this fraction, so that the agents of a node do not reconnect at the same time.
 const JITTER: f64 = 0.5;
 
-/// The waits between tries: 100 ms, doubled up to 5 s, each shortened by chance. It never gives up.
+/// The waits between tries: 100 ms, doubled up to 5 s, each shortened at random. There is no last try.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -16,14 +16,14 @@ pub(super) struct Backoff {
 // === impl Backoff ===
 
 impl Backoff {
-    /// How long to wait after one more failure.
+    /// The wait after one more failure.
     pub(super) fn failed(&mut self) -> Duration {
         let wait = (FIRST * (1 << self.failures.min(16))).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         wait.mul_f64(1.0 - JITTER * fastrand::f64())
     }
 
-    /// It has come forward: the next wait is the shortest again.
+    /// Resets: the next wait is the shortest again.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }

@@ -1,4 +1,4 @@
-//! How bytes get to plegd, and what to say where they do not.
+//! Connections to plegd, and the errors when there is none.
 
 use std::{
     error::Error,
@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Uri};
 
 use super::Address;
 
-/// How long a connection may take to be made.
+/// Limit for the time that connecting takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// plegd cannot be reached.
@@ -23,44 +23,44 @@ pub enum ConnectError {
     /// There is no such socket.
     #[error("there is no socket at {address}: is plegd running, and is this where it listens?")]
     Missing {
-        /// Where it was looked for.
+        /// The socket's address.
         address: Address,
     },
-    /// Nobody listens there.
+    /// No process listens at the address.
     #[error("nobody listens at {address}: is plegd running?")]
     Refused {
-        /// Where it was looked for.
+        /// The address.
         address: Address,
     },
     /// This user may not open the socket.
     #[error("this user may not open {address}: {rule}")]
     Forbidden {
-        /// Which socket.
+        /// The socket's address.
         address: Address,
-        /// Who may.
+        /// The owner and the group that may open it.
         rule: String,
     },
-    /// There is something else at this path.
+    /// The path is not a socket.
     #[error("{address} is not a socket: is this where plegd listens?")]
     NoSocket {
-        /// Where it was looked for.
+        /// The address.
         address: Address,
     },
-    /// Something else went wrong.
+    /// Another failure.
     #[error("{address} cannot be reached: {why}")]
     Failed {
-        /// Which address.
+        /// The address.
         address: Address,
-        /// What the system says.
+        /// The system's error text.
         why: String,
     },
 }
 
-/// A channel that connects when it is first used, and again whenever it was cut.
+/// A channel that connects at its first use, and again after each lost connection.
 pub(super) fn channel(address: Address) -> Channel {
     let plain = Channel::builder(Uri::from_static("http://localhost")).connect_timeout(PATIENCE);
     let builder = match &address {
-        // The kernel tells when the other side of a UNIX socket is gone.
+        // The kernel reports when the other side of a UNIX socket is gone.
         Address::Unix(_) => plain,
         Address::Loopback { .. } => plain
             .http2_keep_alive_interval(Duration::from_secs(30))
@@ -73,7 +73,7 @@ pub(super) fn channel(address: Address) -> Channel {
     }))
 }
 
-/// Tries whether plegd can be reached at all.
+/// Checks whether plegd can be reached at all.
 pub(super) async fn probe(address: &Address) -> Result<(), ConnectError> {
     match tokio::time::timeout(PATIENCE, open(address)).await {
         Ok(opened) => opened.map(drop),
@@ -84,7 +84,6 @@ pub(super) async fn probe(address: &Address) -> Result<(), ConnectError> {
     }
 }
 
-/// Bytes to and from plegd.
 trait Bytes: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Bytes for T {}
@@ -119,7 +118,7 @@ impl ConnectError {
         }
     }
 
-    /// The one that led to an error of tonic's.
+    /// The connect error that caused one of tonic's errors.
     pub(super) fn below<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Self> {
         std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
             let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -128,9 +127,9 @@ impl ConnectError {
     }
 }
 
-/// Who may open a socket that this user may not: its owner and its group, or those of a folder above it that is closed.
+/// The owner and the group of a socket that this user may not open, or of the closed directory above it.
 fn who_may(path: &Path) -> String {
-    // Behind a closed folder nothing can be seen: the first thing that can is what is closed.
+    // Paths below a closed directory cannot be read, so the first readable path is the closed one.
     let seen = path.ancestors().find_map(|at| fs::metadata(at).ok().map(|metadata| (at, metadata)));
     let Some((at, metadata)) = seen else { return "run as root".into() };
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
@@ -143,7 +142,7 @@ fn who_may(path: &Path) -> String {
     format!("{} is open to the group {group}; join it, or run as root", at.display())
 }
 
-/// The name of a group, as `/etc/group` has it; its number where it has none.
+/// The name of a group from `/etc/group`; its number if it has no name.
 fn group_name(groups: &str, gid: u32) -> String {
     let number = gid.to_string();
     let line = groups.lines().find(|line| line.split(':').nth(2) == Some(&number));

@@ -1,4 +1,4 @@
-//! From the messages of `plegd.v1` to the model.
+//! Conversions from the messages of `plegd.v1` to the model.
 
 use prost_types::Timestamp;
 
@@ -8,24 +8,24 @@ use crate::{
     v1,
 };
 
-/// A message says something that this version does not know: a newer plegd has sent it. Pass over it.
+/// A message has a value that this version does not know, because a newer plegd has sent it. Skip the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {field}: {value}")]
 pub struct NotKnown {
-    /// What is not known.
+    /// The field.
     pub field: &'static str,
-    /// Its number.
+    /// The value.
     pub value: i32,
 }
 
-/// A time of the API as plegd's own type. Times that do not fit, which are centuries away, become the nearest that does.
+/// A time of the API as plegd's own type. A time out of range, which is centuries away, becomes the nearest one in range.
 pub fn wall(time: &Timestamp) -> Wall {
     let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
     let clamped = nanos.clamp(i64::MIN.into(), i64::MAX.into());
     Wall::from_nanos(i64::try_from(clamped).unwrap_or_default())
 }
 
-/// A time of the wall clock, as protobuf has it.
+/// A wall-clock time as a protobuf timestamp.
 pub fn timestamp(at: Wall) -> Timestamp {
     const SECOND: i64 = 1_000_000_000;
     let nanos = at.as_nanos();
@@ -83,7 +83,7 @@ impl TryFrom<&v1::Event> for Event {
             v1::Source::Unspecified => return Err(NotKnown { field: "source", value: event.source }),
         };
         let pod = event.pod.clone().unwrap_or_default();
-        // The message has them with the pod only.
+        // The message has the labels only with the pod.
         let labels = event.pod_status.as_ref().map(|pod| pod.labels.iter().collect());
         Ok(Self {
             labels: labels.unwrap_or_default(),
@@ -99,7 +99,7 @@ impl TryFrom<&v1::Event> for Event {
             stamped_at: event.stamped_at.as_ref().map(wall),
             exit_code: event.exit_code,
             reason: event.reason.clone(),
-            // The message does not have it.
+            // The message does not have this field.
             initial: false,
             inferred: event.inferred,
         })

@@ -1,4 +1,4 @@
-//! Why a call failed.
+//! Errors of calls.
 
 use std::{error::Error, time::Duration};
 
@@ -17,63 +17,63 @@ pub enum CallError {
     /// The connection was cut, or plegd is ending.
     #[error("the connection to plegd was lost: {why}")]
     Lost {
-        /// What is known of it.
+        /// The cause, as far as it is known.
         why: String,
     },
-    /// Nothing came for so long that the other side must be gone.
+    /// Nothing was received for this long, so the other side is considered gone.
     #[error("nothing has come from plegd for {}", humantime::format_duration(*.silence))]
     Silent {
-        /// How long.
+        /// The time without a message.
         silence: Duration,
     },
     /// There was no answer in time.
     #[error("no answer within {}", humantime::format_duration(*.after))]
     Deadline {
-        /// The time that there was.
+        /// The limit.
         after: Duration,
     },
-    /// plegd has not yet listed what the runtime has.
+    /// plegd has not yet listed the runtime.
     #[error("plegd is not ready yet: {message}")]
     NotReady {
-        /// What it says.
+        /// plegd's message.
         message: String,
     },
     /// There is no such pod, container or subscriber.
     #[error("{message}")]
     NotFound {
-        /// What is missing.
+        /// plegd's message with the missing object.
         message: String,
     },
-    /// The request contradicts itself or cannot be understood.
+    /// The request contradicts itself or cannot be parsed.
     #[error("{message}")]
     Invalid {
-        /// What is wrong with it.
+        /// The reason.
         message: String,
     },
     /// This peer may not do this.
     #[error("plegd does not allow it: {message}")]
     Denied {
-        /// What it says.
+        /// plegd's message.
         message: String,
     },
-    /// A watch cannot go on after its position, and was asked to fail then.
+    /// A watch cannot resume after its position, and its slow policy is to fail.
     #[error("the watch cannot go on after its position: {message}")]
     PositionLost {
-        /// Why, and what is held instead.
+        /// The reason, and the positions that are still held.
         lost: PositionLost,
-        /// What plegd says.
+        /// plegd's message.
         message: String,
     },
-    /// What answers has no such call: an older plegd, or something else.
+    /// The server does not have this call: an older plegd, or another program.
     #[error("the call is not offered: {message}; is this the socket of plegd, and as new as this one?")]
     Unimplemented {
-        /// What it says.
+        /// The server's message.
         message: String,
     },
-    /// An answer that is none.
+    /// A reply that cannot be decoded.
     #[error("the answer of plegd cannot be understood: {what}")]
     Malformed {
-        /// What is wrong with it.
+        /// The reason.
         what: String,
     },
     /// plegd answered with another error.
@@ -81,7 +81,7 @@ pub enum CallError {
     Failed {
         /// The gRPC code.
         code: Code,
-        /// What it says.
+        /// plegd's message.
         message: String,
     },
 }
@@ -89,7 +89,7 @@ pub enum CallError {
 // === impl CallError ===
 
 impl CallError {
-    /// What a status means. `deadline` is the time that the call had.
+    /// The error for a status. `deadline` is the limit of the call.
     pub(super) fn of(status: &Status, deadline: Duration) -> Self {
         if let Some(source) = status.source() {
             if let Some(connect) = ConnectError::below(source) {
@@ -98,7 +98,7 @@ impl CallError {
             if is_below::<TimeoutExpired>(source) {
                 return Self::Deadline { after: deadline };
             }
-            // Made on this side of a connection that broke.
+            // Created on this side of a broken connection.
             let mut deepest = source;
             while let Some(below) = deepest.source() {
                 deepest = below;
@@ -114,7 +114,7 @@ impl CallError {
             Code::InvalidArgument => Self::Invalid { message },
             Code::PermissionDenied | Code::Unauthenticated => Self::Denied { message },
             Code::Unimplemented => Self::Unimplemented { message },
-            // tonic's own verdict, made on this side.
+            // tonic's own error, created on this side.
             Code::Internal if message.contains("failed to decode") => Self::Malformed { what: message },
             code => match PositionLost::of(status) {
                 Some(lost) => Self::PositionLost { lost, message },
@@ -123,7 +123,7 @@ impl CallError {
         }
     }
 
-    /// Whether the same call may well succeed later: plegd is away, starting, ending or busy.
+    /// Whether the same call may succeed later: plegd is unreachable, starting, ending or busy.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect(_)
@@ -131,8 +131,8 @@ impl CallError {
             | Self::Silent { .. }
             | Self::NotReady { .. }
             | Self::Deadline { .. } => true,
-            // ABORTED: an operator has disconnected this watch; RESOURCE_EXHAUSTED: there are too many. The others are
-            // what a broken stream looks like, or a fault of the server's.
+            // ABORTED: an operator has disconnected this watch. RESOURCE_EXHAUSTED: there are too many watches. The others come from a
+            // broken stream or a fault of the server.
             Self::Failed { code, .. } => matches!(
                 code,
                 Code::Aborted | Code::ResourceExhausted | Code::Cancelled | Code::Unknown | Code::Internal

@@ -1,4 +1,4 @@
-//! A plegd for tests, which says what it is told to and hangs up when it is told to.
+//! A mock of plegd for tests: it sends scripted messages and disconnects as scripted.
 
 use std::{collections::VecDeque, io, sync::Arc};
 
@@ -21,19 +21,19 @@ use crate::{
     v1::{self, watch_response::Update as Wire},
 };
 
-/// What one connection of a watch does. After its last step it is silent.
+/// One step of a watch's connection. After the last step the connection is silent.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Step {
     Send(v1::WatchResponse),
     Fail(Status),
-    /// Ends the stream as a server does that has no more to say.
+    /// Ends the stream like a server that has sent everything.
     End,
-    /// Cuts the connection with all that is on it.
+    /// Cuts the connection and all streams on it.
     Cut,
 }
 
-/// The mock. Clones are one and the same.
+/// The mock. Clones share their state.
 #[derive(Clone, Default)]
 pub(crate) struct Mock(Arc<Mutex<State>>);
 
@@ -92,27 +92,27 @@ pub(crate) fn snapshot_end(epoch: u64, sequence: u64, pods: u32) -> Step {
 // === impl Mock ===
 
 impl Mock {
-    /// One that answers watches so, one after the other.
+    /// A mock that answers watches with these scripts, one after the other.
     pub(crate) fn watched(scripts: impl IntoIterator<Item = Vec<Step>>) -> Self {
         let mock = Self::default();
         mock.0.lock().scripts = scripts.into_iter().collect();
         mock
     }
 
-    /// One that has these pods.
+    /// A mock that has these pods.
     pub(crate) fn with(pods: Vec<v1::Pod>) -> Self {
         let mock = Self::default();
         mock.0.lock().pods = pods;
         mock
     }
 
-    /// What waits are answered with, one after the other; then never.
+    /// Answers waits with these answers, one after the other; further waits get no answer.
     pub(crate) fn answering(self, answers: Vec<Result<v1::WaitForResponse, Status>>) -> Self {
         self.0.lock().answers = answers.into();
         self
     }
 
-    /// Refuses so many connections before it takes one.
+    /// Refuses this many connections before it accepts one.
     pub(crate) fn refusing(self, count: u32) -> Self {
         self.0.lock().refuses = count;
         self
@@ -134,7 +134,7 @@ impl Mock {
         self.0.lock().waits.clone()
     }
 
-    /// A client of it, over memory.
+    /// A client of this mock, over memory.
     pub(crate) fn client(&self) -> Client {
         let (sender, receiver) = mpsc::unbounded_channel::<io::Result<DuplexStream>>();
         let incoming =
@@ -150,7 +150,6 @@ impl Mock {
         ))
     }
 
-    /// Serves it on a UNIX socket.
     pub(crate) fn serve_unix(&self, path: &std::path::Path) {
         let incoming =
             tokio_stream::wrappers::UnixListenerStream::new(tokio::net::UnixListener::bind(path).unwrap());
@@ -158,7 +157,7 @@ impl Mock {
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
     }
 
-    /// Serves it on a port of this machine, which is returned.
+    /// Serves it on a loopback port, which is returned.
     pub(crate) async fn serve_tcp(&self) -> u16 {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -168,7 +167,7 @@ impl Mock {
         port
     }
 
-    /// A pipe in two pieces, so that it can be cut in the middle.
+    /// A pipe in two pieces, which can be cut in the middle.
     fn connection(
         &self,
         server: &mpsc::UnboundedSender<io::Result<DuplexStream>>,
@@ -225,7 +224,7 @@ impl PodLifecycleService for Mock {
                     Some(Step::Fail(status)) => Err(status),
                     Some(Step::End) => return None,
                     Some(Step::Cut) => {
-                        // What was sent before is to arrive.
+                        // Messages sent before must arrive.
                         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                         mock.0.lock().pipes.drain(..).for_each(|pipe| pipe.abort());
                         std::future::pending().await

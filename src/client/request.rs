@@ -1,30 +1,30 @@
-//! What is asked for, in types that cannot contradict themselves.
+//! Parameters of requests, in types that exclude contradictions.
 
 use std::fmt;
 
 use super::timestamp;
 use crate::{clock::Wall, v1};
 
-/// Which pod is meant.
+/// A reference to a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodRef {
-    /// The one with this UID.
+    /// The pod with this UID.
     Uid(String),
-    /// The one of this name; of several, the one with the newest sandbox.
+    /// The pod with this name; of several, the one with the newest sandbox.
     Name {
         /// Namespace.
         namespace: String,
         /// Name.
         name: String,
     },
-    /// The one that has the container or sandbox with this id, or whose id alone begins so.
+    /// The pod that has the container or sandbox with this id, or with the only id that begins with it.
     ContainerId(String),
 }
 
-/// How young an answer must be.
+/// The required freshness of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Freshness {
-    /// What plegd holds: as new as what it has told.
+    /// The pod as plegd holds it: as new as the last published event.
     #[default]
     Held,
     /// As of some moment after the request: plegd reads from the runtime.
@@ -33,25 +33,25 @@ pub enum Freshness {
     NewerThan(Wall),
 }
 
-/// What to wait for.
+/// The condition to wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitCondition {
-    /// The container of this name runs; of several, the newest.
+    /// The container with this name runs; of several, the newest.
     ContainerRunning(String),
-    /// The container of this name has ended; of several, the newest.
+    /// The container with this name has exited; of several, the newest.
     ContainerExited(String),
-    /// The container of this name is gone from the runtime, or was never there.
+    /// The container with this name is removed from the runtime, or never existed.
     ContainerGone(String),
     /// The pod's newest sandbox is ready.
     SandboxReady,
-    /// The pod is gone from the runtime with all that it had, or was never there.
+    /// The pod with all its containers and sandboxes is removed from the runtime, or never existed.
     PodGone,
 }
 
 // === impl PodRef ===
 
 impl PodRef {
-    /// By namespace and name.
+    /// A pod by namespace and name.
     pub fn name(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self::Name { namespace: namespace.into(), name: name.into() }
     }
@@ -94,7 +94,7 @@ impl From<Freshness> for Option<v1::Freshness> {
 // === impl WaitCondition ===
 
 impl WaitCondition {
-    /// The condition as plegd knows it, and the container's name, empty where there is none.
+    /// The API's condition and the container's name, which is empty for conditions of the pod.
     pub(super) fn parts(&self) -> (v1::Condition, &str) {
         match self {
             WaitCondition::ContainerRunning(name) => (v1::Condition::ContainerRunning, name),

@@ -1,4 +1,4 @@
-//! A watch against a plegd that hangs up, restarts and forgets at awkward moments; and what errors say.
+//! A watch against a plegd that disconnects, restarts and loses its history at inconvenient moments; and the texts of errors.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn at(epoch: u64, sequence: u64) -> Position {
     Position { epoch, sequence }
 }
 
-/// An update as one word, so that a story can be read.
+/// An update as one word, so that a sequence of updates is readable.
 fn word(update: &Result<Update, CallError>) -> String {
     match update {
         Ok(Update::Connected(_)) => "connected".into(),
@@ -31,7 +31,7 @@ fn word(update: &Result<Update, CallError>) -> String {
     }
 }
 
-/// The first updates of a watch, as many as are expected, or all until it ends.
+/// The first `length` updates of a watch, or all until it ends.
 async fn story(mock: &Mock, options: WatchOptions, length: usize) -> Vec<String> {
     let mut watch = mock.client().watch(options);
     let mut words = Vec::new();
@@ -49,7 +49,7 @@ fn since(since: Since) -> WatchOptions {
     WatchOptions { since, ..WatchOptions::named("test") }
 }
 
-/// What was asked for on each connection: where to start, and after what.
+/// The request of each connection: its start and its position.
 fn asked(mock: &Mock) -> Vec<(v1::Start, Option<Position>)> {
     mock.watches().iter().map(|request| (request.start(), request.after.map(Position::from))).collect()
 }
@@ -62,7 +62,7 @@ macro_rules! words {
 async fn a_cut_connection_costs_no_event_and_doubles_none() {
     let mock = Mock::watched([
         vec![hello(EPOCH, 1, 4), event(5), event(6), Step::Cut],
-        // A server that sends again what it has sent before is none of the consumer's business.
+        // The consumer does not see events that the server sends again.
         vec![hello(EPOCH, 1, 8), event(6), event(7), event(8), Step::End],
         vec![hello(EPOCH, 1, 8), bookmark(EPOCH, 12), Step::Fail(Status::unavailable("ending"))],
         vec![hello(EPOCH, 1, 13), event(13)],
@@ -138,10 +138,10 @@ async fn a_restarted_plegd_is_a_gap_and_a_snapshot() {
     let foreign = v1::GapReason::ForeignEpoch;
     let mock = Mock::watched([
         vec![hello(EPOCH, 1, 40), event(41), Step::Cut],
-        // The gap is told once, though the snapshot after it needs a second try.
+        // The gap is reported once, though the snapshot after it needs a second try.
         vec![hello(LATER, 1, 2), gap(foreign, 42, None), pod("a"), Step::Cut],
         vec![hello(LATER, 1, 2), pod("a"), snapshot_end(LATER, 2, 1), event(3), Step::Cut],
-        // Numbers begin anew: what is small is not old.
+        // Sequence numbers start again: a small one is not an old one.
         vec![hello(LATER, 1, 4), event(4)],
     ]);
     assert_eq!(
@@ -251,7 +251,7 @@ async fn waiting_may_be_given_up_and_taken_up_again() {
     let mut watch = mock.client().watch(since(Since::Now));
     let mut words = Vec::new();
     while !words.iter().any(|word: &String| word.starts_with("event")) {
-        // A consumer with a timer of its own: what was under way goes on at the next call.
+        // A consumer with its own timer: an opening that is under way continues at the next call.
         if let Ok(update) = tokio::time::timeout(Duration::from_millis(1), watch.next()).await {
             words.push(word(&update.unwrap()));
         }

@@ -1,7 +1,7 @@
 //! A watch that outlives its connection.
 //!
-//! Where it stands is [`Place`]: a pure rule that says what to ask for and what a message means. Here is what carries it:
-//! connecting, waiting, and noticing that the other side is gone.
+//! [`Place`] is the state and a pure rule: the next request, and the meaning of a message. This module does the rest: it connects, waits,
+//! and notices that the other side is gone.
 
 mod place;
 
@@ -23,98 +23,98 @@ use crate::{
     v1::{self, pod_lifecycle_service_client::PodLifecycleServiceClient},
 };
 
-/// A quiet watch gets a bookmark every so often; without three of them in a row, the other side is taken for gone.
+/// A quiet watch gets a bookmark per interval; after this many missing ones in a row, the other side is considered gone.
 const BOOKMARKS_MISSED: u32 = 3;
 
-/// What to watch.
+/// Options of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchOptions {
-    /// Where to begin.
+    /// The start of the watch.
     pub since: Since,
-    /// What to tell of; all by default.
+    /// The events to deliver; all by default.
     pub filter: v1::Filter,
-    /// Whether an event comes with its pod; by default it does not.
+    /// Whether an event includes its pod; by default it does not.
     pub detail: v1::Detail,
-    /// What to do where events are no longer held; by default a gap and a fresh snapshot. With
-    /// [`v1::SlowPolicy::Fail`] the watch ends with [`CallError::PositionLost`].
+    /// The reaction when events are no longer held; by default a gap and a new snapshot. With [`v1::SlowPolicy::Fail`] the watch ends with
+    /// [`CallError::PositionLost`].
     pub slow_policy: v1::SlowPolicy,
-    /// How long nothing may come before plegd says that nothing has; from 100 ms to 1 h, by default 15 s. After three
-    /// times as long without anything the watch connects again.
+    /// The time without events after which plegd sends a bookmark; from 100 ms to 1 h, by default 15 s. After three intervals without a
+    /// message the watch connects again.
     pub bookmark_interval: Duration,
-    /// What the watcher calls itself, for the list of subscribers; at most 64 characters.
+    /// The watcher's name in the list of subscribers; at most 64 characters.
     pub client_name: String,
 }
 
-/// Where a watch begins.
+/// The start of a watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Since {
-    /// With all pods as they are, then what changes.
+    /// A snapshot of all pods, then changes.
     #[default]
     Snapshot,
-    /// With what changes from now on.
+    /// Changes from now on.
     Now,
-    /// With the oldest event that is held.
+    /// The oldest event that is held.
     Oldest,
-    /// With the event that follows this position: where an earlier watch has ended.
+    /// The event that follows this position: the end of an earlier watch.
     After(Position),
 }
 
-/// What a watch tells.
+/// An update of a watch.
 ///
-/// Keep the position of the last [`Update::Event`], [`Update::Bookmark`] or [`Update::SnapshotEnd`] with whatever was made
-/// of it, and a later watch with [`Since::After`] goes on there.
+/// Store the position of the last [`Update::Event`], [`Update::Bookmark`] or [`Update::SnapshotEnd`] together with your own state. A later
+/// watch with [`Since::After`] resumes there.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-// The largest is the one that there is most of: to box it would cost more than the others' size does.
+// The largest variant is the most frequent one: a box would cost more than the size of the others.
 #[allow(clippy::large_enum_variant)]
 pub enum Update {
-    /// Connected, to begin with what [`Since`] says. After a snapshot was interrupted it begins again: forget the pods that
-    /// have come without [`Update::SnapshotEnd`].
+    /// Connected, to start as [`Since`] defines. After an interrupted snapshot it starts again: discard the pods that arrived without
+    /// [`Update::SnapshotEnd`].
     Connected(v1::Hello),
-    /// Connected, to go on after this position. Nothing is missed unless [`Update::Gap`] follows.
+    /// Connected, to resume after this position. No event is missed unless [`Update::Gap`] follows.
     Resumed {
-        /// What plegd says of itself.
+        /// plegd's greeting.
         hello: v1::Hello,
         /// The position.
         after: Position,
     },
     /// A pod of a snapshot.
     Pod(v1::Pod),
-    /// The snapshot is complete: what was known is to be replaced by the pods that came since [`Update::Connected`] or
-    /// since the last [`Update::Gap`].
+    /// The snapshot is complete: replace your state with the pods that arrived since [`Update::Connected`] or since the last
+    /// [`Update::Gap`].
     SnapshotEnd {
-        /// All up to here is in it, and nothing after it.
+        /// The snapshot includes everything up to this position, and nothing after it.
         position: Position,
-        /// How many pods it has.
+        /// The number of pods in it.
         pods: u32,
     },
-    /// Something has happened. No event comes twice.
+    /// An event. No event is delivered twice.
     Event {
-        /// What.
+        /// The event.
         event: v1::Event,
-        /// Where to resume once this event is taken care of.
+        /// The position to resume at once this event is processed.
         position: Position,
-        /// With [`v1::SlowPolicy::LatestPerPod`]: how many events of this pod were left out before it.
+        /// With [`v1::SlowPolicy::LatestPerPod`]: the number of events of this pod that were left out before it.
         skipped: u64,
     },
-    /// Nothing has happened that passes the filter, up to here.
+    /// Up to this position, no further event passes the filter.
     Bookmark(Position),
-    /// Events are missing: plegd was restarted, or the watch was away for too long. Keep what is known until the snapshot,
-    /// which follows, is complete.
+    /// Events are missing: plegd was restarted, or the watch was disconnected for too long. Keep your state until the snapshot that follows
+    /// is complete.
     Gap(v1::Gap),
-    /// plegd follows the runtime in another way.
+    /// plegd's mode has changed.
     ModeChange(v1::ModeChange),
-    /// The connection is lost or could not be made; it is tried again by itself.
+    /// The connection is lost or failed; the watch tries again by itself.
     Reconnecting {
-        /// Why.
+        /// The cause.
         why: CallError,
-        /// When it is tried.
+        /// The wait before the next try.
         wait: Duration,
     },
 }
 
-/// A watch. It connects when it is first asked for what is next, and goes on for ever, with three exceptions: a request
-/// that plegd refuses, a plegd that has no such call, and a position that is lost where that is to be an error.
+/// A watch. It connects at the first call of `next` and continues without end, with three exceptions: plegd refuses the request, plegd does
+/// not have this call, or the position is lost and the slow policy is to fail.
 ///
 /// Also a [`Stream`].
 #[must_use = "nothing is watched before it is asked for what is next"]
@@ -132,7 +132,7 @@ type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<v1::WatchRe
 enum Stage {
     Waiting(Pin<Box<Sleep>>),
     Opening(Opening),
-    /// Before the first message there is no saying how long a plegd takes that is not ready.
+    /// Before the first message there is no limit: a plegd that is not ready may take any time.
     Open {
         stream: Box<Streaming<v1::WatchResponse>>,
         silence: Option<Pin<Box<Sleep>>>,
@@ -143,7 +143,7 @@ enum Stage {
 // === impl WatchOptions ===
 
 impl WatchOptions {
-    /// The defaults, under this name.
+    /// The defaults, with this name.
     pub fn named(client_name: impl Into<String>) -> Self {
         Self { client_name: client_name.into(), ..Self::default() }
     }
@@ -176,12 +176,12 @@ impl Watch {
         watch
     }
 
-    /// What is next; none after an error, which is the end. It may be dropped while it waits, nothing is lost by it.
+    /// The next update; `None` after an error, which ends the watch. The future may be dropped while it waits: nothing is lost.
     pub async fn next(&mut self) -> Option<Result<Update, CallError>> {
         tokio_stream::StreamExt::next(self).await
     }
 
-    /// Where a watch that is to go on where this one is would begin; none before that is known.
+    /// The position at which another watch can resume this one; `None` before it is known.
     pub fn position(&self) -> Option<Position> {
         self.place.after()
     }
@@ -202,7 +202,7 @@ impl Watch {
         Stage::Opening(Box::pin(async move { service.watch(request).await }))
     }
 
-    /// What to do about an error: try again, or end.
+    /// The reaction to an error: try again, or end.
     fn broken(&mut self, why: CallError) -> Result<Update, CallError> {
         if !why.is_passing() {
             self.stage = Stage::Over;
@@ -216,7 +216,7 @@ impl Watch {
     fn taken(&mut self, message: v1::WatchResponse) -> Option<Result<Update, CallError>> {
         match self.place.take(message).transpose()? {
             Ok(update) => {
-                // Not a greeting alone: one who is sent away after it, time and again, must wait longer.
+                // Not for a greeting alone: a watch that is closed repeatedly after its greeting must wait longer.
                 if matches!(update, Update::Event { .. } | Update::Bookmark(_) | Update::SnapshotEnd { .. }) {
                     self.backoff.succeeded();
                 }

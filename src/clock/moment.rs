@@ -6,10 +6,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-/// How fast a wall clock that is slewed may run away from the monotonic clock: NTP slews by up to 500 ppm, chrony by more.
+/// By how much a slewed wall clock may drift from the monotonic clock: NTP slews by up to 500 ppm, chrony by more.
 const SLEW_PER_SECOND: Duration = Duration::from_millis(1);
 
-/// A moment on plegd's monotonic clock, in nanoseconds since a week before the clock was made.
+/// A moment on plegd's monotonic clock, in nanoseconds since a week before the clock was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub(super) u64);
 
@@ -53,7 +53,7 @@ impl Sub<Duration> for Mono {
 // === impl Wall ===
 
 impl Wall {
-    /// A wall-clock stamp as CRI writes it.
+    /// A moment from the nanoseconds of a CRI timestamp.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
@@ -63,8 +63,8 @@ impl Wall {
         self.0
     }
 
-    /// The stamp as the runtime means it: `None` for 0 (unset), for a negative one (containerd 2.x sends the year 1754
-    /// for a sandbox it no longer finds), and for seconds where nanoseconds are due (CRI-O up to 1.31.0).
+    /// A CRI timestamp, if it is valid: `None` for 0 (unset), for a negative one (containerd 2.x sends the year 1754 for a sandbox that it
+    /// does not find), and for seconds instead of nanoseconds (CRI-O up to 1.31.0).
     pub fn from_cri(nanos: i64) -> Option<Self> {
         // 10^12 ns is a quarter of an hour past 1970; as seconds it is the year 33658.
         (nanos >= 1_000_000_000_000).then_some(Self(nanos))
@@ -79,13 +79,13 @@ impl Wall {
 impl fmt::Display for Wall {
     /// RFC 3339 in UTC with nanoseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Before 1970 there were no containers; the formatter has no year before it either.
+        // No timestamp of a container is before 1970, and the formatter has no earlier year.
         let time = UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.0).unwrap_or(0));
         humantime::format_rfc3339_nanos(time).fmt(f)
     }
 }
 
-/// By how much a slewed wall clock may run away from the monotonic clock in that time.
+/// By how much a slewed wall clock may drift from the monotonic clock in that time.
 pub(crate) fn slewed_in(time: Duration) -> Duration {
     time.mul_f64(SLEW_PER_SECOND.as_secs_f64())
 }

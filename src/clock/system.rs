@@ -1,4 +1,4 @@
-//! The clock itself: both of the machine's, or a simulated one.
+//! The clock: the machine's two clocks, or a simulated one.
 
 use std::{
     fmt,
@@ -16,29 +16,28 @@ use super::{
     moment::{nanos, slewed_in},
 };
 
-/// How far two stamps must lie apart before plegd calls one of them older, and by how much the offset between the wall
-/// clock and the monotonic clock must change, beyond what a slewed clock does, to be called a step. A smaller step is not noticed: a
-/// timestamp from before it is wrong by as much.
+/// Timestamps less than this apart have no order. An offset between the wall clock and the monotonic clock that changes by more, beyond
+/// slewing, is a step. A smaller step is not noticed: a timestamp from before it is wrong by as much.
 pub const STEP_MARGIN: Duration = Duration::from_millis(50);
 
-/// A smaller change of the offset is not worth the following.
+/// Smaller changes of the offset are ignored.
 const FOLLOWED: Duration = Duration::from_micros(100);
 
-/// What a clock shows when it is made: so much earlier moments, such as those of old events, have a place on it.
+/// The first value of a clock. Moments up to a week before its creation, such as those of old events, are therefore representable.
 const START: Duration = Duration::from_secs(7 * 86_400);
 
-/// What a wall-clock stamp that a runtime sent says about the monotonic moment at which it was made.
+/// The monotonic moment of a runtime's wall-clock timestamp, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stamped {
-    /// It was made at this moment, give or take [`STEP_MARGIN`].
+    /// At this moment, within [`STEP_MARGIN`].
     At(Mono),
-    /// It was made before the wall clock was last stepped, which was at this moment. Nothing else is known of it.
+    /// Before the last step of the wall clock, which was noticed at this moment.
     BeforeStep(Mono),
-    /// Zero, negative, in the future, or in seconds where nanoseconds are due: it says nothing.
+    /// Unknown: the timestamp is zero, negative, in the future, or in seconds instead of nanoseconds.
     Unknown,
 }
 
-/// The clock. Cheap to clone; all clones share what they know about steps.
+/// The clock. Cheap to clone; all clones share their state.
 #[derive(Clone)]
 pub struct Clock(Arc<Inner>);
 
@@ -50,7 +49,7 @@ struct Inner {
     origin: tokio::time::Instant,
     wall: WallSource,
     era: ArcSwap<Era>,
-    /// When both clocks were last looked at.
+    /// When both clocks were last read.
     looked: AtomicU64,
     steps: AtomicU64,
 }
@@ -63,11 +62,11 @@ enum WallSource {
 /// The time between two steps of the wall clock, in which `wall = monotonic + offset`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Era {
-    /// Wall time minus monotonic time, in nanoseconds: as it was when it was last looked at, since a clock may be slewed.
+    /// Wall time minus monotonic time, in nanoseconds, at the last read: a clock may be slewed.
     offset: i64,
-    /// What the offset was when the era began, and when that was.
+    /// The offset at the beginning of the era, and when that was.
     first: (i64, Mono),
-    /// When the step that began it was noticed; `None` for the first era, which has no step before it.
+    /// When the step before it was noticed; `None` for the first era.
     began: Option<Mono>,
 }
 
@@ -79,7 +78,7 @@ impl Clock {
         Self::new(WallSource::System)
     }
 
-    /// A wall clock that starts at `start`, follows tokio's clock (which a test may pause) and steps when told to.
+    /// A wall clock that starts at `start` and follows tokio's clock, which a test may pause. [`WallStepper`] steps it.
     pub fn simulated(start: Wall) -> (Self, WallStepper) {
         let stepped_by = Arc::new(AtomicI64::new(0));
         let clock = Self::new(WallSource::Simulated { start, stepped_by: stepped_by.clone() });
@@ -132,18 +131,18 @@ impl Clock {
         self.now_both().1
     }
 
-    /// The moment `after` from now, as tokio's timers want it.
+    /// The moment `after` from now, for tokio's timers.
     #[allow(clippy::disallowed_methods)]
     pub fn timer(&self, after: Duration) -> tokio::time::Instant {
         tokio::time::Instant::now() + after
     }
 
-    /// When a stamp that was received at `received` was made.
+    /// The monotonic moment of a timestamp that was received at `received`.
     pub fn to_monotonic(&self, stamp: Wall, received: Mono) -> Stamped {
         self.0.era.load().map(stamp, received)
     }
 
-    /// How often the wall clock was stepped since the clock was made.
+    /// The number of steps of the wall clock since this clock was created.
     pub fn steps(&self) -> u64 {
         self.0.steps.load(Ordering::Relaxed)
     }
@@ -199,8 +198,8 @@ impl Inner {
 // === impl Era ===
 
 impl Era {
-    /// Whether an offset differs by more than a slewed clock's may from what it was at the last look, or at the first one: neither one
-    /// large change is slewing, nor many small ones at once.
+    /// Whether an offset differs by more than slewing allows from the offset at the last read or at the first one: neither one large change
+    /// is slewing, nor many small ones at once.
     fn is_step(&self, offset: i64, now: Mono, last_look: Mono) -> bool {
         let differs =
             |from: i64, since: Mono| offset.abs_diff(from) > nanos(STEP_MARGIN + slewed_in(now.since(since)));
@@ -213,10 +212,10 @@ impl Era {
         if at > i128::from((received + STEP_MARGIN).0) {
             return Stamped::Unknown;
         }
-        // What was stamped more than a week before the clock was made maps to zero, before all that plegd knows.
+        // Timestamps from more than a week before the creation of the clock map to zero, before every other moment.
         let at = Mono(u64::try_from(at).unwrap_or(0));
         match self.began {
-            // A stamp made in this era cannot map to before its beginning; so it is from an earlier one.
+            // A timestamp of this era cannot map to a moment before it, so this one is from an earlier era.
             Some(began) if at < began => Stamped::BeforeStep(began),
             _ => Stamped::At(at),
         }
@@ -267,8 +266,7 @@ mod tests {
             assert_eq!(clock.to_monotonic(after, clock.now()), Stamped::At(stepped));
             match clock.to_monotonic(before, clock.now()) {
                 Stamped::BeforeStep(at) => assert_eq!(at, stepped),
-                // After a step back it may look as if made since, and nothing worse: it is never believed to be older
-                // than it is.
+                // After a step back it may map to a moment after the step, but never to one that is older than it is.
                 Stamped::At(_) | Stamped::Unknown => assert!(step < 0, "step of {step} ns"),
             }
         }
@@ -300,7 +298,7 @@ mod tests {
         assert_eq!(clock.steps(), 1);
     }
 
-    /// 500 ppm for three hours: the offset is followed, and nothing is called a step.
+    /// 500 ppm for three hours.
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_slewed_for_hours_is_followed() {
         for ppm in [-500, 500, 900] {
@@ -314,7 +312,7 @@ mod tests {
             let (made, stamp) = clock.now_both();
             let Stamped::At(at) = clock.to_monotonic(stamp, made) else { panic!("it has its place") };
             assert!(at.since(made).max(made.since(at)) <= FOLLOWED, "{ppm} ppm");
-            // And a step is one, slewed or not.
+            // A step is noticed on a slewed clock too.
             hand.step(SECOND);
             clock.wall();
             assert_eq!(clock.steps(), 1, "{ppm} ppm");

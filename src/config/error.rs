@@ -1,33 +1,33 @@
-//! What is wrong with a configuration, told all at once, and what was perhaps meant.
+//! Errors in a configuration, reported all at once, with suggestions.
 
 use std::{fmt, path::PathBuf};
 
-/// Why there is no configuration.
+/// The errors in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.0))]
 pub struct ConfigError(pub Vec<Problem>);
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
+    /// Its place.
     pub place: Place,
-    /// What is wrong, and what to write instead: a sentence without its full stop.
+    /// The error and its correction: a sentence without its full stop.
     pub message: String,
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Nobody gave one: the default.
+    /// The default: no layer sets the key.
     Default,
-    /// A file, and the line in it where there is one.
+    /// A file, and the line if it is known.
     File(PathBuf, Option<usize>),
     /// An environment variable.
     Variable(String),
     /// A flag of the command line.
     Flag(String),
-    /// The program that plegd is embedded in.
+    /// The program that embeds plegd.
     Program,
 }
 
@@ -36,7 +36,7 @@ fn lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// The candidate that somebody who wrote `word` may have meant.
+/// The candidate most similar to `word`, if one is similar enough.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     candidates
@@ -59,7 +59,7 @@ impl fmt::Display for Problem {
 // === impl Place ===
 
 impl Place {
-    /// In the order of the layers; within a file by line, and the environment, which has no order, by name.
+    /// A sort key: the order of the layers; within a file by line, and within the environment, which has no order, by name.
     pub(super) fn order(&self) -> (u8, usize, &str) {
         match self {
             Place::Default => (0, 0, ""),

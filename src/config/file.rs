@@ -10,7 +10,7 @@ use super::{
     layers::Setting,
 };
 
-/// What the file at `path`, whose text is `text`, sets; and what is wrong with it.
+/// The settings and the errors in the file at `path` with the content `text`.
 pub(super) fn read(path: &Path, text: &str) -> (Vec<Setting>, Vec<Problem>) {
     let mut file = File { path, text, settings: Vec::new(), problems: Vec::new() };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -102,7 +102,7 @@ impl File<'_> {
 
     fn unknown(&mut self, at: usize, name: &str, section: &str) {
         let full = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
-        // First the same key in another section, then a misspelt one of this section, then any.
+        // The same key in another section has priority, then a misspelt key of this section, then any key.
         let same = KEYS.iter().find(|key| key.name == name).map(Key::path);
         let near = || {
             let key = nearest(name, KEYS.iter().filter(|key| key.section == section).map(|key| key.name))?;
@@ -137,7 +137,7 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The value as the other layers would give it, if it is written in the right form.
+/// The value in the notation of the other layers, if its form is right.
 fn text_of(form: Form, value: &DeValue<'_>) -> Option<String> {
     match (form, value) {
         (Form::Text | Form::List, DeValue::String(text)) => Some(text.to_string()),

@@ -1,7 +1,7 @@
-//! The configuration in force: replaced as a whole when it is read again, and followed by whoever goes by a part of it.
+//! The configuration in force: replaced as a whole by a reload. Users of a part of it can follow that part.
 //!
-//! Owns which of two configurations holds for which key. Keys that need a restart keep their values whatever is read, so
-//! that what is shown as in force is. It reads nothing and tells nobody but those who follow it.
+//! Decides which of two configurations applies to which key. Keys that need a restart keep their values after a reload, so that the
+//! displayed values are really in force. Reads no input, and notifies only the followers.
 
 use std::{fmt, sync::Arc};
 
@@ -17,49 +17,49 @@ pub struct InForce(Arc<Inner>);
 
 struct Inner {
     now: ArcSwap<Loaded>,
-    /// Wakes those who cannot wait until they next look.
+    /// Wakes followers that must react at once.
     swaps: watch::Sender<()>,
 }
 
-/// A key whose value is another one than in the configuration in force.
+/// A key whose value differs from that in force.
 #[derive(Clone, Debug)]
 pub struct Difference {
     /// The key.
     pub key: &'static Key,
-    /// The value that is in force, or was until now.
+    /// The value that is in force, or was until the reload.
     pub old: String,
     /// The value that was read.
     pub new: String,
-    /// Where it was read.
+    /// The place of the new value.
     pub place: Place,
 }
 
 // === impl InForce ===
 
 impl InForce {
-    /// This one, until another is adopted.
+    /// This configuration, until another one is adopted.
     pub fn new(loaded: Loaded) -> Self {
         Self(Arc::new(Inner { now: ArcSwap::from_pointee(loaded), swaps: watch::Sender::new(()) }))
     }
 
-    /// One that a program has made itself.
+    /// A configuration that a program has created.
     pub fn of_program(config: Config) -> Self {
         Self::new(Loaded::of_program(config))
     }
 
-    /// As it is now.
+    /// The present configuration.
     pub fn get(&self) -> Arc<Loaded> {
         self.0.now.load_full()
     }
 
-    /// A part of it, for one who goes by that part alone.
+    /// A part of the configuration, for a user of only that part.
     pub fn live<T: 'static>(&self, part: fn(&Config) -> T) -> Live<T> {
         let in_force = self.clone();
         Live::new(self.0.swaps.subscribe(), move || part(&in_force.0.now.load().config))
     }
 
-    /// Puts `read` in force as far as a plegd that runs can change, and says what differs from what was in force: keys whose
-    /// [`Change`] is [`Change::Restart`] differ still. Two at the same time must not be adopted.
+    /// Puts the reloadable keys of `read` in force. Returns all differences from the previous configuration: keys whose [`Change`] is
+    /// [`Change::Restart`] still differ. Calls must not be concurrent.
     pub fn adopt(&self, read: &Loaded) -> Vec<Difference> {
         let before = self.get();
         let mut next = read.clone();
@@ -90,7 +90,7 @@ impl fmt::Debug for InForce {
 // === impl Difference ===
 
 impl Difference {
-    /// The keys among these that need a restart.
+    /// The keys of these differences that need a restart.
     pub fn awaiting_restart(differences: &[Self]) -> Vec<&'static Key> {
         let waits = |difference: &&Self| difference.key.change == Change::Restart;
         differences.iter().filter(waits).map(|difference| difference.key).collect()
@@ -125,12 +125,12 @@ mod tests {
         let now = in_force.get();
         assert_eq!((now.config.relist.period.as_secs(), now.config.journal.events), (2, 65_536));
         assert_eq!(period.get(), Duration::from_secs(2));
-        // The same again: what waits is told as long as it waits.
+        // The same configuration again: a pending restart is reported as long as it is pending.
         assert_eq!(told(&in_force.adopt(&other)), ["journal.events 65536 77"]);
         let set: Vec<String> =
             now.origins().filter(|(_, place)| **place != Place::Default).map(|(key, _)| key.path()).collect();
         assert_eq!(set, ["relist.period"]);
-        // Back to what it was: nothing waits any longer.
+        // With the original value, no restart is pending.
         assert_eq!(told(&in_force.adopt(&read(|_| {}))), ["relist.period 2s 1s"]);
         assert!(in_force.adopt(&read(|_| {})).is_empty());
     }

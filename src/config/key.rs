@@ -1,4 +1,4 @@
-//! One key of the configuration, and the macro that makes the typed sections and the table of keys from one description.
+//! One key of the configuration, and the macro that generates the typed sections and the table of keys from one description.
 
 use std::ops::RangeInclusive;
 
@@ -9,45 +9,45 @@ use super::{Config, Value};
 pub struct Section {
     /// Its name, as in `[relist]`.
     pub name: &'static str,
-    /// What it is about.
+    /// Its description.
     pub doc: &'static str,
 }
 
-/// A key: where it is written, what it means and how it is read and shown.
+/// A key: its place in a file, its meaning, and its conversions from and to text.
 #[derive(Clone, Copy)]
 pub struct Key {
-    /// The section that it is in.
+    /// Its section.
     pub section: &'static str,
     /// Its name within the section.
     pub name: &'static str,
-    /// What it does; several lines.
+    /// Its description; several lines.
     pub doc: &'static str,
-    /// How a file writes it.
+    /// The form of its value in a file.
     pub form: Form,
-    /// When a change of it takes effect.
+    /// The time at which a change takes effect.
     pub change: Change,
     pub(super) allowed: fn() -> String,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
     pub(super) get: fn(&Config) -> String,
-    /// Gives the second configuration the value that the first one has.
+    /// Copies the value from the first configuration to the second.
     pub(super) copy: fn(&Config, &mut Config),
 }
 
-/// When a change of a key takes effect in a plegd that runs.
+/// The time at which a change of a key takes effect in a running plegd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// When the configuration is read again.
     Live,
-    /// When plegd is started again: what is made of the key at the start stays as it is.
+    /// At the next start of plegd: the key is used only at the start.
     Restart,
 }
 
-/// How a value is written in TOML.
+/// The form of a value in TOML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `"text"`
     Text,
-    /// `"text"`, or an array of such.
+    /// `"text"`, or an array of texts.
     List,
     /// `12`
     Integer,
@@ -141,22 +141,22 @@ impl Key {
         format!("{}.{}", self.section, self.name)
     }
 
-    /// The environment variable that sets it, such as `PLEGD_RELIST_PERIOD`.
+    /// Its environment variable, such as `PLEGD_RELIST_PERIOD`.
     pub fn variable(&self) -> String {
         format!("PLEGD_{}_{}", self.section, self.name).to_uppercase()
     }
 
-    /// What may be written, with its unit and range.
+    /// The allowed values, with unit and range.
     pub fn allowed(&self) -> String {
         (self.allowed)()
     }
 
-    /// The value in `config`, as an environment variable or a flag would give it.
+    /// The value in `config`, in the notation of environment variables and flags.
     pub fn text(&self, config: &Config) -> String {
         (self.get)(config)
     }
 
-    /// The value in `config`, as a file would give it.
+    /// The value in `config`, in the notation of a file.
     pub fn toml(&self, config: &Config) -> String {
         match self.form {
             Form::Text | Form::List => toml::Value::String(self.text(config)).to_string(),
@@ -178,7 +178,7 @@ impl std::fmt::Debug for Key {
 // === impl Change ===
 
 impl Change {
-    /// As the reference says it: a sentence.
+    /// The sentence for the reference.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Live => "A change holds from the next reload on.",

@@ -12,69 +12,69 @@ use super::{
     file,
 };
 
-/// The file that is read where no other is named, if it exists.
+/// The default file; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/plegd/plegd.toml";
 
-/// The environment variable that names another file.
+/// The environment variable with the path of another file.
 pub(super) const FILE_VARIABLE: &str = "PLEGD_CONFIG";
 
-/// The environment variable that tells verbs which talk to a running plegd where it listens.
+/// The environment variable with the address of a running plegd, for verbs that call it.
 pub const SOCKET_VARIABLE: &str = "PLEGD_SOCKET";
 
 const PREFIX: &str = "PLEGD_";
 
-/// No settings of the daemon, and harmless to it: read when plegd is built, and by the verbs that talk to a running plegd.
+/// Variables that are no settings of the daemon: for the build of plegd, and for verbs that call a running plegd.
 const OTHER_VARIABLES: [&str; 2] = ["PLEGD_REVISION", SOCKET_VARIABLE];
 
-/// All that a configuration is made of.
+/// The inputs of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    /// The file that `--config` names; it must exist.
+    /// The file from `--config`; it must exist.
     pub file: Option<PathBuf>,
-    /// The file to read if neither `--config` nor the environment names one; it need not exist.
+    /// The file to read if neither `--config` nor the environment has one; it need not exist.
     pub default_file: Option<PathBuf>,
-    /// The environment. What does not begin with `PLEGD_` is passed over.
+    /// The environment. Variables that do not begin with `PLEGD_` are ignored.
     pub environment: Vec<(OsString, OsString)>,
-    /// Flags that were given.
+    /// The flags that are set.
     pub flags: Vec<Flag>,
 }
 
 /// A flag of the command line that sets a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flag {
-    /// As it is written, such as `--relist-period`.
+    /// Its name, such as `--relist-period`.
     pub name: &'static str,
     /// The key that it sets, such as `relist.period`.
     pub key: &'static str,
-    /// The value that was given.
+    /// Its value.
     pub value: String,
 }
 
-/// A configuration and where it came from.
+/// A configuration and its sources.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// The file that was read, if one was.
     pub file: Option<PathBuf>,
-    /// Where each of [`KEYS`] has its value from.
+    /// The origin of the value of each of [`KEYS`].
     pub(super) origins: Vec<Place>,
 }
 
-/// A value that one layer gives to a key.
+/// A value for a key from one layer.
 pub(super) struct Setting {
     pub(super) key: &'static Key,
     pub(super) place: Place,
     pub(super) text: String,
-    /// As the person wrote it, for messages.
+    /// The original text, for messages.
     pub(super) written: String,
 }
 
-/// Reads and checks everything.
+/// Reads and checks all layers.
 ///
 /// # Errors
 ///
-/// All that is wrong in all layers.
+/// All errors in all layers.
 pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let (variables, named) = environment(inputs, &mut problems);
@@ -95,7 +95,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
         }
     }
     for (path, message) in loaded.config.contradictions() {
-        // Where a value was refused its default stands in, and what that contradicts is nobody's doing.
+        // A refused value is replaced by its default; a contradiction with that default is no user's error.
         if !refused.iter().any(|section| path.starts_with(section)) {
             problems.push(Problem { place: loaded.blame(path), message });
         }
@@ -137,7 +137,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
     format!("the configuration cannot be read: {what}")
 }
 
-/// Settings from the environment, and the file that it names.
+/// The settings from the environment, and the path of the file in it.
 fn environment(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Setting>, Option<PathBuf>) {
     let mut settings = Vec::new();
     let mut file = None;
@@ -160,8 +160,8 @@ fn environment(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Setting>, O
     (settings, file)
 }
 
-/// Whether Kubernetes itself may have set this: every pod is told of the services in its namespace, and one named `plegd`
-/// or `plegd-…` must not keep the daemon from starting.
+/// Whether Kubernetes itself may have set this variable. Every pod gets variables for the services in its namespace, and a service named
+/// `plegd` or `plegd-…` must not prevent the start.
 fn is_service_link(name: &str) -> bool {
     let port = |name: &str| {
         name.ends_with("_PORT") || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| name.contains(protocol))
@@ -172,7 +172,7 @@ fn is_service_link(name: &str) -> bool {
 }
 
 fn unknown_variable(name: &str) -> String {
-    // All begin alike, which must not count as likeness.
+    // All names share the prefix, which must not count as similarity.
     let tail = name.strip_prefix(PREFIX).unwrap_or(name).to_ascii_lowercase();
     let known: Vec<String> = KEYS.iter().map(|key| format!("{}_{}", key.section, key.name)).collect();
     let without_section = KEYS.iter().position(|key| key.name == tail).map(|place| known[place].as_str());
@@ -207,7 +207,7 @@ fn index(key: &Key) -> usize {
 // === impl Inputs ===
 
 impl Inputs {
-    /// What this process was started with.
+    /// The inputs of this process.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
         Self {
             file,
@@ -217,18 +217,18 @@ impl Inputs {
         }
     }
 
-    /// The file that is read, if there is one.
+    /// The path of the file to read, if there is one.
     pub fn path(&self) -> Option<PathBuf> {
         let wanted = self.wanted(environment(self, &mut Vec::new()).1);
         wanted.or_else(|| self.default_file.clone())
     }
 
-    /// Whether plegd does not start without its file.
+    /// Whether plegd requires its file to exist.
     pub fn needs_file(&self) -> bool {
         self.wanted(environment(self, &mut Vec::new()).1).is_some()
     }
 
-    /// The file that somebody has named; `named` by the environment.
+    /// The file that the user has chosen; `named` is from the environment.
     fn wanted(&self, named: Option<PathBuf>) -> Option<PathBuf> {
         self.file.clone().or(named)
     }
@@ -237,7 +237,7 @@ impl Inputs {
 // === impl Loaded ===
 
 impl Loaded {
-    /// A configuration that a program has made itself.
+    /// A configuration that a program has created.
     pub fn of_program(config: Config) -> Self {
         let default = Config::default();
         let origin = |key: &Key| match key.text(&config) == key.text(&default) {
@@ -247,12 +247,12 @@ impl Loaded {
         Self { origins: KEYS.iter().map(origin).collect(), file: None, config }
     }
 
-    /// Each key with where its value comes from, in the order of the reference.
+    /// Each key with the origin of its value, in the order of the reference.
     pub fn origins(&self) -> impl Iterator<Item = (&'static Key, &Place)> {
         KEYS.iter().zip(&self.origins)
     }
 
-    /// Says in the log which file was read and what differs from the defaults, each with its place.
+    /// Logs the file that was read and the differences from the defaults, each with its place.
     pub fn log(&self) {
         let file = self.file.as_ref().map_or_else(|| "none".into(), |file| file.display().to_string());
         tracing::info!(%file, version = crate::version::VERSION, "Configuration read.");
@@ -261,7 +261,7 @@ impl Loaded {
         }
     }
 
-    /// Where to look for a contradiction: at the key itself, or at whatever of its section was set by someone.
+    /// The place of a contradiction: the key itself, or a key of its section that is set.
     fn blame(&self, path: &str) -> Place {
         let set = || self.origins().filter(|(_, place)| **place != Place::Default);
         let section = path.split('.').next().unwrap_or_default();

@@ -1,29 +1,29 @@
-//! Whom a configuration can name.
+//! Principals in a configuration.
 
 use std::fmt;
 
-/// One, or a kind of, peer.
+/// A peer, or a kind of peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Principal {
-    /// A process of uid 0, or of the user that plegd itself runs as: who could do as it likes with plegd anyway.
+    /// A process with uid 0 or with plegd's own user, both of which control plegd anyway.
     Root,
-    /// A process that the socket's group and mode let in; see `api.allow_watch`.
+    /// A process that the socket's group and mode admit; see `api.allow_watch`.
     Group,
     /// A process of this user.
     Uid(u32),
-    /// A process whose primary group this is, or a supplementary one as far as that can be known.
+    /// A process with this primary group, or with this supplementary group as far as that is known.
     Gid(u32),
     /// TCP without TLS, from this machine.
     Loopback,
-    /// Whoever has a verified certificate.
+    /// Any client with a verified certificate.
     Tls,
-    /// Whoever has one with exactly this name.
+    /// A client whose verified certificate has exactly this name.
     TlsName(String),
-    /// Whoever connects.
+    /// Any peer.
     Any,
 }
 
-/// Whom a configuration admits; never empty.
+/// The principals that a configuration admits; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Principals(Vec<Principal>);
 
@@ -47,7 +47,7 @@ impl fmt::Display for Principal {
 // === impl Principals ===
 
 impl Principals {
-    /// These. Who is named twice is named once; none is `root`.
+    /// The set of these principals, without duplicates; `root` if there are none.
     pub fn of(principals: impl IntoIterator<Item = Principal>) -> Self {
         let mut all: Vec<Principal> = Vec::new();
         for principal in principals {
@@ -61,7 +61,7 @@ impl Principals {
         Self(all)
     }
 
-    /// Each of them.
+    /// The principals of the set.
     pub fn iter(&self) -> std::slice::Iter<'_, Principal> {
         self.0.iter()
     }

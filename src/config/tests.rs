@@ -1,4 +1,4 @@
-//! Layers, refusals and the sentences in which they are told.
+//! Layers, refused values and the texts of errors.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl Given {
         load(&self.inputs).unwrap()
     }
 
-    /// What is wrong, without the folder's name.
+    /// The errors, without the directory's name.
     #[track_caller]
     fn fails(&self) -> String {
         let folder = format!("{}/", self.folder.path().display());
@@ -176,7 +176,7 @@ fn the_file_is_named_by_flag_or_environment_or_is_the_default_one() {
     assert_eq!((of_flag.path(), of_flag.needs_file()), (Some(missing.clone()), true));
     assert_eq!((Inputs::default().path(), Inputs::default().needs_file()), (None, false));
     assert_eq!(of(Inputs { default_file: Some(missing.clone()), ..Inputs::default() }), Ok(16));
-    // What is named must be there, whatever else is.
+    // The named file must exist, even if another one exists.
     let both =
         Inputs { file: Some(missing), environment: variable, default_file: Some(path), ..Inputs::default() };
     let error = of(both).unwrap_err().to_string();
@@ -302,7 +302,7 @@ fn unknown_variables_are_refused_unless_kubernetes_set_them() {
     for (name, message) in cases {
         assert_eq!(given().variable(name, "x").fails(), format!("environment variable {name}: {message}"));
     }
-    // A service named `plegd`, and one named `plegd-metrics`; and all that is not ours.
+    // A service named `plegd`, one named `plegd-metrics`, and variables of other programs.
     for name in [
         "PLEGD_SERVICE_HOST",
         "PLEGD_SERVICE_PORT",
@@ -324,7 +324,7 @@ fn unknown_variables_are_refused_unless_kubernetes_set_them() {
 fn an_empty_variable_is_an_empty_value() {
     assert_eq!(given().variable("PLEGD_HTTP_ADDRESS", "").loads().config.http.address, None);
     assert!(given().variable("PLEGD_RELIST_PERIOD", "").fails().contains("it is not a duration"));
-    // Not so the file: there is none of that name, and a template often leaves it so.
+    // The file's variable may be empty: no file has an empty name, and templates often leave the variable empty.
     assert_eq!(given().variable("PLEGD_CONFIG", "").loads().config, Config::default());
 }
 
@@ -339,7 +339,7 @@ fn keys_that_contradict_each_other_are_told_where_they_were_set() {
     assert_eq!(both.fails(), format!("plegd.toml:3: {}", sentence("10s", "20s")));
     let one = given().flag("--relist-period", "relist.period", "2m");
     assert_eq!(one.fails(), format!("flag --relist-period: {}", sentence("1m", "2m")));
-    // What was refused contradicts nothing.
+    // A refused value contradicts no other value.
     let refused = given().file("[relist]\nperiod = \"2m\"\nmax_period = \"x\"\n").fails();
     assert_eq!(refused.lines().count(), 1, "{refused}");
     assert!(given().file("[relist]\nperiod = \"1m\"\n").loads().config.relist.period == MINUTE);

@@ -1,4 +1,4 @@
-//! The types of values: how each is written, read and shown.
+//! The types of values, with their notation, parser and output.
 
 mod access;
 
@@ -13,15 +13,15 @@ use crate::{cri::Endpoint, model::EventType};
 
 /// A value of the configuration.
 pub trait Value: Sized {
-    /// How a file writes it.
+    /// The form in a file.
     const FORM: Form;
-    /// What a person is to write.
+    /// The expected notation, for messages.
     const WANTED: &'static str;
 
-    /// Reads it. The error is a clause that says what is wrong, without repeating the text.
+    /// Parses a value. The error is a clause with the reason, without the text itself.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// Writes it as [`Value::parse`] reads it.
+    /// The value in the notation that [`Value::parse`] reads.
     fn text(&self) -> String;
 }
 
@@ -66,11 +66,11 @@ macro_rules! choice {
 }
 
 choice! {
-    /// How the log is written.
+    /// The format of the log.
     LogFormat, "auto, text, json or journald" {
-        /// As suits what stderr is.
+        /// Depends on the type of stderr.
         Auto = "auto",
-        /// For people.
+        /// Text for people.
         Text = "text",
         /// One JSON object a line.
         Json = "json",
@@ -80,9 +80,9 @@ choice! {
 }
 
 choice! {
-    /// How events are printed.
+    /// The format of printed events.
     PrintFormat, "none, table or json" {
-        /// Not at all.
+        /// Events are not printed.
         None = "none",
         /// A table for people.
         Table = "table",
@@ -92,23 +92,23 @@ choice! {
 }
 
 choice! {
-    /// Whom the page at `/` answers.
+    /// The clients to which the page at `/` is served.
     PageAccess, "off, loopback or on" {
-        /// Nobody.
+        /// No client.
         Off = "off",
         /// Browsers on this machine.
         Loopback = "loopback",
-        /// Whoever reaches the HTTP address.
+        /// Any client that reaches the HTTP address.
         On = "on",
     }
 }
 
 choice! {
-    /// What to do with the event stream where subscribers take events from each other.
+    /// The reaction when subscribers of the event stream take events from each other.
     SharedStream, "yield or compete" {
-        /// Close it and poll once another subscriber shows.
+        /// Close the stream and poll once another subscriber is detected.
         Yield = "yield",
-        /// Keep it.
+        /// Keep the stream.
         Compete = "compete",
     }
 }
@@ -141,7 +141,7 @@ impl Value for usize {
 
     fn parse(text: &str) -> Result<Self, String> {
         use std::num::IntErrorKind;
-        // TOML allows 65_536; so do the other layers, that a value may be copied between them.
+        // TOML allows 65_536. The other layers do too, so that a value can be copied between them.
         let digits: String = text.chars().filter(|&c| c != '_').collect();
         digits.parse::<usize>().map_err(|error| match error.kind() {
             IntErrorKind::PosOverflow => "it is too large".into(),
@@ -217,7 +217,7 @@ impl Bytes {
     const UNITS: [(&'static str, usize); 4] =
         [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-    /// So many MiB.
+    /// A size in MiB.
     pub const fn mib(count: usize) -> Self {
         Self(count << 20)
     }
@@ -271,7 +271,7 @@ impl Filter {
         Self("info".into())
     }
 
-    /// For the log's subscriber. What was parsed is valid; should it not be, it is `info`.
+    /// The filter for the log's subscriber. A parsed value is always valid; the fallback is `info`.
     pub fn to_targets(&self) -> Targets {
         Self::targets(&self.0).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
     }
@@ -287,7 +287,7 @@ impl Filter {
 
     fn level(word: &str) -> Result<LevelFilter, String> {
         let level = word.trim().to_ascii_lowercase();
-        // Numbers would be taken for levels too.
+        // The parser of levels would accept numbers too.
         match level.parse() {
             Ok(parsed) if Self::LEVELS.contains(&level.as_str()) => Ok(parsed),
             _ => Err(match nearest(&level, Self::LEVELS) {
@@ -331,22 +331,22 @@ impl EventTypes {
         ("sync", EventType::PodSync),
     ];
 
-    /// The three that the kubelet's PLEG sends on: started, died and removed.
+    /// The three types that the kubelet's PLEG sends: started, died and removed.
     pub fn kubelet() -> Self {
         Self(vec![EventType::ContainerStarted, EventType::ContainerDied, EventType::ContainerRemoved])
     }
 
-    /// All there are.
+    /// All types.
     pub fn all() -> Self {
         Self(EventType::ALL.to_vec())
     }
 
-    /// Each of them.
+    /// The types of the set.
     pub fn iter(&self) -> impl Iterator<Item = EventType> + '_ {
         self.0.iter().copied()
     }
 
-    /// Whether this one is among them.
+    /// Whether the set contains this type.
     pub fn contains(&self, kind: EventType) -> bool {
         self.0.contains(&kind)
     }

@@ -22,14 +22,14 @@ use crate::{
 
 type Reload = Arc<dyn Fn(&Filter) -> Result<(), String> + Send + Sync>;
 
-/// Changes what is logged.
+/// Changes the log's level.
 #[derive(Clone)]
 pub(crate) struct LogControl {
     in_force: Arc<Mutex<Filter>>,
     reload: Reload,
 }
 
-/// Sends all that is logged from now on to stderr. Later calls change nothing.
+/// Sends the log to stderr from now on. Later calls change nothing.
 pub(crate) fn begin(log: &Log) -> LogControl {
     let (filter, handle) = reload::Layer::new(log.level.to_targets());
     let registry = tracing_subscriber::registry().with(filter).with(Repeats::new(Clock::system()));
@@ -37,7 +37,7 @@ pub(crate) fn begin(log: &Log) -> LogControl {
         .fmt_fields(fields::safe())
         .with_writer(io::stderr as fn() -> _)
         .with_ansi(coloured(io::stderr().is_terminal()));
-    // It fails only where there is a log already, which is then as good.
+    // It fails only if a log is set up already, and that one is then used.
     let _ = match log.format {
         LogFormat::Journald => registry.with(lines.event_format(Journal::new())).try_init(),
         LogFormat::Auto if journal::is_stderr() => {
@@ -57,7 +57,7 @@ pub(crate) fn begin(log: &Log) -> LogControl {
 // === impl LogControl ===
 
 impl LogControl {
-    /// Changes the level; gives the one that was in force.
+    /// The function that changes the level and returns the previous one.
     pub(crate) fn setter(self) -> SetLogLevel {
         Arc::new(move |level| {
             let mut in_force = self.in_force.lock();

@@ -1,8 +1,8 @@
-//! Reads the configuration again while plegd runs, and puts in force what can change.
+//! Reads the configuration again while plegd runs, and puts the reloadable keys in force.
 //!
-//! [`Reloader::reload`] is all there is to one reload: read, check, swap, tell. Who calls it, and when, is the daemon's: at
-//! SIGHUP, and when [`FileWatch`] says that the file has changed. A configuration that is not valid changes nothing. Owns the
-//! log level's change and the metrics of reloading; all other keys are taken from [`InForce`] by those who go by them.
+//! [`Reloader::reload`] is one complete reload: read, check, swap, log. The daemon calls it at SIGHUP, and when [`FileWatch`] reports a
+//! change of the file. An invalid configuration changes nothing. This module changes the log level and owns the metrics of reloading. The
+//! users of all other keys read them from [`InForce`].
 
 mod file;
 
@@ -20,7 +20,7 @@ use crate::{
     metrics::{Metrics, Reload},
 };
 
-/// Puts another configuration in force.
+/// Puts a new configuration in force.
 pub struct Reloader {
     inputs: Inputs,
     in_force: InForce,
@@ -28,34 +28,34 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
     note: Note,
     clock: Clock,
-    /// One at a time: a configuration is adopted by comparing it with the one before.
+    /// Serializes reloads: each compares the new configuration with the previous one.
     alone: Mutex<()>,
 }
 
-/// Why the configuration is read again.
+/// The cause of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// SIGHUP, or the service manager by it.
+    /// SIGHUP, also from the service manager.
     Signal,
-    /// The file is another one.
+    /// The file has changed.
     File,
 }
 
-/// What came of it.
+/// The outcome of a reload.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// It is in force, but for those of these keys that need a restart.
+    /// The new configuration is in force, except for keys in this list that need a restart.
     Adopted(Vec<Difference>),
-    /// It says what is in force already.
+    /// The new configuration equals the one in force.
     Unchanged,
-    /// It is not valid; the old one holds on.
+    /// The new configuration is not valid; the previous one stays in force.
     Kept,
 }
 
 // === impl Reloader ===
 
 impl Reloader {
-    /// For what was read from these inputs and is in force.
+    /// A reloader for the inputs of the configuration in force.
     pub fn new(
         inputs: Inputs,
         in_force: InForce,
@@ -69,8 +69,8 @@ impl Reloader {
         Self { inputs, in_force, set_log_level, metrics, note, clock, alone: Mutex::default() }
     }
 
-    /// Reads file, environment and flags anew; the latter two are as they were at the start, and go before the file. What
-    /// differs and can change is in force when this returns. All is told in the log and counted.
+    /// Reads file, environment and flags again. Environment and flags are those of the start, and override the file. All reloadable changes
+    /// are in force when this returns. The result is logged and counted.
     pub fn reload(&self, cause: Cause) -> Outcome {
         let _alone = self.alone.lock();
         let outcome = match config::load(&self.inputs) {
@@ -143,11 +143,11 @@ impl Reloader {
         Outcome::Adopted(differences)
     }
 
-    /// Last of all: what was told of the reload was told at the level that the operator knows.
+    /// The level changes last, so that the log of the reload uses the previous level.
     fn change_level(&self, level: &Filter, difference: &Difference) {
         let Difference { key, old, new, .. } = difference;
         match (self.set_log_level)(level) {
-            // Whoever has the log say more sees by this that it does.
+            // At a more detailed level, this line confirms the change.
             Ok(_) => tracing::info!(key = key.path(), old, new, "The log's level is changed."),
             Err(error) => tracing::error!(
                 key = key.path(),
@@ -162,7 +162,7 @@ impl Reloader {
 // === impl Cause ===
 
 impl Cause {
-    /// In words, for the log.
+    /// The text for the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Signal => "SIGHUP",

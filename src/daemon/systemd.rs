@@ -1,9 +1,9 @@
-//! Tells the service manager how plegd does: that it serves, what it is at, that it makes progress, that it reloads or ends.
+//! Notifies the service manager: plegd serves, its status, a sign of life, a reload, the end.
 //!
-//! Speaks systemd's notification protocol over the datagram socket that `NOTIFY_SOCKET` names. Owns that socket and the
-//! rhythm of the watchdog. Decides nothing: what progress is, [`Health`] says. Not started by such a manager, it does nothing.
+//! Uses systemd's notification protocol over the datagram socket that `NOTIFY_SOCKET` names. Owns that socket and the timing of the
+//! watchdog. Decides nothing: [`Health`] defines progress. Without such a manager, it does nothing.
 //!
-//! The crate `sd-notify` knows no sockets in the abstract name space, and reads the environment anew for each message.
+//! The crate `sd-notify` does not support sockets in the abstract name space, and reads the environment again for each message.
 
 use std::{
     env,
@@ -31,20 +31,20 @@ use crate::{
     printable::visible,
 };
 
-/// How often the status is looked at; it is sent only if it is another.
+/// Period at which the status is checked; it is sent only if it has changed.
 const STATUS_PERIOD: Duration = Duration::from_secs(5);
 
-/// How long a message may wait for a service manager that is busy.
+/// Limit for the time that a message waits for a busy service manager.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The way to the service manager, if there is one. Cheap to clone.
+/// The connection to the service manager, if there is one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Manager(Option<Arc<Line>>);
 
 #[derive(Debug)]
 struct Line {
     socket: UnixDatagram,
-    /// Without a sign of progress for so long, plegd is killed.
+    /// Without a sign of life for this time, the manager kills plegd.
     watchdog: Option<Duration>,
 }
 
@@ -56,7 +56,7 @@ pub struct Reloading(Manager);
 // === impl Manager ===
 
 impl Manager {
-    /// The one that started this process, if one did that wants to be told.
+    /// The manager of this process, if it has set `NOTIFY_SOCKET`.
     pub fn of_process() -> Self {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self::default();
@@ -74,11 +74,11 @@ impl Manager {
         })
     }
 
-    /// The one that listens at `name`: a path, or a name in the abstract name space after an `@`.
+    /// The manager that listens at `name`: a path, or a name in the abstract name space after an `@`.
     ///
     /// # Errors
     ///
-    /// If nobody listens there.
+    /// If no process listens there.
     pub fn at(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
         let address = match name.as_bytes().strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -90,30 +90,27 @@ impl Manager {
         Ok(Self(Some(Arc::new(Line { socket, watchdog }))))
     }
 
-    /// plegd serves.
     pub fn ready(&self) {
         self.say("READY=1");
     }
 
-    /// plegd is ending.
     pub fn stopping(&self) {
         self.say("STOPPING=1\nSTATUS=Ending.");
     }
 
-    /// plegd takes its configuration anew, until what this gives is dropped.
+    /// Reports a reload, which lasts until the returned value is dropped.
     pub fn reloading(&self) -> Reloading {
-        // With the moment, by which the manager tells this reload from one that it has asked for meanwhile.
+        // The moment distinguishes this reload from one that the manager requests meanwhile.
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
         Reloading(self.clone())
     }
 
-    /// Sends `status` whenever it is another, and feeds the watchdog for as long as `health` says that all make progress,
-    /// until `stop`.
+    /// Until `stop`: sends `status` when it changes, and feeds the watchdog while `health` reports progress of all parts.
     pub async fn follow(self, health: Health, status: impl Fn() -> String, stop: CancellationToken) {
         let Some(line) = &self.0 else { return };
-        // Twice as often as it must be, as sd_watchdog_enabled(3) advises.
+        // Twice as often as required, as sd_watchdog_enabled(3) recommends.
         let mut feeding = interval(line.watchdog.map_or(STATUS_PERIOD, |watchdog| watchdog / 2));
         let mut looking = interval(STATUS_PERIOD);
         feeding.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,7 +153,7 @@ impl Manager {
     }
 }
 
-/// What plegd is at, in a line: the mode and why, and what it holds.
+/// plegd's status in one line: the mode with its reason, and the number of pods, containers and subscribers.
 pub fn status(
     ready: &Report,
     follower_status: &FollowerStatus,
@@ -203,7 +200,7 @@ mod tests {
         model::{FollowerStatus, Mode, RelistFailures},
     };
 
-    /// A service manager, and the way to it.
+    /// A service manager, and the connection to it.
     fn manager(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, Manager) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
@@ -213,7 +210,7 @@ mod tests {
         (folder, socket, manager)
     }
 
-    /// All that was said until now.
+    /// All messages until now.
     fn heard(socket: &UnixDatagram) -> Vec<String> {
         let mut buffer = [0; 4096];
         let message = || {

@@ -1,7 +1,7 @@
-//! How an answer is printed: for people or for programs, and how programs read times and positions.
+//! The output of verbs for people and for programs, and the notation of times and positions for programs.
 //!
-//! Programs read the fields of `plegd.v1` by their names. A time is RFC 3339 in UTC with nanoseconds; a duration is a number
-//! of seconds, in a field named so; a position is text. What is not set is null.
+//! Programs read the fields of `plegd.v1` by their names. A time is RFC 3339 in UTC with nanoseconds. A duration is a number of seconds, in
+//! a field with that unit in its name. A position is text. An unset field is null.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{model::Position, printable::json_pretty, v1};
 
-/// A screen is at least so wide, in characters.
+/// Minimum width of a screen, in characters.
 const NARROW: usize = 80;
-/// Wider ones are hard to follow with the eye.
+/// Maximum width: wider lines are hard to read.
 const WIDE: usize = 160;
 
-/// A page that is no terminal.
+/// The width and the colours of an output that is no terminal.
 pub(crate) const PLAIN: (usize, Paint) = (WIDE, Paint(false));
 
 /// Who is to read it.
@@ -33,20 +33,20 @@ pub enum Output {
     Json,
 }
 
-/// How wide stdout is and whether it has colours.
+/// The width of stdout, and whether it has colours.
 pub(crate) fn page() -> (usize, Paint) {
     let out = io::stdout();
     (terminal_width(&out).clamp(NARROW, WIDE), Paint(coloured(out.is_terminal())))
 }
 
-/// Writes it all to stdout.
+/// Writes the text to stdout.
 pub(crate) fn show(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// Writes it to stdout as an indented JSON object.
+/// Writes the value to stdout as an indented JSON object.
 pub(crate) fn show_json(answer: &impl Serialize) -> io::Result<()> {
     show(&json(answer)?)
 }
@@ -56,7 +56,7 @@ pub(crate) fn json(answer: &impl Serialize) -> io::Result<String> {
     Ok(json_pretty(answer)? + "\n")
 }
 
-/// A time, as programs read it.
+/// A time in the notation for programs.
 pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
     at.map(|at| wall(at).to_string())
 }

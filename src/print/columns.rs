@@ -1,4 +1,4 @@
-//! Columns as kubectl writes them: each as wide as its widest cell, three spaces between them, nothing cut.
+//! Columns as in kubectl: each as wide as its widest cell, three spaces between them, never cut.
 
 use std::{
     io::{self, Write},
@@ -14,19 +14,19 @@ const GAP: usize = 3;
 pub(crate) struct Columns<const N: usize> {
     headers: Option<[&'static str; N]>,
     rows: Vec<[String; N]>,
-    /// How many of the columns are shown.
+    /// The number of columns that are shown.
     shown: usize,
 }
 
 // === impl Columns ===
 
 impl<const N: usize> Columns<N> {
-    /// With these headers; the first `shown` columns are shown.
+    /// A table with these headers, of which the first `shown` columns are shown.
     pub(crate) fn new(headers: [&'static str; N], shown: usize) -> Self {
         Self { headers: Some(headers), rows: Vec::new(), shown }
     }
 
-    /// Without the headers.
+    /// Removes the headers.
     pub(crate) fn without_headers(self) -> Self {
         Self { headers: None, ..self }
     }
@@ -37,7 +37,7 @@ impl<const N: usize> Columns<N> {
             .push(cells.map(|cell| if cell.is_empty() { "-".into() } else { visible(&cell).into_owned() }));
     }
 
-    /// Writes all of it.
+    /// Writes the table.
     pub(crate) fn write(self, out: &mut impl Write) -> io::Result<()> {
         let headers = self.headers.map(|headers| headers.map(str::to_owned));
         let lines: Vec<&[String]> =
@@ -55,7 +55,7 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// A time span as kubectl writes ages: two units where the first says little, one where it says enough.
+/// A time span in kubectl's notation of ages: two units where one is too coarse, otherwise one.
 pub(crate) fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn ages_are_those_of_kubectl() {
-        // As HumanDuration of k8s.io/apimachinery/pkg/util/duration has it.
+        // The values of HumanDuration in k8s.io/apimachinery/pkg/util/duration.
         for (seconds, text) in [
             (0, "0s"),
             (70, "70s"),

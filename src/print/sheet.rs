@@ -1,14 +1,13 @@
-//! A sheet: lines of a label and a text, none wider than the screen, and columns under headings.
+//! A sheet: lines of a label and a text, none wider than the screen, and tables with headings.
 //!
-//! Pure: it is a text until somebody writes it. What is shown of names is made harmless here, once for all.
+//! Pure: the result is a text. All names are escaped here, in one place.
 
 use super::text::{Paint, Tone, shorten_end, wrap};
 use crate::printable::{self, visible};
 
-/// Where the texts begin, after their labels.
+/// The first column of texts, after their labels.
 const INDENT: usize = 10;
 
-/// Lines, as they are added.
 #[derive(Debug)]
 pub(crate) struct Sheet {
     text: String,
@@ -23,23 +22,23 @@ pub(crate) struct Piece {
     text: String,
 }
 
-/// To which side of its column a cell keeps.
+/// The alignment of a cell in its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// Names.
+    /// For names.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
-    /// What stands over it.
+    /// Its heading.
     pub(crate) heading: &'static str,
-    /// To which side it keeps.
+    /// Its alignment.
     pub(crate) side: Side,
-    /// What it may be cut down to where the table is too wide; its whole width where it may not.
+    /// The minimum width to which a too wide table cuts it; `None` if it is never cut.
     pub(crate) least: Option<usize>,
 }
 
@@ -51,12 +50,12 @@ impl Piece {
         Self { tone, text: visible(text.as_ref()).into_owned() }
     }
 
-    /// As much of its beginning as fits into so many columns.
+    /// The beginning, as much as fits into `width` columns.
     pub(crate) fn cut(&self, width: usize) -> Self {
         Self { tone: self.tone, text: shorten_end(&self.text, width) }
     }
 
-    /// How many columns it takes.
+    /// The number of columns.
     pub(crate) fn width(&self) -> usize {
         printable::width(&self.text)
     }
@@ -71,12 +70,10 @@ impl<T: AsRef<str>> From<T> for Piece {
 // === impl Sheet ===
 
 impl Sheet {
-    /// An empty one.
     pub(crate) fn new(width: usize, paint: Paint) -> Self {
         Self { text: String::new(), width, paint }
     }
 
-    /// Its text.
     pub(crate) fn into_text(self) -> String {
         self.text
     }
@@ -86,7 +83,7 @@ impl Sheet {
         self.text.push('\n');
     }
 
-    /// A line of pieces, cut where the sheet ends.
+    /// Adds a line of pieces, cut at the width of the sheet.
     pub(crate) fn line(&mut self, pieces: &[Piece]) {
         let mut left = self.width;
         let mut line = String::new();
@@ -102,21 +99,21 @@ impl Sheet {
         self.text.push('\n');
     }
 
-    /// A line with a label before it.
+    /// Adds a line with a label.
     pub(crate) fn labelled(&mut self, label: &str, pieces: &[Piece]) {
         let mut line = vec![Piece::new(Tone::Heading, format!("{label:INDENT$}"))];
         line.extend_from_slice(pieces);
         self.line(&line);
     }
 
-    /// A text on as many lines as it needs, beside its label.
+    /// Adds a text with a label, on as many lines as needed.
     pub(crate) fn paragraph(&mut self, label: &str, tone: Tone, text: &str) {
         for (n, line) in wrap(&visible(text), self.width.saturating_sub(INDENT)).iter().enumerate() {
             self.labelled(if n == 0 { label } else { "" }, &[Piece::new(tone, line)]);
         }
     }
 
-    /// A text on as many lines as it needs, after a mark in the margin.
+    /// Adds a text with a mark in the margin, on as many lines as needed.
     pub(crate) fn marked(&mut self, mark: &str, tone: Tone, text: &str) {
         let margin = printable::width(mark) + 1;
         for (n, line) in wrap(&visible(text), self.width.saturating_sub(margin)).iter().enumerate() {
@@ -125,8 +122,8 @@ impl Sheet {
         }
     }
 
-    /// A table under its headings. Columns are as wide as what is in them; where that is too much, those that may be cut
-    /// give way, the widest first.
+    /// Adds a table with headings. Columns are as wide as their content. If the table is too wide, columns that may be cut shrink, the
+    /// widest first.
     pub(crate) fn table<const N: usize>(&mut self, columns: &[Column; N], rows: &[[Piece; N]]) {
         let widths = self.widths(columns, rows);
         let headings = columns.each_ref().map(|column| Piece::new(Tone::Heading, column.heading));
@@ -205,12 +202,12 @@ mod tests {
 "
         );
         assert_eq!(table(16, Paint(false)).lines().map(printable::width).max(), Some(16));
-        // One that is narrower than it may be cut down to is left as it is.
+        // A column that is narrower than its minimum stays unchanged.
         let mut sheet = Sheet::new(12, Paint(false));
         let columns = [Column { least: Some(15), ..COLUMNS[1] }, Column { least: Some(6), ..COLUMNS[2] }];
         sheet.table(&columns, &[["short".into(), "namespaces".into()]]);
         assert_eq!(sheet.into_text(), "NAME  FILTER\nshort names…\n");
-        // What may not be cut by its column is cut by the sheet.
+        // A column that is never cut is cut by the sheet.
         assert_eq!(table(9, Paint(false)).lines().map(printable::width).max(), Some(9));
     }
 

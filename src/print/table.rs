@@ -1,4 +1,4 @@
-//! The table: one line an event, as wide as the terminal.
+//! The table: one line per event, as wide as the terminal.
 
 use std::{
     io::{self, Stdout, Write},
@@ -11,10 +11,10 @@ use crate::{
     printable::{visible, width},
 };
 
-/// What a table is at least, and what it is where nobody says how wide the terminal is.
+/// Minimum width of a table, and its width if the terminal's width is unknown.
 const NARROW: usize = 80;
 
-/// Wider lines are hard to follow with the eye.
+/// Maximum width: wider lines are hard to read.
 const WIDE: usize = 160;
 
 const TIME: usize = "hh:mm:ss.mmm".len();
@@ -31,7 +31,7 @@ pub struct Table {
     colour: bool,
 }
 
-/// How wide a line may be: `COLUMNS` if it is set, else what the terminal says, else 80 characters.
+/// The width of a line: `COLUMNS` if it is set, else the terminal's width, else 80 characters.
 pub fn terminal_width(out: &Stdout) -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || rustix::termios::tcgetwinsize(out).ok().map(|size| usize::from(size.ws_col));
@@ -45,7 +45,7 @@ impl Table {
     pub fn new(width: usize, colour: bool) -> Self {
         let fixed = TIME + KIND + SOURCE + GAPS;
         let free = width.clamp(NARROW, WIDE) - fixed;
-        // At 80 this is 18, 9 (which is "(sandbox)") and 23; most of what there is more goes to the pod's name.
+        // At 80 these are 18, 9 (for "(sandbox)") and 23; additional width goes mostly to the pod's name.
         let spare = free - (NARROW - fixed);
         let (pod, container) = (18 + spare / 2, 9 + spare / 4);
         Self { pod, container, detail: free - pod - container, colour }
@@ -64,7 +64,7 @@ impl Table {
         };
         let (kind, colour) = kind(event);
         let columns = [
-            // The time of the day is all that fits; the same for everybody, as logs have it.
+            // Only the time of day fits; it is in UTC, as in logs.
             event.observed_at.to_string().get(11..11 + TIME).unwrap_or_default().to_owned(),
             kind.to_owned(),
             shorten_middle(&visible(&format!("{}/{}", event.pod.namespace, event.pod.name)), self.pod),
@@ -103,11 +103,11 @@ fn kind(event: &Event) -> (&'static str, &'static str) {
     }
 }
 
-/// What else there is to say, the most important first.
+/// The details, the most important first.
 fn details(event: &Event) -> Vec<String> {
     let mut details = Vec::new();
     details.extend(event.exit_code.map(|code| format!("exit {code}")));
-    // With an exit code these two say nothing that it does not.
+    // With an exit code these two reasons add no information.
     let told = event.exit_code.is_some() && ["Completed", "Error"].contains(&event.reason.as_str());
     if !told && !event.reason.is_empty() {
         details.push(visible(&event.reason).into_owned());
@@ -119,7 +119,7 @@ fn details(event: &Event) -> Vec<String> {
     details
 }
 
-/// How long after it happened it was seen. Nothing where the clock was stepped back between.
+/// The time from the event to its observation. Nothing if the clock was stepped back in between.
 fn lateness(seconds: f64) -> Option<String> {
     let time = Duration::try_from_secs_f64(seconds).ok()?;
     Some(match time.as_secs() {
@@ -132,7 +132,7 @@ fn lateness(seconds: f64) -> Option<String> {
     })
 }
 
-/// As many of the parts as fit, each whole; a first one that is too long is cut.
+/// As many complete parts as fit; a first part that is too long is cut.
 fn fit(parts: Vec<String>, columns: usize) -> String {
     let mut text = String::new();
     for part in parts {

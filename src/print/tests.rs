@@ -1,4 +1,4 @@
-//! Exact output: programs read the one and people the other.
+//! Exact output: for programs and for people.
 
 use proptest::prelude::*;
 

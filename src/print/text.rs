@@ -1,6 +1,6 @@
-//! How names, times and amounts are written for people, and how a text is coloured and cut without harm.
+//! Names, times and amounts as text for people; colours; and shortening of texts.
 //!
-//! Pure: what the time is and whether there are colours comes in as a value.
+//! Pure: the time and the use of colours come in as values.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Paint(pub(crate) bool);
 
-/// What a text says about itself by its colour.
+/// The meaning of a text's colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// Nothing.
+    /// No colour.
     #[default]
     Plain,
-    /// It names what follows.
+    /// A heading.
     Heading,
-    /// It is as it should be.
+    /// A normal state.
     Good,
-    /// It should be looked at.
+    /// A state that needs attention.
     Warn,
-    /// It is wrong.
+    /// An error.
     Bad,
-    /// It is of little weight.
+    /// A minor detail.
     Dim,
 }
 
@@ -63,7 +63,7 @@ impl Tone {
     }
 }
 
-/// Keeps the beginning, in so many columns.
+/// Keeps the beginning, in at most `columns` columns.
 pub(crate) fn shorten_end(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -71,7 +71,7 @@ pub(crate) fn shorten_end(text: &str, columns: usize) -> String {
     format!("{}…", prefix(text, columns.saturating_sub(1)))
 }
 
-/// Keeps both ends: the beginning of a pod's name says what it is, the end which one.
+/// Keeps both ends: the beginning of a pod's name identifies its workload, the end the pod.
 pub(crate) fn shorten_middle(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -80,13 +80,13 @@ pub(crate) fn shorten_middle(text: &str, columns: usize) -> String {
     format!("{}…{}", prefix(text, kept - kept / 2), suffix(text, kept / 2))
 }
 
-/// The text and as many spaces as it takes to fill so many columns.
+/// The text, padded with spaces to `columns` columns.
 pub(crate) fn padded(text: &str, columns: usize) -> String {
     let padding = columns.saturating_sub(width(text));
     format!("{text}{:padding$}", "")
 }
 
-/// Lines of words, each in so many columns at most; a word that is longer is cut.
+/// Lines of words, each of at most `columns` columns; a longer word is cut.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -102,17 +102,17 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// A duration that came over the wire; zero if it is negative or not set.
+/// A duration from the API; zero if it is negative or not set.
 pub(crate) fn duration(wire: Option<&WireDuration>) -> Duration {
     wire.and_then(|wire| Duration::try_from(*wire).ok()).unwrap_or_default()
 }
 
-/// How long ago it was; zero if that is yet to come, as for a clock that was stepped back.
+/// The time since `at`; zero if that is in the future, as after a clock step.
 pub(crate) fn age(now: Wall, at: &Timestamp) -> Duration {
     Duration::try_from_secs_f64(now.seconds_since(wall(at))).unwrap_or_default()
 }
 
-/// How long it is until then; zero if that is past.
+/// The time until `at`; zero if that is past.
 pub(crate) fn until(now: Wall, at: &Timestamp) -> Duration {
     Duration::try_from_secs_f64(wall(at).seconds_since(now)).unwrap_or_default()
 }
@@ -139,7 +139,7 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
-/// A short time, to two places or so: `0.44ms`, `1.5ms`, `12ms`, `1.3s`.
+/// A short time with about two significant digits: `0.44ms`, `1.5ms`, `12ms`, `1.3s`.
 pub(crate) fn latency(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
     match millis {

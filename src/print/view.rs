@@ -1,5 +1,5 @@
-//! Pods and containers as JSON and YAML show them: the fields of `plegd.v1` by their names there, its enums as short words,
-//! its times as RFC 3339. Programs read them by these names: none is ever renamed or taken away.
+//! Pods and containers in JSON and YAML: the fields of `plegd.v1` with the same names, enums as short words, times as RFC 3339. Programs
+//! depend on these names: none is ever renamed or removed.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::{client::wall, v1};
 
-/// Which pod.
 #[derive(Debug, Serialize)]
 pub(crate) struct Identity<'a> {
     uid: &'a str,
@@ -16,7 +15,6 @@ pub(crate) struct Identity<'a> {
     name: &'a str,
 }
 
-/// A pod.
 #[derive(Debug, Serialize)]
 pub(crate) struct Pod<'a> {
     identity: Identity<'a>,
@@ -27,7 +25,6 @@ pub(crate) struct Pod<'a> {
     sequence: u64,
 }
 
-/// A pod sandbox.
 #[derive(Debug, Serialize)]
 pub(crate) struct Sandbox<'a> {
     id: &'a str,
@@ -40,7 +37,6 @@ pub(crate) struct Sandbox<'a> {
     runtime_handler: &'a str,
 }
 
-/// A container.
 #[derive(Debug, Serialize)]
 pub(crate) struct Container<'a> {
     id: &'a str,
@@ -60,7 +56,7 @@ pub(crate) struct Container<'a> {
     annotations: BTreeMap<&'a str, &'a str>,
 }
 
-/// A container, and the pod that it belongs to.
+/// A container and its pod.
 #[derive(Debug, Serialize)]
 pub(crate) struct Contained<'a> {
     #[serde(flatten)]
@@ -91,7 +87,7 @@ fn time(time: &Option<Timestamp>) -> Option<String> {
     time.as_ref().map(|time| wall(time).to_string())
 }
 
-/// In the order of the names, so that two outputs can be compared.
+/// The labels in the order of their names, so that two outputs can be compared.
 fn sorted<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> BTreeMap<&'a str, &'a str> {
     labels.into_iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }

@@ -33,9 +33,7 @@ pub(super) struct Ended {
     pub(super) rc: u8,
 }
 
-/// An event in the notation of scenarios: `Started`, `Died 0 Completed`, `Died (inferred)`, `Changed 0 OOMKilled`,
-/// `Removed`,
-/// `Sync`.
+/// An event in the notation of scenarios: `Started`, `Died 0 Completed`, `Died (inferred)`, `Changed 0 OOMKilled`, `Removed`, `Sync`.
 pub fn in_words(event: &Event) -> String {
     let mut words = match event.kind {
         EventType::ContainerStarted => "Started",

@@ -1,9 +1,7 @@
 //! Records the state and the events of a real runtime as a scenario file.
 //!
-//! It makes read calls only: Version, lists, statuses and the event stream. This module owns the reading tasks;
-//! `tape` owns the known
-//! state and the steps. The stream has its own task that does nothing else: a subscriber that does not read can block
-//! the runtime.
+//! It makes read calls only: Version, lists, statuses and the event stream. This module owns the reading tasks; `tape` owns the known state
+//! and the steps. The stream has its own task that does nothing else: a subscriber that does not read can block the runtime.
 
 mod fields;
 mod pseudonyms;

@@ -1,4 +1,4 @@
-//! Whether a runtime sends events, found out without harm to it, and what to write where if it must be told to.
+//! Detects, without harm to a runtime, whether it sends events. Prints the required setting if they are switched off.
 
 use super::Report;
 use crate::{
@@ -13,18 +13,18 @@ use crate::{
 pub(super) enum Events {
     Offered,
     NotTried(&'static str),
-    /// They are switched on, as something shows that is harmless to look at; why they were not tried.
+    /// They are switched on, as a harmless check shows; the field is the reason why the stream was not tried.
     On(&'static str),
     Unimplemented,
-    /// They are switched off, and this shows it.
+    /// They are switched off; the field is the evidence.
     Off(&'static str),
-    /// They may be switched off, and are not tried.
+    /// They may be switched off, and the stream is not tried.
     MaybeOff(&'static str),
     Failed(CriError),
 }
 
-/// Asks for the stream and waits a moment for a refusal: there is no other answer before the first event. Where asking could
-/// do harm, looks for what else gives it away.
+/// Opens the stream and waits a short time for a refusal: there is no other reply before the first event. If opening can do harm, other
+/// evidence is used.
 pub(super) async fn find_out(client: &Client, quirks: &Quirks, listing: &Listing) -> Events {
     let harm = if quirks.has(Quirk::SharedChannel) {
         Some("a second subscriber would take events from the first")
@@ -53,13 +53,13 @@ async fn by_trying(client: &Client) -> Events {
     }
 }
 
-/// CRI-O stamps the status of a sandbox if, and only if, it sends events.
+/// CRI-O sets a timestamp in the status of a sandbox if, and only if, it sends events.
 async fn by_status(client: &Client, listing: &Listing, why: &'static str) -> Events {
     for sandbox in &listing.sandboxes {
         match client.stamps_status(&sandbox.id.as_str().into()).await {
             Ok(Some(true)) => return Events::On(why),
             Ok(Some(false)) => return Events::Off("the statuses of sandboxes have no time stamp"),
-            // One that is gone meanwhile says nothing.
+            // A sandbox that is removed meanwhile proves nothing.
             Ok(None) => {}
             Err(error) => return Events::Failed(error),
         }
@@ -93,7 +93,7 @@ impl Events {
         report.line("events", text);
     }
 
-    /// What to do for events, if that is in the operator's hands.
+    /// Adds advice for enabling events, if the operator can do that.
     pub(super) fn advise(&self, report: &mut Report) {
         match self {
             Events::Off(_) => report.line("advice", "have CRI-O send events. Write these lines".into()),

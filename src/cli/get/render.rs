@@ -24,12 +24,12 @@ use crate::{
     v1,
 };
 
-/// What is to be shown.
+/// The objects to show.
 pub(super) struct Listed {
     pub(super) found: Found,
-    /// What it includes, where it is all there is.
+    /// The position that a complete list includes.
     pub(super) position: Option<Position>,
-    /// It is the one thing that was asked for, and no list.
+    /// One requested object instead of a list.
     pub(super) single: bool,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Found {
     Containers(Vec<(v1::Container, v1::PodIdentity)>),
 }
 
-/// A list, for programs.
+/// The JSON form of a list.
 #[derive(Serialize)]
 struct List<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ struct List<'a> {
     position: Option<String>,
 }
 
-/// How much of an id is shown: as crictl does.
+/// The number of characters of an id that are shown, as in crictl.
 const ID: usize = 13;
 
 // === impl Listed ===
@@ -119,7 +119,7 @@ fn serialize(value: &impl Serialize, output: Output, out: &mut impl Write) -> an
     Ok(out.write_all(text.as_bytes())?)
 }
 
-/// The table of pods; the last three columns only if it is to be wide.
+/// The table of pods; the last three columns only if `wide`.
 pub(in crate::cli) fn pod_table(pods: &[v1::Pod], wide: bool, headers: bool, now: Wall) -> Columns<9> {
     let names = ["NAMESPACE", "NAME", "RUNNING", "STATUS", "RESTARTS", "AGE", "IP", "UID", "SANDBOX"];
     let mut columns = begin(names, if wide { 9 } else { 6 }, headers);

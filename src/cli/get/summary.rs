@@ -1,4 +1,4 @@
-//! A pod in one row: how kubectl would put it, as far as the runtime knows. The rule is [`crate::pod_summary`].
+//! A pod in one row, as kubectl shows it, as far as the runtime has the data. The rule is [`crate::pod_summary`].
 
 use crate::{
     client::wall,
@@ -7,17 +7,17 @@ use crate::{
     v1,
 };
 
-/// What a row says.
+/// The fields of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Summary<'a> {
-    /// What the pod does.
+    /// The pod's state.
     pub(super) state: PodSummary<'a>,
-    /// When its first sandbox that is still there was created.
+    /// The creation time of its oldest existing sandbox.
     pub(super) since: Option<Wall>,
 }
 
 pub(super) fn summary(pod: &v1::Pod) -> Summary<'_> {
-    // The oldest comes last. Some runtimes set no time, or zero.
+    // The oldest sandbox is the last one. Some runtimes set no time, or zero.
     let sandboxes = pod.sandboxes.iter().rev().map(|sandbox| &sandbox.created_at);
     let created = sandboxes.chain(pod.containers.iter().rev().map(|container| &container.created_at));
     let since = created.flatten().map(wall).find(|&created| created > Wall::default());

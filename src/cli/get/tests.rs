@@ -1,4 +1,4 @@
-//! Exact output: programs read the one and people the other.
+//! Exact output: for programs and for people.
 
 use clap::{Parser as _, ValueEnum as _};
 use proptest::prelude::*;
@@ -69,7 +69,7 @@ fn node() -> Mock {
     ])
 }
 
-/// What a command line prints, and the error with which it ends.
+/// The output of a command line, and its error.
 async fn plegd(mock: &Mock, line: &[&str]) -> (String, String) {
     let command = Cli::try_parse_from(["plegd", "get"].iter().chain(line)).unwrap().command;
     let Some(Command::Get(args)) = command else { panic!() };
@@ -260,7 +260,7 @@ async fn of_two_pods_with_one_name_the_daemon_says_which_is_meant() {
     let asked: Vec<_> = mock.gets().into_iter().map(|get| get.pod.unwrap().pod.unwrap()).collect();
     let name = v1::NamespacedName { namespace: "shop".into(), name: "web".into() };
     assert_eq!(asked, [v1::pod_reference::Pod::Name(name)]);
-    // All of them are still listed.
+    // A list still has all of them.
     assert_eq!(plegd(&mock, &["pods", "--no-headers"]).await.0.lines().count(), 3);
 }
 
@@ -330,7 +330,7 @@ proptest! {
                 }
             }
         }
-        // The second column begins where its heading does.
+        // The second column starts at the column of its heading.
         let table = written(Found::Pods(pods.clone()), single, Output::Table);
         let heading = table.find("NAME ").unwrap();
         let row = table.lines().nth(1).unwrap();

@@ -1,4 +1,4 @@
-//! A plegd for tests that answers what operators ask, and the verbs against it.
+//! A mock of plegd's introspection for tests, and the verbs against it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// What it answers, and what it was told.
+/// The mock's answers, and the requests that it has received.
 #[derive(Clone)]
 struct Mock {
     status: Result<GetStatusResponse, Status>,
@@ -82,7 +82,7 @@ impl Mock {
         Self { status, stuck: false, level: Arc::new(Mutex::new("info".into())) }
     }
 
-    /// Serves it in this folder, and says where.
+    /// Serves it in this directory, and returns the address.
     fn serve(self, folder: &tempfile::TempDir) -> Address {
         let path = folder.path().join("plegd.sock");
         let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());

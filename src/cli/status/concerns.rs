@@ -1,6 +1,6 @@
-//! What an operator should look at, each in a sentence or two with what to do about it.
+//! The problems of which an operator must know, each in one or two sentences with the action to take.
 //!
-//! Pure rules over what plegd tells of itself. What is in order, and what a runtime is like for good, is no concern.
+//! Pure rules over plegd's status. A normal state, or a permanent property of a runtime, is no problem.
 
 use std::time::Duration;
 
@@ -15,41 +15,41 @@ use crate::{
     v1::{EventedPath, Mode},
 };
 
-/// A stream that is lost is mostly back within this time.
+/// A lost stream is usually restored within this time.
 const HICCUP: Duration = Duration::from_secs(10);
-/// By how much a relist may be late before that is told, at least.
+/// Minimum delay of a relist that is reported.
 const LATE: Duration = Duration::from_secs(30);
-/// Events later than this are of little use for what plegd is for.
+/// Events later than this are of little use to subscribers.
 const SLOW: Duration = Duration::from_secs(1);
-/// From how few events on a percentile says something.
+/// Minimum number of samples for a percentile.
 const ENOUGH: u64 = 100;
 
-/// From so many failed relists in a row on the runtime counts as one that cannot be listed.
+/// Number of consecutive failed relists from which the runtime counts as impossible to list.
 const PERSISTENT: u32 = 2;
 
 /// The runtime cannot be listed.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct Unlisted<'a> {
-    /// Relists that failed in a row.
+    /// Number of consecutive failed relists.
     pub(in crate::cli) failures: u32,
-    /// Since when.
+    /// The time of the first failure.
     pub(in crate::cli) since: Wall,
-    /// For how long.
+    /// The time since the first failure.
     pub(in crate::cli) lasting: Duration,
-    /// Why the last one failed.
+    /// The error of the last relist.
     error: &'a str,
 }
 
-/// Something to look at.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Concern {
     /// `Bad` or `Warn`.
     pub(in crate::cli) tone: Tone,
-    /// What is the matter and what to do.
+    /// The problem and the action.
     pub(in crate::cli) text: String,
 }
 
-/// All there is to look at, the worst first.
+/// All problems, the worst first.
 pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
     let rules = [
         not_ready,
@@ -70,7 +70,7 @@ pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
     found
 }
 
-/// Whether the runtime is known to have this quirk. Names are compared by their letters alone, however they are joined.
+/// Whether the runtime has this quirk. Only the letters of names are compared, not their separators.
 pub(super) fn has(view: &View<'_>, quirk: Quirk) -> bool {
     let letters = |name: &str| -> String {
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
@@ -79,25 +79,25 @@ pub(super) fn has(view: &View<'_>, quirk: Quirk) -> bool {
     view.status.quirks.iter().any(|known| letters(&known.name) == name)
 }
 
-/// The misses by type: `2 stopped, 1 deleted`.
+/// The missed events by type: `2 stopped, 1 deleted`.
 pub(super) fn missed_by_type(evented: &EventedPath) -> String {
     let by_type = evented.missed.iter().filter(|missed| missed.count > 0);
     by_type.map(|missed| format!("{} {}", count(missed.count), missed.r#type)).collect::<Vec<_>>().join(", ")
 }
 
-/// The misses of all types.
+/// The number of missed events of all types.
 pub(super) fn missed(evented: &EventedPath) -> u64 {
     evented.missed.iter().map(|missed| missed.count).sum()
 }
 
-/// How many events the journal holds.
+/// The number of events in the journal.
 pub(in crate::cli) fn held(view: &View<'_>) -> u64 {
     let Some(journal) = &view.status.journal else { return 0 };
     let head = journal.head.map_or(0, |head| head.sequence);
     head.saturating_add(1).saturating_sub(journal.oldest)
 }
 
-/// Where the runtime's own log is.
+/// The place of the runtime's log.
 fn log_of(view: &View<'_>) -> String {
     let name = view.status.runtime.as_ref().map_or("", |runtime| runtime.name.as_str());
     let unit = match name.to_ascii_lowercase().as_str() {
@@ -108,7 +108,7 @@ fn log_of(view: &View<'_>) -> String {
     format!("`journalctl -u {unit}`")
 }
 
-/// Whether the runtime cannot be listed. Nothing may then be said of relists that come instead of the stream, or check it.
+/// Set if the runtime cannot be listed. No message may then refer to relists as a replacement or a check of the stream.
 pub(in crate::cli) fn cannot_list<'a>(view: &View<'a>) -> Option<Unlisted<'a>> {
     let generic =
         view.status.generic.as_ref().filter(|generic| generic.consecutive_failures >= PERSISTENT)?;
@@ -174,7 +174,7 @@ fn unlisted(view: &View<'_>) -> Option<Concern> {
     if it.lasting < HICCUP { warn(text) } else { bad(text) }
 }
 
-/// Whether the stream is closed for another subscriber: since when, and when it is tried again.
+/// If the stream is closed for another subscriber: when it was closed, and when the next try is due.
 pub(in crate::cli) fn gave_way<'a>(view: &View<'a>) -> Option<(&'a Timestamp, &'a Timestamp)> {
     let evented = view.status.evented.as_ref()?;
     Some((evented.yielded_since.as_ref()?, evented.retry_at.as_ref()?))
@@ -182,7 +182,7 @@ pub(in crate::cli) fn gave_way<'a>(view: &View<'a>) -> Option<(&'a Timestamp, &'
 
 fn yielded(view: &View<'_>) -> Option<Concern> {
     let (since, retry_at) = gave_way(view)?;
-    // Where nothing can be listed, nobody polls.
+    // plegd does not poll while listing fails.
     let polling = if cannot_list(view).is_some() { "" } else { "; polling" };
     warn(format!(
         "plegd yielded the shared event stream to another subscriber{polling}. This runtime delivers each event to one subscriber \
@@ -198,7 +198,7 @@ fn stream_down(view: &View<'_>) -> Option<Concern> {
     if gave_way(view).is_some() {
         return None;
     }
-    // What can never be up is no concern: the mode says what follows from it. Nor is it one where nothing answers at all.
+    // A stream that is never available is no problem: the mode describes it. Nor is it one if the runtime answers no call at all.
     let unanswered = overdue(view).is_some() || cannot_list(view).is_some();
     if has(view, Quirk::NoEvents) || !view.status.ready || unanswered {
         return None;
@@ -241,7 +241,7 @@ fn relist_late(view: &View<'_>) -> Option<Concern> {
     }
 }
 
-/// Since when no relist was complete and how often one is due, if that is far too long ago.
+/// The time since the last complete relist, and the period, if the relist is far too late.
 fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
     let generic = view.status.generic.as_ref()?;
     let last = age(view.now, generic.last_success_at.as_ref()?);
@@ -249,7 +249,7 @@ fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
     (last >= (period.saturating_mul(3)).max(period.saturating_add(LATE))).then_some((last, period))
 }
 
-/// Misses matter while the stream is not trusted; once it is, they are history.
+/// Objects that the runtime lists without giving their status.
 fn unreadable(view: &View<'_>) -> Option<Concern> {
     let unreadable = view.status.generic.as_ref()?.unreadable;
     if unreadable == 0 || cannot_list(view).is_some() {
@@ -293,7 +293,7 @@ fn late_events(view: &View<'_>) -> Option<Concern> {
     ))
 }
 
-/// A subscriber for whom events will soon be dropped: only a journal that is full drops any.
+/// A subscriber that will soon lose events: only a full journal drops events.
 fn lag(view: &View<'_>) -> Option<Concern> {
     let full = view.status.journal.as_ref().is_some_and(|journal| journal.oldest > 1);
     let slowest = view.slowest().filter(|slowest| full && slowest.lag.saturating_mul(2) > held(view))?;
@@ -328,7 +328,7 @@ fn config_waits(view: &View<'_>) -> Option<Concern> {
     })
 }
 
-/// Gaps of which a subscriber is the cause. Those of a restart of plegd need no action: the subscriber got a snapshot.
+/// Gaps that a subscriber caused. Gaps after a restart of plegd need no action: the subscriber got a snapshot.
 fn gaps(view: &View<'_>) -> Option<Concern> {
     let worst = view.subscribers.iter().max_by_key(|subscriber| own_gaps(subscriber))?;
     let times = own_gaps(worst);

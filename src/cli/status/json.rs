@@ -1,4 +1,4 @@
-//! `plegd status -o json`: the fields of `GetStatusResponse`, by their names. None is ever renamed or taken away.
+//! `plegd status -o json`: the fields of `GetStatusResponse`, by their names. None is ever renamed or removed.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::{
     v1::{self, GetStatusResponse},
 };
 
-/// How plegd does.
+/// The JSON form of the status.
 #[derive(Serialize)]
 pub(super) struct Status<'a> {
     version: &'a str,

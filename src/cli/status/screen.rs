@@ -21,19 +21,19 @@ use crate::{
     v1::{EventedPath, GenericPath, Latency, Mode},
 };
 
-/// Of the two columns beside each other, where the left one begins.
+/// The first column of the left one of two columns.
 const LEFT: usize = 16;
 
-/// How much of the runtime's quirks is shown.
+/// The form in which the runtime's quirks are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Quirks {
     /// Their names.
     Names,
-    /// What they mean, a line each.
+    /// Their meanings, one line each.
     Meaning,
 }
 
-/// How plegd does, on one screen of this width.
+/// plegd's status on one screen of this width.
 pub(in crate::cli) fn screen(view: &View<'_>, quirks: Quirks, width: usize, paint: Paint) -> String {
     let mut sheet = Sheet::new(width, paint);
     node(view, &mut sheet);
@@ -48,7 +48,7 @@ pub(in crate::cli) fn screen(view: &View<'_>, quirks: Quirks, width: usize, pain
     sheet.into_text()
 }
 
-/// What to look at, at most so many.
+/// At most `most` problems.
 pub(in crate::cli) fn attention(view: &View<'_>, most: usize, sheet: &mut Sheet) {
     let concerns = concerns(view);
     if concerns.is_empty() {
@@ -60,7 +60,7 @@ pub(in crate::cli) fn attention(view: &View<'_>, most: usize, sheet: &mut Sheet)
     }
 }
 
-/// `evented` and its tone.
+/// The mode, such as `evented`, and its tone.
 pub(in crate::cli) fn mode_name(view: &View<'_>) -> Piece {
     match view.status.mode() {
         Mode::Evented => Piece::new(Tone::Good, "evented"),
@@ -138,7 +138,7 @@ fn runtime(view: &View<'_>, quirks: Quirks, sheet: &mut Sheet) {
     }
 }
 
-/// Both paths beside each other.
+/// The two paths beside each other.
 fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
     let half = (width - LEFT) / 2;
     let mut row = |label: &str, left: Piece, right: Piece| {
@@ -217,7 +217,7 @@ fn stream_state(view: &View<'_>, evented: &EventedPath) -> Piece {
     Piece::new(tone, format!("down{for_so_long}{state}"))
 }
 
-/// What came of it all: the arbiter, the node, the journal, those who watch, the process.
+/// The results: the arbiter, the node, the journal, the subscribers, the process.
 fn outcome(view: &View<'_>, sheet: &mut Sheet) {
     let status = view.status;
     let arbitration = status.arbitration.unwrap_or_default();
@@ -297,7 +297,7 @@ pub(in crate::cli) fn census(view: &View<'_>) -> String {
     )
 }
 
-/// How often a relist is due.
+/// The present relist period.
 fn period(generic: Option<&GenericPath>) -> String {
     let period = generic.and_then(|generic| generic.period.as_ref());
     period.map_or("-".into(), |period| span(duration(Some(period))))

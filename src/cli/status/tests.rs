@@ -1,4 +1,4 @@
-//! Exact screens: what an operator sees in good times and in bad ones.
+//! Exact screens, for a healthy plegd and for problems.
 
 mod simulated;
 
@@ -38,7 +38,7 @@ fn quirk(quirk: crate::cri::quirks::Quirk) -> Quirk {
     Quirk { name: format!("{quirk:?}"), summary: quirk.summary().into() }
 }
 
-/// A node on which all is well.
+/// The status of a healthy node.
 pub(in crate::cli) fn well() -> GetStatusResponse {
     use crate::cri::quirks::Quirk::{
         LateOomReason, ReplaysBacklog, SandboxDeletedEarly, SlowSubscriberBlocksRuntime,
@@ -112,7 +112,7 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
     }
 }
 
-/// The same node with its runtime in trouble.
+/// The status of the same node with problems of the runtime.
 fn ill() -> GetStatusResponse {
     let mut status = well();
     status.mode = Mode::Polling.into();
@@ -379,7 +379,7 @@ fn colours_mark_what_is_good_and_what_is_bad() {
     assert!(text.contains("\x1b[1;31m!! The runtime cannot be listed"), "{text:?}");
 }
 
-/// What is of concern about `well()`, changed so.
+/// The problems of `well()` after this change.
 fn about(change: impl FnOnce(&mut GetStatusResponse, &mut Vec<Subscriber>)) -> Vec<(Tone, String)> {
     let (mut status, mut subscribers) = (well(), vec![subscriber(3, "logger", 0)]);
     change(&mut status, &mut subscribers);
@@ -412,7 +412,7 @@ fn a_concern_is_told_when_it_is_one() {
     assert_told(&hiccup, Tone::Warn, "down for 5s");
     let never = about(|status, _| {
         down(status);
-        // As another plegd might write it.
+        // As another version of plegd may write it.
         status.quirks.push(Quirk { name: "no_events".into(), ..quirk(NoEvents) });
     });
     assert_eq!(never, []);
@@ -478,7 +478,7 @@ fn a_concern_is_told_when_it_is_one() {
             subscribers.push(subscriber(9, "slow", lag));
         })
     };
-    // The journal drops nothing yet.
+    // The journal is not full yet, so no event is dropped.
     assert_eq!(lagging(1, 12_000), []);
     assert_eq!(lagging(2_366, 5_000), []);
     assert_told(&lagging(2_366, 5_001), Tone::Warn, "Subscriber 9 (slow) is 5,001 events behind; at 10,000");
@@ -517,7 +517,7 @@ fn programs_read_the_fields_of_the_api() {
     assert_eq!(json["generic"]["period_seconds"], 1.0);
     assert_eq!(json["journal"]["head"], "0000123456789abc:12365");
     assert_eq!(json["cpu_time_seconds"], 132.0);
-    // All that the API has is there, by its name.
+    // The output has every field of the API by its name.
     let proto = include_str!("../../../proto/plegd/v1/introspection.proto");
     let message = proto.split_once("message GetStatusResponse {").unwrap().1.split_once('}').unwrap().0;
     let fields = message.lines().filter_map(|line| line.split_once(" = ")?.0.rsplit(' ').next());

@@ -1,4 +1,4 @@
-//! The list of subscribers, as a table and for programs. Pure.
+//! The list of subscribers, as a table and as JSON. Pure.
 
 use serde::Serialize;
 
@@ -27,7 +27,7 @@ pub(in crate::cli) fn table(list: &ListSubscribersResponse, now: Wall, width: us
     sheet.into_text()
 }
 
-/// The list with all that is known, as wide as it gets.
+/// The list with all columns, as wide as needed.
 pub(super) fn wide(list: &ListSubscribersResponse, paint: Paint) -> String {
     if list.subscribers.is_empty() {
         return "Nobody watches.\n".into();
@@ -112,7 +112,7 @@ fn lag(subscriber: &Subscriber) -> Piece {
     count(subscriber.lag).into()
 }
 
-/// The gaps of which the subscriber itself is the cause. Those of a restart of plegd are in a column of their own.
+/// The gaps that the subscriber itself caused. Gaps after a restart of plegd have their own column.
 pub(in crate::cli) fn gaps(subscriber: &Subscriber) -> Piece {
     let own = own_gaps(subscriber);
     Piece::new(Tone::warn_if(own > 0), count(own))
@@ -162,7 +162,7 @@ fn slow_policy(subscriber: &Subscriber) -> &'static str {
     }
 }
 
-/// The fields of `ListSubscribersResponse`, by their names. None is ever renamed or taken away.
+/// The fields of `ListSubscribersResponse`, by their names. None is ever renamed or removed.
 #[derive(Serialize)]
 pub(super) struct List<'a> {
     subscribers: Vec<Entry<'a>>,

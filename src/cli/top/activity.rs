@@ -1,4 +1,4 @@
-//! What has happened within the last minute: rates by type and the busiest pods. Pure; time comes in as a value.
+//! The activity of the last minute: rates by type and the busiest pods. Pure: time comes in as a value.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,16 +10,16 @@ use crate::{
     v1::{Event, EventType, PodIdentity},
 };
 
-/// What is looked back on.
+/// The time that is shown.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// What counts as now.
+/// The time for the present rate.
 const RECENT: Duration = Duration::from_secs(10);
-/// Into how many parts the window is cut for its picture.
+/// Number of bars in the picture of the window.
 pub(super) const PARTS: usize = 30;
-/// More events are not remembered, whatever happens on the node.
+/// Limit for the number of remembered events, whatever the load of the node.
 const MOST: usize = 100_000;
 
-/// The types, in the order in which they are shown.
+/// The types, in display order.
 pub(super) const TYPES: [(EventType, &str); 5] = [
     (EventType::ContainerStarted, "started"),
     (EventType::ContainerDied, "died"),
@@ -31,7 +31,7 @@ pub(super) const TYPES: [(EventType, &str); 5] = [
 /// The events of the last minute.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// From when on all events are known.
+    /// All events since this moment are known.
     since: Mono,
     seen: VecDeque<Seen>,
 }
@@ -44,43 +44,42 @@ struct Seen {
     pod: PodIdentity,
 }
 
-/// How often something has happened.
+/// The rate of a type of event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Rate {
     /// Per second, within the last ten seconds.
     pub(super) recent: f64,
     /// Per second, within the window.
     pub(super) average: f64,
-    /// How often within the window.
+    /// The number within the window.
     pub(super) count: u64,
-    /// How often in each part of the window, the newest last.
+    /// The number in each part of the window, the newest last.
     pub(super) parts: [u64; PARTS],
 }
 
-/// What one pod has done within the window.
+/// The activity of one pod within the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Busy {
-    /// Which pod.
     pub(super) pod: PodIdentity,
-    /// Events of it.
+    /// The number of its events.
     pub(super) events: u64,
     /// Starts among them.
     pub(super) started: u64,
     /// Deaths.
     pub(super) died: u64,
-    /// Deaths for want of memory.
+    /// Deaths because of memory (OOMKilled).
     pub(super) oom: u64,
 }
 
 // === impl Activity ===
 
 impl Activity {
-    /// Nothing yet; events from `since` on will be told.
+    /// An empty activity; events since `since` will be observed.
     pub(super) fn new(since: Mono) -> Self {
         Self { since, seen: VecDeque::new() }
     }
 
-    /// Takes an event that was seen at `at`. What is older than the window tells how far back all is known, and no more.
+    /// Adds an event that was seen at `at`. An event older than the window only proves how far back all events are known.
     pub(super) fn observe(&mut self, at: Mono, now: Mono, event: &Event) {
         self.since = self.since.min(at);
         self.forget(now);
@@ -93,20 +92,20 @@ impl Activity {
         self.seen.push_back(Seen { at, kind: event.r#type(), oom, pod });
     }
 
-    /// Forgets what has left the window.
+    /// Removes events that have left the window.
     pub(super) fn forget(&mut self, now: Mono) {
-        // What was looked up and what comes live may be out of order by a little; that is no harm here.
+        // Events from the journal and live events may be slightly out of order, which is harmless here.
         while self.seen.front().is_some_and(|seen| now.since(seen.at) >= WINDOW) {
             self.seen.pop_front();
         }
     }
 
-    /// How much of the window is known.
+    /// The part of the window in which all events are known.
     pub(super) fn covers(&self, now: Mono) -> Duration {
         now.since(self.since).min(WINDOW)
     }
 
-    /// How often this type has come; all types, if none is named.
+    /// The rate of this type, or of all types for `None`.
     pub(super) fn rate(&self, kind: Option<EventType>, now: Mono) -> Rate {
         let mut rate = Rate::default();
         let mut recent = 0_u64;
@@ -118,14 +117,14 @@ impl Activity {
             let newest_last = PARTS - 1 - usize::try_from(part).unwrap_or(0).min(PARTS - 1);
             rate.parts[newest_last] += 1;
         }
-        // A rate over less than a second says nothing.
+        // A rate over less than a second is not meaningful.
         let seconds = |time: Duration| self.covers(now).min(time).as_secs_f64().max(1.0);
         rate.recent = recent as f64 / seconds(RECENT);
         rate.average = rate.count as f64 / seconds(WINDOW);
         rate
     }
 
-    /// The pods with the most events, the busiest first: at most so many.
+    /// At most `most` pods with the most events, the busiest first.
     pub(super) fn busiest(&self, most: usize) -> Vec<Busy> {
         let mut pods: BTreeMap<&str, Busy> = BTreeMap::new();
         for seen in &self.seen {
@@ -138,7 +137,7 @@ impl Activity {
             busy.oom += u64::from(seen.oom);
         }
         let mut pods: Vec<Busy> = pods.into_values().collect();
-        // Want of memory first: it is what one is looking for. The sort is stable, so lines do not jump about.
+        // OOM kills first, because they matter most. The sort is stable, so lines keep their places.
         pods.sort_by_key(|busy| std::cmp::Reverse((busy.oom, busy.events)));
         pods.truncate(most);
         pods
@@ -177,7 +176,7 @@ mod tests {
         let died = activity.rate(Some(EventType::ContainerDied), at(159));
         assert_eq!((died.count, died.recent), (1, 0.1));
         assert_eq!(activity.rate(Some(EventType::PodSync), at(159)), Rate::default());
-        // A minute later nothing of it is left.
+        // A minute later the window is empty.
         activity.forget(at(219));
         assert_eq!(activity.rate(None, at(219)), Rate::default());
         assert_eq!(activity.covers(at(219)), WINDOW);

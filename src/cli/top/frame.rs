@@ -1,4 +1,4 @@
-//! One frame of `plegd top`, as a text of so many lines. Pure.
+//! One frame of `plegd top`, as a text that fits the screen. Pure.
 
 use super::activity::{Activity, PARTS, Rate, TYPES};
 use crate::{
@@ -20,37 +20,37 @@ use crate::{
     },
 };
 
-/// The steps of a picture.
+/// The characters of a picture, by height.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// At most so many things to look at are shown: `plegd status` shows all.
+/// Limit for the number of problems shown: `plegd status` shows all.
 const CONCERNS: usize = 2;
-/// So many lines are for headings and the lines between.
+/// Number of lines for headings and blank lines.
 const FRAME: usize = 4;
 
-/// What a frame is made from.
+/// The data of a frame.
 pub(super) struct Scene<'a> {
-    /// How plegd does.
+    /// plegd's status.
     pub(super) view: View<'a>,
-    /// What has happened.
+    /// The events of the last minute.
     pub(super) activity: &'a Activity,
     /// Now, on the clock of `activity`.
     pub(super) now: Mono,
-    /// Why this is not the newest, if plegd could not be asked.
+    /// The error of the last call to plegd, if the status is not current.
     pub(super) trouble: Option<&'a str>,
 }
 
-/// How large a frame is and how it is painted.
+/// The size and the colours of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Format {
     /// In characters.
     pub(super) width: usize,
     /// In lines.
     pub(super) height: usize,
-    /// Its colours.
+    /// Colours.
     pub(super) paint: Paint,
 }
 
-/// The frame, of no more lines than there are.
+/// The frame, with at most `height` lines.
 pub(super) fn frame(scene: &Scene<'_>, format: Format) -> String {
     let mut head = Sheet::new(format.width, format.paint);
     summary(scene, &mut head);
@@ -60,7 +60,7 @@ pub(super) fn frame(scene: &Scene<'_>, format: Format) -> String {
 
     let room = format.height.saturating_sub(head.lines().count() + FRAME);
     let watching = scene.view.subscribers.len();
-    // Pods get what the subscribers leave, which is half of it at least.
+    // Pods get the remaining lines, at least half of them.
     let for_subscribers = watching.min(room / 2);
     let for_pods = room - for_subscribers;
 
@@ -147,7 +147,7 @@ fn rates(scene: &Scene<'_>, sheet: &mut Sheet) {
     row("all", &scene.activity.rate(None, scene.now));
 }
 
-/// A bar for each part, the highest as high as it gets; a blank where there was nothing.
+/// A bar for each part, scaled to the highest one; a blank for zero.
 fn picture(parts: &[u64; PARTS]) -> String {
     let highest = parts.iter().copied().max().unwrap_or(0).max(1);
     let bar = |part: u64| {

@@ -1,4 +1,4 @@
-//! The terminal of `plegd top`: another screen, no cursor, single keys; all as it was in the end, however it ends.
+//! The terminal of `plegd top`: the alternate screen, no cursor, single keys. Dropping it restores the previous state.
 
 use std::{
     io::{self, IsTerminal as _, Stdout, Write as _},
@@ -10,33 +10,33 @@ use rustix::termios::{
 };
 use tokio::io::{AsyncReadExt as _, Stdin};
 
-/// The other screen, without a cursor and without wrapping of lines.
+/// The alternate screen, without a cursor and without wrapping of lines.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// What a terminal that does not say how large it is has.
+/// The size of a terminal that does not report it.
 const USUAL: (usize, usize) = (80, 24);
 
-/// A terminal that is drawn on. When it is dropped, it is as it was before.
+/// A terminal in drawing mode. Dropping it restores the previous state.
 pub(super) struct Terminal {
     out: Stdout,
-    /// How it was; none where keys do not come from a terminal.
+    /// The previous settings; `None` if stdin is not a terminal.
     before: Option<Termios>,
 }
 
-/// The keys that are pressed.
+/// The keys that the user presses.
 pub(super) struct Keys(Option<Stdin>);
 
 // === impl Terminal ===
 
 impl Terminal {
-    /// Takes the terminal.
+    /// Switches the terminal to drawing mode.
     pub(super) fn enter() -> io::Result<Self> {
         let mut terminal = Self { out: io::stdout(), before: None };
         if io::stdin().is_terminal() {
             let before = tcgetattr(io::stdin().as_fd())?;
             let mut keys = before.clone();
-            // Ctrl-C stays a signal; Ctrl-Z, which would leave the shell on this screen, does nothing.
+            // Ctrl-C stays a signal. Ctrl-Z is disabled, because it would leave the shell on the alternate screen.
             keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
             keys.special_codes[SpecialCodeIndex::VSUSP] = 0;
             keys.special_codes[SpecialCodeIndex::VMIN] = 1;
@@ -49,7 +49,7 @@ impl Terminal {
         Ok(terminal)
     }
 
-    /// How wide and how high it is now, in characters and lines.
+    /// The present width and height, in characters and lines.
     pub(super) fn size(&self) -> (usize, usize) {
         match tcgetwinsize(&self.out) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
@@ -57,7 +57,7 @@ impl Terminal {
         }
     }
 
-    /// Draws a frame over the one before, without a flicker: each line is cleared as it is written.
+    /// Draws a frame over the previous one without flicker: each line is cleared as it is written.
     pub(super) fn draw(&mut self, frame: &str) -> io::Result<()> {
         let mut text = String::from("\x1b[H");
         for (n, line) in frame.lines().enumerate() {
@@ -73,10 +73,10 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // A terminal that is gone needs no tidying up.
+        // If the terminal is gone, there is no state to restore.
         let _ = self.out.write_all(LEAVE).and_then(|()| self.out.flush());
         if let Some(before) = &self.before {
-            // What was typed meanwhile was not meant for the shell.
+            // Unread keys must not reach the shell.
             let _ = tcsetattr(io::stdin().as_fd(), OptionalActions::Flush, before);
         }
     }
@@ -90,7 +90,7 @@ impl Keys {
         Self(io::stdin().is_terminal().then(tokio::io::stdin))
     }
 
-    /// The next key; never, if there is none to come. It may be dropped while it waits.
+    /// The next key; pending forever if there is no terminal. The future may be dropped while it waits.
     pub(super) async fn next(&mut self) -> u8 {
         if let Some(stdin) = &mut self.0
             && let Ok(key) = stdin.read_u8().await

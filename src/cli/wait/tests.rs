@@ -1,4 +1,4 @@
-//! Whom and what is waited for, and what is said of it.
+//! The objects and the conditions of a wait, and its output.
 
 use clap::Parser as _;
 use tonic::Status;

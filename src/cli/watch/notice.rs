@@ -1,18 +1,18 @@
-//! What a person is to know of a watch beside its events: in one line each, and nothing twice.
+//! Notices of a watch for a person, beside its events: one line each, without repetition.
 
 use crate::{client::Update, model::Position, v1};
 
-/// What was said so far.
+/// The state of the notices printed until now.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    /// The connection is lost, and that was said.
+    /// The connection is lost, and a notice of it was printed.
     lost: bool,
 }
 
 // === impl Notices ===
 
 impl Notices {
-    /// What there is to say of an update, if there is anything.
+    /// The notice for an update, if there is one.
     pub(super) fn of(&mut self, update: &Update) -> Option<String> {
         match update {
             Update::Reconnecting { why, .. } => {
@@ -24,7 +24,7 @@ impl Notices {
             }
             Update::Resumed { hello, after } => {
                 let lost = std::mem::take(&mut self.lost);
-                // Otherwise a gap follows, which says what there is to say.
+                // Otherwise a gap follows, which has its own notice.
                 (lost && is_held(hello, *after)).then(|| "connected again; nothing was missed".into())
             }
             Update::Gap(gap) => Some(missing(gap)),
@@ -33,14 +33,14 @@ impl Notices {
     }
 }
 
-/// Whether all that comes after a position can still be told.
+/// Whether plegd still holds all events after a position.
 fn is_held(hello: &v1::Hello, after: Position) -> bool {
     let head = hello.head.unwrap_or_default();
     head.epoch == after.epoch && head.sequence >= after.sequence && hello.oldest <= after.sequence + 1
 }
 
 fn missing(gap: &v1::Gap) -> String {
-    // Only plegd knows which of these would have passed the filter.
+    // Only plegd knows which of these events pass the filter.
     let some = match gap.to.and_then(|to| Some((to, to.checked_sub(gap.from)?.checked_add(1)?))) {
         Some((to, 1)) => format!("event {to} may be missing"),
         Some((to, count)) => format!("up to {count} events are missing ({} to {to})", gap.from),

@@ -1,4 +1,4 @@
-//! What a watch tells, on stdout.
+//! The output of a watch on stdout.
 
 use std::io::{self, Write};
 
@@ -13,17 +13,16 @@ use crate::{
     v1,
 };
 
-/// Shows the updates of a watch.
 pub(super) struct Show<W: Write> {
     printer: Printer<W>,
     /// Whether pods of a snapshot are shown.
     snapshots: bool,
-    /// Those of the snapshot that is coming in, for a table of them.
+    /// The pods of the incomplete snapshot, for a table of them.
     pods: Vec<v1::Pod>,
     clock: Clock,
 }
 
-/// JSON lines that are no events. Programs read them by these names: none is ever renamed or taken away.
+/// JSON lines other than events. Programs depend on these names: none is ever renamed or removed.
 #[derive(Serialize)]
 #[serde(tag = "type")]
 enum Line<'a> {
@@ -39,7 +38,7 @@ impl<W: Write> Show<W> {
         Self { printer, snapshots, pods: Vec::new(), clock }
     }
 
-    /// What comes first: the table's header, unless the pods come before it.
+    /// Prints the table's header, unless a table of pods comes first.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         if self.snapshots { Ok(()) } else { self.printer.begin() }
     }
@@ -51,10 +50,10 @@ impl<W: Write> Show<W> {
     pub(super) fn update(&mut self, update: Update) -> io::Result<()> {
         let table = self.printer.is_table();
         match update {
-            // A snapshot that was interrupted begins again.
+            // An interrupted snapshot starts again.
             Update::Connected(_) => self.pods.clear(),
             Update::Event { event, position, .. } => {
-                // Of a type that only a newer plegd knows.
+                // Its type is known only to a newer plegd.
                 let Ok(known) = Event::try_from(&event) else { return Ok(()) };
                 let watched = Watched { position, pod: event.pod_status.as_ref() };
                 self.printer.print_watched(&known, watched)?;
@@ -77,7 +76,7 @@ impl<W: Write> Show<W> {
         Ok(())
     }
 
-    /// The pods as they are, then the header of what is to come.
+    /// Prints the pods, then the header for the events.
     fn table(&mut self) -> io::Result<()> {
         let mut pods = std::mem::take(&mut self.pods);
         pods.sort_by_cached_key(|pod| {

@@ -1,4 +1,4 @@
-//! What is seen of a watch, on stdout and beside it.
+//! The output of a watch, on stdout and on stderr.
 
 use clap::Parser as _;
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn died(sequence: u64) -> Step {
     })
 }
 
-/// What is on stdout and what is on stderr, once plegd has refused to go on.
+/// The output on stdout and on stderr, once plegd has refused to continue.
 async fn watched(line: &str, style: Style, mut scripts: Vec<Vec<Step>>) -> (String, Vec<String>, Mock) {
     scripts.push(vec![Step::Fail(Status::permission_denied("the end"))]);
     let mock = Mock::watched(scripts);

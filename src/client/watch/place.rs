@@ -1,4 +1,4 @@
-//! Where a watch stands: what to ask for on the next connection, and what a message means here.
+//! The state of a watch: the request for the next connection, and the meaning of a message in this state.
 
 use super::{Since, Update};
 use crate::{
@@ -10,11 +10,11 @@ use crate::{
 /// The state of a watch that outlives its connections.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    /// Where to begin while there is no position.
+    /// The start to request while there is no position.
     begin: v1::Start,
-    /// All up to here has been told.
+    /// All events up to this position have been delivered.
     after: Option<Position>,
-    /// The run of plegd that the present stream is of, once it has said so.
+    /// The run of plegd that sends the present stream, once its greeting has arrived.
     epoch: Option<u64>,
 }
 
@@ -31,12 +31,12 @@ impl Place {
         Self { begin, after, epoch: None }
     }
 
-    /// All up to here has been told.
+    /// All events up to this position have been delivered.
     pub(super) fn after(&self) -> Option<Position> {
         self.after
     }
 
-    /// What to ask for on a new connection.
+    /// The start and the position to request on a new connection.
     pub(super) fn start(&self) -> (v1::Start, Option<Position>) {
         match self.after {
             Some(after) => (v1::Start::Unspecified, Some(after)),
@@ -44,11 +44,11 @@ impl Place {
         }
     }
 
-    /// What a message means: nothing, where it is not known or was told before.
+    /// The update for a message; `None` if its kind is unknown or it was delivered before.
     pub(super) fn take(&mut self, message: v1::WatchResponse) -> Result<Option<Update>, CallError> {
         let skipped = message.skipped;
         let update = match message.update {
-            // A newer plegd may say more than is known here.
+            // A newer plegd may send messages that this version does not know.
             None => return Ok(None),
             Some(Wire::Hello(hello)) => self.greeted(hello)?,
             Some(Wire::Pod(pod)) => Update::Pod(pod),
@@ -71,7 +71,7 @@ impl Place {
                 Update::Bookmark(position)
             }
             Some(Wire::Gap(gap)) => {
-                // What follows is a snapshot. Should it be interrupted, another one is wanted, and not the gap again.
+                // A snapshot follows. If it is interrupted, the next connection requests another snapshot, not the gap again.
                 self.after = None;
                 self.begin = v1::Start::Snapshot;
                 Update::Gap(gap)
@@ -87,7 +87,7 @@ impl Place {
         if let Some(after) = self.after {
             return Ok(Update::Resumed { hello, after });
         }
-        // From here on a lost connection must not cost events that come between.
+        // From here on, a lost connection must not lose the events in between.
         self.after = match self.begin {
             v1::Start::Now => Some(head),
             v1::Start::Oldest => {
@@ -98,7 +98,7 @@ impl Place {
         Ok(Update::Connected(hello))
     }
 
-    /// Goes on to a position, and says whether that is new.
+    /// Advances to a position. Returns whether it is new.
     fn advance(&mut self, to: Position) -> bool {
         let told = self.after.is_some_and(|after| after.epoch == to.epoch && after.sequence >= to.sequence);
         if !told {

@@ -1,4 +1,4 @@
-//! The types of values that say who may connect and what for: paths, a file's mode, a group, principals.
+//! The types of values for access control: paths, a file's mode, a group, principals.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use crate::config::{Principal, Principals, error::nearest};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileMode(pub u32);
 
-/// The group that a socket belongs to.
+/// The group of a socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SocketGroup {
-    /// The one that plegd runs as.
+    /// The group of the plegd process.
     Own,
-    /// The one with this number.
+    /// The group with this number.
     Number(u32),
-    /// The one of this name, which is looked up when the socket is made.
+    /// The group with this name, which is resolved when the socket is created.
     Name(String),
 }
 
@@ -47,7 +47,7 @@ impl Value for Option<PathBuf> {
         if text.is_empty() || text == "off" {
             return Ok(None);
         }
-        // As clients write it.
+        // The notation of clients.
         let path = Path::new(text.strip_prefix("unix://").unwrap_or(text));
         if !path.is_absolute() {
             return Err("the path is not absolute".into());
@@ -167,7 +167,7 @@ fn principal(word: &str) -> Result<Principal, String> {
     }
 }
 
-/// An id that the kernel gives out; 4294967295 means "none" to it.
+/// A valid id of the kernel; 4294967295 means "none" there.
 fn number(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(id) if id != u32::MAX => Ok(id),

@@ -1,4 +1,4 @@
-//! What a log line says, made safe to print: errors and names in it come from the runtime.
+//! The texts of a log line, escaped for safe printing: errors and names in them come from the runtime.
 //!
 //! The message keeps its line feeds. The value of a field does not: no runtime can write a line of its own into the log.
 
@@ -76,7 +76,7 @@ mod tests {
         }
     }
 
-    /// What three formats write of what is logged meanwhile: text, journal, JSON.
+    /// The output of three formats for everything that is logged meanwhile: text, journal, JSON.
     fn written(log: impl Fn()) -> [String; 3] {
         [0, 1, 2].map(|format| {
             let written = Written::default();

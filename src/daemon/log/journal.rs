@@ -1,8 +1,8 @@
-//! Lines for systemd's journal: with their priority, and without what it keeps itself.
+//! Lines for systemd's journal: with their priority, and without the fields that the journal adds itself.
 //!
-//! They go to stderr like all others, each with its priority before it, as sd-daemon(3) has it. Not over the journal's own
-//! socket: there what is said besides the message, such as the error, does not show unless it is asked for, and lines
-//! come out of order with what else is written to stderr, such as a panic. For programs there is JSON.
+//! They go to stderr like all other lines, each with its priority first, as sd-daemon(3) defines. The journal's own socket is not used:
+//! `journalctl` hides fields such as the error by default, and lines lose their order relative to other output on stderr, such as a panic.
+//! Programs can use JSON.
 
 use std::{env, fmt, io};
 
@@ -15,19 +15,18 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// The format.
 pub(super) struct Journal(Format<Full, ()>);
 
-/// Whether stderr is a way to the journal.
+/// Whether stderr is connected to the journal.
 pub(super) fn is_stderr() -> bool {
     let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
-    // The variable is inherited by whoever is started from a service, too, whose stderr may be another.
+    // A process started by a service inherits the variable, but its stderr may be another file.
     rustix::fs::fstat(io::stderr())
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
 fn priority(level: &Level) -> u8 {
-    // As syslog(3) counts.
+    // The numbers of syslog(3).
     match *level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -58,7 +57,7 @@ where
         let mut text = String::new();
         self.0.format_event(context, Writer::new(&mut text), event)?;
         let priority = priority(event.metadata().level());
-        // Each line is an entry of its own to the journal.
+        // The journal stores each line as an entry of its own.
         text.lines().try_for_each(|line| writeln!(writer, "<{priority}>{line}"))
     }
 }

@@ -1,7 +1,7 @@
-//! Warnings and errors that are as good as the same: told once, then counted, and the count told every minute.
+//! Similar warnings and errors: the first one is logged, the others are counted, and the count is logged every minute.
 //!
-//! Two are the same if they come from the same place in the source and say the same but for numbers. Whoever debugs wants
-//! to see everything, so what is less than a warning is let through always.
+//! Two are similar if they come from the same place in the source and differ only in numbers. Levels below a warning always pass, because
+//! debugging needs every line.
 
 use std::{
     collections::HashMap,
@@ -21,25 +21,25 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::clock::{Clock, Mono};
 
-/// Over which repeats are counted.
+/// Repeats are counted over this time.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How many different ones are remembered. Past it, what is new is let through uncounted.
+/// Limit for the number of remembered events. Beyond it, a new event passes uncounted.
 const REMEMBERED: usize = 256;
 
-/// Lets through the first of its like.
+/// Lets the first of several similar events pass.
 pub(super) struct Repeats {
     clock: Clock,
     counts: Arc<Mutex<Counts>>,
-    /// Wakes the thread that tells the counts.
+    /// Wakes the thread that logs the counts.
     counting: mpsc::Sender<()>,
 }
 
-/// What was told, and how often since then.
+/// The logged events, and their repeats since then.
 #[derive(Default)]
 struct Counts(HashMap<EventKey, Seen>);
 
-/// What makes one the same as another.
+/// Two events with equal keys are similar.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct EventKey {
     callsite: Identifier,
@@ -49,12 +49,12 @@ struct EventKey {
 struct Seen {
     level: Level,
     message: String,
-    /// Since when it is counted.
+    /// Start of the present count.
     since: Mono,
     more: u64,
 }
 
-/// So many more of the same.
+/// The number of further similar events.
 #[derive(Debug, PartialEq, Eq)]
 struct More {
     level: Level,
@@ -63,7 +63,7 @@ struct More {
     more: u64,
 }
 
-/// The words of an event.
+/// The message of an event.
 #[derive(Default)]
 struct Words {
     message: String,
@@ -73,12 +73,12 @@ struct Words {
 // === impl Repeats ===
 
 impl Repeats {
-    /// Counts, and tells the counts from a thread of its own.
+    /// Counts, and logs the counts from a thread of its own.
     pub(super) fn new(clock: Clock) -> Self {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let (counting, counted) = mpsc::channel();
         let (of, time) = (counts.clone(), clock.clone());
-        // Without such a thread counts are not told, and all else goes on.
+        // Without such a thread counts are not logged; everything else works.
         let _ = thread::Builder::new().name("plegd-log".into()).spawn(move || tell(&of, &time, &counted));
         Self { clock, counts, counting }
     }
@@ -95,7 +95,7 @@ impl Repeats {
         let first = counts.count(key, *told.level(), words.message, self.clock.now());
         drop(counts);
         if !first {
-            // It ends only with the process.
+            // The receiver lives as long as the process.
             let _ = self.counting.send(());
         }
         first
@@ -108,7 +108,7 @@ impl<S: Subscriber> Layer<S> for Repeats {
     }
 }
 
-/// Tells the counts when they are due, for as long as somebody counts.
+/// Logs the counts when they are due, until all senders are dropped.
 fn tell(counts: &Mutex<Counts>, clock: &Clock, counting: &mpsc::Receiver<()>) {
     loop {
         let (due, next) = {
@@ -136,7 +136,7 @@ fn tell(counts: &Mutex<Counts>, clock: &Clock, counting: &mpsc::Receiver<()>) {
 // === impl Counts ===
 
 impl Counts {
-    /// Whether it is to be told, being the first of its like for a while; else it is counted.
+    /// Whether the event is logged, as the first similar one for a minute; otherwise it is counted.
     fn count(&mut self, key: EventKey, level: Level, message: String, now: Mono) -> bool {
         self.0.retain(|_, seen| seen.more > 0 || now.since(seen.since) < WINDOW);
         if let Some(seen) = self.0.get_mut(&key) {
@@ -149,7 +149,7 @@ impl Counts {
         true
     }
 
-    /// The counts of a whole minute. Counting goes on.
+    /// The counts of windows that are complete. Counting continues.
     fn due(&mut self, now: Mono) -> Vec<More> {
         let mut due = Vec::new();
         for (key, seen) in &mut self.0 {
@@ -162,7 +162,7 @@ impl Counts {
         due
     }
 
-    /// How long it is until some are due.
+    /// The time until the next counts are due.
     fn next_due(&self, now: Mono) -> Option<Duration> {
         let counted = self.0.values().filter(|seen| seen.more > 0);
         counted.map(|seen| WINDOW.saturating_sub(now.since(seen.since))).min()
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// What is written of what is logged meanwhile.
+    /// The output of everything that is logged meanwhile.
     fn written(log: impl FnOnce()) -> Vec<String> {
         let written = Written::default();
         let to = written.clone();
@@ -289,11 +289,11 @@ mod tests {
             more,
         };
         assert_eq!(counts.due(clock.now()), [more(12)]);
-        // It goes on, and is still not told one by one.
+        // Repeats continue, and are still not logged one by one.
         assert!(!count(&mut counts));
         tokio::time::advance(WINDOW).await;
         assert_eq!(counts.due(clock.now()), [more(1)]);
-        // A minute without one, and the next is news.
+        // After a minute without a repeat, the next one is logged again.
         tokio::time::advance(WINDOW).await;
         assert!(counts.due(clock.now()).is_empty());
         assert!(count(&mut counts));

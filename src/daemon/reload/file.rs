@@ -1,34 +1,33 @@
-//! Notices that the configuration's file has become another one, however that is done: written in place, replaced by a
-//! rename, or, as Kubernetes does with a ConfigMap, by swapping a symbolic link on the way to it.
+//! Notices a change of the configuration file: written in place, replaced by a rename, or, as Kubernetes does with a ConfigMap, by swapping
+//! a symbolic link in its path.
 //!
-//! It looks every few seconds at what the path leads to. A notification of the kernel would be for one folder of those that
-//! the path leads through, is not made where the file is on another machine, and is lost where a folder is replaced; a look
-//! costs one system call. It never reads the file.
+//! It checks the metadata at the path every few seconds. Kernel notifications do not suffice: they cover one directory of the path, miss
+//! files on remote file systems, and stop when a directory is replaced. One check costs one system call. This module never reads the file.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
 
 use crate::config::Inputs;
 
-/// Between two looks. Each wakes the program; and Kubernetes itself takes up to a minute for a ConfigMap.
+/// Time between two checks. Each check wakes the process, and Kubernetes itself takes up to a minute for a ConfigMap.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// How long a file must stay as it is before it counts: it may be half written.
+/// A changed file must stay the same for this time before the change counts: it may be half written.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Watches one path.
 #[derive(Debug)]
 pub struct FileWatch {
     path: Option<PathBuf>,
-    /// Whether plegd starts only if the file is there.
+    /// Whether plegd starts only if the file exists.
     needed: bool,
     known: Look,
 }
 
-/// What the path leads to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     Missing,
-    /// It cannot be looked at.
+    /// The metadata cannot be read.
     Barred,
     There {
         device: u64,
@@ -42,19 +41,19 @@ enum Look {
 // === impl FileWatch ===
 
 impl FileWatch {
-    /// Watches the file of these inputs, which is to be read after this, so that no change is missed in between.
+    /// Watches the file of these inputs. Read the file after this call, so that no change in between is missed.
     pub fn new(inputs: &Inputs) -> Self {
         let mut it = Self { path: inputs.path(), needed: inputs.needs_file(), known: Look::Missing };
         it.seen();
         it
     }
 
-    /// The file is about to be read as it is now: only what changes after this is a change.
+    /// Call this before the file is read: only later changes count.
     pub fn seen(&mut self) {
         self.known = self.look();
     }
 
-    /// Waits until the file is another one, and stays so for a moment. Drop the future to stop waiting: nothing is missed.
+    /// Waits until the file has changed and is stable again. Drop the future to stop waiting: no change is missed.
     pub async fn changed(&mut self) {
         loop {
             tokio::time::sleep(PERIOD).await;
@@ -67,7 +66,7 @@ impl FileWatch {
                     if now != Look::Missing || self.needed {
                         return;
                     }
-                    // Whoever deletes it may be about to write another; the defaults are no one's wish yet.
+                    // A file that is deleted may be replaced in a moment. Defaults are not adopted, because no user chose them.
                     tracing::warn!(
                         file = %self.path.clone().unwrap_or_default().display(),
                         "The configuration's file is gone; what it said is kept. To go by the defaults, send SIGHUP."
@@ -101,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than a change takes to be noticed, and more than one look.
+    /// Longer than a change takes to be noticed, and more than one check.
     const WHILE: Duration = Duration::from_secs(30);
 
     async fn is_noticed(watch: &mut FileWatch) -> bool {
@@ -181,7 +180,7 @@ mod tests {
         assert!(!is_noticed(&mut watch).await);
         fs::write(&path, "").unwrap();
         assert!(is_noticed(&mut watch).await);
-        // Whoever reads it for another reason has seen it.
+        // A read for another reason counts as having seen the change.
         fs::write(&path, "a").unwrap();
         watch.seen();
         assert!(!is_noticed(&mut watch).await);

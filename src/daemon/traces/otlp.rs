@@ -9,14 +9,14 @@ use opentelemetry_sdk::{
     trace::{SdkTracerProvider, SpanData, SpanExporter},
 };
 
-/// For what is left to be sent at the end, which nobody is kept waiting for longer.
+/// Limit for sending the remaining spans at the end, so that plegd's end is not delayed longer.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// What sends traces, if they are sent.
+/// The exporter of traces, if a collector is configured.
 #[derive(Debug)]
 pub struct Traces(Option<SdkTracerProvider>);
 
-/// Says so where traces cannot be sent.
+/// Logs a failure to send traces.
 #[derive(Debug)]
 struct Outspoken {
     exporter: opentelemetry_otlp::SpanExporter,
@@ -26,7 +26,7 @@ struct Outspoken {
 // === impl Traces ===
 
 impl Traces {
-    /// Traces from now on, if a collector is named. Must be called in a tokio runtime, which then does the sending.
+    /// Starts tracing if a collector is configured. Must be called in a tokio runtime, which then sends the spans.
     pub fn begin(node: &str) -> Self {
         let named = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
         let endpoint = named.into_iter().find_map(|name| env::var(name).ok().filter(|text| !text.is_empty()));
@@ -54,7 +54,7 @@ impl Traces {
         Self(Some(provider))
     }
 
-    /// Sends what is left, and traces no more.
+    /// Sends the remaining spans and stops tracing.
     pub fn end(self) {
         if let Some(provider) = self.0
             && let Err(error) = provider.shutdown_with_timeout(PATIENCE)

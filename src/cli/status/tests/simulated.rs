@@ -75,7 +75,7 @@ impl Simulated {
 async fn a_runtime_that_hangs_for_75_s_in_evented_mode_is_shown_from_the_second_failed_relist_on() {
     let node = Simulated::new(Profile::CONTAINERD_2_1);
     node.until("evented", |app| app.follower_status().mode == model::Mode::Evented).await;
-    // A relist every minute: half a minute after one there is time for several failures.
+    // The relist period is one minute: within half a minute after a relist, several calls can fail.
     let relists = |app: &App| app.metrics().relists.duration.get_sample_count();
     let before = relists(&node.app);
     node.until("the next relist", |app| relists(app) > before).await;
@@ -147,7 +147,7 @@ async fn a_stream_that_is_yielded_is_named_with_who_has_it_and_when_it_is_tried_
         "{text}"
     );
     assert!(!text.contains("stream is down"), "{text}");
-    // Nobody polls while nothing can be listed.
+    // The status must not mention polling while listing fails.
     node.sim.faults().hang(Target::Process);
     tokio::time::sleep(15 * SECOND).await;
     let text = node.screen().await;
