@@ -91,7 +91,9 @@ pub(super) async fn every_history_is_published_from_the_stream(
         assert!(!(*waits && unknown.contains(&id.as_str())), "{:?}", plegd.history_of(id));
     }
     for event in plegd.published.iter().filter(|event| !unknown.contains(&event.id.as_str())) {
-        assert_eq!(event.source, Source::Event, "{}", plegd.lines().join("\n"));
+        // A read 0.5 s after the creation may find a start before a busy runtime reports it.
+        let is_start_check = event.kind == EventType::ContainerStarted && event.source == Source::Read;
+        assert!(event.source == Source::Event || is_start_check, "{}", plegd.lines().join("\n"));
         assert!(!event.inferred, "{}", plegd.lines().join("\n"));
     }
     // An unknown exit must be unknown to the other subscriber too, which got the same events.
