@@ -78,7 +78,7 @@ impl Clock {
         Self::new(WallSource::System)
     }
 
-    /// A wall clock that starts at `start` and follows tokio's clock, which a test may pause. [`WallStepper`] steps it.
+    /// A wall clock that starts at `start` and follows tokio's clock, which a test may pause. `WallStepper` steps it.
     pub fn simulated(start: Wall) -> (Self, WallStepper) {
         let stepped_by = Arc::new(AtomicI64::new(0));
         let clock = Self::new(WallSource::Simulated { start, stepped_by: stepped_by.clone() });
