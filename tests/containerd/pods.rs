@@ -99,9 +99,7 @@ pub(super) async fn an_oom_kill_is_published_with_its_reason(version: Version) -
     assert_eq!(client.exited(&id).await?.exit_code, 137);
     plegd.until_published(client.history(), Duration::from_secs(5)).await?;
     let has_reason = |it: &Follower| it.events_of(&id).any(|event| event.reason == "OOMKilled");
-    plegd
-        .until("OOMKilled: can this machine limit memory by cgroup?", Duration::from_secs(5), has_reason)
-        .await?;
+    plegd.until("OOMKilled: can this machine limit memory by cgroup?", TIMEOUT, has_reason).await?;
     plegd.until_truth(&client, TIMEOUT).await?;
     finish(plegd, containerd).await
 }
