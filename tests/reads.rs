@@ -6,8 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use plegd::{
     app::FreshError,
-    model::Mode,
-    model::{ContainerState, EventType, PodUid},
+    model::{ContainerState, EventType, Mode, PodUid},
     sim::{
         CallFault, Dose, Method, Profile, Target,
         truth::{ContainerSpec, SandboxSpec},

@@ -8,8 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use plegd::{
     config::Config,
-    model::Mode,
-    model::{EventType, Position},
+    model::{EventType, Mode, Position},
     sim::{Profile, truth::SandboxSpec},
     watch::{Filter, GapReason, Request, SlowPolicy, Start, Update, Watch, WatchError},
 };

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use plegd::{
     config::Config,
-    model::Mode,
-    model::{ContainerState, SandboxState},
+    model::{ContainerState, Mode, SandboxState},
     sim::{
         Dose, EventFault, Method, Only, Profile, Target,
         truth::{ContainerSpec, SandboxSpec},

@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use plegd::{
     cache::Counts,
-    model::Mode,
-    model::{EventType, Source},
+    model::{EventType, Mode, Source},
 };
 
 use super::{

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use plegd::{
-    model::Mode,
-    model::{EventType, Source},
-};
+use plegd::model::{EventType, Mode, Source};
 
 use super::{
     finish,

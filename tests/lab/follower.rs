@@ -12,8 +12,7 @@ use plegd::{
     config::Config,
     cri::{Endpoint, Link},
     journal::{Cursor, Record},
-    model::Mode,
-    model::{EventType, Pod, Subject},
+    model::{EventType, Mode, Pod, Subject},
 };
 
 use super::{

@@ -15,8 +15,7 @@ use plegd::{
     config::Config,
     cri::{Connection, Link},
     journal::{Cursor, Record},
-    model::Mode,
-    model::{Event, EventType, Pod},
+    model::{Event, EventType, Mode, Pod},
     sim::{
         Churn, EventFault, Method, Profile, SimRuntime, Stamp,
         truth::{ContainerSpec, SandboxSpec, Truth},
