@@ -5,6 +5,7 @@
 //! | `cri.proto` | `OUT_DIR/cri` | the daemon's read-only client |
 //! | `cri_lab.proto` | `OUT_DIR/sim` | the server of the simulated runtime |
 //! | `cri_lab.proto` | `OUT_DIR/lab` | the tests' client, not part of the library |
+//! | `state.proto` | `OUT_DIR/state` | the records of the state on disk |
 //! | `plegd/v1/*.proto` | `OUT_DIR/api` | plegd's messages and clients, and the descriptors for reflection |
 //! | `plegd/v1/*.proto` | `OUT_DIR/api_server` | the servers of these messages |
 
@@ -20,6 +21,7 @@ fn main() -> io::Result<()> {
     record_origin();
     if has("DAEMON") {
         compile("cri", "cri", Side::Client, "crate::cri::codec::SliceCodec")?;
+        compile("state", "state", Side::Client, "")?;
     }
     if has("SIM") {
         // Go servers can send strings that are not UTF-8, prost cannot: the simulation has its own codec.

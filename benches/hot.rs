@@ -21,7 +21,7 @@ use criterion::{
     measurement::{Measurement, ValueFormatter, WallTime},
 };
 use plegd::{
-    arbiter::{Arbiter, ListedObject},
+    arbiter::{Arbiter, ArbiterDeps, ListedObject},
     benching,
     clock::Clock,
     cri::{Listing, quirks::Quirks},
@@ -182,7 +182,7 @@ fn arbiter(clock: &Clock) -> (Arbiter, Journal) {
     let metrics = Arc::new(Metrics::new());
     let journal = Journal::new(Capacity { events: 65_536, bytes: 32 << 20 }, 1);
     let paths = PathComparison::new(metrics.clone());
-    let arbiter = Arbiter::new(journal.clone(), paths, clock.clone(), metrics);
+    let arbiter = Arbiter::new(ArbiterDeps { journal: journal.clone(), paths, clock: clock.clone(), metrics, state: None });
     arbiter.set_quirks(Quirks::of("containerd", "v2.1.9"));
     (arbiter, journal)
 }
@@ -303,6 +303,7 @@ fn death(clock: &Clock) -> Event {
         exit_code: Some(1),
         reason: "Error".into(),
         initial: false,
+            late: false,
         inferred: false,
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::builder::Builder;
 use crate::{
-    arbiter::Arbiter,
+    arbiter::{Arbiter, ArbiterDeps, Beginning},
     clock::Mono,
     config::{InForce, Live, Loaded},
     cri::Client,
@@ -30,6 +30,7 @@ use crate::{
     model::{Mode, ObjectId, Pod, PodUid, StreamEventType},
     path_comparison::PathComparison,
     relister::{Lister, Reader, ReaderDeps, Reads, Relister, RelisterDeps},
+    state::{StatePlace, StateWriter},
     supervisor::{RelistConfig, StatusReporters, Supervisor, SupervisorDeps},
     watch::{Feed, FeedDeps, Request, Watch, WatchError},
 };
@@ -73,6 +74,7 @@ pub struct App {
     follower_status: watch::Receiver<FollowerStatus>,
     clock: Clock,
     tasks: Tasks,
+    arbiter: Arc<Arbiter>,
 }
 
 /// The reason why a pod newer than a given moment could not be returned.
@@ -84,6 +86,16 @@ pub enum FreshError {
     /// The timeout has passed.
     #[error("the pod could not be read within {}", humantime::format_duration(*.0))]
     Deadline(Duration),
+}
+
+/// What an app needs.
+struct AppDeps<'a> {
+    receiver_runtime: &'a Handle,
+    in_force: &'a InForce,
+    link: Link,
+    clock: Clock,
+    state: Option<StatePlace>,
+    on_failure: OnFailure,
 }
 
 /// The effect of a failed part. The other parts must not go on, because they would serve outdated state.
@@ -117,25 +129,36 @@ impl App {
         link: Link,
         clock: Clock,
     ) -> Self {
-        Self::assemble(receiver_runtime, in_force, link, clock, OnFailure::StopApp)
+        let on_failure = OnFailure::StopApp;
+        Self::assemble(AppDeps { receiver_runtime, in_force, link, clock, state: None, on_failure })
+    }
+
+    /// Like [`App::start`], with state on disk.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn start_with_state(config: &Config, link: Link, clock: Clock, state: StatePlace) -> Self {
+        let (receiver_runtime, in_force) = (&Handle::current(), &InForce::of_program(config.clone()));
+        let on_failure = OnFailure::StopApp;
+        Self::assemble(AppDeps { receiver_runtime, in_force, link, clock, state: Some(state), on_failure })
     }
 
     /// Starts the app of the daemon: a failed part ends the process.
-    pub(crate) fn of_daemon(receiver_runtime: &Handle, in_force: &InForce, link: Link, clock: Clock) -> Self {
-        Self::assemble(receiver_runtime, in_force, link, clock, OnFailure::EndProcess)
-    }
-
-    fn assemble(
+    pub(crate) fn of_daemon(
         receiver_runtime: &Handle,
         in_force: &InForce,
         link: Link,
         clock: Clock,
-        on_failure: OnFailure,
+        state: Option<StatePlace>,
     ) -> Self {
+        let on_failure = OnFailure::EndProcess;
+        Self::assemble(AppDeps { receiver_runtime, in_force, link, clock, state, on_failure })
+    }
+
+    fn assemble(deps: AppDeps<'_>) -> Self {
+        let AppDeps { receiver_runtime, in_force, link, clock, state, on_failure } = deps;
         let began_with = in_force.get();
         let config = &began_with.config;
         let request_timeout = in_force.live(|config| config.runtime.request_timeout);
-        let core = Core::new(config, link, request_timeout, clock);
+        let core = Core::new(config, link, request_timeout, clock, state);
         let generic = GenericPath::new(&core, in_force.live(|config| config.relist.parallelism));
         let (stream_ends, ends) = channels();
         let limits =
@@ -174,6 +197,11 @@ impl App {
             clock: core.clock.clone(),
         };
         tasks.spawn(here, applier.run(queue).boxed());
+        // What an earlier process was told, and could not publish any more.
+        generic.reads.request_all(core.arbiter.unfinished());
+        if let Some(state) = &core.state {
+            tasks.spawn(here, keep_state(state.clone(), core.arbiter.clone(), tasks.stop.clone()).boxed());
+        }
         let unreadable = generic.reader.unreadable().clone();
         tasks.spawn(here, generic.reader.run(tasks.stop.clone()).boxed());
         let deps = ends.into_deps(&core, generic.relister);
@@ -188,7 +216,7 @@ impl App {
         tasks.tracker.close();
         let Core { clock, metrics, health, cache, journal, arbiter, .. } = core;
         let fresh = FreshReader {
-            arbiter,
+            arbiter: arbiter.clone(),
             lister: generic.lister,
             reads: generic.reads,
             clock: clock.clone(),
@@ -206,6 +234,7 @@ impl App {
             follower_status,
             clock,
             tasks,
+            arbiter,
         }
     }
 
@@ -318,6 +347,8 @@ impl App {
     pub async fn stop(self) {
         self.tasks.stop.cancel();
         self.tasks.tracker.wait().await;
+        self.arbiter.save_stopped();
+        self.arbiter.save_for_reboot();
     }
 }
 
@@ -336,6 +367,7 @@ struct Core {
     journal: Journal,
     paths: PathComparison,
     arbiter: Arc<Arbiter>,
+    state: Option<StateWriter>,
     client: Client,
 }
 
@@ -371,6 +403,13 @@ struct Tasks {
     on_failure: OnFailure,
 }
 
+/// Writes a checkpoint when one is due.
+async fn keep_state(state: StateWriter, arbiter: Arc<Arbiter>, stop: CancellationToken) {
+    while stop.run_until_cancelled(state.checkpoint_due()).await.is_some() {
+        arbiter.save_checkpoint();
+    }
+}
+
 fn channels() -> (StreamEnds, SupervisorEnds) {
     let (changes_in, changes) = mpsc::unbounded_channel();
     let (desired, desired_out) = watch::channel(DesiredStream::Open);
@@ -391,15 +430,43 @@ fn channels() -> (StreamEnds, SupervisorEnds) {
 // === impl Core ===
 
 impl Core {
-    fn new(config: &Config, link: Link, request_timeout: Live<Duration>, clock: Clock) -> Self {
+    fn new(
+        config: &Config,
+        link: Link,
+        request_timeout: Live<Duration>,
+        clock: Clock,
+        state: Option<StatePlace>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         metrics.config.started(clock.wall());
         let capacity = Capacity { events: config.journal.events, bytes: config.journal.bytes.0 };
-        let journal = Journal::new(capacity, fastrand::u64(1..));
+        let health = Health::new(clock.clone());
+        let note = health.note("state", "");
+        let Beginning { epoch, mut restored, writer } = match state {
+            Some(place) => Beginning::of(place, &clock, &metrics, note),
+            None => Beginning::without_state("not kept: it is switched off", &clock, &metrics, &note),
+        };
+        let journal = match &mut restored {
+            Some(restored) => restored.journal(capacity),
+            None => Journal::new(capacity, epoch),
+        };
         let paths = PathComparison::new(metrics.clone());
-        let arbiter = Arbiter::new(journal.clone(), paths.clone(), clock.clone(), metrics.clone());
+        let deps = ArbiterDeps {
+            journal: journal.clone(),
+            paths: paths.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            state: writer.clone(),
+        };
+        let arbiter = match restored {
+            Some(restored) => Arbiter::restored(deps, restored),
+            None => Arbiter::new(deps),
+        };
+        // Before anything is published.
+        arbiter.save_checkpoint();
         Self {
-            health: Health::new(clock.clone()),
+            health,
+            state: writer,
             client: Client::new(link, request_timeout, clock.clone(), metrics.clone()),
             cache: arbiter.cache().clone(),
             arbiter: Arc::new(arbiter),

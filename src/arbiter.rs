@@ -51,10 +51,13 @@
 //! That a sandbox was ready is lost if an event ends the sandbox before the list that showed it ready can be read, or before the event
 //! that says so arrives.
 
+mod continuation;
 pub mod pod;
 mod queries;
 mod read_request;
+mod restore;
 pub mod rules;
+mod saving;
 mod store;
 mod tombstones;
 pub mod transitions;
@@ -75,12 +78,14 @@ use self::{
     transitions::Transition,
 };
 pub use self::{
+    continuation::Beginning,
     pod::{Difference, ListedObject},
     read_request::{NOW, PodReadRequest, ReadRequest, Scope},
+    restore::{RestoreError, Restored},
 };
 use crate::{
     cache::Cache,
-    clock::{Clock, Mono, STEP_MARGIN, Stamped, slewed_in},
+    clock::{Clock, Mono, STEP_MARGIN, Stamped, Wall, slewed_in},
     cri::{
         DecodedEvent, RawEvent, pod_of_container,
         quirks::{Quirk, Quirks},
@@ -92,6 +97,7 @@ use crate::{
         StreamEventType, Subject,
     },
     path_comparison::{PathComparison, stream_event_of},
+    state::StateWriter,
 };
 
 /// How often a removed id that lists still show is read again: such a runtime contradicts itself, and each read is an error line in
@@ -108,6 +114,33 @@ pub struct Arbiter {
     began: Mono,
     quirks: ArcSwap<Quirks>,
     progress: SourceProgress,
+    state: Option<StateWriter>,
+    downtime: Option<Downtime>,
+}
+
+/// What an arbiter needs.
+pub struct ArbiterDeps {
+    /// Takes the events.
+    pub journal: Journal,
+    /// Compares the paths.
+    pub paths: PathComparison,
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Takes each change before it is visible; none to keep no state on disk.
+    pub state: Option<StateWriter>,
+}
+
+/// The time in which no plegd was running.
+#[derive(Debug)]
+struct Downtime {
+    since: Mono,
+    until: Mono,
+    down_since: Wall,
+    up_since: Wall,
+    /// Number of events of the stream that claim to be of this time.
+    replayed: AtomicU64,
 }
 
 /// How far both paths are; each is a moment of [`Mono`], or 0 for none.
@@ -125,11 +158,12 @@ struct SourceProgress {
 
 impl Arbiter {
     /// An arbiter that publishes to this journal. It expects the most difficult runtime until its quirks are set.
-    pub fn new(journal: Journal, paths: PathComparison, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn new(deps: ArbiterDeps) -> Self {
+        let ArbiterDeps { journal, paths, clock, metrics, state } = deps;
         let began = clock.now();
         let quirks = ArcSwap::from_pointee(Quirks::careful());
         let (store, progress) = (Store::default(), SourceProgress::default());
-        Self { store, journal, paths, clock, metrics, began, quirks, progress }
+        Self { store, journal, paths, clock, metrics, began, quirks, progress, state, downtime: None }
     }
 
     /// The pods as readers see them.
@@ -169,13 +203,15 @@ impl Arbiter {
         if claimed < self.began {
             self.metrics.stream.replayed.inc();
         }
+        self.note_replayed(claimed);
         if sandboxes.is_empty() {
             self.metrics.stream.nil_payloads.inc();
         }
         self.metrics.stream.malformed.with(Channel::Stream).inc_by(malformed);
         let known = |id: &ObjectId| self.cache().pod_of(id.as_str());
-        let by_sandbox = sandboxes.first().and_then(|sandbox| known(&sandbox.id));
-        let Some(pod) = by_sandbox.or(pod).or_else(|| known(&event.id)) else { return Err(event) };
+        // Without a sandbox, the labels of the containers in the payload may name another pod with the same UID.
+        let known = known(sandboxes.first().map_or(&event.id, |sandbox| &sandbox.id));
+        let Some(pod) = known.or(pod) else { return Err(event) };
         let containers = containers.into_iter().filter(|it| self.may_be_of(it, &pod)).collect();
         let observation = Observation::event(event, received, observed_at, pod);
         Ok(Observation { claimed, sandboxes, containers, detail, ..observation })
@@ -208,29 +244,46 @@ impl Arbiter {
         let outcome = pod.apply(observation, context);
         // An id is found as soon as an event of it is seen.
         self.store.add_ids(slot, &outcome.added);
-        self.publish(slot, pod, observation, &outcome, context);
+        let events = self.events(pod, observation, &outcome, context);
+        self.publish(slot, pod, events, &outcome);
+        self.count(observation, &outcome, context);
         self.store.remove_ids(slot, &outcome.removed, context.now);
         let of_pod = |read| PodReadRequest { pod: observation.pod.clone(), read, deferred: None };
         outcome.reads.into_iter().map(of_pod).collect()
     }
 
-    /// Appends the changes to the journal and lets readers see the pod, both at once; counts them, and compares the paths.
-    fn publish(
+    /// The events of the changes.
+    fn events(
         &self,
-        slot: &PodSlot,
         pod: &PodState,
         observation: &Observation,
         outcome: &Outcome,
         context: &Context<'_>,
-    ) {
+    ) -> Vec<Event> {
+        let event = |transition: &Transition| Event {
+            late: self.is_late(transition, context.now),
+            ..lifecycle_event(transition, pod, observation)
+        };
+        let events = outcome.transitions.iter().map(event).collect::<Vec<_>>();
+        self.compare_paths(&events, &outcome.transitions, context);
+        events
+    }
+
+    /// Writes the changes to the state on disk, then appends them to the journal and lets readers see the pod, both at once.
+    fn publish(&self, slot: &PodSlot, pod: &mut PodState, events: Vec<Event>, outcome: &Outcome) {
+        let unsaved = self.unsaved(slot, pod, &outcome.removed);
+        if events.is_empty() && !outcome.changed {
+            return self.save(unsaved);
+        }
+        let append = self.journal.begin();
+        self.save_events(unsaved, append.first_sequence(), &events);
+        append.commit(events, pod.served(), &slot.cached);
+    }
+
+    /// Counts the verdicts, and has an event of the stream compared.
+    fn count(&self, observation: &Observation, outcome: &Outcome, context: &Context<'_>) {
         for verdict in &outcome.verdicts {
             self.metrics.arbitration.observations.inc((observation.source, *verdict));
-        }
-        if !outcome.transitions.is_empty() || outcome.changed {
-            let event = |transition: &Transition| lifecycle_event(transition, pod, observation);
-            let events: Vec<Event> = outcome.transitions.iter().map(event).collect();
-            self.compare_paths(&events, &outcome.transitions, context);
-            self.journal.append(events, pod.served(), &slot.cached);
         }
         if let Some(StreamEvent { id, kind, .. }) = &observation.stream_event {
             // CREATED has no transition of its own; of the others, another transition of the same id leaves theirs to come.
@@ -242,12 +295,12 @@ impl Arbiter {
         }
     }
 
-    /// Counts the published transitions, and has the paths compared. Initial inventory is only counted.
+    /// Counts the published transitions, and has the paths compared. Initial inventory, and changes while plegd was down, are only counted.
     fn compare_paths(&self, events: &[Event], transitions: &[Transition], context: &Context<'_>) {
         let now = context.now;
         for (event, transition) in events.iter().zip(transitions) {
             self.metrics.transitions.record(event);
-            if event.initial {
+            if event.initial || event.late {
                 continue;
             }
             // An inferred transition was not detected, only concluded from a later one.
@@ -298,7 +351,7 @@ impl Arbiter {
     }
 
     /// The moment that the timestamp of an event claims, as late as the clock's error allows and no later than its receipt.
-    fn claimed(&self, stamped: crate::clock::Wall, received: Mono) -> Mono {
+    fn claimed(&self, stamped: Wall, received: Mono) -> Mono {
         match self.clock.to_monotonic(stamped, received) {
             // The clock may have been slewed since the timestamp was taken.
             Stamped::At(at) => (at + slewed_in(received.since(at))).min(received),
@@ -317,6 +370,7 @@ impl Arbiter {
             horizon: self.store.horizon(),
             listed: get(&self.progress.listed),
             listed_before: get(&self.progress.listed_before),
+            restored: self.downtime.is_some(),
             stream_up: get(&self.progress.stream_up).is_some(),
             quirks,
             known: &self.store,
@@ -341,6 +395,7 @@ fn lifecycle_event(transition: &Transition, pod: &PodState, observation: &Observ
         exit_code: transition.exit_code,
         reason: transition.reason.clone(),
         initial: transition.initial,
+        late: false,
         inferred: transition.inferred,
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Appends the events of a change after which the pod is gone.
 pub fn append(journal: &Journal, events: Vec<Event>) {
     let pod = cache::Writer::default().add(&events[0].pod);
-    journal.append(events, None, &pod);
+    journal.begin().commit(events, None, &pod);
 }
 
 /// An event as it is sent to whoever watches; made once, and then kept with it.

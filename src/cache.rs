@@ -220,6 +220,16 @@ impl CachedPod {
         &self.identity
     }
 
+    /// Order of the first observation.
+    pub(crate) fn first_seen(&self) -> u64 {
+        self.first_seen
+    }
+
+    /// The pod that readers get.
+    pub(crate) fn served(&self) -> Option<Arc<Pod>> {
+        self.served.load_full()
+    }
+
     /// Replaces the pod that readers get; none if the pod is gone. Call it while the journal is locked, so that cache and head agree.
     pub(crate) fn publish(&self, pod: Option<Arc<Pod>>) {
         self.served.store(pod);

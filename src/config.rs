@@ -87,6 +87,21 @@ key::config! {
         /// How many bytes of them at most; whichever of both limits is met first.
         restart bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
     }
+    /// The state on disk, with which a restarted plegd continues without a gap for its subscribers. Each change is written before
+    /// subscribers see it. If the state cannot be written or is damaged, plegd continues without it and begins a new epoch.
+    state: State {
+        /// Whether the state is kept.
+        restart enabled: bool = true;
+        /// Directory of the state. It should be on tmpfs, as /run is. It is created if it is missing (mode 0700), must belong to
+        /// plegd's user, and is used by one plegd alone.
+        restart directory: PathBuf = "/run/plegd/state".into();
+        /// Size limit of the state, in bytes. Older entries are deleted first; a subscriber that needs them gets a gap. The records of
+        /// all pods (about 3 KiB a pod) are kept even if they alone are larger.
+        restart max_bytes: Bytes = Bytes::mib(16), in Bytes::mib(1)..=Bytes::mib(1024);
+        /// Directory for one file that is written when plegd is stopped, and read and deleted at the next start, so that subscribers get
+        /// no gap after a reboot of the machine. It must be on a disk. Empty: none.
+        restart persistent_directory: Option<PathBuf> = Some("/var/lib/plegd".into());
+    }
     /// The pod lifecycle API, `plegd.v1`, over gRPC: for other programs of this node over a UNIX socket, and over TCP if an
     /// address is set.
     api: Api {

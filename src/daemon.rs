@@ -43,11 +43,15 @@ use crate::{
     model::EventType,
     page::Page,
     print::Printer,
+    state::{DirectoryStorage, PersistentFile, StatePlace, Storage},
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
 /// Maximum number of threads that serve gRPC: more would take more from the node than any subscriber needs.
 const API_THREADS: usize = 4;
+
+/// The id of this boot of the machine (Linux, `random(4)`).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Limit for the end of all parts: a service manager, and a person at Ctrl-C, wait for a second.
 const GRACE: Duration = Duration::from_millis(800);
@@ -121,7 +125,7 @@ impl Daemon {
             let _there = threads.api.enter();
             Traces::begin(&node_name(&config.api))
         };
-        let app = App::of_daemon(&threads.receiver, &in_force, link, clock);
+        let app = App::of_daemon(&threads.receiver, &in_force, link, clock, state_place(config));
         let stop = app.stop_token();
         let serving = bound.serve(&app, &set_log_level, &threads.api);
         let printing = match Printer::to_stdout(&config.print) {
@@ -240,6 +244,23 @@ impl Bound {
         }
         serving
     }
+}
+
+/// The place of the state on disk; none if it is switched off.
+fn state_place(config: &Config) -> Option<StatePlace> {
+    let state = &config.state;
+    if !state.enabled {
+        return None;
+    }
+    let storage = DirectoryStorage::open(&state.directory).map(|it| Box::new(it) as Box<dyn Storage>);
+    Some(StatePlace {
+        storage,
+        persistent: state.persistent_directory.clone().map(PersistentFile::Directory),
+        max_bytes: state.max_bytes.0 as u64,
+        // Without it, the log counts as one of this boot, as on tmpfs it is.
+        boot_id: std::fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default(),
+        endpoint: config.runtime.endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
+    })
 }
 
 /// The status line for the service manager.

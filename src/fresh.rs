@@ -111,6 +111,8 @@ impl FreshReader {
             let list = self.list().await?;
             let containers = list.listing.containers.iter().filter(|it| it.id.starts_with(prefix));
             let sandboxes: BTreeSet<&str> = containers.map(|it| it.sandbox_id.as_str()).collect();
+            // A container may outlive its sandbox, which then is only recorded.
+            pods.extend(sandboxes.iter().filter_map(|id| self.cache().pod_of(id)));
             let matches = |id: &str| id.starts_with(prefix) || sandboxes.contains(id);
             pods.extend(list.listing.sandboxes.iter().filter(|it| matches(&it.id)).map(|it| it.pod()));
         }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 pub use self::{
@@ -28,11 +28,13 @@ pub use self::{
 };
 use crate::{
     cache::CachedPod,
-    model::{Event, Pod, PodIdentity, Position, ResumeGap},
+    model::{Event, Pod, PodIdentity, Position, Restart, ResumeGap},
 };
 
 /// How many of the newest events keep their encoded bytes.
 const ENCODED_NEAR_HEAD: u64 = 1024;
+/// How many restarts are kept for subscribers that resume: more than a node that works has within its journal.
+const RESTARTS_KEPT: usize = 64;
 
 /// The journal. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -73,10 +75,38 @@ struct Inner {
     epoch: u64,
     capacity: Capacity,
     ring: Mutex<Ring>,
-    head: watch::Sender<u64>,
+    head: watch::Sender<Head>,
     subscribers: AtomicUsize,
     gaps: AtomicU64,
     resume_gaps: [AtomicU64; ResumeGap::ALL.len()],
+}
+
+/// How far the journal is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Sequence number of the newest event; 0 before the first.
+    pub sequence: u64,
+    /// Number of restarts.
+    pub restarts: u64,
+}
+
+/// One change of a pod that is about to be appended. It holds the journal's lock.
+pub(crate) struct Append<'a> {
+    journal: &'a Inner,
+    ring: MutexGuard<'a, Ring>,
+}
+
+/// The contents with which a journal continues after a restart of plegd.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// The epoch.
+    pub epoch: u64,
+    /// The newest changes: the events of each, and the pod after it.
+    pub changes: Vec<(Vec<Event>, Option<Arc<Pod>>)>,
+    /// Sequence number of the next event.
+    pub next: u64,
+    /// Earlier restarts, the oldest first.
+    pub restarts: Vec<Restart>,
 }
 
 #[derive(Debug)]
@@ -84,6 +114,10 @@ struct Ring {
     records: VecDeque<Arc<Record>>,
     bytes: usize,
     next: u64,
+    /// Restarts that a subscriber may still be sent, the oldest first.
+    restarts: VecDeque<Restart>,
+    /// Number of restarts before these.
+    restarts_evicted: u64,
     /// Number of the newest record of each pod.
     newest: HashMap<PodIdentity, u64>,
 }
@@ -93,12 +127,31 @@ struct Ring {
 impl Journal {
     /// An empty journal. Positions of one epoch are invalid in another.
     pub fn new(capacity: Capacity, epoch: u64) -> Self {
-        let ring = Ring { records: VecDeque::new(), bytes: 0, next: 1, newest: HashMap::new() };
+        Self::restored(capacity, Saved { epoch, next: 1, ..Saved::default() })
+    }
+
+    /// A journal that continues with the contents of an earlier process.
+    pub fn restored(capacity: Capacity, saved: Saved) -> Self {
+        let Saved { epoch, changes, next, restarts } = saved;
+        let held: usize = changes.iter().map(|(events, _)| events.len()).sum();
+        let mut ring = Ring {
+            records: VecDeque::new(),
+            bytes: 0,
+            next: next - held as u64,
+            restarts: restarts.into(),
+            restarts_evicted: 0,
+            newest: HashMap::new(),
+        };
+        for (events, after) in changes {
+            let last = ring.next - 1 + events.len() as u64;
+            events.into_iter().for_each(|event| ring.push(event, after.clone(), last, capacity));
+        }
+        let head = ring.head();
         Self(Arc::new(Inner {
             epoch,
             capacity,
             ring: Mutex::new(ring),
-            head: watch::Sender::new(0),
+            head: watch::Sender::new(head),
             subscribers: AtomicUsize::new(0),
             gaps: AtomicU64::new(0),
             resume_gaps: Default::default(),
@@ -110,18 +163,14 @@ impl Journal {
         self.0.epoch
     }
 
-    /// Appends and numbers the events of one change of a pod, and makes the pod after the change visible in the cache. This is atomic: no
-    /// reader observes a part of it.
-    pub(crate) fn append(&self, events: Vec<Event>, after: Option<Pod>, cached: &CachedPod) {
-        let mut ring = self.0.ring.lock();
-        let head = ring.next - 1 + events.len() as u64;
-        let after = after.map(|pod| Arc::new(Pod { sequence: head, ..pod }));
-        for event in events {
-            ring.push(event, after.clone(), head, self.0.capacity);
-        }
-        cached.publish(after);
-        // Under the lock, so that the head never goes back.
-        self.0.head.send_if_modified(|published| std::mem::replace(published, head) != head);
+    /// Begins to append one change of a pod. Nothing else is appended until the returned value is dropped.
+    pub(crate) fn begin(&self) -> Append<'_> {
+        Append { journal: &self.0, ring: self.0.ring.lock() }
+    }
+
+    /// The restarts that subscribers may still be sent, the oldest first.
+    pub fn restarts(&self) -> Vec<Restart> {
+        self.0.ring.lock().restarts.iter().copied().collect()
     }
 
     /// Calls `read` while no event can be appended, and returns its result with the head. `read` must be fast.
@@ -159,7 +208,7 @@ impl Journal {
 
     /// Sequence number of the newest event; 0 before the first.
     pub fn head(&self) -> u64 {
-        *self.0.head.borrow()
+        self.0.head.borrow().sequence
     }
 
     /// The limits of the ring.
@@ -208,8 +257,49 @@ impl Journal {
     }
 
     /// A receiver of the head's changes.
-    pub(crate) fn heads(&self) -> watch::Receiver<u64> {
+    pub(crate) fn heads(&self) -> watch::Receiver<Head> {
         self.0.head.subscribe()
+    }
+}
+
+// === impl Append ===
+
+impl Append<'_> {
+    /// The number that the first event gets.
+    pub(crate) fn first_sequence(&self) -> u64 {
+        self.ring.next
+    }
+
+    /// Appends and numbers the events of the change, and makes the pod after it visible in the cache. This is atomic: no reader observes a
+    /// part of it.
+    pub(crate) fn commit(mut self, events: Vec<Event>, after: Option<Pod>, cached: &CachedPod) {
+        let last = self.ring.next - 1 + events.len() as u64;
+        let after = after.map(|pod| Arc::new(Pod { sequence: last, ..pod }));
+        for event in events {
+            self.ring.push(event, after.clone(), last, self.journal.capacity);
+        }
+        cached.publish(after);
+        self.move_head();
+    }
+
+    /// Publishes, after the events appended so far, that plegd was restarted.
+    pub(crate) fn commit_restart(mut self, restart: Restart) {
+        let oldest = self.ring.oldest();
+        self.ring.restarts.push_back(restart);
+        // Nobody can resume before the oldest event without a gap.
+        while self.ring.restarts.len() > RESTARTS_KEPT
+            || self.ring.restarts.front().is_some_and(|first| first.after + 1 < oldest)
+        {
+            self.ring.restarts.pop_front();
+            self.ring.restarts_evicted += 1;
+        }
+        self.move_head();
+    }
+
+    /// Under the lock, so that the head never goes back.
+    fn move_head(&self) {
+        let head = self.ring.head();
+        self.journal.head.send_if_modified(|published| std::mem::replace(published, head) != head);
     }
 }
 
@@ -218,6 +308,22 @@ impl Journal {
 impl Ring {
     fn oldest(&self) -> u64 {
         self.next - self.records.len() as u64
+    }
+
+    fn head(&self) -> Head {
+        Head { sequence: self.next - 1, restarts: self.restarts_evicted + self.restarts.len() as u64 }
+    }
+
+    /// The first restart that is not before restart number `seen` and comes after event `sequence` or earlier.
+    fn restart(&self, seen: u64, sequence: u64) -> Option<Restart> {
+        let at = usize::try_from(seen.saturating_sub(self.restarts_evicted)).ok()?;
+        self.restarts.get(at).copied().filter(|restart| restart.after <= sequence)
+    }
+
+    /// The number of restarts before event `sequence`.
+    fn restarts_before(&self, sequence: u64) -> u64 {
+        self.restarts_evicted
+            + self.restarts.iter().take_while(|restart| restart.after < sequence).count() as u64
     }
 
     fn get(&self, sequence: u64) -> Option<&Arc<Record>> {

@@ -40,6 +40,7 @@
 //! | | `path_comparison` | compares both paths: which was first, by how much, what the stream missed | change what is published |
 //! | holding | `cache` | the pods as readers see them, and the pod of each id | be written by anybody but the arbiter |
 //! | | `journal` | numbered events in a bounded ring, cursors | know gRPC |
+//! | | `state` | the state on disk: a write-ahead log, exact or absent | know what its records mean |
 //! | ground | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
 //! | | `clock` | monotonic and wall time, steps of the wall clock | be bypassed |
 //! | | `cri` | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
@@ -207,6 +208,10 @@ mod relister;
 pub mod scenario;
 #[cfg(all(feature = "sim", not(feature = "internals")))]
 mod scenario;
+#[cfg(feature = "internals")]
+pub mod state;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod state;
 #[cfg(feature = "internals")]
 pub mod supervisor;
 #[cfg(all(feature = "daemon", not(feature = "internals")))]

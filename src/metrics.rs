@@ -11,6 +11,7 @@ mod events;
 mod exposition;
 mod family;
 mod labels;
+mod persistence;
 mod process;
 mod quantile;
 mod runtime;
@@ -22,6 +23,7 @@ pub use self::{
     config::{Configuration, Reload},
     events::{Arbitration, JournalMetrics, NodeMetrics, Transitions},
     family::{Family, Label, Labels},
+    persistence::Persistence,
     labels::{
         Channel, Code, DisconnectReason, Outcome, Path, PodState, ReadOutcome, RelistCause, SeenBy,
         StreamState,
@@ -72,6 +74,8 @@ pub struct Metrics {
     pub api: Api,
     /// Reloads of the configuration.
     pub config: Configuration,
+    /// The state on disk.
+    pub persistence: Persistence,
     process: Process,
     exposition: Exposition,
     /// Locked during a scrape: two concurrent scrapes would count CPU time twice.
@@ -113,6 +117,7 @@ impl Metrics {
             journal: JournalMetrics::new(&registry),
             api: Api::new(&registry),
             config: Configuration::new(&registry),
+            persistence: Persistence::new(&registry),
             process: Process::new(&registry),
             exposition: registry.into_exposition(),
             hooks: Mutex::default(),

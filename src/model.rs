@@ -20,7 +20,7 @@ pub use self::{
     labels::Labels,
     metric_values::{Method, Mode, ReadCause, ResumeGap, Verdict},
     observation::{Detail, Interval, Observation, Origin, StreamEvent, StreamEventType},
-    position::{GapReason, ParsePositionError, Position},
+    position::{GapReason, ParsePositionError, Position, Restart},
     status::{ContainerState, ContainerStatus, Phase, Pod, SandboxState, SandboxStatus, Status, Subject},
 };
 

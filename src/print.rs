@@ -56,6 +56,8 @@ struct Line<'a> {
     exit_code: Option<i32>,
     reason: &'a str,
     inferred: bool,
+    initial: bool,
+    late: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +195,8 @@ impl<'a> From<&'a Event> for Line<'a> {
             exit_code: event.exit_code,
             reason: &event.reason,
             inferred: event.inferred,
+            initial: event.initial,
+            late: event.late,
             position: None,
             pod_status: None,
         }

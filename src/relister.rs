@@ -51,6 +51,8 @@ const CONTENT_READ_INTERVAL: Duration = Duration::from_secs(10);
 const CONTENT_AGE: Duration = Duration::from_secs(5);
 /// If more ids than this, or more than the list shows, are absent from a list and have not exited, the list is doubted.
 const MASS_ABSENCE: usize = 64;
+/// How often containers are read again that belong to no known pod.
+const ORPHAN_REREAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Lists the runtime and compares the lists with the records. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +61,8 @@ pub struct Relister {
     content: Arc<Mutex<ContentRound>>,
     /// UIDs of several pods that were logged.
     same_uid: Arc<Mutex<BTreeSet<PodUid>>>,
+    /// When listed containers were last read whose sandbox is neither listed nor known.
+    orphans: Arc<Mutex<HashMap<ObjectId, Mono>>>,
 }
 
 /// What a [`Relister`] needs.
@@ -112,7 +116,7 @@ enum PodRef<'a> {
 
 impl Relister {
     pub(crate) fn new(deps: RelisterDeps) -> Self {
-        Self { deps, content: Arc::default(), same_uid: Arc::default() }
+        Self { deps, content: Arc::default(), same_uid: Arc::default(), orphans: Arc::default() }
     }
 
     /// The longest time that the version call and both lists may take, if each call takes until its deadline and each list is first
@@ -187,7 +191,7 @@ impl Relister {
             let difference = ListDifference { changed, absent, doubted, listed };
             self.deps.reads.read_listed(identity, difference, completion.clone());
         }
-        for (sandbox_id, containers) in orphans {
+        for (sandbox_id, containers) in self.due_orphans(orphans, began) {
             self.deps.reads.read_orphans(&sandbox_id.into(), containers, first, completion.clone());
         }
         self.deps.metrics.relists.changed_pods.observe(changed_pods as f64);
@@ -284,6 +288,31 @@ impl Relister {
             }
         }
         (pods.all, orphans)
+    }
+
+    /// The orphans that are to be read: of a sandbox all, if one is new or was not read for [`ORPHAN_REREAD_INTERVAL`]. One whose
+    /// status names no pod stays an orphan, and each read of its sandbox is an error line in the runtime's log.
+    fn due_orphans<'a>(
+        &self,
+        orphans: BTreeMap<&'a str, Vec<&'a ListedContainer>>,
+        began: Mono,
+    ) -> Vec<(&'a str, Vec<&'a ListedContainer>)> {
+        let mut before = self.orphans.lock();
+        let (mut due, mut read) = (Vec::new(), HashMap::new());
+        for (sandbox_id, containers) in orphans {
+            let last = |container: &&ListedContainer| before.get(container.id.as_str()).copied();
+            let oldest = containers.iter().map(last).min().flatten();
+            let is_due = oldest.is_none_or(|at| began.since(at) >= ORPHAN_REREAD_INTERVAL);
+            for container in &containers {
+                let at = last(container).filter(|_| !is_due).unwrap_or(began);
+                read.insert(container.id.as_str().into(), at);
+            }
+            if is_due {
+                due.push((sandbox_id, containers));
+            }
+        }
+        *before = read;
+        due
     }
 
     /// Logs each UID of several pods once.

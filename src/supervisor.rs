@@ -47,6 +47,13 @@ use crate::{
 const SHARED_CHANNEL_PERIOD: Duration = Duration::from_secs(10);
 /// After this time the backlog that a runtime sends to a new subscriber has arrived.
 const BACKLOG_PASSED: Duration = Duration::from_secs(3);
+/// After this time from the first relist on, the events that were sent while plegd was down have arrived, if they are replayed at all: the
+/// stream is up by then.
+const REPLAY_PASSED: Duration = Duration::from_secs(5);
+/// How long containerd 2.x keeps events without a subscriber.
+const BACKLOG_KEPT_FOR: Duration = Duration::from_secs(290);
+/// How many events containerd 1.7 keeps without a subscriber.
+const SHARED_CHANNEL_CAPACITY: u64 = 1000;
 /// The shortest time between requested relists.
 const MIN_REQUEST_GAP: Duration = Duration::from_millis(250);
 /// How long the lists may take beyond the deadlines of their calls, until the relister counts as stuck.
@@ -136,6 +143,8 @@ pub struct Supervisor {
     relist_after_current: Option<(RelistCause, Duration)>,
     /// When the backlog of a new stream has arrived.
     backlog_passed: Option<Instant>,
+    /// When it is known whether the runtime has replayed the events of the time while plegd was down.
+    restart_due: Option<Instant>,
     /// When the grace period of the last relist ends.
     misses_due: Option<Instant>,
     last_began: Option<Mono>,
@@ -153,6 +162,7 @@ enum Event {
     Progress(Progress),
     MissesDue,
     BacklogPassed,
+    RestartDue,
     ConfigChanged,
     StreamRetryDue,
     RelistRequested,
@@ -209,6 +219,7 @@ impl Supervisor {
             relists: JoinSet::new(),
             relist_after_current: None,
             backlog_passed: None,
+            restart_due: None,
             misses_due: None,
             last_began: None,
             failures: FailureStreak::default(),
@@ -253,6 +264,7 @@ impl Supervisor {
             () = sleep_until(self.backlog_passed.unwrap_or(never)), if self.backlog_passed.is_some() => {
                 Event::BacklogPassed
             }
+            () = sleep_until(self.restart_due.unwrap_or(never)), if self.restart_due.is_some() => Event::RestartDue,
             () = self.config_rx.changed() => Event::ConfigChanged,
             () = sleep_until(self.reopen_at.unwrap_or(never)), if self.reopen_at.is_some() => {
                 Event::StreamRetryDue
@@ -274,6 +286,7 @@ impl Supervisor {
                 self.backlog_passed = None;
                 self.relist_soon(RelistCause::Backlog, Duration::ZERO);
             }
+            Event::RestartDue => self.on_restart_due(),
             Event::ConfigChanged => self.on_config_change(),
             Event::StreamRetryDue => self.reopen_stream("the wait is over"),
             Event::RelistRequested => self.relist_soon(RelistCause::Request, MIN_REQUEST_GAP),
@@ -323,6 +336,7 @@ impl Supervisor {
                     self.set_runtime(runtime);
                 }
                 self.on_runtime_recovered();
+                self.deps.arbiter.save_alive();
                 self.duty_cycle.listed(began, self.deps.clock.now());
                 let wait = self.jittered(self.machine.period());
                 self.next = Some((self.deps.clock.timer(wait), RelistCause::Period));
@@ -350,6 +364,9 @@ impl Supervisor {
         let took = now.since(began);
         tracing::debug!(cause = cause.as_str(), ?took, "Relisted.");
         self.deps.metrics.relists.ended(cause, Outcome::Ok, took, at);
+        if self.is_first_relist() && self.deps.arbiter.down_for().is_some() {
+            self.restart_due = Some(self.deps.clock.timer(REPLAY_PASSED));
+        }
         self.reporters.ready.open();
         self.deps.metrics.mode.ready.set(1);
         self.reporters.follower_status.send_if_modified(|it| !std::mem::replace(&mut it.ready, true));
@@ -363,6 +380,36 @@ impl Supervisor {
         }
         // A running grace period is not extended: relists may be more frequent than it is long.
         self.misses_due.get_or_insert_with(|| self.deps.clock.timer(STREAM_GRACE_PERIOD));
+    }
+
+    fn is_first_relist(&self) -> bool {
+        !self.reporters.follower_status.borrow().ready
+    }
+
+    /// Publishes that plegd was restarted.
+    ///
+    /// Nothing is missing if the runtime has replayed the events of the time while plegd was down: it has sent some of them, and keeps
+    /// them for that long. A runtime that sends none may have had none, or has given them to another subscriber.
+    fn on_restart_due(&mut self) {
+        self.restart_due = None;
+        let arbiter = &self.deps.arbiter;
+        let Some(down_for) = arbiter.down_for() else { return };
+        let replayed = arbiter.replayed();
+        let is_replayed = replayed > 0
+            && self.stream_up.is_some()
+            && arbiter.quirks().has(Quirk::ReplaysBacklog)
+            && (if arbiter.quirks().has(Quirk::SharedChannel) {
+                replayed < SHARED_CHANNEL_CAPACITY
+            } else {
+                down_for < BACKLOG_KEPT_FOR
+            });
+        tracing::info!(
+            ?down_for,
+            replayed,
+            blind = !is_replayed,
+            "plegd was restarted and continues its epoch. If blind, containers that were created and removed meanwhile may be missed."
+        );
+        arbiter.publish_restart(!is_replayed);
     }
 
     fn on_runtime_recovered(&mut self) {

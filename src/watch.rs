@@ -34,8 +34,8 @@ pub use self::{
 use crate::{
     cache::Cache,
     clock::Clock,
-    journal::Journal,
-    model::{FollowerStatus, Mode, Pod, Position, RuntimeInfo},
+    journal::{Head, Journal},
+    model::{FollowerStatus, Mode, Pod, Position, Restart, RuntimeInfo},
 };
 pub use crate::{
     journal::{Detail, Progress, Record},
@@ -111,6 +111,8 @@ pub enum Update {
     Bookmark(Position),
     /// Events are missing; a snapshot follows.
     Gap(Gap),
+    /// plegd was restarted, and has lost no event that it had published. Not sent before or within a snapshot.
+    Restarted(Restart),
     /// The mode has changed.
     Mode {
         /// The new mode.
@@ -213,7 +215,7 @@ enum HeadWatch {
 
 /// See [`Feed::with_fanout`].
 struct HeadFanout {
-    heads: watch::Sender<u64>,
+    heads: watch::Sender<Head>,
     subscriber_added: Notify,
 }
 
@@ -252,7 +254,7 @@ impl Feed {
     }
 
     /// The receiver that wakes up a new watch.
-    fn heads(&self) -> watch::Receiver<u64> {
+    fn heads(&self) -> watch::Receiver<Head> {
         match &self.heads {
             HeadWatch::Journal => self.journal.heads(),
             HeadWatch::Fanout(fanout) => {

@@ -49,6 +49,7 @@ fn text(update: &Update) -> String {
         Update::Bookmark(position) => format!("bookmark {}", position.sequence),
         Update::Gap(gap) => format!("gap {:?} {}..{:?}", gap.reason, gap.from, gap.to),
         Update::Mode { mode, previous } => format!("{previous:?} to {mode:?}"),
+        Update::Restarted(restart) => format!("restarted after {}", restart.after),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use plegd::{
-    arbiter::Arbiter,
+    arbiter::{Arbiter, ArbiterDeps},
     cache::Cache,
     clock::{Clock, Wall, WallStepper},
     journal::{Capacity, Journal},
@@ -59,7 +59,13 @@ impl Harness {
         let journal = Journal::new(capacity, EPOCH);
         let metrics = Arc::new(Metrics::new());
         let paths = PathComparison::new(metrics.clone());
-        let arbiter = Arbiter::new(journal.clone(), paths, clock.clone(), metrics);
+        let arbiter = Arbiter::new(ArbiterDeps {
+            journal: journal.clone(),
+            paths,
+            clock: clock.clone(),
+            metrics,
+            state: None,
+        });
         let cache = arbiter.cache().clone();
         let checker = Checker::new(cache.clone(), journal.clone());
         Self { clock, hand, cache, journal, arbiter, checker }

@@ -35,7 +35,7 @@ impl Encoded {
         let message = match update {
             Update::Event { record, skipped } => {
                 let bytes =
-                    journal.encoded(record, detail, |record| message(Told::Event(event(record, detail))));
+                    journal.encoded(record, detail, |it| message(Told::Event(event(it, detail, journal.epoch()))));
                 return Self(if *skipped == 0 { bytes } else { with_skipped(&bytes, *skipped) });
             }
             Update::Hello(hello) => Told::Hello(node.hello(hello)),
@@ -46,6 +46,13 @@ impl Encoded {
             }),
             Update::Bookmark(position) => Told::Bookmark(v1::Bookmark { position: Some((*position).into()) }),
             Update::Gap(gap) => Told::Gap((*gap).into()),
+            Update::Restarted(restart) => Told::Restarted(v1::Restarted {
+                down_since: Some(timestamp(restart.down_since)),
+                up_since: Some(timestamp(restart.up_since)),
+                down_for: Some(duration(restart.down_for)),
+                blind: restart.blind,
+                position: Some(journal.position(restart.after).into()),
+            }),
             Update::Mode { mode, previous } => Told::ModeChange(v1::ModeChange {
                 mode: v1::Mode::from(*mode).into(),
                 previous: v1::Mode::from(*previous).into(),
@@ -111,7 +118,7 @@ impl Node {
     }
 }
 
-fn event(record: &Record, detail: Detail) -> v1::Event {
+fn event(record: &Record, detail: Detail, epoch: u64) -> v1::Event {
     let pod_status = match detail {
         Detail::Event => None,
         Detail::Pod => record.pod.as_deref().map(Into::into),
@@ -141,6 +148,9 @@ fn event(record: &Record, detail: Detail) -> v1::Event {
         reason: event.reason.clone(),
         inferred: event.inferred,
         pod_status,
+        initial: event.initial,
+        late: event.late,
+        position: Some(v1::Position { epoch, sequence: event.sequence }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::{App, OnFailure};
+use super::{App, AppDeps, OnFailure};
 use crate::{
     clock::Clock,
     config::{Bytes, Config, ConfigError, InForce},
@@ -125,6 +125,8 @@ impl Builder {
         let link = self.link.unwrap_or_else(|| endpoint.map_or_else(Link::well_known, Link::unix));
         let clock = self.clock.unwrap_or_else(Clock::system);
         let receiver = self.receiver.unwrap_or_else(Handle::current);
-        Ok(App::assemble(&receiver, &InForce::of_program(self.config), link, clock, OnFailure::StopApp))
+        let (receiver_runtime, in_force) = (&receiver, &InForce::of_program(self.config));
+        let (state, on_failure) = (None, OnFailure::StopApp);
+        Ok(App::assemble(AppDeps { receiver_runtime, in_force, link, clock, state, on_failure }))
     }
 }

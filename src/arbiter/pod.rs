@@ -4,6 +4,7 @@
 //! [`Outcome`]. [`crate::arbiter::Arbiter`] calls it under the pod's lock.
 
 mod apply;
+mod saved;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use self::apply::Application;
+use self::{apply::Application, saved::{SavedPod, SavedRecord}};
 pub use self::apply::DEATH_GRACE_PERIOD;
 use super::{
     read_request::ReadRequest,
@@ -46,6 +47,8 @@ pub struct PodState {
     reported_deleted: BTreeMap<ObjectId, (Subject, DeletionEvent)>,
     /// Number of the next id that is observed for the first time.
     next: u64,
+    /// As written to the state on disk, if the state is kept there.
+    saved: SavedPod,
 }
 
 /// The record of one id.
@@ -57,6 +60,8 @@ struct Record {
     /// Phases in which lists have shown the id and that were not recorded then. They are published from a read; or, if the id is gone
     /// before it can be read, from this.
     phases_seen_in_lists: BTreeSet<Phase>,
+    /// When the last of these was noted: only a read that began later contradicts it.
+    phases_listed_at: Option<Mono>,
     interval: Interval,
     /// As [`Held::content_confirmed_at`].
     content_confirmed_at: Option<Mono>,
@@ -75,6 +80,8 @@ struct Record {
     /// Order of the first observation.
     first_seen: u64,
     visibility: Visibility,
+    /// As written to the state on disk.
+    saved: Option<SavedRecord>,
 }
 
 /// Reads that are due for as long as an id stays as it is: its deletion was reported or is likely; its start may have failed; its reason
@@ -120,6 +127,8 @@ pub struct Context<'a> {
     pub listed: Option<Mono>,
     /// When the complete list before that began.
     pub listed_before: Option<Mono>,
+    /// Whether the records are of an earlier process: an id without a record is no initial inventory.
+    pub restored: bool,
     /// Whether the stream is up, so that a missing death may still be reported.
     pub stream_up: bool,
     /// The runtime's quirks.
@@ -137,12 +146,14 @@ pub trait KnownIds {
 }
 
 /// An id that a list shows and that has no record yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// When the last complete list began that did not have it.
     pub absent: Option<Mono>,
     /// When the last one began that does.
     pub shown: Mono,
+    /// The phases in which they show it.
+    pub phases: BTreeSet<Phase>,
 }
 
 /// The result of an observation.
@@ -198,7 +209,13 @@ impl PodState {
     pub fn new(identity: PodIdentity) -> Self {
         let (records, ips, labels) = (BTreeMap::new(), Vec::new(), Labels::new());
         let (read_at, reported_deleted) = (None, BTreeMap::new());
-        Self { identity, records, ips, labels, read_at, sandbox_known: false, reported_deleted, next: 0 }
+        let saved = SavedPod::default();
+        Self { identity, records, ips, labels, read_at, sandbox_known: false, reported_deleted, next: 0, saved }
+    }
+
+    /// The pod's identity.
+    pub fn identity(&self) -> &PodIdentity {
+        &self.identity
     }
 
     /// Whether nothing is recorded of it.
@@ -226,8 +243,8 @@ impl PodState {
         self.records.keys()
     }
 
-    /// Reconciles a list, begun at `lower`, with the records: a record that agrees becomes as young as the list.
-    pub fn reconcile_list(&mut self, lower: Mono, listed: &[ListedObject<'_>]) -> Difference {
+    /// Reconciles a list, begun at `lower`, with the records at `now`: a record that agrees becomes as young as the list.
+    pub fn reconcile_list(&mut self, lower: Mono, now: Mono, listed: &[ListedObject<'_>]) -> Difference {
         let mut difference = Difference::default();
         for object in listed {
             let Some(record) = self.records.get_mut(object.id) else {
@@ -240,6 +257,7 @@ impl PodState {
             } else {
                 difference.changed.insert(object.id.into());
                 record.phases_seen_in_lists.extend(object.phase);
+                record.phases_listed_at = Some(now);
             }
         }
         let absent =
@@ -412,6 +430,7 @@ impl Record {
             status,
             published_phase: None,
             phases_seen_in_lists: BTreeSet::new(),
+            phases_listed_at: None,
             interval,
             content_confirmed_at,
             was_corrected: false,
@@ -423,6 +442,7 @@ impl Record {
             listed_at: None,
             first_seen,
             visibility,
+            saved: None,
         }
     }
 

@@ -37,14 +37,19 @@ impl Arbiter {
         lower: Mono,
         listed: &[ListedObject<'_>],
     ) -> Difference {
-        let slot = self.store.slot(pod);
-        let difference =
-            slot.as_ref().and_then(|slot| Some(slot.lock()?.state.reconcile_list(lower, listed)));
+        let difference = self.store.slot(pod).and_then(|slot| {
+            let mut locked = slot.lock()?;
+            let difference = locked.state.reconcile_list(lower, self.clock.now(), listed);
+            // A phase that only the list has shown is published even if the id is gone before it is read.
+            self.save(self.unsaved(&slot, &mut locked.state, &[]));
+            Some(difference)
+        });
         let difference = difference.unwrap_or_else(|| Difference::all_new(listed));
         let mut difference = difference.without_removed_during(lower, &|id| self.store.removed_at(id));
         difference.changed.retain(|id| self.store.may_reread(id, lower, TOMBSTONED_REREAD_INTERVAL));
         for id in difference.changed.iter().filter(|id| self.cache().pod_of(id.as_str()).is_none()) {
-            self.store.note_unread(id, get(&self.progress.listed_before), lower);
+            let phase = listed.iter().find(|object| *object.id == *id.as_str()).and_then(|object| object.phase);
+            self.store.note_unread(id, get(&self.progress.listed_before), lower, phase);
         }
         difference
     }

@@ -1,7 +1,11 @@
 //! The state that the arbiter owns: the record of each pod under its lock, the ids that a list shows and that have no record yet, the
 //! tombstones, and the writing end of the cache.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -13,7 +17,7 @@ use super::{
 use crate::{
     cache::{Cache, CachedPod, Writer},
     clock::Mono,
-    model::{ObjectId, PodIdentity, PodUid},
+    model::{ObjectId, Phase, Pod, PodIdentity, PodUid},
 };
 
 /// For how many unread ids memory is kept. The first relist shows all ids at once, which does not happen again.
@@ -104,6 +108,32 @@ impl Store {
         self.slots.remove_if(uid, |_, of_uid| of_uid.is_empty());
     }
 
+    /// All slots.
+    pub(super) fn slots(&self) -> Vec<Arc<PodSlot>> {
+        let mut slots: Vec<_> = self.slots.iter().flat_map(|of_uid| of_uid.value().clone()).collect();
+        slots.sort_by_key(|slot| slot.cached.first_seen());
+        slots
+    }
+
+    /// Adds a pod of an earlier process. Readers see it as it was served then.
+    pub(super) fn restore(&self, state: PodState, sequence: u64) {
+        let slot = self.slot_or_new(state.identity());
+        let ids: Vec<_> = state.ids().cloned().collect();
+        slot.cached.publish(state.served().map(|pod| Arc::new(Pod { sequence, ..pod })));
+        slot.state.lock().state = state;
+        self.add_ids(&slot, &ids);
+    }
+
+    /// Restores the tombstones of an earlier process.
+    pub(super) fn restore_tombstones(&self, tombstones: Tombstones) {
+        *self.tombstones.lock() = tombstones;
+    }
+
+    /// All tombstones, the oldest first: the id, and when it was inserted.
+    pub(super) fn all_tombstones(&self) -> Vec<(ObjectId, Mono)> {
+        self.tombstones.lock().iter().map(|(id, inserted)| (id.clone(), inserted)).collect()
+    }
+
     /// Before this moment ids may have been removed whose tombstones are forgotten.
     pub(super) fn horizon(&self) -> Mono {
         self.tombstones.lock().horizon()
@@ -122,8 +152,17 @@ impl Store {
     }
 
     /// A list that began at `shown` shows an id that has no record; the one before, begun at `absent`, did not have it.
-    pub(super) fn note_unread(&self, id: &ObjectId, absent: Option<Mono>, shown: Mono) {
-        self.unread.lock().entry(id.clone()).or_insert(Unread { absent, shown }).shown = shown;
+    pub(super) fn note_unread(
+        &self,
+        id: &ObjectId,
+        absent: Option<Mono>,
+        shown: Mono,
+        phase: Option<Phase>,
+    ) {
+        let mut unread = self.unread.lock();
+        let unread = unread.entry(id.clone()).or_insert(Unread { absent, shown, phases: BTreeSet::new() });
+        unread.shown = shown;
+        unread.phases.extend(phase);
     }
 
     /// Drops unread ids that no list has shown since this moment.
@@ -140,7 +179,7 @@ impl KnownIds for Store {
     }
 
     fn unread(&self, id: &ObjectId) -> Option<Unread> {
-        self.unread.lock().get(id).copied()
+        self.unread.lock().get(id).cloned()
     }
 }
 

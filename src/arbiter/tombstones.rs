@@ -41,6 +41,19 @@ impl Tombstones {
         self.forget(now);
     }
 
+    /// The horizon of an earlier process.
+    pub(super) fn set_horizon(&mut self, horizon: Mono) {
+        self.horizon = self.horizon.max(horizon);
+    }
+
+    /// All tombstones, the oldest first: the id, and when it was inserted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectId, Mono)> {
+        let held = |(inserted, id): &&(Mono, ObjectId)| {
+            self.entries.get(id).is_some_and(|entry| entry.inserted == *inserted)
+        };
+        self.order.iter().filter(held).map(|(inserted, id)| (id, *inserted))
+    }
+
     /// Drops tombstones past the limits.
     pub(super) fn forget(&mut self, now: Mono) {
         while let Some((inserted, oldest)) = self.order.front() {

@@ -81,7 +81,7 @@ pub async fn play(
     let clock = player.second_clock();
     let scenario = player.scenario().clone();
     let in_force = InForce::of_program(loaded.config.clone());
-    let app = App::of_daemon(&Handle::current(), &in_force, link(player.runtime()), clock.clone());
+    let app = App::of_daemon(&Handle::current(), &in_force, link(player.runtime()), clock.clone(), None);
     let plegd = Inline { client: client(&app), clock };
     let watcher = Mutex::new(watcher);
     let mut on_step = |step: &Step| watcher.lock().step(step);

@@ -99,8 +99,8 @@ impl TryFrom<&v1::Event> for Event {
             stamped_at: event.stamped_at.as_ref().map(wall),
             exit_code: event.exit_code,
             reason: event.reason.clone(),
-            // The message does not have this field.
-            initial: false,
+            initial: event.initial,
+            late: event.late,
             inferred: event.inferred,
         })
     }

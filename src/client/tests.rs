@@ -26,6 +26,7 @@ fn word(update: &Result<Update, CallError>) -> String {
         Ok(Update::Bookmark(position)) => format!("bookmark {position}"),
         Ok(Update::Gap(gap)) => format!("gap {:?} {}..{:?}", gap.reason(), gap.from, gap.to),
         Ok(Update::ModeChange(_)) => "mode".into(),
+        Ok(Update::Restarted(restart)) => format!("restarted, blind {}", restart.blind),
         Ok(Update::Reconnecting { .. }) => "reconnecting".into(),
         Err(error) => format!("error {error}"),
     }

@@ -99,11 +99,13 @@ pub enum Update {
     },
     /// Up to this position, no further event passes the filter.
     Bookmark(Position),
-    /// Events are missing: plegd was restarted, or the watch was disconnected for too long. Keep your state until the snapshot that follows
+    /// Events are missing: the watch was disconnected for too long, or plegd has lost its state on disk. Keep your state until the snapshot that follows
     /// is complete.
     Gap(v1::Gap),
     /// plegd's mode has changed.
     ModeChange(v1::ModeChange),
+    /// plegd was restarted, and no event was lost. Not delivered twice for one restart.
+    Restarted(v1::Restarted),
     /// The connection is lost or failed; the watch tries again by itself.
     Reconnecting {
         /// The cause.

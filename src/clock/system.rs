@@ -56,7 +56,7 @@ struct Inner {
 
 enum WallSource {
     System,
-    Simulated { start: Wall, stepped_by: Arc<AtomicI64> },
+    Simulated { start: Wall, stepped_by: Arc<AtomicI64>, booted: tokio::time::Instant },
 }
 
 /// The time between two steps of the wall clock, in which `wall = monotonic + offset`.
@@ -79,10 +79,24 @@ impl Clock {
     }
 
     /// A wall clock that starts at `start` and follows tokio's clock, which a test may pause. `WallStepper` steps it.
+    #[allow(clippy::disallowed_methods)]
     pub fn simulated(start: Wall) -> (Self, WallStepper) {
         let stepped_by = Arc::new(AtomicI64::new(0));
-        let clock = Self::new(WallSource::Simulated { start, stepped_by: stepped_by.clone() });
+        let booted = tokio::time::Instant::now();
+        let clock = Self::new(WallSource::Simulated { start, stepped_by: stepped_by.clone(), booted });
         (clock, WallStepper(stepped_by))
+    }
+
+    /// The clock of a process that starts now on the same machine.
+    pub fn restarted(&self) -> Self {
+        Self::new(match &self.0.wall {
+            WallSource::System => WallSource::System,
+            WallSource::Simulated { start, stepped_by, booted } => WallSource::Simulated {
+                start: Wall(start.0.saturating_add_unsigned(nanos(self.now().since(Mono::ZERO + START)))),
+                stepped_by: stepped_by.clone(),
+                booted: *booted,
+            },
+        })
     }
 
     #[allow(clippy::disallowed_methods)]
@@ -142,6 +156,31 @@ impl Clock {
         self.0.era.load().map(stamp, received)
     }
 
+    /// The time since the machine was booted, which includes suspension: it is the same for all processes.
+    #[allow(clippy::disallowed_methods)]
+    pub fn since_boot(&self) -> Duration {
+        match &self.0.wall {
+            WallSource::System => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+                Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+            }
+            WallSource::Simulated { booted, .. } => START + booted.elapsed(),
+        }
+    }
+
+    /// The moment at which so much time had passed since the boot; the earliest moment if that is more than a week before this clock was
+    /// created.
+    pub fn at_since_boot(&self, since_boot: Duration) -> Mono {
+        self.now() - self.since_boot().saturating_sub(since_boot)
+    }
+
+    /// The wall clock was stepped before this clock was created: timestamps from before cannot be mapped.
+    pub fn set_stepped_before(&self) {
+        let now = self.now();
+        self.0.era.rcu(|era| Era { began: Some(now), ..**era });
+    }
+
     /// The number of steps of the wall clock since this clock was created.
     pub fn steps(&self) -> u64 {
         self.0.steps.load(Ordering::Relaxed)
@@ -185,7 +224,7 @@ impl Inner {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Wall(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
             }
-            WallSource::Simulated { start, stepped_by } => {
+            WallSource::Simulated { start, stepped_by, .. } => {
                 let since_made = nanos(mono.since(Mono::ZERO + START));
                 let unstepped = start.0.saturating_add_unsigned(since_made);
                 Wall(unstepped.saturating_add(stepped_by.load(Ordering::Relaxed)))

@@ -137,7 +137,9 @@ impl RawEvent {
         let containers = containers.map(|bytes| status::container_status(bytes, &sandbox_id));
         let containers: Vec<_> =
             containers.filter_map(|status| count_malformed(status, &mut malformed)).map(Arc::new).collect();
-        let by_labels = || containers.iter().find_map(|it| pod_of_container(it));
+        // CRI-O shows the containers of all pods with the same UID.
+        let own = containers.iter().filter(|it| it.id == event.id);
+        let by_labels = || own.chain(&containers).find_map(|it| pod_of_container(it));
         let pod = sandbox.as_ref().map(|sandbox| sandbox.pod.clone()).or_else(by_labels);
         DecodedEvent {
             event,

@@ -7,15 +7,18 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-use super::{Journal, Record};
+use super::{Head, Journal, Record};
+use crate::model::Restart;
 
 /// The position of a subscriber in the journal.
 #[derive(Debug)]
 pub struct Cursor {
     journal: Journal,
     /// Wakes up the subscriber. Its value may lag behind the journal.
-    head: watch::Receiver<u64>,
+    head: watch::Receiver<Head>,
     next: u64,
+    /// Number of restarts that the subscriber was sent, or that are before its position.
+    restarts: u64,
     progress: Arc<Progress>,
 }
 
@@ -48,9 +51,9 @@ pub struct Evicted {
 
 impl Cursor {
     /// A cursor that continues after event number `after`, and that `head` wakes up.
-    pub(crate) fn new(journal: Journal, head: watch::Receiver<u64>, after: u64) -> Self {
+    pub(crate) fn new(journal: Journal, head: watch::Receiver<Head>, after: u64) -> Self {
         journal.0.subscribers.fetch_add(1, Ordering::Relaxed);
-        let mut cursor = Self { journal, head, next: 0, progress: Arc::default() };
+        let mut cursor = Self { journal, head, next: 0, restarts: 0, progress: Arc::default() };
         cursor.seek(after);
         cursor
     }
@@ -92,8 +95,27 @@ impl Cursor {
         Ok(record)
     }
 
-    /// Continues after event number `after`.
+    /// The next restart of plegd, if it comes before the next event. A cursor that begins at the event before a restart gets the restart.
+    pub fn next_restart(&mut self) -> Option<Restart> {
+        let restart = self.journal.0.ring.lock().restart(self.restarts, self.next - 1)?;
+        self.restarts += 1;
+        Some(restart)
+    }
+
+    /// Resumes after event number `after`: restarts after it are delivered.
     pub fn seek(&mut self, after: u64) {
+        let restarts = self.journal.0.ring.lock().restarts_before(after);
+        self.move_to(after, restarts);
+    }
+
+    /// Continues after event number `after`, of which the subscriber has a snapshot: only restarts from now on are delivered.
+    pub fn begin(&mut self, after: u64) {
+        let restarts = self.journal.0.ring.lock().head().restarts;
+        self.move_to(after, restarts);
+    }
+
+    fn move_to(&mut self, after: u64, restarts: u64) {
+        self.restarts = restarts;
         self.next = after.saturating_add(1);
         self.progress.sequence.store(after, Ordering::Relaxed);
     }
@@ -106,8 +128,9 @@ impl Cursor {
     /// Waits until there may be an event.
     pub async fn ready(&mut self) {
         // The sender is in the journal of this cursor, or exists as long as the servers.
-        let next = self.next;
-        if self.head.wait_for(|head| *head >= next).await.is_err() {
+        let (next, restarts) = (self.next, self.restarts);
+        let is_ahead = |head: &Head| head.sequence >= next || head.restarts > restarts;
+        if self.head.wait_for(is_ahead).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

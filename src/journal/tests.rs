@@ -27,13 +27,14 @@ fn of_pod(uid: &str, id: &str) -> Event {
         exit_code: None,
         reason: String::new(),
         initial: false,
+        late: false,
         inferred: false,
     }
 }
 
 /// Appends events. `after` is the pod after them.
 fn append(journal: &Journal, events: impl IntoIterator<Item = Event>, after: Option<Pod>) -> u64 {
-    journal.append(events.into_iter().collect(), after, &Writer::default().add(&event("any").pod));
+    journal.begin().commit(events.into_iter().collect(), after, &Writer::default().add(&event("any").pod));
     journal.head()
 }
 
@@ -116,7 +117,7 @@ fn a_pod_is_published_with_its_events_and_has_the_number_of_the_last() {
     let journal = journal(100);
     let writer = Writer::default();
     let served = writer.add(&event("a").pod);
-    journal.append(vec![event("a"), event("b")], Some(pod(&[("app", "web")])), &served);
+    journal.begin().commit(vec![event("a"), event("b")], Some(pod(&[("app", "web")])), &served);
     let (position, cached) = journal.at_head(|| writer.cache().get_pod(served.identity()));
     assert_eq!((position, cached.unwrap().sequence), (journal.position(2), 2));
     let mut cursor = journal.cursor(0);
@@ -124,10 +125,10 @@ fn a_pod_is_published_with_its_events_and_has_the_number_of_the_last() {
         let record = cursor.try_next().unwrap().unwrap();
         assert_eq!(record.pod.as_ref().unwrap().sequence, 2, "both belong to one change");
     }
-    journal.append(vec![event("b")], None, &served);
+    journal.begin().commit(vec![event("b")], None, &served);
     assert!(writer.cache().get_pod(served.identity()).is_none());
     // A pod that changes without an event has the number of the last event.
-    journal.append(Vec::new(), Some(pod(&[])), &served);
+    journal.begin().commit(Vec::new(), Some(pod(&[])), &served);
     assert_eq!((writer.cache().get_pod(served.identity()).unwrap().sequence, journal.head()), (3, 3));
 }
 

@@ -1,8 +1,9 @@
 //! A position in the journal.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use super::ResumeGap;
+use crate::clock::Wall;
 
 /// A position in the journal of one epoch. As text `1f2e3d4c5b6a7988:42`: the epoch in hexadecimal, and the sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,6 +30,21 @@ pub enum GapReason {
     ForeignEpoch,
     /// The position is past the head.
     InFuture,
+}
+
+/// A restart of plegd within an epoch: events continue after it without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Number of the last event that was published before it was known.
+    pub after: u64,
+    /// The last moment at which the previous process was known to run.
+    pub down_since: Wall,
+    /// When the new process was started.
+    pub up_since: Wall,
+    /// The time between these on a clock that is never stepped, and runs while the machine is suspended.
+    pub down_for: Duration,
+    /// Containers that were created and removed in between may have been missed: the runtime has not replayed its events.
+    pub blind: bool,
 }
 
 impl fmt::Display for Position {

@@ -141,6 +141,14 @@ impl Telling {
                 self.say(Some(position), "change", &change);
                 self.subscriber.events.fetch_add(1, Ordering::Relaxed);
             }
+            Update::Restarted(restart) => {
+                let restart = json!({
+                    "down_since": restart.down_since.to_string(),
+                    "up_since": restart.up_since.to_string(),
+                    "blind": restart.blind,
+                });
+                self.say(None, "restarted", &restart);
+            }
             Update::Bookmark(position) => self.say(Some(position), "bookmark", &json!({})),
             Update::Gap(gap) => {
                 let reason = match gap.reason {

@@ -234,8 +234,9 @@ impl Session {
         let mut ids: BTreeSet<ObjectId> =
             sandboxes.map(|sandbox| ObjectId::from(sandbox.id.as_str())).collect();
         for container in &listing.containers {
-            let id = container.id.as_str();
-            if ids.contains(container.sandbox_id.as_str()) || held.contains(id) {
+            let (id, sandbox_id) = (container.id.as_str(), container.sandbox_id.as_str());
+            // A container may outlive its sandbox, which then is only recorded.
+            if ids.contains(sandbox_id) || held.contains(sandbox_id) || held.contains(id) {
                 request.sandboxes.insert(id.into(), container.sandbox_id.as_str().into());
                 ids.insert(id.into());
             }
@@ -480,8 +481,19 @@ impl Session {
         }
     }
 
-    /// Labels listed sandboxes whose status cannot be read, from a list of the id alone.
+    /// Labels listed ids whose status cannot be read, each from a list of the id alone: published without labels, they would be published
+    /// as changed when a list shows the labels.
     async fn label_listed(&mut self) {
+        for container in self.request.listed.iter_mut().flat_map(|listed| &mut listed.containers) {
+            if !self.deps.is_held(&container.id)
+                && container.labels.is_empty()
+                && let Ok(Some(listed)) = self.deps.client.listed_container(&container.id).await
+            {
+                let container = Arc::make_mut(container);
+                (container.labels, container.annotations) = (listed.labels, listed.annotations);
+                (container.image, container.image_ref) = (listed.image, listed.image_ref);
+            }
+        }
         for sandbox in self.request.listed.iter_mut().flat_map(|listed| &mut listed.sandboxes) {
             if !self.deps.is_held(&sandbox.id)
                 && sandbox.labels.is_empty()

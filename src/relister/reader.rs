@@ -5,7 +5,7 @@
 //! pod whose read timed out moves to a lane of its own, where it delays no other pod. Failed reads are retried without end, with
 //! backoff. Never writes the cache.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{
@@ -74,6 +74,8 @@ pub(crate) struct ReaderDeps {
     pub(crate) requests: Requests,
 }
 
+/// How long the read of containers of no known pod waits for the reads of the pods.
+const ORPHANS_AFTER: Duration = Duration::from_millis(100);
 /// A client needs a fresh state of all of a pod.
 const WHOLE_POD: ReadRequest = ReadRequest { scope: Scope::Pod, cause: ReadCause::Fresh, after: NOW };
 
@@ -122,7 +124,8 @@ impl Reads {
         self.send(request);
     }
 
-    /// Requests reads of containers whose sandbox is in no list. The status of the sandbox, or their labels, name the pod.
+    /// Requests reads of containers whose sandbox is in no list. The status of the sandbox, or their labels, name the pod. Its own read goes
+    /// first, so that its labels are known.
     pub(super) fn read_orphans(
         &self,
         sandbox_id: &ObjectId,
@@ -133,7 +136,7 @@ impl Reads {
         let ids = containers.iter().map(|container| ObjectId::from(container.id.as_str()));
         let ids: BTreeSet<ObjectId> = ids.chain([sandbox_id.clone()]).collect();
         let initial = if first { ids.clone() } else { BTreeSet::new() };
-        let read = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: NOW };
+        let read = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: ORPHANS_AFTER };
         let mut request = PendingRead { initial, ..PendingRead::unnamed(sandbox_id.as_str().into(), read) };
         request.sandboxes =
             containers.iter().map(|container| (container.id.as_str().into(), sandbox_id.clone())).collect();

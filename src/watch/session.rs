@@ -204,7 +204,10 @@ impl Watch {
     fn beginning(&mut self, start: Start, stats: Stats) -> State {
         let after = match start {
             Start::Snapshot => return State::HelloSent(None),
-            Start::Now => stats.head,
+            Start::Now => {
+                self.cursor.begin(stats.head);
+                return State::Streaming;
+            }
             Start::Oldest => stats.oldest - 1,
             Start::After(position) => {
                 let reason = if position.epoch != self.feed.journal.epoch() {
@@ -241,7 +244,7 @@ impl Watch {
 
     fn take_snapshot(&mut self) -> Position {
         let (position, pods) = self.feed.snapshot(&self.filter);
-        self.cursor.seek(position.sequence);
+        self.cursor.begin(position.sequence);
         self.skipped.clear();
         let count = pods.len();
         self.state = State::Snapshot { position, pods: pods.into_iter(), count };
@@ -257,6 +260,9 @@ impl Watch {
             }
         }
         loop {
+            if let Some(restart) = self.cursor.next_restart() {
+                return Ok(Some(Update::Restarted(restart)));
+            }
             let position = self.position();
             match self.cursor.try_next() {
                 Ok(Some(record)) if !self.filter.passes(&record) => {

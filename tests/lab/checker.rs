@@ -223,6 +223,7 @@ mod tests {
             exit_code: None,
             reason: String::new(),
             initial: false,
+            late: false,
             inferred: false,
         };
         let done = [Change::Created, Change::Started, Change::Died(None), Change::Removed];

@@ -122,6 +122,7 @@ impl Item {
             },
             Update::Bookmark(position) => Self::Bookmark(position),
             Update::Gap(gap) => Self::Gap(gap),
+            Update::Restarted(restart) => unreachable!("plegd was not restarted: {restart:?}"),
             Update::Mode { mode, previous } => Self::Mode { mode: mode.into(), previous: previous.into() },
         }
     }
@@ -137,6 +138,7 @@ impl Item {
                 Self::SnapshotEnd { position: position(end.position), pods: end.pods.into() }
             }
             Wire::Event(event) => Self::of_event(event, message.skipped),
+            Wire::Restarted(restarted) => unreachable!("plegd was not restarted: {restarted:?}"),
             Wire::Bookmark(bookmark) => Self::Bookmark(position(bookmark.position)),
             Wire::Gap(gap) => Self::of_gap(&gap),
             Wire::ModeChange(change) => Self::of_mode(&change),

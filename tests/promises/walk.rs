@@ -308,6 +308,7 @@ impl<'a> Walk<'a> {
             Layer::Wire => Event {
                 labels: published.event.labels.clone(),
                 initial: published.event.initial,
+                late: published.event.late,
                 ..event.clone()
             },
         };

@@ -98,7 +98,7 @@ pub fn older(fresh_read: &FreshRead, facts: &Facts, wrong_lists: &FaultPeriods) 
                 }
             });
         let misled = misled && (read.is_none() || differing.iter().any(|it| it.starts_with("sandbox_id")));
-        if !fits && !misled {
+        if !fits && !misled && !fresh_read.is_about_no_pod(fact, facts) {
             let (from, to) = (fresh_read.from.since(Mono::ZERO), fresh_read.to.since(Mono::ZERO));
             found.push(format!(
                 "{id} was read as {:?} from {from:?} to {to:?} with an older state: {}",
@@ -122,6 +122,17 @@ fn is_unknowable(version: &Version, difference: &str) -> bool {
 // === impl FreshRead ===
 
 impl FreshRead {
+    /// Whether nothing names the pod of a requested container: it has no labels, and its sandbox is gone.
+    fn is_about_no_pod(&self, fact: &Fact, facts: &Facts) -> bool {
+        let by_id = matches!(self.target, ReadTarget::Id(_));
+        let labelled = fact.versions.iter().filter_map(Version::container);
+        let mut labelled = labelled.filter(|it| it.spec.labels.contains_key("io.kubernetes.pod.uid"));
+        let sandbox = facts.get(&fact.sandbox_id);
+        let exists =
+            sandbox.is_some_and(|it| it.between(self.from, self.to).any(|version| version.fields().is_some()));
+        by_id && !fact.sandbox_id.is_empty() && labelled.next().is_none() && !exists
+    }
+
     /// Whether the response must show an id: it belongs to the returned pod, or to a requested one.
     fn is_about(&self, id: &str, fact: &Fact, given: Option<&Names>) -> bool {
         let Some(names) = &fact.pod else { return false };

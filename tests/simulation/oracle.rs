@@ -38,10 +38,17 @@ const CODE: &str = "dead with its exit code";
 /// Missing start of a container that has a start time.
 const START: &str = "started";
 
+/// Missing state of a container or sandbox that runs.
+const RUNNING: &str = "running";
+/// Missing end.
+const DEAD: &str = "dead";
+
 /// A sandbox or container, as the runtime showed it.
 struct Observed {
     id: String,
     sandbox: bool,
+    /// A list shows it.
+    listed: bool,
     running: bool,
     exited: bool,
     started: bool,
@@ -156,11 +163,18 @@ pub fn lost(
                 START => {
                     !(read_late && after_death && id_history.is_some_and(|id_history| !id_history.inferred))
                 }
+                // Nor is one that only a list shows.
+                RUNNING => !(observed.listed && after_death),
+                // A status that shows it alive is right, whatever lists show.
+                DEAD => {
+                    !(observed.listed && is_read_as_alive(exchanges, &observed.id, &(it.at..=it.at + READ_WITHIN)))
+                }
                 _ => true,
             });
-            found.extend(
-                unpublished.map(|what| format!("{} was shown {what}, which is not published", observed.id)),
-            );
+            let at = it.at.since(Mono::ZERO);
+            found.extend(unpublished.map(|what| {
+                format!("{} was shown {what} at {at:?}, which is not published", observed.id)
+            }));
         }
     }
     found.into_iter().collect()
@@ -188,6 +202,15 @@ fn is_ended(exchanges: &[Exchange], sandbox_id: &str, within: &RangeInclusive<Mo
         let Message::Event(event) = &it.message else { return false };
         let status = event.pod_sandbox_status.as_ref();
         status.is_some_and(|it| it.id == sandbox_id && it.state() != PodSandboxState::SandboxReady)
+    })
+}
+
+/// Whether a read in this interval shows that a container or sandbox has not ended.
+fn is_read_as_alive(exchanges: &[Exchange], id: &str, within: &RangeInclusive<Mono>) -> bool {
+    exchanges.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.message {
+        Message::Sandbox(status) => status.id == id && status.state() == PodSandboxState::SandboxReady,
+        Message::Container(status) => status.id == id && status.state() == ContainerState::ContainerRunning,
+        _ => false,
     })
 }
 
@@ -302,11 +325,11 @@ impl Observed {
         let never = id_history.is_none().then_some("at all");
         let start =
             (self.started && id_history.is_some_and(|id_history| !id_history.started)).then_some(START);
-        let death = (self.exited && id_history.is_some_and(|id_history| !id_history.died)).then_some("dead");
+        let death = (self.exited && id_history.is_some_and(|id_history| !id_history.died)).then_some(DEAD);
         // A correction also shows that it runs.
         let runs = |id_history: &IdHistory| id_history.started || id_history.corrected > 0;
         let running =
-            (self.running && id_history.is_some_and(|id_history| !runs(id_history))).then_some("running");
+            (self.running && id_history.is_some_and(|id_history| !runs(id_history))).then_some(RUNNING);
         // A returned object moves forward by a read only, which may come too late for the exit code.
         let code = self.code
             && id_history
@@ -345,6 +368,7 @@ fn observed_container(status: &v1::ContainerStatus) -> Observed {
     Observed {
         id: status.id.clone(),
         sandbox: false,
+        listed: false,
         running: status.state() == ContainerState::ContainerRunning,
         exited: status.state() == ContainerState::ContainerExited,
         started: status.started_at != 0 && status.state() != ContainerState::ContainerUnknown,
@@ -356,6 +380,7 @@ fn observed_listed(container: &v1::Container) -> Observed {
     Observed {
         id: container.id.clone(),
         sandbox: false,
+        listed: true,
         running: container.state() == ContainerState::ContainerRunning,
         exited: container.state() == ContainerState::ContainerExited,
         started: false,
@@ -368,6 +393,7 @@ fn observed_sandbox(status: &v1::PodSandboxStatus) -> Observed {
     Observed {
         id: status.id.clone(),
         sandbox: true,
+        listed: false,
         running: ready,
         exited: !ready,
         started: false,
@@ -380,6 +406,7 @@ fn observed_listed_sandbox(sandbox: &v1::PodSandbox) -> Observed {
     Observed {
         id: sandbox.id.clone(),
         sandbox: true,
+        listed: true,
         running: ready,
         exited: !ready,
         started: false,

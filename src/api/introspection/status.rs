@@ -6,7 +6,7 @@ use crate::{
     client::timestamp,
     clock::Wall,
     cri::quirks::{Quirk, Quirks},
-    metrics::{Label, Labels, Metrics, Outcome, RelistCause, SeenBy, Spread},
+    metrics::{Label, Labels, Metrics, Outcome, Persistence, RelistCause, SeenBy, Spread},
     model::{ContainerState, EventType, ResumeGap, Source, StreamEventType, Subject, Verdict},
     v1, version,
 };
@@ -88,7 +88,18 @@ impl Inner {
             cpu_time: Some(duration(cpu_time)),
             config_rejected: metrics.config.rejected(),
             config_keys_awaiting_restart: metrics.config.awaiting_restart(),
+            state: Some(state(&metrics.persistence)),
         }
+    }
+}
+
+fn state(persistence: &Persistence) -> v1::State {
+    v1::State {
+        active: persistence.active.get() == 1,
+        bytes: u64::try_from(persistence.bytes.get()).unwrap_or_default(),
+        restarts: u32::try_from(persistence.restarts.get()).unwrap_or_default(),
+        epoch_began_at: moment(persistence.epoch_began.get()),
+        restored: persistence.restored.get() == 1,
     }
 }
 

@@ -40,6 +40,8 @@ const OOM_SETTLED: f64 = 10.0;
 /// When an id that was reported as deleted is read again, as long as it is still there.
 const RECHECK_AFTER_DELETED: &[Duration] =
     &[Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+/// When an absent id is read again, if a list's view of it is not applied yet: the read that has the view is in the queue.
+const UNREAD_RECHECK: Duration = Duration::from_millis(200);
 /// When a container whose sandbox is gone is read again, as long as it is still there: CRI-O removes the containers of a pod without
 /// an event.
 const RECHECK_AFTER_SANDBOX_GONE: &[Duration] = &[Duration::from_millis(200), Duration::from_millis(800)];
@@ -102,7 +104,7 @@ impl<'a> Application<'a> {
     fn is_initial(&self, id: &ObjectId) -> bool {
         let is_beside =
             || self.origin() == Origin::Event && self.context.listed.is_none() && self.event_of(id).is_none();
-        self.observation.initial.contains(id) || is_beside()
+        !self.context.restored && (self.observation.initial.contains(id) || is_beside())
     }
 
     /// The event, if the observation is one and about this very id.
@@ -139,9 +141,8 @@ impl<'a> Application<'a> {
 
     fn apply_to_unknown(&mut self, pod: &mut PodState, id: &ObjectId, status: Status) {
         let interval = self.observation.interval;
-        if let Some(removed_at) = self.removed_at(id)
-            && !rules::lifts_tombstone(removed_at, self.origin(), interval)
-        {
+        let removed_at = self.removed_at(id);
+        if removed_at.is_some_and(|at| !rules::lifts_tombstone(at, self.origin(), interval)) {
             return self.count(Verdict::Tombstoned);
         }
         let unread = self.context.known.unread(id);
@@ -151,7 +152,7 @@ impl<'a> Application<'a> {
             if !self.context.may_be_new(self.observation) {
                 return self.count(Verdict::BeforeStart);
             }
-            let absent_at = match unread {
+            let absent_at = match &unread {
                 Some(unread) if pod.read_at < Some(unread.shown) => unread.absent,
                 _ => self.context.listed.max(pod.read_at),
             };
@@ -182,15 +183,24 @@ impl<'a> Application<'a> {
         let new = Record::new(status.clone(), interval, content_confirmed_at, visibility, first_seen);
         let record = pod.records.entry(id.clone()).or_insert(Box::new(new));
         (record.last_absent_at, record.deletion_event) = (last_absent_at, deletion_event);
+        // A later list may have shown more than this view.
+        if let Some(unread) = &unread {
+            record.phases_seen_in_lists = unread.phases.clone();
+            record.phases_listed_at = Some(self.context.now);
+        }
         let before = self.out.transitions.len();
         self.publish_move(record, None, None, &status);
         if deletion_event.is_some() {
             let (first, then) = (RECHECK_AFTER_DELETED[0], &RECHECK_AFTER_DELETED[1..]);
             self.schedule_recheck(record, ReadCause::Deletion, first, then);
         }
-        let absent_at = unread.map_or(self.context.listed_before, |unread| unread.absent);
+        let absent_at = unread.as_ref().map_or(self.context.listed_before, |unread| unread.absent);
+        // One that came and went before the last list may have come before the list before that, too.
+        let absent_at = absent_at.filter(|_| visibility == Visibility::Served);
         let (initial, after) = (self.is_initial(id), last_absent_at.or(absent_at));
         for transition in &mut self.out.transitions[before..] {
+            // The stream reported it before the removal, which was wrong.
+            transition.has_no_stream_event |= removed_at.is_some();
             transition.initial = initial;
             transition.after = transition.after.or(after);
         }
@@ -208,6 +218,10 @@ impl<'a> Application<'a> {
                 record.pending_correction = Some(pending);
                 self.request_read(status.id(), ReadCause::Undecided, Duration::ZERO);
             }
+        }
+        if self.origin() == Origin::Status && self.observation.interval.lower >= record.phases_listed_at {
+            // What lists showed before is contradicted.
+            record.phases_seen_in_lists.retain(|phase| Some(*phase) <= status.phase());
         }
         let mut removal_due = None;
         match verdict {
@@ -384,6 +398,10 @@ impl<'a> Application<'a> {
     fn apply_absence(&mut self, pod: &mut PodState, id: &ObjectId) {
         let interval = self.observation.interval;
         let Some(record) = pod.records.get_mut(id) else {
+            // A list has shown it, and that view is not applied yet: its history is published first.
+            if pod.reported_deleted.contains_key(id) && self.context.known.unread(id).is_some() {
+                return self.request_read(id, ReadCause::Deletion, UNREAD_RECHECK);
+            }
             if let Some((subject, event)) = pod.reported_deleted.remove(id)
                 && self.removed_at(id).is_none()
             {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     print::text::{Paint, Tone},
     v1::{
-        self, Arbitration, Census, EventedPath, GenericPath, Journal, Latency, Missed, Mode, Peer, Position,
+        self, Arbitration, Census, EventedPath, GenericPath, Journal, Latency, Missed, Mode, Peer, Position, State,
         Process, Quirk, Runtime, peer,
     },
 };
@@ -109,6 +109,13 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
         cpu_time: micros(132_000_000),
         config_rejected: false,
         config_keys_awaiting_restart: 0,
+        state: Some(State {
+            active: true,
+            bytes: 1_258_291,
+            restarts: 2,
+            epoch_began_at: ago(864_000),
+            restored: true,
+        }),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Notices of a watch for a person, beside its events: one line each, without repetition.
 
+use std::time::Duration;
+
 use crate::{client::Update, model::Position, v1};
 
 /// The state of the notices printed until now.
@@ -28,9 +30,23 @@ impl Notices {
                 (lost && is_held(hello, *after)).then(|| "connected again; nothing was missed".into())
             }
             Update::Gap(gap) => Some(missing(gap)),
+            Update::Restarted(restart) => Some(restarted(restart)),
             _ => None,
         }
     }
+}
+
+fn restarted(restart: &v1::Restarted) -> String {
+    let down_for = restart.down_for.and_then(|time| Duration::try_from(time).ok()).unwrap_or_default();
+    let down_for = humantime::format_duration(Duration::from_millis(down_for.as_millis() as u64));
+    let events = match restart.blind {
+        false => "no event is missing",
+        true => {
+            "no event that was published before is missing; containers that were created and removed meanwhile may be, since the runtime \
+             has not replayed its events"
+        }
+    };
+    format!("plegd was restarted, after {down_for} in which it was not running: {events}")
 }
 
 /// Whether plegd still holds all events after a position.
@@ -60,7 +76,6 @@ fn missing(gap: &v1::Gap) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::client::CallError;

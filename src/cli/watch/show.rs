@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     cli::get::pod_table,
-    client::Update,
+    client::{Update, wall},
     clock::Clock,
     model::Event,
     print::{Printer, Watched, view},
@@ -17,6 +17,8 @@ pub(super) struct Show<W: Write> {
     printer: Printer<W>,
     /// Whether pods of a snapshot are shown.
     snapshots: bool,
+    /// A snapshot follows a gap.
+    snapshot_due: bool,
     /// The pods of the incomplete snapshot, for a table of them.
     pods: Vec<v1::Pod>,
     clock: Clock,
@@ -29,13 +31,14 @@ enum Line<'a> {
     Pod { pod: view::Pod<'a> },
     SnapshotEnd { pods: u32, position: String },
     Gap { reason: &'static str, from: u64, to: Option<u64> },
+    Restarted { down_since: String, up_since: String, down_for_seconds: f64, blind: bool },
 }
 
 // === impl Show ===
 
 impl<W: Write> Show<W> {
     pub(super) fn new(printer: Printer<W>, snapshots: bool, clock: Clock) -> Self {
-        Self { printer, snapshots, pods: Vec::new(), clock }
+        Self { printer, snapshots, snapshot_due: false, pods: Vec::new(), clock }
     }
 
     /// Prints the table's header, unless a table of pods comes first.
@@ -60,20 +63,39 @@ impl<W: Write> Show<W> {
             }
             Update::Gap(gap) => {
                 self.pods.clear();
+                // The pods as they are now show what the missing events have changed.
+                self.snapshot_due = true;
                 if !table {
                     let line = Line::Gap { reason: reason(&gap), from: gap.from, to: gap.to };
                     self.printer.json(&line)?;
                 }
             }
-            Update::Pod(pod) if self.snapshots && table => self.pods.push(pod),
-            Update::Pod(pod) if self.snapshots => self.printer.json(&Line::Pod { pod: (&pod).into() })?,
-            Update::SnapshotEnd { .. } if self.snapshots && table => self.table()?,
-            Update::SnapshotEnd { position, pods } if self.snapshots => {
+            Update::Restarted(restart) if !table => {
+                let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(wall).unwrap_or_default();
+                self.printer.json(&Line::Restarted {
+                    down_since: time(&restart.down_since).to_string(),
+                    up_since: time(&restart.up_since).to_string(),
+                    down_for_seconds: seconds(restart.down_for.as_ref()),
+                    blind: restart.blind,
+                })?;
+            }
+            Update::Pod(pod) if self.shows_pods() && table => self.pods.push(pod),
+            Update::Pod(pod) if self.shows_pods() => self.printer.json(&Line::Pod { pod: (&pod).into() })?,
+            Update::SnapshotEnd { .. } if self.shows_pods() && table => {
+                self.snapshot_due = false;
+                self.table()?;
+            }
+            Update::SnapshotEnd { position, pods } if self.shows_pods() => {
+                self.snapshot_due = false;
                 self.printer.json(&Line::SnapshotEnd { pods, position: position.to_string() })?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn shows_pods(&self) -> bool {
+        self.snapshots || self.snapshot_due
     }
 
     /// Prints the pods, then the header for the events.
@@ -87,6 +109,10 @@ impl<W: Write> Show<W> {
         self.printer.out().write_all(b"\n")?;
         self.printer.begin()
     }
+}
+
+fn seconds(time: Option<&prost_types::Duration>) -> f64 {
+    time.map_or(0.0, |time| time.seconds as f64 + f64::from(time.nanos) / 1e9)
 }
 
 fn reason(gap: &v1::Gap) -> &'static str {

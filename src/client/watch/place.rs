@@ -16,6 +16,8 @@ pub(super) struct Place {
     after: Option<Position>,
     /// The run of plegd that sends the present stream, once its greeting has arrived.
     epoch: Option<u64>,
+    /// The start of the process that the last restart began.
+    restarted: Option<prost_types::Timestamp>,
 }
 
 // === impl Place ===
@@ -28,7 +30,7 @@ impl Place {
             Since::Oldest => (v1::Start::Oldest, None),
             Since::After(position) => (v1::Start::Unspecified, Some(position)),
         };
-        Self { begin, after, epoch: None }
+        Self { begin, after, epoch: None, restarted: None }
     }
 
     /// All events up to this position have been delivered.
@@ -77,6 +79,14 @@ impl Place {
                 Update::Gap(gap)
             }
             Some(Wire::ModeChange(change)) => Update::ModeChange(change),
+            Some(Wire::Restarted(restart)) => {
+                // A watch that resumes at the same position again is sent it again.
+                if self.restarted == restart.up_since {
+                    return Ok(None);
+                }
+                self.restarted = restart.up_since;
+                Update::Restarted(restart)
+            }
         };
         Ok(Some(update))
     }

@@ -126,7 +126,7 @@ impl KnownIds for Known<'_> {
     }
 
     fn unread(&self, id: &ObjectId) -> Option<Unread> {
-        self.unread.get(id).copied()
+        self.unread.get(id).cloned()
     }
 }
 
@@ -162,6 +162,7 @@ impl Bench {
             horizon: Mono::ZERO,
             listed: self.listed,
             listed_before: None,
+            restored: false,
             stream_up: self.stream_up,
             quirks: &self.quirks,
             known: &known,

@@ -38,7 +38,7 @@ fn reads_of_a(out: &Outcome) -> Vec<(ReadCause, u64)> {
 #[test]
 fn deleted_does_not_discard_a_listed_phase_while_its_read_is_pending() {
     let mut bench = Bench::new();
-    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100) });
+    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100), phases: BTreeSet::new() });
     let out = bench.apply(&event(StreamEventType::Deleted, "a", 200));
     assert_eq!((bench.published.len(), reads_of_a(&out)), (0, vec![(ReadCause::Deletion, 0)]));
     bench.apply_at(&read(100, 110).sees(container("a", Running)).minimal(), at(210));
@@ -56,7 +56,7 @@ fn deleted_does_not_discard_a_listed_phase_while_its_read_is_pending() {
 #[test]
 fn deleted_of_an_unread_id_that_a_read_does_not_find_is_published() {
     let mut bench = Bench::new();
-    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100) });
+    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100), phases: BTreeSet::new() });
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
     bench.apply(&read(210, 220).misses("a"));
     assert_eq!(bench.published, ["a Died!", "a Removed"]);

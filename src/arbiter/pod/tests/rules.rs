@@ -63,7 +63,7 @@ fn rule_1_an_id_that_a_list_has_missed_is_published_as_history_and_never_served(
 fn rule_1_an_id_that_the_last_list_shows_is_served_from_an_older_event() {
     let mut bench = Bench::new();
     bench.listed = Some(at(1000));
-    bench.unread.insert("a".into(), Unread { absent: Some(at(0)), shown: at(1000) });
+    bench.unread.insert("a".into(), Unread { absent: Some(at(0)), shown: at(1000), phases: BTreeSet::new() });
     let out =
         bench.apply_at(&event(StreamEventType::Started, "a", 900).sees(container("a", Running)), at(1100));
     assert_eq!((out.verdicts, out.transitions[0].after), (vec![Verdict::New], Some(at(0))));
@@ -472,7 +472,7 @@ fn a_list_that_agrees_advances_the_interval() {
     assert_eq!(reads(&out, "a"), [(ReadCause::Undecided, 0)], "it is ahead of a younger view");
     let mut differs = |id, phase| {
         let listed = [ListedObject { id, phase: Some(phase), sandbox_id: None }];
-        bench.pod.reconcile_list(at(7000), &listed).changed.contains(id)
+        bench.pod.reconcile_list(at(7000), at(7000), &listed).changed.contains(id)
     };
     assert!(!differs("a", Phase::Running));
     assert!(differs("a", Phase::Exited));
@@ -509,7 +509,7 @@ fn a_death_as_listed_does_not_hide_the_start_that_a_list_showed() {
     let mut bench = Bench::new();
     bench.apply(&read(100, 110).sees(container("a", Created)));
     let listed = [ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: None }];
-    bench.pod.reconcile_list(at(200), &listed);
+    bench.pod.reconcile_list(at(200), at(200), &listed);
     let ended = ContainerStatus { started_at: None, exit_code: None, ..container("a", Exited) };
     bench.apply(&read(300, 310).sees(ended).minimal());
     assert_eq!(bench.published, ["a Changed", "a Started", "a Died"]);

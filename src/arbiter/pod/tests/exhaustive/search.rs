@@ -261,8 +261,8 @@ impl Search {
             let Some(record) = world.bench.pod.records.get(id) else { continue };
             #[rustfmt::skip]
             let Record {
-                status, published_phase, phases_seen_in_lists, interval, content_confirmed_at, was_corrected, last_absent_at,
-                pending_correction, awaited_death, deletion_event, recheck_schedule, visibility, listed_at: _, first_seen: _,
+                status, published_phase, phases_seen_in_lists, phases_listed_at: _, interval, content_confirmed_at, was_corrected, last_absent_at,
+                pending_correction, awaited_death, deletion_event, recheck_schedule, visibility, listed_at: _, first_seen: _, saved: _,
             } = &**record;
             key.extend([
                 maybe(interval.lower),

@@ -1,0 +1,201 @@
+//! The records of a pod in the state on disk: which of them have changed since they were written, and how they are read back.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{AwaitedDeath, DeletionEvent, PodState, Record, Visibility};
+use crate::{
+    clock::{Mono, Wall},
+    model::{Interval, Labels, ObjectId, Phase, Status, Subject},
+    state::messages::{self, object},
+};
+
+/// The part of a pod that belongs to no single id, and the ids with a record, as they were written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SavedPod {
+    ids: BTreeSet<ObjectId>,
+    common: Option<messages::Common>,
+    labels: Labels,
+}
+
+/// The part of a record that outlives the process, as it was written.
+#[derive(Clone, Debug)]
+pub(super) struct SavedRecord {
+    status: Status,
+    published: Option<Phase>,
+    listed: BTreeSet<Phase>,
+    was_corrected: bool,
+    awaits_death: bool,
+    deletion_event: Option<DeletionEvent>,
+    visibility: Visibility,
+}
+
+// === impl SavedRecord ===
+
+impl SavedRecord {
+    fn of(record: &Record) -> Self {
+        Self {
+            status: record.status.clone(),
+            published: record.published_phase,
+            listed: record.phases_seen_in_lists.clone(),
+            was_corrected: record.was_corrected,
+            awaits_death: record.awaited_death.is_some(),
+            deletion_event: record.deletion_event,
+            visibility: record.visibility,
+        }
+    }
+
+    fn has_status_of(&self, record: &Record) -> bool {
+        match (&self.status, &record.status) {
+            (Status::Container(saved), Status::Container(held)) => Arc::ptr_eq(saved, held),
+            (Status::Sandbox(saved), Status::Sandbox(held)) => Arc::ptr_eq(saved, held),
+            _ => false,
+        }
+    }
+
+    fn is_of(&self, record: &Record) -> bool {
+        self.has_status_of(record)
+            && self.published == record.published_phase
+            && self.was_corrected == record.was_corrected
+            && self.awaits_death == record.awaited_death.is_some()
+            && self.deletion_event == record.deletion_event
+            && self.visibility == record.visibility
+            && self.listed == record.phases_seen_in_lists
+    }
+}
+
+// === impl PodState ===
+
+impl PodState {
+    /// What has changed since the last call; none if nothing has. Identity and numbers are the caller's.
+    pub fn take_unsaved(&mut self) -> Option<messages::Pod> {
+        let mut objects = Vec::new();
+        for (id, record) in &mut self.records {
+            if record.saved.as_ref().is_some_and(|saved| saved.is_of(record)) {
+                continue;
+            }
+            let has_status = record.saved.as_ref().is_some_and(|saved| saved.has_status_of(record));
+            objects.push(object(id, record, !has_status, &self.identity));
+            record.saved = Some(SavedRecord::of(record));
+            self.saved.ids.insert(id.clone());
+        }
+        let records = &self.records;
+        let mut dropped = Vec::new();
+        if self.saved.ids.len() > records.len() {
+            self.saved.ids.retain(|id| records.contains_key(id) || { dropped.push(id.to_string()); false });
+        }
+        let common = self.take_unsaved_common();
+        let is_changed = !objects.is_empty() || !dropped.is_empty() || common.is_some();
+        is_changed.then(|| messages::Pod { objects, dropped, common, ..messages::Pod::default() })
+    }
+
+    /// All records, for a checkpoint. Later calls of [`PodState::take_unsaved`] return what has changed since then.
+    pub fn save_all(&mut self) -> messages::Pod {
+        self.saved = SavedPod::default();
+        self.records.values_mut().for_each(|record| record.saved = None);
+        self.take_unsaved().unwrap_or_default()
+    }
+
+    fn take_unsaved_common(&mut self) -> Option<messages::Common> {
+        let is_same = |saved: &messages::Common| {
+            self.saved.labels.is_shared_with(&self.labels)
+                && saved.ips == self.ips
+                && saved.sandbox_known == self.sandbox_known
+                && saved.next == self.next
+                && saved.reported_deleted.len() == self.reported_deleted.len()
+                && (saved.reported_deleted.iter().zip(self.reported_deleted.keys()))
+                    .all(|(saved, id)| saved.id == id.as_str())
+        };
+        if self.saved.common.as_ref().is_some_and(is_same) {
+            return None;
+        }
+        let reported = |(id, (subject, event)): (&ObjectId, &(Subject, DeletionEvent))| messages::ReportedDeleted {
+            id: id.to_string(),
+            is_sandbox: *subject == Subject::Sandbox,
+            stamped_at: event.stamped_at.map(Wall::as_nanos),
+        };
+        let common = messages::Common {
+            labels: messages::map(&self.labels),
+            ips: self.ips.clone(),
+            sandbox_known: self.sandbox_known,
+            next: self.next,
+            reported_deleted: self.reported_deleted.iter().map(reported).collect(),
+        };
+        self.saved.labels = self.labels.clone();
+        self.saved.common = Some(messages::Common { labels: Default::default(), ..common.clone() });
+        Some(common)
+    }
+
+    /// Applies what an earlier process has written. All that it says was true at `started`, when this process was started, or earlier.
+    pub fn load(&mut self, pod: &messages::Pod, started: Mono) {
+        for object in &pod.objects {
+            self.load_object(object, started);
+        }
+        for id in &pod.dropped {
+            self.records.remove(id.as_str());
+        }
+        let Some(common) = &pod.common else { return };
+        self.labels = common.labels.iter().collect();
+        self.ips = common.ips.clone();
+        self.sandbox_known = common.sandbox_known;
+        self.next = common.next;
+        let reported = |it: &messages::ReportedDeleted| {
+            let subject = if it.is_sandbox { Subject::Sandbox } else { Subject::Container };
+            (it.id.as_str().into(), (subject, DeletionEvent { stamped_at: it.stamped_at.map(Wall::from_nanos) }))
+        };
+        self.reported_deleted = common.reported_deleted.iter().map(reported).collect();
+    }
+
+    fn load_object(&mut self, object: &messages::Object, started: Mono) {
+        let id: ObjectId = object.id.as_str().into();
+        let known = self.records.get(&id).map(|record| record.status.clone());
+        let status = match &object.status {
+            Some(object::Status::Container(container)) => Some(Status::Container(container.to_model(&id))),
+            Some(object::Status::Sandbox(sandbox)) => Some(Status::Sandbox(sandbox.to_model(&id, &self.identity))),
+            None => known,
+        };
+        // Without a status, the one that was written before is damaged: the first relist finds the id anew.
+        let Some(status) = status else { return };
+        let visibility = if object.history_only { Visibility::HistoryOnly } else { Visibility::Served };
+        let interval = Interval { lower: None, upper: started };
+        let mut record = Record::new(status, interval, None, visibility, object.first_seen);
+        record.published_phase = messages::phase(object.published());
+        record.phases_seen_in_lists = object.listed().filter_map(messages::phase).collect();
+        record.was_corrected = object.was_corrected;
+        record.awaited_death =
+            object.awaits_death.then_some(AwaitedDeath { since: started, removed_at: started });
+        record.deletion_event = object
+            .is_deleted
+            .then(|| DeletionEvent { stamped_at: object.deleted_at.map(Wall::from_nanos) });
+        self.records.insert(id, Box::new(record));
+    }
+
+    /// The ids whose end was reported and not published: a read decides about each.
+    pub fn unfinished(&self) -> BTreeSet<ObjectId> {
+        let unfinished = |record: &Record| record.awaited_death.is_some() || record.deletion_event.is_some();
+        let of_records = self.records.iter().filter(|(_, record)| unfinished(record)).map(|(id, _)| id);
+        of_records.chain(self.reported_deleted.keys()).cloned().collect()
+    }
+}
+
+fn object(id: &ObjectId, record: &Record, with_status: bool, pod: &crate::model::PodIdentity) -> messages::Object {
+    let status = with_status.then(|| match &record.status {
+        Status::Container(container) => object::Status::Container(container.as_ref().into()),
+        Status::Sandbox(sandbox) => object::Status::Sandbox(messages::Sandbox::of(sandbox, pod)),
+    });
+    messages::Object {
+        id: id.to_string(),
+        status,
+        published: messages::of_phase(record.published_phase).into(),
+        listed: record
+            .phases_seen_in_lists
+            .iter()
+            .map(|phase| messages::of_phase(Some(*phase)).into())
+            .collect(),
+        was_corrected: record.was_corrected,
+        awaits_death: record.awaited_death.is_some(),
+        is_deleted: record.deletion_event.is_some(),
+        deleted_at: record.deletion_event.and_then(|event| event.stamped_at).map(Wall::as_nanos),
+        first_seen: record.first_seen,
+        history_only: record.visibility == Visibility::HistoryOnly,
+    }
+}
