@@ -182,7 +182,13 @@ fn arbiter(clock: &Clock) -> (Arbiter, Journal) {
     let metrics = Arc::new(Metrics::new());
     let journal = Journal::new(Capacity { events: 65_536, bytes: 32 << 20 }, 1);
     let paths = PathComparison::new(metrics.clone());
-    let arbiter = Arbiter::new(ArbiterDeps { journal: journal.clone(), paths, clock: clock.clone(), metrics, state: None });
+    let arbiter = Arbiter::new(ArbiterDeps {
+        journal: journal.clone(),
+        paths,
+        clock: clock.clone(),
+        metrics,
+        state: None,
+    });
     arbiter.set_quirks(Quirks::of("containerd", "v2.1.9"));
     (arbiter, journal)
 }
@@ -303,7 +309,7 @@ fn death(clock: &Clock) -> Event {
         exit_code: Some(1),
         reason: "Error".into(),
         initial: false,
-            late: false,
+        late: false,
         inferred: false,
     }
 }

@@ -72,16 +72,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use self::{
-    pod::{Context, Outcome, PodState},
-    store::{PodSlot, Store},
-    transitions::Transition,
-};
 pub use self::{
     continuation::Beginning,
     pod::{Difference, ListedObject},
     read_request::{NOW, PodReadRequest, ReadRequest, Scope},
     restore::{RestoreError, Restored},
+};
+use self::{
+    pod::{Context, Outcome, PodState},
+    store::{PodSlot, Store},
+    transitions::Transition,
 };
 use crate::{
     cache::Cache,
@@ -371,6 +371,7 @@ impl Arbiter {
             listed: get(&self.progress.listed),
             listed_before: get(&self.progress.listed_before),
             restored: self.downtime.is_some(),
+            awaits_replay: self.awaits_replay(quirks),
             stream_up: get(&self.progress.stream_up).is_some(),
             quirks,
             known: &self.store,

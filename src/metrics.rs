@@ -23,11 +23,11 @@ pub use self::{
     config::{Configuration, Reload},
     events::{Arbitration, JournalMetrics, NodeMetrics, Transitions},
     family::{Family, Label, Labels},
-    persistence::Persistence,
     labels::{
         Channel, Code, DisconnectReason, Outcome, Path, PodState, ReadOutcome, RelistCause, SeenBy,
         StreamState,
     },
+    persistence::Persistence,
     quantile::Spread,
     runtime::{Calls, Modes, Reads, Relist, Relists, Stream},
 };

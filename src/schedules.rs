@@ -69,7 +69,13 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let journal = Journal::new(Capacity { events, bytes: usize::MAX }, 7);
         let paths = PathComparison::new(metrics.clone());
-        let arbiter = Arbiter::new(ArbiterDeps { journal: journal.clone(), paths, clock: clock.clone(), metrics, state: None });
+        let arbiter = Arbiter::new(ArbiterDeps {
+            journal: journal.clone(),
+            paths,
+            clock: clock.clone(),
+            metrics,
+            state: None,
+        });
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
         let (sender, follower_status) = channel::channel(FollowerStatus {
             ready: true,

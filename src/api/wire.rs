@@ -34,8 +34,8 @@ impl Encoded {
     pub(crate) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
         let message = match update {
             Update::Event { record, skipped } => {
-                let bytes =
-                    journal.encoded(record, detail, |it| message(Told::Event(event(it, detail, journal.epoch()))));
+                let bytes = journal
+                    .encoded(record, detail, |it| message(Told::Event(event(it, detail, journal.epoch()))));
                 return Self(if *skipped == 0 { bytes } else { with_skipped(&bytes, *skipped) });
             }
             Update::Hello(hello) => Told::Hello(node.hello(hello)),

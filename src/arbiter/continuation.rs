@@ -96,7 +96,9 @@ impl Beginning {
         match &found {
             Ok(Some(_)) => note.set_ok("written; this process continues the epoch of an earlier one"),
             Ok(None) => note.set_ok("written; a new epoch"),
-            Err(refusal) => note.set_ok(format!("written; a new epoch, because the old state was not used: {refusal}")),
+            Err(refusal) => {
+                note.set_ok(format!("written; a new epoch, because the old state was not used: {refusal}"))
+            }
         }
         let restored = found.ok().flatten().map(|(restored, _)| restored);
         this.begin(log, restored, place.persistent, metrics, note)

@@ -12,8 +12,11 @@ use std::{
     time::Duration,
 };
 
-use self::{apply::Application, saved::{SavedPod, SavedRecord}};
 pub use self::apply::DEATH_GRACE_PERIOD;
+use self::{
+    apply::Application,
+    saved::{SavedPod, SavedRecord},
+};
 use super::{
     read_request::ReadRequest,
     rules::{self, Held, PendingCorrection},
@@ -129,6 +132,8 @@ pub struct Context<'a> {
     pub listed_before: Option<Mono>,
     /// Whether the records are of an earlier process: an id without a record is no initial inventory.
     pub restored: bool,
+    /// Whether the runtime may yet replay the events of the time while plegd was down.
+    pub awaits_replay: bool,
     /// Whether the stream is up, so that a missing death may still be reported.
     pub stream_up: bool,
     /// The runtime's quirks.
@@ -210,7 +215,17 @@ impl PodState {
         let (records, ips, labels) = (BTreeMap::new(), Vec::new(), Labels::new());
         let (read_at, reported_deleted) = (None, BTreeMap::new());
         let saved = SavedPod::default();
-        Self { identity, records, ips, labels, read_at, sandbox_known: false, reported_deleted, next: 0, saved }
+        Self {
+            identity,
+            records,
+            ips,
+            labels,
+            read_at,
+            sandbox_known: false,
+            reported_deleted,
+            next: 0,
+            saved,
+        }
     }
 
     /// The pod's identity.

@@ -48,7 +48,8 @@ impl Arbiter {
         let mut difference = difference.without_removed_during(lower, &|id| self.store.removed_at(id));
         difference.changed.retain(|id| self.store.may_reread(id, lower, TOMBSTONED_REREAD_INTERVAL));
         for id in difference.changed.iter().filter(|id| self.cache().pod_of(id.as_str()).is_none()) {
-            let phase = listed.iter().find(|object| *object.id == *id.as_str()).and_then(|object| object.phase);
+            let phase =
+                listed.iter().find(|object| *object.id == *id.as_str()).and_then(|object| object.phase);
             self.store.note_unread(id, get(&self.progress.listed_before), lower, phase);
         }
         difference

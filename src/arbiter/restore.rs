@@ -8,11 +8,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use prost::Message as _;
 
 use super::{
-    Arbiter, ArbiterDeps, Downtime, PodReadRequest, ReadRequest, Scope,
-    pod::PodState,
-    read_request::NOW,
-    store::PodSlot,
-    tombstones::Tombstones,
+    Arbiter, ArbiterDeps, Downtime, PodReadRequest, ReadRequest, Scope, pod::PodState, read_request::NOW,
+    store::PodSlot, tombstones::Tombstones,
 };
 use crate::{
     clock::{Clock, Mono, STEP_MARGIN, Wall},
@@ -259,7 +256,8 @@ impl Restored {
         };
         let (last_at, last_wall) = self.last_alive.unwrap_or((self.last, wall.as_nanos()));
         let by_last = Wall::from_nanos(last_wall.saturating_add_unsigned(self.last.saturating_sub(last_at)));
-        let expected = by_last.as_nanos().saturating_add(i64::try_from(down_for.as_nanos()).unwrap_or(i64::MAX));
+        let expected =
+            by_last.as_nanos().saturating_add(i64::try_from(down_for.as_nanos()).unwrap_or(i64::MAX));
         let off = Duration::from_nanos(wall.as_nanos().abs_diff(expected));
         let stepped = self.same_boot && off > STEP_MARGIN + crate::clock::slewed_in(down_for);
         (Downtime::new(now - down_for, now, (by_last, wall)), stepped)

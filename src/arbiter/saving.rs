@@ -4,13 +4,16 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Arbiter, Downtime, pod::PodState, store::PodSlot, transitions::Transition};
 use crate::{
-    clock::{Mono, STEP_MARGIN, Stamped},
+    clock::{Mono, STEP_MARGIN, Stamped, Wall},
+    cri::quirks::{Quirk, Quirks},
     model::{Event, ObjectId, Restart},
     state::messages::{self, note, part},
 };
 
 /// How many tombstones one frame of a checkpoint has: a frame is written while nothing else can be.
 const TOMBSTONES_PER_FRAME: usize = 512;
+/// How long after the start a death that a list shows waits for the event that reports it: the stream is opened at once.
+const REPLAY_WITHIN: Duration = Duration::from_secs(2);
 
 impl Arbiter {
     /// The records of a pod that have changed since they were written, with the ids that were removed.
@@ -31,7 +34,12 @@ impl Arbiter {
             ..changed.unwrap_or_default()
         };
         let removed = removed.iter().map(|(id, _)| id.to_string()).collect();
-        Some(messages::Change { at: self.since_boot(), pod: Some(pod), removed, ..messages::Change::default() })
+        Some(messages::Change {
+            at: self.since_boot(),
+            pod: Some(pod),
+            removed,
+            ..messages::Change::default()
+        })
     }
 
     /// Writes a change without events.
@@ -42,7 +50,12 @@ impl Arbiter {
     }
 
     /// Writes a change before its events are published.
-    pub(super) fn save_events(&self, change: Option<messages::Change>, first_sequence: u64, events: &[Event]) {
+    pub(super) fn save_events(
+        &self,
+        change: Option<messages::Change>,
+        first_sequence: u64,
+        events: &[Event],
+    ) {
         let Some(mut change) = change.or_else(|| self.without_records(events)) else { return };
         change.first_sequence = first_sequence;
         change.events = events.iter().map(Into::into).collect();
@@ -162,6 +175,12 @@ impl Arbiter {
         self.downtime.as_ref().map_or(0, |downtime| downtime.replayed.load(Ordering::Relaxed))
     }
 
+    /// Whether the runtime may yet send events of that time.
+    pub(super) fn awaits_replay(&self, quirks: &Quirks) -> bool {
+        let just_started = |it: &Downtime| self.clock.now().since(it.until) < REPLAY_WITHIN;
+        quirks.has(Quirk::ReplaysBacklog) && self.downtime.as_ref().is_some_and(just_started)
+    }
+
     pub(super) fn note_replayed(&self, claimed: Mono) {
         if let Some(downtime) = &self.downtime
             && claimed < downtime.until
@@ -195,7 +214,7 @@ fn whole_pod(slot: &PodSlot, pod: &mut PodState) -> part::Part {
 }
 
 impl Downtime {
-    pub(super) fn new(since: Mono, until: Mono, walls: (crate::clock::Wall, crate::clock::Wall)) -> Self {
+    pub(super) fn new(since: Mono, until: Mono, walls: (Wall, Wall)) -> Self {
         let (down_since, up_since) = walls;
         Self { since, until, down_since, up_since, replayed: 0.into() }
     }

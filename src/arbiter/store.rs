@@ -152,13 +152,7 @@ impl Store {
     }
 
     /// A list that began at `shown` shows an id that has no record; the one before, begun at `absent`, did not have it.
-    pub(super) fn note_unread(
-        &self,
-        id: &ObjectId,
-        absent: Option<Mono>,
-        shown: Mono,
-        phase: Option<Phase>,
-    ) {
+    pub(super) fn note_unread(&self, id: &ObjectId, absent: Option<Mono>, shown: Mono, phase: Option<Phase>) {
         let mut unread = self.unread.lock();
         let unread = unread.entry(id.clone()).or_insert(Unread { absent, shown, phases: BTreeSet::new() });
         unread.shown = shown;

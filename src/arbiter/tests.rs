@@ -56,7 +56,13 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let paths = PathComparison::new(metrics.clone());
         let journal = Journal::new(crate::journal::Capacity { events: 100, bytes: usize::MAX }, 7);
-        let arbiter = Arbiter::new(ArbiterDeps { journal, paths: paths.clone(), clock: clock.clone(), metrics, state: None });
+        let arbiter = Arbiter::new(ArbiterDeps {
+            journal,
+            paths: paths.clone(),
+            clock: clock.clone(),
+            metrics,
+            state: None,
+        });
         arbiter.set_quirks(Quirks::of("containerd", "2.3.0"));
         let node = Self { arbiter, paths, clock };
         node.reads_after(1000, Source::Relist, first).await;

@@ -139,7 +139,7 @@ fn an_event_counts_for_its_path_and_its_latency() {
         exit_code: Some(0),
         reason: "Completed".into(),
         initial: false,
-            late: false,
+        late: false,
         inferred: false,
     };
     (0..4).for_each(|_| metrics.transitions.record(&event));

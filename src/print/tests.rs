@@ -33,7 +33,7 @@ fn died() -> Event {
         exit_code: Some(137),
         reason: "OOMKilled".into(),
         initial: false,
-            late: false,
+        late: false,
         inferred: false,
     }
 }

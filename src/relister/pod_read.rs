@@ -5,7 +5,7 @@
 //! after [`ATTEMPTS`] such reads in a row the list's view is published.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ops::ControlFlow,
     sync::Arc,
     time::Duration,
@@ -233,10 +233,19 @@ impl Session {
         let sandboxes = listing.sandboxes.iter().filter(|it| it.pod_uid == uid && is_of_pod(&it.pod()));
         let mut ids: BTreeSet<ObjectId> =
             sandboxes.map(|sandbox| ObjectId::from(sandbox.id.as_str())).collect();
+        let listed: HashSet<&str> = listing.sandboxes.iter().map(|sandbox| sandbox.id.as_str()).collect();
         for container in &listing.containers {
             let (id, sandbox_id) = (container.id.as_str(), container.sandbox_id.as_str());
             // A container may outlive its sandbox, which then is only recorded.
-            if ids.contains(sandbox_id) || held.contains(sandbox_id) || held.contains(id) {
+            let is_held = held.contains(sandbox_id) || held.contains(id);
+            // Or not even that: the labels in its status name its pod, which may be the one with this UID.
+            let is_orphan = || {
+                request.pod.is_none()
+                    && !listed.contains(sandbox_id)
+                    && self.deps.cache.pod_of(sandbox_id).is_none()
+                    && self.deps.cache.pod_of(id).is_none()
+            };
+            if ids.contains(sandbox_id) || is_held || is_orphan() {
                 request.sandboxes.insert(id.into(), container.sandbox_id.as_str().into());
                 ids.insert(id.into());
             }

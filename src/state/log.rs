@@ -85,7 +85,8 @@ impl Log {
             let is_newest = at + 1 == names.len();
             let bytes =
                 self.storage.read(name).map_err(|error| LoadError::Read { name: name.clone(), error })?;
-            let parsed = frame::parse(&bytes).map_err(|error| LoadError::Damaged { name: name.clone(), error })?;
+            let parsed =
+                frame::parse(&bytes).map_err(|error| LoadError::Damaged { name: name.clone(), error })?;
             self.segments.push_back(Segment { name: name.clone(), bytes: bytes.len() as u64 });
             match parsed.frames.first() {
                 Some((FrameKind::Header, _)) => loaded.segments.push((bytes, parsed)),
@@ -102,7 +103,11 @@ impl Log {
     /// # Errors
     ///
     /// If the file cannot be created or written.
-    pub fn begin_segment(&mut self, first_sequence: u64, header: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    pub fn begin_segment(
+        &mut self,
+        first_sequence: u64,
+        header: impl FnOnce(&mut Vec<u8>),
+    ) -> io::Result<()> {
         // A segment without events is followed by one with the same number.
         let same = |name: &String| self.segments.iter().any(|segment| segment.name == *name);
         let names = (0..=u32::MAX).map(|nth| format!("{first_sequence:020}-{nth:010}{SUFFIX}"));
@@ -138,7 +143,8 @@ impl Log {
     pub fn finish_checkpoint(&mut self) -> io::Result<()> {
         self.append(FrameKind::CheckpointEnd, |_| {})?;
         self.checkpoint_bytes = self.segments.back().map(|segment| segment.bytes);
-        while self.segments.len() > 1 && (self.bytes() > self.max_bytes || self.segments.len() > MAX_SEGMENTS) {
+        while self.segments.len() > 1 && (self.bytes() > self.max_bytes || self.segments.len() > MAX_SEGMENTS)
+        {
             let Some(oldest) = self.segments.front() else { break };
             self.storage.remove(&oldest.name)?;
             self.segments.pop_front();
@@ -148,7 +154,9 @@ impl Log {
 
     /// Whether a new segment should be begun.
     pub fn is_rotation_due(&self) -> bool {
-        let (Some(checkpoint), Some(newest)) = (self.checkpoint_bytes, self.segments.back()) else { return false };
+        let (Some(checkpoint), Some(newest)) = (self.checkpoint_bytes, self.segments.back()) else {
+            return false;
+        };
         newest.bytes - checkpoint > checkpoint.max(ROTATE_AFTER.min(self.max_bytes / 4))
     }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     clock::Wall,
     model::{
-        ContainerState, ContainerStatus, Event, EventType, Labels, ObjectId, Phase, PodIdentity, Restart as Restarted,
-        SandboxState, SandboxStatus, Source, Subject,
+        ContainerState, ContainerStatus, Event, EventType, Labels, ObjectId, Phase, PodIdentity,
+        Restart as Restarted, SandboxState, SandboxStatus, Source, Subject,
     },
 };
 
@@ -16,8 +16,8 @@ mod generated {
 }
 
 pub use generated::{
-    Alive, Change, Common, Container, Event as SavedEvent, Header, Identity, Note, Object, Part, Phase as SavedPhase,
-    Pod, ReportedDeleted, Restart, Sandbox, Tombstones, note, object, part,
+    Alive, Change, Common, Container, Event as SavedEvent, Header, Identity, Note, Object, Part,
+    Phase as SavedPhase, Pod, ReportedDeleted, Restart, Sandbox, Tombstones, note, object, part,
 };
 
 pub fn map(labels: &Labels) -> BTreeMap<String, String> {

@@ -1,14 +1,14 @@
 //! The one file that survives a reboot. It is written when plegd is stopped in order, and deleted before its contents are used, so that they
 //! are never used twice.
 
+#[cfg(any(test, feature = "internals"))]
+use std::sync::Arc;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::PathBuf,
 };
-#[cfg(any(test, feature = "internals"))]
-use std::sync::Arc;
 
 #[cfg(any(test, feature = "internals"))]
 use parking_lot::Mutex;

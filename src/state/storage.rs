@@ -78,8 +78,8 @@ const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
 
 /// Nobody but this user may be able to change the state.
 fn check(path: &Path) -> Result<(), StorageError> {
-    let metadata =
-        fs::symlink_metadata(path).map_err(|error| StorageError::Directory { path: path.to_owned(), error })?;
+    let metadata = fs::symlink_metadata(path)
+        .map_err(|error| StorageError::Directory { path: path.to_owned(), error })?;
     let (owner, own, mode) =
         (metadata.uid(), rustix::process::geteuid().as_raw(), metadata.permissions().mode() & 0o777);
     let problem = if metadata.is_symlink() {
@@ -87,7 +87,9 @@ fn check(path: &Path) -> Result<(), StorageError> {
     } else if !metadata.is_dir() {
         "it is no directory; remove it or set state.directory".to_owned()
     } else if owner != own {
-        format!("it belongs to user {owner}, and plegd runs as {own}; remove the directory or change its owner")
+        format!(
+            "it belongs to user {owner}, and plegd runs as {own}; remove the directory or change its owner"
+        )
     } else if mode & 0o022 != 0 {
         format!("others can write to it (mode {mode:03o}); set its mode to 0700")
     } else {

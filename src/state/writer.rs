@@ -170,7 +170,12 @@ impl StateWriter {
     }
 
     /// Writes the file for a reboot: a header, the parts of a checkpoint, and the time of the stop.
-    pub fn save_for_reboot(&self, header: messages::Header, parts: Vec<part::Part>, stopped: messages::Alive) {
+    pub fn save_for_reboot(
+        &self,
+        header: messages::Header,
+        parts: Vec<part::Part>,
+        stopped: messages::Alive,
+    ) {
         let Some(file) = &self.0.persistent else { return };
         let header = self.identified(header);
         let mut contents = Vec::new();

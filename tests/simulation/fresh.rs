@@ -128,8 +128,8 @@ impl FreshRead {
         let labelled = fact.versions.iter().filter_map(Version::container);
         let mut labelled = labelled.filter(|it| it.spec.labels.contains_key("io.kubernetes.pod.uid"));
         let sandbox = facts.get(&fact.sandbox_id);
-        let exists =
-            sandbox.is_some_and(|it| it.between(self.from, self.to).any(|version| version.fields().is_some()));
+        let exists = sandbox
+            .is_some_and(|it| it.between(self.from, self.to).any(|version| version.fields().is_some()));
         by_id && !fact.sandbox_id.is_empty() && labelled.next().is_none() && !exists
     }
 

@@ -166,15 +166,15 @@ pub fn lost(
                 // Nor is one that only a list shows.
                 RUNNING => !(observed.listed && after_death),
                 // A status that shows it alive is right, whatever lists show.
-                DEAD => {
-                    !(observed.listed && is_read_as_alive(exchanges, &observed.id, &(it.at..=it.at + READ_WITHIN)))
-                }
+                DEAD => !(observed.listed && is_read_as_alive(exchanges, &observed.id, it.at)),
                 _ => true,
             });
             let at = it.at.since(Mono::ZERO);
-            found.extend(unpublished.map(|what| {
-                format!("{} was shown {what} at {at:?}, which is not published", observed.id)
-            }));
+            found.extend(
+                unpublished.map(|what| {
+                    format!("{} was shown {what} at {at:?}, which is not published", observed.id)
+                }),
+            );
         }
     }
     found.into_iter().collect()
@@ -205,13 +205,16 @@ fn is_ended(exchanges: &[Exchange], sandbox_id: &str, within: &RangeInclusive<Mo
     })
 }
 
-/// Whether a read in this interval shows that a container or sandbox has not ended.
-fn is_read_as_alive(exchanges: &[Exchange], id: &str, within: &RangeInclusive<Mono>) -> bool {
-    exchanges.iter().filter(|it| within.contains(&it.at)).any(|it| match &it.message {
-        Message::Sandbox(status) => status.id == id && status.state() == PodSandboxState::SandboxReady,
-        Message::Container(status) => status.id == id && status.state() == ContainerState::ContainerRunning,
-        _ => false,
-    })
+/// Whether the next read shows that a container or sandbox has not ended.
+fn is_read_as_alive(exchanges: &[Exchange], id: &str, from: Mono) -> bool {
+    let status = |it: &Exchange| match &it.message {
+        Message::Sandbox(status) if status.id == id => Some(status.state() == PodSandboxState::SandboxReady),
+        Message::Container(status) if status.id == id => {
+            Some(status.state() == ContainerState::ContainerRunning)
+        }
+        _ => None,
+    };
+    exchanges.iter().filter(|it| it.at >= from).find_map(status) == Some(true)
 }
 
 /// Whether a list or a read in this interval shows that a sandbox has ended.

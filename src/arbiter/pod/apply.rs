@@ -418,8 +418,13 @@ impl<'a> Application<'a> {
                 let left = (awaited.since + DEATH_GRACE_PERIOD).since(self.context.now);
                 self.request_read(id, ReadCause::Deletion, left);
             }
+            Some(_) if self.context.awaits_replay => {
+                self.request_read(id, ReadCause::Deletion, DEATH_GRACE_PERIOD);
+            }
             Some(awaited) => self.remove(pod, id, awaited.removed_at),
-            None if record.is_death_unpublished() && self.context.stream_up => {
+            None if record.is_death_unpublished()
+                && (self.context.stream_up || self.context.awaits_replay) =>
+            {
                 self.await_death(record, interval.upper);
             }
             None => self.remove(pod, id, interval.upper),

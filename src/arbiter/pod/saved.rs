@@ -81,7 +81,12 @@ impl PodState {
         let records = &self.records;
         let mut dropped = Vec::new();
         if self.saved.ids.len() > records.len() {
-            self.saved.ids.retain(|id| records.contains_key(id) || { dropped.push(id.to_string()); false });
+            self.saved.ids.retain(|id| {
+                records.contains_key(id) || {
+                    dropped.push(id.to_string());
+                    false
+                }
+            });
         }
         let common = self.take_unsaved_common();
         let is_changed = !objects.is_empty() || !dropped.is_empty() || common.is_some();
@@ -108,11 +113,12 @@ impl PodState {
         if self.saved.common.as_ref().is_some_and(is_same) {
             return None;
         }
-        let reported = |(id, (subject, event)): (&ObjectId, &(Subject, DeletionEvent))| messages::ReportedDeleted {
-            id: id.to_string(),
-            is_sandbox: *subject == Subject::Sandbox,
-            stamped_at: event.stamped_at.map(Wall::as_nanos),
-        };
+        let reported =
+            |(id, (subject, event)): (&ObjectId, &(Subject, DeletionEvent))| messages::ReportedDeleted {
+                id: id.to_string(),
+                is_sandbox: *subject == Subject::Sandbox,
+                stamped_at: event.stamped_at.map(Wall::as_nanos),
+            };
         let common = messages::Common {
             labels: messages::map(&self.labels),
             ips: self.ips.clone(),
@@ -140,7 +146,10 @@ impl PodState {
         self.next = common.next;
         let reported = |it: &messages::ReportedDeleted| {
             let subject = if it.is_sandbox { Subject::Sandbox } else { Subject::Container };
-            (it.id.as_str().into(), (subject, DeletionEvent { stamped_at: it.stamped_at.map(Wall::from_nanos) }))
+            (
+                it.id.as_str().into(),
+                (subject, DeletionEvent { stamped_at: it.stamped_at.map(Wall::from_nanos) }),
+            )
         };
         self.reported_deleted = common.reported_deleted.iter().map(reported).collect();
     }
@@ -150,7 +159,9 @@ impl PodState {
         let known = self.records.get(&id).map(|record| record.status.clone());
         let status = match &object.status {
             Some(object::Status::Container(container)) => Some(Status::Container(container.to_model(&id))),
-            Some(object::Status::Sandbox(sandbox)) => Some(Status::Sandbox(sandbox.to_model(&id, &self.identity))),
+            Some(object::Status::Sandbox(sandbox)) => {
+                Some(Status::Sandbox(sandbox.to_model(&id, &self.identity)))
+            }
             None => known,
         };
         // Without a status, the one that was written before is damaged: the first relist finds the id anew.
@@ -163,9 +174,8 @@ impl PodState {
         record.was_corrected = object.was_corrected;
         record.awaited_death =
             object.awaits_death.then_some(AwaitedDeath { since: started, removed_at: started });
-        record.deletion_event = object
-            .is_deleted
-            .then(|| DeletionEvent { stamped_at: object.deleted_at.map(Wall::from_nanos) });
+        record.deletion_event =
+            object.is_deleted.then(|| DeletionEvent { stamped_at: object.deleted_at.map(Wall::from_nanos) });
         self.records.insert(id, Box::new(record));
     }
 
@@ -177,7 +187,12 @@ impl PodState {
     }
 }
 
-fn object(id: &ObjectId, record: &Record, with_status: bool, pod: &crate::model::PodIdentity) -> messages::Object {
+fn object(
+    id: &ObjectId,
+    record: &Record,
+    with_status: bool,
+    pod: &crate::model::PodIdentity,
+) -> messages::Object {
     let status = with_status.then(|| match &record.status {
         Status::Container(container) => object::Status::Container(container.as_ref().into()),
         Status::Sandbox(sandbox) => object::Status::Sandbox(messages::Sandbox::of(sandbox, pod)),

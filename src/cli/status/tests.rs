@@ -11,8 +11,8 @@ use super::{
 use crate::{
     print::text::{Paint, Tone},
     v1::{
-        self, Arbitration, Census, EventedPath, GenericPath, Journal, Latency, Missed, Mode, Peer, Position, State,
-        Process, Quirk, Runtime, peer,
+        self, Arbitration, Census, EventedPath, GenericPath, Journal, Latency, Missed, Mode, Peer, Position,
+        Process, Quirk, Runtime, State, peer,
     },
 };
 

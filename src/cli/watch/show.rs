@@ -71,7 +71,8 @@ impl<W: Write> Show<W> {
                 }
             }
             Update::Restarted(restart) if !table => {
-                let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(wall).unwrap_or_default();
+                let time =
+                    |time: &Option<prost_types::Timestamp>| time.as_ref().map(wall).unwrap_or_default();
                 self.printer.json(&Line::Restarted {
                     down_since: time(&restart.down_since).to_string(),
                     up_since: time(&restart.up_since).to_string(),

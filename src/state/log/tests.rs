@@ -50,7 +50,8 @@ fn segments_with_the_same_number_stay_in_order() {
     }
     let (_, found) = open(&disk, 1 << 20);
     let appended = found.iter().filter(|(kind, _)| *kind == FrameKind::Append);
-    let appended: Vec<_> = appended.map(|(_, payload)| String::from_utf8_lossy(payload).into_owned()).collect();
+    let appended: Vec<_> =
+        appended.map(|(_, payload)| String::from_utf8_lossy(payload).into_owned()).collect();
     assert_eq!(appended, ["12", "13", "14", "15", "16", "17", "18", "19"]);
 }
 

@@ -1,4 +1,6 @@
 //! Files in memory that outlive a simulated process, with faults.
+//!
+//! A simulated process ends in the write during which it is killed: the write unwinds, so that nothing after it happens.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -67,11 +69,6 @@ impl Disk {
         contents.fault = fault;
     }
 
-    /// Whether the process that has opened the files last was killed.
-    pub fn is_killed(&self, storage_process: u64) -> bool {
-        self.0.lock().process != storage_process
-    }
-
     /// All files with their contents.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         self.0.lock().files.clone()
@@ -86,17 +83,16 @@ impl Disk {
 // === impl MemoryStorage ===
 
 impl MemoryStorage {
-    /// The number of the process that this belongs to.
-    pub fn process(&self) -> u64 {
-        self.process
-    }
-
     fn contents<R>(&self, change: impl FnOnce(&mut Contents) -> io::Result<R>) -> io::Result<R> {
         let mut contents = self.disk.0.lock();
-        if contents.process != self.process {
-            return Err(io::Error::other("the process was killed"));
+        if contents.process == self.process {
+            let result = change(&mut contents);
+            if contents.process == self.process {
+                return result;
+            }
         }
-        change(&mut contents)
+        drop(contents);
+        std::panic::resume_unwind(Box::new("the process was killed"))
     }
 }
 
@@ -123,8 +119,9 @@ impl Storage for MemoryStorage {
         let Some(open) = self.open.clone() else { return Err(io::Error::other("no segment is open")) };
         self.contents(|it| {
             let mut file = it.files.remove(&open).unwrap_or_default();
+            let process = it.process;
             let written = it.begin_write(&mut file, bytes);
-            if written.is_ok() {
+            if written.is_ok() && process == it.process {
                 file.extend_from_slice(bytes);
             }
             it.files.insert(open, file);
@@ -157,7 +154,7 @@ impl Contents {
                 file.extend_from_slice(&bytes[..kept.min(bytes.len())]);
                 self.process += 1;
                 self.fault = None;
-                Err(io::Error::other("the process was killed"))
+                Ok(())
             }
             Some(Fault::Full { at }) if number >= at => {
                 file.extend_from_slice(&bytes[..bytes.len() / 2]);

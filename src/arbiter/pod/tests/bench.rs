@@ -163,6 +163,7 @@ impl Bench {
             listed: self.listed,
             listed_before: None,
             restored: false,
+            awaits_replay: false,
             stream_up: self.stream_up,
             quirks: &self.quirks,
             known: &known,

@@ -141,7 +141,8 @@ impl World {
             .map(|(id, phase)| ListedObject { id, phase, sandbox_id: None })
             .collect();
         let tombstones = self.bench.tombstones.clone();
-        let held = (!self.bench.pod.is_empty()).then(|| self.bench.pod.reconcile_list(lower, lower, &objects));
+        let held =
+            (!self.bench.pod.is_empty()).then(|| self.bench.pod.reconcile_list(lower, lower, &objects));
         let difference = held.unwrap_or_else(|| Difference::all_new(&objects));
         let difference = difference.without_removed_during(lower, &|id| tombstones.get(id).copied());
         if !difference.absent.is_empty() {
