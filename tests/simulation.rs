@@ -9,6 +9,7 @@
 //! | `histories`, `facts`, `claims` | compare published events with the truth |
 //! | `oracle`, `witness` | compare published events with the responses and events of the runtime |
 //! | `fresh` | compares newer-than-T reads with the truth from T on |
+//! | `restarts` | what happened while plegd was down: published once, marked as late, and honest about what may be missing |
 //! | `late`, `waits`, `filters` | events that are published late; `WaitFor` and filters, evaluated independently |
 //! | `trace`, `shrink` | a readable trace; the smallest plan that fails |
 //! | `node`, `subscriber`, `checker` … | subscribers that pause and disconnect, shared with `tests/promises.rs` |
@@ -27,6 +28,8 @@
 //!    within its period, when the stream is up, and after its backlog.
 //! 9. No id is published as changed more often than it changed, unless the runtime contradicts itself.
 //! 10. `WaitFor` returns once its condition was true, and only then.
+//! 11. A restarted plegd continues its epoch, unless its state is lost: its journal has what was published, nothing is published twice,
+//!     and what happened meanwhile is marked as late. If it says that nothing is missing, nothing is.
 //!
 //! | command | what runs |
 //! | --- | --- |
@@ -72,6 +75,8 @@ mod oracle;
 mod plan;
 #[path = "promises/record.rs"]
 mod record;
+#[path = "simulation/restarts.rs"]
+mod restarts;
 #[path = "simulation/run.rs"]
 mod run;
 #[path = "simulation/sequences.rs"]

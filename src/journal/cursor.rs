@@ -58,7 +58,7 @@ impl Cursor {
         cursor
     }
 
-    /// The next event, as soon as there is one.
+    /// The next event, as soon as there is one. Restarts of plegd are skipped.
     ///
     /// # Errors
     ///
@@ -68,6 +68,7 @@ impl Cursor {
             if let Some(record) = self.try_next()? {
                 return Ok(record);
             }
+            while self.next_restart().is_some() {}
             self.ready().await;
         }
     }

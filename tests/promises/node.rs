@@ -1,6 +1,6 @@
 //! A node with a simulated runtime, one plegd after another on it, and the journal of each plegd.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use plegd::{
     config::Config,
     journal::{Cursor, Record},
     sim::{Profile, SimRuntime},
+    state::{PersistentFile, StatePlace, storage::Disk},
     watch::Feed,
 };
 use tokio::{
@@ -37,6 +38,18 @@ pub struct Node {
     runs: Vec<Run>,
     now: watch::Sender<Option<Serving>>,
     app: Option<Running>,
+    /// The disk, if plegd keeps its state there.
+    pub state: Option<StateOnDisk>,
+    /// What a restarted plegd has restored wrongly.
+    pub restored_wrongly: Vec<String>,
+}
+
+/// The disk of a machine, and its clock.
+pub struct StateOnDisk {
+    clock: Clock,
+    pub disk: Disk,
+    file: PersistentFile,
+    boot: u32,
 }
 
 /// The addresses of a plegd for subscribers.
@@ -71,7 +84,25 @@ impl Node {
         let sim = SimRuntime::new(profile, clock, seed);
         let mut config = Config::default();
         (config.http.address, config.journal.events) = (None, capacity);
-        Self { sim, config, hands: vec![hand], runs: Vec::new(), now: watch::Sender::new(None), app: None }
+        Self {
+            sim,
+            config,
+            hands: vec![hand],
+            runs: Vec::new(),
+            now: watch::Sender::new(None),
+            app: None,
+            state: None,
+            restored_wrongly: Vec::new(),
+        }
+    }
+
+    /// From now on plegd keeps its state on disk.
+    #[allow(dead_code, reason = "used by the simulation only")]
+    pub fn keep_state(&mut self) {
+        let (clock, hand) = Clock::simulated(self.sim.clock().wall());
+        self.hands.push(hand);
+        let file = PersistentFile::Memory(Arc::default());
+        self.state = Some(StateOnDisk { clock, disk: Disk::default(), file, boot: 1 });
     }
 
     /// Steps the machine's wall clock.
@@ -90,22 +121,72 @@ impl Node {
 
     /// Starts a plegd.
     pub fn start(&mut self) {
-        let (clock, hand) = Clock::simulated(self.sim.clock().wall());
-        self.hands.push(hand);
-        let app = App::start(&self.config, link(&self.sim), clock);
+        let app = match &self.state {
+            Some(state) => {
+                App::start_with_state(&self.config, link(&self.sim), state.clock.restarted(), state.place())
+            }
+            None => {
+                let (clock, hand) = Clock::simulated(self.sim.clock().wall());
+                self.hands.push(hand);
+                App::start(&self.config, link(&self.sim), clock)
+            }
+        };
         let (pipes, server) = Pipes::serve(&app, self.config.clone());
         let ended = CancellationToken::new();
-        let reference = tokio::spawn(reference(app.journal().cursor(0), ended.clone()));
-        self.now.send_replace(Some(Serving { feed: app.feed(), pipes }));
         let epoch = app.journal().epoch();
+        let published = self.continued(&app);
+        let reference =
+            tokio::spawn(reference(app.journal().cursor(published.len() as u64), published, ended.clone()));
+        self.now.send_replace(Some(Serving { feed: app.feed(), pipes }));
         self.app = Some(Running { app, epoch, ended, reference, server });
+    }
+
+    /// The events that the earlier plegd of the same epoch has published. The journal must have them all, as far as it reaches back.
+    fn continued(&mut self, app: &App) -> Vec<Published> {
+        let journal = app.journal();
+        if self.runs.last().is_none_or(|run| run.epoch != journal.epoch()) {
+            return Vec::new();
+        }
+        let mut published = self.runs.pop().map(|run| run.published).unwrap_or_default();
+        for record in journal.recent(u64::MAX, usize::MAX) {
+            let restored = Published::of(&record);
+            let at = usize::try_from(record.event.sequence - 1).expect("a small number");
+            match published.get(at) {
+                Some(before) if before.event == restored.event && before.pod == restored.pod => {}
+                // Written, and not published before the kill.
+                None if at == published.len() => published.push(restored),
+                before => {
+                    self.restored_wrongly.push(format!("{restored:?} was restored, {before:?} published"))
+                }
+            }
+        }
+        if journal.head() != published.len() as u64 {
+            let wrong = format!("event {} was restored, {} were published", journal.head(), published.len());
+            self.restored_wrongly.push(wrong);
+        }
+        published
+    }
+
+    /// Ends the plegd at once: what is not written is lost.
+    #[allow(dead_code, reason = "used by the simulation only")]
+    pub async fn kill(&mut self) {
+        self.state.as_ref().expect("state on disk").disk.kill();
+        self.end(false).await;
     }
 
     /// Stops the plegd and keeps its journal.
     pub async fn stop(&mut self) {
+        self.end(true).await;
+    }
+
+    async fn end(&mut self, in_order: bool) {
         let Running { app, epoch, ended, reference, server } = self.app.take().expect("a running plegd");
         self.now.send_replace(None);
-        app.stop().await;
+        if in_order {
+            app.stop().await
+        } else {
+            drop(app)
+        }
         ended.cancel();
         let published = reference.await.expect("the reference cursor never falls behind");
         self.runs.push(Run { epoch, capacity: self.config.journal.events as u64, published });
@@ -119,18 +200,39 @@ impl Node {
     }
 }
 
-async fn reference(mut cursor: Cursor, ended: CancellationToken) -> Vec<Published> {
-    let mut published: Vec<Published> = Vec::new();
-    let mut keep = |record: Arc<Record>| {
-        let pod = record.pod.as_deref().map(|pod| Arc::new(pod.into()));
-        published.push(Published { event: record.event.clone(), pod });
-    };
+async fn reference(
+    mut cursor: Cursor,
+    mut published: Vec<Published>,
+    ended: CancellationToken,
+) -> Vec<Published> {
+    let mut keep = |record: Arc<Record>| published.push(Published::of(&record));
     loop {
         tokio::select! {
             biased;
             record = cursor.next() => keep(record.expect("the reference cursor never falls behind")),
             () = ended.cancelled() => return published,
         }
+    }
+}
+
+// === impl StateOnDisk ===
+
+impl StateOnDisk {
+    fn place(&self) -> StatePlace {
+        StatePlace {
+            storage: Ok(Box::new(self.disk.open())),
+            persistent: Some(self.file.clone()),
+            max_bytes: 1 << 20,
+            boot_id: self.boot.to_string(),
+            endpoint: String::new(),
+        }
+    }
+
+    /// The machine boots again: tmpfs is empty.
+    #[allow(dead_code, reason = "used by the simulation only")]
+    pub fn reboot(&mut self) {
+        self.boot += 1;
+        self.disk.set_files(BTreeMap::new());
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use plegd::{
     api::v1,
+    journal::Record,
     model::{Event, Position},
     watch::{Filter, Gap, GapReason, SlowPolicy, Start, Update, WatchError},
 };
@@ -58,13 +59,32 @@ pub struct Connection {
 /// One message.
 #[derive(Clone, Debug)]
 pub enum Item {
-    Hello { epoch: u64, head: u64, oldest: u64, mode: v1::Mode },
+    Hello {
+        epoch: u64,
+        head: u64,
+        oldest: u64,
+        mode: v1::Mode,
+    },
     Pod(Arc<v1::Pod>),
-    SnapshotEnd { position: Position, pods: u64 },
-    Event { event: Event, pod: Option<Arc<v1::Pod>>, skipped: u64 },
+    SnapshotEnd {
+        position: Position,
+        pods: u64,
+    },
+    Event {
+        event: Event,
+        pod: Option<Arc<v1::Pod>>,
+        skipped: u64,
+    },
     Bookmark(Position),
     Gap(Gap),
-    Mode { mode: v1::Mode, previous: v1::Mode },
+    Mode {
+        mode: v1::Mode,
+        previous: v1::Mode,
+    },
+    /// plegd was restarted after this event.
+    Restarted {
+        after: u64,
+    },
 }
 
 /// How a connection ended.
@@ -76,6 +96,14 @@ pub enum End {
     Ending,
     /// The next event is not held any more, and the slow policy is to fail.
     Lost { reason: GapReason, oldest: u64 },
+}
+
+// === impl Published ===
+
+impl Published {
+    pub fn of(record: &Record) -> Self {
+        Self { event: record.event.clone(), pod: record.pod.as_deref().map(|pod| Arc::new(pod.into())) }
+    }
 }
 
 // === impl Run ===
@@ -122,7 +150,7 @@ impl Item {
             },
             Update::Bookmark(position) => Self::Bookmark(position),
             Update::Gap(gap) => Self::Gap(gap),
-            Update::Restarted(restart) => unreachable!("plegd was not restarted: {restart:?}"),
+            Update::Restarted(restart) => Self::Restarted { after: restart.after },
             Update::Mode { mode, previous } => Self::Mode { mode: mode.into(), previous: previous.into() },
         }
     }
@@ -138,7 +166,7 @@ impl Item {
                 Self::SnapshotEnd { position: position(end.position), pods: end.pods.into() }
             }
             Wire::Event(event) => Self::of_event(event, message.skipped),
-            Wire::Restarted(restarted) => unreachable!("plegd was not restarted: {restarted:?}"),
+            Wire::Restarted(restarted) => Self::Restarted { after: position(restarted.position).sequence },
             Wire::Bookmark(bookmark) => Self::Bookmark(position(bookmark.position)),
             Wire::Gap(gap) => Self::of_gap(&gap),
             Wire::ModeChange(change) => Self::of_mode(&change),
@@ -183,6 +211,7 @@ impl Item {
             Self::Bookmark(position) => format!("bookmark {}", position.sequence),
             Self::Gap(gap) => format!("gap {:?} {}..{:?}", gap.reason, gap.from, gap.to),
             Self::Mode { mode, previous } => format!("mode {previous:?} to {mode:?}"),
+            Self::Restarted { .. } => "restarted".into(),
         }
     }
 }

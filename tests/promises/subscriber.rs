@@ -325,7 +325,7 @@ impl ResumePoint {
             }
             // If the snapshot that follows is interrupted, another one is requested.
             Item::Gap(_) => *self = Self { begin: Start::Snapshot, after: None, ..*self },
-            Item::Pod(_) | Item::Mode { .. } => {}
+            Item::Pod(_) | Item::Mode { .. } | Item::Restarted { .. } => {}
         }
     }
 }

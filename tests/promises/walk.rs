@@ -140,6 +140,13 @@ impl<'a> Walk<'a> {
             Item::Event { event, pod, skipped } => self.event(conn, run, event, pod.as_ref(), *skipped),
             Item::Bookmark(position) => self.bookmark(conn, run, *position),
             Item::Gap(gap) => self.gap(conn, run, *gap),
+            // It comes after the event before it, and not before a snapshot is complete.
+            Item::Restarted { after, .. } => {
+                if *after > conn.delivered {
+                    let what = format!("{} before event {after}", item.word());
+                    self.report(Guarantee::Framed, &[conn.delivered], what);
+                }
+            }
             Item::Mode { mode, previous } => {
                 if *previous != conn.mode || mode == previous {
                     let what = format!("{} after {:?}", item.word(), conn.mode);

@@ -19,6 +19,7 @@ use plegd::{
         truth::{ContainerSpec, ContainerState, Refused, SandboxSpec},
         v1::ContainerEventType,
     },
+    state::storage::Fault,
 };
 use tokio::task::{AbortHandle, JoinSet};
 use tonic::Status;
@@ -29,7 +30,7 @@ use super::{
     facts::Facts,
     fresh::{self, FreshRead, ReadTarget},
     node::Node,
-    plan::{Action, By, Plan},
+    plan::{Action, By, Ending, Plan},
     waits::WaitCall,
 };
 
@@ -60,8 +61,12 @@ pub struct Driver {
     /// The permanent contradictions.
     pub contradictions: Vec<Contradiction>,
     pub facts: Facts,
-    /// The start of the current plegd.
+    /// The start of the current epoch's first plegd.
     pub began: Mono,
+    /// Whether the current plegd continues the epoch of the one before.
+    pub continues: bool,
+    /// Intervals in which no plegd was running within an epoch.
+    pub downtimes: Vec<(Mono, Mono)>,
     pub fresh_reads: JoinSet<Option<FreshRead>>,
     pub waits: JoinSet<WaitCall>,
     /// Calls without a response yet.
@@ -129,6 +134,9 @@ impl Driver {
         }
         node.sim.record_exchanges();
         let began = node.sim.clock().now();
+        if plan.environment.state {
+            node.keep_state();
+        }
         Self {
             node,
             slots: Vec::new(),
@@ -147,6 +155,8 @@ impl Driver {
             contradictions: Vec::new(),
             facts: Facts::default(),
             began,
+            continues: false,
+            downtimes: Vec::new(),
             fresh_reads: JoinSet::new(),
             waits: JoinSet::new(),
             waiting: Vec::new(),
@@ -176,6 +186,71 @@ impl Driver {
         self.delay_statuses();
         self.node.start();
         self.cursor = Some(self.app().journal().cursor(0));
+    }
+
+    /// Ends the plegd, and starts another. Returns whether that continues the epoch.
+    async fn restart(&mut self, after: Duration, how: Ending) -> bool {
+        let (epoch, began, cursor) = (self.app().journal().epoch(), self.began, self.cursor.take());
+        let received = cursor.map_or(0, |cursor| cursor.sequence());
+        let stopped = self.now();
+        let is_kept = self.app().metrics().persistence.active.get() == 1;
+        self.end(how).await;
+        tokio::time::sleep(after).await;
+        if how == Ending::Reboot || how == Ending::PowerLoss {
+            self.sim().forget_events();
+            self.node.state.as_mut().expect("state on disk").reboot();
+        }
+        self.start();
+        let continues = self.app().journal().epoch() == epoch;
+        let must = is_kept && self.node.state.is_some() && how.keeps_epoch();
+        if continues != must {
+            self.node
+                .restored_wrongly
+                .push(format!("after {how:?} the epoch continues: {continues}, and should: {must}"));
+        }
+        if continues {
+            // Messages that were received and not applied are lost with a kill.
+            let up = self.now() + Duration::from_millis(50);
+            self.uncertain.push((stopped - Duration::from_millis(300), up));
+            self.fault_periods.over.push((stopped, self.now() + Duration::from_secs(2)));
+            self.downtimes.push((stopped, self.now()));
+            self.began = began;
+            self.cursor = Some(self.app().journal().cursor(received));
+        } else {
+            self.downtimes.clear();
+        }
+        continues
+    }
+
+    async fn end(&mut self, how: Ending) {
+        let disk = self.node.state.as_ref().map(|state| state.disk.clone());
+        let (Some(disk), true) = (disk, how != Ending::Stop) else { return self.node.stop().await };
+        match how {
+            Ending::Stop | Ending::Reboot => self.node.stop().await,
+            Ending::Kill | Ending::PowerLoss => self.node.kill().await,
+            Ending::KillInWrite { at, bytes } => {
+                disk.set_fault(Some(Fault::Kill { at, bytes }));
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                self.node.kill().await;
+                disk.set_fault(None);
+            }
+            Ending::FullDisk => {
+                disk.set_fault(Some(Fault::Full { at: 0 }));
+                // At the latest the next relist writes that plegd runs.
+                tokio::time::sleep(Duration::from_secs(15)).await;
+                self.node.kill().await;
+                disk.set_fault(None);
+            }
+            Ending::Damage => {
+                self.node.kill().await;
+                let mut files = disk.files();
+                for file in files.values_mut() {
+                    let middle = file.len() / 2;
+                    file[middle] ^= 1;
+                }
+                disk.set_files(files);
+            }
+        }
     }
 
     /// Delays the runtime, as the environment requires.
@@ -319,13 +394,12 @@ impl Driver {
                     self.waits.spawn(call.run(self.node.serving(), self.sim().clone()));
                 }
             }
-            Action::RestartPlegd { after_ms } => {
+            Action::RestartPlegd { after_ms, how } => {
                 self.lossy_now();
                 self.fresh_reads.abort_all();
                 self.waits.abort_all();
-                self.node.stop().await;
-                tokio::time::sleep(Duration::from_millis(*after_ms)).await;
-                self.start();
+                self.waiting.clear();
+                self.continues = self.restart(Duration::from_millis(*after_ms), *how).await;
             }
             Action::Fresh { pod, by, ago_ms } => {
                 let target = self.target(*pod, *by);

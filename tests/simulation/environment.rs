@@ -25,6 +25,8 @@ pub struct Environment {
     pub queue: Option<usize>,
     /// A label selector of all subscribers.
     pub selector: Option<&'static str>,
+    /// Whether plegd keeps its state on disk.
+    pub state: bool,
 }
 
 /// Some of these labels change while a pod runs.
@@ -76,6 +78,7 @@ impl Environment {
         let plain = Self::default();
         let simpler = vec![
             plain.clone(),
+            Self { state: self.state, ..plain.clone() },
             Self { drift_ppm: 0, ..self.clone() },
             Self { network_setup: Duration::ZERO, ..self.clone() },
             Self { guest_hours: 0, ..self.clone() },
@@ -85,6 +88,7 @@ impl Environment {
             Self { slow_status: Duration::ZERO, ..self.clone() },
             Self { queue: None, ..self.clone() },
             Self { selector: None, ..self.clone() },
+            Self { state: false, ..self.clone() },
         ];
         simpler.into_iter().filter(|it| it != self).collect()
     }

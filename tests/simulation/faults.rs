@@ -11,7 +11,7 @@ use tonic::Code;
 use super::{
     contradictions::Listed,
     expected::ExpectedPods,
-    plan::{Action, By, Plan},
+    plan::{Action, By, Ending, Plan},
 };
 
 /// Kinds of faults; a plan has some of them.
@@ -128,7 +128,9 @@ impl Plan {
             FaultKind::OtherSubscriber => {
                 self.push(if rng.bool() { Action::OtherSubscribes } else { Action::OtherLeaves }, rng);
             }
-            FaultKind::Restarts => self.push(Action::RestartPlegd { after_ms: rng.u64(1..3000) }, rng),
+            FaultKind::Restarts => {
+                self.push(Action::RestartPlegd { after_ms: rng.u64(1..3000), how: Ending::Stop }, rng)
+            }
             FaultKind::RepeatedEvents => self.repeated_events(expected, rng),
             FaultKind::ClockStepAfterEvent => self.clock_step_after_event(expected, rng),
             FaultKind::LateEventOfRemoved => self.late_event_of_removed(expected, rng),

@@ -206,6 +206,7 @@ pub enum Action {
     Hours(u64),
     RestartPlegd {
         after_ms: u64,
+        how: Ending,
     },
     // Actions of readers.
     /// Reads a pod that is newer than `ago_ms` before the call.
@@ -224,6 +225,25 @@ pub enum Action {
     Pause,
 }
 
+/// How a plegd ends, and what becomes of its state on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// In order.
+    Stop,
+    /// At any moment.
+    Kill,
+    /// Within a write: the number of the write from now on, and how much of it is done.
+    KillInWrite { at: u64, bytes: usize },
+    /// Its disk is full before it ends, by a kill; it is free again before the next start.
+    FullDisk,
+    /// In order, with a reboot of the machine, whose runtime has lost its events.
+    Reboot,
+    /// By a loss of power.
+    PowerLoss,
+    /// By a kill, and its state is damaged.
+    Damage,
+}
+
 /// How a reader identifies a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
@@ -231,6 +251,27 @@ pub enum By {
     Name,
     /// A container, or the sandbox if there is no such container.
     Id(usize),
+}
+
+// === impl Ending ===
+
+impl Ending {
+    fn any(rng: &mut fastrand::Rng) -> Self {
+        match rng.u32(..12) {
+            0..3 => Self::Stop,
+            3..6 => Self::Kill,
+            6..8 => Self::KillInWrite { at: rng.u64(..20), bytes: rng.usize(..600) },
+            8 => Self::FullDisk,
+            9 => Self::Reboot,
+            10 => Self::PowerLoss,
+            _ => Self::Damage,
+        }
+    }
+
+    /// Whether the next plegd must continue the epoch.
+    pub fn keeps_epoch(self) -> bool {
+        matches!(self, Self::Stop | Self::Kill | Self::KillInWrite { .. } | Self::Reboot)
+    }
 }
 
 // === impl Plan ===
@@ -257,6 +298,9 @@ impl Plan {
         let sequences: Vec<Sequence> =
             SEQUENCES.into_iter().filter(|_| rare.u32(..SEQUENCES_IN) == 0).collect();
         plan.environment.differ(&plan.profile, &mut rare);
+        // The same for restarts with state on disk.
+        let mut ending = fastrand::Rng::with_seed(seed.rotate_left(16) ^ 0x57a7e);
+        plan.environment.state = ending.bool();
         if rare.u32(..12) == 0 {
             plan.period = Duration::from_secs(rare.u64(2..5));
         }
@@ -273,6 +317,14 @@ impl Plan {
             } else {
                 let action = expected.next_action(&mut rng);
                 plan.push(action, &mut rng);
+            }
+        }
+        if plan.environment.state {
+            for _ in 0..ending.usize(1..4) {
+                let after_ms = ending.u64(1..3000);
+                let restart = Action::RestartPlegd { after_ms, how: Ending::any(&mut ending) };
+                let at = ending.usize(..=plan.actions.len());
+                plan.actions.insert(at, (Duration::from_millis(ending.u64(1..3000)), restart));
             }
         }
         plan
