@@ -25,6 +25,10 @@ pub struct Environment {
     pub queue: Option<usize>,
     /// A label selector of all subscribers.
     pub selector: Option<&'static str>,
+    /// The size of the queue from which plegd strips event payloads.
+    pub queue_bytes: Option<usize>,
+    /// The number of tombstones that plegd keeps.
+    pub tombstones: Option<usize>,
 }
 
 /// Some of these labels change while a pod runs.
@@ -71,6 +75,21 @@ impl Environment {
         }
     }
 
+    /// Whether the queue may overflow.
+    pub fn has_small_queue(&self) -> bool {
+        self.queue.is_some() || self.queue_bytes.is_some()
+    }
+
+    /// Small limits.
+    pub fn limit(&mut self, profile: &Profile, rng: &mut fastrand::Rng) {
+        if rng.u32(..16) == 0 && !matches!(profile.events, Events::Shared { .. }) {
+            self.queue_bytes = Some(rng.usize(400..8000));
+        }
+        if rng.u32(..12) == 0 {
+            self.tombstones = Some(rng.usize(1..16));
+        }
+    }
+
     /// Environments with fewer deviations, to try in turn.
     pub fn simpler(&self) -> Vec<Self> {
         let plain = Self::default();
@@ -85,6 +104,8 @@ impl Environment {
             Self { slow_status: Duration::ZERO, ..self.clone() },
             Self { queue: None, ..self.clone() },
             Self { selector: None, ..self.clone() },
+            Self { queue_bytes: None, ..self.clone() },
+            Self { tombstones: None, ..self.clone() },
         ];
         simpler.into_iter().filter(|it| it != self).collect()
     }

@@ -257,6 +257,7 @@ impl Plan {
         let sequences: Vec<Sequence> =
             SEQUENCES.into_iter().filter(|_| rare.u32(..SEQUENCES_IN) == 0).collect();
         plan.environment.differ(&plan.profile, &mut rare);
+        plan.environment.limit(&plan.profile, &mut fastrand::Rng::with_seed(seed.rotate_left(16) ^ 0x5eed));
         if rare.u32(..12) == 0 {
             plan.period = Duration::from_secs(rare.u64(2..5));
         }
