@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use plegd::sim::{Profile, profile::Events};
+use plegd::{
+    cri::quirks::Quirks,
+    sim::{Profile, profile::Events},
+};
 
 /// Deviations from a normal node; by default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +20,7 @@ pub struct Environment {
     pub by_hand: usize,
     /// Whether the first two pods share one UID, and keep it when they are created again.
     pub same_uid: bool,
-    /// An unknown version that the runtime reports.
+    /// Another version that the runtime reports: an unknown one, or one with more quirks.
     pub unknown_version: Option<&'static str>,
     /// The duration of each PodSandboxStatus call.
     pub slow_status: Duration,
@@ -80,13 +83,16 @@ impl Environment {
         self.queue.is_some() || self.queue_bytes.is_some()
     }
 
-    /// Small limits.
+    /// Small limits, and the version of a runtime with more quirks.
     pub fn limit(&mut self, profile: &Profile, rng: &mut fastrand::Rng) {
         if rng.u32(..16) == 0 && !matches!(profile.events, Events::Shared { .. }) {
             self.queue_bytes = Some(rng.usize(400..8000));
         }
         if rng.u32(..12) == 0 {
             self.tombstones = Some(rng.usize(1..16));
+        }
+        if rng.u32(..12) == 0 && self.unknown_version.is_none() {
+            self.unknown_version = rng.choice(versions_with_more_quirks(profile));
         }
     }
 
@@ -109,4 +115,13 @@ impl Environment {
         ];
         simpler.into_iter().filter(|it| it != self).collect()
     }
+}
+
+/// Versions of the same runtime that have all quirks of this one, and more. plegd cannot know of a quirk that a version should not have.
+fn versions_with_more_quirks(profile: &Profile) -> Vec<&'static str> {
+    let quirks = |it: &Profile| Quirks::of(it.runtime_name, it.runtime_version);
+    let own = quirks(profile);
+    let has_more = |it: &Profile| quirks(it) != own && own.iter().all(|quirk| quirks(it).has(quirk));
+    let others = Profile::ALL.into_iter().filter(|it| it.runtime_name == profile.runtime_name && has_more(it));
+    others.map(|it| it.runtime_version).collect()
 }
