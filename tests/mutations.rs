@@ -70,9 +70,14 @@ fn every_unit_test_of_a_bug_exists() {
     for UnitTestBug { test, bug } in UNIT_TEST_BUGS {
         let (modules, name) = test.rsplit_once("::").expect("a module");
         let ends = modules.match_indices("::").map(|(at, _)| at).chain([modules.len()]);
-        let files = ends.map(|end| root().join("src").join(modules[..end].replace("::", "/")).with_extension("rs"));
+        let files =
+            ends.map(|end| root().join("src").join(modules[..end].replace("::", "/")).with_extension("rs"));
         let mut sources = files.filter_map(|file| fs::read_to_string(file).ok());
-        assert!(sources.any(|source| source.contains(&format!("fn {name}("))), "{}: {test} is missing", bug.name);
+        assert!(
+            sources.any(|source| source.contains(&format!("fn {name}("))),
+            "{}: {test} is missing",
+            bug.name
+        );
     }
 }
 

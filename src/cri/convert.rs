@@ -259,7 +259,9 @@ mod tests {
         let pod_of = |id: &str| {
             let message = v1::ContainerEventResponse {
                 container_id: id.into(),
-                containers_statuses: [status("a", "one"), status("b", "two")].map(|it| it.encode_to_vec()).into(),
+                containers_statuses: [status("a", "one"), status("b", "two")]
+                    .map(|it| it.encode_to_vec())
+                    .into(),
                 ..v1::ContainerEventResponse::default()
             };
             let parts = RawEvent::new(message, Mono::ZERO, Wall::default()).into_parts();

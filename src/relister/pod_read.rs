@@ -235,10 +235,13 @@ impl Session {
             sandboxes.map(|sandbox| ObjectId::from(sandbox.id.as_str())).collect();
         // A container may outlive its sandbox, which then is only recorded, or only the sandbox of a recorded container.
         let held_sandboxes = held.iter().filter_map(|id| Some(self.deps.arbiter.locate(id)?.1));
-        let held_sandboxes: BTreeSet<ObjectId> = held_sandboxes.filter(|id| !id.as_str().is_empty()).collect();
+        let held_sandboxes: BTreeSet<ObjectId> =
+            held_sandboxes.filter(|id| !id.as_str().is_empty()).collect();
         let is_of_ids = |container: &&ListedContainer| {
             let sandbox_id = container.sandbox_id.as_str();
-            ids.contains(sandbox_id) || held_sandboxes.contains(sandbox_id) || held.contains(container.id.as_str())
+            ids.contains(sandbox_id)
+                || held_sandboxes.contains(sandbox_id)
+                || held.contains(container.id.as_str())
         };
         let mut containers: Vec<_> = listing.containers.iter().filter(is_of_ids).collect();
         if request.pod.is_none() {

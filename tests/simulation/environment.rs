@@ -122,6 +122,7 @@ fn versions_with_more_quirks(profile: &Profile) -> Vec<&'static str> {
     let quirks = |it: &Profile| Quirks::of(it.runtime_name, it.runtime_version);
     let own = quirks(profile);
     let has_more = |it: &Profile| quirks(it) != own && own.iter().all(|quirk| quirks(it).has(quirk));
-    let others = Profile::ALL.into_iter().filter(|it| it.runtime_name == profile.runtime_name && has_more(it));
+    let others =
+        Profile::ALL.into_iter().filter(|it| it.runtime_name == profile.runtime_name && has_more(it));
     others.map(|it| it.runtime_version).collect()
 }

@@ -62,7 +62,9 @@ fn rule_1_an_id_that_a_list_has_missed_is_published_as_history_and_never_served(
 #[test]
 fn rule_1_nothing_is_known_of_the_time_before_an_id_that_only_has_a_history() {
     let mut bench = Bench::new();
-    bench.unread.insert("a".into(), Unread { absent: Some(at(500)), shown: at(600), phases: BTreeSet::new() });
+    bench
+        .unread
+        .insert("a".into(), Unread { absent: Some(at(500)), shown: at(600), phases: BTreeSet::new() });
     bench.pod.mark_read(at(1000));
     let out =
         bench.apply_at(&event(StreamEventType::Started, "a", 400).sees(container("a", Running)), at(1100));
