@@ -83,15 +83,16 @@ impl Environment {
         self.queue.is_some() || self.queue_bytes.is_some()
     }
 
-    /// Small limits, and the version of a runtime with more quirks.
-    pub fn limit(&mut self, profile: &Profile, rng: &mut fastrand::Rng) {
-        if rng.u32(..16) == 0 && !matches!(profile.events, Events::Shared { .. }) {
+    /// Small limits, and the version of a runtime with more quirks. `keeps_time` is whether all timestamps are right.
+    pub fn limit(&mut self, profile: &Profile, keeps_time: bool, rng: &mut fastrand::Rng) {
+        if rng.u32(..3) == 0 && !matches!(profile.events, Events::Shared { .. }) {
             self.queue_bytes = Some(rng.usize(400..8000));
         }
-        if rng.u32(..12) == 0 {
+        // Without a tombstone, only its timestamp shows that an event is old.
+        if rng.u32(..2) == 0 && keeps_time {
             self.tombstones = Some(rng.usize(1..16));
         }
-        if rng.u32(..12) == 0 && self.unknown_version.is_none() {
+        if rng.u32(..3) == 0 && self.unknown_version.is_none() {
             self.unknown_version = rng.choice(versions_with_more_quirks(profile));
         }
     }
