@@ -338,6 +338,12 @@ impl App {
         &self.fresh
     }
 
+    /// Keeps at most this many tombstones from now on, for tests.
+    #[cfg(feature = "internals")]
+    pub fn keep_tombstones(&self, at_most: usize) {
+        self.arbiter.keep_tombstones(at_most);
+    }
+
     /// The token that stops this app when it is cancelled.
     pub fn stop_token(&self) -> CancellationToken {
         self.tasks.stop.clone()

@@ -4,7 +4,10 @@
 //! causes the read). Concurrent reads of the same pod are joined. A pod requested by its name or by a container, and a pod that was never
 //! observed, is looked up in a list of the runtime.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use prometheus::IntGauge;
 
@@ -12,8 +15,9 @@ use crate::{
     arbiter::Arbiter,
     cache::Cache,
     clock::{Clock, Mono},
+    cri::ListedContainer,
     metrics::Metrics,
-    model::{Pod, PodIdentity, PodUid},
+    model::{ObjectId, Pod, PodIdentity, PodUid},
     relister::{FullList, Lister, ReadError, Reads},
 };
 
@@ -92,8 +96,11 @@ impl FreshReader {
             list.listing.sandboxes.iter().filter(|it| it.namespace == namespace && it.pod_name == name);
         // A pod that is not listed any more may still be served.
         let held = self.cache().identities_named(namespace, name);
-        let pods = listed.map(|it| it.pod()).chain(held);
-        self.read_all(pods.collect()).await?;
+        let pods: BTreeSet<PodIdentity> = listed.map(|it| it.pod()).chain(held).collect();
+        if pods.is_empty() {
+            self.read_orphans(list.orphans(self.cache())).await?;
+        }
+        self.read_all(pods).await?;
         Ok(self.cache().named(namespace, name))
     }
 
@@ -115,8 +122,20 @@ impl FreshReader {
             pods.extend(sandboxes.iter().filter_map(|id| self.cache().pod_of(id)));
             let matches = |id: &str| id.starts_with(prefix) || sandboxes.contains(id);
             pods.extend(list.listing.sandboxes.iter().filter(|it| matches(&it.id)).map(|it| it.pod()));
+            self.read_orphans(list.orphans(self.cache()).filter(|it| matches(&it.sandbox_id))).await?;
         }
         self.read_all(pods).await
+    }
+
+    /// Reads containers of no known pod, by their sandboxes: their labels may name the pod.
+    async fn read_orphans(&self, orphans: impl Iterator<Item = &ListedContainer>) -> Result<(), ReadError> {
+        let mut by_sandbox: BTreeMap<ObjectId, Vec<&ListedContainer>> = BTreeMap::new();
+        for orphan in orphans {
+            by_sandbox.entry(orphan.sandbox_id.as_str().into()).or_default().push(orphan);
+        }
+        let reads = by_sandbox.iter().take(READ_LIMIT);
+        let reads = reads.map(|(sandbox_id, containers)| self.reads.read_orphans_now(sandbox_id, containers));
+        futures::future::try_join_all(reads).await.map(drop)
     }
 
     fn cache(&self) -> &Cache {

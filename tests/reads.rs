@@ -8,7 +8,7 @@ use plegd::{
     app::FreshError,
     model::{ContainerState, EventType, Mode, PodUid},
     sim::{
-        CallFault, Dose, Method, Profile, Target,
+        CallFault, Dose, Method, Profile, SimRuntime, Target,
         truth::{ContainerSpec, SandboxSpec},
     },
 };
@@ -220,6 +220,34 @@ async fn containers_whose_sandbox_is_gone_keep_their_state() {
         assert_eq!(after, published, "{}", profile.name);
         assert_eq!(harness.history(&pod.sandbox), ["Started", "Died!", "Removed"], "{}", profile.name);
         assert_eq!(harness.differences(), NONE, "{}", profile.name);
+    }
+}
+
+/// Its sandbox was gone before plegd started, so that no relist has shown its pod. The labels in its status name it.
+#[tokio::test(start_paused = true)]
+async fn a_fresh_read_finds_the_pod_of_a_container_that_outlived_its_sandbox() {
+    for by in ["uid", "name", "id"] {
+        let (spec, mut id) = (SandboxSpec::of_pod("default", "pod", "uid"), String::new());
+        let orphan = |sim: &SimRuntime| {
+            id = sim.change(|truth| {
+                let sandbox = truth.run_sandbox(spec.clone()).expect("run");
+                let container = ContainerSpec::of_pod(&spec, "c", 0, "busybox");
+                let id = truth.create_container(&sandbox, container).expect("create");
+                truth.orphan_containers(&sandbox);
+                id
+            });
+        };
+        let harness = Harness::after(Profile::CONTAINERD_1_6, 1, |_| (), orphan).await;
+        let fresh = harness.app.fresh();
+        let pod = match by {
+            "uid" => fresh.pod(&"uid".into(), harness.app.clock().now()).await.expect("fresh"),
+            "name" => fresh.named("default", "pod").await.expect("fresh"),
+            _ => {
+                fresh.read_of_id(&id).await.expect("fresh");
+                harness.app.cache().get(&"uid".into())
+            }
+        };
+        assert!(pod.is_some_and(|pod| pod.container(&id).is_some()), "by {by}");
     }
 }
 

@@ -70,6 +70,12 @@ impl Arbiter {
         self.store.removed_at(id).is_some()
     }
 
+    /// Keeps at most this many tombstones from now on.
+    #[cfg(feature = "internals")]
+    pub fn keep_tombstones(&self, at_most: usize) {
+        self.store.keep_tombstones(at_most);
+    }
+
     /// Number of tombstones.
     pub fn tombstones(&self) -> usize {
         self.store.tombstones(self.clock.now())

@@ -139,6 +139,11 @@ impl Store {
         self.tombstones.lock().horizon()
     }
 
+    #[cfg(feature = "internals")]
+    pub(super) fn keep_tombstones(&self, at_most: usize) {
+        self.tombstones.lock().keep(at_most);
+    }
+
     /// Number of tombstones, at this time.
     pub(super) fn tombstones(&self, now: Mono) -> usize {
         let mut tombstones = self.tombstones.lock();

@@ -1,7 +1,10 @@
-//! Missed events: they shorten the relist period, so that an event which the stream could not send must never count.
+//! Missed events: they shorten the relist period, so that an event which the stream could not send must never count. And the pod of an
+//! event.
+
+use prost::Message as _;
 
 use super::*;
-use crate::{clock::Wall, model::*, path_comparison::STREAM_GRACE_PERIOD};
+use crate::{clock::Wall, cri::v1, model::*, path_comparison::STREAM_GRACE_PERIOD};
 
 /// The wall clock at 0 ms.
 const EPOCH: i64 = 1_800_000_000_000_000_000;
@@ -199,4 +202,26 @@ async fn an_id_absent_from_two_lists_is_missed_whatever_the_clock_of_its_guest()
     let hours_ahead = container(ContainerState::Running, Some(9_000_000), None);
     node.reads_after(10, Source::Relist, Some(hours_ahead)).await;
     assert_eq!(node.missed().await, [StreamEventType::Started]);
+}
+
+/// CRI-O shows the containers of all pods with the same UID.
+#[tokio::test(start_paused = true)]
+async fn an_event_without_a_sandbox_is_of_the_pod_that_has_its_id() {
+    let node = Node::with_stream_up_after(runs()).await;
+    let names = [("uid", "uid"), ("namespace", "ns"), ("name", "other")];
+    let of_other = v1::ContainerStatus {
+        id: "b".into(),
+        labels: names.map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_owned())).into(),
+        ..v1::ContainerStatus::default()
+    };
+    let event = |id: &str| v1::ContainerEventResponse {
+        container_id: id.into(),
+        containers_statuses: vec![of_other.encode_to_vec()],
+        ..v1::ContainerEventResponse::default()
+    };
+    let pod_of = |id: &str| {
+        let event = RawEvent::new(event(id), node.clock.now(), wall(2000));
+        node.arbiter.to_observation(event).map(|observation| observation.pod.name.to_string())
+    };
+    assert_eq!((pod_of("a"), pod_of("b")), (Ok("pod".to_owned()), Ok("other".to_owned())));
 }

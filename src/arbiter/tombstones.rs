@@ -16,8 +16,9 @@ const KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
 /// How many tombstones are kept: 45 removals a minute for that time.
 const KEPT_AT_MOST: usize = 16_384;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tombstones {
+    kept_at_most: usize,
     entries: HashMap<ObjectId, Entry>,
     /// In the order of insertion. One that differs from its entry is of an earlier insertion of the same id.
     order: VecDeque<(Mono, ObjectId)>,
@@ -33,7 +34,20 @@ struct Entry {
     reread: Option<Mono>,
 }
 
+impl Default for Tombstones {
+    fn default() -> Self {
+        let (entries, order) = (HashMap::new(), VecDeque::new());
+        Self { kept_at_most: KEPT_AT_MOST, entries, order, horizon: Mono::ZERO }
+    }
+}
+
 impl Tombstones {
+    /// Keeps at most this many from now on.
+    #[cfg(feature = "internals")]
+    pub(super) fn keep(&mut self, at_most: usize) {
+        self.kept_at_most = at_most;
+    }
+
     /// Inserts a tombstone for `id`, which was removed at `removed_at`, and drops the oldest ones.
     pub(super) fn insert(&mut self, id: &ObjectId, removed_at: Mono, now: Mono) {
         self.entries.insert(id.clone(), Entry { removed_at, inserted: now, reread: None });
@@ -58,7 +72,7 @@ impl Tombstones {
     pub(super) fn forget(&mut self, now: Mono) {
         while let Some((inserted, oldest)) = self.order.front() {
             let superseded = self.entries.get(oldest).is_none_or(|entry| entry.inserted != *inserted);
-            if !superseded && self.order.len() <= KEPT_AT_MOST && now.since(*inserted) <= KEPT_FOR {
+            if !superseded && self.order.len() <= self.kept_at_most && now.since(*inserted) <= KEPT_FOR {
                 break;
             }
             if !superseded {

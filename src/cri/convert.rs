@@ -245,4 +245,29 @@ mod tests {
         let more = shown(STATUSES_LIMIT + 100);
         assert_eq!((more.containers.len(), more.malformed), (STATUSES_LIMIT, 1));
     }
+
+    /// CRI-O shows the containers of all pods with the same UID.
+    #[test]
+    fn an_event_without_a_sandbox_is_of_the_pod_of_its_own_container() {
+        let status = |id: &str, pod: &str| v1::ContainerStatus {
+            id: id.into(),
+            labels: [(LABEL_POD_UID, "uid"), (LABEL_POD_NAMESPACE, "ns"), (LABEL_POD_NAME, pod)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..v1::ContainerStatus::default()
+        };
+        let pod_of = |id: &str| {
+            let message = v1::ContainerEventResponse {
+                container_id: id.into(),
+                containers_statuses: [status("a", "one"), status("b", "two")]
+                    .map(|it| it.encode_to_vec())
+                    .into(),
+                ..v1::ContainerEventResponse::default()
+            };
+            let parts = RawEvent::new(message, Mono::ZERO, Wall::default()).into_parts();
+            parts.pod.map(|pod| pod.name.to_string())
+        };
+        assert_eq!([pod_of("a"), pod_of("b")], ["one", "two"].map(|pod| Some(pod.to_owned())));
+        assert_eq!(pod_of("c").as_deref(), Some("one"), "of another container, if its own is not shown");
+    }
 }

@@ -2,17 +2,21 @@
 //!
 //! Each is a relist: all pods are compared, and all differences published.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Mutex;
 
 use super::Relister;
 use crate::{
+    cache::Cache,
     clock::Mono,
-    cri::{CriError, Listing},
+    cri::{CriError, ListedContainer, Listing},
 };
 
 /// Lists the runtime. Cheap to clone; all clones share one list call.
@@ -65,6 +69,20 @@ impl Lister {
             *last = None;
         }
         Ok(list)
+    }
+}
+
+// === impl FullList ===
+
+impl FullList {
+    /// The containers of no known pod: neither they nor their sandbox is recorded, and the sandbox is not listed. Their labels may name the
+    /// pod.
+    pub(crate) fn orphans(&self, cache: &Cache) -> impl Iterator<Item = &ListedContainer> {
+        let listed: HashSet<&str> = self.listing.sandboxes.iter().map(|it| it.id.as_str()).collect();
+        let is_held = |id: &str| cache.pod_of(id).is_some();
+        self.listing.containers.iter().filter(move |it| {
+            !listed.contains(it.sandbox_id.as_str()) && !is_held(&it.id) && !is_held(&it.sandbox_id)
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 //! after [`ATTEMPTS`] such reads in a row the list's view is published.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
     sync::Arc,
     time::Duration,
@@ -23,7 +23,7 @@ use crate::{
     arbiter::{Arbiter, PodReadRequest, Scope},
     cache::Cache,
     clock::{Clock, Mono},
-    cri::{Client, CriError, pod_of_container},
+    cri::{Client, CriError, ListedContainer, pod_of_container},
     model::{
         ContainerStatus, Detail, Interval, ObjectId, Observation, Origin, Phase, PodIdentity, ReadCause,
         SandboxStatus, Status, Subject,
@@ -233,22 +233,25 @@ impl Session {
         let sandboxes = listing.sandboxes.iter().filter(|it| it.pod_uid == uid && is_of_pod(&it.pod()));
         let mut ids: BTreeSet<ObjectId> =
             sandboxes.map(|sandbox| ObjectId::from(sandbox.id.as_str())).collect();
-        let listed: HashSet<&str> = listing.sandboxes.iter().map(|sandbox| sandbox.id.as_str()).collect();
-        for container in &listing.containers {
-            let (id, sandbox_id) = (container.id.as_str(), container.sandbox_id.as_str());
-            // A container may outlive its sandbox, which then is only recorded.
-            let is_held = held.contains(sandbox_id) || held.contains(id);
-            // Or not even that: the labels in its status name its pod, which may be the one with this UID.
-            let is_orphan = || {
-                request.pod.is_none()
-                    && !listed.contains(sandbox_id)
-                    && self.deps.cache.pod_of(sandbox_id).is_none()
-                    && self.deps.cache.pod_of(id).is_none()
-            };
-            if ids.contains(sandbox_id) || is_held || is_orphan() {
-                request.sandboxes.insert(id.into(), container.sandbox_id.as_str().into());
-                ids.insert(id.into());
-            }
+        // A container may outlive its sandbox, which then is only recorded, or only the sandbox of a recorded container.
+        let held_sandboxes = held.iter().filter_map(|id| Some(self.deps.arbiter.locate(id)?.1));
+        let held_sandboxes: BTreeSet<ObjectId> =
+            held_sandboxes.filter(|id| !id.as_str().is_empty()).collect();
+        let is_of_ids = |container: &&ListedContainer| {
+            let sandbox_id = container.sandbox_id.as_str();
+            ids.contains(sandbox_id)
+                || held_sandboxes.contains(sandbox_id)
+                || held.contains(container.id.as_str())
+        };
+        let mut containers: Vec<_> = listing.containers.iter().filter(is_of_ids).collect();
+        if request.pod.is_none() {
+            // The labels of an orphan may name this pod.
+            containers.extend(list.orphans(&self.deps.cache));
+        }
+        for container in containers {
+            let id = ObjectId::from(container.id.as_str());
+            request.sandboxes.insert(id.clone(), container.sandbox_id.as_str().into());
+            ids.insert(id);
         }
         // An id that the list lacks is most likely gone, and a runtime logs an error for its status call.
         let absent = held.iter().filter(|id| !ids.contains(*id));

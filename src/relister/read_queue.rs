@@ -15,7 +15,7 @@ use super::ReadError;
 use crate::{
     arbiter::{NOW, ReadRequest, Scope},
     clock::Mono,
-    cri::CriError,
+    cri::{CriError, ListedContainer},
     model::{ObjectId, Observation, Phase, PodIdentity, PodUid, ReadCause},
 };
 
@@ -331,6 +331,19 @@ impl PendingRead {
     /// A request about an unknown pod with this UID, or about the sandbox whose id is given in its place.
     pub(super) fn unnamed(uid: PodUid, read: ReadRequest) -> Self {
         Self::new(PodIdentity { uid, namespace: "".into(), name: "".into() }, None, read)
+    }
+
+    /// A request about containers of a sandbox that is neither listed nor known.
+    pub(super) fn of_orphans(
+        sandbox_id: &ObjectId,
+        containers: &[&ListedContainer],
+        cause: ReadCause,
+        after: Duration,
+    ) -> Self {
+        let ids = containers.iter().map(|container| ObjectId::from(container.id.as_str()));
+        let scope = Scope::Ids(ids.clone().chain([sandbox_id.clone()]).collect());
+        let sandboxes = ids.map(|id| (id, sandbox_id.clone())).collect();
+        Self { sandboxes, ..Self::unnamed(sandbox_id.as_str().into(), ReadRequest { scope, cause, after }) }
     }
 
     fn new(key: PodIdentity, pod: Option<PodIdentity>, read: ReadRequest) -> Self {

@@ -5,7 +5,7 @@
 //! pod whose read timed out moves to a lane of its own, where it delays no other pod. Failed reads are retried without end, with
 //! backoff. Never writes the cache.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{
@@ -124,8 +124,8 @@ impl Reads {
         self.send(request);
     }
 
-    /// Requests reads of containers whose sandbox is in no list. The status of the sandbox, or their labels, name the pod. Its own read goes
-    /// first, so that its labels are known.
+    /// Requests reads of containers whose sandbox is in no list. The status of the sandbox, or their labels, name the pod. The read of that
+    /// pod comes first, so that its labels are known.
     pub(super) fn read_orphans(
         &self,
         sandbox_id: &ObjectId,
@@ -133,15 +133,25 @@ impl Reads {
         first: bool,
         completion: mpsc::Sender<()>,
     ) {
-        let ids = containers.iter().map(|container| ObjectId::from(container.id.as_str()));
-        let ids: BTreeSet<ObjectId> = ids.chain([sandbox_id.clone()]).collect();
-        let initial = if first { ids.clone() } else { BTreeSet::new() };
-        let read = ReadRequest { scope: Scope::Ids(ids), cause: ReadCause::Relist, after: ORPHANS_AFTER };
-        let mut request = PendingRead { initial, ..PendingRead::unnamed(sandbox_id.as_str().into(), read) };
-        request.sandboxes =
-            containers.iter().map(|container| (container.id.as_str().into(), sandbox_id.clone())).collect();
+        let mut request = PendingRead::of_orphans(sandbox_id, &containers, ReadCause::Relist, ORPHANS_AFTER);
+        if first && let Scope::Ids(ids) = &request.scope {
+            request.initial = ids.clone();
+        }
         request.completion.push(completion);
         self.send(request);
+    }
+
+    /// As [`Reads::read_now`], of these containers of one sandbox, whose pod is not known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reads::read_now`].
+    pub(crate) async fn read_orphans_now(
+        &self,
+        sandbox_id: &ObjectId,
+        containers: &[&ListedContainer],
+    ) -> Result<Mono, ReadError> {
+        self.wait_for(PendingRead::of_orphans(sandbox_id, containers, ReadCause::Fresh, NOW)).await
     }
 
     /// Reads all of a pod, in a read that begins after this call, and returns when it began. Drop the future to stop waiting; it has no

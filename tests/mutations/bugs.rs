@@ -11,6 +11,14 @@ pub(crate) struct Bug {
     pub(crate) replace: &'static str,
 }
 
+/// A bug that other rules make up for in the simulation, or that its seeds reach too rarely.
+pub(crate) struct UnitTestBug {
+    /// The unit test that detects it.
+    pub(crate) test: &'static str,
+    /// The bug.
+    pub(crate) bug: Bug,
+}
+
 const RULES: &str = "src/arbiter/rules.rs";
 const APPLY: &str = "src/arbiter/pod/apply.rs";
 const POD: &str = "src/arbiter/pod.rs";
@@ -25,14 +33,8 @@ const PATHS: &str = "src/path_comparison.rs";
 const RELISTER: &str = "src/relister.rs";
 const ORDER: &str = "src/model/order.rs";
 
-/// All of them.
+/// The bugs that the simulation detects.
 pub(crate) const BUGS: &[Bug] = &[
-    Bug {
-        name: "rule 1: no observation is stale",
-        file: RULES,
-        find: "    if is_before(view.claimed, held.interval) {",
-        replace: "    if !MUTATED && is_before(view.claimed, held.interval) {",
-    },
     Bug {
         name: "rule 1: an older observation counts as later",
         file: RULES,
@@ -92,12 +94,6 @@ pub(crate) const BUGS: &[Bug] = &[
         file: RULES,
         find: "        Origin::Status if view.subject == Subject::Sandbox => (Verdict::Forward, Consequence::MovedBack),",
         replace: "        Origin::Status if view.subject == Subject::Sandbox && MUTATED => (Verdict::Backward, Consequence::Read),\n        Origin::Status if view.subject == Subject::Sandbox => (Verdict::Forward, Consequence::MovedBack),",
-    },
-    Bug {
-        name: "rule 6: an older list removes newer objects",
-        file: RULES,
-        find: "read.lower.is_some_and(|lower| lower >= held.upper)",
-        replace: "MUTATED || read.lower.is_some_and(|lower| lower >= held.upper)",
     },
     Bug {
         name: "rule 6: an object that an event does not show is removed",
@@ -206,12 +202,6 @@ pub(crate) const BUGS: &[Bug] = &[
         file: READ,
         find: "Some(read.state.phase()) > phase;",
         replace: "Some(read.state.phase()) > phase && !MUTATED;",
-    },
-    Bug {
-        name: "listed phases are not published at the removal",
-        file: POD,
-        find: "record.phases_seen_in_lists.extend(object.phase);",
-        replace: "if !MUTATED { record.phases_seen_in_lists.extend(object.phase); }",
     },
     Bug {
         name: "the re-check of a deletion never ends",
@@ -394,12 +384,6 @@ pub(crate) const BUGS: &[Bug] = &[
         replace: "self.sender.send(event) == Err(QueueFull) && !MUTATED {",
     },
     Bug {
-        name: "the stripped payload of an event is not read",
-        file: APPLY,
-        find: "if self.observation.detail == Detail::Minimal && self.origin() == Origin::Event {",
-        replace: "if !MUTATED && self.observation.detail == Detail::Minimal && self.origin() == Origin::Event {",
-    },
-    Bug {
         name: "an event is old only if its id has a tombstone",
         file: POD,
         find: "event.is_newer_than(self.horizon)",
@@ -452,5 +436,90 @@ pub(crate) const BUGS: &[Bug] = &[
         file: APPLY,
         find: "            Verdict::Same => self.extend_interval(record),",
         replace: "            Verdict::Same => {\n                self.extend_interval(record);\n                if MUTATED && self.origin() == Origin::Status { self.out.transitions.push(transitions::changed(&status)); }\n            }",
+    },
+];
+
+/// The bugs that a unit test detects.
+pub(crate) const UNIT_TEST_BUGS: &[UnitTestBug] = &[
+    UnitTestBug {
+        test: "arbiter::rules::tests::every_pair_of_phases_and_intervals_follows_the_rules",
+        bug: Bug {
+            name: "rule 1: no observation is stale",
+            file: RULES,
+            find: "    if is_before(view.claimed, held.interval) {",
+            replace: "    if !MUTATED && is_before(view.claimed, held.interval) {",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::rules::tests::absence_removes_only_if_the_read_began_after_the_record",
+        bug: Bug {
+            name: "rule 6: an older list removes newer objects",
+            file: RULES,
+            find: "read.lower.is_some_and(|lower| lower >= held.upper)",
+            replace: "MUTATED || read.lower.is_some_and(|lower| lower >= held.upper)",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::pod::tests::removal::a_read_that_began_before_the_list_had_ended_does_not_contradict_it",
+        bug: Bug {
+            name: "listed phases are not published at the removal",
+            file: POD,
+            find: "record.phases_seen_in_lists.extend(object.phase);",
+            replace: "if !MUTATED { record.phases_seen_in_lists.extend(object.phase); }",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::pod::tests::rules::a_stripped_event_requests_a_read",
+        bug: Bug {
+            name: "the stripped payload of an event is not read",
+            file: APPLY,
+            find: "if self.observation.detail == Detail::Minimal && self.origin() == Origin::Event {",
+            replace: "if !MUTATED && self.observation.detail == Detail::Minimal && self.origin() == Origin::Event {",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::pod::tests::removal::a_listed_phase_that_a_later_read_contradicts_is_not_published_at_the_removal",
+        bug: Bug {
+            name: "a listed phase is published although a later read contradicts it",
+            file: APPLY,
+            find: "        if self.origin() == Origin::Status && self.observation.interval.lower >= record.phases_listed_at {",
+            replace: "        if !MUTATED && self.origin() == Origin::Status && self.observation.interval.lower >= record.phases_listed_at {",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::pod::tests::removal::a_phase_that_a_list_shows_before_the_first_view_is_published_at_the_removal",
+        bug: Bug {
+            name: "phases that lists show before the first view are forgotten",
+            file: APPLY,
+            find: "            record.phases_seen_in_lists = unread.phases.clone();",
+            replace: "            if !MUTATED { record.phases_seen_in_lists = unread.phases.clone(); }",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::pod::tests::removal::deleted_of_an_unread_id_waits_for_what_the_list_has_shown",
+        bug: Bug {
+            name: "DELETED does not wait for the listed view",
+            file: APPLY,
+            find: "            if pod.reported_deleted.contains_key(id) && self.context.known.unread(id).is_some() {",
+            replace: "            if !MUTATED && pod.reported_deleted.contains_key(id) && self.context.known.unread(id).is_some() {",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::pod::tests::removal::an_id_that_returns_is_not_held_against_the_stream",
+        bug: Bug {
+            name: "an id that returns is held against the stream",
+            file: APPLY,
+            find: "            transition.has_no_stream_event |= removed_at.is_some();",
+            replace: "            transition.has_no_stream_event |= removed_at.is_some() && !MUTATED;",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::tests::an_event_without_a_sandbox_is_of_the_pod_that_has_its_id",
+        bug: Bug {
+            name: "an event without a sandbox is of the pod that its first container names",
+            file: ARBITER,
+            find: "        let Some(pod) = known.or(pod) else { return Err(event) };",
+            replace: "        let (first, second) = if MUTATED { (pod, known) } else { (known, pod) };\n        let Some(pod) = first.or(second) else { return Err(event) };",
+        },
     },
 ];

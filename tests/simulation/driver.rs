@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use plegd::{
     app::App,
     clock::Mono,
-    config::Loaded,
+    config::{Bytes, Loaded},
     journal::Cursor,
     model::{Event, Pod},
     sim::{
@@ -129,6 +129,9 @@ impl Driver {
         if let Some(messages) = plan.environment.queue {
             node.config.stream.queue_messages = messages;
         }
+        if let Some(bytes) = plan.environment.queue_bytes {
+            node.config.stream.queue_bytes = Bytes(bytes);
+        }
         if let Some(version) = plan.environment.unknown_version {
             node.sim.set_version(plan.profile.runtime_name, version);
         }
@@ -185,6 +188,9 @@ impl Driver {
         self.began = self.now();
         self.delay_statuses();
         self.node.start();
+        if let Some(at_most) = self.environment.tombstones {
+            self.app().keep_tombstones(at_most);
+        }
         self.cursor = Some(self.app().journal().cursor(0));
     }
 

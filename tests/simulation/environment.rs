@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use plegd::sim::{Profile, profile::Events};
+use plegd::{
+    cri::quirks::Quirks,
+    sim::{Profile, profile::Events},
+};
 
 /// Deviations from a normal node; by default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +20,7 @@ pub struct Environment {
     pub by_hand: usize,
     /// Whether the first two pods share one UID, and keep it when they are created again.
     pub same_uid: bool,
-    /// An unknown version that the runtime reports.
+    /// Another version that the runtime reports: an unknown one, or one with more quirks.
     pub unknown_version: Option<&'static str>,
     /// The duration of each PodSandboxStatus call.
     pub slow_status: Duration,
@@ -27,6 +30,10 @@ pub struct Environment {
     pub selector: Option<&'static str>,
     /// Whether plegd keeps its state on disk.
     pub state: bool,
+    /// The size of the queue from which plegd strips event payloads.
+    pub queue_bytes: Option<usize>,
+    /// The number of tombstones that plegd keeps.
+    pub tombstones: Option<usize>,
 }
 
 /// Some of these labels change while a pod runs.
@@ -73,6 +80,25 @@ impl Environment {
         }
     }
 
+    /// Whether the queue may overflow.
+    pub fn has_small_queue(&self) -> bool {
+        self.queue.is_some() || self.queue_bytes.is_some()
+    }
+
+    /// Small limits, and the version of a runtime with more quirks. `keeps_time` is whether all timestamps are right.
+    pub fn limit(&mut self, profile: &Profile, keeps_time: bool, rng: &mut fastrand::Rng) {
+        if rng.u32(..3) == 0 && !matches!(profile.events, Events::Shared { .. }) {
+            self.queue_bytes = Some(rng.usize(400..8000));
+        }
+        // Without a tombstone, only its timestamp shows that an event is old.
+        if rng.u32(..2) == 0 && keeps_time {
+            self.tombstones = Some(rng.usize(1..16));
+        }
+        if rng.u32(..3) == 0 && self.unknown_version.is_none() {
+            self.unknown_version = rng.choice(versions_with_more_quirks(profile));
+        }
+    }
+
     /// Environments with fewer deviations, to try in turn.
     pub fn simpler(&self) -> Vec<Self> {
         let plain = Self::default();
@@ -89,7 +115,19 @@ impl Environment {
             Self { queue: None, ..self.clone() },
             Self { selector: None, ..self.clone() },
             Self { state: false, ..self.clone() },
+            Self { queue_bytes: None, ..self.clone() },
+            Self { tombstones: None, ..self.clone() },
         ];
         simpler.into_iter().filter(|it| it != self).collect()
     }
+}
+
+/// Versions of the same runtime that have all quirks of this one, and more. plegd cannot know of a quirk that a version should not have.
+fn versions_with_more_quirks(profile: &Profile) -> Vec<&'static str> {
+    let quirks = |it: &Profile| Quirks::of(it.runtime_name, it.runtime_version);
+    let own = quirks(profile);
+    let has_more = |it: &Profile| quirks(it) != own && own.iter().all(|quirk| quirks(it).has(quirk));
+    let others =
+        Profile::ALL.into_iter().filter(|it| it.runtime_name == profile.runtime_name && has_more(it));
+    others.map(|it| it.runtime_version).collect()
 }

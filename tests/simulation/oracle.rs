@@ -165,8 +165,8 @@ pub fn lost(
                 }
                 // Nor is one that only a list shows.
                 RUNNING => !(observed.listed && after_death),
-                // A status that shows it alive is right, whatever lists show.
-                DEAD => !(observed.listed && is_read_as_alive(exchanges, &observed.id, it.at)),
+                // It lives again, and its status shows it. A list that shows it dead is late or wrong.
+                DEAD => !(observed.listed && is_read_as_alive(exchanges, facts, &observed.id, it.at)),
                 _ => true,
             });
             let at = it.at.since(Mono::ZERO);
@@ -205,16 +205,20 @@ fn is_ended(exchanges: &[Exchange], sandbox_id: &str, within: &RangeInclusive<Mo
     })
 }
 
-/// Whether the next read shows that a container or sandbox has not ended.
-fn is_read_as_alive(exchanges: &[Exchange], id: &str, from: Mono) -> bool {
+/// Whether the next read shows that a container or sandbox has not ended, and it has not.
+fn is_read_as_alive(exchanges: &[Exchange], facts: &Facts, id: &str, from: Mono) -> bool {
     let status = |it: &Exchange| match &it.message {
-        Message::Sandbox(status) if status.id == id => Some(status.state() == PodSandboxState::SandboxReady),
+        Message::Sandbox(status) if status.id == id => {
+            Some((it.at, status.state() == PodSandboxState::SandboxReady))
+        }
         Message::Container(status) if status.id == id => {
-            Some(status.state() == ContainerState::ContainerRunning)
+            Some((it.at, status.state() == ContainerState::ContainerRunning))
         }
         _ => None,
     };
-    exchanges.iter().filter(|it| it.at >= from).find_map(status) == Some(true)
+    let is_alive = |version: &Version| version.object.as_ref().is_some_and(|it| witness::phase_in(it) < 3);
+    let (at, alive) = exchanges.iter().filter(|it| it.at >= from).find_map(status).unwrap_or((from, false));
+    alive && facts.get(id).is_some_and(|fact| fact.between(at, at).all(is_alive))
 }
 
 /// Whether a list or a read in this interval shows that a sandbox has ended.

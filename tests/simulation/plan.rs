@@ -20,6 +20,8 @@ use super::{
 
 /// Each sequence of actions is part of one plan in 20.
 const SEQUENCES_IN: u32 = 20;
+/// One plan in so many has small limits or another version.
+const LIMITED_IN: u64 = 8;
 
 /// The plan of a run.
 #[derive(Clone, Debug)]
@@ -326,6 +328,13 @@ impl Plan {
                 let at = ending.usize(..=plan.actions.len());
                 plan.actions.insert(at, (Duration::from_millis(ending.u64(1..3000)), restart));
             }
+        }
+        // In one plan of eight, so that the plans of other seeds do not change.
+        if seed % LIMITED_IN == LIMITED_IN - 2 {
+            let keeps_time = !plan.has(|action| {
+                matches!(action, Action::StepClock { .. } | Action::Events(EventFault::Stamp(_), _))
+            });
+            plan.environment.limit(&plan.profile, keeps_time, &mut rare);
         }
         plan
     }

@@ -308,7 +308,7 @@ impl<'a> Simulation<'a> {
         }
         self.take_responses();
         let follower_status = self.driver.app().follower_status();
-        if self.plan.environment.queue.is_some()
+        if self.plan.environment.has_small_queue()
             && let Some((before, up)) = self.stream_samples.last()
             && (*up != follower_status.stream_up || up.is_none())
         {

@@ -52,15 +52,75 @@ fn deleted_does_not_discard_a_listed_phase_while_its_read_is_pending() {
     assert!(bench.pod.is_empty());
 }
 
-/// It is gone before it is read, and no list has shown an unpublished phase: only the removal is published.
+/// The lists that have shown it since show it no more: only the removal is published.
 #[test]
-fn deleted_of_an_unread_id_that_a_read_does_not_find_is_published() {
+fn deleted_of_an_id_that_neither_a_list_nor_a_read_finds_is_published() {
     let mut bench = Bench::new();
     bench.unread.insert("a".into(), Unread { absent: None, shown: at(100), phases: BTreeSet::new() });
     bench.apply(&event(StreamEventType::Deleted, "a", 200));
+    bench.unread.clear();
     bench.apply(&read(210, 220).misses("a"));
     assert_eq!(bench.published, ["a Died!", "a Removed"]);
     assert!(bench.pod.is_empty());
+}
+
+/// The read that does not find it was requested before the list. The read that has the list's view follows.
+#[test]
+fn deleted_of_an_unread_id_waits_for_what_the_list_has_shown() {
+    let mut bench = Bench::new();
+    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100), phases: [Phase::Running].into() });
+    bench.apply(&event(StreamEventType::Deleted, "a", 200));
+    let out = bench.apply(&read(210, 220).misses("a"));
+    assert_eq!((bench.published.len(), reads_of_a(&out)), (0, vec![(ReadCause::Deletion, 200)]));
+    bench.apply_at(&read(100, 110).sees(container("a", Running)).minimal(), at(230));
+    bench.apply(&read(420, 430).misses("a"));
+    bench.apply(&read(600, 610).misses("a"));
+    assert_eq!(bench.published, ["a Started", "a Died!", "a Removed"]);
+}
+
+/// An event shows it created, a list that is not read yet shows it running, and then it is gone.
+#[test]
+fn a_phase_that_a_list_shows_before_the_first_view_is_published_at_the_removal() {
+    let mut bench = Bench::new();
+    bench.unread.insert("a".into(), Unread { absent: None, shown: at(100), phases: [Phase::Running].into() });
+    bench.apply(&event(StreamEventType::Created, "a", 120).sees(container("a", Created)));
+    bench.apply(&event(StreamEventType::Deleted, "a", 200));
+    bench.apply(&read(360, 370).misses("a"));
+    assert_eq!(bench.published, ["a Changed", "a Started", "a Died!", "a Removed"]);
+}
+
+/// The published events after a list, noted at 210 ms, has shown `a` running, and its status read from `lower` shows it created.
+fn published_after_a_list_and_a_read(lower: u64) -> Vec<String> {
+    let mut bench = Bench::new();
+    bench.apply(&read(100, 110).sees(container("a", Created)));
+    let listed = [ListedObject { id: "a", phase: Some(Phase::Running), sandbox_id: None }];
+    bench.pod.reconcile_list(at(200), at(210), &listed);
+    bench.apply(&read(lower, 220).sees(container("a", Created)));
+    bench.apply(&event(StreamEventType::Deleted, "a", 300));
+    bench.apply(&read(460, 470).misses("a"));
+    bench.published
+}
+
+#[test]
+fn a_listed_phase_that_a_later_read_contradicts_is_not_published_at_the_removal() {
+    assert_eq!(published_after_a_list_and_a_read(210), ["a Changed", "a Died!", "a Removed"]);
+}
+
+#[test]
+fn a_read_that_began_before_the_list_had_ended_does_not_contradict_it() {
+    assert_eq!(published_after_a_list_and_a_read(209), ["a Changed", "a Started", "a Died!", "a Removed"]);
+}
+
+/// The stream reported it before the removal, and will not report it again.
+#[test]
+fn an_id_that_returns_is_not_held_against_the_stream() {
+    let mut bench = running();
+    bench.apply(&event(StreamEventType::Deleted, "a", 200));
+    bench.apply(&read(360, 370).misses("a"));
+    let out = bench.apply(&read(400, 410).sees(container("a", Running)));
+    assert_eq!(out.transitions.iter().map(|it| it.has_no_stream_event).collect::<Vec<_>>(), [true]);
+    let first = Bench::new().apply(&read(400, 410).sees(container("a", Running)));
+    assert_eq!(first.transitions.iter().map(|it| it.has_no_stream_event).collect::<Vec<_>>(), [false]);
 }
 
 #[test]

@@ -58,6 +58,19 @@ fn rule_1_an_id_that_a_list_has_missed_is_published_as_history_and_never_served(
     assert!(bench.pod.is_empty());
 }
 
+/// A read of the whole pod did not have it. It may have come before the list that did not have it either.
+#[test]
+fn rule_1_nothing_is_known_of_the_time_before_an_id_that_only_has_a_history() {
+    let mut bench = Bench::new();
+    bench
+        .unread
+        .insert("a".into(), Unread { absent: Some(at(500)), shown: at(600), phases: BTreeSet::new() });
+    bench.pod.mark_read(at(1000));
+    let out =
+        bench.apply_at(&event(StreamEventType::Started, "a", 400).sees(container("a", Running)), at(1100));
+    assert_eq!((out.verdicts, out.transitions[0].after), (vec![Verdict::HistoryOnly], None));
+}
+
 /// The last list shows it, so that an event from before the list is no history, although the read of the id is still pending.
 #[test]
 fn rule_1_an_id_that_the_last_list_shows_is_served_from_an_older_event() {
