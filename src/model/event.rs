@@ -38,8 +38,8 @@ pub struct Event {
     /// Found by the first relist after a start without saved state: it may have happened long before. It counts in no latency and in
     /// no comparison of the paths.
     pub initial: bool,
-    /// It happened while plegd was down, or the runtime gives no time and plegd has observed it for the first time since its restart. It
-    /// counts in no latency.
+    /// It happened before plegd was restarted, mostly while it was down, and was published after that; or the runtime gives no time, and
+    /// plegd has not observed the id since the restart. It counts in no latency.
     pub late: bool,
     /// Concluded from a later observation and not observed itself: the start of a container that was first observed exited, or the
     /// death of a container that is gone.

@@ -36,6 +36,8 @@ pub struct Node {
     /// The wall clocks of the runtime and of each plegd.
     hands: Vec<WallStepper>,
     runs: Vec<Run>,
+    /// The heads at which earlier processes of this epoch have ended.
+    ends: Vec<u64>,
     now: watch::Sender<Option<Serving>>,
     app: Option<Running>,
     /// The disk, if plegd keeps its state there.
@@ -89,6 +91,7 @@ impl Node {
             config,
             hands: vec![hand],
             runs: Vec::new(),
+            ends: Vec::new(),
             now: watch::Sender::new(None),
             app: None,
             state: None,
@@ -147,7 +150,8 @@ impl Node {
         if self.runs.last().is_none_or(|run| run.epoch != journal.epoch()) {
             return Vec::new();
         }
-        let mut published = self.runs.pop().map(|run| run.published).unwrap_or_default();
+        let Run { mut published, ends, .. } = self.runs.pop().unwrap_or_default();
+        self.ends = ends;
         for record in journal.recent(u64::MAX, usize::MAX) {
             let restored = Published::of(&record);
             let at = usize::try_from(record.event.sequence - 1).expect("a small number");
@@ -189,7 +193,8 @@ impl Node {
         }
         ended.cancel();
         let published = reference.await.expect("the reference cursor never falls behind");
-        self.runs.push(Run { epoch, capacity: self.config.journal.events as u64, published });
+        let ends = std::mem::take(&mut self.ends).into_iter().chain([published.len() as u64]).collect();
+        self.runs.push(Run { epoch, capacity: self.config.journal.events as u64, published, ends });
         // A client that does not read would keep the server alive without end.
         server.abort();
     }

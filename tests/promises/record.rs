@@ -16,6 +16,8 @@ pub struct Run {
     /// How many events the ring holds.
     pub capacity: u64,
     pub published: Vec<Published>,
+    /// The heads at which its processes have ended.
+    pub ends: Vec<u64>,
 }
 
 /// An event, and the pod after the change that the event belongs to.

@@ -44,6 +44,8 @@ struct ConnectionState<'a> {
     began: u64,
     /// Whether the connection resumed and has delivered nothing since.
     resumed: bool,
+    /// The event after which plegd was restarted last.
+    restarted: u64,
     /// The sequences of all events of the connection.
     coming: BTreeSet<u64>,
 }
@@ -117,6 +119,7 @@ impl<'a> Walk<'a> {
             last: BTreeMap::new(),
             began: 0,
             resumed: matches!(connection.start, Start::After(_)),
+            restarted: 0,
             coming: coming.collect(),
         };
         for item in &connection.items {
@@ -140,13 +143,7 @@ impl<'a> Walk<'a> {
             Item::Event { event, pod, skipped } => self.event(conn, run, event, pod.as_ref(), *skipped),
             Item::Bookmark(position) => self.bookmark(conn, run, *position),
             Item::Gap(gap) => self.gap(conn, run, *gap),
-            // It comes after the event before it, and not before a snapshot is complete.
-            Item::Restarted { after, .. } => {
-                if *after > conn.delivered {
-                    let what = format!("{} before event {after}", item.word());
-                    self.report(Guarantee::Framed, &[conn.delivered], what);
-                }
-            }
+            Item::Restarted { after } => conn.restarted = *after,
             Item::Mode { mode, previous } => {
                 if *previous != conn.mode || mode == previous {
                     let what = format!("{} after {:?}", item.word(), conn.mode);
@@ -281,6 +278,9 @@ impl<'a> Walk<'a> {
         skipped: u64,
     ) {
         let at = event.sequence;
+        if at <= conn.restarted {
+            self.report(Guarantee::Framed, &[at], "an event after a restart that followed it");
+        }
         if !matches!(conn.stage, Stage::Following) {
             return self.report(
                 Guarantee::GapsMarked,
@@ -445,7 +445,8 @@ impl<'a> Walk<'a> {
             }
             End::Ending if self.recording.layer == Layer::Embedded && conn.run.is_some() => {
                 let last = connection.items.last();
-                if !matches!(last, Some(Item::Bookmark(_))) || conn.run.map(Run::head) != Some(conn.delivered)
+                if !matches!(last, Some(Item::Bookmark(_)))
+                    || !conn.run.is_some_and(|run| run.ends.contains(&conn.delivered))
                 {
                     let what = "plegd ended without a bookmark at the head";
                     self.report(Guarantee::Bookmarkable, &[conn.delivered], what);

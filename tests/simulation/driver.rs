@@ -199,8 +199,7 @@ impl Driver {
         let (epoch, began, cursor) = (self.app().journal().epoch(), self.began, self.cursor.take());
         let received = cursor.map_or(0, |cursor| cursor.sequence());
         let stopped = self.now();
-        let is_kept = self.app().metrics().persistence.active.get() == 1;
-        self.end(how).await;
+        let is_kept = self.end(how).await;
         tokio::time::sleep(after).await;
         if how == Ending::Reboot || how == Ending::PowerLoss {
             self.sim().forget_events();
@@ -208,16 +207,16 @@ impl Driver {
         }
         self.start();
         let continues = self.app().journal().epoch() == epoch;
-        let must = is_kept && self.node.state.is_some() && how.keeps_epoch();
+        let must = is_kept && how.keeps_epoch();
         if continues != must {
             self.node
                 .restored_wrongly
                 .push(format!("after {how:?} the epoch continues: {continues}, and should: {must}"));
         }
+        // Messages that were received and not applied are lost with a kill.
+        let up = self.now() + Duration::from_millis(if continues { 50 } else { 0 });
+        self.uncertain.push((stopped - Duration::from_millis(300), up));
         if continues {
-            // Messages that were received and not applied are lost with a kill.
-            let up = self.now() + Duration::from_millis(50);
-            self.uncertain.push((stopped - Duration::from_millis(300), up));
             self.fault_periods.over.push((stopped, self.now() + Duration::from_secs(2)));
             self.downtimes.push((stopped, self.now()));
             self.began = began;
@@ -228,9 +227,14 @@ impl Driver {
         continues
     }
 
-    async fn end(&mut self, how: Ending) {
-        let disk = self.node.state.as_ref().map(|state| state.disk.clone());
-        let (Some(disk), true) = (disk, how != Ending::Stop) else { return self.node.stop().await };
+    /// Ends the plegd. Returns whether it has kept its state until then.
+    async fn end(&mut self, how: Ending) -> bool {
+        let Some(disk) = self.node.state.as_ref().map(|state| state.disk.clone()) else {
+            self.node.stop().await;
+            return false;
+        };
+        let is_kept = |it: &Self| it.app().metrics().persistence.active.get() == 1;
+        let kept = is_kept(self);
         match how {
             Ending::Stop | Ending::Reboot => self.node.stop().await,
             Ending::Kill | Ending::PowerLoss => self.node.kill().await,
@@ -244,8 +248,10 @@ impl Driver {
                 disk.set_fault(Some(Fault::Full { at: 0 }));
                 // At the latest the next relist writes that plegd runs.
                 tokio::time::sleep(Duration::from_secs(15)).await;
+                let kept = is_kept(self);
                 self.node.kill().await;
                 disk.set_fault(None);
+                return kept;
             }
             Ending::Damage => {
                 self.node.kill().await;
@@ -257,6 +263,7 @@ impl Driver {
                 disk.set_files(files);
             }
         }
+        kept
     }
 
     /// Delays the runtime, as the environment requires.

@@ -270,9 +270,9 @@ impl Ending {
         }
     }
 
-    /// Whether the next plegd must continue the epoch.
+    /// Whether the next plegd must continue the epoch, if the state was kept until then.
     pub fn keeps_epoch(self) -> bool {
-        matches!(self, Self::Stop | Self::Kill | Self::KillInWrite { .. } | Self::Reboot)
+        !matches!(self, Self::PowerLoss | Self::Damage)
     }
 }
 

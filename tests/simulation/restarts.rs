@@ -19,7 +19,7 @@ pub fn wrong(driver: &Driver, histories: &Histories) -> Vec<String> {
     let within = |at: Mono, margin: Duration| {
         driver.downtimes.iter().any(|(from, to)| *from + margin < at && at + margin < *to)
     };
-    let near = |at: Mono| driver.downtimes.iter().any(|(from, to)| *from < at + MARGIN && at < *to + MARGIN);
+    let before_start = |at: Mono| driver.downtimes.iter().any(|(_, to)| at < *to + MARGIN);
     for received in &histories.received {
         let event = &received.event;
         let kind = match event.kind {
