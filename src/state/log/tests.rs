@@ -152,7 +152,8 @@ fn a_process_that_is_killed_before_its_first_frame_leaves_nothing_behind() {
         disk.set_fault(Some(Fault::Kill { at: 1, bytes }));
         assert!(until_killed(|| segment(&mut log, 6)).is_none());
     }
-    let (mut log, _) = open(&disk, 1 << 20);
+    let (mut log, loaded) = Log::open(Box::new(disk.open()), 1 << 20);
+    assert_eq!(loaded.unwrap().torn_bytes(), 20);
     segment(&mut log, 6).unwrap();
     assert_eq!(open(&disk, 1 << 20).1.len(), 6, "two segments, and no empty one between them");
     assert_eq!(disk.files().len(), 2);
@@ -161,7 +162,7 @@ fn a_process_that_is_killed_before_its_first_frame_leaves_nothing_behind() {
 #[test]
 fn files_with_other_names_are_left_alone() {
     let disk = Disk::default();
-    let names = ["1.wal", "00000000000000000001-0000000000.wal.old", "notes.wal", "0.wal.damaged"];
+    let names = ["1.wal", "1-0.wal", "00000000000000000001-0000000000.wal.old", "notes.wal", "0.wal.damaged"];
     let other: BTreeMap<_, _> = names.iter().map(|name| ((*name).to_owned(), b"other".to_vec())).collect();
     disk.set_files(other.clone());
     let (mut log, found) = open(&disk, 1 << 20);
