@@ -74,4 +74,5 @@ tests! {
     no_position_causes_a_silent_loss_position: position, 60;
     text_survives_writing_and_parsing_text: text, 3000;
     only_the_authority_is_rewritten_authority: authority, 3000;
+    a_damaged_state_is_never_used_state: state, 3000;
 }

@@ -17,6 +17,7 @@ pub mod proto;
 pub mod runtime;
 pub mod seeds;
 pub mod selector;
+pub mod state;
 pub mod text;
 
 /// A fuzz target.
@@ -38,4 +39,4 @@ macro_rules! targets {
 
 /// All targets.
 pub const TARGETS: &[Target] =
-    targets!(cri_message observations runtime selector config position text authority);
+    targets!(cri_message observations runtime selector config position text authority state);

@@ -22,9 +22,10 @@ pub const VERSION: u32 = 1;
 const OLDEST_VERSION: u32 = 1;
 /// The beginning of a segment.
 pub const PREAMBLE: usize = MAGIC.len() + 4;
-const HEADER: usize = 4 + 1 + 4 + 4;
-/// The largest payload: a pod with ten thousand containers is smaller.
-const MAX_PAYLOAD: usize = 16 << 20;
+/// Size of a frame without its payload.
+pub const HEADER: usize = 4 + 1 + 4 + 4;
+/// The largest payload that is read: a pod with ten thousand containers is smaller. A larger one must not be written.
+pub const MAX_PAYLOAD: usize = 16 << 20;
 
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +173,9 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<(Vec<(FrameKind, Vec<u8>)>, usize), FrameError> {
+    type Entries = Vec<(FrameKind, Vec<u8>)>;
+
+    fn read(bytes: &[u8]) -> Result<(Entries, usize), FrameError> {
         let found = parse(bytes)?;
         let frames = found.frames.into_iter().map(|(kind, range)| (kind, bytes[range].to_vec()));
         Ok((frames.collect(), found.torn_bytes))

@@ -16,7 +16,7 @@ const ROTATE_AFTER: u64 = 4 << 20;
 /// How many segments are kept: a restart begins one, however small the last one is.
 const MAX_SEGMENTS: usize = 8;
 const SUFFIX: &str = ".wal";
-const DAMAGED: &str = ".damaged";
+const SET_ASIDE: &str = ".wal.damaged";
 
 /// The log, for writing.
 pub struct Log {
@@ -25,6 +25,8 @@ pub struct Log {
     segments: VecDeque<Segment>,
     /// Size of the checkpoint of the newest segment; none while it is written.
     checkpoint_bytes: Option<u64>,
+    /// Segments are left that must not be loaded, since one of them could not be deleted.
+    discard_pending: bool,
     buffer: Vec<u8>,
 }
 
@@ -38,6 +40,8 @@ struct Segment {
 #[derive(Debug, Default)]
 pub struct Loaded {
     segments: Vec<(Vec<u8>, Frames)>,
+    /// Size of a newest segment without a whole frame, which is deleted.
+    removed_bytes: usize,
 }
 
 /// Why a log cannot be read.
@@ -65,6 +69,14 @@ pub enum LoadError {
         /// The segment.
         name: String,
     },
+    /// The newest segment has no header and cannot be deleted.
+    #[error("cannot delete {name}, which is empty: {error}")]
+    Remove {
+        /// The segment.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 // === impl Log ===
@@ -73,7 +85,9 @@ impl Log {
     /// Opens a log and reads what an earlier process has written. Nothing can be appended before [`Log::begin_segment`].
     pub fn open(storage: Box<dyn Storage>, max_bytes: u64) -> (Self, Result<Loaded, LoadError>) {
         let buffer = Vec::new();
-        let mut log = Self { storage, max_bytes, segments: VecDeque::new(), checkpoint_bytes: None, buffer };
+        let segments = VecDeque::new();
+        let mut log =
+            Self { storage, max_bytes, segments, checkpoint_bytes: None, discard_pending: false, buffer };
         let loaded = log.load();
         (log, loaded)
     }
@@ -87,11 +101,18 @@ impl Log {
                 self.storage.read(name).map_err(|error| LoadError::Read { name: name.clone(), error })?;
             let parsed =
                 frame::parse(&bytes).map_err(|error| LoadError::Damaged { name: name.clone(), error })?;
-            self.segments.push_back(Segment { name: name.clone(), bytes: bytes.len() as u64 });
             match parsed.frames.first() {
-                Some((FrameKind::Header, _)) => loaded.segments.push((bytes, parsed)),
-                // The process was killed before it had written the first frame.
-                None if is_newest => {}
+                Some((FrameKind::Header, _)) => {
+                    self.segments.push_back(Segment { name: name.clone(), bytes: bytes.len() as u64 });
+                    loaded.segments.push((bytes, parsed));
+                }
+                // The process was killed before it had written the first frame. The segment is deleted now: behind a newer one it would
+                // count as damage.
+                None if is_newest => {
+                    let removed = self.storage.remove(name);
+                    removed.map_err(|error| LoadError::Remove { name: name.clone(), error })?;
+                    loaded.removed_bytes = bytes.len();
+                }
                 _ => return Err(LoadError::Empty { name: name.clone() }),
             }
         }
@@ -102,12 +123,15 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// If the file cannot be created or written.
+    /// If the file cannot be created or written, or segments that [`Log::discard`] has left cannot be deleted.
     pub fn begin_segment(
         &mut self,
         first_sequence: u64,
         header: impl FnOnce(&mut Vec<u8>),
     ) -> io::Result<()> {
+        if self.discard_pending {
+            self.discard()?;
+        }
         // A segment without events is followed by one with the same number.
         let same = |name: &String| self.segments.iter().any(|segment| segment.name == *name);
         let names = (0..=u32::MAX).map(|nth| format!("{first_sequence:020}-{nth:010}{SUFFIX}"));
@@ -120,8 +144,7 @@ impl Log {
         self.checkpoint_bytes = None;
         self.buffer.clear();
         frame::begin(&mut self.buffer);
-        frame::push(&mut self.buffer, FrameKind::Header, header);
-        self.write_buffer()
+        self.write_frame(FrameKind::Header, header)
     }
 
     /// Appends a frame to the newest segment, in one write.
@@ -131,8 +154,7 @@ impl Log {
     /// If it cannot be written as a whole. Then the log must be discarded.
     pub fn append(&mut self, kind: FrameKind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.buffer.clear();
-        frame::push(&mut self.buffer, kind, payload);
-        self.write_buffer()
+        self.write_frame(kind, payload)
     }
 
     /// Ends the checkpoint of the newest segment, and deletes the oldest segments past the limits.
@@ -169,16 +191,18 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// If one cannot be deleted; the others are.
+    /// If one cannot be deleted; the others are. [`Log::begin_segment`] then tries again first.
     pub fn discard(&mut self) -> io::Result<()> {
         let mut result = Ok(());
         self.checkpoint_bytes = None;
         self.segments.clear();
+        self.discard_pending = true;
         for name in self.names(SUFFIX)? {
             if let Err(error) = self.storage.remove(&name) {
                 result = Err(error);
             }
         }
+        self.discard_pending = result.is_err();
         result
     }
 
@@ -188,12 +212,12 @@ impl Log {
     ///
     /// If one can neither be renamed nor deleted.
     pub fn set_aside(&mut self) -> io::Result<()> {
-        for name in self.names(DAMAGED)? {
+        for name in self.names(SET_ASIDE)? {
             self.storage.remove(&name)?;
         }
         self.segments.clear();
         for name in self.names(SUFFIX)? {
-            let aside = format!("{name}{DAMAGED}");
+            let aside = format!("{}{SET_ASIDE}", name.trim_end_matches(SUFFIX));
             if self.storage.rename(&name, &aside).is_err() {
                 self.storage.remove(&name)?;
             }
@@ -201,7 +225,14 @@ impl Log {
         Ok(())
     }
 
-    fn write_buffer(&mut self) -> io::Result<()> {
+    /// Writes the buffer and a frame after it.
+    fn write_frame(&mut self, kind: FrameKind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let at = self.buffer.len();
+        frame::push(&mut self.buffer, kind, payload);
+        if self.buffer.len() - at > frame::HEADER + frame::MAX_PAYLOAD {
+            let error = "an entry of the state is larger than 16 MiB";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
         self.storage.write(&self.buffer)?;
         if let Some(newest) = self.segments.back_mut() {
             newest.bytes += self.buffer.len() as u64;
@@ -209,13 +240,19 @@ impl Log {
         Ok(())
     }
 
-    /// The segments with this ending, the oldest first.
+    /// The segments with this ending, the oldest first. Other files are left alone.
     fn names(&mut self, ending: &str) -> io::Result<Vec<String>> {
-        let is_segment = |name: &String| name.ends_with(ending) && name.as_bytes()[0].is_ascii_digit();
+        let is_segment = |name: &String| is_segment(name.strip_suffix(ending).unwrap_or_default());
         let mut names: Vec<_> = self.storage.names()?.into_iter().filter(is_segment).collect();
         names.sort();
         Ok(names)
     }
+}
+
+/// Whether a name without its ending is one that [`Log::begin_segment`] gives.
+fn is_segment(name: &str) -> bool {
+    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('-').is_some_and(|(first, nth)| digits(first, 20) && digits(nth, 10))
 }
 
 // === impl Loaded ===
@@ -225,10 +262,13 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// [`FrameError`] if it is damaged.
+    /// [`FrameError`] if it is damaged. An incomplete frame is damage too: the file was synced before it got its name.
     pub fn of_file(bytes: Vec<u8>) -> Result<Self, FrameError> {
         let frames = frame::parse(&bytes)?;
-        Ok(Self { segments: vec![(bytes, frames)] })
+        if frames.torn_bytes > 0 || frames.frames.is_empty() {
+            return Err(FrameError::Damaged(bytes.len() - frames.torn_bytes));
+        }
+        Ok(Self { segments: vec![(bytes, frames)], removed_bytes: 0 })
     }
 
     /// Whether there is nothing.
@@ -245,7 +285,7 @@ impl Loaded {
 
     /// Size of the incomplete frames at the ends of segments.
     pub fn torn_bytes(&self) -> usize {
-        self.segments.iter().map(|(_, found)| found.torn_bytes).sum()
+        self.removed_bytes + self.segments.iter().map(|(_, found)| found.torn_bytes).sum::<usize>()
     }
 }
 

@@ -13,6 +13,8 @@ use std::{
 #[cfg(any(test, feature = "internals"))]
 use parking_lot::Mutex;
 
+use super::storage::read_own;
+
 const NAME: &str = "state.wal";
 const TEMPORARY: &str = "state.wal.new";
 
@@ -68,7 +70,7 @@ impl PersistentFile {
             Self::Memory(file) => return Ok(file.lock().take()),
         };
         let path = directory.join(NAME);
-        let contents = match fs::read(&path) {
+        let contents = match read_own(&path) {
             Ok(contents) => contents,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -92,6 +94,15 @@ mod tests {
         file.save(b"two").unwrap();
         assert_eq!(file.take().unwrap().as_deref(), Some(&b"two"[..]));
         assert_eq!(file.take().unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("other"), "other").unwrap();
+        std::os::unix::fs::symlink("other", directory.path().join(NAME)).unwrap();
+        assert!(PersistentFile::Directory(directory.path().to_owned()).take().is_err());
+        assert!(directory.path().join(NAME).is_symlink());
     }
 
     #[test]

@@ -5,15 +5,17 @@ mod memory;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use super::StorageError;
 
 #[cfg(any(test, feature = "internals"))]
-pub use self::memory::{Disk, Fault, MemoryStorage};
+pub use self::memory::{Disk, Fault, KILLED, MemoryStorage};
 
 /// Files in one flat directory, of which one at a time is written.
 pub trait Storage: Send {
@@ -72,9 +74,38 @@ impl DirectoryStorage {
     }
 }
 
-/// `O_NOFOLLOW`: a link in place of a file is an error.
+/// `O_NOFOLLOW`: a link in place of a file is an error. `O_NONBLOCK`: opening a named pipe does not wait for its other end.
 #[allow(clippy::cast_possible_wrap)]
-const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+const NO_FOLLOW: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
+
+/// The largest file that is read, as large as `state.max_bytes` can be. plegd writes no file of this size.
+const MAX_FILE: u64 = 1 << 30;
+
+/// The contents of a regular file that belongs to this user.
+///
+/// # Errors
+///
+/// If it cannot be read, is no such file, or is larger than 1 GiB.
+pub(super) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(path)?;
+    let metadata = file.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file; remove it"));
+    }
+    if metadata.uid() != own {
+        let owner = metadata.uid();
+        return Err(io::Error::other(format!(
+            "it belongs to user {owner}, and plegd runs as {own}; remove it"
+        )));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// Nobody but this user may be able to change the state.
 fn check(path: &Path) -> Result<(), StorageError> {
@@ -111,10 +142,7 @@ impl Storage for DirectoryStorage {
     }
 
     fn read(&mut self, name: &str) -> io::Result<Vec<u8>> {
-        let mut file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(self.path.join(name))?;
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut file, &mut bytes)?;
-        Ok(bytes)
+        read_own(&self.path.join(name))
     }
 
     fn create(&mut self, name: &str) -> io::Result<()> {
@@ -173,6 +201,25 @@ mod tests {
             fs::set_permissions(&real, fs::Permissions::from_mode(0o700)).unwrap();
             std::os::unix::fs::chown(&real, Some(4242), None).unwrap();
             assert!(refused(&real).contains("user 4242"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_of_this_user_is_not_read_and_does_not_block() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut storage = DirectoryStorage::open(directory.path()).unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(storage.read("pipe").unwrap_err().to_string().contains("no regular file"));
+        fs::create_dir(at("directory")).unwrap();
+        assert!(storage.read("directory").unwrap_err().to_string().contains("no regular file"));
+        File::create(at("large")).unwrap().set_len(MAX_FILE + 1).unwrap();
+        assert_eq!(storage.read("large").unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        fs::write(at("other"), "").unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(at("other"), Some(4242), None).unwrap();
+            assert!(storage.read("other").unwrap_err().to_string().contains("user 4242"));
         }
     }
 

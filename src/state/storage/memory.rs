@@ -19,6 +19,7 @@ struct Contents {
     /// Number of the process that may write.
     process: u64,
     writes: u64,
+    deletions: u64,
 }
 
 /// A fault of a write.
@@ -36,7 +37,17 @@ pub enum Fault {
         /// Number of the write, from the time when the fault is set.
         at: u64,
     },
+    /// Nothing can be written, renamed or deleted.
+    ReadOnly,
+    /// The process ends before deletion number `at`. A renaming counts as one.
+    KillBeforeDeletion {
+        /// Number of the deletion, from the time when the fault is set.
+        at: u64,
+    },
 }
+
+/// What the unwinding of a killed process carries.
+pub const KILLED: &str = "the process was killed";
 
 /// The files as one process sees them.
 #[derive(Debug)]
@@ -53,7 +64,7 @@ impl Disk {
     pub fn open(&self) -> MemoryStorage {
         let mut contents = self.0.lock();
         contents.process += 1;
-        contents.fault = contents.fault.filter(|fault| matches!(fault, Fault::Full { .. }));
+        contents.fault = contents.fault.filter(|fault| matches!(fault, Fault::Full { .. } | Fault::ReadOnly));
         MemoryStorage { disk: self.clone(), process: contents.process, open: None }
     }
 
@@ -65,7 +76,7 @@ impl Disk {
     /// Sets a fault, or none.
     pub fn set_fault(&self, fault: Option<Fault>) {
         let mut contents = self.0.lock();
-        contents.writes = 0;
+        (contents.writes, contents.deletions) = (0, 0);
         contents.fault = fault;
     }
 
@@ -92,7 +103,7 @@ impl MemoryStorage {
             }
         }
         drop(contents);
-        std::panic::resume_unwind(Box::new("the process was killed"))
+        std::panic::resume_unwind(Box::new(KILLED))
     }
 }
 
@@ -130,6 +141,7 @@ impl Storage for MemoryStorage {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.contents(Contents::begin_deletion)?;
         self.contents(|it| {
             let file = it.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
             it.files.insert(to.to_owned(), file);
@@ -138,6 +150,7 @@ impl Storage for MemoryStorage {
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.contents(Contents::begin_deletion)?;
         self.contents(|it| it.files.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into()))
     }
 }
@@ -160,6 +173,22 @@ impl Contents {
                 file.extend_from_slice(&bytes[..bytes.len() / 2]);
                 Err(io::ErrorKind::StorageFull.into())
             }
+            Some(Fault::ReadOnly) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a deletion, and fails if a fault is due.
+    fn begin_deletion(&mut self) -> io::Result<()> {
+        let number = self.deletions;
+        self.deletions += 1;
+        match self.fault {
+            Some(Fault::KillBeforeDeletion { at }) if number == at => {
+                self.process += 1;
+                self.fault = None;
+                Ok(())
+            }
+            Some(Fault::ReadOnly) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             _ => Ok(()),
         }
     }
