@@ -141,7 +141,7 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "there is no relist while the stream is trusted",
         file: SUPERVISOR,
         find: "let wait = self.jittered(self.machine.period());",
-        replace: "let mut wait = self.jittered(self.machine.period());\n                if MUTATED && self.machine.mode() == Mode::Evented { wait = Duration::from_secs(86_400); }",
+        replace: "let mut wait = self.jittered(self.machine.period());\n                if MUTATED && self.machine.mode() == crate::model::Mode::Evented { wait = Duration::from_secs(86_400); }",
     },
     Bug {
         name: "a lost stream is still trusted",
