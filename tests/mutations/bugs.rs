@@ -128,8 +128,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the events of a change are cut to two",
         file: ARBITER,
-        find: "self.journal.append(events, pod.served(), &slot.cached);",
-        replace: "let mut events = events; if MUTATED { events.truncate(2); }\n            self.journal.append(events, pod.served(), &slot.cached);",
+        find: "let events = outcome.transitions.iter().map(event).collect::<Vec<_>>();",
+        replace: "let mut events = outcome.transitions.iter().map(event).collect::<Vec<_>>();\n        if MUTATED { events.truncate(2); }",
     },
     Bug {
         name: "the events of a change are published in reverse",
@@ -141,7 +141,7 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "there is no relist while the stream is trusted",
         file: SUPERVISOR,
         find: "let wait = self.jittered(self.machine.period());",
-        replace: "let mut wait = self.jittered(self.machine.period());\n                if MUTATED && self.machine.mode() == Mode::Evented { wait = Duration::from_secs(86_400); }",
+        replace: "let mut wait = self.jittered(self.machine.period());\n                if MUTATED && self.machine.mode() == crate::model::Mode::Evented { wait = Duration::from_secs(86_400); }",
     },
     Bug {
         name: "a lost stream is still trusted",
