@@ -43,9 +43,9 @@ pub fn wrong(driver: &Driver, histories: &Histories) -> Vec<String> {
                 words(event)
             ));
         }
-        if exact && event.late && !happened.any(near) {
+        if exact && event.late && !happened.any(before_start) {
             found.push(format!(
-                "{}: {} is late, and did not happen while plegd was down",
+                "{}: {} is late, and happened after the last start",
                 event.sequence,
                 words(event)
             ));
