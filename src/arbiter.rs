@@ -116,6 +116,8 @@ pub struct Arbiter {
     progress: SourceProgress,
     state: Option<StateWriter>,
     downtime: Option<Downtime>,
+    /// An earlier process of this epoch has compared a complete list.
+    inventoried: bool,
 }
 
 /// What an arbiter needs.
@@ -163,7 +165,19 @@ impl Arbiter {
         let began = clock.now();
         let quirks = ArcSwap::from_pointee(Quirks::careful());
         let (store, progress) = (Store::default(), SourceProgress::default());
-        Self { store, journal, paths, clock, metrics, began, quirks, progress, state, downtime: None }
+        Self {
+            store,
+            journal,
+            paths,
+            clock,
+            metrics,
+            began,
+            quirks,
+            progress,
+            state,
+            downtime: None,
+            inventoried: false,
+        }
     }
 
     /// The pods as readers see them.
@@ -370,7 +384,7 @@ impl Arbiter {
             horizon: self.store.horizon(),
             listed: get(&self.progress.listed),
             listed_before: get(&self.progress.listed_before),
-            restored: self.downtime.is_some(),
+            restored: self.inventoried,
             awaits_replay: self.awaits_replay(quirks),
             stream_up: get(&self.progress.stream_up).is_some(),
             quirks,

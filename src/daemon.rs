@@ -249,10 +249,8 @@ impl Bound {
 /// The place of the state on disk; none if it is switched off.
 fn state_place(config: &Config) -> Option<StatePlace> {
     let state = &config.state;
-    if !state.enabled {
-        return None;
-    }
-    let storage = DirectoryStorage::open(&state.directory).map(|it| Box::new(it) as Box<dyn Storage>);
+    let storage =
+        DirectoryStorage::open(&state.place(&config.api)?).map(|it| Box::new(it) as Box<dyn Storage>);
     Some(StatePlace {
         storage,
         persistent: state.persistent_directory.clone().map(PersistentFile::Directory),

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("composition", &["app"]),
     ("following", &["supervisor", "relister", "evented", "fresh", "watch"]),
     ("deciding", &["arbiter", "path_comparison"]),
-    ("holding", &["cache", "journal"]),
+    ("holding", &["cache", "journal", "state"]),
     ("beside", &["client", "sim"]),
     (
         "ground",

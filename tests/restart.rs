@@ -2,6 +2,8 @@
 //!
 //! On the simulated runtime, in paused time. The simulation (`tests/simulation.rs`) does the same at random.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};

@@ -159,7 +159,8 @@ impl Restored {
         }
         self.next = header.next_sequence;
         self.same_boot = header.boot_id == boot_id;
-        self.header = header;
+        let listed = self.header.listed || header.listed;
+        self.header = messages::Header { listed, ..header };
         Ok(())
     }
 
@@ -216,13 +217,20 @@ impl Restored {
 
     fn on_note(&mut self, note: messages::Note) {
         match note.note {
-            Some(note::Note::Alive(alive) | note::Note::Stopped(alive)) => {
-                self.last = self.last.max(alive.at);
-                self.last_alive = Some((alive.at, alive.wall));
+            // It follows each complete list.
+            Some(note::Note::Alive(alive)) => {
+                self.header.listed = true;
+                self.on_alive(&alive);
             }
+            Some(note::Note::Stopped(alive)) => self.on_alive(&alive),
             Some(note::Note::Restart(restart)) => self.add_restart((&restart).into()),
             None => {}
         }
+    }
+
+    fn on_alive(&mut self, alive: &messages::Alive) {
+        self.last = self.last.max(alive.at);
+        self.last_alive = Some((alive.at, alive.wall));
     }
 
     /// A restart is in the log twice if a checkpoint repeats it.
@@ -281,6 +289,7 @@ impl Arbiter {
         let mut arbiter = Self::new(deps);
         arbiter.began = moment(restored.header.began);
         arbiter.downtime = Some(downtime);
+        arbiter.inventoried = restored.header.listed;
         let mut tombstones = Tombstones::default();
         tombstones.set_horizon(moment(restored.header.horizon));
         // A checkpoint repeats the tombstones before it. Those of ids that exist again are removed with the pods.

@@ -139,6 +139,7 @@ impl Arbiter {
             began: self.to_since_boot(self.began),
             next_sequence,
             horizon: self.to_since_boot(self.store.horizon()),
+            listed: self.inventoried || !self.is_first_list(),
             ..messages::Header::default()
         }
     }
@@ -192,7 +193,7 @@ impl Arbiter {
 
     /// Whether a transition happened while plegd was down; where the runtime gives no time, whether it may have.
     pub(super) fn is_late(&self, transition: &Transition, now: Mono) -> bool {
-        let Some(downtime) = &self.downtime else { return false };
+        let Some(downtime) = self.downtime.as_ref().filter(|_| !transition.initial) else { return false };
         if transition.after.or(transition.last_seen_without_it).is_some() {
             return false;
         }

@@ -97,6 +97,8 @@ pub(super) async fn run(
     let serving = sim.serve_uds(&socket).with_context(|| format!("{} cannot be served", socket.display()))?;
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
     loaded.config.api.socket = Some(folder.0.join("plegd.sock"));
+    // Each demo is another node.
+    loaded.config.state.enabled = false;
     let daemon = Daemon::start(&loaded, Link::unix(endpoint), Clock::system(), &threads, log).await?;
     introduce(&loaded.config, seed, &socket);
 
@@ -141,6 +143,7 @@ async fn play(
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
     let api = folder.0.join("plegd.sock");
     loaded.config.api.socket = Some(api.clone());
+    loaded.config.state.enabled = false;
     let clock = player.second_clock();
     let daemon = Daemon::start(&loaded, Link::unix(endpoint), clock.clone(), &threads, log).await?;
     addresses(&loaded.config);

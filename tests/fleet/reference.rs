@@ -24,6 +24,7 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ),
     ("Node", &["plegd_pods", "plegd_sandboxes", "plegd_containers"]),
     ("Journal and subscribers", &["plegd_journal", "plegd_subscriber"]),
+    ("State on disk", &["plegd_state", "plegd_epoch"]),
     ("Client calls", &["plegd_grpc", "plegd_http"]),
     ("CRI calls", &["plegd_cri"]),
     ("Process", &["process_"]),
@@ -43,7 +44,7 @@ The column *kubelet* names the corresponding or nearest metric of the kubelet.
 | --- | --- |
 | `/metrics` | Prometheus text format |
 | `/livez`, `/healthz` | plegd's own tasks make progress; independent of the runtime |
-| `/readyz` | the first relist is complete; `?verbose` shows mode, stream and runtime |
+| `/readyz` | the first relist is complete; `?verbose` shows mode, stream, runtime and state |
 | `/` | the web page: pods and events, live |
 
 Alerts use these metrics: [runbooks](runbooks.md). Traces of relists and CRI calls are sent to an OpenTelemetry collector if plegd is

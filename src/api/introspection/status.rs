@@ -100,6 +100,7 @@ fn state(persistence: &Persistence) -> v1::State {
         restarts: u32::try_from(persistence.restarts.get()).unwrap_or_default(),
         epoch_began_at: moment(persistence.epoch_began.get()),
         restored: persistence.restored.get() == 1,
+        errors: persistence.errors.get(),
     }
 }
 

@@ -63,11 +63,23 @@ pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
         late_events,
         lag,
         gaps,
+        state_lost,
         config_waits,
     ];
     let mut found: Vec<Concern> = rules.iter().filter_map(|rule| rule(view)).collect();
     found.sort_by_key(|concern| concern.tone != Tone::Bad);
     found
+}
+
+/// The state is not written.
+fn state_lost(view: &View<'_>) -> Option<Concern> {
+    let state = view.status.state.filter(|state| !state.active && state.errors > 0)?;
+    let text = format!(
+        "The state on disk is not written ({}): a restart of plegd now begins a new epoch, and subscribers get a gap. The log and \
+         /readyz?verbose say why; check the space, owner and mode of state.directory. plegd tries again every minute.",
+        counted(state.errors, "error")
+    );
+    Some(Concern { tone: Tone::Warn, text })
 }
 
 /// Whether the runtime has this quirk. Only the letters of names are compared, not their separators.

@@ -27,6 +27,17 @@ pub(super) struct Status<'a> {
     cpu_time_seconds: Option<f64>,
     config_rejected: bool,
     config_keys_awaiting_restart: u32,
+    state: Option<State>,
+}
+
+#[derive(Serialize)]
+struct State {
+    active: bool,
+    bytes: u64,
+    restarts: u32,
+    epoch_began_at: Option<String>,
+    restored: bool,
+    errors: u64,
 }
 
 #[derive(Serialize)]
@@ -165,6 +176,7 @@ impl<'a> From<&'a GetStatusResponse> for Status<'a> {
             cpu_time_seconds: seconds(status.cpu_time.as_ref()),
             config_rejected: status.config_rejected,
             config_keys_awaiting_restart: status.config_keys_awaiting_restart,
+            state: status.state.as_ref().map(state),
         }
     }
 }
@@ -224,5 +236,16 @@ fn arbitration(all: &v1::Arbitration) -> Arbitration {
         dead: all.dead,
         backward: all.backward,
         corrected: all.corrected,
+    }
+}
+
+fn state(all: &v1::State) -> State {
+    State {
+        active: all.active,
+        bytes: all.bytes,
+        restarts: all.restarts,
+        epoch_began_at: time(all.epoch_began_at.as_ref()),
+        restored: all.restored,
+        errors: all.errors,
     }
 }

@@ -254,6 +254,15 @@ fn outcome(view: &View<'_>, sheet: &mut Sheet) {
         )
         .into()],
     );
+    let state = status.state.unwrap_or_default();
+    let began =
+        state.epoch_began_at.as_ref().map(|at| format!(", epoch began {} ago", span(age(view.now, at))));
+    let kept = match state.active {
+        true => format!("kept, {}", bytes(state.bytes)),
+        false => "not kept: a restart of plegd begins a new epoch".to_owned(),
+    };
+    let restarts = counted(u64::from(state.restarts), "restart");
+    sheet.labelled("STATE", &[format!("{kept}{}, {restarts}", began.unwrap_or_default()).into()]);
     let slowest = view.slowest().filter(|slowest| slowest.lag > 0).map(|slowest| {
         format!(", the slowest {} behind ({}: {})", count(slowest.lag), slowest.id, called(slowest))
     });

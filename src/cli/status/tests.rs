@@ -115,6 +115,7 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
             restarts: 2,
             epoch_began_at: ago(864_000),
             restored: true,
+            errors: 0,
         }),
     }
 }
@@ -198,6 +199,7 @@ ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
           refused 34 stale, 5 dead, 2 backward; 0 corrected
 PODS      44 pods (43 ready), 132 containers (120 running)
 JOURNAL   head 0000123456789abc:12365, holds 12,365 events, 3.2 MiB
+STATE     kept, 1.2 MiB, epoch began 10d ago, 2 restarts
 WATCHERS  2 subscribers, 0 gaps, the slowest 12 behind (3: logger)
 PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
 
@@ -233,6 +235,7 @@ ARBITER   12,000 seen by both, 345 by events only, 20 by relists only
           refused 34 stale, 5 dead, 2 backward; 0 corrected
 PODS      44 pods (43 ready), 132 containers (120 running)
 JOURNAL   head 0000123456789abc:12365, holds 10,000 events, 3.2 MiB
+STATE     kept, 1.2 MiB, epoch began 10d ago, 2 restarts
 WATCHERS  2 subscribers, 1 gap, the slowest 9,000 behind (3: logger\\u{7})
 PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
 
@@ -365,6 +368,7 @@ ARBITER   0 seen by both, 0 by events only, 0 by relists only
           refused 0 stale, 0 dead, 0 backward; 0 corrected
 PODS      0 pods (0 ready), 0 containers (0 running)
 JOURNAL   head -, holds 0 events, 0 B
+STATE     not kept: a restart of plegd begins a new epoch, 0 restarts
 WATCHERS  0 subscribers, 0 gaps
 PROCESS   0 B resident, 0s of CPU
 

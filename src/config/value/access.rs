@@ -39,20 +39,6 @@ impl Value for String {
     }
 }
 
-impl Value for PathBuf {
-    const FORM: Form = Form::Text;
-    const WANTED: &'static str = "an absolute path";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let text = if text.len() > 1 { text.trim_end_matches('/') } else { text };
-        Option::<PathBuf>::parse(text)?.ok_or_else(|| "a directory is required".into())
-    }
-
-    fn text(&self) -> String {
-        self.display().to_string()
-    }
-}
-
 impl Value for Option<PathBuf> {
     const FORM: Form = Form::Text;
     const WANTED: &'static str = r#"an absolute path, or "off""#;
