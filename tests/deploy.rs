@@ -195,7 +195,7 @@ fn copies_match_their_originals() {
 }
 
 #[test]
-fn the_daemon_set_mounts_two_host_directories_and_has_only_the_rights_that_it_needs() {
+fn the_daemon_set_mounts_three_host_directories_and_has_only_the_rights_that_it_needs() {
     let objects = manifests::in_files("deploy/kubernetes/base");
     let kinds = ["ConfigMap", "DaemonSet", "Namespace", "NetworkPolicy", "ServiceAccount"];
     assert_eq!(objects.keys().cloned().collect::<Vec<_>>(), kinds.map(|kind| format!("{kind} plegd")));
@@ -218,10 +218,11 @@ fn the_daemon_set_mounts_two_host_directories_and_has_only_the_rights_that_it_ne
     assert!(memory.expr.ends_with(&alert), "three quarters of the limit: {}", memory.expr);
     let mounts: Vec<_> =
         container["volumeMounts"].as_array().expect("mounts").iter().map(|it| &it["mountPath"]).collect();
-    assert_eq!(mounts, ["/run/containerd", "/run/plegd", "/etc/plegd"]);
+    assert_eq!(mounts, ["/run/containerd", "/run/plegd", "/var/lib/plegd", "/etc/plegd"]);
     let dirs: Vec<_> =
         pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
-    assert_eq!(dirs, [&Value::from("/run/containerd"), &"/run/plegd".into(), &Value::Null]);
+    let expected = ["/run/containerd", "/run/plegd", "/var/lib/plegd"].map(Value::from);
+    assert_eq!(dirs, expected.iter().chain([&Value::Null]).collect::<Vec<_>>());
     assert_eq!(objects["NetworkPolicy plegd"]["spec"]["egress"], serde_json::json!([]));
 }
 
