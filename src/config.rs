@@ -93,7 +93,7 @@ key::config! {
         /// Whether the state is kept.
         restart enabled: bool = true;
         /// Directory of the state. It should be on tmpfs, as /run is. It is created if it is missing (mode 0700), must belong to
-        /// plegd's user, and is used by one plegd alone. Empty: the directory `state` beside `api.socket`, such as
+        /// plegd's user, and is used by one plegd alone. Empty or "off": the directory `state` beside `api.socket`, such as
         /// /run/plegd/state; without that socket no state is kept.
         restart directory: Option<PathBuf> = None;
         /// Size limit of the state, in bytes. Older entries are deleted first; a subscriber that needs them gets a gap. The records of

@@ -115,6 +115,11 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         [journal]
         events = 100
         bytes = "2048KiB"
+        [state]
+        enabled = false
+        directory = "/run/other/state"
+        max_bytes = "2MiB"
+        persistent_directory = "/var/lib/plegd"
         [api]
         socket = "off"
         socket_mode = "0600"
@@ -220,7 +225,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
         ("[http]\nquuxquux = 1", "plegd.toml:2: there is no key http.quuxquux; [http] has address, page."),
         (
             "[grpc]\nsocket = 1",
-            "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, api, http, log, print.",
+            "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, state, api, http, log, print.",
         ),
         ("http = \"off\"", "plegd.toml:1: http is a section; write [http] on a line of its own."),
         ("zzz = 1", "plegd.toml:1: there is no key zzz; all keys are in a section, as period in [relist]."),
@@ -497,6 +502,10 @@ stream.queue_messages = 65536 # a whole number, from 64 to 4194304
 stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
 journal.events = 65536 # a whole number, from 64 to 4194304
 journal.bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
+state.enabled = true # true or false
+state.directory = "off" # an absolute path, or "off"
+state.max_bytes = "16MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
+state.persistent_directory = "off" # an absolute path, or "off"
 api.socket = "/run/plegd/plegd.sock" # an absolute path, or "off"
 api.socket_mode = "0660" # an octal mode of up to 0777, such as "0660"
 api.socket_group = "" # a group's name or number, or "" for plegd's own

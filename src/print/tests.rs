@@ -93,8 +93,8 @@ fn a_json_line_has_exactly_these_fields() {
     let text = printed(Style::Json, EventTypes::kubelet(), &[died(), sandbox_removed()]);
     assert_eq!(
         text,
-        r#"{"sequence":42,"type":"ContainerDied","subject":"container","pod_uid":"8c5f6b1e","namespace":"kube-system","pod_name":"coredns-7db6d8ff4d-x2x9z","container_id":"d34db33f","container_name":"coredns","source":"event","occurred_at":"2027-01-15T08:00:00.122644789Z","observed_at":"2027-01-15T08:00:00.123456789Z","exit_code":137,"reason":"OOMKilled","inferred":false}
-{"sequence":43,"type":"ContainerRemoved","subject":"sandbox","pod_uid":"u","namespace":"demo","pod_name":"web","container_id":"d34db33f","container_name":"","source":"relist","occurred_at":null,"observed_at":"2027-01-15T08:00:00.123456789Z","exit_code":null,"reason":"","inferred":false}
+        r#"{"sequence":42,"type":"ContainerDied","subject":"container","pod_uid":"8c5f6b1e","namespace":"kube-system","pod_name":"coredns-7db6d8ff4d-x2x9z","container_id":"d34db33f","container_name":"coredns","source":"event","occurred_at":"2027-01-15T08:00:00.122644789Z","observed_at":"2027-01-15T08:00:00.123456789Z","exit_code":137,"reason":"OOMKilled","inferred":false,"initial":false,"late":false}
+{"sequence":43,"type":"ContainerRemoved","subject":"sandbox","pod_uid":"u","namespace":"demo","pod_name":"web","container_id":"d34db33f","container_name":"","source":"relist","occurred_at":null,"observed_at":"2027-01-15T08:00:00.123456789Z","exit_code":null,"reason":"","inferred":false,"initial":false,"late":false}
 "#
     );
 }

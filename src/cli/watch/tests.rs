@@ -93,12 +93,14 @@ async fn a_json_line_can_be_resumed_at_and_a_gap_is_one_too() {
     ]];
     let (out, said, _) = watched("--pods --types died", Style::Json, scripts).await;
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 3, "{out}");
+    assert_eq!(lines.len(), 5, "{out}");
     assert_eq!(lines[0]["type"], "ContainerDied");
     assert_eq!(lines[0]["position"], "0000000000000abc:5");
     assert!(lines[0].get("pod_status").is_none());
     assert_eq!(lines[1].to_string(), r#"{"from":6,"reason":"compacted","to":6,"type":"Gap"}"#);
-    assert_eq!(lines[2]["pod_status"]["containers"].to_string(), "[]");
+    assert_eq!(lines[2]["pod"]["identity"]["name"], "a", "the pods as they are after the gap");
+    assert_eq!(lines[3]["type"], "SnapshotEnd");
+    assert_eq!(lines[4]["pod_status"]["containers"].to_string(), "[]");
     assert!(said[0].starts_with("event 6 may be missing"), "{said:?}");
 }
 
