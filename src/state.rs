@@ -19,7 +19,7 @@
 //!
 //! - A write is not followed by `fsync`: after a loss of power, the log counts as lost. On tmpfs it is gone anyway.
 //! - A process that is killed leaves at most one incomplete frame, whose change no subscriber has seen. It is ignored.
-//! - A log that something else has truncated cannot be told from that.
+//! - A log that something else has truncated cannot be distinguished from that.
 //! - A log that can neither be written nor deleted stays as it is: a restart in this time loads an old state. plegd tries to delete it
 //!   every minute, and before it writes anything else.
 

@@ -11,7 +11,7 @@
 //! | 4 | CRC-32 of the payload |
 //! | length | payload |
 //!
-//! The length has a checksum of its own, so that an incomplete frame at the end, which a killed process leaves, can be told from a damaged
+//! The length has a checksum of its own, so that an incomplete frame at the end, which a killed process leaves, can be distinguished from a damaged
 //! one: only the incomplete frame is a prefix of a valid one.
 
 use std::ops::Range;
