@@ -22,7 +22,7 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    arbiter::Arbiter,
+    arbiter::{Arbiter, ArbiterDeps},
     cache::Cache,
     clock::{Clock, Mono, Wall},
     cri::quirks::Quirks,
@@ -195,6 +195,7 @@ impl Subscriber {
             }
             Update::Bookmark(position) => assert_eq!(position.sequence + 1, self.next),
             Update::Mode { .. } => {}
+            Update::Restarted(restart) => unreachable!("nothing restarts plegd: {restart:?}"),
         }
     }
 }
