@@ -197,8 +197,8 @@ impl App {
             clock: core.clock.clone(),
         };
         tasks.spawn(here, applier.run(queue).boxed());
-        // What an earlier process was told, and could not publish any more.
-        generic.reads.request_all(core.arbiter.unfinished());
+        // The schedules of an earlier process.
+        generic.reads.request_all(core.arbiter.resume_reads());
         if let Some(state) = &core.state {
             tasks.spawn(here, keep_state(state.clone(), core.arbiter.clone(), tasks.stop.clone()).boxed());
         }

@@ -63,6 +63,7 @@ mod tombstones;
 pub mod transitions;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -80,7 +81,7 @@ pub use self::{
 };
 use self::{
     pod::{Context, Outcome, PodState},
-    store::{PodSlot, Store},
+    store::{PodSlot, Store, names},
     transitions::Transition,
 };
 use crate::{
@@ -93,7 +94,7 @@ use crate::{
     journal::Journal,
     metrics::{Channel, Metrics},
     model::{
-        ContainerStatus, Event, EventType, ObjectId, Observation, PodIdentity, Source, StreamEvent,
+        ContainerStatus, Detail, Event, EventType, ObjectId, Observation, PodIdentity, Source, StreamEvent,
         StreamEventType, Subject,
     },
     path_comparison::{PathComparison, stream_event_of},
@@ -244,7 +245,19 @@ impl Arbiter {
         }
     }
 
-    /// Under the pod's lock.
+    /// Applies the events of a pod that wait for reads of these ids, which have ended.
+    pub fn apply_deferred(&self, pod: &PodIdentity, done: &BTreeSet<ObjectId>) -> Vec<PodReadRequest> {
+        let quirks = self.quirks.load();
+        let context = self.context(&quirks);
+        let Some(slot) = self.store.slot(names(pod)) else { return Vec::new() };
+        let Some(mut locked) = slot.lock() else { return Vec::new() };
+        let events = locked.state.take_deferred(&[], done);
+        let reads = self.apply_all(&slot, &mut locked.state, &events, &context);
+        self.store.evict_if_empty(&slot, &mut locked);
+        reads
+    }
+
+    /// Under the pod's lock. A sandbox in the observation has the labels that deferred events wait for: they are older, and come first.
     fn apply_to(
         &self,
         slot: &PodSlot,
@@ -252,9 +265,37 @@ impl Arbiter {
         observation: &Observation,
         context: &Context<'_>,
     ) -> Vec<PodReadRequest> {
-        if pod.defers(observation, context) {
-            return PodReadRequest::deferring(observation).into_iter().collect();
+        let is_full = observation.detail == Detail::Full;
+        let seen = if is_full { observation.sandboxes.as_slice() } else { &[] };
+        let earlier = pod.take_deferred(seen, &BTreeSet::new());
+        let mut reads = self.apply_all(slot, pod, &earlier, context);
+        if pod.defer(observation, context) {
+            reads.extend(PodReadRequest::deferring(observation));
+            return reads;
         }
+        reads.extend(self.apply_at_once(slot, pod, observation, context));
+        let released = pod.take_deferred(&[], &BTreeSet::new());
+        reads.extend(self.apply_all(slot, pod, &released, context));
+        reads
+    }
+
+    fn apply_all(
+        &self,
+        slot: &PodSlot,
+        pod: &mut PodState,
+        observations: &[Observation],
+        context: &Context<'_>,
+    ) -> Vec<PodReadRequest> {
+        observations.iter().flat_map(|it| self.apply_at_once(slot, pod, it, context)).collect()
+    }
+
+    fn apply_at_once(
+        &self,
+        slot: &PodSlot,
+        pod: &mut PodState,
+        observation: &Observation,
+        context: &Context<'_>,
+    ) -> Vec<PodReadRequest> {
         let outcome = pod.apply(observation, context);
         // An id is found as soon as an event of it is seen.
         self.store.add_ids(slot, &outcome.added);
@@ -262,7 +303,7 @@ impl Arbiter {
         self.publish(slot, pod, events, &outcome);
         self.count(observation, &outcome, context);
         self.store.remove_ids(slot, &outcome.removed, context.now);
-        let of_pod = |read| PodReadRequest { pod: observation.pod.clone(), read, deferred: None };
+        let of_pod = |read| PodReadRequest { pod: observation.pod.clone(), read };
         outcome.reads.into_iter().map(of_pod).collect()
     }
 

@@ -19,8 +19,8 @@ pub use self::{
     layers::{DEFAULT_FILE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
     principals::{Principal, Principals},
     value::{
-        Bytes, EventTypes, FileMode, Filter, LogFormat, PageAccess, PrintFormat, SharedStream, SocketGroup,
-        Value,
+        Bytes, EventTypes, FileMode, Filter, LogFormat, OptionalDirectory, PageAccess, PrintFormat,
+        SharedStream, SocketGroup, StateDirectory, Value,
     },
 };
 
@@ -93,16 +93,16 @@ key::config! {
         /// Whether the state is kept.
         restart enabled: bool = true;
         /// Directory of the state. It should be on tmpfs, as /run is. It is created if it is missing (mode 0700), must belong to
-        /// plegd's user, and is used by one plegd alone. Empty or "off": the directory `state` beside `api.socket`, such as
+        /// plegd's user, and is used by one plegd alone. "auto": the directory `state` beside `api.socket`, such as
         /// /run/plegd/state; without that socket no state is kept.
-        restart directory: Option<PathBuf> = None;
+        restart directory: StateDirectory = StateDirectory::BesideSocket;
         /// Size limit of the state, in bytes. Older entries are deleted first; a subscriber that needs them gets a gap. The records of
         /// all pods (about 3 KiB a pod) are kept even if they alone are larger.
         restart max_bytes: Bytes = Bytes::mib(16), in Bytes::mib(1)..=Bytes::mib(1024);
         /// Directory for one file that is written when plegd is stopped, and read and deleted at the next start, so that subscribers get
-        /// no gap after a reboot of the machine. It must be on a disk, such as /var/lib/plegd, and is used by one plegd alone. Empty:
-        /// none; a reboot then begins a new epoch.
-        restart persistent_directory: Option<PathBuf> = None;
+        /// no gap after a reboot of the machine. It must be on a disk, such as /var/lib/plegd, and is used by one plegd alone. "off":
+        /// no file is written; a reboot then begins a new epoch.
+        restart persistent_directory: OptionalDirectory = OptionalDirectory(None);
     }
     /// The pod lifecycle API, `plegd.v1`, over gRPC: for other programs of this node over a UNIX socket, and over TCP if an
     /// address is set.
@@ -253,8 +253,13 @@ impl Config {
 impl State {
     /// The directory of the state, which by default is beside the socket of the API; none if no state is kept.
     pub fn place(&self, api: &Api) -> Option<PathBuf> {
-        let beside = || Some(api.socket.as_ref()?.parent()?.join("state"));
-        self.directory.clone().or_else(beside).filter(|_| self.enabled)
+        if !self.enabled {
+            return None;
+        }
+        match &self.directory {
+            StateDirectory::At(path) => Some(path.clone()),
+            StateDirectory::BesideSocket => Some(api.socket.as_ref()?.parent()?.join("state")),
+        }
     }
 }
 

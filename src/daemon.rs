@@ -253,7 +253,7 @@ fn state_place(config: &Config) -> Option<StatePlace> {
         DirectoryStorage::open(&state.place(&config.api)?).map(|it| Box::new(it) as Box<dyn Storage>);
     Some(StatePlace {
         storage,
-        persistent: state.persistent_directory.clone().map(PersistentFile::Directory),
+        persistent: state.persistent_directory.0.clone().map(PersistentFile::Directory),
         max_bytes: state.max_bytes.0 as u64,
         // Without it, the log counts as one of this boot, as on tmpfs it is.
         boot_id: std::fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default(),
@@ -294,10 +294,7 @@ fn print<W: io::Write + Send + 'static>(
             printer.begin()?;
             loop {
                 let update = match watch.try_next() {
-                    Ok(None) => {
-                        printer.flush()?;
-                        watch.next().await
-                    }
+                    Ok(None) => printer.wait(watch.next()).await?,
                     Ok(Some(update)) => Ok(update),
                     Err(error) => Err(error),
                 };
@@ -311,7 +308,7 @@ fn print<W: io::Write + Send + 'static>(
                         );
                     }
                     Ok(_) => {}
-                    Err(WatchError::Ending) => return printer.flush(),
+                    Err(WatchError::Ending) => return printer.end(),
                     Err(error) => return Err(io::Error::other(error)),
                 }
             }

@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod columns;
+mod inventory;
 pub(crate) mod sheet;
 mod table;
 pub(crate) mod text;
@@ -12,10 +13,15 @@ pub(crate) mod view;
 
 pub use self::table::{Table, terminal_width};
 
-use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
+use std::{
+    io::{self, BufWriter, IsTerminal as _, Stdout, Write},
+    pin::pin,
+    time::Duration,
+};
 
 use serde::Serialize;
 
+use self::inventory::Inventory;
 use crate::{
     clock::Wall,
     config::{EventTypes, Print, PrintFormat},
@@ -23,11 +29,16 @@ use crate::{
     printable, v1,
 };
 
+/// How long no event may come until the initial inventory counts as complete.
+const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Prints events.
 pub struct Printer<W: Write> {
     out: W,
     style: Style,
     types: EventTypes,
+    /// The initial events for which the table has no line yet.
+    inventory: Inventory,
 }
 
 /// The output style of an event.
@@ -78,7 +89,7 @@ pub struct Watched<'a> {
 impl<W: Write> Printer<W> {
     /// Prints events of these types in this style.
     pub fn new(out: W, style: Style, types: EventTypes) -> Self {
-        Self { out, style, types }
+        Self { out, style, types, inventory: Inventory::default() }
     }
 
     /// Prints the table's header.
@@ -93,7 +104,8 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
-    /// Prints an event if its type is selected. The output may stay in a buffer until [`Printer::flush`].
+    /// Prints an event if its type is selected. The output may stay in a buffer until [`Printer::flush`]. A table has one line for all
+    /// initial events.
     ///
     /// # Errors
     ///
@@ -103,7 +115,14 @@ impl<W: Write> Printer<W> {
             return Ok(());
         }
         match &self.style {
-            Style::Table(table) => table.row(&mut self.out, event),
+            Style::Table(_) if event.initial => {
+                self.inventory.add(event);
+                Ok(())
+            }
+            Style::Table(table) => {
+                self.inventory.print(&mut self.out)?;
+                table.row(&mut self.out, event)
+            }
             Style::Json => self.json(&Line::from(event)),
         }
     }
@@ -122,6 +141,33 @@ impl<W: Write> Printer<W> {
             }),
             _ => self.print(event),
         }
+    }
+
+    /// Flushes the buffer, and waits for the next update. If none comes for a second, the initial inventory is printed.
+    ///
+    /// # Errors
+    ///
+    /// The writer's error; `BrokenPipe` if the reader is gone.
+    pub async fn wait<T>(&mut self, next: impl Future<Output = T>) -> io::Result<T> {
+        self.flush()?;
+        let mut next = pin!(next);
+        if !self.inventory.is_empty() {
+            if let Ok(update) = tokio::time::timeout(INVENTORY_PAUSE, &mut next).await {
+                return Ok(update);
+            }
+            self.end()?;
+        }
+        Ok(next.await)
+    }
+
+    /// Prints the initial inventory, and flushes the buffer: no event follows, or something else is printed.
+    ///
+    /// # Errors
+    ///
+    /// The writer's error; `BrokenPipe` if the reader is gone.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.inventory.print(&mut self.out)?;
+        self.flush()
     }
 
     /// Prints another JSON line.

@@ -247,7 +247,7 @@ impl Relister {
             }
             ids += old.len();
             let read = ReadRequest { scope: Scope::Ids(old), cause: ReadCause::Content, after: NOW };
-            self.deps.reads.request_all([PodReadRequest { pod, read, deferred: None }]);
+            self.deps.reads.request_all([PodReadRequest { pod, read }]);
         }
     }
 

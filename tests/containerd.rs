@@ -87,7 +87,9 @@ on_versions! {
     a_read_newer_than_a_call_shows_its_effect_on_1_6 = pods::a_newer_read_shows_the_effect_of_a_call(V1_6);
     a_frozen_client_beside_50_others_delays_neither_them_nor_the_runtime = clients::a_frozen_client_delays_nobody();
     a_client_killed_seven_times_receives_each_event_once = clients::a_killed_client_resumes_at_its_position();
-    clients_find_a_restarted_daemon_and_get_a_gap = clients::a_restarted_daemon_is_found_again();
+    clients_of_a_restarted_daemon_get_what_happened_meanwhile_on_2_1 = clients::a_restarted_daemon_continues(V2_1);
+    clients_of_a_restarted_daemon_get_what_happened_meanwhile_on_1_7 = clients::a_restarted_daemon_continues(V1_7);
+    clients_find_a_restarted_daemon_without_state_and_get_a_gap = clients::a_daemon_without_state_is_found_again();
     ten_kills_of_containerd_2_1_during_churn_lose_nothing = faults::kills_during_churn_lose_nothing(V2_1);
     ten_kills_of_containerd_1_7_during_churn_lose_nothing = faults::kills_during_churn_lose_nothing(V1_7);
     a_pause_of_containerd_2_1_of_30_s_during_churn_loses_nothing = faults::a_pause_during_churn_loses_nothing(V2_1);
@@ -97,7 +99,8 @@ on_versions! {
     a_flood_of_short_containers_is_published_completely_on_1_7 = faults::a_flood_is_published_completely(V1_7);
     plegd_recovers_from_a_full_disk_of_containerd_2_1 = faults::plegd_recovers_from_a_full_disk(V2_1);
     plegd_recovers_from_a_full_disk_of_containerd_1_7 = faults::plegd_recovers_from_a_full_disk(V1_7);
-    a_daemon_killed_during_churn_sends_a_gap_and_then_the_true_state = daemon::a_daemon_killed_during_churn_recovers();
+    twenty_kills_of_plegd_during_churn_lose_nothing_on_2_1 = daemon::kills_during_churn_lose_nothing(V2_1);
+    twenty_kills_of_plegd_during_churn_lose_nothing_on_1_7 = daemon::kills_during_churn_lose_nothing(V1_7);
     a_paused_daemon_catches_up_on_2_1 = daemon::a_paused_daemon_catches_up(V2_1);
     a_paused_daemon_catches_up_on_1_7 = daemon::a_paused_daemon_catches_up(V1_7);
     the_kill_of_a_paused_daemon_unblocks_containerd_2_1_at_once = daemon::the_kill_of_a_paused_daemon_unblocks_the_runtime(V2_1);

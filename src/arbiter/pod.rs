@@ -27,10 +27,13 @@ use crate::{
     cri::quirks::Quirks,
     model::{
         ContainerStatus, Detail, Interval, Labels, ObjectId, Observation, Phase, Pod, PodIdentity, ReadCause,
-        SandboxStatus, Status, Subject, Verdict,
+        SandboxStatus, Status, StreamEvent, Subject, Verdict,
         order::{container_key, sandbox_key},
     },
 };
+
+/// How many events of one pod wait at most.
+const DEFERRED_LIMIT: usize = 1024;
 
 /// The records of a pod. Readers get a [`Pod`].
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub struct PodState {
     /// Ids without a record that an event reports as deleted, where the runtime sends DELETED early or a list shows the id: a read
     /// decides.
     reported_deleted: BTreeMap<ObjectId, (Subject, DeletionEvent)>,
+    /// Events that wait for a read, in order: see [`PodState::defer`].
+    deferred: Vec<Observation>,
     /// Number of the next id that is observed for the first time.
     next: u64,
     /// As written to the state on disk, if the state is kept there.
@@ -213,7 +218,7 @@ impl PodState {
     /// A pod without records.
     pub fn new(identity: PodIdentity) -> Self {
         let (records, ips, labels) = (BTreeMap::new(), Vec::new(), Labels::new());
-        let (read_at, reported_deleted) = (None, BTreeMap::new());
+        let (read_at, reported_deleted, deferred) = (None, BTreeMap::new(), Vec::new());
         let saved = SavedPod::default();
         Self {
             identity,
@@ -223,6 +228,7 @@ impl PodState {
             read_at,
             sandbox_known: false,
             reported_deleted,
+            deferred,
             next: 0,
             saved,
         }
@@ -235,7 +241,7 @@ impl PodState {
 
     /// Whether nothing is recorded of it.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.reported_deleted.is_empty()
+        self.records.is_empty() && self.reported_deleted.is_empty() && self.deferred.is_empty()
     }
 
     /// When the last read of the whole pod began.
@@ -297,22 +303,50 @@ impl PodState {
         self.records.get(id).is_some_and(|record| record.content_confirmed_at >= Some(moment))
     }
 
-    /// Whether a sandbox of the pod was ever observed.
-    pub fn is_sandbox_known(&self) -> bool {
-        self.sandbox_known
+    /// Whether events wait for a read.
+    pub fn is_deferring(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
-    /// Whether an event waits for a read of the sandbox: it is about an id without a record, and no sandbox of the pod was ever observed
-    /// with its labels. The event has none: it shows no sandbox, or was stripped in the queue. A subscriber that filters by label would
-    /// miss the start.
-    pub fn defers(&self, observation: &Observation, context: &Context<'_>) -> bool {
+    /// Keeps an event that has to wait for a read of its id, and returns whether it has: it is about an id without a record, and no sandbox
+    /// of the pod was ever observed with its labels. The event has none: it shows no sandbox, or was stripped in the queue. A subscriber
+    /// that filters by label would miss the start. An event of an id of which another one waits has to wait as well, whatever it shows.
+    pub fn defer(&mut self, observation: &Observation, context: &Context<'_>) -> bool {
         let Some(event) = &observation.stream_event else { return false };
-        !self.sandbox_known
-            && !observation.unreadable
-            && (observation.sandboxes.is_empty() || observation.detail == Detail::Minimal)
-            && !self.records.contains_key(&event.id)
-            && context.may_be_new(observation)
-            && context.known.removed_at(&event.id).is_none()
+        let has_no_labels = || {
+            !self.sandbox_known
+                && (observation.sandboxes.is_empty() || observation.detail == Detail::Minimal)
+                && !self.records.contains_key(&event.id)
+                && context.may_be_new(observation)
+                && context.known.removed_at(&event.id).is_none()
+                && self.deferred.len() < DEFERRED_LIMIT
+        };
+        let waits = is_about_one_of(event, &self.deferred) || has_no_labels();
+        if waits {
+            self.deferred.push(observation.clone());
+        }
+        waits
+    }
+
+    /// The events that need not wait any longer, in order: those that show a sandbox which is `seen` with its labels; all if a sandbox of
+    /// the pod is known; and those of ids whose read is `done`.
+    pub fn take_deferred(
+        &mut self,
+        seen: &[Arc<SandboxStatus>],
+        done: &BTreeSet<ObjectId>,
+    ) -> Vec<Observation> {
+        let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+        for mut observation in std::mem::take(&mut self.deferred) {
+            let Some(event) = &observation.stream_event else { continue };
+            let has_labels = self.sandbox_known | take_labels(&mut observation.sandboxes, seen);
+            if (has_labels || done.contains(&event.id)) && !is_about_one_of(event, &waiting) {
+                ready.push(Observation { unreadable: !has_labels, ..observation });
+            } else {
+                waiting.push(observation);
+            }
+        }
+        self.deferred = waiting;
+        ready
     }
 
     /// The containers and sandboxes whose content was read the longest time ago, before `before`: at most `at_most`.
@@ -404,6 +438,24 @@ impl PodState {
         });
         sandboxes.min_by_key(|(key, _)| *key).map(|(_, sandbox)| sandbox)
     }
+}
+
+/// Whether one of these events is about the same id.
+fn is_about_one_of(event: &StreamEvent, others: &[Observation]) -> bool {
+    others.iter().any(|other| other.stream_event.as_ref().is_some_and(|other| other.id == event.id))
+}
+
+/// Gives sandboxes the labels that are seen elsewhere, and returns whether there are such.
+fn take_labels(sandboxes: &mut [Arc<SandboxStatus>], seen: &[Arc<SandboxStatus>]) -> bool {
+    let mut any = false;
+    for sandbox in sandboxes {
+        if let Some(seen) = seen.iter().find(|seen| seen.id == sandbox.id) {
+            let sandbox = Arc::make_mut(sandbox);
+            (sandbox.labels, sandbox.annotations) = (seen.labels.clone(), seen.annotations.clone());
+            any = true;
+        }
+    }
+    any
 }
 
 // === impl Difference ===

@@ -111,9 +111,9 @@ impl Arbiter {
         self.with(pod, |state| state.awaits_deaths()).unwrap_or(false)
     }
 
-    /// Whether a sandbox of the pod was ever observed.
-    pub fn is_sandbox_known(&self, pod: &PodIdentity) -> bool {
-        self.with(pod, |state| state.is_sandbox_known()).unwrap_or(false)
+    /// Whether events of the pod wait for a read.
+    pub fn is_deferring(&self, pod: &PodIdentity) -> bool {
+        self.with(pod, |state| state.is_deferring()).unwrap_or(false)
     }
 
     /// An event that changes nothing and names no pod: for the comparison of the paths only.

@@ -34,8 +34,6 @@ pub struct PodReadRequest {
     pub pod: PodIdentity,
     /// The read.
     pub read: ReadRequest,
-    /// An event that waits for the read: to be applied again when the sandbox was read.
-    pub deferred: Option<Box<Observation>>,
 }
 
 // === impl ReadRequest ===
@@ -66,6 +64,6 @@ impl PodReadRequest {
     pub(super) fn deferring(observation: &Observation) -> Option<Self> {
         let event = observation.stream_event.as_ref()?;
         let read = ReadRequest::of_id(&event.id, ReadCause::Hint, Duration::ZERO);
-        Some(Self { pod: observation.pod.clone(), read, deferred: Some(Box::new(observation.clone())) })
+        Some(Self { pod: observation.pod.clone(), read })
     }
 }

@@ -8,13 +8,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use prost::Message as _;
 
 use super::{
-    Arbiter, ArbiterDeps, Downtime, PodReadRequest, ReadRequest, Scope, pod::PodState, read_request::NOW,
-    store::PodSlot, tombstones::Tombstones,
+    Arbiter, ArbiterDeps, Downtime, PodReadRequest, pod::PodState, store::PodSlot, tombstones::Tombstones,
 };
 use crate::{
     clock::{Clock, Mono, STEP_MARGIN, Wall},
     journal::{Capacity, Journal, Saved},
-    model::{Event, ObjectId, Pod, PodIdentity, ReadCause, Restart},
+    model::{Event, ObjectId, Pod, PodIdentity, Restart},
     state::{
         Frame, FrameKind,
         messages::{self, note, part},
@@ -282,22 +281,25 @@ impl Arbiter {
         if stepped {
             clock.set_stepped_before();
         }
-        let moment = |since_boot: u64| match restored.same_boot && since_boot > 0 {
-            true => clock.at_since_boot(Duration::from_nanos(since_boot)),
-            false => Mono::ZERO,
+        // The clock of another boot says nothing. Its runtime has lost its events with it: none from before is new.
+        let (same_boot, down_since) = (restored.same_boot, downtime.since);
+        let moment = |since_boot: u64, of_other_boot: Mono| match (same_boot, since_boot) {
+            (true, 0) => Mono::ZERO,
+            (true, since_boot) => clock.at_since_boot(Duration::from_nanos(since_boot)),
+            (false, _) => of_other_boot,
         };
         let mut arbiter = Self::new(deps);
-        arbiter.began = moment(restored.header.began);
+        arbiter.began = moment(restored.header.began, down_since);
         arbiter.downtime = Some(downtime);
         arbiter.inventoried = restored.header.listed;
         let mut tombstones = Tombstones::default();
-        tombstones.set_horizon(moment(restored.header.horizon));
+        tombstones.set_horizon(moment(restored.header.horizon, down_since));
         // A checkpoint repeats the tombstones before it. Those of ids that exist again are removed with the pods.
         let newest: HashMap<ObjectId, u64> = restored.tombstones.into_iter().collect();
         let mut newest: Vec<_> = newest.into_iter().collect();
         newest.sort_by_key(|(_, at)| *at);
         for (id, at) in newest {
-            tombstones.insert(&id, restored.started, moment(at));
+            tombstones.insert(&id, restored.started, moment(at, restored.started));
         }
         arbiter.store.restore_tombstones(tombstones);
         let mut pods: Vec<_> = restored.pods.into_values().collect();
@@ -308,14 +310,14 @@ impl Arbiter {
         arbiter
     }
 
-    /// Reads of the ids whose end was reported to an earlier process and not published by it.
-    pub fn unfinished(&self) -> Vec<PodReadRequest> {
-        let request = |slot: Arc<PodSlot>| {
-            let ids = slot.lock()?.state.unfinished();
-            let read = ReadRequest { scope: Scope::Ids(ids.clone()), cause: ReadCause::Deletion, after: NOW };
+    /// The reads that an earlier process had scheduled.
+    pub fn resume_reads(&self) -> Vec<PodReadRequest> {
+        let ended = self.downtime.as_ref().map(|downtime| downtime.down_since).unwrap_or_default();
+        let requests = |slot: Arc<PodSlot>| {
+            let reads = slot.lock()?.state.resume_reads(ended);
             let pod = slot.cached.identity().clone();
-            (!ids.is_empty()).then_some(PodReadRequest { pod, read, deferred: None })
+            Some(reads.into_iter().map(move |read| PodReadRequest { pod: pod.clone(), read }))
         };
-        self.store.slots().into_iter().filter_map(request).collect()
+        self.store.slots().into_iter().filter_map(requests).flatten().collect()
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(error) = print.failed {
         return Err(error.into());
     }
-    print.printer.flush()?;
+    print.printer.end()?;
     let outcome = outcome?;
     for note in &scenario.notes {
         eprintln!("plegd: {note}");

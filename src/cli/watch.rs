@@ -132,14 +132,11 @@ pub(super) async fn follow<W: io::Write>(
         // The output is flushed before a wait for the next update.
         let next = match watch.next().now_or_never() {
             Some(next) => next,
-            None => {
-                show.flush()?;
-                watch.next().await
-            }
+            None => show.wait(watch.next()).await?,
         };
-        let Some(update) = next.transpose()? else { return Ok(()) };
+        let Some(update) = next.transpose()? else { return Ok(show.end()?) };
         if let Some(line) = notices.of(&update) {
-            show.flush()?;
+            show.end()?;
             say(line);
         }
         show.update(update)?;

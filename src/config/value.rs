@@ -2,7 +2,7 @@
 
 mod access;
 
-pub use self::access::{FileMode, SocketGroup};
+pub use self::access::{FileMode, OptionalDirectory, SocketGroup, StateDirectory};
 
 use std::{net::SocketAddr, time::Duration};
 

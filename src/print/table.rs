@@ -18,9 +18,10 @@ const NARROW: usize = 80;
 const WIDE: usize = 160;
 
 const TIME: usize = "hh:mm:ss.mmm".len();
+const DELAY: usize = "+59.9s".len();
 const KIND: usize = "Removed".len();
 const SOURCE: usize = "SOURCE".len();
-const GAPS: usize = 5;
+const GAPS: usize = 6;
 
 /// A table's layout.
 #[derive(Clone, Debug)]
@@ -43,16 +44,16 @@ pub fn terminal_width(out: &Stdout) -> usize {
 impl Table {
     /// A table of this width, in characters, from 80 to 160.
     pub fn new(width: usize, colour: bool) -> Self {
-        let fixed = TIME + KIND + SOURCE + GAPS;
+        let fixed = TIME + DELAY + KIND + SOURCE + GAPS;
         let free = width.clamp(NARROW, WIDE) - fixed;
-        // At 80 these are 18, 9 (for "(sandbox)") and 23; additional width goes mostly to the pod's name.
+        // At 80 these are 16, 9 (for "(sandbox)") and 18 (for "exit 137 OOMKilled"); additional width goes mostly to the pod's name.
         let spare = free - (NARROW - fixed);
-        let (pod, container) = (18 + spare / 2, 9 + spare / 4);
+        let (pod, container) = (16 + spare / 2, 9 + spare / 4);
         Self { pod, container, detail: free - pod - container, colour }
     }
 
     pub(super) fn header(&self, out: &mut impl Write) -> io::Result<()> {
-        let columns = ["TIME", "EVENT", "NAMESPACE/POD", "CONTAINER", "DETAIL", "SOURCE"];
+        let columns = ["TIME", "DELAY", "EVENT", "NAMESPACE/POD", "CONTAINER", "DETAIL", "SOURCE"];
         self.line(out, columns.map(str::to_owned), None)
     }
 
@@ -63,9 +64,14 @@ impl Table {
             Subject::Container => &event.container_name,
         };
         let (kind, colour) = kind(event);
+        let happened = event.occurred_at.unwrap_or(event.observed_at);
         let columns = [
             // Only the time of day fits; it is in UTC, as in logs.
-            event.observed_at.to_string().get(11..11 + TIME).unwrap_or_default().to_owned(),
+            happened.to_string().get(11..11 + TIME).unwrap_or_default().to_owned(),
+            event
+                .occurred_at
+                .and_then(|at| delay(event.observed_at.seconds_since(at)))
+                .unwrap_or_else(|| "-".into()),
             kind.to_owned(),
             shorten_middle(&visible(&format!("{}/{}", event.pod.namespace, event.pod.name)), self.pod),
             shorten_middle(&visible(container), self.container),
@@ -75,14 +81,14 @@ impl Table {
         self.line(out, columns, Some(colour))
     }
 
-    fn line(&self, out: &mut impl Write, columns: [String; 6], colour: Option<&str>) -> io::Result<()> {
-        let widths = [TIME, KIND, self.pod, self.container, self.detail, 0];
+    fn line(&self, out: &mut impl Write, columns: [String; 7], colour: Option<&str>) -> io::Result<()> {
+        let widths = [TIME, DELAY, KIND, self.pod, self.container, self.detail, 0];
         for (place, (column, width)) in columns.iter().zip(widths).enumerate() {
             if place > 0 {
                 out.write_all(b" ")?;
             }
             let column = padded(column, width);
-            match colour.filter(|_| self.colour && place == 1) {
+            match colour.filter(|_| self.colour && place == 2) {
                 Some(colour) => write!(out, "\x1b[{colour}m{column}\x1b[0m")?,
                 None => out.write_all(column.as_bytes())?,
             }
@@ -115,12 +121,14 @@ fn details(event: &Event) -> Vec<String> {
     if event.inferred {
         details.push("inferred".into());
     }
-    details.extend(event.occurred_at.and_then(|at| lateness(event.observed_at.seconds_since(at))));
+    if event.late {
+        details.push("late".into());
+    }
     details
 }
 
 /// The time from the event to its observation. Nothing if the clock was stepped back in between.
-fn lateness(seconds: f64) -> Option<String> {
+fn delay(seconds: f64) -> Option<String> {
     let time = Duration::try_from_secs_f64(seconds).ok()?;
     Some(match time.as_secs() {
         0 if time.as_micros() < 9_950 => format!("+{:.1}ms", seconds * 1e3),
@@ -151,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lateness_is_short_whatever_it_is() {
+    fn a_delay_is_short_at_any_length() {
         for (seconds, text) in [
             (0.0, "+0.0ms"),
             (0.000_84, "+0.8ms"),
@@ -164,16 +172,19 @@ mod tests {
             (7199.0, "+1h"),
             (172_800.0, "+2d"),
         ] {
-            assert_eq!(lateness(seconds).as_deref(), Some(text), "{seconds}");
+            assert_eq!(delay(seconds).as_deref(), Some(text), "{seconds}");
         }
-        assert_eq!(lateness(-0.001), None);
+        assert_eq!(delay(-0.001), None);
     }
 
     #[test]
     fn a_line_is_as_wide_as_asked_within_reason() {
         for (asked, wide) in [(0, 80), (80, 80), (81, 81), (132, 132), (160, 160), (500, 160)] {
             let table = Table::new(asked, false);
-            assert_eq!(TIME + KIND + SOURCE + GAPS + table.pod + table.container + table.detail, wide);
+            assert_eq!(
+                TIME + DELAY + KIND + SOURCE + GAPS + table.pod + table.container + table.detail,
+                wide
+            );
         }
     }
 }

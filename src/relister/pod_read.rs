@@ -211,7 +211,10 @@ impl Session {
             self.completeness = ReadCompleteness::Partial;
         }
         self.apply_found();
-        self.apply_deferred(self.last_error.is_none());
+        if let Some(pod) = &self.request.pod {
+            let done = ids.difference(&self.unread).cloned().collect();
+            self.deps.reads.request_all(self.deps.arbiter.apply_deferred(pod, &done));
+        }
         let error = self.last_error.take()?;
         if self.request.scope != Scope::Pod {
             self.request.scope = Scope::Ids(std::mem::take(&mut self.unread));
@@ -454,11 +457,8 @@ impl Session {
             found.absent.contains(id) || found.sandboxes.iter().any(moved_on)
         });
         for (pod, found) in self.by_pod(found) {
-            for (n, observation) in self.observations(&pod, found).iter().enumerate() {
-                self.completeness = self.completeness.and(self.deps.apply(observation));
-                if n == 0 {
-                    self.apply_deferred(false);
-                }
+            for observation in self.observations(&pod, found) {
+                self.completeness = self.completeness.and(self.deps.apply(&observation));
             }
             if self.deps.arbiter.awaits_deaths(&pod) {
                 self.completeness = ReadCompleteness::Partial;
@@ -471,7 +471,7 @@ impl Session {
         let ReadResult { sandboxes, containers, listed, absent } = found;
         let mut observations = Vec::new();
         let sandboxes: Vec<_> = sandboxes.into_iter().map(Arc::new).collect();
-        if !self.request.deferred.is_empty() && !sandboxes.is_empty() {
+        if !sandboxes.is_empty() && self.deps.arbiter.is_deferring(pod) {
             observations.push(Observation { sandboxes: sandboxes.clone(), ..self.observation(pod) });
         }
         if !listed.is_empty() {
@@ -530,18 +530,6 @@ impl Session {
                 let pod = self.deps.pod_of_sandbox(sandbox);
                 let sandboxes = vec![Arc::new(sandbox.clone())];
                 self.deps.apply(&Observation { sandboxes, ..self.observation(&pod) });
-            }
-        }
-    }
-
-    /// Applies events that waited for a sandbox: those whose sandbox is known now, or `all` of them when no read follows.
-    fn apply_deferred(&mut self, all: bool) {
-        for event in std::mem::take(&mut self.request.deferred) {
-            let known = self.deps.arbiter.is_sandbox_known(&event.pod);
-            if known || all {
-                self.deps.apply(&Observation { unreadable: !known, ..event });
-            } else {
-                self.request.deferred.push(event);
             }
         }
     }

@@ -45,8 +45,6 @@ pub(super) struct PendingRead {
     pub(super) list_suffices: BTreeSet<ObjectId>,
     /// Of the absent ids, those that only a status can prove to be gone, since the list lacked too many ids.
     pub(super) doubted: BTreeSet<ObjectId>,
-    /// Events that wait for the read of the sandbox.
-    pub(super) deferred: Vec<Observation>,
     /// Ids that the first relist found.
     pub(super) initial: BTreeSet<ObjectId>,
     /// Ids whose last read failed: they are read last, so that they delay no other id.
@@ -148,7 +146,6 @@ impl ReadQueue {
                 retry.join(again);
             }
             if request.scope == Scope::Ids(BTreeSet::new()) {
-                retry.deferred.append(&mut request.deferred);
                 return;
             }
         }
@@ -361,7 +358,6 @@ impl PendingRead {
             list_suffices: absent.clone(),
             absent,
             doubted: BTreeSet::new(),
-            deferred: Vec::new(),
             initial: BTreeSet::new(),
             read_last: BTreeSet::new(),
             attempts: BTreeMap::new(),
@@ -396,7 +392,6 @@ impl PendingRead {
         }
         self.absent.extend(other.absent);
         self.doubted.extend(other.doubted);
-        self.deferred.extend(other.deferred);
         self.initial.extend(other.initial);
         self.read_last.extend(other.read_last);
         for (id, attempts) in other.attempts {
@@ -455,7 +450,6 @@ impl PendingRead {
             absent: self.absent.clone(),
             list_suffices: self.list_suffices.clone(),
             doubted: self.doubted.clone(),
-            deferred: Vec::new(),
             initial: self.initial.clone(),
             read_last: self.read_last.clone(),
             attempts: self.attempts.clone(),

@@ -90,10 +90,7 @@ impl Reads {
 
     /// Requests these reads.
     pub fn request_all(&self, requests: impl IntoIterator<Item = PodReadRequest>) {
-        for PodReadRequest { pod, read, deferred } in requests {
-            let deferred = deferred.into_iter().map(|event| *event).collect();
-            self.send(PendingRead { deferred, ..PendingRead::of(pod, read) });
-        }
+        requests.into_iter().for_each(|PodReadRequest { pod, read }| self.send(PendingRead::of(pod, read)));
     }
 
     /// Requests reads of the ids that a list shows changed, and lists of those that it lacked. `completion` is dropped when that was done
@@ -281,7 +278,7 @@ impl Reader {
             _ => return false,
         };
         let is_changed = |id: &ObjectId| self.deps.arbiter.served_phase(id) != Some(expected);
-        request.deferred.is_empty() && ids.iter().all(is_changed)
+        ids.iter().all(is_changed)
     }
 
     fn finish(&mut self, finished: Finished) {

@@ -121,6 +121,11 @@ impl Daemon {
         self.plegd.kill9().await
     }
 
+    /// Ends the daemon in order.
+    pub async fn terminate(&mut self) -> Result<()> {
+        self.plegd.terminate().await
+    }
+
     /// Starts the next daemon at the same socket.
     pub async fn restart(&mut self) -> Result<()> {
         self.plegd = spawn(&self.endpoint, self.socket(), &self.config)?;

@@ -124,6 +124,11 @@ impl Plegd {
 
     /// Ends the process with SIGTERM, as a service manager does.
     pub async fn stop(mut self) -> Result<()> {
+        self.terminate().await
+    }
+
+    /// As `stop`, where another process takes its place.
+    pub async fn terminate(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         timeout(DEADLINE, self.child.wait()).await.context("plegd does not end")??;
         Ok(())

@@ -39,6 +39,10 @@ pub struct Line {
     pub observed_at: Option<String>,
     /// Reason of a death or of a gap.
     pub reason: Option<String>,
+    /// Whether it happened while plegd was down.
+    pub late: Option<bool>,
+    /// Of a restart: whether short-lived containers may be missing.
+    pub blind: Option<bool>,
     /// Set in a snapshot.
     pub pod: Option<serde_json::Value>,
     /// When this test read the line.

@@ -9,7 +9,11 @@ use tokio::time::sleep;
 
 use super::{
     binary::{Daemon, Line, Watcher, killed_and_resumed},
-    lab::{self, Change, Client, ContainerSpec, Containerd, Entry, Pod, TIMEOUT, Version::V2_1, eventually},
+    lab::{
+        self, Change, Client, ContainerSpec, Containerd, Entry, Pod, TIMEOUT,
+        Version::{self, V2_1},
+        eventually,
+    },
 };
 
 const HEALTHY: usize = 50;
@@ -117,10 +121,84 @@ pub(super) async fn a_killed_client_resumes_at_its_position() -> Result<()> {
     finish(daemon, containerd).await
 }
 
-pub(super) async fn a_restarted_daemon_is_found_again() -> Result<()> {
-    let containerd = Containerd::start(V2_1).await?;
+/// How a daemon is ended.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    Killed,
+    Stopped,
+}
+
+pub(super) async fn a_restarted_daemon_continues(version: Version) -> Result<()> {
+    let containerd = Containerd::start(version).await?;
     let client = containerd.client()?;
     let mut daemon = Daemon::start(&containerd.endpoint()).await?;
+    let kept = client.run_pod("kept").await?;
+    let start = |_| Watcher::start(&daemon.socket(), &["--since", "oldest"]);
+    let watchers: Vec<Watcher> = (0..5).map(start).collect::<Result<_>>()?;
+    for (number, ended) in [Ended::Killed, Ended::Stopped].into_iter().enumerate() {
+        let gone = client.run_pod(&format!("gone-{number}")).await?;
+        let dies = client.run(&kept, ContainerSpec::sleeping(&format!("dies-{number}"), 3600.0, 0)).await?;
+        for watcher in &watchers {
+            watcher.until("the pods", |lines| has(lines, "ContainerStarted", &dies)).await?;
+        }
+        match ended {
+            Ended::Killed => daemon.kill9().await?,
+            Ended::Stopped => daemon.terminate().await?,
+        }
+        // The runtime notices that its subscriber is gone when it sends the next event, and loses what it has sent by then.
+        let probe = client.run_pod(&format!("probe-{number}")).await?;
+        sleep(Duration::from_millis(500)).await;
+        client.stop(&dies, Duration::ZERO).await?;
+        client.remove(&dies).await?;
+        client.stop_pod(&gone).await?;
+        client.remove_pod(&gone).await?;
+        let short = client.run_pod(&format!("short-{number}")).await?;
+        lab::run_short_containers(&client, &short, 2, 0.01).await?;
+        client.stop_pod(&short).await?;
+        client.remove_pod(&short).await?;
+        daemon.restart().await?;
+        for watcher in &watchers {
+            let lines = watcher
+                .until("the restart", |lines| {
+                    lines.iter().filter(|line| line.r#type == "Restarted").count() == number + 1
+                })
+                .await?;
+            let restart = lines.iter().rfind(|line| line.r#type == "Restarted").context("no restart")?;
+            ensure!(restart.blind == Some(false), "after {ended:?}: {restart:?}");
+            let removed = |id: &str| {
+                lines.iter().find(|line| {
+                    line.r#type == "ContainerRemoved" && line.container_id.as_deref() == Some(id)
+                })
+            };
+            for id in [&dies, &gone.sandbox_id, &short.sandbox_id] {
+                let removed = removed(id).with_context(|| format!("after {ended:?}: {id} is not removed"))?;
+                ensure!(removed.late == Some(true), "after {ended:?}: {removed:?} is not late");
+            }
+            ensure!(has(&lines, "ContainerStarted", &probe.sandbox_id), "after {ended:?}: no {probe:?}");
+        }
+    }
+    caught_up(&daemon, &client, &watchers).await?;
+    for watcher in &watchers {
+        let lines = watcher.lines();
+        ensure!(lines.iter().all(|line| line.r#type != "Gap"), "{:?}", watcher.log_lines());
+        let numbers: Vec<u64> =
+            lines.iter().filter(|line| line.r#type != "Restarted").filter_map(|line| line.sequence).collect();
+        ensure!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
+        expect_published_once(&lines, &client.history().entries())?;
+    }
+    finish(daemon, containerd).await
+}
+
+fn has(lines: &[Line], kind: &str, id: &str) -> bool {
+    lines.iter().any(|line| line.r#type == kind && line.container_id.as_deref() == Some(id))
+}
+
+pub(super) async fn a_daemon_without_state_is_found_again() -> Result<()> {
+    let containerd = Containerd::start(V2_1).await?;
+    let client = containerd.client()?;
+    let config = tempfile::NamedTempFile::new()?;
+    std::fs::write(config.path(), "[state]\nenabled = false\n")?;
+    let mut daemon = Daemon::configured(&containerd.endpoint(), config.path()).await?;
     let kept = client.run_pod("kept").await?;
     let gone = client.run_pod("gone").await?;
     let start = |_| Watcher::start(&daemon.socket(), &["--snapshot"]);

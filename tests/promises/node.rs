@@ -29,6 +29,8 @@ use super::{
 
 /// HTTP/2 stream window of a client. Small, so that a client that does not read soon blocks its stream.
 const WINDOW: u32 = 16 * 1024;
+/// Size limit of the state on disk.
+const MAX_BYTES: u64 = 1 << 20;
 
 pub struct Node {
     pub sim: SimRuntime,
@@ -38,6 +40,8 @@ pub struct Node {
     runs: Vec<Run>,
     /// The heads at which earlier processes of this epoch have ended.
     ends: Vec<u64>,
+    /// As [`Run::forgotten`].
+    forgotten: u64,
     now: watch::Sender<Option<Serving>>,
     app: Option<Running>,
     /// The disk, if plegd keeps its state there.
@@ -52,6 +56,8 @@ pub struct StateOnDisk {
     pub disk: Disk,
     file: PersistentFile,
     boot: u32,
+    /// Whether the log may lack events that the journal had: the machine has booted since.
+    is_fresh_boot: bool,
 }
 
 /// The addresses of a plegd for subscribers.
@@ -92,6 +98,7 @@ impl Node {
             hands: vec![hand],
             runs: Vec::new(),
             ends: Vec::new(),
+            forgotten: 0,
             now: watch::Sender::new(None),
             app: None,
             state: None,
@@ -105,7 +112,7 @@ impl Node {
         let (clock, hand) = Clock::simulated(self.sim.clock().wall());
         self.hands.push(hand);
         let file = PersistentFile::Memory(Arc::default());
-        self.state = Some(StateOnDisk { clock, disk: Disk::default(), file, boot: 1 });
+        self.state = Some(StateOnDisk { clock, disk: Disk::default(), file, boot: 1, is_fresh_boot: false });
     }
 
     /// Steps the machine's wall clock.
@@ -124,6 +131,7 @@ impl Node {
 
     /// Starts a plegd.
     pub fn start(&mut self) {
+        let may_forget = self.state.as_mut().is_none_or(StateOnDisk::may_forget);
         let app = match &self.state {
             Some(state) => {
                 App::start_with_state(&self.config, link(&self.sim), state.clock.restarted(), state.place())
@@ -137,7 +145,7 @@ impl Node {
         let (pipes, server) = Pipes::serve(&app, self.config.clone());
         let ended = CancellationToken::new();
         let epoch = app.journal().epoch();
-        let published = self.continued(&app);
+        let published = self.continued(&app, may_forget);
         let reference =
             tokio::spawn(reference(app.journal().cursor(published.len() as u64), published, ended.clone()));
         self.now.send_replace(Some(Serving { feed: app.feed(), pipes }));
@@ -145,14 +153,20 @@ impl Node {
     }
 
     /// The events that the earlier plegd of the same epoch has published. The journal must have them all, as far as it reaches back.
-    fn continued(&mut self, app: &App) -> Vec<Published> {
+    fn continued(&mut self, app: &App, may_forget: bool) -> Vec<Published> {
         let journal = app.journal();
         if self.runs.last().is_none_or(|run| run.epoch != journal.epoch()) {
             return Vec::new();
         }
-        let Run { mut published, ends, .. } = self.runs.pop().unwrap_or_default();
+        let Run { mut published, ends, forgotten, capacity, .. } = self.runs.pop().unwrap_or_default();
         self.ends = ends;
-        for record in journal.recent(u64::MAX, usize::MAX) {
+        let restored = journal.recent(u64::MAX, usize::MAX);
+        let oldest = restored.first().map_or(journal.head() + 1, |record| record.event.sequence);
+        self.forgotten = forgotten.max(oldest - 1);
+        if !may_forget && self.forgotten > forgotten.max(journal.head().saturating_sub(capacity)) {
+            self.restored_wrongly.push(format!("event {} was not restored", self.forgotten));
+        }
+        for record in restored {
             let restored = Published::of(&record);
             let at = usize::try_from(record.event.sequence - 1).expect("a small number");
             match published.get(at) {
@@ -194,7 +208,14 @@ impl Node {
         ended.cancel();
         let published = reference.await.expect("the reference cursor never falls behind");
         let ends = std::mem::take(&mut self.ends).into_iter().chain([published.len() as u64]).collect();
-        self.runs.push(Run { epoch, capacity: self.config.journal.events as u64, published, ends });
+        let forgotten = std::mem::take(&mut self.forgotten);
+        self.runs.push(Run {
+            epoch,
+            capacity: self.config.journal.events as u64,
+            published,
+            ends,
+            forgotten,
+        });
         // A client that does not read would keep the server alive without end.
         server.abort();
     }
@@ -227,16 +248,23 @@ impl StateOnDisk {
         StatePlace {
             storage: Ok(Box::new(self.disk.open())),
             persistent: Some(self.file.clone()),
-            max_bytes: 1 << 20,
+            max_bytes: MAX_BYTES,
             boot_id: self.boot.to_string(),
             endpoint: String::new(),
         }
+    }
+
+    /// Whether the log may lack events that the journal had, because the machine has booted or because it is near its limit.
+    fn may_forget(&mut self) -> bool {
+        let bytes: u64 = self.disk.files().values().map(|file| file.len() as u64).sum();
+        std::mem::take(&mut self.is_fresh_boot) || bytes > MAX_BYTES / 4
     }
 
     /// The machine boots again: tmpfs is empty.
     #[allow(dead_code, reason = "used by the simulation only")]
     pub fn reboot(&mut self) {
         self.boot += 1;
+        self.is_fresh_boot = true;
         self.disk.set_files(BTreeMap::new());
     }
 }

@@ -18,6 +18,8 @@ pub struct Run {
     pub published: Vec<Published>,
     /// The heads at which its processes have ended.
     pub ends: Vec<u64>,
+    /// The last event that a restarted process does not have any more: the state on disk was too small, or the machine booted.
+    pub forgotten: u64,
 }
 
 /// An event, and the pod after the change that the event belongs to.

@@ -201,9 +201,11 @@ impl Driver {
         let stopped = self.now();
         let is_kept = self.end(how).await;
         tokio::time::sleep(after).await;
-        if how == Ending::Reboot || how == Ending::PowerLoss {
-            self.sim().forget_events();
-            self.node.state.as_mut().expect("state on disk").reboot();
+        if let Some(state) = self.node.state.as_mut().filter(|_| how.boots()) {
+            state.reboot();
+            // The runtime loses its events.
+            self.sim().crash();
+            self.sim().recover().expect("no sockets to open");
         }
         self.start();
         let continues = self.app().journal().epoch() == epoch;

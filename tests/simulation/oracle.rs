@@ -180,7 +180,8 @@ pub fn lost(
     found.into_iter().collect()
 }
 
-/// Whether no message until then shows the pod of a container: it has no labels, and its sandbox is gone.
+/// Whether no message until then shows the pod of a container: its sandbox is gone, and it has no labels, or only lists have shown it,
+/// from which plegd reads none.
 fn is_of_no_pod(id: &str, facts: &Facts, exchanges: &[Exchange], within: RangeInclusive<Mono>) -> bool {
     let Some(fact) = facts.get(id) else { return false };
     let labelled = fact.versions.iter().filter_map(Version::container);
@@ -193,6 +194,13 @@ fn is_of_no_pod(id: &str, facts: &Facts, exchanges: &[Exchange], within: RangeIn
         }
         Message::Containers(_) | Message::Container(_) | Message::Garbage => false,
     };
+    let has_status = |it: &&Exchange| match &it.message {
+        Message::Container(status) => status.id == id,
+        Message::Event(event) => event.containers_statuses.iter().any(|status| status.id == id),
+        _ => false,
+    };
+    let labelled =
+        labelled && exchanges.iter().filter(|it| within.contains(&it.at)).any(|it| has_status(&it));
     !labelled && !exchanges.iter().filter(|it| within.contains(&it.at)).any(|it| shows_sandbox(&it))
 }
 

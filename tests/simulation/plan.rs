@@ -270,6 +270,11 @@ impl Ending {
         }
     }
 
+    /// Whether the machine boots.
+    pub fn boots(self) -> bool {
+        matches!(self, Self::Reboot | Self::PowerLoss)
+    }
+
     /// Whether the next plegd must continue the epoch, if the state was kept until then.
     pub fn keeps_epoch(self) -> bool {
         !matches!(self, Self::PowerLoss | Self::Damage)

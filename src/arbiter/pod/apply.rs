@@ -23,8 +23,8 @@ const REPORTED_DELETED_LIMIT: usize = 1024;
 pub const DEATH_GRACE_PERIOD: Duration = Duration::from_millis(150);
 /// How long after its creation a container that was not started is read, and how long after each such read again: a start that
 /// failed sends no event (0.5, 1.25, 2, 3, 4 and 5 s after the creation; a start cancels the rest).
-const START_CHECK: Duration = Duration::from_millis(500);
-const START_CHECKS: &[Duration] = &[
+pub(super) const START_CHECK: Duration = Duration::from_millis(500);
+pub(super) const START_CHECKS: &[Duration] = &[
     Duration::from_millis(750),
     Duration::from_millis(750),
     Duration::from_secs(1),
@@ -33,12 +33,12 @@ const START_CHECKS: &[Duration] = &[
 ];
 /// How long after an exit the container is read again, and once more after that: its reason may have turned into OOMKilled without
 /// an event, whatever its exit code (kubernetes#104454, containerd#12260).
-const OOM_CHECK: Duration = Duration::from_millis(1500);
-const OOM_CHECKS: &[Duration] = &[Duration::from_millis(3500)];
+pub(super) const OOM_CHECK: Duration = Duration::from_millis(1500);
+pub(super) const OOM_CHECKS: &[Duration] = &[Duration::from_millis(3500)];
 /// The reason of an exit that is older than this, in seconds, does not change any more.
-const OOM_SETTLED: f64 = 10.0;
+pub(super) const OOM_SETTLED: f64 = 10.0;
 /// When an id that was reported as deleted is read again, as long as it is still there.
-const RECHECK_AFTER_DELETED: &[Duration] =
+pub(super) const RECHECK_AFTER_DELETED: &[Duration] =
     &[Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 /// When an absent id is read again, if a list's view of it is not applied yet: the read that has the view is in the queue.
 const UNREAD_RECHECK: Duration = Duration::from_millis(200);

@@ -1,11 +1,15 @@
 //! The records of a pod in the state on disk: which of them have changed since they were written, and how they are read back.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{AwaitedDeath, DeletionEvent, PodState, Record, Visibility};
+use super::{
+    AwaitedDeath, DeletionEvent, PodState, RecheckSchedule, Record, Visibility,
+    apply::{OOM_CHECK, OOM_CHECKS, OOM_SETTLED, RECHECK_AFTER_DELETED, START_CHECK, START_CHECKS},
+};
 use crate::{
+    arbiter::read_request::ReadRequest,
     clock::{Mono, Wall},
-    model::{Interval, Labels, ObjectId, Phase, Status, Subject},
+    model::{Interval, Labels, ObjectId, Phase, ReadCause, Status, Subject},
     state::messages::{self, object},
 };
 
@@ -179,11 +183,39 @@ impl PodState {
         self.records.insert(id, Box::new(record));
     }
 
-    /// The ids whose end was reported and not published: a read decides about each.
-    pub fn unfinished(&self) -> BTreeSet<ObjectId> {
-        let unfinished = |record: &Record| record.awaited_death.is_some() || record.deletion_event.is_some();
-        let of_records = self.records.iter().filter(|(_, record)| unfinished(record)).map(|(id, _)| id);
-        of_records.chain(self.reported_deleted.keys()).cloned().collect()
+    /// The reads that an earlier process, which ended at `ended`, would have made, and that nothing else requests: of ids whose end was
+    /// reported or is likely and not published, of containers whose start may have failed, of exits without an exit code, and of exits just before
+    /// `ended`, whose reason may change.
+    pub fn resume_reads(&mut self, ended: Wall) -> Vec<ReadRequest> {
+        let of_reported = |id: &ObjectId| ReadRequest::of_id(id, ReadCause::Deletion, Duration::ZERO);
+        let mut reads: Vec<_> = self.reported_deleted.keys().map(of_reported).collect();
+        for (id, record) in &mut self.records {
+            if let Some((schedule, first)) = record.resume_rechecks(ended) {
+                record.recheck_schedule = schedule;
+                reads.push(ReadRequest::of_id(id, schedule.cause, first));
+            }
+        }
+        reads
+    }
+}
+
+impl Record {
+    fn resume_rechecks(&self, ended: Wall) -> Option<(RecheckSchedule, Duration)> {
+        let schedule = |cause, after| RecheckSchedule { cause, after };
+        let is_undecided = self.visibility == Visibility::HistoryOnly || self.awaited_death.is_some();
+        if is_undecided || self.deletion_event.is_some() {
+            return Some((schedule(ReadCause::Deletion, RECHECK_AFTER_DELETED), Duration::ZERO));
+        }
+        let Status::Container(container) = &self.status else { return None };
+        let is_recent = || container.finished_at.is_some_and(|at| ended.seconds_since(at) < OOM_SETTLED);
+        match container.state.phase()? {
+            Phase::Created => Some((schedule(ReadCause::Start, START_CHECKS), START_CHECK)),
+            Phase::Exited if container.exit_code.is_none() => {
+                Some((schedule(ReadCause::Content, &[]), Duration::ZERO))
+            }
+            Phase::Exited if is_recent() => Some((schedule(ReadCause::Oom, OOM_CHECKS), OOM_CHECK)),
+            _ => None,
+        }
     }
 }
 

@@ -46,8 +46,14 @@ impl<W: Write> Show<W> {
         if self.snapshots { Ok(()) } else { self.printer.begin() }
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.printer.flush()
+    /// As [`Printer::wait`].
+    pub(super) async fn wait<T>(&mut self, next: impl Future<Output = T>) -> io::Result<T> {
+        self.printer.wait(next).await
+    }
+
+    /// As [`Printer::end`].
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        self.printer.end()
     }
 
     pub(super) fn update(&mut self, update: Update) -> io::Result<()> {
@@ -101,6 +107,7 @@ impl<W: Write> Show<W> {
 
     /// Prints the pods, then the header for the events.
     fn table(&mut self) -> io::Result<()> {
+        self.printer.end()?;
         let mut pods = std::mem::take(&mut self.pods);
         pods.sort_by_cached_key(|pod| {
             let identity = pod.identity.clone().unwrap_or_default();

@@ -69,9 +69,9 @@ async fn a_table_goes_on_over_a_lost_connection() {
     assert_eq!(
         out,
         "\
-TIME         EVENT   NAMESPACE/POD      CONTAINER DETAIL                  SOURCE
-08:00:00.123 Died    shop/web\\u{7}      app       exit 137 OOMKilled      event
-08:00:00.123 Died    shop/web\\u{7}      app       exit 137 OOMKilled      event
+TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
+08:00:00.122 +0.8ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
+08:00:00.122 +0.8ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
 "
     );
     assert_eq!(said.len(), 3, "{said:?}");
@@ -120,8 +120,8 @@ NAMESPACE   NAME   RUNNING   STATUS      RESTARTS   AGE
 default     a      0/0       NoSandbox   0          -
 default     b      0/0       NoSandbox   0          -
 
-TIME         EVENT   NAMESPACE/POD      CONTAINER DETAIL                  SOURCE
-08:00:00.123 Died    shop/web\\u{7}      app       exit 137 OOMKilled      event
+TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
+08:00:00.122 +0.8ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
 "
     );
     assert_eq!(mock.watches()[0].start(), v1::Start::Snapshot);
@@ -202,7 +202,7 @@ proptest! {
             show.update(Update::Pod(pod.clone())).unwrap();
             show.update(Update::SnapshotEnd { position, pods: 1 }).unwrap();
             show.update(Update::Event { event: event.clone(), position, skipped: 0 }).unwrap();
-            show.flush().unwrap();
+            show.end().unwrap();
             drop(show);
             let text = String::from_utf8(out).unwrap();
             assert_safe(&text);

@@ -63,6 +63,63 @@ impl Value for Option<PathBuf> {
     }
 }
 
+/// The directory of the state on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd)]
+pub enum StateDirectory {
+    /// The directory `state` beside the socket of the API.
+    #[default]
+    BesideSocket,
+    /// This one.
+    At(PathBuf),
+}
+
+impl Value for StateDirectory {
+    const FORM: Form = Form::Text;
+    const WANTED: &'static str = r#"an absolute path, or "auto""#;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text == "auto" { Ok(Self::BesideSocket) } else { directory(text).map(Self::At) }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::BesideSocket => "auto".into(),
+            Self::At(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// A directory, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd)]
+pub struct OptionalDirectory(pub Option<PathBuf>);
+
+impl Value for OptionalDirectory {
+    const FORM: Form = Form::Text;
+    const WANTED: &'static str = r#"an absolute path, or "off""#;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text == "off" {
+            Ok(Self(None))
+        } else {
+            directory(text).map(|it| Self(Some(it)))
+        }
+    }
+
+    fn text(&self) -> String {
+        self.0.as_ref().map_or_else(|| "off".into(), |path| path.display().to_string())
+    }
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    if !text.starts_with('/') {
+        return Err("the path is not absolute".into());
+    }
+    if text.trim_matches('/').is_empty() {
+        return Err("it is the root directory".into());
+    }
+    Ok(text.trim_end_matches('/').into())
+}
+
 // === impl FileMode ===
 
 impl Value for FileMode {
