@@ -36,7 +36,6 @@
 //! | `cargo test --test simulation` | 2,000 seeds |
 //! | `SIMULATION_SEEDS=20000 cargo test --test simulation some -- --nocapture` | 20,000 seeds, from `SIMULATION_FROM` on |
 //! | the same with `SIMULATION_KEEP_GOING=1` | lists all failing seeds, each with its first violation |
-//! | `SIMULATION_STATE=1 cargo test --test simulation` | half of the seeds with state on disk and restarts; some object |
 //! | `SIMULATION_SEED=7 cargo test --test simulation one -- --nocapture` | one seed, with its trace |
 //! | `cargo test --test mutations -- --ignored --nocapture` | deliberate bugs, and the seed that detects each |
 

@@ -225,3 +225,20 @@ async fn an_event_without_a_sandbox_is_of_the_pod_that_has_its_id() {
     };
     assert_eq!((pod_of("a"), pod_of("b")), (Ok("pod".to_owned()), Ok("other".to_owned())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn initial_inventory_counts_in_no_latency() {
+    let node = Node::with_stream_up_after(None).await;
+    let observed = || node.arbiter.metrics.transitions.latency.with(Source::Relist).get_sample_count();
+    let (now, observed_at) = node.clock.now_both();
+    let pod = PodIdentity { uid: "uid".into(), namespace: "ns".into(), name: "pod".into() };
+    let interval = Interval { lower: Some(now), upper: now };
+    let found = Observation {
+        containers: runs().into_iter().collect(),
+        ..Observation::read(Source::Relist, interval, observed_at, pod)
+    };
+    node.arbiter.apply(&Observation { initial: vec!["a".into()], ..found });
+    assert_eq!(observed(), 0);
+    node.reads_after(10, Source::Relist, exited_at(2001)).await;
+    assert_eq!(observed(), 1);
+}

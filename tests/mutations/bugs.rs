@@ -32,6 +32,10 @@ const STORE: &str = "src/arbiter/store.rs";
 const PATHS: &str = "src/path_comparison.rs";
 const RELISTER: &str = "src/relister.rs";
 const ORDER: &str = "src/model/order.rs";
+const RESTORE: &str = "src/arbiter/restore.rs";
+const FRAME: &str = "src/state/frame.rs";
+const PERSISTENT: &str = "src/state/persistent.rs";
+const SAVED: &str = "src/arbiter/pod/saved.rs";
 
 /// The bugs that the simulation detects.
 pub(crate) const BUGS: &[Bug] = &[
@@ -437,6 +441,60 @@ pub(crate) const BUGS: &[Bug] = &[
         find: "            Verdict::Same => self.extend_interval(record),",
         replace: "            Verdict::Same => {\n                self.extend_interval(record);\n                if MUTATED && self.origin() == Origin::Status { self.out.transitions.push(transitions::changed(&status)); }\n            }",
     },
+    Bug {
+        name: "state: a change is published before it is written",
+        file: ARBITER,
+        find: "        self.save_events(unsaved, append.first_sequence(), &events);\n        append.commit(events, pod.served(), &slot.cached);",
+        replace: "        let first = append.first_sequence();\n        if MUTATED {\n            append.commit(events.clone(), pod.served(), &slot.cached);\n            return self.save_events(unsaved, first, &events);\n        }\n        self.save_events(unsaved, first, &events);\n        append.commit(events, pod.served(), &slot.cached);",
+    },
+    Bug {
+        name: "state: a damaged log is continued",
+        file: FRAME,
+        find: "    Some(if crc32fast::hash(payload) == number(&header[9..]) {",
+        replace: "    Some(if MUTATED || crc32fast::hash(payload) == number(&header[9..]) {",
+    },
+    Bug {
+        name: "state: the file for a reboot is loaded twice",
+        file: PERSISTENT,
+        find: "            Self::Memory(file) => return Ok(file.lock().take()),",
+        replace: "            Self::Memory(file) => return Ok(if MUTATED { file.lock().clone() } else { file.lock().take() }),",
+    },
+    Bug {
+        name: "state: tombstones are not restored",
+        file: RESTORE,
+        find: "        arbiter.store.restore_tombstones(tombstones);",
+        replace: "        if !MUTATED { arbiter.store.restore_tombstones(tombstones); }",
+    },
+    Bug {
+        name: "state: tombstones expire at a reboot",
+        file: RESTORE,
+        find: "moment(at, restored.started)",
+        replace: "moment(at, if MUTATED { Mono::ZERO } else { restored.started })",
+    },
+    Bug {
+        name: "state: a sequence is used twice",
+        file: RESTORE,
+        find: "            next: self.next,",
+        replace: "            next: if MUTATED { self.next.saturating_sub(1).max(1) } else { self.next },",
+    },
+    Bug {
+        name: "state: reads that were scheduled are lost",
+        file: SAVED,
+        find: "            if let Some((schedule, first)) = record.resume_rechecks(ended) {",
+        replace: "            if !MUTATED && let Some((schedule, first)) = record.resume_rechecks(ended) {",
+    },
+    Bug {
+        name: "state: what happened meanwhile is not late",
+        file: "src/arbiter/saving.rs",
+        find: "            Some(Stamped::At(at)) => at + STEP_MARGIN < downtime.until,",
+        replace: "            Some(Stamped::At(at)) => !MUTATED && at + STEP_MARGIN < downtime.until,",
+    },
+    Bug {
+        name: "an event overtakes one of the same id that waits",
+        file: POD,
+        find: "        let waits = is_about_one_of(event, &self.deferred) || has_no_labels();",
+        replace: "        let waits = (!MUTATED && is_about_one_of(event, &self.deferred)) || has_no_labels();",
+    },
 ];
 
 /// The bugs that a unit test detects.
@@ -520,6 +578,15 @@ pub(crate) const UNIT_TEST_BUGS: &[UnitTestBug] = &[
             file: ARBITER,
             find: "        let Some(pod) = known.or(pod) else { return Err(event) };",
             replace: "        let (first, second) = if MUTATED { (pod, known) } else { (known, pod) };\n        let Some(pod) = first.or(second) else { return Err(event) };",
+        },
+    },
+    UnitTestBug {
+        test: "arbiter::tests::initial_inventory_counts_in_no_latency",
+        bug: Bug {
+            name: "initial inventory counts in the latency",
+            file: ARBITER,
+            find: "            if event.initial || event.late {",
+            replace: "            if !MUTATED && (event.initial || event.late) {",
         },
     },
 ];

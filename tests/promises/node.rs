@@ -29,6 +29,8 @@ use super::{
 
 /// HTTP/2 stream window of a client. Small, so that a client that does not read soon blocks its stream.
 const WINDOW: u32 = 16 * 1024;
+/// Number of segments, one for each start, from which on the oldest may be deleted.
+const SEGMENTS: usize = 7;
 /// Size limit of the state on disk.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -256,8 +258,9 @@ impl StateOnDisk {
 
     /// Whether the log may lack events that the journal had, because the machine has booted or because it is near its limit.
     fn may_forget(&mut self) -> bool {
-        let bytes: u64 = self.disk.files().values().map(|file| file.len() as u64).sum();
-        std::mem::take(&mut self.is_fresh_boot) || bytes > MAX_BYTES / 4
+        let files = self.disk.files();
+        let bytes: u64 = files.values().map(|file| file.len() as u64).sum();
+        std::mem::take(&mut self.is_fresh_boot) || bytes > MAX_BYTES / 4 || files.len() >= SEGMENTS
     }
 
     /// The machine boots again: tmpfs is empty.
