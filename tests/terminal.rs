@@ -29,6 +29,7 @@ const SHOWN: &str =
 /// A daemon on a runtime with one hostile pod.
 struct Node {
     sim: SimRuntime,
+    sandbox: String,
     plegd: Plegd,
     socket: PathBuf,
     _directory: tempfile::TempDir,
@@ -47,9 +48,9 @@ impl Node {
     async fn start(log_format: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), 1);
-        let spec = SandboxSpec::of_pod("n\u{9b}2Js", HOSTILE, "u\u{1b}[2Jid");
+        let spec = hostile_pod();
+        let sandbox = sim.change(|truth| truth.run_sandbox(spec.clone()))?;
         sim.change(|truth| {
-            let sandbox = truth.run_sandbox(spec.clone())?;
             let id =
                 truth.create_container(&sandbox, ContainerSpec::of_pod(&spec, HOSTILE, 0, "i\u{202e}:1"))?;
             truth.start_container(&id)
@@ -61,7 +62,7 @@ impl Node {
             .map(OsString::from)
             .chain(["--runtime-endpoint".into(), runtime.into()]);
         let (plegd, _) = Plegd::spawn(arguments, [("PLEGD_API_SOCKET", socket.clone().into())])?;
-        let node = Self { sim, plegd, socket, _directory: directory, _runtime: serving };
+        let node = Self { sim, sandbox, plegd, socket, _directory: directory, _runtime: serving };
         node.plegd
             .wait_for_line("API over gRPC", |line| line.contains("API over gRPC").then_some(()))
             .await?;
@@ -84,6 +85,10 @@ impl Node {
         }
         Ok(Printed { code: output.status.code(), stdout, stderr })
     }
+}
+
+fn hostile_pod() -> SandboxSpec {
+    SandboxSpec::of_pod("n\u{9b}2Js", HOSTILE, "u\u{1b}[2Jid")
 }
 
 fn is_safe(text: &str) -> bool {
@@ -122,6 +127,12 @@ async fn no_output_format_lets_a_name_control_the_terminal() -> Result<()> {
     ensure!(late.code == Some(1) && late.stderr.contains(SHOWN), "{}", late.stderr);
     ensure!(node.run(&["wait", "--for", "gone\u{202e}", &pod]).await?.code == Some(64));
 
+    // A table has one line for what was there before plegd, and one for each event after that.
+    node.sim.change(|truth| {
+        let again = ContainerSpec::of_pod(&hostile_pod(), HOSTILE, 1, "i\u{202e}:1");
+        let id = truth.create_container(&node.sandbox, again)?;
+        truth.start_container(&id)
+    })?;
     for format in ["table", "json"] {
         let mut watch = Command::new(env!("CARGO_BIN_EXE_plegd"));
         watch

@@ -63,6 +63,8 @@ pub struct PodState {
 #[derive(Clone, Debug)]
 struct Record {
     status: Status,
+    /// Whether the status is from a stripped event or a list, so that a read is pending that completes it.
+    is_partial: bool,
     /// The latest phase that was published. Differs from the status only while the runtime reports the state as unknown.
     published_phase: Option<Phase>,
     /// Phases in which lists have shown the id and that were not recorded then. They are published from a read; or, if the id is gone
@@ -495,6 +497,7 @@ impl Record {
     ) -> Self {
         Self {
             status,
+            is_partial: false,
             published_phase: None,
             phases_seen_in_lists: BTreeSet::new(),
             phases_listed_at: None,

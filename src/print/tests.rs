@@ -115,29 +115,62 @@ fn the_table_reads_well_at_80_columns() {
     assert_eq!(
         text,
         "\
-TIME         EVENT   NAMESPACE/POD      CONTAINER DETAIL                  SOURCE
-08:00:00.123 Started kube-syst…4d-x2x9z coredns   inferred +0.8ms         read
-08:00:00.123 Died    kube-syst…4d-x2x9z coredns   exit 137 OOMKilled      event
-08:00:00.123 Died    kube-syst…4d-x2x9z coredns   exit 0 +0.8ms           event
-08:00:00.123 Died    kube-syst…4d-x2x9z coredns   exit 1 inferred +0.8ms  event
-08:00:00.123 Removed demo/web           (sandbox)                         relist
-08:00:00.123 Removed demo/web           (unknown)                         relist
-08:00:00.123 Changed kube-syst…4d-x2x9z coredns   exit 137 +0.8ms         event
-08:00:00.123 Sync    kube-syst…4d-x2x9z coredns   +0.8ms                  event
+TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
+08:00:00.122 +0.8ms Started kube-sys…d-x2x9z coredns   inferred           read
+08:00:00.122 +0.8ms Died    kube-sys…d-x2x9z coredns   exit 137 OOMKilled event
+08:00:00.122 +0.8ms Died    kube-sys…d-x2x9z coredns   exit 0             event
+08:00:00.122 +0.8ms Died    kube-sys…d-x2x9z coredns   exit 1 inferred    event
+08:00:00.123 -      Removed demo/web         (sandbox)                    relist
+08:00:00.123 -      Removed demo/web         (unknown)                    relist
+08:00:00.122 +0.8ms Changed kube-sys…d-x2x9z coredns   exit 137           event
+08:00:00.122 +0.8ms Sync    kube-sys…d-x2x9z coredns                      event
 "
     );
 }
 
 #[test]
 fn a_wide_terminal_shows_more() {
-    let text = printed(Style::Table(Table::new(116, false)), EventTypes::all(), &events());
+    let text = printed(Style::Table(Table::new(120, false)), EventTypes::all(), &events());
     assert_eq!(
         text.lines().take(3).collect::<Vec<_>>().join("\n"),
         "\
-TIME         EVENT   NAMESPACE/POD                        CONTAINER          DETAIL                           SOURCE
-08:00:00.123 Started kube-system/coredns-7db6d8ff4d-x2x9z coredns            inferred +0.8ms                  read
-08:00:00.123 Died    kube-system/coredns-7db6d8ff4d-x2x9z coredns            exit 137 OOMKilled +0.8ms        event"
+TIME         DELAY  EVENT   NAMESPACE/POD                        CONTAINER           DETAIL                       SOURCE
+08:00:00.122 +0.8ms Started kube-system/coredns-7db6d8ff4d-x2x9z coredns             inferred                     read
+08:00:00.122 +0.8ms Died    kube-system/coredns-7db6d8ff4d-x2x9z coredns             exit 137 OOMKilled           event"
     );
+}
+
+#[test]
+fn the_initial_inventory_is_one_line_before_the_first_other_event() {
+    let initial = |event: Event| Event { initial: true, ..event };
+    let other = Event { id: "0dd".into(), ..died() };
+    let events = [initial(sandbox_removed()), initial(died()), initial(died()), initial(other), died()];
+    let text = printed(Style::Table(Table::new(80, false)), EventTypes::all(), &events);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[1], "2 containers in 2 pods already present");
+    assert!(lines[2].contains("Died"), "{text}");
+    assert_eq!(lines.len(), 3);
+    let text = printed(Style::Json, EventTypes::all(), &events);
+    assert_eq!(text.lines().count(), events.len(), "a program gets each of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_initial_inventory_is_printed_if_no_event_follows() {
+    let mut printer = Printer::new(Vec::new(), Style::Table(Table::new(80, false)), EventTypes::all());
+    printer.print(&Event { initial: true, ..died() }).unwrap();
+    let next = async |ms| tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+    printer.wait(next(900)).await.unwrap();
+    assert_eq!(printer.out, b"");
+    printer.wait(next(1100)).await.unwrap();
+    assert_eq!(printer.out, b"1 container in 1 pod already present\n");
+}
+
+#[test]
+fn an_event_from_the_time_while_plegd_was_down_is_late() {
+    let late = Event { late: true, occurred_at: Some(Wall::from_nanos(NOON - 90_000_000_000)), ..died() };
+    let text = printed(Style::Table(Table::new(100, false)), EventTypes::all(), &[late]);
+    assert!(text.contains("07:58:30.123 +1m    Died"), "{text}");
+    assert!(text.contains("OOMKilled late"), "{text}");
 }
 
 #[test]
@@ -145,9 +178,9 @@ fn colours_are_for_the_event_alone() {
     let text = printed(Style::Table(Table::new(80, true)), EventTypes::all(), &events());
     let lines: Vec<&str> = text.lines().collect();
     assert!(!lines[0].contains('\x1b'));
-    assert!(lines[1].starts_with("08:00:00.123 \x1b[32mStarted\x1b[0m kube"), "{:?}", lines[1]);
-    assert!(lines[2].starts_with("08:00:00.123 \x1b[1;31mDied   \x1b[0m kube"), "{:?}", lines[2]);
-    assert!(lines[3].starts_with("08:00:00.123 \x1b[33mDied   \x1b[0m kube"), "{:?}", lines[3]);
+    assert!(lines[1].starts_with("08:00:00.122 +0.8ms \x1b[32mStarted\x1b[0m kube"), "{:?}", lines[1]);
+    assert!(lines[2].starts_with("08:00:00.122 +0.8ms \x1b[1;31mDied   \x1b[0m kube"), "{:?}", lines[2]);
+    assert!(lines[3].starts_with("08:00:00.122 +0.8ms \x1b[33mDied   \x1b[0m kube"), "{:?}", lines[3]);
     assert!(lines[1..].iter().all(|line| line.matches('\x1b').count() == 2), "{text:?}");
 }
 

@@ -60,16 +60,22 @@ fn of_labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
+/// Limit until a list is reconciled.
+const RECONCILED: Duration = Duration::from_secs(3);
+
 /// Events that are wrongly marked as initial inventory, or wrongly not marked.
 pub fn wrongly_initial(
     received: &[Received],
     exchanges: &[Exchange],
     began: Mono,
+    downtimes: &[(Mono, Mono)],
     facts: &Facts,
     wrong_lists: &FaultPeriods,
 ) -> Vec<String> {
-    let mut lists =
-        exchanges.iter().filter(|it| it.at >= began && matches!(it.message, Message::Containers(_)));
+    // A plegd that ends just after its first list may not have reconciled it: the inventory is the next one's.
+    let ends_soon = |at: Mono| downtimes.iter().any(|(from, _)| at <= *from && *from <= at + RECONCILED);
+    let is_list = |it: &&Exchange| it.at >= began && matches!(it.message, Message::Containers(_));
+    let mut lists = exchanges.iter().filter(is_list).skip_while(|it| ends_soon(it.at));
     let (Some(first), second) = (lists.next(), lists.next()) else { return Vec::new() };
     let misled = wrong_lists.any(began, first.at);
     let mut found = Vec::new();

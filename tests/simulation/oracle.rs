@@ -58,7 +58,7 @@ struct Observed {
 
 /// Changes that the runtime certainly reported to the plegd that began at `began`, and that were not published.
 ///
-/// `waits` is the request timeout.
+/// `stops` are the moments at which a plegd ended, and `waits` is the request timeout.
 #[allow(clippy::too_many_arguments, reason = "one caller, and each is a part of the simulation")]
 pub fn lost(
     exchanges: &[Exchange],
@@ -66,6 +66,7 @@ pub fn lost(
     fault_periods: &FaultPeriods,
     began: Mono,
     uncertain: &[(Mono, Mono)],
+    stops: &[Mono],
     steps: &[(Mono, i64)],
     waits: Duration,
     histories: &Histories,
@@ -79,6 +80,8 @@ pub fn lost(
             // The stream ends with it, and a message of the same moment may be lost.
             && !garbage.contains(&it.at)
     };
+    // What it has listed and not read is lost with a plegd.
+    let is_soon_after = |at: Mono, stop: Mono| at <= stop && stop <= at + READ_WITHIN + waits;
     let mut sandboxes: Option<&Exchange> = None;
     for it in exchanges.iter().filter(certain) {
         // A list that is not followed by the other one was not used.
@@ -91,7 +94,7 @@ pub fn lost(
             (
                 Message::Containers(containers),
                 Some(Exchange { message: Message::Sandboxes(sandboxes), at, .. }),
-            ) if it.at <= *at + waits => {
+            ) if it.at <= *at + waits && !stops.iter().any(|stop| is_soon_after(it.at, *stop)) => {
                 // No field of a sandbox states that it was ready. If an event shows that it no longer is, before the listed
                 // sandbox is read, its start is lost; or if another read shows it before the list is complete.
                 let until_read = *at..=it.at + READ_WITHIN;

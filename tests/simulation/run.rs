@@ -250,8 +250,15 @@ impl<'a> Simulation<'a> {
         let own = witness::own_false_claims(false_claims, exchanges, began, announced, fault_periods);
         self.found.extend(own.map(str::to_owned));
         self.found.extend(witness::unconfirmed(&self.histories.corrections, exchanges, began));
-        let Driver { facts, wrong_lists, .. } = &self.driver;
-        let initial = claims::wrongly_initial(&self.histories.received, exchanges, began, facts, wrong_lists);
+        let Driver { facts, wrong_lists, downtimes, .. } = &self.driver;
+        let initial = claims::wrongly_initial(
+            &self.histories.received,
+            exchanges,
+            began,
+            downtimes,
+            facts,
+            wrong_lists,
+        );
         self.found.extend(initial);
         let timeline = Timeline {
             began,
@@ -491,6 +498,7 @@ impl<'a> Simulation<'a> {
             &self.driver.fault_periods,
             began,
             &self.driver.uncertain,
+            &self.driver.downtimes.iter().map(|(from, _)| *from).collect::<Vec<_>>(),
             &self.driver.steps,
             self.plan.request_timeout,
             &self.histories,

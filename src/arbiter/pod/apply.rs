@@ -183,6 +183,7 @@ impl<'a> Application<'a> {
         let new = Record::new(status.clone(), interval, content_confirmed_at, visibility, first_seen);
         let record = pod.records.entry(id.clone()).or_insert(Box::new(new));
         (record.last_absent_at, record.deletion_event) = (last_absent_at, deletion_event);
+        record.is_partial = self.observation.detail == Detail::Minimal;
         // A later list may have shown more than this view.
         if let Some(unread) = &unread {
             record.phases_seen_in_lists = unread.phases.clone();
@@ -283,6 +284,7 @@ impl<'a> Application<'a> {
     fn replace_status(&mut self, record: &mut Record, status: Status) {
         self.out.changed |= record.visibility == Visibility::Served;
         record.status = status;
+        record.is_partial = self.observation.detail == Detail::Minimal;
         self.extend_interval(record);
     }
 
@@ -291,6 +293,7 @@ impl<'a> Application<'a> {
         record.interval = rules::advance(record.interval, self.observation.interval);
         record.content_confirmed_at = record.content_confirmed_at.max(self.content_confirmed_at());
         record.pending_correction = None;
+        record.is_partial &= self.observation.detail == Detail::Minimal;
     }
 
     /// A read has found the id, so that it is not gone.

@@ -25,6 +25,7 @@ pub(super) struct SavedPod {
 #[derive(Clone, Debug)]
 pub(super) struct SavedRecord {
     status: Status,
+    is_partial: bool,
     published: Option<Phase>,
     listed: BTreeSet<Phase>,
     was_corrected: bool,
@@ -39,6 +40,7 @@ impl SavedRecord {
     fn of(record: &Record) -> Self {
         Self {
             status: record.status.clone(),
+            is_partial: record.is_partial,
             published: record.published_phase,
             listed: record.phases_seen_in_lists.clone(),
             was_corrected: record.was_corrected,
@@ -58,6 +60,7 @@ impl SavedRecord {
 
     fn is_of(&self, record: &Record) -> bool {
         self.has_status_of(record)
+            && self.is_partial == record.is_partial
             && self.published == record.published_phase
             && self.was_corrected == record.was_corrected
             && self.awaits_death == record.awaited_death.is_some()
@@ -173,6 +176,7 @@ impl PodState {
         let visibility = if object.history_only { Visibility::HistoryOnly } else { Visibility::Served };
         let interval = Interval { lower: None, upper: started };
         let mut record = Record::new(status, interval, None, visibility, object.first_seen);
+        record.is_partial = object.is_partial;
         record.published_phase = messages::phase(object.published());
         record.phases_seen_in_lists = object.listed().filter_map(messages::phase).collect();
         record.was_corrected = object.was_corrected;
@@ -184,7 +188,7 @@ impl PodState {
     }
 
     /// The reads that an earlier process, which ended at `ended`, would have made, and that nothing else requests: of ids whose end was
-    /// reported or is likely and not published, of containers whose start may have failed, of exits without an exit code, and of exits just before
+    /// reported or is likely and not published, of partial statuses, of containers whose start may have failed, and of exits just before
     /// `ended`, whose reason may change.
     pub fn resume_reads(&mut self, ended: Wall) -> Vec<ReadRequest> {
         let of_reported = |id: &ObjectId| ReadRequest::of_id(id, ReadCause::Deletion, Duration::ZERO);
@@ -206,15 +210,13 @@ impl Record {
         if is_undecided || self.deletion_event.is_some() {
             return Some((schedule(ReadCause::Deletion, RECHECK_AFTER_DELETED), Duration::ZERO));
         }
-        let Status::Container(container) = &self.status else { return None };
+        let complete = self.is_partial.then_some((schedule(ReadCause::Content, &[]), Duration::ZERO));
+        let Status::Container(container) = &self.status else { return complete };
         let is_recent = || container.finished_at.is_some_and(|at| ended.seconds_since(at) < OOM_SETTLED);
-        match container.state.phase()? {
-            Phase::Created => Some((schedule(ReadCause::Start, START_CHECKS), START_CHECK)),
-            Phase::Exited if container.exit_code.is_none() => {
-                Some((schedule(ReadCause::Content, &[]), Duration::ZERO))
-            }
-            Phase::Exited if is_recent() => Some((schedule(ReadCause::Oom, OOM_CHECKS), OOM_CHECK)),
-            _ => None,
+        match container.state.phase() {
+            Some(Phase::Created) => Some((schedule(ReadCause::Start, START_CHECKS), START_CHECK)),
+            Some(Phase::Exited) if is_recent() => Some((schedule(ReadCause::Oom, OOM_CHECKS), OOM_CHECK)),
+            _ => complete,
         }
     }
 }
@@ -243,6 +245,7 @@ fn object(
         is_deleted: record.deletion_event.is_some(),
         deleted_at: record.deletion_event.and_then(|event| event.stamped_at).map(Wall::as_nanos),
         first_seen: record.first_seen,
+        is_partial: record.is_partial,
         history_only: record.visibility == Visibility::HistoryOnly,
     }
 }

@@ -70,8 +70,8 @@ async fn a_table_goes_on_over_a_lost_connection() {
         out,
         "\
 TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
-08:00:00.122 +0.8ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
-08:00:00.122 +0.8ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
+08:00:00.122 +1.5ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
+08:00:00.122 +1.5ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
 "
     );
     assert_eq!(said.len(), 3, "{said:?}");
@@ -121,7 +121,7 @@ default     a      0/0       NoSandbox   0          -
 default     b      0/0       NoSandbox   0          -
 
 TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
-08:00:00.122 +0.8ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
+08:00:00.122 +1.5ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
 "
     );
     assert_eq!(mock.watches()[0].start(), v1::Start::Snapshot);
