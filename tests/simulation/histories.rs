@@ -187,8 +187,11 @@ impl IdHistory {
             }
             EventType::PodSync => {
                 self.corrected += 1;
-                // A container that was wrongly shown as ended runs, and may end again.
-                self.reached = 1;
+                // A container that was wrongly shown as running or ended is in an earlier phase, and may go on from there.
+                self.reached = match phase_in(received) {
+                    Some(Phase::Created) => 0,
+                    _ => 1,
+                };
                 return None;
             }
             EventType::ContainerStarted => 1,
@@ -232,6 +235,12 @@ impl IdHistory {
         let before = std::mem::replace(&mut self.reasons, current);
         (current < before).then_some("with an older reason than published before")
     }
+}
+
+/// The phase of the event's container in the pod after the event.
+fn phase_in(received: &Received) -> Option<Phase> {
+    let containers = &received.pod.as_ref()?.containers;
+    containers.iter().find(|it| it.id == received.event.id)?.state.phase()
 }
 
 /// The untrue claim in an event, if any.

@@ -262,7 +262,7 @@ impl Search {
             #[rustfmt::skip]
             let Record {
                 status, published_phase, phases_seen_in_lists, phases_listed_at: _, interval, content_confirmed_at, was_corrected, last_absent_at,
-                pending_correction, awaited_death, deletion_event, recheck_schedule, visibility, listed_at: _, first_seen: _, saved: _,
+                pending_correction, awaited_death, deletion_event, recheck_schedule, visibility, listed_at: _, first_seen: _, saved: _, is_partial: _,
             } = &**record;
             key.extend([
                 maybe(interval.lower),
