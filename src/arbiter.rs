@@ -66,7 +66,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -117,8 +117,10 @@ pub struct Arbiter {
     progress: SourceProgress,
     state: Option<StateWriter>,
     downtime: Option<Downtime>,
-    /// An earlier process of this epoch has compared a complete list.
-    inventoried: bool,
+    /// Whether an earlier process of this epoch has completed the initial inventory.
+    was_inventoried: bool,
+    /// Whether it is complete now.
+    is_inventoried: AtomicBool,
 }
 
 /// What an arbiter needs.
@@ -177,7 +179,8 @@ impl Arbiter {
             progress,
             state,
             downtime: None,
-            inventoried: false,
+            was_inventoried: false,
+            is_inventoried: AtomicBool::new(false),
         }
     }
 
@@ -425,7 +428,7 @@ impl Arbiter {
             horizon: self.store.horizon(),
             listed: get(&self.progress.listed),
             listed_before: get(&self.progress.listed_before),
-            restored: self.inventoried,
+            restored: self.was_inventoried,
             awaits_replay: self.awaits_replay(quirks),
             stream_up: get(&self.progress.stream_up).is_some(),
             quirks,

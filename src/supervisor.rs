@@ -367,6 +367,7 @@ impl Supervisor {
         if self.is_first_relist() && self.deps.arbiter.down_for().is_some() {
             self.restart_due = Some(self.deps.clock.timer(REPLAY_PASSED));
         }
+        self.deps.arbiter.save_inventoried();
         self.reporters.ready.open();
         self.deps.metrics.mode.ready.set(1);
         self.reporters.follower_status.send_if_modified(|it| !std::mem::replace(&mut it.ready, true));

@@ -158,8 +158,8 @@ impl Restored {
         }
         self.next = header.next_sequence;
         self.same_boot = header.boot_id == boot_id;
-        let listed = self.header.listed || header.listed;
-        self.header = messages::Header { listed, ..header };
+        let inventoried = self.header.inventoried || header.inventoried;
+        self.header = messages::Header { inventoried, ..header };
         Ok(())
     }
 
@@ -216,18 +216,14 @@ impl Restored {
 
     fn on_note(&mut self, note: messages::Note) {
         match note.note {
-            // It follows each complete list.
-            Some(note::Note::Alive(alive)) => {
-                self.header.listed = true;
-                self.on_alive(&alive);
-            }
-            Some(note::Note::Stopped(alive)) => self.on_alive(&alive),
+            Some(note::Note::Alive(alive) | note::Note::Stopped(alive)) => self.on_alive(&alive),
             Some(note::Note::Restart(restart)) => self.add_restart((&restart).into()),
             None => {}
         }
     }
 
     fn on_alive(&mut self, alive: &messages::Alive) {
+        self.header.inventoried |= alive.inventoried;
         self.last = self.last.max(alive.at);
         self.last_alive = Some((alive.at, alive.wall));
     }
@@ -291,7 +287,8 @@ impl Arbiter {
         let mut arbiter = Self::new(deps);
         arbiter.began = moment(restored.header.began, down_since);
         arbiter.downtime = Some(downtime);
-        arbiter.inventoried = restored.header.listed;
+        arbiter.was_inventoried = restored.header.inventoried;
+        arbiter.is_inventoried = restored.header.inventoried.into();
         let mut tombstones = Tombstones::default();
         tombstones.set_horizon(moment(restored.header.horizon, down_since));
         // A checkpoint repeats the tombstones before it. Those of ids that exist again are removed with the pods.

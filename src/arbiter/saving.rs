@@ -79,6 +79,13 @@ impl Arbiter {
         }
     }
 
+    /// Writes that the initial inventory is complete: a later process has none.
+    pub fn save_inventoried(&self) {
+        if !self.is_inventoried.swap(true, Ordering::Relaxed) {
+            self.save_alive();
+        }
+    }
+
     /// Writes that nothing is pending: the process ends.
     pub fn save_stopped(&self) {
         if let Some(state) = &self.state {
@@ -87,7 +94,11 @@ impl Arbiter {
     }
 
     fn alive(&self) -> messages::Alive {
-        messages::Alive { at: self.since_boot(), wall: self.clock.wall().as_nanos() }
+        messages::Alive {
+            at: self.since_boot(),
+            wall: self.clock.wall().as_nanos(),
+            inventoried: self.is_inventoried.load(Ordering::Relaxed),
+        }
     }
 
     fn since_boot(&self) -> u64 {
@@ -139,7 +150,7 @@ impl Arbiter {
             began: self.to_since_boot(self.began),
             next_sequence,
             horizon: self.to_since_boot(self.store.horizon()),
-            listed: self.inventoried || !self.is_first_list(),
+            inventoried: self.is_inventoried.load(Ordering::Relaxed),
             ..messages::Header::default()
         }
     }

@@ -75,9 +75,10 @@ pub fn wrongly_initial(
     // A plegd that ends just after its first list may not have reconciled it: the inventory is the next one's.
     let ends_soon = |at: Mono| downtimes.iter().any(|(from, _)| at <= *from && *from <= at + RECONCILED);
     let is_list = |it: &&Exchange| it.at >= began && matches!(it.message, Message::Containers(_));
+    let is_interrupted = exchanges.iter().find(is_list).is_some_and(|it| ends_soon(it.at));
     let mut lists = exchanges.iter().filter(is_list).skip_while(|it| ends_soon(it.at));
     let (Some(first), second) = (lists.next(), lists.next()) else { return Vec::new() };
-    let misled = wrong_lists.any(began, first.at);
+    let misled = is_interrupted || wrong_lists.any(began, first.at);
     let mut found = Vec::new();
     for Received { at, event, .. } in received {
         let Some(fact) = facts.get(event.id.as_str()) else { continue };
