@@ -138,7 +138,8 @@ fn build(tree: &Path) -> io::Result<Copy> {
     // then on.
     let version = format!("version = \"{}", env!("CARGO_PKG_VERSION"));
     let text = text.replacen(&version, &format!("{version}-mutations"), 1);
-    let tables = text.split_inclusive("\n\n").filter(|table| !table.starts_with("[[bench]]"));
+    let is_used = |table: &&str| !table.starts_with("[[bench]]") && !table.starts_with("[[bin]]");
+    let tables = text.split_inclusive("\n\n").filter(is_used);
     fs::write(&manifest, tables.collect::<String>() + "\n[workspace]\n")?;
     let mut sources: BTreeMap<&str, String> = BTreeMap::new();
     for (n, bug) in all_bugs().enumerate() {

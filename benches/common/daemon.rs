@@ -29,8 +29,10 @@ pub(crate) struct Daemon {
     plegd: Plegd,
     http: SocketAddr,
     events: PrintedEvents,
-    /// The path of its API socket.
+    /// The directory of its API socket and of its state.
     directory: tempfile::TempDir,
+    arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     spawned: Mono,
     clock: Clock,
 }
@@ -81,7 +83,12 @@ impl Daemon {
         stream: Stream,
         variables: impl IntoIterator<Item = (&'static str, &'static str)>,
     ) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
+        // The state is on tmpfs, as in a deployment.
+        let shared_memory = std::path::Path::new("/dev/shm");
+        let directory = match shared_memory.is_dir() {
+            true => tempfile::tempdir_in(shared_memory)?,
+            false => tempfile::tempdir()?,
+        };
         // An empty file: the machine's own configuration must not apply.
         let mut arguments = vec!["run", "--config", "/dev/null", "--http-address", "127.0.0.1:0"];
         arguments.extend(["--runtime-endpoint", endpoint, "--log-format", "json"]);
@@ -94,12 +101,27 @@ impl Daemon {
         if stream == Stream::Off {
             environment.push(("PLEGD_STREAM_ENABLED", "false".into()));
         }
+        let arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();
         let spawned = clock.now();
-        let (plegd, stdout) = Plegd::spawn(arguments, environment)?;
-        let events = PrintedEvents::default();
-        tokio::spawn(events.clone().read(BufReader::new(stdout), clock.clone()));
-        let http = plegd.wait_for_line("where it serves", address_in).await?;
-        Ok(Self { plegd, http, events, directory, spawned, clock: clock.clone() })
+        let (plegd, http, events) = spawn(&arguments, &environment, clock).await?;
+        Ok(Self { plegd, http, events, directory, arguments, environment, spawned, clock: clock.clone() })
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.plegd.kill9().await
+    }
+
+    /// Starts the next process, with the same socket and state.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.spawned = self.clock.now();
+        (self.plegd, self.http, self.events) = spawn(&self.arguments, &self.environment, &self.clock).await?;
+        Ok(())
+    }
+
+    /// When the process was started.
+    pub(crate) fn spawned(&self) -> Mono {
+        self.spawned
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {
@@ -168,6 +190,18 @@ impl Daemon {
     pub(crate) async fn stop(self) -> Result<()> {
         self.plegd.stop().await
     }
+}
+
+async fn spawn(
+    arguments: &[OsString],
+    environment: &[(&'static str, OsString)],
+    clock: &Clock,
+) -> Result<(Plegd, SocketAddr, PrintedEvents)> {
+    let (plegd, stdout) = Plegd::spawn(arguments, environment.iter().cloned())?;
+    let events = PrintedEvents::default();
+    tokio::spawn(events.clone().read(BufReader::new(stdout), clock.clone()));
+    let http = plegd.wait_for_line("where it serves", address_in).await?;
+    Ok((plegd, http, events))
 }
 
 fn socket_in(directory: &tempfile::TempDir) -> PathBuf {

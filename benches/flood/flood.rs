@@ -18,7 +18,7 @@ use super::{
     node::{Lists, Node, Weight},
     process::{Cpu, Memory, forget_peak},
     progress,
-    report::{Reading, Target, Unit},
+    report::{Distribution, Reading, Target, Unit},
     truth::differences_of,
 };
 
@@ -26,9 +26,33 @@ const PODS: usize = 250;
 const RATE: u64 = 50_000;
 const DURATION: Duration = Duration::from_secs(5);
 
-pub(crate) async fn measure(clock: &Clock) -> Result<Vec<Reading>> {
+/// Rounds with state, and as many without.
+const ROUNDS: usize = 3;
+
+/// The CPU time of an event with state on disk, as a multiple of the time without. The rounds alternate.
+pub(crate) async fn compare_state(clock: &Clock) -> Result<Vec<Reading>> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for (enabled, cpu) in [(false, &mut without), (true, &mut with)] {
+            let readings = measure(clock, enabled).await?;
+            cpu.extend(readings.iter().find(|it| it.key == "flood_cpu").map(|it| it.measured));
+        }
+    }
+    let median = |values| Distribution::of(values).map(|it| it.median()).context("nothing was measured");
+    let text = |values: &[f64]| values.iter().map(|it| format!("{it:.1}")).collect::<Vec<_>>().join(", ");
+    let note = format!("{} µs with state, {} µs without", text(&with), text(&without));
+    let ratio = median(with)? / median(without)?;
+    Ok(vec![
+        Reading::new("flood_state", "CPU of an event with state, as a multiple", Unit::Times, ratio)
+            .target(Target::AtMost(1.1))
+            .note(note),
+    ])
+}
+
+pub(crate) async fn measure(clock: &Clock, state: bool) -> Result<Vec<Reading>> {
     let node = Node::start(clock, Lists::Unary, Weight::Light, PODS, 1)?;
-    let daemon = Daemon::start(clock, &node.endpoint(), Print::Nothing, Stream::On).await?;
+    let state = [("PLEGD_STATE_ENABLED", if state { "true" } else { "false" })];
+    let daemon = Daemon::configured(clock, &node.endpoint(), Print::Nothing, Stream::On, state).await?;
     daemon.ready().await?;
     let up = daemon.shows("plegd_mode{mode=\"polling\"}", 0.0, DEADLINE);
     progress::during("waiting for the stream", up).await?;

@@ -40,6 +40,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench flood --", max_term_width = 100)]
 struct Args {
+    /// Figures to measure [default: flood]
+    #[arg(value_enum)]
+    figures: Vec<Figure>,
     /// Print JSON lines instead of a table
     #[arg(long)]
     json: bool,
@@ -50,7 +53,10 @@ struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Figure {
+    /// One flood
     Flood,
+    /// CPU of an event with and without state on disk, six floods
+    State,
 }
 
 fn main() -> ExitCode {
@@ -65,7 +71,18 @@ fn main() -> ExitCode {
 /// Measures and prints; returns whether everything could be measured.
 fn run(args: &Args) -> Result<bool> {
     let clock = Clock::system();
-    let taken = take(&[], |_| true, async |Figure::Flood| flood::measure(&clock).await)?;
+    let taken = take(&args.figures, Figure::is_usual, async |figure: Figure| match figure {
+        Figure::Flood => flood::measure(&clock, true).await,
+        Figure::State => flood::compare_state(&clock).await,
+    })?;
     taken.report.print(&Conditions::now("the simulated runtime".into(), taken.load_before), "", args.json)?;
     Ok(taken.complete)
+}
+
+// === impl Figure ===
+
+impl Figure {
+    fn is_usual(self) -> bool {
+        self == Self::Flood
+    }
 }

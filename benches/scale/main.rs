@@ -7,6 +7,7 @@
 //! | `relist` | CPU of a relist and memory by pods and changes, compared with decoding the same lists |
 //! | `storm` | 500 pods change at once without a usable event: time to the first and last published event |
 //! | `start` | start → ready, and runtime available again → all changes published |
+//! | `state` | cost of the state on disk at rest, and restarts with it |
 //! | `idle` | CPU, memory and wake-ups with idle pods |
 //! | `growth` | cost by pods, event rate and subscribers, and cost per unit |
 //! | `emission`, `subscribers` | events at a given rate, and their subscribers |
@@ -28,6 +29,7 @@ mod node;
 mod profile;
 mod relist;
 mod start;
+mod state;
 mod storm;
 mod subscribers;
 
@@ -91,6 +93,8 @@ enum Figure {
     Start,
     /// Runtime available again to all changes published
     Restart,
+    /// Cost of the state on disk at rest, and restarts with it
+    State,
     /// CPU, memory and wake-ups with idle pods
     Idle,
     /// Cost by pods, event rate and subscribers
@@ -138,6 +142,7 @@ impl Figure {
             Figure::Storm => Box::pin(storm::measure(bench)),
             Figure::Start => Box::pin(start::start(bench)),
             Figure::Restart => Box::pin(start::restart(bench)),
+            Figure::State => Box::pin(state::measure(bench)),
             Figure::Idle => Box::pin(idle::measure(bench)),
             Figure::Growth => Box::pin(growth::measure(bench)),
             Figure::FanOut => Box::pin(subscribers::measure(bench)),
