@@ -167,7 +167,8 @@ impl App {
         scrape::gauges(&core, queue.load());
 
         let (reporters, follower_status) = core.reporters(config.relist.period);
-        let tasks = Tasks { tracker: TaskTracker::new(), stop: CancellationToken::new(), on_failure };
+        let (stop, killed) = (CancellationToken::new(), CancellationToken::new());
+        let tasks = Tasks { tracker: TaskTracker::new(), stop, killed, on_failure };
         let here = &Handle::current();
         if config.stream.enabled {
             let receiver = Receiver {
@@ -356,6 +357,13 @@ impl App {
         self.arbiter.save_stopped();
         self.arbiter.save_for_reboot();
     }
+
+    /// Ends at once, as a killed process does.
+    #[cfg(feature = "internals")]
+    pub async fn kill(self) {
+        self.tasks.killed.cancel();
+        self.tasks.tracker.wait().await;
+    }
 }
 
 impl Drop for App {
@@ -406,6 +414,8 @@ struct SupervisorEnds {
 struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// The tasks end wherever they are.
+    killed: CancellationToken,
     on_failure: OnFailure,
 }
 
@@ -565,12 +575,12 @@ impl SupervisorEnds {
 
 impl Tasks {
     fn spawn(&self, runtime: &Handle, task: BoxFuture<'static, ()>) {
-        let (stop, on_failure) = (self.stop.clone(), self.on_failure);
+        let (stop, killed, on_failure) = (self.stop.clone(), self.killed.clone(), self.on_failure);
         let task = self.tracker.spawn_on(task, runtime);
         self.tracker.spawn(async move {
-            if let Err(error) = task.await
-                && error.is_panic()
-            {
+            let handle = task.abort_handle();
+            let Some(ended) = killed.run_until_cancelled(task).await else { return handle.abort() };
+            if ended.is_err_and(|error| error.is_panic()) {
                 tracing::error!(
                     "A part of plegd has failed; it ends, and must be started again. This is a bug in plegd: please report it with \
                      the log until here."

@@ -13,6 +13,8 @@ use crate::model::{
 pub struct Transitions {
     /// `plegd_transitions_total`
     pub published: Family<(Source, EventType, Subject), IntCounter>,
+    /// `plegd_initial_transitions_total`
+    pub initial: IntCounter,
     /// `plegd_detection_latency_seconds`: time from a transition to its detection.
     pub latency: Family<Source, Histogram>,
     /// `plegd_path_lead_seconds`: how far ahead the first path was.
@@ -74,8 +76,12 @@ impl Transitions {
         Self {
             published: registry.counters(
                 "plegd_transitions_total",
-                "Published lifecycle events, by the path that detected them first, type and subject.",
+                "Published lifecycle events without the initial inventory, by the path that detected them first, type and subject.",
                 &["source", "type", "subject"],
+            ),
+            initial: registry.counter(
+                "plegd_initial_transitions_total",
+                "Published lifecycle events of the initial inventory: what the first relist of an epoch found.",
             ),
             latency: registry.histograms(
                 "plegd_detection_latency_seconds",
@@ -109,6 +115,9 @@ impl Transitions {
 
     /// Counts a published event.
     pub fn record(&self, event: &Event) {
+        if event.initial {
+            return self.initial.inc();
+        }
         self.published.inc((event.source, event.kind, event.subject));
     }
 

@@ -7,7 +7,10 @@ use super::families::{Families, Family};
 /// Chapters with the prefixes of their metrics. The longest matching prefix decides.
 const CHAPTERS: &[(&str, &[&str])] = &[
     ("Health and mode", &["plegd_build_info", "plegd_ready", "plegd_mode", "plegd_fallback", "plegd_config"]),
-    ("Path comparison", &["plegd_transitions", "plegd_detection", "plegd_path", "plegd_missed"]),
+    (
+        "Path comparison",
+        &["plegd_transitions", "plegd_initial", "plegd_detection", "plegd_path", "plegd_missed"],
+    ),
     ("Generic path: relists", &["plegd_relist"]),
     ("Evented path: the event stream", &["plegd_stream", "plegd_malformed"]),
     (

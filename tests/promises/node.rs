@@ -205,7 +205,7 @@ impl Node {
         if in_order {
             app.stop().await
         } else {
-            drop(app)
+            app.kill().await
         }
         ended.cancel();
         let published = reference.await.expect("the reference cursor never falls behind");

@@ -69,6 +69,8 @@ pub struct Driver {
     pub continues: bool,
     /// Intervals in which no plegd was running within an epoch.
     pub downtimes: Vec<(Mono, Mono)>,
+    /// How many events the runtime has sent to the ended plegd in each of them, and so lost.
+    pub lost_meanwhile: Vec<u64>,
     pub fresh_reads: JoinSet<Option<FreshRead>>,
     pub waits: JoinSet<WaitCall>,
     /// Calls without a response yet.
@@ -163,6 +165,7 @@ impl Driver {
             started: 0,
             continues: false,
             downtimes: Vec::new(),
+            lost_meanwhile: Vec::new(),
             fresh_reads: JoinSet::new(),
             waits: JoinSet::new(),
             waiting: Vec::new(),
@@ -199,11 +202,17 @@ impl Driver {
     }
 
     /// Ends the plegd, and starts another. Returns whether that continues the epoch.
-    async fn restart(&mut self, after: Duration, how: Ending) -> bool {
+    async fn restart(&mut self, meanwhile: &[(u64, Action)], after: Duration, how: Ending) -> bool {
         let (epoch, began, cursor) = (self.app().journal().epoch(), self.began, self.cursor.take());
         let received = cursor.map_or(0, |cursor| cursor.sequence());
-        let stopped = self.now();
+        let (stopped, lost) = (self.now(), self.sim().event_counts().lost);
         let is_kept = self.end(how).await;
+        for (pause, action) in meanwhile {
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
+            // An action that does not apply is skipped.
+            let _ = self.change(action);
+            self.facts.sample(&self.node.sim);
+        }
         tokio::time::sleep(after).await;
         if let Some(state) = self.node.state.as_mut().filter(|_| how.boots()) {
             state.reboot();
@@ -225,10 +234,12 @@ impl Driver {
         if continues {
             self.fault_periods.over.push((stopped, self.now() + Duration::from_secs(2)));
             self.downtimes.push((stopped, self.now()));
+            self.lost_meanwhile.push(self.sim().event_counts().lost.saturating_sub(lost));
             self.began = began;
             self.cursor = Some(self.app().journal().cursor(received));
         } else {
             self.downtimes.clear();
+            self.lost_meanwhile.clear();
         }
         continues
     }
@@ -413,12 +424,12 @@ impl Driver {
                     self.waits.spawn(call.run(self.node.serving(), self.sim().clone()));
                 }
             }
-            Action::RestartPlegd { after_ms, how } => {
+            Action::RestartPlegd { meanwhile, after_ms, how } => {
                 self.lossy_now();
                 self.fresh_reads.abort_all();
                 self.waits.abort_all();
                 self.waiting.clear();
-                self.continues = self.restart(Duration::from_millis(*after_ms), *how).await;
+                self.continues = self.restart(meanwhile, Duration::from_millis(*after_ms), *how).await;
             }
             Action::Fresh { pod, by, ago_ms } => {
                 let target = self.target(*pod, *by);

@@ -129,7 +129,8 @@ impl Plan {
                 self.push(if rng.bool() { Action::OtherSubscribes } else { Action::OtherLeaves }, rng);
             }
             FaultKind::Restarts => {
-                self.push(Action::RestartPlegd { after_ms: rng.u64(1..3000), how: Ending::Stop }, rng)
+                let (meanwhile, after_ms) = (Vec::new(), rng.u64(1..3000));
+                self.push(Action::RestartPlegd { meanwhile, after_ms, how: Ending::Stop }, rng)
             }
             FaultKind::RepeatedEvents => self.repeated_events(expected, rng),
             FaultKind::ClockStepAfterEvent => self.clock_step_after_event(expected, rng),

@@ -207,6 +207,9 @@ pub enum Action {
     /// Hours without any change.
     Hours(u64),
     RestartPlegd {
+        /// What happens to the pods while plegd is down, each after a pause in milliseconds.
+        meanwhile: Vec<(u64, Action)>,
+        /// The pause after that.
         after_ms: u64,
         how: Ending,
     },
@@ -329,7 +332,8 @@ impl Plan {
         if plan.environment.state {
             for _ in 0..ending.usize(1..4) {
                 let after_ms = ending.u64(1..3000);
-                let restart = Action::RestartPlegd { after_ms, how: Ending::any(&mut ending) };
+                let (how, meanwhile) = (Ending::any(&mut ending), Action::of_downtime(&mut ending));
+                let restart = Action::RestartPlegd { meanwhile, after_ms, how };
                 let at = ending.usize(..=plan.actions.len());
                 plan.actions.insert(at, (Duration::from_millis(ending.u64(1..3000)), restart));
             }
@@ -386,6 +390,39 @@ impl Plan {
 // === impl Action ===
 
 impl Action {
+    /// Actions of a kubelet and of processes; those that do not apply are skipped. In one case of three they are the whole life of a pod.
+    fn of_downtime(rng: &mut fastrand::Rng) -> Vec<(u64, Self)> {
+        let pod = rng.usize(..4);
+        if rng.u32(..3) == 0 {
+            let (container, code) = (0, 3);
+            let life = [
+                Self::RemovePod { pod },
+                Self::RunPod { pod },
+                Self::Create { pod, name: "short" },
+                Self::Start { pod, container },
+                Self::Exit { pod, container, code },
+                Self::RemovePod { pod },
+            ];
+            return life.into_iter().map(|action| (rng.u64(..300), action)).collect();
+        }
+        let any = |rng: &mut fastrand::Rng| {
+            let (pod, container) = (if rng.bool() { pod } else { rng.usize(..4) }, rng.usize(..3));
+            match rng.u32(..9) {
+                0 => Self::RunPod { pod },
+                1 => Self::RunAgain { pod },
+                2 => Self::Create { pod, name: "web" },
+                3 => Self::Start { pod, container },
+                4 => Self::Exit { pod, container, code: 1 },
+                5 => Self::Stop { pod, container },
+                6 => Self::Remove { pod, container },
+                7 => Self::StopPod { pod },
+                _ => Self::RemovePod { pod },
+            }
+        };
+        let count = rng.usize(..10);
+        (0..count).map(|_| (rng.u64(..300), any(rng))).collect()
+    }
+
     fn fresh(pod: usize, rng: &mut fastrand::Rng) -> Self {
         let by = match rng.u32(..6) {
             0 => By::Name,

@@ -31,7 +31,13 @@ pub fn wrong(driver: &Driver, histories: &Histories) -> Vec<String> {
         let changes =
             || history.iter().filter(|change| change.id == event.id.as_str() && change.kind == kind);
         let mut happened = changes().map(|change| change.at);
-        let exact = event.occurred_at.is_some() && !of_guest && driver.steps.is_empty() && !event.inferred;
+        // The time of a removal that was announced wrongly is that of the announcement.
+        let announced = driver.announced.contains(event.id.as_str());
+        let exact = event.occurred_at.is_some()
+            && !of_guest
+            && !announced
+            && driver.steps.is_empty()
+            && !event.inferred;
         if exact
             && !event.late
             && happened.clone().all(|at| within(at, MARGIN))
@@ -52,7 +58,8 @@ pub fn wrong(driver: &Driver, histories: &Histories) -> Vec<String> {
         }
     }
     for restart in driver.app().journal().restarts().iter().filter(|restart| !restart.blind) {
-        let Some((from, to)) = driver.downtimes.iter().find(|(_, to)| {
+        let downtimes = driver.downtimes.iter().zip(&driver.lost_meanwhile);
+        let Some(((from, to), lost)) = downtimes.into_iter().find(|((_, to), _)| {
             let up = driver.sim().clock().wall().seconds_since(restart.up_since);
             (driver.now().since(*to).as_secs_f64() - up).abs() < 1.0
         }) else {
@@ -66,16 +73,12 @@ pub fn wrong(driver: &Driver, histories: &Histories) -> Vec<String> {
                 && at(ChangeKind::Removed).is_some_and(|at| at < *to)
         };
         let ids = history.iter().filter(|change| change.kind == ChangeKind::Created).map(|change| &change.id);
-        // The runtime notices that a subscriber is gone when it sends the next event, and loses what it has sent by then.
+        // The runtime notices that a subscriber is gone when it sends the next event or some more, and loses those.
         let replayed = |id: &str| {
-            let first = history
-                .iter()
-                .filter(|change| change.signalled && change.at > *from)
-                .map(|change| change.at)
-                .min();
-            first.is_some_and(|first| {
-                history.iter().any(|change| change.id == id && change.signalled && change.at > first)
-            })
+            let sent = history.iter().filter(|change| change.signalled && change.at > *from);
+            let lost = usize::try_from(*lost).unwrap_or(usize::MAX);
+            // A change may have two events or none.
+            sent.skip(2 * lost).any(|change| change.id == id)
         };
         let missing =
             ids.filter(|id| lived(id) && replayed(id) && !histories.by_id.contains_key(id.as_str()));
