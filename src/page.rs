@@ -163,7 +163,10 @@ async fn events(
     RawQuery(query): RawQuery,
 ) -> Response {
     if !guard::is_same_origin(&headers) {
-        return plain(StatusCode::FORBIDDEN, "Only plegd's own page may open this path: open / instead.\n".into());
+        return plain(
+            StatusCode::FORBIDDEN,
+            "Only plegd's own page may open this path: open / instead.\n".into(),
+        );
     }
     let Ok(permit) = page.0.permits.clone().try_acquire_owned() else {
         return page.limit_reached(format!("The limit of {MAX_PAGES} open pages is reached; close one."));

@@ -159,15 +159,18 @@ impl AccessRules {
             }
             _ => false,
         };
-        let admits = |principals: &Principals| principals.iter().any(|principal| self.matches(peer, principal, &member_of));
+        let admits = |principals: &Principals| {
+            principals.iter().any(|principal| self.matches(peer, principal, &member_of))
+        };
         Rights { watch: admits(&self.watch), introspection: admits(&self.introspection) }
     }
 
     /// Whether only /proc shows that a peer matches some of the admitted principals.
     fn needs_proc(&self) -> bool {
         let writable_by_others = self.socket.is_some_and(|socket| socket.mode & 0o002 != 0);
-        let by_proc =
-            |principal: &Principal| matches!(principal, Principal::Gid(_)) || (*principal == Principal::Group && writable_by_others);
+        let by_proc = |principal: &Principal| {
+            matches!(principal, Principal::Gid(_)) || (*principal == Principal::Group && writable_by_others)
+        };
         self.socket.is_some() && self.watch.iter().chain(self.introspection.iter()).any(by_proc)
     }
 

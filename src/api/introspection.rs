@@ -107,7 +107,9 @@ impl IntrospectionService for Introspection {
         let by = peer(&request);
         let level = request.into_inner().level;
         if level.len() > MAX_LEVEL_BYTES {
-            return Err(Status::invalid_argument(format!("the level is longer than {MAX_LEVEL_BYTES} bytes")));
+            return Err(Status::invalid_argument(format!(
+                "the level is longer than {MAX_LEVEL_BYTES} bytes"
+            )));
         }
         let filter = Filter::parse(&level).map_err(|reason| {
             Status::invalid_argument(format!("{level:?}: {reason}. Allowed: {}", Filter::WANTED))

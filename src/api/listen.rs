@@ -183,7 +183,9 @@ impl Listening {
                 Ok(accepted) => {
                     let permit = match &accepted {
                         Accepted::Unix(_, peer) => unix_limit.acquire(ClientKey::User(peer.uid())),
-                        Accepted::Tcp(_, address) => tcp_limit.acquire(ClientKey::Address(host(address.ip()))),
+                        Accepted::Tcp(_, address) => {
+                            tcp_limit.acquire(ClientKey::Address(host(address.ip())))
+                        }
                     };
                     let Some(permit) = permit else {
                         access.metrics().api.refused.inc(Refusal::Connections);

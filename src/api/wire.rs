@@ -34,8 +34,9 @@ impl Encoded {
     pub(crate) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
         let message = match update {
             Update::Event { record, skipped } => {
-                let bytes = journal
-                    .encoded(record, detail, |it| message(WireUpdate::Event(event(it, detail, journal.epoch()))));
+                let bytes = journal.encoded(record, detail, |it| {
+                    message(WireUpdate::Event(event(it, detail, journal.epoch())))
+                });
                 return Self(if *skipped == 0 { bytes } else { with_skipped(&bytes, *skipped) });
             }
             Update::Hello(hello) => WireUpdate::Hello(node.hello(hello)),
@@ -44,7 +45,9 @@ impl Encoded {
                 position: Some((*position).into()),
                 pods: u32::try_from(*pods).unwrap_or(u32::MAX),
             }),
-            Update::Bookmark(position) => WireUpdate::Bookmark(v1::Bookmark { position: Some((*position).into()) }),
+            Update::Bookmark(position) => {
+                WireUpdate::Bookmark(v1::Bookmark { position: Some((*position).into()) })
+            }
             Update::Gap(gap) => WireUpdate::Gap((*gap).into()),
             Update::Restarted(restart) => WireUpdate::Restarted(v1::Restarted {
                 down_since: Some(timestamp(restart.down_since)),

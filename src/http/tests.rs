@@ -30,7 +30,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let open = Metrics::new().api.http_connections;
-        let task = tokio::spawn(serve_router(listener, router, open.clone(), client_timeout, shutdown.clone()));
+        let task =
+            tokio::spawn(serve_router(listener, router, open.clone(), client_timeout, shutdown.clone()));
         Self { address, health, open, shutdown, task }
     }
 
@@ -67,7 +68,8 @@ impl Server {
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A closed connection may be reset; the data before the reset counts.
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the server closes the connection");
+    let _ =
+        timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the server closes the connection");
     String::from_utf8(bytes).unwrap()
 }
 

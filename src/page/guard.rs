@@ -128,7 +128,10 @@ mod tests {
     #[test]
     fn requests_of_another_site_are_refused_if_the_browser_reports_the_site() {
         let ours = |value: &str| {
-            is_same_origin(&HeaderMap::from_iter([("sec-fetch-site".parse().unwrap(), value.parse().unwrap())]))
+            is_same_origin(&HeaderMap::from_iter([(
+                "sec-fetch-site".parse().unwrap(),
+                value.parse().unwrap(),
+            )]))
         };
         assert!(ours("same-origin") && ours("none") && is_same_origin(&HeaderMap::new()));
         assert!(!ours("cross-site") && !ours("same-site"));

@@ -7,6 +7,7 @@
 //! | `synced` | the snapshot is complete and replaces the previous pods; with recent events before it | its position |
 //! | `change` | an event; with the pod if the event ends a change, `null` if the pod is gone | its position |
 //! | `gap` | events are missing, and a snapshot follows | |
+//! | `restarted` | plegd was restarted: the times of its end and start | |
 //! | `bookmark` | no further events up to this position | its position |
 //! | `mode`, `figures` | the mode and the figures, at least every [`FIGURES_INTERVAL`] | |
 //! | `ended` | an operator disconnected the page, or the watch failed | |
@@ -66,7 +67,12 @@ pub(super) struct PageStream {
 // === impl PageStream ===
 
 impl PageStream {
-    pub(super) fn new(page: Page, watch: Watch, subscriber: Registration, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        page: Page,
+        watch: Watch,
+        subscriber: Registration,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let figures_due = page.0.clock.now();
         Self {
             page,

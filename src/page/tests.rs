@@ -78,7 +78,8 @@ impl Node {
         let address = listener.local_addr().unwrap();
         let open = app.metrics().api.http_connections.clone();
         let router = http::router(served);
-        let serving = tokio::spawn(http::serve_router(listener, router, open, client_timeout, app.stop_token()));
+        let serving =
+            tokio::spawn(http::serve_router(listener, router, open, client_timeout, app.stop_token()));
         Self { sim, app, address, page, subscribers, serving }
     }
 
@@ -336,7 +337,10 @@ async fn a_page_whose_position_is_lost_receives_a_gap_and_a_new_snapshot() {
         let mut browser = node.open_with("/page/events", &format!("last-event-id: {position}\r\n")).await;
         let (gap, before) = browser.until("gap").await;
         assert_eq!((&gap.data["reason"], &before[..]), (&reason.into(), &["hello".to_owned()][..]));
-        assert!(gap.id.is_none(), "a page that disconnects before the end of the snapshot must get another one");
+        assert!(
+            gap.id.is_none(),
+            "a page that disconnects before the end of the snapshot must get another one"
+        );
         let (synced, before) = browser.until("synced").await;
         assert!(before.iter().all(|event| event == "pod") && before.len() as u64 == synced.data["pods"]);
     }
@@ -356,11 +360,13 @@ async fn confidential_data_is_not_sent() {
         truth.fail_start(&id, "cannot set env S3CRET-message").unwrap();
         truth.sandbox(&sandbox).unwrap().clone()
     };
-    let node = Node::with(|_| (), CLIENT_TIMEOUT, |sim| drop(sim.change(|truth| secret(truth, "before")))).await;
+    let node =
+        Node::with(|_| (), CLIENT_TIMEOUT, |sim| drop(sim.change(|truth| secret(truth, "before")))).await;
     let mut browser = node.open().await;
     let mut received = String::new();
     node.sim.change(|truth| secret(truth, "after"));
-    let complete = |text: &str| ["\"before\"", "\"after\"", "ContainerDied"].iter().all(|it| text.contains(it));
+    let complete =
+        |text: &str| ["\"before\"", "\"after\"", "ContainerDied"].iter().all(|it| text.contains(it));
     while !complete(&received) {
         received += &browser.block("\n\n").await.expect("the stream continues");
     }
@@ -484,7 +490,8 @@ async fn a_page_shows_that_listing_the_runtime_fails_until_it_succeeds_again() {
     let text = hung.data["trouble"].as_str().unwrap();
     assert!(text.starts_with("Listing the runtime has failed since "), "{text}");
     assert!(
-        text.contains(" UTC: ") && text.contains(" was not answered within 100ms. This page shows the state as of "),
+        text.contains(" UTC: ")
+            && text.contains(" was not answered within 100ms. This page shows the state as of "),
         "{text}"
     );
     assert!(hung.data["failures"].as_u64().unwrap() >= 2, "{hung:?}");

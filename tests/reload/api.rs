@@ -58,7 +58,10 @@ async fn a_client_that_loses_its_right_is_disconnected_and_refused() {
     assert!(matches!(lists(&client).await, Err(CallError::Denied { .. })));
     introspects(&client).await.unwrap();
     node.daemon
-        .wait_for_log(&["INFO", "A client was disconnected: a configuration change revoked some of its rights"])
+        .wait_for_log(&[
+            "INFO",
+            "A client was disconnected: a configuration change revoked some of its rights",
+        ])
         .await
         .unwrap();
     node.reload("", "success").await;

@@ -154,7 +154,11 @@ mod tests {
             let outcome = stream.chunks(size).try_for_each(|chunk| lengths.take(chunk));
             assert_eq!(outcome, Err(11), "chunks of {size}");
             let mut lengths = self::lengths(11);
-            assert_eq!(stream.chunks(size).try_for_each(|chunk| lengths.take(chunk)), Ok(()), "chunks of {size}");
+            assert_eq!(
+                stream.chunks(size).try_for_each(|chunk| lengths.take(chunk)),
+                Ok(()),
+                "chunks of {size}"
+            );
         }
         assert_eq!(lengths(10).take(&[0, 0xff, 0xff, 0xff, 0xff]), Err(u32::MAX as usize));
     }

@@ -346,7 +346,11 @@ impl CallGuard {
         let (abort, call, timeout) = (self.abort.clone(), self.call, self.access.timeouts.answer);
         AbortOnDropHandle::new(tokio::spawn(async move {
             sleep(timeout).await;
-            tracing::debug!(?call, ?timeout, "A connection was aborted: the client did not read its answer in time.");
+            tracing::debug!(
+                ?call,
+                ?timeout,
+                "A connection was aborted: the client did not read its answer in time."
+            );
             abort.abort();
         }))
     }

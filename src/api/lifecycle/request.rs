@@ -51,7 +51,11 @@ impl ParsedWatch {
             v1::Detail::Unspecified | v1::Detail::Event => Detail::Event,
             v1::Detail::Pod => Detail::Pod,
         };
-        check_known(request.slow_policy, v1::SlowPolicy::try_from(request.slow_policy).is_ok(), "slow_policy")?;
+        check_known(
+            request.slow_policy,
+            v1::SlowPolicy::try_from(request.slow_policy).is_ok(),
+            "slow_policy",
+        )?;
         let slow_policy = match request.slow_policy() {
             v1::SlowPolicy::Unspecified | v1::SlowPolicy::Resync => SlowPolicy::Resync,
             v1::SlowPolicy::LatestPerPod if detail != Detail::Pod => {
@@ -131,7 +135,8 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
 /// Converts a reference to a pod.
 pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Status> {
     use v1::pod_reference::Pod;
-    let not_set = || invalid("pod is not set: set its uid, its namespace and name, or the id of one of its containers");
+    let not_set =
+        || invalid("pod is not set: set its uid, its namespace and name, or the id of one of its containers");
     let pod = pod.and_then(|pod| pod.pod).ok_or_else(not_set)?;
     match &pod {
         Pod::Uid(name) => check_length("pod.uid", name)?,
@@ -195,5 +200,9 @@ pub(super) fn check_length(field: &str, name: &str) -> Result<(), Status> {
 
 /// Rejects an enum number that this version does not know, so that it is not taken for another value.
 fn check_known(number: i32, known: bool, field: &str) -> Result<(), Status> {
-    if known { Ok(()) } else { Err(invalid(format!("{field} has {number}, which this version of plegd does not know"))) }
+    if known {
+        Ok(())
+    } else {
+        Err(invalid(format!("{field} has {number}, which this version of plegd does not know")))
+    }
 }

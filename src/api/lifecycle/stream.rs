@@ -67,7 +67,5 @@ impl Messages {
 }
 
 fn disconnected() -> Status {
-    Status::aborted(
-        "an operator disconnected this subscriber; it can resume after its last position",
-    )
+    Status::aborted("an operator disconnected this subscriber; it can resume after its last position")
 }

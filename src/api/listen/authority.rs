@@ -126,7 +126,9 @@ impl Parser {
 impl HeaderState {
     fn read(&mut self, byte: &mut u8) {
         *self = match *self {
-            HeaderState::Name(matched) if *byte == NAME[matched] && matched + 1 == NAME.len() => HeaderState::Length,
+            HeaderState::Name(matched) if *byte == NAME[matched] && matched + 1 == NAME.len() => {
+                HeaderState::Length
+            }
             HeaderState::Name(matched) if *byte == NAME[matched] => HeaderState::Name(matched + 1),
             // Within the name, only its first byte can start a new match.
             HeaderState::Name(_) => HeaderState::Name(usize::from(*byte == NAME[0])),
@@ -140,7 +142,11 @@ impl HeaderState {
             HeaderState::MoreLength(_, 14..) => HeaderState::Name(0),
             HeaderState::MoreLength(length, shift) => {
                 let length = length + (usize::from(*byte & 0x7f) << shift);
-                if *byte & 0x80 == 0 { HeaderState::Value(length) } else { HeaderState::MoreLength(length, shift + 7) }
+                if *byte & 0x80 == 0 {
+                    HeaderState::Value(length)
+                } else {
+                    HeaderState::MoreLength(length, shift + 7)
+                }
             }
             HeaderState::Value(left) => {
                 if *byte == b'%' {

@@ -132,9 +132,7 @@ pub enum ListenError {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file does not exist, or plegd's user cannot read it.
-    #[error(
-        "cannot read {path} ({key}): {error}; check the permissions of plegd's user"
-    )]
+    #[error("cannot read {path} ({key}): {error}; check the permissions of plegd's user")]
     Unreadable {
         /// The configuration key.
         key: &'static str,
@@ -144,9 +142,7 @@ pub enum TlsError {
         error: io::Error,
     },
     /// The file is not PEM, or lacks the expected entry.
-    #[error(
-        "{path} ({key}) contains no {expected} in PEM format: {reason}"
-    )]
+    #[error("{path} ({key}) contains no {expected} in PEM format: {reason}")]
     Malformed {
         /// The configuration key.
         key: &'static str,
@@ -158,9 +154,7 @@ pub enum TlsError {
         reason: String,
     },
     /// A certificate authority is invalid.
-    #[error(
-        "the certificate authorities in {path} (api.tls_client_ca) cannot be used: {reason}"
-    )]
+    #[error("the certificate authorities in {path} (api.tls_client_ca) cannot be used: {reason}")]
     Authorities {
         /// The file.
         path: PathBuf,

@@ -193,7 +193,12 @@ fn present<'a>(
     contents.as_deref().map_err(unreadable)
 }
 
-fn malformed(path: &Path, key: &'static str, expected: &'static str, reason: &dyn std::fmt::Display) -> TlsError {
+fn malformed(
+    path: &Path,
+    key: &'static str,
+    expected: &'static str,
+    reason: &dyn std::fmt::Display,
+) -> TlsError {
     TlsError::Malformed { key, path: path.into(), expected, reason: reason.to_string() }
 }
 
