@@ -34,7 +34,7 @@ pub fn node_name(config: &crate::config::Api) -> String {
 }
 
 /// Shortens text from a client before plegd repeats it in an answer, a log line or a list.
-fn brief(text: &str, characters: usize) -> String {
+fn truncate(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -73,16 +73,16 @@ pub fn runtime(bytes: &[u8]) -> Result<RuntimeInfo, DecodeError> {
     Ok(cri::VersionResponse::decode(bytes)?.into())
 }
 
-/// What a client that calls `Watch` asks for.
+/// Parses a `WatchRequest`.
 ///
 /// # Errors
 ///
-/// What it is answered.
+/// The gRPC status for an invalid request.
 pub fn watch_request(request: api::WatchRequest) -> Result<watch::Request, Status> {
-    lifecycle::wanted(request)
+    lifecycle::parse_watch(request)
 }
 
-/// What a connection over a UNIX socket that says this, piece by piece, is taken to have said.
-pub fn legible<'a>(pieces: impl IntoIterator<Item = &'a mut [u8]>) {
-    listen::legible(pieces);
+/// Rewrites the authorities in the bytes of a UNIX socket connection, chunk by chunk.
+pub fn sanitize_authorities<'a>(chunks: impl IntoIterator<Item = &'a mut [u8]>) {
+    listen::sanitize_authorities(chunks);
 }

@@ -1,10 +1,10 @@
 //! Metrics and health over HTTP/1.1, for Prometheus, the kubelet's probes and curl. The page for browsers is passed in as a [`Router`].
 //!
 //! A client costs plegd a bounded number of connections and seconds. Beyond [`MAX_CONNECTIONS`], the next connection waits in the kernel.
-//! A client that sends no request or reads no answer for [`PATIENCE`] is disconnected. There is no authentication; the address is
+//! A client that sends no request or reads no response for [`CLIENT_TIMEOUT`] is disconnected. There is no authentication; the address is
 //! loopback by default.
 
-mod patience;
+mod write_timeout;
 
 use std::{convert::Infallible, fmt::Write as _, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use self::patience::Patient;
+use self::write_timeout::WriteTimeout;
 use crate::{
     accept::{ACCEPT_PAUSE, ConnectionGauge, Connections},
     health::{Health, Report},
@@ -42,9 +42,9 @@ use crate::{
 /// Connections served at the same time.
 pub const MAX_CONNECTIONS: usize = 64;
 
-/// Timeout for the head of a request, the first or the next, and for an answer that the client does not read. Prometheus scrapes every 15
-/// or 30 seconds over one connection. The connection must not be closed between two scrapes.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+/// Timeout for the head of each request, and for a response that the client does not read. Longer than the 15 or 30 seconds between two
+/// scrapes of Prometheus, because Prometheus keeps its connection open.
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(45);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -53,24 +53,24 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 pub enum HttpError {
     /// Another process listens on the address.
     #[error(
-        "the HTTP address {address} is taken: another plegd or another program listens there; end it, \
-         or choose another address with --http-address (\"off\" for none)"
+        "the HTTP address {address} is in use by another process: stop it, or choose another address with --http-address \
+         (\"off\" disables HTTP)"
     )]
     AddressTaken {
         /// The address.
         address: SocketAddr,
     },
-    /// The address does not belong to this host, or not yet.
+    /// The address does not belong to this host, at least at present.
     #[error(
-        "the HTTP address {address} is none of this machine's; choose one that is with --http-address (\"off\" for none)"
+        "the HTTP address {address} does not belong to this host: choose another one with --http-address (\"off\" disables HTTP)"
     )]
-    AddressNotHere {
+    AddressNotLocal {
         /// The address.
         address: SocketAddr,
     },
     /// The system refuses the address, or lacks resources.
     #[error(
-        "cannot listen on the HTTP address {address}: {error}; choose another with --http-address (\"off\" for none)"
+        "cannot listen on the HTTP address {address}: {error}; choose another one with --http-address (\"off\" disables HTTP)"
     )]
     Bind {
         /// The address.
@@ -80,7 +80,7 @@ pub enum HttpError {
     },
 }
 
-/// The sources of the answers.
+/// The sources of the responses.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// For `/metrics`.
@@ -99,19 +99,19 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 ///
 /// # Errors
 ///
-/// If the address cannot be bound. The message names the address and the remedy.
+/// [`HttpError`] if the address cannot be bound. The message names the address and the remedy.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HttpError::AddressTaken { address },
-        io::ErrorKind::AddrNotAvailable => HttpError::AddressNotHere { address },
+        io::ErrorKind::AddrNotAvailable => HttpError::AddressNotLocal { address },
         _ => HttpError::Bind { address, error },
     })
 }
 
-/// Serves until `shutdown`, then lets answers in flight finish, for half a second at most.
+/// Serves until `shutdown`, then waits at most half a second for requests in flight.
 pub async fn serve(listener: TcpListener, served: Served, shutdown: CancellationToken) {
     let open = served.metrics.api.http_connections.clone();
-    serve_router(listener, router(served), open, PATIENCE, shutdown).await;
+    serve_router(listener, router(served), open, CLIENT_TIMEOUT, shutdown).await;
 }
 
 /// The routes.
@@ -126,40 +126,40 @@ pub fn router(mut served: Served) -> Router {
         .merge(root)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .layer(map_response(never_stored))
+        .layer(map_response(no_store))
 }
 
 pub(crate) async fn serve_router(
     listener: TcpListener,
     router: Router,
     open: IntGauge,
-    patience: Duration,
+    timeout: Duration,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = Connections::default();
     loop {
         // The permit comes first. Without one, the next client waits in the kernel, where it costs nothing.
         let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             accepted = accepted => accepted,
             () = shutdown.cancelled() => break,
         };
         match accepted {
             Ok((stream, from)) => {
                 let (router, from) = (router.clone(), Remote(from));
-                let connection = serve_connection(stream, from, router, patience, shutdown.clone());
-                let held = (place, ConnectionGauge::new(&open));
+                let connection = serve_connection(stream, from, router, timeout, shutdown.clone());
+                let guards = (permit, ConnectionGauge::new(&open));
                 connections.spawn(async move {
                     connection.await;
-                    drop(held);
+                    drop(guards);
                 });
             }
             Err(error) => {
-                tracing::debug!(%error, "An HTTP connection could not be accepted.");
+                tracing::debug!(%error, "Failed to accept an HTTP connection.");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -172,15 +172,15 @@ async fn serve_connection(
     stream: TcpStream,
     from: Remote,
     router: Router,
-    patience: Duration,
+    timeout: Duration,
     shutdown: CancellationToken,
 ) {
-    // An answer is written in one piece, so Nagle's algorithm has no benefit.
+    // A response is written at once, so Nagle's algorithm has no benefit.
     let _ = stream.set_nodelay(true);
-    let stream = TokioIo::new(Patient::new(stream, patience));
+    let stream = TokioIo::new(WriteTimeout::new(stream, timeout));
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(16 * 1024);
-    let service = TowerToHyperService::new(router.map_request(note(from)));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(16 * 1024);
+    let service = TowerToHyperService::new(router.map_request(with_remote(from)));
     let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -196,7 +196,7 @@ async fn serve_connection(
 }
 
 /// Adds the client's address to the requests of a connection.
-fn note<B>(from: Remote) -> impl FnMut(Request<B>) -> Request<B> + Clone {
+fn with_remote<B>(from: Remote) -> impl FnMut(Request<B>) -> Request<B> + Clone {
     move |mut request| {
         request.extensions_mut().insert(from);
         request
@@ -207,15 +207,15 @@ async fn index() -> Response {
     plain(StatusCode::OK, list_of_paths())
 }
 
-/// The answer at `/` for programs, and for browsers that may not see the page.
+/// The text at `/` for programs, and for browsers that may not see the page.
 pub(crate) fn list_of_paths() -> String {
     format!(
         "plegd {}: the pod lifecycle events of this node.\n\n\
-         /metrics  figures for Prometheus\n\
-         /livez    whether plegd itself makes progress; ?verbose says what is checked\n\
-         /readyz   whether the first relist is complete; ?verbose says what is checked\n\
-         /healthz  the same as /livez, for old probes\n\
-         /         in a browser, a page with all that happens; http.page says for whom\n",
+         /metrics  metrics for Prometheus\n\
+         /livez    liveness; ?verbose lists the checks\n\
+         /readyz   readiness: the first relist is complete; ?verbose lists the checks\n\
+         /healthz  alias of /livez\n\
+         /         web page for browsers; http.page sets who may open it\n",
         version::VERSION
     )
 }
@@ -224,20 +224,20 @@ async fn metrics(State(served): State<Served>) -> Response {
     match served.metrics.scrape() {
         Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
-            plain(StatusCode::INTERNAL_SERVER_ERROR, format!("The metrics cannot be written: {error}.\n"))
+            plain(StatusCode::INTERNAL_SERVER_ERROR, format!("Failed to encode the metrics: {error}.\n"))
         }
     }
 }
 
 async fn livez(State(served): State<Served>, RawQuery(query): RawQuery, uri: Uri) -> Response {
-    answer(uri.path(), &served.health.live(), query)
+    respond(uri.path(), &served.health.live(), query)
 }
 
 async fn readyz(State(served): State<Served>, RawQuery(query): RawQuery, uri: Uri) -> Response {
-    answer(uri.path(), &served.health.ready(), query)
+    respond(uri.path(), &served.health.ready(), query)
 }
 
-fn answer(path: &str, report: &Report, query: Option<String>) -> Response {
+fn respond(path: &str, report: &Report, query: Option<String>) -> Response {
     let status = if report.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verbose = query
         .is_some_and(|query| query.split('&').any(|pair| matches!(pair.split('=').next(), Some("verbose"))));
@@ -259,20 +259,20 @@ fn answer(path: &str, report: &Report, query: Option<String>) -> Response {
 }
 
 async fn not_found() -> Response {
-    plain(StatusCode::NOT_FOUND, "There is nothing at this path; / lists what there is.\n".into())
+    plain(StatusCode::NOT_FOUND, "Not found. / lists the available paths.\n".into())
 }
 
 async fn wrong_method() -> Response {
-    plain(StatusCode::METHOD_NOT_ALLOWED, "This can only be read: use GET.\n".into())
+    plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed: use GET.\n".into())
 }
 
 pub(crate) fn plain(status: StatusCode, text: String) -> Response {
-    // The answer is shown in terminals, and a check's text may repeat an error text of the runtime.
+    // The text is shown in terminals, and a check may repeat an error text of the runtime.
     (status, [(header::CONTENT_TYPE, PLAIN)], visible_lines(&text).into_owned()).into_response()
 }
 
-/// Adds headers against caching and content sniffing: an answer is valid only at the moment it is sent.
-async fn never_stored(mut response: Response) -> Result<Response, Infallible> {
+/// Adds headers against caching and content sniffing: a response is valid only at the moment it is sent.
+async fn no_store(mut response: Response) -> Result<Response, Infallible> {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

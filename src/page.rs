@@ -5,18 +5,18 @@
 //! | `guard` | access rules of the page |
 //! | `files` | the HTML, CSS and scripts, all served by plegd |
 //! | `stream` | server-sent events from a watch like any subscriber's, with figures in between |
-//! | `words` | pods and events in the page's JSON |
+//! | `json` | pods and events in the page's JSON |
 //! | `figures` | the daemon's figures for the page's charts |
 //!
-//! A page costs as much as a subscriber: a cursor, and a place in the list of subscribers. At most [`PAGES`] are open, and figures are
+//! A page costs as much as a subscriber: a cursor, and an entry in the list of subscribers. At most [`MAX_PAGES`] are open, and figures are
 //! collected only while one is open. The page is read-only. Like `/metrics` at the same address, it contains no labels, annotations,
 //! environment, arguments, addresses or container messages.
 
 mod figures;
 mod files;
 mod guard;
+mod json;
 mod stream;
-mod words;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -30,12 +30,12 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 
-use self::{guard::Refusal, stream::Telling};
+use self::{guard::Refusal, stream::PageStream};
 use crate::{
     api::{
         access::Peer,
         node_name,
-        subscribers::{About, Subscribers},
+        subscribers::{SubscriberInfo, Subscribers},
     },
     app::App,
     clock::{Clock, Wall},
@@ -47,10 +47,10 @@ use crate::{
 };
 
 /// Pages open at the same time.
-pub const PAGES: usize = 8;
+pub const MAX_PAGES: usize = 8;
 
 /// Headers of the page and its files. They allow loading from plegd only, and no embedding in other pages.
-const POLICY: [(HeaderName, &str); 4] = [
+const HEADERS: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -73,7 +73,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     clock: Clock,
     subscribers: Subscribers,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 // === impl Page ===
@@ -92,7 +92,7 @@ impl Page {
             metrics: app.metrics().clone(),
             clock: app.clock().clone(),
             subscribers,
-            places: Arc::new(Semaphore::new(PAGES)),
+            permits: Arc::new(Semaphore::new(MAX_PAGES)),
         })))
     }
 
@@ -101,10 +101,10 @@ impl Page {
         guard::admits(self.0.access, from, headers)
     }
 
-    /// The answer if no more pages may be open.
-    fn full(&self, why: String) -> Response {
+    /// The response if no more pages may be open.
+    fn limit_reached(&self, reason: String) -> Response {
         self.0.metrics.api.refused.inc(metrics::Refusal::Page);
-        let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+        let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         response
     }
@@ -116,7 +116,7 @@ impl Page {
         });
         files
             .route("/page/events", get(events))
-            .layer(middleware::from_fn_with_state(self.clone(), only_for_whom_it_may_concern))
+            .layer(middleware::from_fn_with_state(self.clone(), check_access))
             .route("/", get(index))
             .with_state(self)
     }
@@ -134,22 +134,22 @@ async fn index(State(page): State<Page>, from: Option<Extension<Remote>>, header
         return plain(StatusCode::OK, list_of_paths());
     }
     match page.admits(from.map(|Extension(Remote(from))| from), &headers) {
-        Ok(()) => guarded(files::DOCUMENT.into_response()),
+        Ok(()) => with_headers(files::DOCUMENT.into_response()),
         Err(refusal) => plain(StatusCode::FORBIDDEN, format!("{refusal}\n\n{}", list_of_paths())),
     }
 }
 
-async fn only_for_whom_it_may_concern(State(page): State<Page>, request: Request, next: Next) -> Response {
+async fn check_access(State(page): State<Page>, request: Request, next: Next) -> Response {
     let from = request.extensions().get::<Remote>().map(|remote| remote.0);
     match page.admits(from, request.headers()) {
-        Ok(()) => guarded(next.run(request).await),
+        Ok(()) => with_headers(next.run(request).await),
         Err(refusal) => plain(StatusCode::FORBIDDEN, format!("{refusal}\n")),
     }
 }
 
-fn guarded(mut response: Response) -> Response {
+fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    for (name, value) in POLICY {
+    for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
@@ -162,38 +162,41 @@ async fn events(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    if !guard::is_ours(&headers) {
-        return plain(StatusCode::FORBIDDEN, "This is for plegd's own page: open / instead.\n".into());
+    if !guard::is_same_origin(&headers) {
+        return plain(
+            StatusCode::FORBIDDEN,
+            "Only plegd's own page may open this path: open / instead.\n".into(),
+        );
     }
-    let Ok(place) = page.0.places.clone().try_acquire_owned() else {
-        return page.full(format!("{PAGES} pages are open, which is the most there may be; close one."));
+    let Ok(permit) = page.0.permits.clone().try_acquire_owned() else {
+        return page.limit_reached(format!("The limit of {MAX_PAGES} open pages is reached; close one."));
     };
-    let start = resumed(&headers, query.as_deref()).map_or(Start::Snapshot, Start::After);
+    let start = resume_position(&headers, query.as_deref()).map_or(Start::Snapshot, Start::After);
     let request = WatchRequest { start, wait_ready: true, ..WatchRequest::default() };
     let watch = match page.0.feed.watch(request) {
         Ok(watch) => watch,
         Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     };
-    let about = About {
+    let info = SubscriberInfo {
         client_name: "page".into(),
         peer: Some(Peer::Network { address: from, certificate_names: None }),
-        cut: None,
+        abort: None,
         since: page.0.clock.wall(),
         filter: String::new(),
         detail: Detail::Pod,
         slow_policy: SlowPolicy::Resync,
     };
-    match page.0.subscribers.enlist(about, watch.progress().clone()) {
-        Ok(subscriber) => Telling::new(page, watch, subscriber, place).into_response(),
-        Err(why) => page.full(format!("{why}.")),
+    match page.0.subscribers.register(info, watch.progress().clone()) {
+        Ok(subscriber) => PageStream::new(page, watch, subscriber, permit).into_response(),
+        Err(reached) => page.limit_reached(format!("{reached}.")),
     }
 }
 
 /// The position to resume at: from the browser's header, or else from the page's query if the page had to reconnect.
-fn resumed(headers: &HeaderMap, query: Option<&str>) -> Option<Position> {
+fn resume_position(headers: &HeaderMap, query: Option<&str>) -> Option<Position> {
     let header = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
-    let asked = || query?.split('&').find_map(|pair| pair.strip_prefix("after="));
-    header.or_else(asked)?.parse().ok()
+    let from_query = || query?.split('&').find_map(|pair| pair.strip_prefix("after="));
+    header.or_else(from_query)?.parse().ok()
 }
 
 #[cfg(test)]

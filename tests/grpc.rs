@@ -131,17 +131,17 @@ async fn invalid_watch_requests_are_refused_with_the_reason() {
     let with_pods = v1::WatchRequest { slow_policy: latest, detail: v1::Detail::Pod.into(), ..base() };
     let died = v1::Filter { types: vec![v1::EventType::ContainerDied.into()], ..Default::default() };
     for (request, why) in [
-        (v1::WatchRequest { start: 1, after: Some(v1::Position::default()), ..base() }, "choose one"),
+        (v1::WatchRequest { start: 1, after: Some(v1::Position::default()), ..base() }, "mutually exclusive"),
         (v1::WatchRequest { start: 99, ..base() }, "start has 99"),
         (v1::WatchRequest { detail: 99, ..base() }, "detail has 99"),
         (v1::WatchRequest { slow_policy: 99, ..base() }, "slow_policy has 99"),
-        (v1::WatchRequest { slow_policy: latest, ..base() }, "needs DETAIL_POD"),
+        (v1::WatchRequest { slow_policy: latest, ..base() }, "requires DETAIL_POD"),
         (v1::WatchRequest { filter: Some(died), ..with_pods.clone() }, "the newest event of each pod"),
         (v1::WatchRequest { client_name: "ä".repeat(65), ..base() }, "longer than 64"),
-        (filter(v1::Filter { types: vec![99], ..Default::default() }), "no type of event"),
+        (filter(v1::Filter { types: vec![99], ..Default::default() }), "not an event type"),
         (filter(v1::Filter { label_selector: "a in (b".into(), ..Default::default() }), "at character"),
         (seconds(-1, 0), "negative"),
-        (seconds(0, 1_000_000_000), "no length of time"),
+        (seconds(0, 1_000_000_000), "negative or invalid"),
         (seconds(0, 1), "allowed is from 100ms to 1h"),
         (seconds(3601, 0), "allowed is from 100ms to 1h"),
     ] {

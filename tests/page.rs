@@ -184,7 +184,7 @@ async fn the_page_is_searched_filtered_and_navigated_by_keyboard() -> Result<()>
     browser.write("redis").await?;
     browser.until("document.querySelectorAll('tr.pod').length === 1").await?;
     browser.until(&format!("{}.isConnected", row("cart-1"))).await?;
-    browser.until("document.querySelector('#told').textContent === '1 pod found.'").await?;
+    browser.until("document.querySelector('#announcement').textContent === '1 pod found.'").await?;
     browser.press("Escape").await?;
     browser.until("document.querySelectorAll('tr.pod').length === 3").await?;
     browser.press("Escape").await?;

@@ -13,13 +13,13 @@ pub fn check(bytes: &[u8]) {
     let size = 1 + usize::from(input.byte());
     let input_bytes = if input.chance(160) { generated(&mut input) } else { input.rest().to_vec() };
     let mut whole = input_bytes.clone();
-    fuzzing::legible([&mut whole[..]]);
+    fuzzing::sanitize_authorities([&mut whole[..]]);
     let mut pieces = input_bytes.clone();
-    fuzzing::legible(pieces.chunks_mut(size));
+    fuzzing::sanitize_authorities(pieces.chunks_mut(size));
     assert_eq!(whole, pieces, "in pieces of {size}: {input_bytes:02x?}");
     assert_eq!(whole, reference(&input_bytes), "{input_bytes:02x?}");
     let mut again = whole.clone();
-    fuzzing::legible([&mut again[..]]);
+    fuzzing::sanitize_authorities([&mut again[..]]);
     assert_eq!(again, whole, "a second time: {input_bytes:02x?}");
 }
 
@@ -90,7 +90,7 @@ fn reference(input_bytes: &[u8]) -> Vec<u8> {
         }
         at += 9 + length;
     }
-    let mut legible = input_bytes.to_vec();
+    let mut sanitized = input_bytes.to_vec();
     for block in blocks {
         let bytes: Vec<u8> = block.iter().map(|&place| input_bytes[place]).collect();
         let mut from = 0;
@@ -99,12 +99,12 @@ fn reference(input_bytes: &[u8]) -> Vec<u8> {
             let (length, value_at) = length_of_value(&bytes, at_length);
             let value = value_at.min(bytes.len())..(value_at + length).min(bytes.len());
             for place in block[value.clone()].iter().filter(|&&place| input_bytes[place] == b'%') {
-                legible[*place] = b'-';
+                sanitized[*place] = b'-';
             }
             from = value.end;
         }
     }
-    legible
+    sanitized
 }
 
 /// Length and start of a plain value; length 0 for other encodings.

@@ -1,10 +1,10 @@
-//! Access control: peers, the principals in the configuration, and the gate before the services.
+//! Access control: peers, the principals in the configuration, and the access service before the API services.
 //!
 //! A connection belongs to one [`Peer`]. The kernel (a UNIX socket's credentials) or a verified certificate identifies the peer. Nothing
-//! that a client claims about itself counts. [`Access`] decides a peer's rights when it connects. [`gate`] enforces them on each call,
-//! before it reads a byte of the request. When the lists in the configuration change, the rights are decided again. Additional rights
-//! apply at once. If a right is withdrawn, the connection is cut, together with its calls in flight. Each request carries its [`Peer`]
-//! and the [`Cut`] of its connection in its extensions.
+//! that a client claims about itself counts. [`AccessRules`] decides a peer's rights when it connects. [`service`] enforces them on each
+//! call, before it reads a byte of the request. When the lists in the configuration change, the rights are decided again. Additional
+//! rights apply at once. If a right is revoked, the connection is aborted, together with its calls in flight. Each request carries its
+//! [`Peer`] and the [`ConnectionAbort`] of its connection in its extensions.
 //!
 //! # Group membership
 //!
@@ -15,16 +15,15 @@
 //! That file is read at the time of the decision. It is used only if the process belongs to the same user, since a process id may be
 //! reused. A process can therefore borrow at most the groups of another process of the same user. In another PID namespace the process id
 //! is unknown, and supplementary groups do not count.
-//! another process namespace the number is unknown, and supplementary groups do not count.
 
-pub mod gate;
+mod authorization;
 mod group;
+mod in_flight;
+mod log_rate_limit;
 mod message;
-mod seldom;
-mod standing;
-mod under_way;
+pub mod service;
 
-pub(super) use self::{group::gid_of, seldom::Seldom};
+pub(super) use self::{group::gid_of, log_rate_limit::LogRateLimit};
 
 use std::{
     fmt,
@@ -83,13 +82,13 @@ pub struct SocketBits {
     pub mode: u32,
 }
 
-/// Closes a connection at once, with all its calls in flight. For a client that reads nothing, so that no answer reaches it.
+/// Aborts a connection with all its calls in flight. For a client that reads nothing, so that no answer reaches it.
 #[derive(Clone, Debug, Default)]
-pub struct Cut(CancellationToken);
+pub struct ConnectionAbort(CancellationToken);
 
 /// The access rules of a server.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct AccessRules {
     /// `api.allow_watch`
     pub watch: Principals,
     /// `api.allow_introspection`
@@ -107,13 +106,13 @@ impl Peer {
         match self {
             Self::Process { uid, pid: Some(pid), .. } => PeerKey::Process(*uid, *pid),
             Self::Process { pid: None, .. } => PeerKey::Connection(connection),
-            Self::Network { address, .. } => PeerKey::Address(machine(address.ip())),
+            Self::Network { address, .. } => PeerKey::Address(host(address.ip())),
         }
     }
 }
 
-/// The machine at this address. All loopback addresses map to one machine.
-pub(super) fn machine(address: IpAddr) -> IpAddr {
+/// The host of this address. All loopback addresses belong to one host.
+pub(super) fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
         address => address,
@@ -136,22 +135,22 @@ impl fmt::Display for Peer {
     }
 }
 
-// === impl Cut ===
+// === impl ConnectionAbort ===
 
-impl Cut {
-    pub fn cut(&self) {
+impl ConnectionAbort {
+    pub fn abort(&self) {
         self.0.cancel();
     }
 
-    /// Waits until the connection is cut.
-    pub(super) async fn made(&self) {
+    /// Waits until the connection is aborted.
+    pub(super) async fn aborted(&self) {
         self.0.cancelled().await;
     }
 }
 
-// === impl Access ===
+// === impl AccessRules ===
 
-impl Access {
+impl AccessRules {
     pub fn rights(&self, peer: &Peer) -> Rights {
         let groups = std::cell::OnceCell::new();
         let member_of = |gid: u32| match peer {
@@ -160,32 +159,35 @@ impl Access {
             }
             _ => false,
         };
-        let admits = |principals: &Principals| principals.iter().any(|who| self.is(peer, who, &member_of));
+        let admits = |principals: &Principals| {
+            principals.iter().any(|principal| self.matches(peer, principal, &member_of))
+        };
         Rights { watch: admits(&self.watch), introspection: admits(&self.introspection) }
     }
 
-    /// Whether some admitted principals can be recognised only through /proc.
-    fn looks_into_proc(&self) -> bool {
-        let open = self.socket.is_some_and(|socket| socket.mode & 0o002 != 0);
-        let by_proc =
-            |who: &Principal| matches!(who, Principal::Gid(_)) || (*who == Principal::Group && open);
+    /// Whether only /proc shows that a peer matches some of the admitted principals.
+    fn needs_proc(&self) -> bool {
+        let writable_by_others = self.socket.is_some_and(|socket| socket.mode & 0o002 != 0);
+        let by_proc = |principal: &Principal| {
+            matches!(principal, Principal::Gid(_)) || (*principal == Principal::Group && writable_by_others)
+        };
         self.socket.is_some() && self.watch.iter().chain(self.introspection.iter()).any(by_proc)
     }
 
     /// Logs a warning if /proc is hidden, because clients then get fewer rights than they should.
     pub(super) fn warn_of_hidden_groups(&self) {
-        if self.looks_into_proc() && group::are_hidden() {
+        if self.needs_proc() && group::are_hidden() {
             tracing::warn!(
-                "Processes of other users are hidden in /proc, so that supplementary groups of clients do not count for \
-                 api.allow_watch and api.allow_introspection; primary ones do. If they are to count, set ProtectProc=default in \
-                 the systemd unit, or mount /proc without hidepid."
+                "Processes of other users are hidden in /proc: api.allow_watch and api.allow_introspection do not match the \
+                 supplementary groups of clients, only primary groups. To match supplementary groups, set ProtectProc=default \
+                 in the systemd unit, or mount /proc without hidepid."
             );
         }
     }
 
-    /// Whether `peer` matches the principal `who`. `member_of` checks its supplementary groups, if known.
-    fn is(&self, peer: &Peer, who: &Principal, member_of: &dyn Fn(u32) -> bool) -> bool {
-        match (who, peer) {
+    /// Whether `peer` matches the principal `principal`. `member_of` checks its supplementary groups, if known.
+    fn matches(&self, peer: &Peer, principal: &Principal, member_of: &dyn Fn(u32) -> bool) -> bool {
+        match (principal, peer) {
             (Principal::Any, _) => true,
             (Principal::Root, Peer::Process { uid, .. }) => *uid == 0 || *uid == self.own_uid,
             (Principal::Uid(wanted), Peer::Process { uid, .. }) => uid == wanted,

@@ -1,7 +1,7 @@
 //! prost's codec for the server, with small buffers.
 //!
 //! tonic's codec allocates 8 KiB for each answer, which a subscriber holds as long as it watches. It also collects 32 KiB of messages
-//! before it passes them on. An event takes some hundred bytes and is sent alone. The data collected for a lagging subscriber stays in
+//! before it passes them on. An event takes a few hundred bytes and is sent alone. The data collected for a lagging subscriber stays in
 //! memory, once for each subscriber.
 
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 /// Initial size of an answer's buffer, in bytes.
 const BUFFER: usize = 1024;
 /// Bytes collected before they are passed on: one HTTP/2 frame.
-const GATHERED: usize = 16 * 1024;
+const YIELD_THRESHOLD: usize = 16 * 1024;
 
 /// A codec that encodes `T` and decodes `U`.
 #[derive(Debug)]
@@ -38,10 +38,10 @@ where
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::new(BufferSettings::new(BUFFER, GATHERED))
+        ProstEncoder::new(BufferSettings::new(BUFFER, YIELD_THRESHOLD))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::new(BufferSettings::new(BUFFER, GATHERED))
+        ProstDecoder::new(BufferSettings::new(BUFFER, YIELD_THRESHOLD))
     }
 }

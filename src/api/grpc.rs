@@ -33,7 +33,7 @@ pub struct Grpc {
     message_bytes: usize,
     feed: Feed,
     metrics: Arc<Metrics>,
-    relay: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    fanout: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 // === impl Grpc ===
@@ -41,10 +41,10 @@ pub struct Grpc {
 impl Grpc {
     /// Creates the services of this plegd. They follow changes of the configuration.
     pub fn new(app: &App, in_force: &InForce, set_log_level: SetLogLevel) -> Self {
-        let began_with = in_force.get();
-        let config = &began_with.config.api;
+        let initial = in_force.get();
+        let config = &initial.config.api;
         let metrics = app.metrics().clone();
-        let (feed, relay) = app.feed().with_fanout();
+        let (feed, fanout) = app.feed().with_fanout();
         let node = Node { name: node_name(config) };
         let subscribers = Subscribers::new(in_force.live(|config| config.api.subscribers));
         let lifecycle = Lifecycle::new(
@@ -67,7 +67,7 @@ impl Grpc {
             set_log_level,
         );
         let message_bytes = config.message_bytes.0;
-        Self { lifecycle, introspection, subscribers, message_bytes, feed, metrics, relay: Box::pin(relay) }
+        Self { lifecycle, introspection, subscribers, message_bytes, feed, metrics, fanout: Box::pin(fanout) }
     }
 
     /// Creates the services of a plegd that is embedded in another program. They cannot change that program's log level.
@@ -82,8 +82,8 @@ impl Grpc {
     /// # }
     /// ```
     pub fn embedded(app: &App) -> Self {
-        let not_ours = "the log belongs to the program that plegd is embedded in";
-        Self::new(app, app.in_force(), Arc::new(move |_| Err(not_ours.into())))
+        let refusal = "plegd is embedded in another program, which controls the log level";
+        Self::new(app, app.in_force(), Arc::new(move |_| Err(refusal.into())))
     }
 
     /// The list of subscribers, for other services that add theirs.
@@ -91,7 +91,7 @@ impl Grpc {
         &self.subscribers
     }
 
-    /// Serves until plegd stops, then ends the calls in flight, within half a second. Watches are woken on the tokio runtime that runs
+    /// Serves until plegd stops, then ends the calls in flight within half a second. Watches are notified on the tokio runtime that runs
     /// this method.
     pub async fn serve(self, listening: Listening) {
         self.serve_with(|routes, metrics, stop| listening.serve(routes, metrics, stop)).await;
@@ -106,7 +106,7 @@ impl Grpc {
         self.serve_with(|routes, _, stop| async move {
             let server = Server::builder().add_routes(routes);
             if let Err(error) = server.serve_with_incoming_shutdown(pipes, stop.cancelled()).await {
-                tracing::debug!(%error, "Serving pipes ended early.");
+                tracing::debug!(%error, "Failed to serve pipes.");
             }
         })
         .await;
@@ -125,10 +125,10 @@ impl Grpc {
             IntrospectionServiceServer::new(self.introspection).max_decoding_message_size(self.message_bytes),
         );
         let stop = self.feed.stop();
-        let health = follow(&self.feed, serving);
-        let sweep = stop.run_until_cancelled(self.subscribers.sweep(self.feed.journal()));
+        let health = mirror_readiness(&self.feed, serving);
+        let stalled = stop.run_until_cancelled(self.subscribers.disconnect_stalled(self.feed.journal()));
         // In one task, so that the caller sees a panic of each.
-        tokio::join!(serve(routes.routes(), self.metrics, stop.clone()), self.relay, health, sweep);
+        tokio::join!(serve(routes.routes(), self.metrics, stop.clone()), self.fanout, health, stalled);
     }
 }
 
@@ -137,13 +137,13 @@ fn report_lag(metrics: &Metrics, subscribers: &Subscribers, feed: &Feed) {
     metrics.on_scrape(Box::new(move |metrics| {
         let head = journal.head();
         let lag = |subscriber: &Arc<Subscriber>| head.saturating_sub(subscriber.progress.sequence());
-        let longest = subscribers.list().iter().map(lag).max();
-        metrics.journal.max_lag.set(i64::try_from(longest.unwrap_or_default()).unwrap_or(i64::MAX));
+        let max = subscribers.list().iter().map(lag).max();
+        metrics.journal.max_lag.set(i64::try_from(max.unwrap_or_default()).unwrap_or(i64::MAX));
     }));
 }
 
 /// Reports the readiness of `/readyz` as gRPC health.
-async fn follow(feed: &Feed, serving: Serving) {
+async fn mirror_readiness(feed: &Feed, serving: Serving) {
     let stop = feed.stop();
     let mut follower_status = feed.follower_status().clone();
     loop {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The longest log level accepted, in bytes.
-const LEVEL: usize = 1024;
+const MAX_LEVEL_BYTES: usize = 1024;
 
 /// Changes the log level and returns the previous one.
 pub type SetLogLevel = Arc<dyn Fn(&Filter) -> Result<Filter, String> + Send + Sync>;
@@ -73,7 +73,7 @@ impl IntrospectionService for Introspection {
         let journal = self.0.feed.journal();
         let subscribers = self.0.subscribers.list();
         let head = journal.head();
-        let describe = |subscriber: &Arc<Subscriber>| describe(subscriber, journal.epoch(), head);
+        let describe = |subscriber: &Arc<Subscriber>| describe_subscriber(subscriber, journal.epoch(), head);
         Ok(Response::new(v1::ListSubscribersResponse {
             subscribers: subscribers.iter().map(describe).collect(),
             head: Some(journal.position(head).into()),
@@ -89,7 +89,7 @@ impl IntrospectionService for Introspection {
         if !self.0.subscribers.disconnect(id) {
             return Err(Status::not_found(format!("there is no subscriber {id}")));
         }
-        tracing::info!(id, by, "A subscriber was disconnected by request.");
+        tracing::info!(id, by, "Disconnected a subscriber on request.");
         Ok(Response::new(v1::DisconnectSubscriberResponse {}))
     }
 
@@ -97,7 +97,7 @@ impl IntrospectionService for Introspection {
         &self,
         _: Request<v1::GetConfigRequest>,
     ) -> Result<Response<v1::GetConfigResponse>, Status> {
-        Ok(Response::new(described(&self.0.in_force.get())))
+        Ok(Response::new(describe_config(&self.0.in_force.get())))
     }
 
     async fn set_log_level(
@@ -106,16 +106,18 @@ impl IntrospectionService for Introspection {
     ) -> Result<Response<v1::SetLogLevelResponse>, Status> {
         let by = peer(&request);
         let level = request.into_inner().level;
-        if level.len() > LEVEL {
-            return Err(Status::invalid_argument(format!("the level is longer than {LEVEL} bytes")));
+        if level.len() > MAX_LEVEL_BYTES {
+            return Err(Status::invalid_argument(format!(
+                "the level is longer than {MAX_LEVEL_BYTES} bytes"
+            )));
         }
-        let filter = Filter::parse(&level).map_err(|why| {
-            Status::invalid_argument(format!("{level:?}: {why}. Allowed: {}", Filter::WANTED))
+        let filter = Filter::parse(&level).map_err(|reason| {
+            Status::invalid_argument(format!("{level:?}: {reason}. Allowed: {}", Filter::WANTED))
         })?;
-        // Logged before the change, so that it is visible who switches the log off.
-        tracing::warn!(level, by, "The level of the log is changed by request.");
+        // Logged before the change, so that the log shows which client switches it off.
+        tracing::warn!(level, by, "Changing the log level on request.");
         let previous = (self.0.set_log_level)(&filter).map_err(Status::internal)?.text();
-        tracing::warn!(level, previous, by, "The level of the log was changed by request.");
+        tracing::warn!(level, previous, by, "Changed the log level on request.");
         Ok(Response::new(v1::SetLogLevelResponse { previous }))
     }
 }
@@ -124,43 +126,43 @@ fn peer<T>(request: &Request<T>) -> String {
     request.extensions().get::<Peer>().map(Peer::to_string).unwrap_or_default()
 }
 
-fn described(loaded: &Loaded) -> v1::GetConfigResponse {
+fn describe_config(loaded: &Loaded) -> v1::GetConfigResponse {
     let config = &loaded.config;
-    let set = loaded.origins().filter(|(_, place)| **place != config::Place::Default);
+    let set = loaded.origins().filter(|(_, origin)| **origin != config::Place::Default);
     v1::GetConfigResponse {
         toml: config.to_toml(),
         file: loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
         settings: set
-            .map(|(key, place)| v1::Setting {
+            .map(|(key, origin)| v1::Setting {
                 key: key.path(),
                 value: key.text(config),
-                origin: place.to_string(),
+                origin: origin.to_string(),
             })
             .collect(),
     }
 }
 
-fn describe(subscriber: &Subscriber, epoch: u64, head: u64) -> v1::Subscriber {
-    let about = &subscriber.about;
+fn describe_subscriber(subscriber: &Subscriber, epoch: u64, head: u64) -> v1::Subscriber {
+    let info = &subscriber.info;
     let sequence = subscriber.progress.sequence();
     v1::Subscriber {
         id: subscriber.id,
-        client_name: about.client_name.clone(),
-        peer: about.peer.as_ref().map(Into::into),
-        since: Some(timestamp(about.since)),
+        client_name: info.client_name.clone(),
+        peer: info.peer.as_ref().map(Into::into),
+        since: Some(timestamp(info.since)),
         position: Some(v1::Position { epoch, sequence }),
         lag: head.saturating_sub(sequence),
         events: subscriber.events.load(Ordering::Relaxed),
         bytes: subscriber.bytes.load(Ordering::Relaxed),
         gaps: subscriber.gaps.load(Ordering::Relaxed),
         gaps_of_epoch: subscriber.gaps_of_epoch.load(Ordering::Relaxed),
-        filter: about.filter.clone(),
-        detail: match about.detail {
+        filter: info.filter.clone(),
+        detail: match info.detail {
             Detail::Event => v1::Detail::Event,
             Detail::Pod => v1::Detail::Pod,
         }
         .into(),
-        slow_policy: match about.slow_policy {
+        slow_policy: match info.slow_policy {
             SlowPolicy::Resync => v1::SlowPolicy::Resync,
             SlowPolicy::LatestPerPod => v1::SlowPolicy::LatestPerPod,
             SlowPolicy::Fail => v1::SlowPolicy::Fail,

@@ -1,11 +1,11 @@
 //! `plegd.v1.PodLifecycleService`: watches, reads and waits.
 //!
-//! Translates requests for [`crate::watch`] and [`crate::cache`], and translates their answers back. A request costs plegd bounded memory
-//! and time. All requests together cost the runtime at most `api.reads_per_second` reads.
+//! Translates requests for [`crate::watch`] and [`crate::cache`], and translates their results back. A request costs plegd bounded memory
+//! and time. All requests together cause at most `api.reads_per_second` reads of the runtime.
 
-mod allowance;
 mod deadline;
 mod list;
+mod rate_limit;
 mod request;
 mod stream;
 mod wait;
@@ -15,12 +15,12 @@ use std::{pin::Pin, sync::Arc};
 use futures::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
-use self::{allowance::Allowance, request::Wanted};
+use self::{rate_limit::RateLimit, request::ParsedWatch};
 use super::{
-    access::{Cut, Peer},
-    brief,
+    access::{ConnectionAbort, Peer},
     server::pod_lifecycle_service_server::PodLifecycleService,
-    subscribers::{About, Subscribers},
+    subscribers::{SubscriberInfo, Subscribers},
+    truncate,
     wire::{Encoded, Node},
 };
 use crate::v1;
@@ -35,8 +35,8 @@ use crate::{
     watch::{Feed, WatchError},
 };
 
-/// Characters of a filter that the list of subscribers shows.
-const FILTER_SHOWN: usize = 256;
+/// Length limit, in characters, of a filter in the list of subscribers.
+const MAX_FILTER_CHARACTERS: usize = 256;
 
 /// The lifecycle service. Cheap to clone.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ struct Inner {
     fresh: FreshReader,
     node: Node,
     subscribers: Subscribers,
-    allowance: Allowance,
+    read_limit: RateLimit,
     metrics: Arc<Metrics>,
 }
 
@@ -62,15 +62,15 @@ impl Lifecycle {
         reads_per_second: impl Into<Live<usize>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let allowance = Allowance::new(reads_per_second.into(), fresh.clock().now());
-        Self(Arc::new(Inner { feed, fresh, node, subscribers, allowance, metrics }))
+        let read_limit = RateLimit::new(reads_per_second.into(), fresh.clock().now());
+        Self(Arc::new(Inner { feed, fresh, node, subscribers, read_limit, metrics }))
     }
 }
 
-/// The watch request that a `WatchRequest` stands for.
+/// Parses a `WatchRequest`.
 #[cfg(feature = "internals")]
-pub(crate) fn wanted(request: v1::WatchRequest) -> Result<crate::watch::Request, Status> {
-    Ok(Wanted::parse(request)?.request)
+pub(crate) fn parse_watch(request: v1::WatchRequest) -> Result<crate::watch::Request, Status> {
+    Ok(ParsedWatch::parse(request)?.request)
 }
 
 type WatchStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
@@ -82,26 +82,26 @@ impl PodLifecycleService for Lifecycle {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<WatchStream>, Status> {
         let it = &self.0;
         let peer = request.extensions().get::<Peer>().cloned();
-        let cut = request.extensions().get::<Cut>().cloned();
-        let wanted = Wanted::parse(request.into_inner())?;
-        if !wanted.request.wait_ready {
+        let abort = request.extensions().get::<ConnectionAbort>().cloned();
+        let parsed = ParsedWatch::parse(request.into_inner())?;
+        if !parsed.request.wait_ready {
             it.ready()?;
         }
-        let about = About {
-            client_name: wanted.client_name,
+        let info = SubscriberInfo {
+            client_name: parsed.client_name,
             peer,
-            cut,
+            abort,
             since: it.fresh.clock().now_both().1,
-            filter: brief(&wanted.request.filter.to_string(), FILTER_SHOWN),
-            detail: wanted.detail,
-            slow_policy: wanted.request.slow_policy,
+            filter: truncate(&parsed.request.filter.to_string(), MAX_FILTER_CHARACTERS),
+            detail: parsed.detail,
+            slow_policy: parsed.request.slow_policy,
         };
-        let watch = it.feed.watch(wanted.request)?;
-        let enlisted = it.subscribers.enlist(about, watch.progress().clone()).map_err(|full| {
+        let watch = it.feed.watch(parsed.request)?;
+        let registration = it.subscribers.register(info, watch.progress().clone()).map_err(|reached| {
             it.metrics.api.refused.inc(crate::metrics::Refusal::Subscribers);
-            Status::resource_exhausted(full.to_string())
+            Status::resource_exhausted(reached.to_string())
         })?;
-        Ok(Response::new(Box::pin(stream::messages(watch, enlisted, self.clone()))))
+        Ok(Response::new(Box::pin(stream::messages(watch, registration, self.clone()))))
     }
 
     async fn list_pods(
@@ -152,9 +152,9 @@ impl PodLifecycleService for Lifecycle {
             (Err(_), Ok(id)) => (id, None),
             (Err(error), Err(_)) => return Err(error),
         };
-        let not_there = || Status::not_found(format!("there is no container {id}"));
-        let pod = pod.ok_or_else(not_there)?;
-        let container = pod.container(id.as_str()).ok_or_else(not_there)?;
+        let not_found = || Status::not_found(format!("there is no container {id}"));
+        let pod = pod.ok_or_else(not_found)?;
+        let container = pod.container(id.as_str()).ok_or_else(not_found)?;
         Ok(Response::new(v1::GetContainerResponse {
             container: Some(container.into()),
             pod: Some((&pod.identity).into()),
@@ -169,8 +169,8 @@ impl PodLifecycleService for Lifecycle {
         let it = &self.0;
         it.ready()?;
         let deadline = deadline::of(request.metadata())?;
-        let waiting = wait::Waiting::parse(it.feed.cache(), request.into_inner())?;
-        let (position, pod) = deadline.bound(waiting.until_met(&it.feed)).await??;
+        let wait = wait::Wait::parse(it.feed.cache(), request.into_inner())?;
+        let (position, pod) = deadline.bound(wait.until_met(&it.feed)).await??;
         Ok(Response::new(v1::WaitForResponse {
             pod: pod.as_deref().map(Into::into),
             position: Some(position.into()),
@@ -206,11 +206,11 @@ impl Inner {
     fn newer_than(&self, freshness: Option<v1::Freshness>) -> Result<Option<Mono>, Status> {
         // Reading both clocks detects a step of the wall clock.
         let (now, _) = self.fresh.clock().now_both();
-        let v1::Freshness { now: wanted_now, newer_than } = freshness.unwrap_or_default();
-        match (wanted_now, newer_than) {
+        let v1::Freshness { now: newest, newer_than } = freshness.unwrap_or_default();
+        match (newest, newer_than) {
             (false, None) => Ok(None),
             (true, None) => Ok(Some(now)),
-            (true, Some(_)) => Err(Status::invalid_argument("now and newer_than are both set: choose one")),
+            (true, Some(_)) => Err(Status::invalid_argument("now and newer_than are mutually exclusive")),
             (false, Some(at)) => {
                 let nanos =
                     at.seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(at.nanos.into()));
@@ -220,7 +220,7 @@ impl Inner {
                     // The moment was before the clock step, so each read after the step is newer.
                     Stamped::BeforeStep(step) => Ok(Some(step)),
                     Stamped::Unknown => {
-                        let message = "newer_than is in the future, or is no time at all";
+                        let message = "newer_than is in the future or invalid";
                         Err(Status::invalid_argument(message))
                     }
                 }
@@ -245,10 +245,10 @@ impl Inner {
         if newer {
             return Ok(());
         }
-        if !self.allowance.take(self.fresh.clock().now()) {
+        if !self.read_limit.acquire(self.fresh.clock().now()) {
             self.metrics.api.refused.inc(crate::metrics::Refusal::Reads);
-            let message = "the clients of plegd cause as many reads of the runtime as api.reads_per_second allows; \
-                           try again, or ask for what plegd holds";
+            let message = "the clients' reads of the runtime reach the limit of api.reads_per_second; retry, or omit \
+                           freshness to get the cached state";
             return Err(Status::resource_exhausted(message));
         }
         match reference {
@@ -260,7 +260,7 @@ impl Inner {
                 deadline.bound(self.fresh.named(&pod.namespace, &pod.name)).await?.map(drop)?
             }
             Reference::Id(id) => {
-                request::short_enough("container_id", id.as_str())?;
+                request::check_length("container_id", id.as_str())?;
                 deadline.bound(self.fresh.read_of_id(id.as_str())).await??
             }
         }

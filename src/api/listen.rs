@@ -4,18 +4,18 @@
 //! plegd a bounded number of file descriptors, bytes and seconds. Connections, streams, headers, messages and buffers have limits, and
 //! silent clients are disconnected. Bytes that are not HTTP/2 end only their own connection.
 //!
-//! Beyond the share of `api.connections` that `places` allows, a connection is accepted and closed at once. The client then gets
+//! Beyond the share of `api.connections` that `connection_limit` allows, a connection is accepted and closed at once. The client then gets
 //! UNAVAILABLE and can report it, instead of hanging.
 
 mod authority;
 mod connection;
+mod connection_limit;
 mod error;
-mod places;
 mod tls;
 mod unix;
 
 #[cfg(feature = "internals")]
-pub(crate) use self::authority::legible;
+pub(crate) use self::authority::sanitize_authorities;
 pub use self::error::{ListenError, TlsError};
 
 use std::{future::pending, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -29,11 +29,11 @@ use tonic::service::Routes;
 
 use self::{
     connection::Http2,
-    places::{Holder, Places, affordable},
+    connection_limit::{ClientKey, ConnectionLimit, fit_open_file_limit},
     tls::Tls,
     unix::Socket,
 };
-use super::access::{gate::Gate, machine};
+use super::access::{host, service::AccessControl};
 use crate::accept::{ACCEPT_PAUSE, Connections};
 use crate::{
     config::{self, Config, InForce},
@@ -42,7 +42,7 @@ use crate::{
 
 /// Time limits for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// Until the first request, including the TLS handshake and the HTTP/2 preface.
     pub first_request: Duration,
     /// From the start to the end of a request.
@@ -64,7 +64,7 @@ pub struct Listening {
     in_force: InForce,
     socket: Option<Socket>,
     tcp: Option<Tcp>,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 struct Tcp {
@@ -80,9 +80,9 @@ enum Accepted {
     Tcp(TcpStream, SocketAddr),
 }
 
-// === impl Patience ===
+// === impl Timeouts ===
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             first_request: Duration::from_secs(20),
@@ -103,7 +103,7 @@ impl Listening {
     ///
     /// # Errors
     ///
-    /// If a socket or certificate cannot be used. The message names the path or address and the remedy.
+    /// [`ListenError`] if a socket or certificate cannot be used. The message names the path or address and the remedy.
     pub async fn bind(config: &config::Api) -> Result<Self, ListenError> {
         // TCP first: it may fail, and a failure leaves no file behind.
         let tcp = match config.tcp_address {
@@ -115,7 +115,7 @@ impl Listening {
             None => None,
         };
         let in_force = InForce::of_program(Config { api: config.clone(), ..Config::default() });
-        Ok(Self { in_force, socket, tcp, patience: Patience::default() })
+        Ok(Self { in_force, socket, tcp, timeouts: Timeouts::default() })
     }
 
     /// Uses rules and limits that follow changes of this configuration. The bound sockets stay as they are.
@@ -126,8 +126,8 @@ impl Listening {
 
     /// Uses other time limits.
     #[cfg(feature = "internals")]
-    pub fn with_patience(mut self, patience: Patience) -> Self {
-        self.patience = patience;
+    pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
         self
     }
 
@@ -141,36 +141,37 @@ impl Listening {
         self.tcp.as_ref().map(|tcp| tcp.address)
     }
 
-    /// Serves until `shutdown`. It then accepts no more connections, removes the socket and lets calls in flight finish, for half a
-    /// second at most. Endless calls must end by themselves on `shutdown`.
+    /// Serves until `shutdown`. It then accepts no more connections, removes the socket and waits at most half a second for calls in
+    /// flight. Streams must end by themselves on `shutdown`.
     pub async fn serve(self, services: Routes, metrics: Arc<Metrics>, shutdown: CancellationToken) {
-        let Self { in_force, mut socket, mut tcp, patience } = self;
-        let gate = Arc::new(Gate::new(&in_force, socket.as_ref().map(Socket::bits), patience, metrics));
+        let Self { in_force, mut socket, mut tcp, timeouts } = self;
+        let bits = socket.as_ref().map(Socket::bits);
+        let access = Arc::new(AccessControl::new(&in_force, bits, timeouts, metrics));
         let tls = tcp.as_ref().and_then(|tcp| tcp.tls.clone());
         let http2 = Arc::new(Http2 {
             services: services.prepare(),
-            gate: gate.clone(),
+            access: access.clone(),
             // All watches may be streams of a single connection.
             streams: in_force.live(|Config { api, .. }| api.subscribers + api.requests_per_peer),
-            patience,
+            timeouts,
             shutdown: shutdown.clone(),
         });
-        let connections = affordable_connections(in_force.get().config.api.connections);
-        // Each listener has its own places; TCP has at most half of all.
+        let connections = allowed_connections(in_force.get().config.api.connections);
+        // Each listener has its own limit; TCP has at most half of all connections.
         let of_tcp = match (&socket, &tcp) {
             (None, _) => connections,
             (Some(_), None) => 0,
             (Some(_), Some(_)) => connections / 2,
         };
-        let (unix_places, tcp_places) =
-            (Places::new("api.socket", connections - of_tcp), Places::new("api.tcp_address", of_tcp));
+        let unix_limit = ConnectionLimit::new("api.socket", connections - of_tcp);
+        let tcp_limit = ConnectionLimit::new("api.tcp_address", of_tcp);
         let connections = Connections::default();
-        let mut looks = interval(patience.certificates);
+        let mut certificate_checks = interval(timeouts.certificates);
         loop {
             let accepted = tokio::select! {
                 accepted = accept_unix(socket.as_ref().map(Socket::listener)) => accepted,
                 accepted = accept_tcp(tcp.as_ref()) => accepted,
-                _ = looks.tick(), if tls.is_some() => {
+                _ = certificate_checks.tick(), if tls.is_some() => {
                     if let Some(tls) = &tls {
                         tls.reload();
                     }
@@ -180,17 +181,19 @@ impl Listening {
             };
             match accepted {
                 Ok(accepted) => {
-                    let place = match &accepted {
-                        Accepted::Unix(_, peer) => unix_places.take(Holder::User(peer.uid())),
-                        Accepted::Tcp(_, address) => tcp_places.take(Holder::Address(machine(address.ip()))),
+                    let permit = match &accepted {
+                        Accepted::Unix(_, peer) => unix_limit.acquire(ClientKey::User(peer.uid())),
+                        Accepted::Tcp(_, address) => {
+                            tcp_limit.acquire(ClientKey::Address(host(address.ip())))
+                        }
                     };
-                    let Some(place) = place else {
-                        gate.metrics().api.refused.inc(Refusal::Connections);
+                    let Some(permit) = permit else {
+                        access.metrics().api.refused.inc(Refusal::Connections);
                         continue;
                     };
                     let (http2, tls) = (http2.clone(), tls.clone());
                     connections.spawn(async move {
-                        let _place = place;
+                        let _permit = permit;
                         match accepted {
                             Accepted::Unix(stream, peer) => http2.serve_unix(stream, peer).await,
                             Accepted::Tcp(stream, address) => http2.serve_tcp(stream, address, tls).await,
@@ -198,7 +201,7 @@ impl Listening {
                     });
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "A gRPC connection could not be accepted.");
+                    tracing::debug!(%error, "Failed to accept a gRPC connection.");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -242,7 +245,7 @@ impl Tcp {
         };
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => ListenError::AddressTaken { address },
-            io::ErrorKind::AddrNotAvailable => ListenError::AddressNotHere { address },
+            io::ErrorKind::AddrNotAvailable => ListenError::AddressNotLocal { address },
             _ => ListenError::Bind { address, error },
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -251,18 +254,18 @@ impl Tcp {
     }
 }
 
-/// The number of connections that the limit on open files allows, `wanted` at most.
-fn affordable_connections(wanted: usize) -> usize {
+/// The number of connections that the limit on open files allows, `configured` at most.
+fn allowed_connections(configured: usize) -> usize {
     use rustix::process::{Resource, getrlimit};
-    let Some(open_files) = getrlimit(Resource::Nofile).current else { return wanted };
-    let connections = affordable(wanted, usize::try_from(open_files).unwrap_or(usize::MAX));
-    if connections < wanted {
+    let Some(open_files) = getrlimit(Resource::Nofile).current else { return configured };
+    let connections = fit_open_file_limit(configured, usize::try_from(open_files).unwrap_or(usize::MAX));
+    if connections < configured {
         tracing::warn!(
             open_files,
             connections,
-            wanted,
-            "There are fewer connections than api.connections asks for, since no more files may be open. Raise the limit \
-             (LimitNOFILE= of the systemd unit, or ulimit -n), or lower api.connections."
+            configured,
+            "The limit on open files allows fewer connections than api.connections. Raise the limit (LimitNOFILE= of the \
+             systemd unit, or ulimit -n), or lower api.connections."
         );
     }
     connections
@@ -273,13 +276,13 @@ pub fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
-        tracing::debug!(limit = ?current, "The limit on open files is as high as allowed.");
+        tracing::debug!(limit = ?current, "The soft limit on open files is already the hard limit.");
         return;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => tracing::debug!(from = ?current, to = ?maximum, "The limit on open files was raised."),
+        Ok(()) => tracing::debug!(from = ?current, to = ?maximum, "Raised the soft limit on open files."),
         Err(error) => {
-            tracing::debug!(%error, limit = ?current, "The limit on open files could not be raised.")
+            tracing::debug!(%error, limit = ?current, "Failed to raise the soft limit on open files.")
         }
     }
 }

@@ -32,7 +32,7 @@ pub struct Serving(HealthReporter);
 
 /// A service that is built on its first call. Decoded descriptors take ten times the memory, and few daemons ever receive a reflection
 /// request.
-struct OnCall<S>(Arc<LazyLock<Option<S>>>);
+struct LazyService<S>(Arc<LazyLock<Option<S>>>);
 
 /// Adds `grpc.health.v1` and `grpc.reflection`, v1 and v1alpha, to `routes`. Until [`Serving::set`] is called, health reports
 /// NOT_SERVING.
@@ -42,17 +42,17 @@ pub async fn add(routes: &mut RoutesBuilder) -> Serving {
     serving.set(false).await;
     routes.add_service(health);
     routes
-        .add_service(OnCall(Arc::new(LazyLock::new(v1))))
-        .add_service(OnCall(Arc::new(LazyLock::new(v1alpha))));
+        .add_service(LazyService(Arc::new(LazyLock::new(v1))))
+        .add_service(LazyService(Arc::new(LazyLock::new(v1alpha))));
     serving
 }
 
 fn v1() -> Option<ServerReflectionServer<impl ServerReflection>> {
-    known(descriptors().build_v1())
+    ok_or_log(descriptors().build_v1())
 }
 
 fn v1alpha() -> Option<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
-    known(descriptors().build_v1alpha())
+    ok_or_log(descriptors().build_v1alpha())
 }
 
 /// Both descriptor sets are generated when plegd is built, and a test reads them.
@@ -62,30 +62,31 @@ fn descriptors() -> Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-fn known<S>(reflection: Result<S, tonic_reflection::server::Error>) -> Option<S> {
+/// Logs an error. The daemon then runs without reflection.
+fn ok_or_log<S>(reflection: Result<S, tonic_reflection::server::Error>) -> Option<S> {
     let failed = |error: &_| {
         tracing::error!(
             %error,
-            "There is no gRPC reflection, since plegd's own descriptors cannot be read; all else works. This is a bug in plegd: \
-             please report it."
+            "gRPC reflection is unavailable: plegd's own descriptors cannot be decoded. All other services work. This is a bug in \
+             plegd; report it."
         );
     };
     reflection.inspect_err(failed).ok()
 }
 
-// === impl OnCall ===
+// === impl LazyService ===
 
-impl<S> Clone for OnCall<S> {
+impl<S> Clone for LazyService<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<S: NamedService> NamedService for OnCall<S> {
+impl<S: NamedService> NamedService for LazyService<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> Service<Request<Body>> for OnCall<S>
+impl<S> Service<Request<Body>> for LazyService<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -102,7 +103,7 @@ where
         match &**self.0 {
             Some(service) => service.clone().oneshot(request).boxed(),
             None => {
-                ready(Ok(Status::unimplemented("plegd's descriptors cannot be read").into_http())).boxed()
+                ready(Ok(Status::unimplemented("plegd's descriptors cannot be decoded").into_http())).boxed()
             }
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Cut, Peer};
+use super::access::{ConnectionAbort, Peer};
 use crate::{
     accept::DRAIN_TIMEOUT,
     clock::Wall,
@@ -21,8 +21,8 @@ use crate::{
     watch::{Detail, GapReason, Progress, SlowPolicy},
 };
 
-/// Time between two searches for subscribers that read nothing.
-const SWEEP: Duration = Duration::from_secs(60);
+/// Time between two checks for subscribers that read nothing.
+const STALLED_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// All subscribers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,14 +30,14 @@ pub struct Subscribers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    at_most: Live<usize>,
+    limit: Live<usize>,
     list: Mutex<List>,
 }
 
 #[derive(Debug, Default)]
 struct List {
     last_id: u64,
-    there: BTreeMap<u64, Arc<Subscriber>>,
+    by_id: BTreeMap<u64, Arc<Subscriber>>,
 }
 
 /// A subscriber's watch.
@@ -45,7 +45,7 @@ struct List {
 pub struct Subscriber {
     /// The subscriber's number; never reused.
     pub id: u64,
-    pub about: About,
+    pub info: SubscriberInfo,
     /// The subscriber's progress.
     pub progress: Arc<Progress>,
     /// Events sent.
@@ -62,57 +62,61 @@ pub struct Subscriber {
 
 /// A subscriber's identity and request.
 #[derive(Debug)]
-pub struct About {
+pub struct SubscriberInfo {
     /// The name that the client gives itself.
     pub client_name: String,
     /// The authenticated peer. `None` without authentication, as over pipes within the process.
     pub peer: Option<Peer>,
-    /// Ends the connection.
-    pub cut: Option<Cut>,
+    /// Aborts the connection.
+    pub abort: Option<ConnectionAbort>,
     /// Start of the watch.
     pub since: Wall,
     /// The filter, as one line.
     pub filter: String,
     pub detail: Detail,
-    /// The handling when the subscriber is too slow.
+    /// What happens when the subscriber is too slow.
     pub slow_policy: SlowPolicy,
 }
 
 /// A subscriber's entry in the list, removed on drop.
 #[derive(Debug)]
-pub struct Enlisted {
+pub struct Registration {
     subscriber: Arc<Subscriber>,
     list: Subscribers,
 }
 
 /// The subscriber limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are {0} subscribers already, which is the most that api.subscribers allows")]
-pub struct Full(pub usize);
+#[error("the limit of {0} subscribers is reached (api.subscribers)")]
+pub struct SubscriberLimitReached(pub usize);
 
 // === impl Subscribers ===
 
 impl Subscribers {
     /// An empty list. If the limit falls below the number of subscribers, existing ones stay and the next one is refused.
-    pub fn new(at_most: impl Into<Live<usize>>) -> Self {
-        Self(Arc::new(Inner { at_most: at_most.into(), list: Mutex::default() }))
+    pub fn new(limit: impl Into<Live<usize>>) -> Self {
+        Self(Arc::new(Inner { limit: limit.into(), list: Mutex::default() }))
     }
 
     /// Adds a subscriber to the list.
     ///
     /// # Errors
     ///
-    /// [`Full`] if the limit is reached.
-    pub fn enlist(&self, about: About, progress: Arc<Progress>) -> Result<Enlisted, Full> {
-        let at_most = self.0.at_most.get();
+    /// [`SubscriberLimitReached`] if the limit is reached.
+    pub fn register(
+        &self,
+        info: SubscriberInfo,
+        progress: Arc<Progress>,
+    ) -> Result<Registration, SubscriberLimitReached> {
+        let limit = self.0.limit.get();
         let mut list = self.0.list.lock();
-        if list.there.len() >= at_most {
-            return Err(Full(at_most));
+        if list.by_id.len() >= limit {
+            return Err(SubscriberLimitReached(limit));
         }
         list.last_id += 1;
         let subscriber = Arc::new(Subscriber {
             id: list.last_id,
-            about,
+            info,
             progress,
             events: 0.into(),
             bytes: 0.into(),
@@ -120,52 +124,51 @@ impl Subscribers {
             gaps_of_epoch: 0.into(),
             disconnect: CancellationToken::new(),
         });
-        list.there.insert(subscriber.id, subscriber.clone());
-        Ok(Enlisted { subscriber, list: self.clone() })
+        list.by_id.insert(subscriber.id, subscriber.clone());
+        Ok(Registration { subscriber, list: self.clone() })
     }
 
     /// All subscribers, from the oldest to the newest.
     pub fn list(&self) -> Vec<Arc<Subscriber>> {
-        self.0.list.lock().there.values().cloned().collect()
+        self.0.list.lock().by_id.values().cloned().collect()
     }
 
     pub fn count(&self) -> usize {
-        self.0.list.lock().there.len()
+        self.0.list.lock().by_id.len()
     }
 
     /// Ends a subscriber's stream, and its connection if it does not read the end of the stream. Returns whether the subscriber existed.
     pub fn disconnect(&self, id: u64) -> bool {
-        let Some(subscriber) = self.0.list.lock().there.get(&id).cloned() else { return false };
+        let Some(subscriber) = self.0.list.lock().by_id.get(&id).cloned() else { return false };
         subscriber.disconnect.cancel();
         let list = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(DRAIN_TIMEOUT).await;
-            if list.0.list.lock().there.contains_key(&id) {
-                subscriber.cut();
+            if list.0.list.lock().by_id.contains_key(&id) {
+                subscriber.abort_connection();
             }
         });
         true
     }
 
-    /// Runs until cancelled. At each interval, closes connections that read nothing and whose next event has been evicted. They occupy a
-    /// place and the rest of their snapshot, and lose nothing, since they would resume with a gap anyway.
-    pub async fn sweep(&self, journal: &Journal) {
+    /// Runs until cancelled. At each interval, aborts connections that read nothing and whose next event has been evicted. They hold a
+    /// subscriber slot and the rest of their snapshot, and lose nothing, since they would resume with a gap anyway.
+    pub async fn disconnect_stalled(&self, journal: &Journal) {
         let mut before = BTreeMap::new();
         loop {
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(STALLED_CHECK_INTERVAL).await;
             let oldest = journal.stats().oldest;
             let mut now = BTreeMap::new();
             for subscriber in self.list() {
                 let bytes = subscriber.bytes.load(Ordering::Relaxed);
-                let left_behind = subscriber.progress.sequence() + 1 < oldest;
-                if left_behind && before.get(&subscriber.id) == Some(&bytes) {
+                let evicted = subscriber.progress.sequence() + 1 < oldest;
+                if evicted && before.get(&subscriber.id) == Some(&bytes) {
                     tracing::info!(
                         id = subscriber.id,
-                        client = subscriber.about.client_name,
-                        "A subscriber has read nothing for so long that what it was to read is no longer held; its \
-                         connection is ended."
+                        client = subscriber.info.client_name,
+                        "Disconnecting a subscriber: it reads nothing, and its next event has left the journal."
                     );
-                    subscriber.cut();
+                    subscriber.abort_connection();
                 }
                 now.insert(subscriber.id, bytes);
             }
@@ -174,9 +177,9 @@ impl Subscribers {
     }
 }
 
-// === impl Enlisted ===
+// === impl Registration ===
 
-impl std::ops::Deref for Enlisted {
+impl std::ops::Deref for Registration {
     type Target = Subscriber;
 
     fn deref(&self) -> &Subscriber {
@@ -184,18 +187,18 @@ impl std::ops::Deref for Enlisted {
     }
 }
 
-impl Drop for Enlisted {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.list.0.list.lock().there.remove(&self.subscriber.id);
+        self.list.0.list.lock().by_id.remove(&self.subscriber.id);
     }
 }
 
 // === impl Subscriber ===
 
 impl Subscriber {
-    fn cut(&self) {
-        if let Some(cut) = &self.about.cut {
-            cut.cut();
+    fn abort_connection(&self) {
+        if let Some(abort) = &self.info.abort {
+            abort.abort();
         }
     }
 
@@ -217,11 +220,11 @@ impl Subscriber {
 mod tests {
     use super::*;
 
-    fn about() -> About {
-        About {
+    fn info() -> SubscriberInfo {
+        SubscriberInfo {
             client_name: "test".into(),
             peer: None,
-            cut: None,
+            abort: None,
             since: Wall::default(),
             filter: String::new(),
             detail: Detail::Event,
@@ -230,14 +233,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_is_listed_while_it_lives_and_its_number_is_never_given_twice() {
+    async fn a_subscriber_is_listed_while_it_exists_and_its_number_is_never_reused() {
         let subscribers = Subscribers::new(2);
-        let first = subscribers.enlist(about(), Arc::default()).unwrap();
-        let second = subscribers.enlist(about(), Arc::default()).unwrap();
-        assert_eq!(subscribers.enlist(about(), Arc::default()).unwrap_err(), Full(2));
+        let first = subscribers.register(info(), Arc::default()).unwrap();
+        let second = subscribers.register(info(), Arc::default()).unwrap();
+        assert_eq!(subscribers.register(info(), Arc::default()).unwrap_err(), SubscriberLimitReached(2));
         assert_eq!((first.id, second.id, subscribers.count()), (1, 2, 2));
         drop(second);
-        assert_eq!(subscribers.enlist(about(), Arc::default()).unwrap().id, 3);
+        assert_eq!(subscribers.register(info(), Arc::default()).unwrap().id, 3);
         assert!(subscribers.disconnect(1) && first.disconnect.is_cancelled());
         assert!(!subscribers.disconnect(3));
     }

@@ -8,7 +8,7 @@ use prost::{
     encoding::{DecodeContext, WireType, encode_key, encode_varint, skip_field},
 };
 
-use crate::v1::{self, watch_response::Update as Told};
+use crate::v1::{self, watch_response::Update as WireUpdate};
 use crate::{
     client::timestamp,
     cri::RuntimeInfo,
@@ -20,7 +20,7 @@ use crate::{
     watch::{Gap, GapReason, Hello, Update},
 };
 
-/// An encoded `WatchResponse`. A message for many watchers is encoded once. It can be sent but not decoded.
+/// An encoded `WatchResponse`. A message for many subscribers is encoded once. It can be sent but not decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded(pub Bytes);
 
@@ -34,26 +34,29 @@ impl Encoded {
     pub(crate) fn of(update: &Update, detail: Detail, journal: &Journal, node: &Node) -> Self {
         let message = match update {
             Update::Event { record, skipped } => {
-                let bytes = journal
-                    .encoded(record, detail, |it| message(Told::Event(event(it, detail, journal.epoch()))));
+                let bytes = journal.encoded(record, detail, |it| {
+                    message(WireUpdate::Event(event(it, detail, journal.epoch())))
+                });
                 return Self(if *skipped == 0 { bytes } else { with_skipped(&bytes, *skipped) });
             }
-            Update::Hello(hello) => Told::Hello(node.hello(hello)),
-            Update::Pod(pod) => Told::Pod(pod.as_ref().into()),
-            Update::SnapshotEnd { position, pods } => Told::SnapshotEnd(v1::SnapshotEnd {
+            Update::Hello(hello) => WireUpdate::Hello(node.hello(hello)),
+            Update::Pod(pod) => WireUpdate::Pod(pod.as_ref().into()),
+            Update::SnapshotEnd { position, pods } => WireUpdate::SnapshotEnd(v1::SnapshotEnd {
                 position: Some((*position).into()),
                 pods: u32::try_from(*pods).unwrap_or(u32::MAX),
             }),
-            Update::Bookmark(position) => Told::Bookmark(v1::Bookmark { position: Some((*position).into()) }),
-            Update::Gap(gap) => Told::Gap((*gap).into()),
-            Update::Restarted(restart) => Told::Restarted(v1::Restarted {
+            Update::Bookmark(position) => {
+                WireUpdate::Bookmark(v1::Bookmark { position: Some((*position).into()) })
+            }
+            Update::Gap(gap) => WireUpdate::Gap((*gap).into()),
+            Update::Restarted(restart) => WireUpdate::Restarted(v1::Restarted {
                 down_since: Some(timestamp(restart.down_since)),
                 up_since: Some(timestamp(restart.up_since)),
                 down_for: Some(duration(restart.down_for)),
                 blind: restart.blind,
                 position: Some(journal.position(restart.after).into()),
             }),
-            Update::Mode { mode, previous } => Told::ModeChange(v1::ModeChange {
+            Update::Mode { mode, previous } => WireUpdate::ModeChange(v1::ModeChange {
                 mode: v1::Mode::from(*mode).into(),
                 previous: v1::Mode::from(*previous).into(),
             }),
@@ -86,17 +89,17 @@ impl Message for Encoded {
     }
 }
 
-fn message(update: Told) -> Bytes {
+fn message(update: WireUpdate) -> Bytes {
     v1::WatchResponse { update: Some(update), skipped: 0 }.encode_to_vec().into()
 }
 
 /// Appends the field `skipped` to the message; protobuf allows it at the end.
 fn with_skipped(bytes: &Bytes, skipped: u64) -> Bytes {
-    let mut longer = BytesMut::with_capacity(bytes.len() + 12);
-    longer.put_slice(bytes);
-    encode_key(SKIPPED, WireType::Varint, &mut longer);
-    encode_varint(skipped, &mut longer);
-    longer.freeze()
+    let mut extended = BytesMut::with_capacity(bytes.len() + 12);
+    extended.put_slice(bytes);
+    encode_key(SKIPPED, WireType::Varint, &mut extended);
+    encode_varint(skipped, &mut extended);
+    extended.freeze()
 }
 
 /// The node's data in each Hello.
@@ -265,13 +268,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_sent_as_a_message_are_that_message() {
+    fn encoded_bytes_decode_to_the_same_message() {
         let bookmark = v1::Bookmark { position: Some(v1::Position { epoch: 7, sequence: 42 }) };
-        let bytes = message(Told::Bookmark(bookmark));
+        let bytes = message(WireUpdate::Bookmark(bookmark));
         let sent = Encoded(bytes.clone()).encode_to_vec();
-        let read = v1::WatchResponse::decode(&sent[..]).unwrap();
-        assert_eq!((read.update, read.skipped), (Some(Told::Bookmark(bookmark)), 0));
-        let read = v1::WatchResponse::decode(with_skipped(&bytes, 300)).unwrap();
-        assert_eq!((read.update, read.skipped), (Some(Told::Bookmark(bookmark)), 300));
+        let decoded = v1::WatchResponse::decode(&sent[..]).unwrap();
+        assert_eq!((decoded.update, decoded.skipped), (Some(WireUpdate::Bookmark(bookmark)), 0));
+        let decoded = v1::WatchResponse::decode(with_skipped(&bytes, 300)).unwrap();
+        assert_eq!((decoded.update, decoded.skipped), (Some(WireUpdate::Bookmark(bookmark)), 300));
     }
 }

@@ -8,7 +8,7 @@ use tokio::{
 use super::*;
 use crate::{accept::DRAIN_TIMEOUT, clock::Clock, health::Heartbeat};
 
-const SOON: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Server {
     address: SocketAddr,
@@ -22,33 +22,34 @@ impl Server {
     async fn start() -> Self {
         let health = Health::new(Clock::system());
         let served = Served { metrics: Arc::new(Metrics::new()), health: health.clone(), page: None };
-        Self::of(router(served), PATIENCE, health).await
+        Self::of(router(served), CLIENT_TIMEOUT, health).await
     }
 
-    async fn of(router: Router, patience: Duration, health: Health) -> Self {
+    async fn of(router: Router, client_timeout: Duration, health: Health) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let open = Metrics::new().api.http_connections;
-        let task = tokio::spawn(serve_router(listener, router, open.clone(), patience, shutdown.clone()));
+        let task =
+            tokio::spawn(serve_router(listener, router, open.clone(), client_timeout, shutdown.clone()));
         Self { address, health, open, shutdown, task }
     }
 
     /// Waits until the metric of open connections has this value.
     async fn until_open(&self, connections: i64) {
-        let told = async {
+        let reached = async {
             while self.open.get() != connections {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(SOON, told).await.unwrap_or_else(|_| panic!("{} are open", self.open.get()));
+        timeout(DEADLINE, reached).await.unwrap_or_else(|_| panic!("{} are open", self.open.get()));
     }
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    async fn ask(&self, request: &str) -> String {
+    async fn send(&self, request: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         rest(&mut stream).await
@@ -57,7 +58,7 @@ impl Server {
     /// The head, in lower case, and the body of the answer.
     async fn get(&self, path: &str) -> (String, String) {
         let answer =
-            self.ask(&format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")).await;
+            self.send(&format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.to_ascii_lowercase(), body.to_owned())
     }
@@ -67,12 +68,13 @@ impl Server {
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A closed connection may be reset; the data before the reset counts.
-    let _ = timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("the server closes the connection");
+    let _ =
+        timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the server closes the connection");
     String::from_utf8(bytes).unwrap()
 }
 
 #[tokio::test]
-async fn metrics_are_served_as_prometheus_wants_them() {
+async fn metrics_are_served_in_the_format_of_prometheus() {
     let server = Server::start().await;
     let (head, body) = server.get("/metrics").await;
     assert!(head.starts_with("http/1.1 200"), "{head}");
@@ -85,7 +87,7 @@ async fn metrics_are_served_as_prometheus_wants_them() {
 #[tokio::test]
 async fn readiness_waits_for_the_first_relist() {
     let server = Server::start().await;
-    let latch = server.health.readiness_gate("initial-relist", "not yet complete: no runtime answers");
+    let gate = server.health.readiness_gate("initial-relist", "not yet complete: no runtime answers");
     server.health.note("runtime", "").set_ok("containerd 2.1.9");
     let (head, body) = server.get("/readyz").await;
     assert!(head.starts_with("http/1.1 503"), "{head}");
@@ -93,7 +95,7 @@ async fn readiness_waits_for_the_first_relist() {
                   readyz check failed\n";
     assert_eq!(body, failed);
     assert_eq!(server.get("/livez").await.1, "ok");
-    latch.open();
+    gate.open();
     let (head, body) = server.get("/readyz").await;
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(head.contains("content-type: text/plain; charset=utf-8") && head.contains("no-store"), "{head}");
@@ -119,7 +121,7 @@ async fn a_stuck_task_is_not_alive() {
 }
 
 #[tokio::test]
-async fn the_index_names_what_there_is_and_other_paths_lead_there() {
+async fn the_index_lists_all_paths_and_other_paths_refer_to_it() {
     let server = Server::start().await;
     let (_, index) = server.get("/").await;
     for path in ["/metrics", "/livez", "/readyz", "/healthz"] {
@@ -128,57 +130,57 @@ async fn the_index_names_what_there_is_and_other_paths_lead_there() {
     }
     let (head, body) = server.get("/metric").await;
     assert!(head.starts_with("http/1.1 404") && head.contains("no-store"), "{head}");
-    assert_eq!(body, "There is nothing at this path; / lists what there is.\n");
+    assert_eq!(body, "Not found. / lists the available paths.\n");
 }
 
 #[tokio::test]
-async fn it_can_only_be_read() {
+async fn only_get_and_head_are_allowed() {
     let server = Server::start().await;
     let post = "POST /metrics HTTP/1.1\r\nhost: node\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let answer = server.ask(post).await.to_ascii_lowercase();
+    let answer = server.send(post).await.to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 405") && answer.contains("allow: get,head"), "{answer}");
-    assert!(answer.ends_with("this can only be read: use get.\n"), "{answer}");
-    let head = server.ask("HEAD /livez HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("method not allowed: use get.\n"), "{answer}");
+    let head = server.send("HEAD /livez HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
 }
 
 #[tokio::test]
-async fn nonsense_is_refused_and_harms_nobody() {
+async fn invalid_requests_are_refused_and_affect_no_other_client() {
     let server = Server::start().await;
     let long = format!("GET /{} HTTP/1.1\r\nhost: node\r\n\r\n", "x".repeat(100_000));
-    for nonsense in
+    for invalid in
         ["\u{1}\u{2}\u{3}\r\n\r\n", "GET\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", long.as_str()]
     {
         let mut stream = server.connect().await;
         // The server may refuse the request before it is written completely.
-        let _ = stream.write_all(nonsense.as_bytes()).await;
+        let _ = stream.write_all(invalid.as_bytes()).await;
         let answer = rest(&mut stream).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{nonsense:.20?}: {answer}");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{invalid:.20?}: {answer}");
     }
     assert_eq!(server.get("/livez").await.1, "ok");
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named() {
+async fn the_error_names_an_address_in_use() {
     let server = Server::start().await;
     let error = bind(server.address).await.unwrap_err();
     assert!(matches!(error, HttpError::AddressTaken { .. }));
     let text = error.to_string();
     assert!(text.contains(&server.address.to_string()) && text.contains("--http-address"), "{text}");
     let elsewhere = bind("192.0.2.1:80".parse().unwrap()).await.unwrap_err();
-    assert!(matches!(elsewhere, HttpError::AddressNotHere { .. }), "{elsewhere}");
+    assert!(matches!(elsewhere, HttpError::AddressNotLocal { .. }), "{elsewhere}");
 }
 
 #[tokio::test]
-async fn whoever_sends_nothing_is_dropped_and_all_others_are_served() {
-    let patience = Duration::from_millis(300);
-    let router = Router::new().route("/", get(|| async { "here" }));
-    let server = Server::of(router, patience, Health::new(Clock::system())).await;
+async fn silent_clients_are_disconnected_and_other_clients_are_served() {
+    let client_timeout = Duration::from_millis(300);
+    let router = Router::new().route("/", get(|| async { "body" }));
+    let server = Server::of(router, client_timeout, Health::new(Clock::system())).await;
     let mut silent = Vec::new();
-    for place in 0..MAX_CONNECTIONS {
+    for n in 0..MAX_CONNECTIONS {
         let mut stream = server.connect().await;
         // Some clients send nothing, some send a part of a request.
-        if place % 2 == 0 {
+        if n % 2 == 0 {
             stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
         }
         silent.push(stream);
@@ -186,7 +188,7 @@ async fn whoever_sends_nothing_is_dropped_and_all_others_are_served() {
     // All permits are taken, so this client waits until the others are disconnected.
     let all = i64::try_from(MAX_CONNECTIONS).unwrap();
     server.until_open(all).await;
-    let (head, _) = timeout(SOON, server.get("/")).await.expect("a place becomes free");
+    let (head, _) = timeout(DEADLINE, server.get("/")).await.expect("a permit becomes free");
     assert!(head.starts_with("http/1.1 200"), "{head}");
     for stream in &mut silent {
         rest(stream).await;
@@ -195,33 +197,33 @@ async fn whoever_sends_nothing_is_dropped_and_all_others_are_served() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_read_its_answer_is_dropped() {
+async fn a_client_that_does_not_read_the_response_is_disconnected() {
     // Larger than all buffers between server and client.
     let large = || async { "x".repeat(64 << 20) };
-    let patience = Duration::from_millis(200);
+    let client_timeout = Duration::from_millis(200);
     let router = Router::new().route("/", get(large));
-    let server = Server::of(router, patience, Health::new(Clock::system())).await;
+    let server = Server::of(router, client_timeout, Health::new(Clock::system())).await;
     let mut stream = server.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.unwrap();
     stream.readable().await.unwrap();
     // The end cannot be awaited without reading. The data that is left to read then is less than the answer.
-    sleep(5 * patience).await;
+    sleep(5 * client_timeout).await;
     let answer = rest(&mut stream).await;
     assert!(answer.len() < 64 << 20, "all {} bytes were sent", answer.len());
     server.shutdown.cancel();
-    timeout(SOON, server.task).await.expect("it ends").unwrap();
+    timeout(DEADLINE, server.task).await.expect("it ends").unwrap();
 }
 
 #[tokio::test]
-async fn it_ends_in_time_when_told_so() {
+async fn the_server_ends_in_time_at_shutdown() {
     let server = Server::start().await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: node\r\n\r\n").await.unwrap();
     let mut first = [0; 12];
-    timeout(SOON, idle.read_exact(&mut first)).await.unwrap().unwrap();
+    timeout(DEADLINE, idle.read_exact(&mut first)).await.unwrap().unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
-    let mut begun = server.connect().await;
-    begun.write_all(b"GET /livez HT").await.unwrap();
+    let mut partial = server.connect().await;
+    partial.write_all(b"GET /livez HT").await.unwrap();
     server.shutdown.cancel();
     timeout(2 * DRAIN_TIMEOUT, server.task).await.expect("it ends in time").unwrap();
     rest(&mut idle).await;

@@ -1,4 +1,4 @@
-// Joins the parts: what plegd tells, what is shown of it, the theme and the keyboard.
+// Entry point: connects the data source with the views, and handles the theme and the keyboard.
 
 import { Events } from "./events.js";
 import { Paths } from "./paths.js";
@@ -8,74 +8,75 @@ import { age, clock, plural, put } from "./words.js";
 
 const get = (id) => document.getElementById(id);
 
-const source = new Source((what) => {
-  if (what === "link" || what === "hello" || what === "ended") link();
-  soon();
+const source = new Source((kind) => {
+  if (kind === "link" || kind === "hello" || kind === "ended") showLink();
+  scheduleDraw();
 });
 const [paths, pods, events] = [new Paths(source), new Pods(source), new Events(source)];
 
-// === Drawing: at most once a frame, four times a second, and not at all while nobody looks ===
+// === Drawing: at most once per frame and four times per second, and never while the page is hidden ===
 
-let waiting = false;
-let drawn = 0;
+let scheduled = false;
+let drawnAt = 0;
 
-function soon() {
-  if (waiting || document.hidden) return;
-  waiting = true;
-  setTimeout(() => requestAnimationFrame(draw), Math.max(0, 250 - (performance.now() - drawn)));
+function scheduleDraw() {
+  if (scheduled || document.hidden) return;
+  scheduled = true;
+  setTimeout(() => requestAnimationFrame(draw), Math.max(0, 250 - (performance.now() - drawnAt)));
 }
 
 function draw() {
-  waiting = false;
-  drawn = performance.now();
-  link();
+  scheduled = false;
+  drawnAt = performance.now();
+  showLink();
   paths.show();
   pods.show();
   pods.tick();
   events.show();
-  if (source.figures && source.who) {
-    put("foot", `plegd ${source.who.version}, up ${age(source.now() - source.who.started)}. The journal holds ${plural(source.figures.held, "event")}.`);
+  if (source.figures && source.identity) {
+    put("foot", `plegd ${source.identity.version}, up ${age(source.now() - source.identity.started)}. The journal holds ${plural(source.figures.held, "event")}.`);
   }
 }
 
-document.addEventListener("visibilitychange", soon);
-addEventListener("resize", soon);
-// The time of what does not move goes on as well.
-setInterval(soon, 1000);
+document.addEventListener("visibilitychange", scheduleDraw);
+addEventListener("resize", scheduleDraw);
+// Ages grow without a message.
+setInterval(scheduleDraw, 1000);
 
 // === The connection ===
 
-let told = "";
+let announced = "";
 
-function tell(words) {
-  if (words !== told) put("told", (told = words));
+/** Announces a text to screen readers. */
+function announce(text) {
+  if (text !== announced) put("announcement", (announced = text));
 }
 
-function link() {
+function showLink() {
   const { state, since, why } = source.link;
-  const words = { connecting: "connecting", live: "live", lost: "disconnected", refused: "waiting", ended: "ended" }[state];
+  const label = { connecting: "connecting", live: "live", lost: "disconnected", refused: "waiting", ended: "ended" }[state];
   const pill = get("link");
   pill.className = `pill ${{ live: "good", connecting: "wait" }[state] ?? "bad"}`;
   const text = pill.querySelector("span");
-  if (text.textContent !== words) text.textContent = words;
+  if (text.textContent !== label) text.textContent = label;
   document.body.classList.toggle("stale", state !== "live" && source.synced);
   const trouble = {
-    lost: `plegd is not reachable since ${clock(since)}, trying again. What is shown is as of then.`,
-    refused: `plegd answers, but has no place for this page since ${clock(since)}: as many are open as there may be. Trying again.`,
-    ended: `This page is no longer told anything: ${why}. Load it again to go on.`,
+    lost: `plegd is not reachable since ${clock(since)}; trying again. This page shows the state as of then.`,
+    refused: `plegd has refused this page since ${clock(since)}: the limit of open pages is reached. Trying again.`,
+    ended: `This page receives no more updates: ${why}. Reload it to reconnect.`,
     live: source.figures?.trouble,
   }[state];
   get("trouble").hidden = !trouble;
   put("trouble", trouble ?? "");
-  if (source.who) {
-    put("node", source.who.node);
-    put("about", [source.figures?.runtime ?? "no runtime yet", `plegd ${source.who.version}`].join(" · "));
-    document.title = `${source.who.node} · plegd`;
+  if (source.identity) {
+    put("node", source.identity.node);
+    put("about", [source.figures?.runtime ?? "no runtime connected", `plegd ${source.identity.version}`].join(" · "));
+    document.title = `${source.identity.node} · plegd`;
   }
-  if (state === "live" && source.figures) tell(`Live. Mode ${source.figures.mode}.`);
+  if (state === "live" && source.figures) announce(`Live. Mode ${source.figures.mode}.`);
 }
 
-// === The theme: as the system has it, unless somebody has chosen ===
+// === The theme: the system's, unless the user chooses one ===
 
 const THEMES = ["system", "light", "dark"];
 
@@ -85,16 +86,16 @@ function theme(name) {
   else root.dataset.theme = name;
   const button = get("theme");
   button.textContent = { system: "◐", light: "☀", dark: "☾" }[name];
-  button.setAttribute("aria-label", `Theme: ${name === "system" ? "as the system" : name}`);
+  button.setAttribute("aria-label", `Theme: ${name === "system" ? "system default" : name}`);
   try {
     localStorage.setItem("plegd-theme", name);
   } catch {
-    // A browser that keeps nothing forgets it.
+    // Without storage, the choice is lost when the page is closed.
   }
   return name;
 }
 
-function remembered() {
+function storedTheme() {
   try {
     const name = localStorage.getItem("plegd-theme");
     return THEMES.includes(name) ? name : "system";
@@ -103,11 +104,11 @@ function remembered() {
   }
 }
 
-let chosen = theme(remembered());
+let currentTheme = theme(storedTheme());
 
 function nextTheme() {
-  chosen = theme(THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length]);
-  tell(get("theme").getAttribute("aria-label"));
+  currentTheme = theme(THEMES[(THEMES.indexOf(currentTheme) + 1) % THEMES.length]);
+  announce(get("theme").getAttribute("aria-label"));
 }
 
 get("theme").addEventListener("click", nextTheme);
@@ -148,6 +149,6 @@ document.addEventListener("keydown", (press) => {
   KEYS[press.key]();
 });
 
-get("search").addEventListener("input", () => tell(`${plural(pods.show(), "pod")} found.`));
-get("f-text").addEventListener("input", () => tell(`${plural(events.show(), "event")} shown.`));
-link();
+get("search").addEventListener("input", () => announce(`${plural(pods.show(), "pod")} found.`));
+get("f-text").addEventListener("input", () => announce(`${plural(events.show(), "event")} shown.`));
+showLink();

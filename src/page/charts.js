@@ -1,4 +1,4 @@
-// Charts in SVG: a scatter over a logarithmic scale, stacked columns, and marks on a line of time. Colours are the style's.
+// SVG charts: a scatter plot on a logarithmic scale, stacked columns, and marks on a timeline. page.css sets the colors.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -11,22 +11,22 @@ function shape(name, attributes, ...children) {
   return it;
 }
 
-/** A drawing that fills its place; `draw(it)` is called with its size whenever it is to be drawn anew. */
+/** A chart that fills its container. `redraw` is called when the pointer moves. */
 export class Chart {
   constructor(id, label) {
-    this.place = document.getElementById(id);
+    this.container = document.getElementById(id);
     this.svg = shape("svg", { role: "img", "aria-label": label });
     this.tip = document.createElement("output");
     this.tip.className = "tip";
     this.tip.hidden = true;
-    this.place.append(this.svg, this.tip);
+    this.container.append(this.svg, this.tip);
     this.at = null;
-    this.place.addEventListener("pointermove", (move) => {
-      const box = this.place.getBoundingClientRect();
+    this.container.addEventListener("pointermove", (move) => {
+      const box = this.container.getBoundingClientRect();
       this.at = [move.clientX - box.left, move.clientY - box.top];
       this.redraw?.();
     });
-    this.place.addEventListener("pointerleave", () => {
+    this.container.addEventListener("pointerleave", () => {
       this.at = null;
       this.redraw?.();
     });
@@ -34,7 +34,7 @@ export class Chart {
 
   begin(now) {
     this.now = now;
-    [this.width, this.height] = [this.place.clientWidth, this.place.clientHeight];
+    [this.width, this.height] = [this.container.clientWidth, this.container.clientHeight];
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     this.left = 48;
     this.right = this.width - 8;
@@ -44,10 +44,10 @@ export class Chart {
     for (let minute = 0; minute <= 5; minute += 1) {
       const x = this.x(now - minute * 60_000);
       this.line("grid", x, this.top, x, this.bottom);
-      // On a phone, every second one has room.
+      // A narrow screen has space for every second label only.
       if (this.width < 420 && minute % 2 === 0 && minute) continue;
-      const words = minute === 0 ? "now" : `−${minute} min`;
-      this.text("tick", x, this.height - 5, words, minute === 0 ? "end" : minute === 5 ? "start" : "middle");
+      const label = minute === 0 ? "now" : `−${minute} min`;
+      this.text("tick", x, this.height - 5, label, minute === 0 ? "end" : minute === 5 ? "start" : "middle");
     }
   }
 
@@ -63,9 +63,9 @@ export class Chart {
     if (d) this.shapes.push(shape("path", { class: kind, d }));
   }
 
-  text(kind, x, y, words, anchor = "start") {
+  text(kind, x, y, content, anchor = "start") {
     const it = shape("text", { class: kind, x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor });
-    it.textContent = words;
+    it.textContent = content;
     this.shapes.push(it);
   }
 
@@ -74,15 +74,15 @@ export class Chart {
     if (this.svg.getAttribute("aria-label") !== label) this.svg.setAttribute("aria-label", label);
     this.tip.hidden = !tip;
     if (tip) {
-      this.tip.textContent = tip.words;
-      const room = this.width - this.tip.offsetWidth - 4;
-      this.tip.style.left = `${Math.max(4, Math.min(room, tip.x + 10))}px`;
+      this.tip.textContent = tip.label;
+      const maxLeft = this.width - this.tip.offsetWidth - 4;
+      this.tip.style.left = `${Math.max(4, Math.min(maxLeft, tip.x + 10))}px`;
       this.tip.style.top = `${Math.max(2, tip.y - 30)}px`;
     }
   }
 }
 
-/** Dots `{ at, value, kind, words }` over a logarithmic scale from `low` to `high`. */
+/** Dots `{ at, value, kind, label }` on a logarithmic scale from `low` to `high`. */
 export function scatter(chart, now, dots, low, high, ticks, unit, label) {
   chart.begin(now);
   const [a, b] = [Math.log(low), Math.log(high)];
@@ -94,7 +94,7 @@ export function scatter(chart, now, dots, low, high, ticks, unit, label) {
     chart.line("grid", chart.left, y(tick), chart.right, y(tick));
     chart.text("tick", chart.left - 6, y(tick) + 3.5, unit(tick), "end");
   }
-  // One path a kind, of lines without length whose round ends are the dots: thousands cost little.
+  // One path per kind. Each dot is a line of almost no length with round caps, so thousands of dots are cheap.
   const paths = {};
   let near = null;
   for (const dot of dots) {
@@ -102,8 +102,8 @@ export function scatter(chart, now, dots, low, high, ticks, unit, label) {
     if (cx < chart.left) continue;
     paths[dot.kind] = `${paths[dot.kind] ?? ""}M${cx.toFixed(1)} ${cy.toFixed(1)}h.01`;
     if (chart.at) {
-      const away = Math.hypot(cx - chart.at[0], cy - chart.at[1]);
-      if (away < 22 && !(near?.away <= away)) near = { away, x: cx, y: cy, words: dot.words };
+      const distance = Math.hypot(cx - chart.at[0], cy - chart.at[1]);
+      if (distance < 22 && !(near?.distance <= distance)) near = { distance, x: cx, y: cy, label: dot.label };
     }
   }
   for (const kind of ["event", "read", "relist"]) chart.path(`dots ${kind}`, paths[kind]);
@@ -111,12 +111,12 @@ export function scatter(chart, now, dots, low, high, ticks, unit, label) {
   chart.end(label, near);
 }
 
-/** Columns `{ from, to, parts: [[kind, count]] }`, stacked. */
+/** Stacked columns `{ from, to, parts: [[kind, count]], label }`. */
 export function columns(chart, now, bins, label) {
   chart.begin(now);
-  const most = Math.max(4, ...bins.map((bin) => bin.parts.reduce((sum, [, count]) => sum + count, 0)));
-  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000].find((it) => most / it <= 4) ?? 20_000;
-  const top = Math.ceil(most / step) * step;
+  const max = Math.max(4, ...bins.map((bin) => bin.parts.reduce((sum, [, count]) => sum + count, 0)));
+  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000].find((it) => max / it <= 4) ?? 20_000;
+  const top = Math.ceil(max / step) * step;
   const y = (count) => chart.bottom - (count / top) * (chart.bottom - chart.top);
   for (let tick = 0; tick <= top; tick += step) {
     chart.line("grid", chart.left, y(tick), chart.right, y(tick));
@@ -133,13 +133,13 @@ export function columns(chart, now, bins, label) {
       paths[kind] = `${paths[kind] ?? ""}M${x1.toFixed(1)} ${y(below).toFixed(1)}V${y(below + count).toFixed(1)}H${x2.toFixed(1)}V${y(below).toFixed(1)}Z`;
       below += count;
     }
-    if (chart.at && chart.at[0] >= x1 - 1 && chart.at[0] <= x2 + 1) near = { x: x2, y: chart.at[1], words: bin.words };
+    if (chart.at && chart.at[0] >= x1 - 1 && chart.at[0] <= x2 + 1) near = { x: x2, y: chart.at[1], label: bin.label };
   }
   for (const kind of Object.keys(paths)) chart.path(`fill ${kind}`, paths[kind]);
   chart.end(label, near);
 }
 
-/** Marks `{ at, value, kind, words }` that stand on the line of time, as high as their value on a logarithmic scale. */
+/** Marks `{ at, value, kind, label }` on a timeline. Their height is the value on a logarithmic scale. */
 export function marks(chart, now, points, low, high, ticks, unit, label) {
   chart.begin(now);
   const [a, b] = [Math.log(low), Math.log(high)];
@@ -158,8 +158,8 @@ export function marks(chart, now, points, low, high, ticks, unit, label) {
     const [x, top] = [chart.x(point.at), y(point.value)];
     if (x < chart.left) continue;
     paths[point.kind] = `${paths[point.kind] ?? ""}M${x.toFixed(1)} ${chart.bottom.toFixed(1)}V${top.toFixed(1)}`;
-    const away = chart.at ? Math.abs(x - chart.at[0]) : Infinity;
-    if (away < 14 && !(near?.away <= away)) near = { away, x, y: top, words: point.words };
+    const distance = chart.at ? Math.abs(x - chart.at[0]) : Infinity;
+    if (distance < 14 && !(near?.distance <= distance)) near = { distance, x, y: top, label: point.label };
   }
   for (const kind of Object.keys(paths)) chart.path(`mark ${kind}`, paths[kind]);
   chart.end(label, near);

@@ -1,9 +1,9 @@
-// The feed of events: the newest first, filtered, paused.
+// The list of events, newest first. It can be filtered and paused.
 
 import { SOURCES, TYPES, el, latency, number, precise, put } from "./words.js";
 
-/** Events that are shown; more than a person scrolls through. */
-const SHOWN = 200;
+/** The number of events shown: more than a user scrolls through. */
+const MAX_ROWS = 200;
 
 export class Events {
   constructor(source) {
@@ -34,13 +34,13 @@ export class Events {
 
   filter() {
     const types = new Set(this.types.filter((it) => it.getAttribute("aria-pressed") === "true").map((it) => it.dataset.type));
-    const words = this.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const terms = this.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const [ns, from] = [this.ns.value, this.from.value];
     return (it) => {
       if (!types.has(it.type) || (ns && it.ns !== ns) || (from && it.source !== from)) return false;
-      if (!words.length) return true;
+      if (!terms.length) return true;
       const text = `${it.ns} ${it.name} ${it.container} ${it.type} ${it.subject} ${it.reason} ${it.id} ${it.exit ?? ""}`.toLowerCase();
-      return words.every((word) => text.includes(word));
+      return terms.every((term) => text.includes(term));
     };
   }
 
@@ -49,13 +49,13 @@ export class Events {
     const events = this.frozen ? this.frozen.events : this.source.events;
     const passes = this.filter();
     const found = [];
-    for (let at = events.length - 1; at >= 0 && found.length < SHOWN; at -= 1) if (passes(events[at])) found.push(events[at]);
+    for (let at = events.length - 1; at >= 0 && found.length < MAX_ROWS; at -= 1) if (passes(events[at])) found.push(events[at]);
     const waiting = this.frozen ? this.source.events.filter((it) => it.seq > this.frozen.head).length : 0;
-    const label = this.frozen ? (waiting ? `Go on · ${number(waiting)} new` : "Go on") : "Pause";
+    const label = this.frozen ? (waiting ? `Resume · ${number(waiting)} new` : "Resume") : "Pause";
     if (this.pauseButton.textContent !== label) this.pauseButton.textContent = label;
     put("events-count", number(this.source.figures?.head ?? events.at(-1)?.seq ?? 0));
     const rows = new Map([...this.list.children].map((row) => [row.dataset.key, row]));
-    const epoch = this.source.who?.started ?? 0;
+    const epoch = this.source.identity?.started ?? 0;
     const wanted = found.map((it) => rows.get(`${epoch}:${it.seq}`) ?? line(it, `${epoch}:${it.seq}`));
     const keep = new Set(wanted);
     for (const row of [...this.list.children]) if (!keep.has(row)) row.remove();
@@ -64,7 +64,7 @@ export class Events {
     });
     const empty = document.getElementById("events-empty");
     empty.hidden = found.length > 0;
-    put("events-empty", events.length ? "No event of late passes the filter." : "Nothing has happened yet.");
+    put("events-empty", events.length ? "No recent event matches the filter." : "No events yet.");
     return found.length;
   }
 
@@ -89,7 +89,7 @@ function line(it, key) {
     el("time", { datetime: new Date(it.at).toISOString() }, precise(it.at)),
     el("span", { class: `type ${it.type}${bad}` }, TYPES[it.type] + code),
     el("span", { class: "what" }, it.container ? el("b", {}, it.container) : el("span", { class: "faint" }, it.subject), el("span", { class: "ns" }, ` ${it.ns}/`), it.name, it.reason ? el("span", { class: "faint" }, ` ${it.reason}`) : null),
-    el("span", { class: `by ${it.source}`, title: it.inferred ? "inferred from what was seen later" : `seen first by the ${SOURCES[it.source]}` }, it.inferred ? "inferred" : SOURCES[it.source]),
+    el("span", { class: `by ${it.source}`, title: it.inferred ? "inferred from a later observation" : `detected first by the ${SOURCES[it.source]}` }, it.inferred ? "inferred" : SOURCES[it.source]),
     el("span", { class: "num" }, it.late == null ? "" : latency(it.late)));
   return row;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Inner, words::milliseconds};
+use super::{Inner, json::milliseconds};
 use crate::{
     clock::Wall,
     metrics::{Label as _, Outcome, Relist, SeenBy},
@@ -13,7 +13,7 @@ use crate::{
 
 impl Inner {
     /// The data that is constant while plegd runs.
-    pub(super) fn who(&self) -> Value {
+    pub(super) fn identity(&self) -> Value {
         json!({ "node": self.node, "version": version::VERSION, "started": milliseconds(self.started_at) })
     }
 
@@ -68,16 +68,16 @@ impl Inner {
         let failures = follower_status.failures.as_ref().filter(|failures| failures.persist())?;
         let last = Wall::from_nanos((self.metrics.relists.last_success.get() * 1e9) as i64);
         let shown = match follower_status.ready {
-            true => format!("What is shown is as of {}", time_of_day(last)),
-            false => "Nothing is shown before the first list".into(),
+            true => format!("This page shows the state as of {}", time_of_day(last)),
+            false => "This page shows no pods before the first relist".into(),
         };
         let stream = match follower_status.stream_up {
-            Some(_) => "; events still come, and nothing checks them",
-            None => ", and no events come",
+            Some(_) => "; events still arrive, but no relist verifies them",
+            None => ", and no events arrive",
         };
         Some(format!(
-            "The runtime cannot be listed since {}: {}. {shown}{stream}. Look at the runtime and its log; plegd tries again by \
-             itself.",
+            "Listing the runtime has failed since {}: {}. {shown}{stream}. Check the runtime and its log; plegd retries \
+             automatically.",
             time_of_day(failures.since),
             failures.last_error,
         ))

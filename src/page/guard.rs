@@ -15,13 +15,13 @@ use crate::config::PageAccess;
 pub(crate) enum Refusal {
     /// The client is not on this machine.
     #[error(
-        "plegd's page is shown to browsers on its own machine only. Use an SSH tunnel or kubectl port-forward, or set \
-         http.page = \"on\" for all who reach this address."
+        "This page is available only to browsers on the same machine. Use an SSH tunnel or kubectl port-forward, or set \
+         http.page = \"on\" to allow every client of this address."
     )]
     NotLoopback,
     /// The requested host may be a foreign name for this machine.
     #[error(
-        "plegd's page is shown under an IP address or as localhost only: open it as http://localhost with plegd's port."
+        "This page is available only under an IP address or the name localhost: open http://localhost with plegd's port."
     )]
     ForeignHost,
 }
@@ -63,7 +63,7 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
 
 /// Whether the request comes from plegd's own page, as far as the browser reports it. Another page could not read the answer, but could
 /// use up the page limit.
-pub(super) fn is_ours(headers: &HeaderMap) -> bool {
+pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
 }
 
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_means_this_machine_under_a_name_that_is_its_own() {
+    fn loopback_admits_only_this_machine_under_its_own_name() {
         let admits = |peer, headers: &HeaderMap| admits(PageAccess::Loopback, peer, headers);
         for own in
             ["localhost", "LOCALHOST:7534", "127.0.0.1", "127.0.0.1:7534", "[::1]:7534", "10.0.0.7:7534"]
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn on_means_whoever_reaches_the_address_and_off_nobody() {
+    fn on_admits_every_client_and_off_admits_none() {
         assert_eq!(admits(PageAccess::On, from("10.0.0.7:5"), &host("node-1")), Ok(()));
         assert!(admits(PageAccess::Off, from("127.0.0.1:5"), &host("localhost")).is_err());
     }
 
     #[test]
-    fn curl_is_no_browser() {
+    fn curl_is_not_a_browser() {
         let accepts =
             |value: &str| is_browser(&HeaderMap::from_iter([(header::ACCEPT, value.parse().unwrap())]));
         assert!(accepts("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
@@ -126,11 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn another_site_is_told_apart_where_the_browser_says_so() {
-        let says = |value: &str| {
-            is_ours(&HeaderMap::from_iter([("sec-fetch-site".parse().unwrap(), value.parse().unwrap())]))
+    fn requests_of_another_site_are_refused_if_the_browser_reports_the_site() {
+        let ours = |value: &str| {
+            is_same_origin(&HeaderMap::from_iter([(
+                "sec-fetch-site".parse().unwrap(),
+                value.parse().unwrap(),
+            )]))
         };
-        assert!(says("same-origin") && says("none") && is_ours(&HeaderMap::new()));
-        assert!(!says("cross-site") && !says("same-site"));
+        assert!(ours("same-origin") && ours("none") && is_same_origin(&HeaderMap::new()));
+        assert!(!ours("cross-site") && !ours("same-site"));
     }
 }

@@ -1,19 +1,19 @@
-// Mode, figures, and the two paths side by side.
+// The mode, the figures, and the comparison of both detection paths.
 
 import { Chart, WINDOW, columns, marks, scatter } from "./charts.js";
 import { activities, age, bytes, clock, latency, number, plural, put, quantile, seconds } from "./words.js";
 
 const KINDS = ["event", "relist", "read"];
 const NAMES = { event: "event stream", relist: "relist", read: "targeted read" };
-const BIN = 10_000;
+const BIN_MS = 10_000;
 const CAUSES = {
-  start: "at the start",
-  period: "on time",
-  stream_lost: "since the stream was lost",
-  stream_up: "since the stream came up",
-  backlog: "after the stream's backlog",
+  start: "initial",
+  period: "periodic",
+  stream_lost: "stream lost",
+  stream_up: "stream connected",
+  backlog: "stream backlog",
   request: "on request",
-  retry: "again after a failure",
+  retry: "retry after a failure",
 };
 
 const ticked = (ms) => (ms < 1000 ? `${ms} ms` : `${ms / 1000} s`);
@@ -22,7 +22,7 @@ export class Paths {
   constructor(source) {
     this.source = source;
     this.latency = new Chart("c-latency", "Detection latency");
-    this.share = new Chart("c-share", "Who was first");
+    this.share = new Chart("c-share", "First detection");
     this.relists = new Chart("c-relists", "Relists");
     for (const chart of [this.latency, this.share, this.relists]) chart.redraw = () => this.charts();
   }
@@ -35,55 +35,55 @@ export class Paths {
   figures() {
     const it = this.source.figures;
     if (!it) return;
-    const doing = activities(this.source.pods.values());
-    put("t-pods", `${number(doing.running)} / ${number(this.source.pods.size)}`);
-    document.getElementById("t-pods").parentElement.classList.toggle("bad", doing.failing > 0);
+    const counts = activities(this.source.pods.values());
+    put("t-pods", `${number(counts.running)} / ${number(this.source.pods.size)}`);
+    document.getElementById("t-pods").parentElement.classList.toggle("bad", counts.failing > 0);
     put("t-containers", `${number(it.running)} / ${number(it.containers)}`);
     put("t-missed", number(it.missed));
     document.getElementById("t-missed").parentElement.classList.toggle("bad", it.missed > 0);
     put("t-subscribers", number(it.subscribers));
-    const load = this.source.load();
-    put("t-process", `${load == null ? "–" : `${(load * 100).toFixed(1)} %`} · ${bytes(it.memory)}`);
+    const usage = this.source.cpuUsage();
+    put("t-process", `${usage == null ? "–" : `${(usage * 100).toFixed(1)} %`} · ${bytes(it.memory)}`);
     put("t-rate", number(this.source.since(60_000).length));
     for (const stage of document.querySelectorAll("#stages li")) {
       if (stage.dataset.mode === it.mode) stage.setAttribute("aria-current", "step");
       else stage.removeAttribute("aria-current");
     }
-    put("why", this.why(it));
+    put("mode-reason", this.modeReason(it));
     const { both, event_only: event, relist_only: relist } = it.seen;
     const all = both + event + relist;
     const bar = document.getElementById("seen");
     for (const [kind, count] of [["both", both], ["event", event], ["relist", relist]]) {
       bar.querySelector(`.${kind}`).style.flexGrow = all ? count / all : 0;
     }
-    const words = all
-      ? `${number(both)} by both, ${number(event)} by the stream alone, ${number(relist)} by a relist alone. The stream has missed ${number(it.missed)}.`
-      : "Nothing settled yet: a relist must have had its chance to see it too.";
-    put("seen-text", words);
-    bar.setAttribute("aria-label", words);
+    const summary = all
+      ? `${number(both)} by both, ${number(event)} by the stream only, ${number(relist)} by a relist only. The stream missed ${number(it.missed)}.`
+      : "No data yet: a change is counted after the next relist.";
+    put("seen-text", summary);
+    bar.setAttribute("aria-label", summary);
   }
 
-  /** The mode in a sentence, and the reason. */
-  why(it) {
-    if (!it.ready) return `plegd has not yet listed the runtime completely; the event stream is ${it.stream}.`;
+  /** The reason for the mode, as text. */
+  modeReason(it) {
+    if (!it.ready) return `The first relist is not complete yet; the event stream is ${it.stream}.`;
     const since = age(this.source.now() - it.mode_since);
-    // The line above the page says since when, and why.
+    // The banner shows the time and the error.
     if (it.trouble) {
-      const stream = it.stream_up ? "up, and no relist checks it" : `not up (${it.stream})`;
-      return `For ${since}: the event stream is ${stream}. The runtime cannot be listed: ${plural(it.failures, "relist")} in a row failed.`;
+      const stream = it.stream_up ? "up, but not verified by relists" : `down (${it.stream})`;
+      return `For ${since}: the event stream is ${stream}. ${plural(it.failures, "consecutive relist")} failed.`;
     }
     const every = seconds(it.period);
     if (it.yielded) {
       const retry = age(it.yielded.retry - this.source.now());
-      return `For ${since}: yielded the shared event stream to another subscriber; polling. Everything is listed every ${every}, and the stream is tried again in ${retry}.`;
+      return `For ${since}: yielded the shared event stream to another subscriber; polling. Relist every ${every}; next attempt to reconnect the stream in ${retry}.`;
     }
-    if (it.mode === "polling") return `For ${since}: the event stream is not up (${it.stream}), so everything is listed every ${every}.`;
+    if (it.mode === "polling") return `For ${since}: the event stream is down (${it.stream}). Relist every ${every}.`;
     const up = age(this.source.now() - it.stream_since);
     if (it.mode === "probing") {
-      const missed = it.missed ? `It has missed ${plural(it.missed, "change")} since the start. ` : "";
-      return `For ${since}: the stream is up since ${up} and on probation. ${missed}A relist every ${every} checks it, and each that finds nothing missed doubles the period.`;
+      const missed = it.missed ? ` It missed ${plural(it.missed, "change")} since the start of plegd.` : "";
+      return `For ${since}: the event stream, up for ${up}, is not trusted yet.${missed} Relist every ${every}; each relist that finds no missed change doubles the period.`;
     }
-    return `For ${since}: the stream, up since ${up}, has proven right up to the longest period. A relist every ${every} still checks it.`;
+    return `For ${since}: the event stream, up for ${up}, is trusted. Verification relist every ${every}.`;
   }
 
   charts() {
@@ -96,10 +96,10 @@ export class Paths {
       first[it.source] += 1;
       if (it.late == null) continue;
       late[it.source].push(it.late);
-      const what = it.container ? `${it.name} / ${it.container}` : it.name;
-      dots.push({ at: it.at, value: it.late, kind: it.source, words: `${latency(it.late)} · ${it.type} ${what}` });
+      const object = it.container ? `${it.name} / ${it.container}` : it.name;
+      dots.push({ at: it.at, value: it.late, kind: it.source, label: `${latency(it.late)} · ${it.type} ${object}` });
     }
-    const said = [];
+    const summary = [];
     for (const kind of KINDS) {
       const sorted = late[kind].sort((a, b) => a - b);
       const [p50, p99] = [quantile(sorted, 0.5), quantile(sorted, 0.99)];
@@ -107,11 +107,11 @@ export class Paths {
       put(`v-${kind}-first`, events.length ? `${part < 10 && part > 0 ? part.toFixed(1) : Math.round(part)} %` : "–");
       put(`v-${kind}-p50`, latency(p50));
       put(`v-${kind}-p99`, latency(p99));
-      if (p50 != null) said.push(`${NAMES[kind]}: half within ${latency(p50)}, 99 % within ${latency(p99)}`);
+      if (p50 != null) summary.push(`${NAMES[kind]}: p50 ${latency(p50)}, p99 ${latency(p99)}`);
     }
-    const label = `Detection latency over 5 minutes. ${said.join("; ") || "Nothing to show yet"}.`;
-    const most = dots.reduce((most, dot) => Math.max(most, dot.value), 0);
-    scatter(this.latency, now, dots, 0.2, most > 1000 ? 60_000 : 1500, [1, 10, 100, 1000, 10_000, 60_000], ticked, label);
+    const label = `Detection latency over 5 minutes. ${summary.join("; ") || "No data yet"}.`;
+    const max = dots.reduce((max, dot) => Math.max(max, dot.value), 0);
+    scatter(this.latency, now, dots, 0.2, max > 1000 ? 60_000 : 1500, [1, 10, 100, 1000, 10_000, 60_000], ticked, label);
     this.first(now, events);
     this.timeline(now);
   }
@@ -119,18 +119,18 @@ export class Paths {
   first(now, events) {
     const bins = new Map();
     for (const it of events) {
-      const from = Math.floor(it.at / BIN) * BIN;
+      const from = Math.floor(it.at / BIN_MS) * BIN_MS;
       let bin = bins.get(from);
       if (!bin) bins.set(from, (bin = { event: 0, relist: 0, read: 0 }));
       bin[it.source] += 1;
     }
     const shown = [...bins].map(([from, bin]) => ({
       from,
-      to: from + BIN,
+      to: from + BIN_MS,
       parts: KINDS.map((kind) => [kind, bin[kind]]),
-      words: `${clock(from)} · ${KINDS.filter((kind) => bin[kind]).map((kind) => `${bin[kind]} ${NAMES[kind]}`).join(", ")}`,
+      label: `${clock(from)} · ${KINDS.filter((kind) => bin[kind]).map((kind) => `${bin[kind]} ${NAMES[kind]}`).join(", ")}`,
     }));
-    columns(this.share, now, shown, `Who was first over 5 minutes: ${plural(events.length, "event")}.`);
+    columns(this.share, now, shown, `First detection over 5 minutes: ${plural(events.length, "event")}.`);
   }
 
   timeline(now) {
@@ -139,18 +139,18 @@ export class Paths {
       at: it.at,
       value: it.took,
       kind: !it.ok ? "failed" : it.cause === "period" ? "relist" : "called",
-      words: `${clock(it.at)} · ${latency(it.took)} · ${CAUSES[it.cause] ?? it.cause}${it.ok ? "" : " · failed"}`,
+      label: `${clock(it.at)} · ${latency(it.took)} · ${CAUSES[it.cause] ?? it.cause}${it.ok ? "" : " · failed"}`,
     }));
     const missed = this.source.misses.filter((it) => it.at > now - WINDOW);
     for (const it of missed) {
-      points.push({ at: it.at, value: 5000, kind: "missed", words: `${clock(it.at)} · the stream has missed ${plural(it.count, "change")}` });
+      points.push({ at: it.at, value: 5000, kind: "missed", label: `${clock(it.at)} · the stream missed ${plural(it.count, "change")}` });
     }
     const failed = recent.filter((it) => !it.ok).length;
     const last = recent.at(-1);
-    const words = recent.length
-      ? `${plural(recent.length, "relist")} in 5 minutes, ${failed ? `${number(failed)} failed` : "none failed"}; the last took ${latency(last.took)}, ${age(now - last.at)} ago${missed.length ? "; red is what the stream missed" : ""}`
+    const summary = recent.length
+      ? `${plural(recent.length, "relist")} in 5 minutes, ${failed ? `${number(failed)} failed` : "none failed"}; the last one took ${latency(last.took)}, ${age(now - last.at)} ago${missed.length ? "; red: missed by the stream" : ""}`
       : "none in the last 5 minutes";
-    put("c-relists-text", words);
-    marks(this.relists, now, points, 0.5, 5000, [1, 100], ticked, `Relists: ${words}.`);
+    put("c-relists-text", summary);
+    marks(this.relists, now, points, 0.5, 5000, [1, 100], ticked, `Relists: ${summary}.`);
   }
 }

@@ -1,9 +1,9 @@
-// The table of pods: searched, sorted, opened. A row is made once for each pod and changed when its pod does.
+// The table of pods, with search, sorting and details. A row is created once for each pod and updated when the pod changes.
 
 import { TYPES, activities, age, clock, el, number, plural, put } from "./words.js";
 
-/** Rows at most: past that, a search finds what a person cannot. */
-const ROWS = 250;
+/** The largest number of rows. Beyond it, a search is more useful than scrolling. */
+const MAX_ROWS = 250;
 
 export class Pods {
   constructor(source) {
@@ -21,7 +21,7 @@ export class Pods {
       const row = click.target.closest("tr.pod");
       if (row && !getSelection().toString()) this.toggle(row.dataset.uid);
     });
-    this.body.addEventListener("keydown", (press) => this.pressed(press));
+    this.body.addEventListener("keydown", (press) => this.onKey(press));
   }
 
   sort(button) {
@@ -32,7 +32,7 @@ export class Pods {
     this.show();
   }
 
-  pressed(press) {
+  onKey(press) {
     const row = press.target.closest("tr.pod");
     if (!row || press.target !== row) return;
     if (press.key === "Enter" || press.key === " ") this.toggle(row.dataset.uid);
@@ -40,7 +40,7 @@ export class Pods {
     press.preventDefault();
   }
 
-  /** Moves the focus by so many rows, into the table if it is elsewhere. */
+  /** Moves the focus by `by` rows, or into the table if it is elsewhere. */
   move(by) {
     const rows = [...this.body.querySelectorAll("tr.pod")];
     const at = rows.indexOf(document.activeElement?.closest?.("tr.pod"));
@@ -54,27 +54,27 @@ export class Pods {
     this.show();
   }
 
-  passes(pod, words) {
+  matches(pod, terms) {
     const parts = [pod.ns, pod.name, pod.uid, pod.activity, pod.status];
     for (const it of pod.containers) parts.push(it.name, it.image, it.state, it.reason, it.id);
     for (const it of pod.sandboxes) parts.push(it.id, it.state);
     const text = parts.join(" ").toLowerCase();
-    return words.every((word) => text.includes(word));
+    return terms.every((term) => text.includes(term));
   }
 
   show() {
     const { pods, last, synced } = this.source;
-    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = [...pods.values()].filter((pod) => this.passes(pod, words));
-    const made = (pod) => pod.sandboxes.at(-1)?.created ?? 0;
+    const terms = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = [...pods.values()].filter((pod) => this.matches(pod, terms));
+    const createdAt = (pod) => pod.sandboxes.at(-1)?.created ?? 0;
     const keys = {
       name: (a, b) => a.ns.localeCompare(b.ns) || a.name.localeCompare(b.name),
-      age: (a, b) => made(a) - made(b),
+      age: (a, b) => createdAt(a) - createdAt(b),
       last: (a, b) => (last.get(a.uid)?.seq ?? 0) - (last.get(b.uid)?.seq ?? 0),
     };
     found.sort((a, b) => (this.by.up ? 1 : -1) * keys[this.by.key](a, b) || a.uid.localeCompare(b.uid));
-    put("pods-count", words.length ? `${found.length} of ${pods.size}` : headline(pods));
-    const shown = found.slice(0, ROWS);
+    put("pods-count", terms.length ? `${found.length} of ${pods.size}` : headline(pods));
+    const shown = found.slice(0, MAX_ROWS);
     const focused = document.activeElement?.closest?.("tr.pod");
     const wanted = [];
     for (const pod of shown) {
@@ -84,27 +84,27 @@ export class Pods {
     }
     for (const uid of this.rows.keys()) if (!pods.has(uid)) this.forget(uid);
     arrange(this.body, wanted);
-    // Moving a row in the document takes the focus from it.
+    // A row loses the focus when it is moved in the document.
     if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
     const empty = document.getElementById("pods-empty");
     empty.hidden = shown.length > 0 && shown.length === found.length;
     put(
       "pods-empty",
-      !synced ? "Waiting for the first complete list of the runtime."
-        : !pods.size ? "There is no pod on this node. One that is created shows here at once."
+      !synced ? "Waiting for the first relist."
+        : !pods.size ? "No pods on this node."
         : !found.length ? `No pod matches “${this.search.value}”.`
-        : `${plural(found.length - ROWS, "more pod")}: search to narrow it down.`,
+        : `${plural(found.length - MAX_ROWS, "more pod")}: use the search to find them.`,
     );
     return found.length;
   }
 
-  /** The ages grow by themselves. */
+  /** Updates the ages. */
   tick() {
     const now = this.source.now();
     for (const { main, pod } of this.rows.values()) {
       if (!main.isConnected) continue;
-      const made = pod.sandboxes.at(-1)?.created;
-      set(main.querySelector(".age"), made ? age(now - made) : "–");
+      const createdAt = pod.sandboxes.at(-1)?.created;
+      set(main.querySelector(".age"), createdAt ? age(now - createdAt) : "–");
       const ago = main.querySelector("time");
       if (ago) set(ago, `${age(now - ago.dataset.at)} ago`);
     }
@@ -116,21 +116,21 @@ export class Pods {
   }
 
   row(pod) {
-    const last = this.source.last.get(pod.uid) ?? implied(pod);
+    const last = this.source.last.get(pod.uid) ?? impliedEvent(pod);
     const open = this.open.has(pod.uid);
     let row = this.rows.get(pod.uid);
     if (row && row.pod === pod && row.last?.seq === last?.seq && row.opened === open) return row;
     const fresh = row && row.pod !== pod;
     const main = row?.main ?? el("tr", { class: "pod", tabindex: "0", "data-uid": pod.uid });
     main.setAttribute("aria-expanded", String(open));
-    const words = activity(pod);
+    const label = activity(pod);
     main.replaceChildren(
       el("td", { class: "name" },
-        el("i", { class: `dot ${pod.activity}`, title: words }), el("span", { class: "hidden" }, `${words}: `),
+        el("i", { class: `dot ${pod.activity}`, title: label }), el("span", { class: "hidden" }, `${label}: `),
         el("span", { class: "ns" }, pod.ns), el("b", {}, pod.name)),
       el("td", { class: "boxes" }, ...current(pod).map(chip)),
       el("td", { class: "num age" }),
-      el("td", { class: "last" }, ...(last ? said(last) : [el("span", { class: "faint" }, "–")])),
+      el("td", { class: "last" }, ...(last ? lastEvent(last) : [el("span", { class: "faint" }, "–")])),
     );
     if (fresh) flash(main);
     row = { main, pod, last, opened: open, detail: row?.detail };
@@ -142,15 +142,15 @@ export class Pods {
 
 /** `7 · 5 running · 2 failing`. */
 function headline(pods) {
-  const doing = Object.entries(activities(pods.values())).filter(([, count]) => count > 0);
-  return [number(pods.size), ...doing.map(([activity, count]) => `${number(count)} ${activity}`)].join(" · ");
+  const counts = Object.entries(activities(pods.values())).filter(([, count]) => count > 0);
+  return [number(pods.size), ...counts.map(([activity, count]) => `${number(count)} ${activity}`)].join(" · ");
 }
 
 function set(it, text) {
   if (it.textContent !== text) it.textContent = text;
 }
 
-/** Puts these children there in this order, and touches none that is in its place. */
+/** Sets the children of `parent` and their order. Children that are already in position stay untouched. */
 function arrange(parent, wanted) {
   const keep = new Set(wanted);
   for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
@@ -164,7 +164,7 @@ function flash(row) {
   requestAnimationFrame(() => row.classList.add("flash"));
 }
 
-/** The newest container of each name in the newest sandbox, the first one first. */
+/** The newest container of each name in the newest sandbox, oldest first. */
 function current(pod) {
   return pod.containers.filter((it) => it.current).reverse();
 }
@@ -172,11 +172,11 @@ function current(pod) {
 function stateOf(it) {
   if (it.state !== "exited") return it.state;
   if (it.exit === 0) return "done";
-  // 143 is SIGTERM: it was asked to end, and did.
+  // 143 means that SIGTERM ended it, as in a normal stop.
   return it.exit == null || it.exit === 143 ? "exited" : "failed";
 }
 
-/** What a pod does, in a word of plegd's and in the status that `plegd get pods` shows. */
+/** The pod's activity, and its status as `plegd get pods` shows it. */
 function activity(pod) {
   return pod.status.toLowerCase() === pod.activity ? pod.activity : `${pod.activity}: ${pod.status}`;
 }
@@ -184,19 +184,19 @@ function activity(pod) {
 function chip(it) {
   const state = stateOf(it);
   const again = it.attempt ? ` ×${it.attempt + 1}` : "";
-  const words = `${it.name}: ${it.state}${it.exit == null ? "" : `, exit code ${it.exit}`}${it.reason ? `, ${it.reason}` : ""}`;
-  return el("span", { class: `box ${state}`, title: words }, el("i"), `${it.name}${again}`, el("span", { class: "hidden" }, ` ${it.state} `));
+  const label = `${it.name}: ${it.state}${it.exit == null ? "" : `, exit code ${it.exit}`}${it.reason ? `, ${it.reason}` : ""}`;
+  return el("span", { class: `box ${state}`, title: label }, el("i"), `${it.name}${again}`, el("span", { class: "hidden" }, ` ${it.state} `));
 }
 
-/** What the newest container of a pod has last done, where no event of the pod is known. Times do not decide which it is. */
-function implied(pod) {
+/** The last change of the pod's newest container, for a pod without known events. The state decides, not the times. */
+function impliedEvent(pod) {
   const it = pod.containers.find((container) => container.current);
   if (it?.finished) return { type: "ContainerDied", container: it.name, at: it.finished, exit: it.exit };
   if (it?.started) return { type: "ContainerStarted", container: it.name, at: it.started };
   return undefined;
 }
 
-function said(event) {
+function lastEvent(event) {
   const died = event.type === "ContainerDied";
   const code = died && event.exit != null ? ` ${event.exit}` : "";
   const bad = died && event.exit ? " bad" : "";
@@ -210,8 +210,8 @@ function said(event) {
 function detail(pod, before) {
   const it = before ?? el("tr", { class: "detail" });
   const times = (c) => [c.created && `created ${clock(c.created)}`, c.started && `started ${clock(c.started)}`, c.finished && `finished ${clock(c.finished)}`].filter(Boolean).join(", ");
-  const line = (state, name, words, id, image) =>
-    el("li", { class: state }, el("i"), el("b", {}, name), el("span", {}, words), image && el("span", { class: "faint" }, image), el("code", { title: id }, id.slice(0, 13)));
+  const line = (state, name, text, id, image) =>
+    el("li", { class: state }, el("i"), el("b", {}, name), el("span", {}, text), image && el("span", { class: "faint" }, image), el("code", { title: id }, id.slice(0, 13)));
   it.replaceChildren(el("td", { colspan: "4" }, el("ul", {},
     ...pod.sandboxes.map((s) => line(s.state === "ready" ? "running" : "exited", "sandbox", `${s.state}${s.attempt ? `, attempt ${s.attempt}` : ""}${s.created ? `, created ${clock(s.created)}` : ""}`, s.id)),
     ...pod.containers.map((c) => line(stateOf(c), c.name, [c.state, c.attempt && `attempt ${c.attempt}`, c.exit != null && `exit code ${c.exit}`, c.reason, times(c)].filter(Boolean).join(", "), c.id, c.image)),

@@ -1,9 +1,10 @@
-// What plegd tells, held as the page shows it: pods, events of late, relists, figures. It knows no element.
+// The data from plegd: pods, recent events, relists and figures. Independent of the document.
 
-const EVENTS = 3000;
-const RELISTS = 400;
+/** Events and relists kept in memory. */
+const MAX_EVENTS = 3000;
+const MAX_RELISTS = 400;
 
-/** Follows plegd until the page is closed. `changed(what)` is called after each message. */
+/** Receives updates until the page is closed. `changed(kind)` is called after each message. */
 export class Source {
   constructor(changed) {
     this.changed = changed;
@@ -14,7 +15,7 @@ export class Source {
     this.misses = [];
     this.cpu = [];
     this.figures = null;
-    this.who = null;
+    this.identity = null;
     this.synced = false;
     this.link = { state: "connecting", since: Date.now() };
     this.skew = 0;
@@ -24,7 +25,7 @@ export class Source {
     this.connect();
   }
 
-  /** Now, by plegd's clock. */
+  /** The current time of plegd's clock. */
   now() {
     return Date.now() + this.skew;
   }
@@ -36,17 +37,17 @@ export class Source {
     const on = (kind, then) =>
       stream.addEventListener(kind, (message) => {
         if (message.lastEventId) this.id = message.lastEventId;
-        this.alive();
+        this.resetWatchdog();
         then(JSON.parse(message.data));
         this.changed(kind);
       });
-    on("hello", (who) => {
-      // Another run of plegd counts from the beginning.
-      if (this.who && this.who.started !== who.started) this.relists = [];
-      this.who = who;
+    on("hello", (identity) => {
+      // A restarted plegd numbers its relists from 1.
+      if (this.identity && this.identity.started !== identity.started) this.relists = [];
+      this.identity = identity;
       this.cpu = [];
       this.snapshot = null;
-      this.set("live");
+      this.setLink("live");
     });
     on("pod", (pod) => (this.snapshot ??= new Map()).set(pod.uid, pod));
     on("synced", ({ lately }) => {
@@ -57,44 +58,44 @@ export class Source {
       for (const event of lately) this.last.set(event.uid, event);
       this.synced = true;
     });
-    on("change", (event) => this.happened(event));
+    on("change", (event) => this.applyChange(event));
     on("gap", () => {});
     on("bookmark", () => {});
     on("mode", () => {});
-    on("figures", (figures) => this.measured(figures));
+    on("figures", (figures) => this.applyFigures(figures));
     on("ended", ({ why }) => {
       stream.close();
-      this.set("ended", why);
+      this.setLink("ended", why);
     });
     stream.onerror = () => {
       if (this.link.state === "ended") return;
       const refused = stream.readyState === EventSource.CLOSED;
-      this.set(refused ? "refused" : "lost");
-      // The browser tries again by itself, unless it was given an answer.
+      this.setLink(refused ? "refused" : "lost");
+      // The browser reconnects automatically, unless it received an HTTP error.
       if (refused) this.retry = setTimeout(() => this.connect(), 5000);
       this.changed("link");
     };
   }
 
-  /** A connection that says nothing for so long is none: figures come every second. */
-  alive() {
-    clearTimeout(this.silence);
-    this.silence = setTimeout(() => {
+  /** Reconnects after 15 s without a message. Figures arrive every second. */
+  resetWatchdog() {
+    clearTimeout(this.watchdog);
+    this.watchdog = setTimeout(() => {
       this.stream.close();
-      this.set("lost");
+      this.setLink("lost");
       this.changed("link");
       this.connect();
     }, 15_000);
   }
 
-  set(state, why = "") {
+  setLink(state, why = "") {
     if (this.link.state === state) return;
-    const troubled = (it) => it === "lost" || it === "refused";
-    const since = troubled(state) && troubled(this.link.state) ? this.link.since : Date.now();
+    const down = (it) => it === "lost" || it === "refused";
+    const since = down(state) && down(this.link.state) ? this.link.since : Date.now();
     this.link = { state, why, since };
   }
 
-  happened(event) {
+  applyChange(event) {
     if (event.pod) this.pods.set(event.uid, event.pod);
     else if (event.pod === null) this.pods.delete(event.uid);
     delete event.pod;
@@ -102,25 +103,25 @@ export class Source {
     this.last.set(event.uid, event);
     if (!this.pods.has(event.uid)) this.last.delete(event.uid);
     this.events.push(event);
-    if (this.events.length > EVENTS + 500) this.events.splice(0, this.events.length - EVENTS);
+    if (this.events.length > MAX_EVENTS + 500) this.events.splice(0, this.events.length - MAX_EVENTS);
   }
 
-  measured(figures) {
+  applyFigures(figures) {
     this.skew = figures.at - Date.now();
     const more = figures.missed - (this.figures?.missed ?? figures.missed);
     if (more > 0) this.misses.push({ at: figures.at, count: more });
-    if (this.misses.length > RELISTS) this.misses.shift();
+    if (this.misses.length > MAX_RELISTS) this.misses.shift();
     this.figures = figures;
     const known = this.relists.at(-1)?.n ?? 0;
     this.relists.push(...figures.relists.filter((relist) => relist.n > known));
-    if (this.relists.length > RELISTS) this.relists.splice(0, this.relists.length - RELISTS);
+    if (this.relists.length > MAX_RELISTS) this.relists.splice(0, this.relists.length - MAX_RELISTS);
     this.cpu.push([figures.at, figures.cpu]);
     if (this.cpu.length > 30) this.cpu.shift();
-    this.set("live");
+    this.setLink("live");
   }
 
-  /** Part of one core that was used of late; none before there are two figures. */
-  load() {
+  /** Recent CPU usage as a fraction of one core; null before the second figures. */
+  cpuUsage() {
     const [first, last] = [this.cpu[0], this.cpu.at(-1)];
     return first && last[0] > first[0] ? ((last[1] - first[1]) * 1000) / (last[0] - first[0]) : null;
   }

@@ -1,4 +1,4 @@
-// Times, sizes and elements, said the same way everywhere.
+// Formats of times, sizes and numbers, and helpers for elements.
 
 export const SOURCES = { event: "stream", relist: "relist", read: "read" };
 
@@ -10,7 +10,7 @@ export const TYPES = {
   PodSync: "Sync",
 };
 
-/** An element with its attributes and children; text is only ever text. */
+/** Creates an element with attributes and children. Strings become text nodes, never HTML. */
 export function el(name, attributes = {}, ...children) {
   const it = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -26,7 +26,7 @@ export function put(id, text) {
   if (it.textContent !== text) it.textContent = text;
 }
 
-/** Milliseconds as a person reads a latency. */
+/** Formats a latency in milliseconds. */
 export function latency(ms) {
   if (ms == null) return "–";
   if (ms < 1) return `${Math.round(ms * 1000)} µs`;
@@ -35,7 +35,7 @@ export function latency(ms) {
   return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 }
 
-/** Milliseconds as a person reads an age. */
+/** Formats an age in milliseconds. */
 export function age(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds < 60) return `${seconds}s`;
@@ -69,14 +69,14 @@ export const number = (n) => Number(n).toLocaleString("en", { useGrouping: true 
 
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
-/** How many pods do what. */
+/** The number of pods for each activity. */
 export function activities(pods) {
-  const doing = { running: 0, failing: 0, waiting: 0, completed: 0 };
-  for (const pod of pods) doing[pod.activity] += 1;
-  return doing;
+  const counts = { running: 0, failing: 0, waiting: 0, completed: 0 };
+  for (const pod of pods) counts[pod.activity] += 1;
+  return counts;
 }
 
-/** The value below which that part of the sorted values lies. */
-export function quantile(sorted, part) {
-  return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] : null;
+/** The quantile `q` of sorted values. */
+export function quantile(sorted, q) {
+  return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] : null;
 }

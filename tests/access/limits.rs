@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use plegd::{
-    api::{listen::Patience, standard},
+    api::{listen::Timeouts, standard},
     config,
     metrics::{Call, CallCode, Refusal},
 };
@@ -80,7 +80,7 @@ async fn a_request_of_the_largest_size_is_accepted_and_one_byte_more_is_not() {
         let status = HealthClient::new(channel.clone()).check(request).await.unwrap_err();
         assert_eq!(status.code(), expected, "{status}");
         if length == 1022 {
-            let message = "the request has 1025 bytes, and 1024 are allowed; api.message_bytes sets this";
+            let message = "the request has 1025 bytes; the limit is 1024 (api.message_bytes)";
             assert_eq!(status.message(), message);
         }
     }
@@ -125,7 +125,7 @@ async fn requests_per_peer_limits_concurrent_requests() {
     assert!(
         refused
             .message()
-            .ends_with("has 2 requests under way, as many as are allowed; api.requests_per_peer sets this")
+            .ends_with("has 2 requests in flight, which is the limit set by api.requests_per_peer")
     );
     // A second connection of the same peer counts to the same limit.
     assert_eq!(check(&server.channel().await).await.unwrap_err().code(), Code::ResourceExhausted);
@@ -183,10 +183,10 @@ async fn tcp_connections_do_not_count_to_the_limit_of_the_unix_socket() {
 async fn serving(
     path: &'static str,
     handler: axum::routing::MethodRouter,
-    change: impl FnOnce(&mut config::Api, &mut Patience),
+    change: impl FnOnce(&mut config::Api, &mut Timeouts),
 ) -> Server {
     let dir = dir();
-    let (mut config, mut timeouts) = (config(&dir), Patience::default());
+    let (mut config, mut timeouts) = (config(&dir), Timeouts::default());
     change(&mut config, &mut timeouts);
     let mut standard_ones = RoutesBuilder::default();
     let serving = standard::add(&mut standard_ones).await;
@@ -228,7 +228,7 @@ async fn a_client_that_does_not_read_its_answer_is_disconnected() {
     assert_eq!(received(answer).await.unwrap(), ANSWER);
     server.end().await;
 
-    let brief = |_: &mut config::Api, timeouts: &mut Patience| timeouts.answer = Duration::from_millis(100);
+    let brief = |_: &mut config::Api, timeouts: &mut Timeouts| timeouts.answer = Duration::from_millis(100);
     let server = serving(GET_POD, large(), brief).await;
     let (bystander, channel) = (server.channel().await, server.channel().await);
     check(&bystander).await.unwrap();

@@ -5,8 +5,8 @@ use std::{os::unix::process::CommandExt as _, path::Path, process::Command, sync
 use parking_lot::Mutex;
 use plegd::{
     api::{
-        access::{Cut, Peer, Principal},
-        listen::Patience,
+        access::{ConnectionAbort, Peer, Principal},
+        listen::Timeouts,
         standard,
     },
     config::{FileMode, SocketGroup},
@@ -106,7 +106,7 @@ async fn every_request_carries_its_peer() {
     let dir = dir();
     let config = config(&dir);
     let serving = standard::add(&mut RoutesBuilder::default()).await;
-    let server = Server::of(dir, &config, Patience::default(), routes.routes(), serving).await;
+    let server = Server::of(dir, &config, Timeouts::default(), routes.routes(), serving).await;
     server.assert_serves().await;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let pid = i32::try_from(std::process::id()).ok();
@@ -119,7 +119,7 @@ async fn a_service_can_cut_the_connection_of_a_request() {
     let health = tonic_health::server::HealthService::from_health_reporter(reporter);
     let cutting = HealthServer::with_interceptor(health, |request: tonic::Request<()>| {
         if request.metadata().contains_key("x-cut") {
-            request.extensions().get::<Cut>().unwrap().cut();
+            request.extensions().get::<ConnectionAbort>().unwrap().abort();
         }
         Ok(request)
     });
@@ -128,7 +128,7 @@ async fn a_service_can_cut_the_connection_of_a_request() {
     let dir = dir();
     let config = config(&dir);
     let serving = standard::add(&mut RoutesBuilder::default()).await;
-    let server = Server::of(dir, &config, Patience::default(), routes.routes(), serving).await;
+    let server = Server::of(dir, &config, Timeouts::default(), routes.routes(), serving).await;
     let (bystander, channel) = (server.channel().await, server.channel().await);
     check(&bystander).await.unwrap();
     let mut client = HealthClient::new(channel);

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use plegd::{
     api::{
         access::{Principal, Principals},
-        listen::{Listening, Patience},
+        listen::{Listening, Timeouts},
         standard::{self, Serving},
     },
     config,
@@ -112,12 +112,12 @@ impl Server {
 
     pub(crate) async fn with(
         change: impl FnOnce(&mut config::Api),
-        change_timeouts: impl FnOnce(&mut Patience),
+        change_timeouts: impl FnOnce(&mut Timeouts),
     ) -> Self {
         let dir = dir();
         let mut config = config(&dir);
         change(&mut config);
-        let mut timeouts = Patience::default();
+        let mut timeouts = Timeouts::default();
         change_timeouts(&mut timeouts);
         let mut routes = RoutesBuilder::default();
         let serving = standard::add(&mut routes).await;
@@ -128,11 +128,11 @@ impl Server {
     pub(crate) async fn of(
         dir: TempDir,
         config: &config::Api,
-        timeouts: Patience,
+        timeouts: Timeouts,
         routes: Routes,
         serving: Serving,
     ) -> Self {
-        let listening = Listening::bind(config).await.unwrap().with_patience(timeouts);
+        let listening = Listening::bind(config).await.unwrap().with_timeouts(timeouts);
         let socket = listening.socket().map(Path::to_owned).unwrap_or_default();
         let tcp = listening.tcp_address();
         let (metrics, shutdown) = (Arc::new(Metrics::new()), CancellationToken::new());

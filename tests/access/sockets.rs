@@ -64,8 +64,7 @@ async fn the_error_names_a_group_that_does_not_exist() {
     let error = Listening::bind(&config).await.err().unwrap();
     assert_eq!(
         error.to_string(),
-        "there is no group \"no-such-group-of-plegd\" in /etc/group, to which api.socket_group gives the socket; \
-         make it, or give its number"
+        "the group \"no-such-group-of-plegd\" of api.socket_group does not exist in /etc/group: create it, or set its number"
     );
     config.socket_group = SocketGroup::Name("root".into());
     match Listening::bind(&config).await {
@@ -93,8 +92,8 @@ async fn a_live_socket_is_refused_and_stays() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the socket {} is taken: another plegd or another program answers there; end it, or choose another path \
-             with api.socket (\"off\" for none)",
+            "the socket {} is in use by another process: stop it, or choose another path with api.socket (\"off\" disables \
+             the socket)",
             server.socket.display()
         )
     );
@@ -129,7 +128,7 @@ async fn a_file_that_is_not_a_socket_is_not_changed() {
     // The parent of the socket may also be a file.
     config.socket = Some(path.join("plegd.sock"));
     let error = Listening::bind(&config).await.err().unwrap();
-    assert!(error.to_string().starts_with("cannot make the socket's folder "), "{error}");
+    assert!(error.to_string().starts_with("cannot create the socket's directory "), "{error}");
 }
 
 #[tokio::test]
@@ -146,7 +145,7 @@ async fn a_directory_in_which_others_could_replace_the_socket_is_refused() {
     let error = Listening::bind(&config).await.err().unwrap();
     let uid = rustix::process::geteuid().as_raw();
     let expected =
-        format!("the socket's folder {} belongs to uid {uid} and has mode 0777, so that", inner.display());
+        format!("the socket's directory {} (uid {uid}, mode 0777) is unsafe, because", inner.display());
     assert!(error.to_string().starts_with(&expected), "{error}");
     for mode in [0o1777, 0o770, 0o700] {
         set_mode(mode);
@@ -155,7 +154,7 @@ async fn a_directory_in_which_others_could_replace_the_socket_is_refused() {
     if is_root() {
         std::os::unix::fs::chown(&inner, Some(65_534), None).unwrap();
         let error = Listening::bind(&config).await.err().unwrap();
-        assert!(matches!(error, ListenError::UnsafeFolder { uid: 65_534, .. }), "{error}");
+        assert!(matches!(error, ListenError::UnsafeDirectory { uid: 65_534, .. }), "{error}");
     }
 }
 

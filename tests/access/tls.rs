@@ -264,7 +264,7 @@ async fn the_error_names_a_file_that_cannot_be_used() {
     assert_eq!(
         error.to_string(),
         format!(
-            "cannot read {}, which api.tls_certificate names: entity not found; see to it that plegd's user may",
+            "cannot read {} (api.tls_certificate): entity not found; check the permissions of plegd's user",
             path("tls.crt")
         )
     );
@@ -272,13 +272,13 @@ async fn the_error_names_a_file_that_cannot_be_used() {
     write(files.path(), &own.server(), &own);
     std::fs::write(path("tls.crt"), "hello").unwrap();
     let error = refusal().await.to_string();
-    assert!(error.contains(&path("tls.crt")) && error.contains("has no certificate in it"), "{error}");
+    assert!(error.contains(&path("tls.crt")) && error.contains("contains no certificate"), "{error}");
 
     write(files.path(), &own.server(), &own);
     std::fs::write(path("tls.key"), own.server().key.serialize_pem()).unwrap();
     let error = refusal().await;
     assert!(matches!(error, TlsError::Pair { .. }), "{error}");
-    assert!(error.to_string().contains("see to it that api.tls_certificate and api.tls_key belong together"));
+    assert!(error.to_string().contains("api.tls_certificate and api.tls_key must belong together"));
 
     write(files.path(), &own.server(), &own);
     std::fs::write(path("ca.crt"), own.server().key.serialize_pem()).unwrap();

@@ -43,18 +43,18 @@ mod tests {
 
     #[test]
     fn a_group_is_found_by_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("group");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("group");
         fs::write(&file, b"root:x:0:\n# comment\nbroken\nhalf:x\nnumber:x:ten:\nplegd:x:2000:anna,bo\n\xff\xfe:x:9:\nlast:x:3:")
             .unwrap();
         let gid = |name| gid_of(&file, name).unwrap();
         assert_eq!((gid("root"), gid("plegd"), gid("last")), (Some(0), Some(2000), Some(3)));
         assert_eq!((gid("pleg"), gid("half"), gid("number"), gid("")), (None, None, None, None));
-        assert!(gid_of(&folder.path().join("none"), "root").is_err());
+        assert!(gid_of(&directory.path().join("none"), "root").is_err());
     }
 
     #[test]
-    fn groups_are_believed_of_the_same_user_only() {
+    fn only_groups_of_a_process_of_the_same_user_count() {
         let status = "Name:\tx\nUid:\t5\t6\t7\t8\nGid:\t1\t1\t1\t1\nGroups:\t10 20 \n";
         assert_eq!(groups(status, 6), [10, 20]);
         assert!(groups(status, 5).is_empty());

@@ -18,14 +18,14 @@ use tonic::Status;
 const PREFIX: usize = 5;
 
 /// Called when a request is refused because of its message.
-pub(super) type Refused = Box<dyn FnOnce() + Send>;
+pub(super) type OnRefusal = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Bounded<B> {
     body: B,
     lengths: Lengths,
     deadline: Option<Pin<Box<Sleep>>>,
-    patience: Option<Duration>,
-    refused: Option<Refused>,
+    timeout: Option<Duration>,
+    on_refusal: Option<OnRefusal>,
 }
 
 /// Tracks the message lengths in a stream of bytes.
@@ -41,17 +41,17 @@ struct Lengths {
 // === impl Bounded ===
 
 impl<B> Bounded<B> {
-    /// Allows messages of up to `limit` bytes. If `patience` is given, all of them must arrive within that time.
-    pub(super) fn new(body: B, limit: usize, patience: Option<Duration>, refused: Refused) -> Self {
+    /// Allows messages of up to `limit` bytes. If `timeout` is given, all of them must arrive within that time.
+    pub(super) fn new(body: B, limit: usize, timeout: Option<Duration>, on_refusal: OnRefusal) -> Self {
         let lengths = Lengths { limit, prefix: [0; PREFIX], filled: 0, left: 0 };
-        Self { body, lengths, deadline: None, patience, refused: Some(refused) }
+        Self { body, lengths, deadline: None, timeout, on_refusal: Some(on_refusal) }
     }
 
-    fn refuse(&mut self, why: Status) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        if let Some(refused) = self.refused.take() {
-            refused();
+    fn refuse(&mut self, status: Status) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        if let Some(on_refusal) = self.on_refusal.take() {
+            on_refusal();
         }
-        Poll::Ready(Some(Err(why)))
+        Poll::Ready(Some(Err(status)))
     }
 }
 
@@ -74,7 +74,7 @@ where
                 {
                     let limit = self.lengths.limit;
                     return self.refuse(Status::resource_exhausted(format!(
-                        "the request has {length} bytes, and {limit} are allowed; api.message_bytes sets this"
+                        "the request has {length} bytes; the limit is {limit} (api.message_bytes)"
                     )));
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -82,14 +82,14 @@ where
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into())))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                let Some(patience) = self.patience else { return Poll::Pending };
-                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
+                let Some(timeout) = self.timeout else { return Poll::Pending };
+                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(timeout)));
                 if deadline.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                let patience = humantime::format_duration(patience);
-                let why = format!("the request did not come to its end within {patience}");
-                self.refuse(Status::deadline_exceeded(why))
+                let timeout = humantime::format_duration(timeout);
+                let message = format!("the request was not complete within {timeout}");
+                self.refuse(Status::deadline_exceeded(message))
             }
         }
     }
@@ -147,14 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_followed_however_the_bytes_are_cut() {
+    fn lengths_are_tracked_whatever_the_chunk_size() {
         let stream: Vec<u8> = [3, 0, 10, 1].into_iter().flat_map(message).chain([0, 0, 0, 0, 11]).collect();
-        for cut in 1..stream.len() {
+        for size in 1..stream.len() {
             let mut lengths = lengths(10);
-            let outcome = stream.chunks(cut).try_for_each(|chunk| lengths.take(chunk));
-            assert_eq!(outcome, Err(11), "cut to {cut}");
+            let outcome = stream.chunks(size).try_for_each(|chunk| lengths.take(chunk));
+            assert_eq!(outcome, Err(11), "chunks of {size}");
             let mut lengths = self::lengths(11);
-            assert_eq!(stream.chunks(cut).try_for_each(|chunk| lengths.take(chunk)), Ok(()), "cut to {cut}");
+            assert_eq!(
+                stream.chunks(size).try_for_each(|chunk| lengths.take(chunk)),
+                Ok(()),
+                "chunks of {size}"
+            );
         }
         assert_eq!(lengths(10).take(&[0, 0xff, 0xff, 0xff, 0xff]), Err(u32::MAX as usize));
     }

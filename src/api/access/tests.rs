@@ -17,17 +17,17 @@ fn network(address: &str, names: Option<&[&str]>) -> Peer {
 
 /// Whether a server with these principals and a socket of this mode admits the peer.
 fn admits(principals: &str, mode: u32, peer: &Peer) -> bool {
-    let access = Access {
+    let rules = AccessRules {
         watch: Principals::parse(principals).unwrap(),
         introspection: Principals::of([Principal::Root]),
         own_uid: OWN_UID,
         socket: Some(SocketBits { gid: SOCKET_GID, mode }),
     };
-    access.rights(peer).watch
+    rules.rights(peer).watch
 }
 
 #[test]
-fn each_principal_is_whom_it_says() {
+fn each_principal_matches_its_peers_only() {
     let tls = |names: &[&str]| network("10.0.0.1:5", Some(names));
     let spiffe = "spiffe://example.org/agent";
     let cases: [(&str, &[Peer], &[Peer]); 9] = [
@@ -72,7 +72,7 @@ fn the_kernel_proves_the_group_unless_others_may_write() {
     for mode in [0o666, 0o662, 0o777, 0o667] {
         assert!(!admits("group", mode, &stranger), "{mode:o}");
     }
-    let socketless = Access {
+    let socketless = AccessRules {
         watch: Principals::of([Principal::Group]),
         introspection: Principals::of([]),
         own_uid: 0,
@@ -82,10 +82,10 @@ fn the_kernel_proves_the_group_unless_others_may_write() {
 }
 
 #[test]
-fn supplementary_groups_count_where_they_can_be_read() {
+fn supplementary_groups_count_if_they_can_be_read() {
     let own = rustix::process::getgroups().unwrap();
     let Some(group) = own.first() else {
-        eprintln!("not tested: this process has no supplementary group");
+        eprintln!("skipped: this process has no supplementary group");
         return;
     };
     let uid = rustix::process::geteuid().as_raw();
@@ -97,19 +97,19 @@ fn supplementary_groups_count_where_they_can_be_read() {
 }
 
 #[test]
-fn both_rights_are_decided_apart() {
-    let access = Access {
+fn both_rights_are_decided_separately() {
+    let rules = AccessRules {
         watch: Principals::of([Principal::Uid(7)]),
         introspection: Principals::of([Principal::Uid(8)]),
         own_uid: 0,
         socket: None,
     };
-    assert_eq!(access.rights(&process(7, 0)), Rights { watch: true, introspection: false });
-    assert_eq!(access.rights(&process(8, 0)), Rights { watch: false, introspection: true });
+    assert_eq!(rules.rights(&process(7, 0)), Rights { watch: true, introspection: false });
+    assert_eq!(rules.rights(&process(8, 0)), Rights { watch: false, introspection: true });
 }
 
 #[test]
-fn peers_are_told_apart_and_shown() {
+fn peers_are_displayed() {
     assert_eq!(Peer::Process { uid: 1, gid: 2, pid: Some(3) }.to_string(), "pid 3 (uid 1, gid 2)");
     assert_eq!(process(1, 2).to_string(), "a process (uid 1, gid 2)");
     assert_eq!(network("[::1]:5", None).to_string(), "[::1]:5");
@@ -118,7 +118,7 @@ fn peers_are_told_apart_and_shown() {
 }
 
 #[test]
-fn requests_are_counted_by_what_is_nearest_to_one_program() {
+fn requests_are_counted_for_each_program() {
     let address = |address: &str| network(address, None).key(7);
     assert_eq!(address("1.2.3.4:5"), address("[::ffff:1.2.3.4]:6"));
     assert_ne!(address("1.2.3.4:5"), address("1.2.3.5:5"));
@@ -131,18 +131,18 @@ fn requests_are_counted_by_what_is_nearest_to_one_program() {
 }
 
 #[test]
-fn only_what_proc_alone_tells_is_missed_where_it_is_hidden() {
-    let looks = |principals: &str, mode| {
-        let access = Access {
+fn proc_is_needed_only_for_groups_that_nothing_else_shows() {
+    let needs_proc = |principals: &str, mode| {
+        let rules = AccessRules {
             watch: Principals::parse(principals).unwrap(),
             introspection: Principals::of([Principal::Root]),
             own_uid: OWN_UID,
             socket: Some(SocketBits { gid: SOCKET_GID, mode }),
         };
-        access.looks_into_proc()
+        rules.needs_proc()
     };
-    assert!(looks("gid:7", 0o660) && looks("root,group", 0o666));
-    assert!(!looks("root,group,uid:7,loopback,tls,any", 0o660));
+    assert!(needs_proc("gid:7", 0o660) && needs_proc("root,group", 0o666));
+    assert!(!needs_proc("root,group,uid:7,loopback,tls,any", 0o660));
     // Processes of the same PID namespace are not hidden when the tests run as root.
     assert!(!super::group::are_hidden() || rustix::process::geteuid().as_raw() != 0);
 }

@@ -27,10 +27,10 @@ impl Inner {
             since: Some(timestamp(follower_status.stream_since)),
             state: follower_status.stream.clone(),
             messages: StreamEventType::ALL.iter().map(|&kind| metrics.stream.messages.with(kind).get()).sum(),
-            last_message_at: moment(metrics.stream.last_message.get()),
+            last_message_at: timestamp_of(metrics.stream.last_message.get()),
             connects: metrics.stream.connects.get(),
             disconnects: sum(&metrics.stream.disconnects),
-            first: first(metrics, Source::Event),
+            first: detected_first(metrics, Source::Event),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Event)]))),
             missed: missed(metrics),
             yielded_since: follower_status.yielded.map(|it| timestamp(it.since)),
@@ -44,11 +44,11 @@ impl Inner {
             period: Some(duration(follower_status.period)),
             relists: relists(Outcome::Ok),
             failures: relists(Outcome::Error),
-            last_success_at: moment(metrics.relists.last_success.get()),
+            last_success_at: timestamp_of(metrics.relists.last_success.get()),
             duration: Some(latency(Spread::of([&metrics.relists.duration]))),
-            first: first(metrics, Source::Relist),
+            first: detected_first(metrics, Source::Relist),
             detection: Some(latency(Spread::of([metrics.transitions.latency.with(Source::Relist)]))),
-            first_by_read: first(metrics, Source::Read),
+            first_by_read: detected_first(metrics, Source::Read),
             consecutive_failures: follower_status.failures.as_ref().map_or(0, |it| it.count),
             failing_since: follower_status.failures.as_ref().map(|it| timestamp(it.since)),
             unreadable: u32::try_from(metrics.reads.unreadable.get()).unwrap_or(0),
@@ -98,14 +98,14 @@ fn state(persistence: &Persistence) -> v1::State {
         active: persistence.active.get() == 1,
         bytes: u64::try_from(persistence.bytes.get()).unwrap_or_default(),
         restarts: u32::try_from(persistence.restarts.get()).unwrap_or_default(),
-        epoch_began_at: moment(persistence.epoch_began.get()),
+        epoch_began_at: timestamp_of(persistence.epoch_began.get()),
         restored: persistence.restored.get() == 1,
         errors: persistence.errors.get(),
     }
 }
 
 /// Transitions that this source detected first.
-fn first(metrics: &Metrics, source: Source) -> u64 {
+fn detected_first(metrics: &Metrics, source: Source) -> u64 {
     let count = |(kind, subject)| metrics.transitions.published.with((source, kind, subject)).get();
     <(EventType, Subject)>::all().into_iter().map(count).sum()
 }
@@ -120,18 +120,18 @@ fn missed(metrics: &Metrics) -> Vec<v1::Missed> {
 
 fn arbitration(metrics: &Metrics) -> v1::Arbitration {
     let seen = |by| metrics.transitions.seen.with(by).get();
-    let ruled = |ruling| {
-        let count = |&source: &Source| metrics.arbitration.observations.with((source, ruling)).get();
+    let observations = |verdict| {
+        let count = |&source: &Source| metrics.arbitration.observations.with((source, verdict)).get();
         Source::ALL.iter().map(count).sum()
     };
     v1::Arbitration {
         seen_by_both: seen(SeenBy::Both),
         seen_by_event_only: seen(SeenBy::EventOnly),
         seen_by_relist_only: seen(SeenBy::RelistOnly),
-        stale: ruled(Verdict::Stale),
-        dead: ruled(Verdict::Tombstoned),
-        backward: ruled(Verdict::Backward),
-        corrected: ruled(Verdict::Corrected),
+        stale: observations(Verdict::Stale),
+        dead: observations(Verdict::Tombstoned),
+        backward: observations(Verdict::Backward),
+        corrected: observations(Verdict::Corrected),
     }
 }
 
@@ -145,6 +145,6 @@ fn latency(spread: Spread) -> v1::Latency {
 }
 
 /// A timestamp from a metric, in seconds since 1970; `None` for 0.
-fn moment(seconds: f64) -> Option<prost_types::Timestamp> {
+fn timestamp_of(seconds: f64) -> Option<prost_types::Timestamp> {
     (seconds > 0.0).then(|| timestamp(Wall::from_nanos((seconds * 1e9) as i64)))
 }

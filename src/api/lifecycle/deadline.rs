@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::{Status, metadata::MetadataMap};
 
-use crate::api::brief;
+use crate::api::truncate;
 
 const HEADER: &str = "grpc-timeout";
 
@@ -17,7 +17,7 @@ pub(super) fn of(metadata: &MetadataMap) -> Result<Deadline, Status> {
     let Some(value) = metadata.get(HEADER) else { return Ok(Deadline(None)) };
     let timeout = value.to_str().ok().and_then(parse);
     timeout.map(|timeout| Deadline(Some(timeout))).ok_or_else(|| {
-        Status::invalid_argument(format!("{HEADER} is no gRPC timeout: {}", brief(&format!("{value:?}"), 32)))
+        Status::invalid_argument(format!("invalid {HEADER}: {}", truncate(&format!("{value:?}"), 32)))
     })
 }
 
@@ -45,11 +45,11 @@ impl Deadline {
     /// Runs `work` until the deadline.
     pub(super) async fn bound<T>(self, work: impl Future<Output = T>) -> Result<T, Status> {
         let Some(timeout) = self.0 else { return Ok(work.await) };
-        let late = |_| {
+        let exceeded = |_| {
             let time = humantime::format_duration(timeout);
-            Status::deadline_exceeded(format!("it did not come about within the call's deadline of {time}"))
+            Status::deadline_exceeded(format!("the call did not complete within its deadline of {time}"))
         };
-        tokio::time::timeout(timeout, work).await.map_err(late)
+        tokio::time::timeout(timeout, work).await.map_err(exceeded)
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read_and_nothing_else() {
+    fn every_unit_is_parsed_and_nothing_else() {
         for (text, millis) in
             [("1H", 3_600_000), ("2M", 120_000), ("3S", 3000), ("4m", 4), ("5000u", 5), ("6000000n", 6)]
         {

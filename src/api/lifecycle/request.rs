@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::Reference;
 use crate::{
-    api::brief,
+    api::truncate,
     cache::{Cache, LookUpError},
     model::{EventType, ObjectId, Pod, PodIdentity},
     v1,
@@ -14,48 +14,53 @@ use crate::{
 };
 
 /// The longest client name, in characters.
-const CLIENT_NAME: usize = 64;
+const MAX_CLIENT_NAME: usize = 64;
 
-/// Names in a filter, at most: more than a node has pods.
-const NAMES: usize = 1024;
+/// The largest number of names and types in a filter: more than a node has pods.
+const MAX_NAMES: usize = 1024;
 
 /// The longest name, UID or id, in bytes. This is the Kubernetes limit for names.
-const NAME: usize = 253;
+const MAX_NAME_BYTES: usize = 253;
 
-const SELECTOR: usize = 16 * 1024;
+/// The longest label selector, in bytes.
+const MAX_SELECTOR_BYTES: usize = 16 * 1024;
 
 /// A validated watch request.
-pub(super) struct Wanted {
+pub(super) struct ParsedWatch {
     pub(super) request: Request,
     pub(super) detail: Detail,
     pub(super) client_name: String,
 }
 
-// === impl Wanted ===
+// === impl ParsedWatch ===
 
-impl Wanted {
+impl ParsedWatch {
     pub(super) fn parse(request: v1::WatchRequest) -> Result<Self, Status> {
         let start = match (request.start(), request.after) {
             (v1::Start::Unspecified, Some(after)) => Start::After(after.into()),
-            (_, Some(_)) => return Err(invalid("start and after are both set: choose one")),
+            (_, Some(_)) => return Err(invalid("start and after are mutually exclusive")),
             (v1::Start::Unspecified | v1::Start::Snapshot, None) => {
-                known(request.start, v1::Start::try_from(request.start).is_ok(), "start")?;
+                check_known(request.start, v1::Start::try_from(request.start).is_ok(), "start")?;
                 Start::Snapshot
             }
             (v1::Start::Now, None) => Start::Now,
             (v1::Start::Oldest, None) => Start::Oldest,
         };
-        known(request.detail, v1::Detail::try_from(request.detail).is_ok(), "detail")?;
+        check_known(request.detail, v1::Detail::try_from(request.detail).is_ok(), "detail")?;
         let detail = match request.detail() {
             v1::Detail::Unspecified | v1::Detail::Event => Detail::Event,
             v1::Detail::Pod => Detail::Pod,
         };
-        known(request.slow_policy, v1::SlowPolicy::try_from(request.slow_policy).is_ok(), "slow_policy")?;
+        check_known(
+            request.slow_policy,
+            v1::SlowPolicy::try_from(request.slow_policy).is_ok(),
+            "slow_policy",
+        )?;
         let slow_policy = match request.slow_policy() {
             v1::SlowPolicy::Unspecified | v1::SlowPolicy::Resync => SlowPolicy::Resync,
             v1::SlowPolicy::LatestPerPod if detail != Detail::Pod => {
                 return Err(invalid(
-                    "SLOW_POLICY_LATEST_PER_POD needs DETAIL_POD: an event alone is not the latest state",
+                    "SLOW_POLICY_LATEST_PER_POD requires DETAIL_POD: an event alone is not the latest state",
                 ));
             }
             v1::SlowPolicy::LatestPerPod => SlowPolicy::LatestPerPod,
@@ -67,12 +72,12 @@ impl Wanted {
             seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos))
         });
         let bookmark_interval = match interval {
-            Some(None) => return Err(invalid("bookmark_interval is negative, or is no length of time")),
+            Some(None) => return Err(invalid("bookmark_interval is negative or invalid")),
             Some(interval) => interval,
             None => None,
         };
-        if request.client_name.chars().count() > CLIENT_NAME {
-            return Err(invalid(format!("client_name is longer than {CLIENT_NAME} characters")));
+        if request.client_name.chars().count() > MAX_CLIENT_NAME {
+            return Err(invalid(format!("client_name is longer than {MAX_CLIENT_NAME} characters")));
         }
         let (filter, wait_ready) = (filter(request.filter)?, request.wait_ready);
         let client_name = request.client_name;
@@ -81,7 +86,7 @@ impl Wanted {
     }
 }
 
-/// Converts a filter. If its selector cannot be parsed, returns `INVALID_ARGUMENT` with the place of the error.
+/// Converts a filter. If its selector cannot be parsed, returns `INVALID_ARGUMENT` with the position of the error.
 pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
     let Some(filter) = filter else { return Ok(Filter::default()) };
     let names = [
@@ -90,19 +95,19 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
         ("pod_names", &filter.pod_names),
     ];
     for (field, names) in names {
-        names.iter().try_for_each(|name| short_enough(&format!("filter.{field}"), name))?;
+        names.iter().try_for_each(|name| check_length(&format!("filter.{field}"), name))?;
     }
     let count = names.iter().map(|(_, names)| names.len()).sum::<usize>() + filter.types.len();
-    if count > NAMES {
-        return Err(invalid(format!("the filter has {count} names and types; allowed are {NAMES}")));
+    if count > MAX_NAMES {
+        return Err(invalid(format!("the filter has {count} names and types; the limit is {MAX_NAMES}")));
     }
-    if filter.label_selector.len() > SELECTOR {
-        return Err(invalid(format!("the label selector is longer than {SELECTOR} bytes")));
+    if filter.label_selector.len() > MAX_SELECTOR_BYTES {
+        return Err(invalid(format!("the label selector is longer than {MAX_SELECTOR_BYTES} bytes")));
     }
     let selector = filter.label_selector.parse().map_err(|error| {
         invalid(format!(
             "the label selector {:?} cannot be parsed: {error}",
-            brief(&filter.label_selector, 200)
+            truncate(&filter.label_selector, 200)
         ))
     })?;
     let types = (filter.types.iter())
@@ -113,7 +118,7 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
             Ok(v1::EventType::ContainerChanged) => Ok(EventType::ContainerChanged),
             Ok(v1::EventType::PodSync) => Ok(EventType::PodSync),
             Ok(v1::EventType::Unspecified) | Err(_) => {
-                Err(invalid(format!("filter.types has {number}, which is no type of event")))
+                Err(invalid(format!("filter.types has {number}, which is not an event type")))
             }
         })
         .collect::<Result<_, _>>()?;
@@ -130,22 +135,22 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
 /// Converts a reference to a pod.
 pub(super) fn reference(pod: Option<v1::PodReference>) -> Result<Reference, Status> {
     use v1::pod_reference::Pod;
-    let nothing =
-        || invalid("pod is not set: name it by uid, by namespace and name, or by the id of a container");
-    let pod = pod.and_then(|pod| pod.pod).ok_or_else(nothing)?;
+    let not_set =
+        || invalid("pod is not set: set its uid, its namespace and name, or the id of one of its containers");
+    let pod = pod.and_then(|pod| pod.pod).ok_or_else(not_set)?;
     match &pod {
-        Pod::Uid(name) => short_enough("pod.uid", name)?,
-        Pod::ContainerId(name) => short_enough("pod.container_id", name)?,
+        Pod::Uid(name) => check_length("pod.uid", name)?,
+        Pod::ContainerId(name) => check_length("pod.container_id", name)?,
         Pod::Name(v1::NamespacedName { namespace, name }) => {
-            short_enough("pod.name.namespace", namespace)?;
-            short_enough("pod.name.name", name)?;
+            check_length("pod.name.namespace", namespace)?;
+            check_length("pod.name.name", name)?;
         }
     }
     match pod {
         Pod::Uid(uid) if uid.is_empty() => Err(invalid("pod.uid is empty")),
         Pod::Uid(uid) => Ok(Reference::Uid(uid.into())),
         Pod::Name(v1::NamespacedName { namespace, name }) if namespace.is_empty() || name.is_empty() => {
-            Err(invalid("pod.name needs both namespace and name"))
+            Err(invalid("pod.name requires both namespace and name"))
         }
         Pod::Name(v1::NamespacedName { namespace, name }) => Ok(Reference::Name { namespace, name }),
         Pod::ContainerId(id) if id.is_empty() => Err(invalid("pod.container_id is empty")),
@@ -165,7 +170,7 @@ pub(super) fn resolve(cache: &Cache, reference: &Reference) -> Result<Option<Arc
 
 /// Finds the container id with this prefix, and its pod.
 pub(super) fn find(cache: &Cache, prefix: &str) -> Result<(ObjectId, PodIdentity), Status> {
-    short_enough("container_id", prefix)?;
+    check_length("container_id", prefix)?;
     cache.find(prefix).map_err(|error| match error {
         LookUpError::Unknown(_) => Status::not_found(error.to_string()),
         LookUpError::Ambiguous(..) => invalid(error.to_string()),
@@ -183,17 +188,21 @@ pub(super) fn not_found(reference: &Reference) -> Status {
 
 /// An `INVALID_ARGUMENT` status. The message is shortened, because it is sent in a header, which has a size limit.
 pub(super) fn invalid(message: impl Into<String>) -> Status {
-    Status::invalid_argument(brief(&message.into(), 1000))
+    Status::invalid_argument(truncate(&message.into(), 1000))
 }
 
-pub(super) fn short_enough(field: &str, name: &str) -> Result<(), Status> {
-    if name.len() <= NAME {
+pub(super) fn check_length(field: &str, name: &str) -> Result<(), Status> {
+    if name.len() <= MAX_NAME_BYTES {
         return Ok(());
     }
-    Err(invalid(format!("{field} has a name of {} bytes; allowed are {NAME}", name.len())))
+    Err(invalid(format!("{field} has a name of {} bytes; the limit is {MAX_NAME_BYTES}", name.len())))
 }
 
-/// Refuses an enum number that this version does not know, instead of taking it for another value.
-fn known(number: i32, known: bool, field: &str) -> Result<(), Status> {
-    if known { Ok(()) } else { Err(invalid(format!("{field} has {number}, which this plegd does not know"))) }
+/// Rejects an enum number that this version does not know, so that it is not taken for another value.
+fn check_known(number: i32, known: bool, field: &str) -> Result<(), Status> {
+    if known {
+        Ok(())
+    } else {
+        Err(invalid(format!("{field} has {number}, which this version of plegd does not know")))
+    }
 }

@@ -7,20 +7,20 @@ use tonic::Status;
 
 use super::Lifecycle;
 use crate::{
-    api::{subscribers::Enlisted, wire::Encoded},
+    api::{subscribers::Registration, wire::Encoded},
     watch::{Update, Watch},
 };
 
 struct Messages {
     watch: Watch,
-    subscriber: Enlisted,
+    subscriber: Registration,
     service: Lifecycle,
 }
 
 /// The messages, until the watch ends or its subscriber is disconnected.
 pub(super) fn messages(
     watch: Watch,
-    subscriber: Enlisted,
+    subscriber: Registration,
     service: Lifecycle,
 ) -> impl Stream<Item = Result<Encoded, Status>> + Send {
     let messages = Messages { watch, subscriber, service };
@@ -53,7 +53,7 @@ impl Messages {
 
     fn encode(&self, update: &Update) -> Encoded {
         let inner = &self.service.0;
-        let message = Encoded::of(update, self.subscriber.about.detail, inner.feed.journal(), &inner.node);
+        let message = Encoded::of(update, self.subscriber.info.detail, inner.feed.journal(), &inner.node);
         match update {
             Update::Event { .. } => {
                 self.subscriber.events.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +67,5 @@ impl Messages {
 }
 
 fn disconnected() -> Status {
-    Status::aborted(
-        "an operator has disconnected this subscriber; resume after the last position if you need to",
-    )
+    Status::aborted("an operator disconnected this subscriber; it can resume after its last position")
 }

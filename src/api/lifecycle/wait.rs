@@ -12,8 +12,8 @@ use crate::{
     watch::{Feed, Filter, Request, Start, Update},
 };
 
-/// The condition and its pod.
-pub(super) struct Waiting {
+/// A condition and its pod.
+pub(super) struct Wait {
     pod: Reference,
     condition: Condition,
 }
@@ -34,22 +34,22 @@ enum Target {
     Id(ObjectId),
 }
 
-// === impl Waiting ===
+// === impl Wait ===
 
-impl Waiting {
+impl Wait {
     pub(super) fn parse(cache: &Cache, request: v1::WaitForRequest) -> Result<Self, Status> {
         let condition = request.condition();
         let name = request.container_name;
         let mut pod = request::reference(request.pod)?;
         let mut id = None;
         if let Reference::Id(prefix) = &pod {
-            let (whole, of) = request::find(cache, prefix.as_str())?;
-            (id, pod) = (Some(whole), Reference::Pod(of));
+            let (full_id, identity) = request::find(cache, prefix.as_str())?;
+            (id, pod) = (Some(full_id), Reference::Pod(identity));
         }
         let target = || match (name.is_empty(), id) {
             (false, _) => Ok(Target::Name(name.clone())),
             (true, Some(id)) => Ok(Target::Id(id)),
-            (true, None) => Err(request::invalid("container_name is not set: which container is meant?")),
+            (true, None) => Err(request::invalid("container_name is required for this condition")),
         };
         let condition = match condition {
             v1::Condition::ContainerRunning => Condition::Running(target()?),
@@ -59,7 +59,7 @@ impl Waiting {
             v1::Condition::PodGone => Condition::PodGone,
             v1::Condition::Unspecified => {
                 return Err(request::invalid(
-                    "condition is not set, or is one that this plegd does not know",
+                    "condition is not set, or this version of plegd does not know it",
                 ));
             }
         };
@@ -84,9 +84,9 @@ impl Waiting {
             // The id has been resolved.
             Reference::Id(_) => Filter::default(),
         };
-        let position = match self.look(feed)? {
-            Found::Met(position, pod) => return Ok((position, pod)),
-            Found::NotYet(position) => position,
+        let position = match self.check(feed)? {
+            Check::Met(position, pod) => return Ok((position, pod)),
+            Check::NotYet(position) => position,
         };
         let request = Request { start: Start::After(position), filter, ..Request::default() };
         let mut watch = feed.watch(request)?;
@@ -101,7 +101,7 @@ impl Waiting {
                 }
                 // The event is about an older pod of the same name, or some events were left out.
                 Update::Event { .. } | Update::SnapshotEnd { .. } => {
-                    if let Found::Met(position, pod) = self.look(feed)? {
+                    if let Check::Met(position, pod) = self.check(feed)? {
                         return Ok((position, pod));
                     }
                 }
@@ -112,24 +112,25 @@ impl Waiting {
 
     /// Whether an event is about the referenced pod, if several pods have its name or UID.
     fn is_about(&self, cache: &Cache, event: &Event) -> Result<bool, Status> {
-        let meant = request::resolve(cache, &self.pod)?;
-        Ok(meant.is_none_or(|pod| pod.identity == event.pod))
+        let referenced = request::resolve(cache, &self.pod)?;
+        Ok(referenced.is_none_or(|pod| pod.identity == event.pod))
     }
 
     /// Checks whether the condition holds now.
-    fn look(&self, feed: &Feed) -> Result<Found, Status> {
+    fn check(&self, feed: &Feed) -> Result<Check, Status> {
         // Events after this position are checked again, so the cache may be newer than the position but not older.
         let before = feed.journal().position(feed.journal().head());
         let pod = request::resolve(feed.cache(), &self.pod)?;
         if !self.condition.holds(pod.as_deref()) {
-            return Ok(Found::NotYet(before));
+            return Ok(Check::NotYet(before));
         }
         let sequence = pod.as_ref().map_or(before.sequence, |pod| pod.sequence.max(before.sequence));
-        Ok(Found::Met(feed.journal().position(sequence), pod))
+        Ok(Check::Met(feed.journal().position(sequence), pod))
     }
 }
 
-enum Found {
+/// The result of a check.
+enum Check {
     Met(Position, Option<Arc<Pod>>),
     NotYet(Position),
 }

@@ -13,10 +13,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A client's connection with valid authorities.
-pub(super) struct Legible<S> {
+/// A client's connection. Its authorities are rewritten as they are read.
+pub(super) struct AuthorityFix<S> {
     stream: S,
-    reading: Reading,
+    parser: Parser,
 }
 
 /// The bytes before the first frame: `PRI * HTTP/2.0…`.
@@ -30,15 +30,16 @@ const CONTINUATION: u8 = 9;
 /// it, since none contains a line feed.
 const NAME: &[u8] = b"\x0a:authority";
 
-/// The parser's position in the HTTP/2 frames.
+/// Parses HTTP/2 frames, in chunks of any size.
 #[derive(Clone, Copy, Debug)]
-struct Reading {
-    place: Place,
-    header: Header,
+struct Parser {
+    frame: FrameState,
+    header: HeaderState,
 }
 
+/// The parser's position in the frames.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum FrameState {
     /// Bytes of the preface still to come.
     Preface(usize),
     /// Bytes of a frame header received so far.
@@ -51,7 +52,7 @@ enum Place {
 
 /// The parser's position in a header block.
 #[derive(Clone, Copy, Debug)]
-enum Header {
+enum HeaderState {
     /// Bytes of [`NAME`] matched so far.
     Name(usize),
     /// The length of the value comes next.
@@ -62,104 +63,110 @@ enum Header {
     Value(usize),
 }
 
-/// Rewrites the authorities of a connection, piece by piece.
+/// Rewrites the authorities in the bytes of a connection, chunk by chunk.
 #[cfg(feature = "internals")]
-pub(crate) fn legible<'a>(pieces: impl IntoIterator<Item = &'a mut [u8]>) {
-    let mut reading = Reading::new();
-    pieces.into_iter().for_each(|piece| reading.read(piece));
+pub(crate) fn sanitize_authorities<'a>(chunks: impl IntoIterator<Item = &'a mut [u8]>) {
+    let mut parser = Parser::new();
+    chunks.into_iter().for_each(|chunk| parser.read(chunk));
 }
 
-// === impl Reading ===
+// === impl Parser ===
 
-impl Reading {
+impl Parser {
     fn new() -> Self {
-        Self { place: Place::Preface(PREFACE_BYTES), header: Header::Name(0) }
+        Self { frame: FrameState::Preface(PREFACE_BYTES), header: HeaderState::Name(0) }
     }
 
     /// Parses `bytes` and replaces percent signs in authorities.
     fn read(&mut self, mut bytes: &mut [u8]) {
         while let Some(first) = bytes.first() {
-            let took = match &mut self.place {
-                Place::Preface(left) | Place::Other(left) => {
-                    let took = bytes.len().min(*left);
-                    *left -= took;
-                    took
+            let consumed = match &mut self.frame {
+                FrameState::Preface(left) | FrameState::Other(left) => {
+                    let consumed = bytes.len().min(*left);
+                    *left -= consumed;
+                    consumed
                 }
-                Place::FrameHeader(header, there) => {
-                    header[*there] = *first;
-                    *there += 1;
+                FrameState::FrameHeader(header, filled) => {
+                    header[*filled] = *first;
+                    *filled += 1;
                     1
                 }
-                Place::Headers(left) => {
-                    let took = bytes.len().min(*left);
-                    *left -= took;
-                    bytes[..took].iter_mut().for_each(|byte| self.header.read(byte));
-                    took
+                FrameState::Headers(left) => {
+                    let consumed = bytes.len().min(*left);
+                    *left -= consumed;
+                    bytes[..consumed].iter_mut().for_each(|byte| self.header.read(byte));
+                    consumed
                 }
             };
-            bytes = &mut bytes[took..];
-            self.go_on();
+            bytes = &mut bytes[consumed..];
+            self.advance();
         }
     }
 
     /// Moves to the next state when the current part is complete.
-    fn go_on(&mut self) {
-        if let Place::FrameHeader([a, b, c, kind, ..], FRAME_HEADER_BYTES) = self.place {
+    fn advance(&mut self) {
+        if let FrameState::FrameHeader([a, b, c, kind, ..], FRAME_HEADER_BYTES) = self.frame {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            self.place = match kind {
-                HEADERS | CONTINUATION => Place::Headers(length),
-                _ => Place::Other(length),
+            self.frame = match kind {
+                HEADERS | CONTINUATION => FrameState::Headers(length),
+                _ => FrameState::Other(length),
             };
             if kind == HEADERS {
-                self.header = Header::Name(0);
+                self.header = HeaderState::Name(0);
             }
         }
-        if let Place::Preface(0) | Place::Headers(0) | Place::Other(0) = self.place {
-            self.place = Place::FrameHeader([0; FRAME_HEADER_BYTES], 0);
+        if let FrameState::Preface(0) | FrameState::Headers(0) | FrameState::Other(0) = self.frame {
+            self.frame = FrameState::FrameHeader([0; FRAME_HEADER_BYTES], 0);
         }
     }
 }
 
-// === impl Header ===
+// === impl HeaderState ===
 
-impl Header {
+impl HeaderState {
     fn read(&mut self, byte: &mut u8) {
         *self = match *self {
-            Header::Name(there) if *byte == NAME[there] && there + 1 == NAME.len() => Header::Length,
-            Header::Name(there) if *byte == NAME[there] => Header::Name(there + 1),
+            HeaderState::Name(matched) if *byte == NAME[matched] && matched + 1 == NAME.len() => {
+                HeaderState::Length
+            }
+            HeaderState::Name(matched) if *byte == NAME[matched] => HeaderState::Name(matched + 1),
             // Within the name, only its first byte can start a new match.
-            Header::Name(_) => Header::Name(usize::from(*byte == NAME[0])),
+            HeaderState::Name(_) => HeaderState::Name(usize::from(*byte == NAME[0])),
             // An integer with a 7-bit prefix. The eighth bit means that the value is Huffman-coded; such a value stays unchanged.
-            Header::Length => match *byte {
-                0 | 0x80.. => Header::Name(0),
-                0x7f => Header::MoreLength(0x7f, 0),
-                length => Header::Value(length.into()),
+            HeaderState::Length => match *byte {
+                0 | 0x80.. => HeaderState::Name(0),
+                0x7f => HeaderState::MoreLength(0x7f, 0),
+                length => HeaderState::Value(length.into()),
             },
             // The path of a socket needs at most two more bytes.
-            Header::MoreLength(_, 14..) => Header::Name(0),
-            Header::MoreLength(length, shift) => {
+            HeaderState::MoreLength(_, 14..) => HeaderState::Name(0),
+            HeaderState::MoreLength(length, shift) => {
                 let length = length + (usize::from(*byte & 0x7f) << shift);
-                if *byte & 0x80 == 0 { Header::Value(length) } else { Header::MoreLength(length, shift + 7) }
+                if *byte & 0x80 == 0 {
+                    HeaderState::Value(length)
+                } else {
+                    HeaderState::MoreLength(length, shift + 7)
+                }
             }
-            Header::Value(left) => {
+            HeaderState::Value(left) => {
                 if *byte == b'%' {
                     *byte = b'-';
                 }
-                if left == 1 { Header::Name(0) } else { Header::Value(left - 1) }
+                if left == 1 { HeaderState::Name(0) } else { HeaderState::Value(left - 1) }
             }
         };
     }
 }
 
-// === impl Legible ===
+// === impl AuthorityFix ===
 
-impl<S> Legible<S> {
+impl<S> AuthorityFix<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, reading: Reading::new() }
+        Self { stream, parser: Parser::new() }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Legible<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for AuthorityFix<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -167,12 +174,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Legible<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.reading.read(&mut buffer.filled_mut()[before..]);
+        self.parser.read(&mut buffer.filled_mut()[before..]);
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Legible<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for AuthorityFix<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -207,7 +214,7 @@ mod tests {
     use super::*;
 
     /// The first bytes that grpcio 1.85 sends, with this authority in the header block, after a frame that must stay unchanged.
-    fn said(authority: &str) -> Vec<u8> {
+    fn request_with(authority: &str) -> Vec<u8> {
         let mut block = b"@\x05:path\x0f/plegd.v1%2F/Get@".to_vec();
         block.extend(NAME);
         match authority.len() {
@@ -234,24 +241,24 @@ mod tests {
     }
 
     #[test]
-    fn only_the_authority_changes_however_the_bytes_come() {
+    fn only_the_authority_changes_whatever_the_chunk_size() {
         for times in [1, 5, 30, 60] {
             let path = "run%2Fplegd".repeat(times);
-            let (bytes, expected) = (said(&path), said(&path.replace('%', "-")));
+            let (bytes, expected) = (request_with(&path), request_with(&path.replace('%', "-")));
             for size in 1..bytes.len() {
-                let (mut read, mut reading) = (bytes.clone(), Reading::new());
-                read.chunks_mut(size).for_each(|chunk| reading.read(chunk));
+                let (mut read, mut parser) = (bytes.clone(), Parser::new());
+                read.chunks_mut(size).for_each(|chunk| parser.read(chunk));
                 assert_eq!(read, expected, "{times} times, {size} bytes at once");
             }
         }
     }
 
     #[test]
-    fn what_is_legible_or_no_http_at_all_stays_as_it_is() {
-        for bytes in [said("localhost"), said(""), vec![0xff; 4096], b"GET /%2F HTTP/1.1\r\n\r\n".repeat(20)]
-        {
+    fn valid_authorities_and_other_protocols_stay_unchanged() {
+        let http1 = b"GET /%2F HTTP/1.1\r\n\r\n".repeat(20);
+        for bytes in [request_with("localhost"), request_with(""), vec![0xff; 4096], http1] {
             let mut read = bytes.clone();
-            Reading::new().read(&mut read);
+            Parser::new().read(&mut read);
             assert_eq!(read, bytes);
         }
     }

@@ -2,13 +2,13 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-/// The reason why a listener cannot be started.
+/// The reason reason a listener cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Another process answers on the socket.
+    /// Another process listens on the socket.
     #[error(
-        "the socket {path} is taken: another plegd or another program answers there; end it, \
-         or choose another path with api.socket (\"off\" for none)"
+        "the socket {path} is in use by another process: stop it, or choose another path with api.socket (\"off\" disables \
+         the socket)"
     )]
     SocketTaken {
         /// The socket.
@@ -16,7 +16,8 @@ pub enum ListenError {
     },
     /// Two processes are started for the same socket at the same time.
     #[error(
-        "another plegd is being started and holds {lock}; end it, or choose another path with api.socket (\"off\" for none)"
+        "another plegd is starting and holds {lock}: stop it, or choose another path with api.socket (\"off\" disables the \
+         socket)"
     )]
     Locked {
         /// The lock file beside the socket.
@@ -24,13 +25,13 @@ pub enum ListenError {
     },
     /// Other users could replace the files in the socket's directory.
     #[error(
-        "the socket's folder {folder} belongs to uid {uid} and has mode {mode:04o}, so that others could put theirs in the \
-         socket's place; give it to root or plegd's user, who alone may write to it, or choose another path with \
-         api.socket (\"off\" for none)"
+        "the socket's directory {directory} (uid {uid}, mode {mode:04o}) is unsafe, because other users could replace the socket: it \
+         must belong to root or plegd's user, and other users must not write to it. Change its owner or mode, or choose another \
+         path with api.socket (\"off\" disables the socket)"
     )]
-    UnsafeFolder {
+    UnsafeDirectory {
         /// The directory.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The owner.
         uid: u32,
         /// The mode.
@@ -38,7 +39,7 @@ pub enum ListenError {
     },
     /// The existing file is not a socket.
     #[error(
-        "{path} is not a socket, so it is left alone; move it away, or choose another path with api.socket (\"off\" for none)"
+        "{path} exists and is not a socket: remove it, or choose another path with api.socket (\"off\" disables the socket)"
     )]
     NotASocket {
         /// The existing file.
@@ -46,7 +47,8 @@ pub enum ListenError {
     },
     /// A step of the socket's creation failed.
     #[error(
-        "cannot {step} {path}: {error}; see to it that plegd's user may, or choose another path with api.socket (\"off\" for none)"
+        "cannot {step} {path}: {error}. Check the permissions of plegd's user, or choose another path with api.socket (\"off\" \
+         disables the socket)"
     )]
     Socket {
         /// The step.
@@ -58,14 +60,14 @@ pub enum ListenError {
     },
     /// The group does not exist.
     #[error(
-        "there is no group {name:?} in /etc/group, to which api.socket_group gives the socket; make it, or give its number"
+        "the group {name:?} of api.socket_group does not exist in /etc/group: create it, or set its number"
     )]
     NoGroup {
         /// The group.
         name: String,
     },
     /// The groups cannot be read.
-    #[error("cannot look up the group {name:?} in /etc/group: {error}; give its number in api.socket_group")]
+    #[error("cannot look up the group {name:?} in /etc/group: {error}; set its number in api.socket_group")]
     Groups {
         /// The group.
         name: String,
@@ -74,7 +76,7 @@ pub enum ListenError {
     },
     /// plegd must not assign the group.
     #[error(
-        "cannot give the socket {path} to group {gid}: {error}; run plegd as root or as a member of that group, \
+        "cannot set the group of the socket {path} to {gid}: {error}; run plegd as root or as a member of that group, \
          or leave api.socket_group empty"
     )]
     Group {
@@ -87,24 +89,24 @@ pub enum ListenError {
     },
     /// Another process listens on the address.
     #[error(
-        "the gRPC address {address} is taken: another plegd or another program listens there; end it, \
-         or choose another address with api.tcp_address (\"off\" for none)"
+        "the gRPC address {address} is in use by another process: stop it, or choose another address with api.tcp_address \
+         (\"off\" disables TCP)"
     )]
     AddressTaken {
         /// The address.
         address: SocketAddr,
     },
-    /// The address does not belong to this host, or not yet.
+    /// The address does not belong to this host, at least at present.
     #[error(
-        "the gRPC address {address} is none of this machine's; choose one that is with api.tcp_address (\"off\" for none)"
+        "the gRPC address {address} does not belong to this host: choose another one with api.tcp_address (\"off\" disables TCP)"
     )]
-    AddressNotHere {
+    AddressNotLocal {
         /// The address.
         address: SocketAddr,
     },
     /// The system refuses the address, or lacks resources.
     #[error(
-        "cannot listen on the gRPC address {address}: {error}; choose another with api.tcp_address (\"off\" for none)"
+        "cannot listen on the gRPC address {address}: {error}; choose another one with api.tcp_address (\"off\" disables TCP)"
     )]
     Bind {
         /// The address.
@@ -114,8 +116,8 @@ pub enum ListenError {
     },
     /// TCP without TLS is not allowed on this address.
     #[error(
-        "the gRPC address {address} would be served without TLS; give api.tls_certificate, api.tls_key and \
-         api.tls_client_ca, or set api.tcp_plaintext with a loopback address"
+        "the gRPC address {address} would be served without TLS: set api.tls_certificate, api.tls_key and api.tls_client_ca, \
+         or set api.tcp_plaintext and a loopback address"
     )]
     Unprotected {
         /// The address.
@@ -126,11 +128,11 @@ pub enum ListenError {
     Tls(#[from] TlsError),
 }
 
-/// The reason why certificates or key cannot be used.
+/// The reason reason certificates or key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file does not exist, or plegd's user cannot read it.
-    #[error("cannot read {path}, which {key} names: {error}; see to it that plegd's user may")]
+    #[error("cannot read {path} ({key}): {error}; check the permissions of plegd's user")]
     Unreadable {
         /// The configuration key.
         key: &'static str,
@@ -140,31 +142,29 @@ pub enum TlsError {
         error: io::Error,
     },
     /// The file is not PEM, or lacks the expected entry.
-    #[error("{path}, which {key} names, has no {wanted} in it as PEM ({why}); write it as -----BEGIN …-----")]
+    #[error("{path} ({key}) contains no {expected} in PEM format: {reason}")]
     Malformed {
         /// The configuration key.
         key: &'static str,
         /// The file.
         path: PathBuf,
         /// The expected entry.
-        wanted: &'static str,
+        expected: &'static str,
         /// The parser's message.
-        why: String,
+        reason: String,
     },
     /// A certificate authority is invalid.
-    #[error(
-        "{path}, which api.tls_client_ca names, cannot be used: {why}; put the authorities' certificates into it"
-    )]
+    #[error("the certificate authorities in {path} (api.tls_client_ca) cannot be used: {reason}")]
     Authorities {
         /// The file.
         path: PathBuf,
         /// The verifier's message.
-        why: String,
+        reason: String,
     },
     /// Certificate and key do not belong together.
     #[error(
-        "the certificate in {certificate} and the key in {key} cannot be used: {why}; \
-         see to it that api.tls_certificate and api.tls_key belong together"
+        "the certificate in {certificate} and the key in {key} cannot be used: {reason}; api.tls_certificate and api.tls_key must \
+         belong together"
     )]
     Pair {
         /// The file with the certificate.
@@ -172,6 +172,6 @@ pub enum TlsError {
         /// The file with the key.
         key: PathBuf,
         /// The reason.
-        why: String,
+        reason: String,
     },
 }

@@ -33,11 +33,11 @@ use super::TlsError;
 /// More than a certificate needs. It limits the memory if a path names another file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The TLS configuration in force.
+/// The TLS configuration in use, and its files.
 pub(super) struct Tls {
     files: Files,
     current: ArcSwap<ServerConfig>,
-    seen: Mutex<Seen>,
+    last_check: Mutex<Check>,
 }
 
 /// The paths of certificates and key.
@@ -48,17 +48,17 @@ struct Files {
 }
 
 /// The result of the last check of the files.
-struct Seen {
-    contents: u64,
+struct Check {
+    fingerprint: u64,
     outcome: Outcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// The contents are not applied yet. They may be incomplete; the next check decides.
-    New,
-    /// The contents are in force, or the log line about their rejection is written.
-    Settled,
+    /// The contents are new. They may be incomplete; the next check decides.
+    Unconfirmed,
+    /// The contents are in use, or the log line about their rejection is written.
+    Done,
 }
 
 /// The contents of the files.
@@ -75,36 +75,36 @@ impl Tls {
         let files = Files { certificate: certificate.into(), key: key.into(), client_ca: client_ca.into() };
         let contents = files.read();
         let config = files.config(&contents)?;
-        let seen = Seen { contents: contents.fingerprint(), outcome: Outcome::Settled };
-        Ok(Self { files, current: ArcSwap::from_pointee(config), seen: Mutex::new(seen) })
+        let check = Check { fingerprint: contents.fingerprint(), outcome: Outcome::Done };
+        Ok(Self { files, current: ArcSwap::from_pointee(config), last_check: Mutex::new(check) })
     }
 
     /// Checks the files and applies new contents once two checks in a row agree. The three files are not replaced in one step, and a
-    /// truncated list of authorities looks like a shorter one. Unusable contents are logged once, and the previous ones stay in force.
+    /// truncated list of authorities looks like a shorter one. Unusable contents are logged once, and the previous ones stay in use.
     ///
     /// The files are small and local, so reading them blocks only briefly.
     pub(super) fn reload(&self) {
         let contents = self.files.read();
         let fingerprint = contents.fingerprint();
-        let mut seen = self.seen.lock();
-        if seen.contents != fingerprint {
-            *seen = Seen { contents: fingerprint, outcome: Outcome::New };
+        let mut last_check = self.last_check.lock();
+        if last_check.fingerprint != fingerprint {
+            *last_check = Check { fingerprint, outcome: Outcome::Unconfirmed };
             return;
         }
-        if seen.outcome == Outcome::Settled {
+        if last_check.outcome == Outcome::Done {
             return;
         }
-        seen.outcome = Outcome::Settled;
+        last_check.outcome = Outcome::Done;
         match self.files.config(&contents) {
             Ok(config) => {
                 self.current.store(Arc::new(config));
-                tracing::info!(certificate = %self.files.certificate.display(), "The TLS certificates were read anew.");
+                tracing::info!(certificate = %self.files.certificate.display(), "Reloaded the TLS certificates.");
             }
             Err(error) => {
                 tracing::error!(
                     %error,
-                    "The TLS certificates have changed and cannot be used; the old ones stay in force. Correct the files: they are \
-                     then read again by themselves."
+                    "Failed to reload the changed TLS certificates; the previous ones stay in use. Correct the files; plegd then \
+                     reloads them."
                 );
             }
         }
@@ -139,10 +139,10 @@ impl Files {
         let chain = certificates(&self.certificate, "api.tls_certificate", &contents.certificate)?;
         let key = present(&self.key, "api.tls_key", &contents.key)?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|why| malformed(&self.key, "api.tls_key", "private key", &why))?;
+            .map_err(|reason| malformed(&self.key, "api.tls_key", "private key", &reason))?;
 
         let provider = Arc::new(ring::default_provider());
-        let authorities = |why: String| TlsError::Authorities { path: self.client_ca.clone(), why };
+        let authorities = |reason: String| TlsError::Authorities { path: self.client_ca.clone(), reason };
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.client_ca, "api.tls_client_ca", &contents.client_ca)? {
             roots.add(certificate).map_err(|error| authorities(error.to_string()))?;
@@ -150,10 +150,10 @@ impl Files {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
             .map_err(|error| authorities(error.to_string()))?;
-        let pair = |why: tokio_rustls::rustls::Error| TlsError::Pair {
+        let pair = |reason: tokio_rustls::rustls::Error| TlsError::Pair {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
-            why: why.to_string(),
+            reason: reason.to_string(),
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
@@ -176,9 +176,9 @@ fn certificates(
     let contents = present(path, key, contents)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(contents)
         .collect::<Result<_, _>>()
-        .map_err(|why| malformed(path, key, "certificate", &why))?;
+        .map_err(|reason| malformed(path, key, "certificate", &reason))?;
     if certificates.is_empty() {
-        return Err(malformed(path, key, "certificate", &"no section of that kind"));
+        return Err(malformed(path, key, "certificate", &"no such section"));
     }
     Ok(certificates)
 }
@@ -193,8 +193,13 @@ fn present<'a>(
     contents.as_deref().map_err(unreadable)
 }
 
-fn malformed(path: &Path, key: &'static str, wanted: &'static str, why: &dyn std::fmt::Display) -> TlsError {
-    TlsError::Malformed { key, path: path.into(), wanted, why: why.to_string() }
+fn malformed(
+    path: &Path,
+    key: &'static str,
+    expected: &'static str,
+    reason: &dyn std::fmt::Display,
+) -> TlsError {
+    TlsError::Malformed { key, path: path.into(), expected, reason: reason.to_string() }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, io::ErrorKind> {
@@ -219,13 +224,13 @@ mod tests {
 
     use super::*;
 
-    struct Given {
-        folder: tempfile::TempDir,
+    struct TestFiles {
+        directory: tempfile::TempDir,
     }
 
-    impl Given {
+    impl TestFiles {
         fn path(&self, name: &str) -> PathBuf {
-            self.folder.path().join(name)
+            self.directory.path().join(name)
         }
 
         /// Writes a certificate with its key. The certificate is its own authority.
@@ -242,22 +247,22 @@ mod tests {
         }
     }
 
-    fn given() -> Given {
-        let given = Given { folder: tempfile::tempdir().unwrap() };
-        given.write();
-        given
+    fn test_files() -> TestFiles {
+        let files = TestFiles { directory: tempfile::tempdir().unwrap() };
+        files.write();
+        files
     }
 
     #[test]
-    fn what_is_new_is_taken_at_the_second_look_and_what_is_not_is_left_alone() {
-        let given = given();
-        let tls = given.load().unwrap();
+    fn new_contents_are_applied_at_the_second_check_and_unchanged_contents_never() {
+        let files = test_files();
+        let tls = files.load().unwrap();
         let first = tls.current.load_full();
         for _ in 0..3 {
             tls.reload();
             assert!(Arc::ptr_eq(&first, &tls.current.load()));
         }
-        given.write();
+        files.write();
         tls.reload();
         assert!(Arc::ptr_eq(&first, &tls.current.load()));
         tls.reload();
@@ -268,15 +273,15 @@ mod tests {
     }
 
     #[test]
-    fn authorities_that_are_still_being_written_are_not_taken() {
-        let given = given();
-        let tls = given.load().unwrap();
+    fn incomplete_authorities_are_not_applied() {
+        let files = test_files();
+        let tls = files.load().unwrap();
         let first = tls.current.load_full();
-        let one = std::fs::read_to_string(given.path("ca")).unwrap();
-        given.write();
+        let one = std::fs::read_to_string(files.path("ca")).unwrap();
+        files.write();
         // Each intermediate state is a valid list.
         for authorities in 2..5 {
-            std::fs::write(given.path("ca"), one.repeat(authorities)).unwrap();
+            std::fs::write(files.path("ca"), one.repeat(authorities)).unwrap();
             tls.reload();
             assert!(Arc::ptr_eq(&first, &tls.current.load()));
         }
@@ -285,34 +290,34 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_leaves_the_old_in_force() {
-        let given = given();
-        let tls = given.load().unwrap();
+    fn unusable_contents_leave_the_previous_ones_in_use() {
+        let files = test_files();
+        let tls = files.load().unwrap();
         let first = tls.current.load_full();
-        let looks = || {
-            [Outcome::New, Outcome::Settled, Outcome::Settled].map(|expected| {
+        let check_three_times = || {
+            [Outcome::Unconfirmed, Outcome::Done, Outcome::Done].map(|expected| {
                 tls.reload();
-                assert_eq!(tls.seen.lock().outcome, expected);
+                assert_eq!(tls.last_check.lock().outcome, expected);
             })
         };
         for broken in ["crt", "key", "ca"] {
-            given.write();
-            std::fs::write(given.path(broken), "half").unwrap();
-            looks();
-            std::fs::remove_file(given.path(broken)).unwrap();
-            looks();
+            files.write();
+            std::fs::write(files.path(broken), "half").unwrap();
+            check_three_times();
+            std::fs::remove_file(files.path(broken)).unwrap();
+            check_three_times();
             assert!(Arc::ptr_eq(&first, &tls.current.load()), "{broken}");
         }
-        given.write();
-        looks();
+        files.write();
+        check_three_times();
         assert!(!Arc::ptr_eq(&first, &tls.current.load()));
     }
 
     #[test]
-    fn a_file_without_end_is_not_read_to_its_end() {
-        let given = given();
+    fn an_endless_file_is_read_up_to_the_size_limit() {
+        let files = test_files();
         assert!(matches!(
-            Tls::load(Path::new("/dev/zero"), &given.path("key"), &given.path("ca")),
+            Tls::load(Path::new("/dev/zero"), &files.path("key"), &files.path("ca")),
             Err(TlsError::Malformed { .. })
         ));
     }

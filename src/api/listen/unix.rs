@@ -46,8 +46,8 @@ use crate::{
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Timeout for the answer of another process on the socket, and for the lock.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout for a connection to another process on the socket, and for the lock.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -74,22 +74,22 @@ impl Socket {
     pub(super) async fn bind(path: &Path, mode: u32, group: &SocketGroup) -> Result<Self, ListenError> {
         let failed = |step| move |error| ListenError::Socket { step, path: path.into(), error };
         let gid = gid(group)?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        make_folder(folder).map_err(|error| ListenError::Socket {
-            step: "make the socket's folder",
-            path: folder.into(),
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        create_directory(directory).map_err(|error| ListenError::Socket {
+            step: "create the socket's directory",
+            path: directory.into(),
             error,
         })?;
-        check_folder(folder)?;
+        check_directory(directory)?;
         let lock = lock(path).await?;
-        clear(path).await?;
+        remove_stale(path).await?;
 
-        let socket = UnixSocket::new_stream().map_err(failed("make the socket"))?;
-        socket.bind(path).map_err(failed("make the socket"))?;
-        let (file, made) = SocketFile::of(path).map_err(failed("look at the socket"))?;
+        let socket = UnixSocket::new_stream().map_err(failed("create the socket"))?;
+        socket.bind(path).map_err(failed("create the socket"))?;
+        let (file, created) = SocketFile::of(path).map_err(failed("inspect the socket"))?;
         let listen = || {
-            give(&made, gid).map_err(|error| ListenError::Group { path: path.into(), gid, error })?;
-            set_mode(&made, mode).map_err(failed("set the mode of the socket"))?;
+            set_group(&created, gid).map_err(|error| ListenError::Group { path: path.into(), gid, error })?;
+            set_mode(&created, mode).map_err(failed("set the mode of the socket"))?;
             socket.listen(BACKLOG).map_err(failed("listen on the socket"))
         };
         let listener = listen();
@@ -123,35 +123,35 @@ fn gid(group: &SocketGroup) -> Result<u32, ListenError> {
 
 /// Creates the missing directories, with execute permission for all users. The socket's own mode decides which processes can connect, and
 /// the process's umask must not exclude a group. An existing directory stays unchanged.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
+fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
         return Ok(());
     }
-    if let Some(above) = folder.parent() {
-        make_folder(above)?;
+    if let Some(parent) = directory.parent() {
+        create_directory(parent)?;
     }
-    match DirBuilder::new().mode(0o755).create(folder) {
-        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+    match DirBuilder::new().mode(0o755).create(directory) {
+        Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
 }
 
 /// Refuses a directory in which other users could replace the socket.
-fn check_folder(folder: &Path) -> Result<(), ListenError> {
+fn check_directory(directory: &Path) -> Result<(), ListenError> {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
-    let found = fs::metadata(folder).map_err(|error| ListenError::Socket {
-        step: "look at the socket's folder",
-        path: folder.into(),
+    let metadata = fs::metadata(directory).map_err(|error| ListenError::Socket {
+        step: "inspect the socket's directory",
+        path: directory.into(),
         error,
     })?;
-    let (uid, mode) = (found.uid(), found.mode() & 0o7777);
-    let whose = uid == 0 || uid == own_uid();
-    if whose && (mode & OTHERS_WRITE == 0 || mode & STICKY != 0) {
+    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    let trusted_owner = uid == 0 || uid == own_uid();
+    if trusted_owner && (mode & OTHERS_WRITE == 0 || mode & STICKY != 0) {
         Ok(())
     } else {
-        Err(ListenError::UnsafeFolder { folder: folder.into(), uid, mode })
+        Err(ListenError::UnsafeDirectory { directory: directory.into(), uid, mode })
     }
 }
 
@@ -177,17 +177,17 @@ fn lock_file(path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(flags)
         .open(path)?;
-    let found = file.metadata()?;
-    if found.uid() == own_uid() && found.is_file() {
+    let metadata = file.metadata()?;
+    if metadata.uid() == own_uid() && metadata.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::other("it is not a file of plegd's user; remove it"))
+        Err(io::Error::other("the lock file does not belong to plegd's user; remove it"))
     }
 }
 
 async fn lock(socket: &Path) -> Result<File, ListenError> {
     let path = lock_path(socket);
-    let failed = |error| ListenError::Socket { step: "open the lock", path: path.clone(), error };
+    let failed = |error| ListenError::Socket { step: "open the lock file", path: path.clone(), error };
     let file = lock_file(&path).map_err(failed)?;
     let locked = async {
         loop {
@@ -197,7 +197,7 @@ async fn lock(socket: &Path) -> Result<File, ListenError> {
             }
         }
     };
-    match timeout(PATIENCE, locked).await {
+    match timeout(TIMEOUT, locked).await {
         Ok(Ok(())) => Ok(file),
         Ok(Err(error)) => Err(failed(error.into())),
         Err(_) => Err(ListenError::Locked { lock: path }),
@@ -205,7 +205,7 @@ async fn lock(socket: &Path) -> Result<File, ListenError> {
 }
 
 /// Sets the group of the file, unless it is set already. In a sandbox, the call is forbidden even if it changes nothing.
-fn give(file: &File, gid: u32) -> io::Result<()> {
+fn set_group(file: &File, gid: u32) -> io::Result<()> {
     if file.metadata()?.gid() == gid {
         return Ok(());
     }
@@ -221,24 +221,24 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
 }
 
 /// Removes a stale socket at `path`. Any other file there is an error.
-async fn clear(path: &Path) -> Result<(), ListenError> {
+async fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let failed = |step| move |error| ListenError::Socket { step, path: path.into(), error };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("look at")(error)),
-        Ok(found) if !found.file_type().is_socket() => {
+        Err(error) => return Err(failed("inspect")(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(ListenError::NotASocket { path: path.into() });
         }
         Ok(_) => {}
     }
-    match timeout(PATIENCE, UnixStream::connect(path)).await {
+    match timeout(TIMEOUT, UnixStream::connect(path)).await {
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "A socket that nobody listens on was left behind; it is replaced.");
+            tracing::info!(path = %path.display(), "Replacing a stale socket: no process listens on it.");
             fs::remove_file(path).map_err(failed("remove the stale socket"))
         }
         // Removed in the meantime.
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Another process answers, is too busy to answer, or refuses this user.
+        // Another process accepts, is too busy to accept, or refuses this user.
         _ => Err(ListenError::SocketTaken { path: path.into() }),
     }
 }
@@ -249,12 +249,12 @@ impl SocketFile {
     /// The socket just created at `path`, and an `O_PATH` descriptor of it.
     fn of(path: &Path) -> io::Result<(Self, File)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-        let found = made.metadata()?;
-        if !found.file_type().is_socket() || found.uid() != own_uid() {
-            return Err(io::Error::other("somebody has put something else there"));
+        let created = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+        let metadata = created.metadata()?;
+        if !metadata.file_type().is_socket() || metadata.uid() != own_uid() {
+            return Err(io::Error::other("another process has replaced it"));
         }
-        Ok((Self { path: path.into(), identity: (found.dev(), found.ino()) }, made))
+        Ok((Self { path: path.into(), identity: (metadata.dev(), metadata.ino()) }, created))
     }
 }
 

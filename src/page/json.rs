@@ -20,7 +20,7 @@ pub(super) fn milliseconds(at: Wall) -> i64 {
     (at.seconds_since(Wall::default()) * 1e3).round() as i64
 }
 
-/// A pod with its sandboxes and containers, and its state in one word.
+/// A pod with its sandboxes and containers, and its activity.
 pub(super) fn pod(pod: &Pod) -> Value {
     let newest_sandbox = pod.sandbox().map(|sandbox| sandbox.id.as_str());
     let current: HashSet<&str> = current(newest_sandbox, pod.containers.iter().map(AsRef::as_ref))

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Access, Peer, Principals, Rights, SocketBits};
+use super::{AccessRules, Peer, Principals, Rights, SocketBits};
 use crate::config::{Config, InForce, Live};
 
-/// The rules of a server, which may change.
+/// The access rules of a server, which follow changes of the configuration.
 #[derive(Clone)]
-pub(super) struct Rules {
+pub(super) struct LiveRules {
     admitted: Live<Admitted>,
     own_uid: u32,
     socket: Option<SocketBits>,
@@ -22,16 +22,16 @@ struct Admitted {
     introspection: Principals,
 }
 
-/// Follows the rights of one connection's peer.
-pub(in crate::api) struct Standing {
-    rules: Rules,
+/// The rights of one connection's peer. They follow changes of the rules.
+pub(in crate::api) struct PeerAuthorization {
+    rules: LiveRules,
     peer: Peer,
     rights: Arc<Mutex<Rights>>,
 }
 
-// === impl Rules ===
+// === impl LiveRules ===
 
-impl Rules {
+impl LiveRules {
     /// The rules of this configuration. `socket` has the group and mode of the UNIX socket.
     pub(super) fn new(in_force: &InForce, socket: Option<SocketBits>) -> Self {
         let admitted = in_force.live(|Config { api, .. }| Admitted {
@@ -43,30 +43,30 @@ impl Rules {
         rules
     }
 
-    pub(super) fn now(&self) -> Access {
+    pub(super) fn now(&self) -> AccessRules {
         let Admitted { watch, introspection } = self.admitted.get();
-        Access { watch, introspection, own_uid: self.own_uid, socket: self.socket }
+        AccessRules { watch, introspection, own_uid: self.own_uid, socket: self.socket }
     }
 
     /// The rights of `peer` from now on.
-    pub(super) fn standing(&self, peer: &Peer) -> Standing {
+    pub(super) fn authorize(&self, peer: &Peer) -> PeerAuthorization {
         // Subscribe before the first evaluation, so that no change in between is missed.
         let rules = self.clone();
         let rights = Arc::new(Mutex::new(rules.now().rights(peer)));
-        Standing { rules, peer: peer.clone(), rights }
+        PeerAuthorization { rules, peer: peer.clone(), rights }
     }
 }
 
-// === impl Standing ===
+// === impl PeerAuthorization ===
 
-impl Standing {
-    /// The peer's rights. They are up to date only while a task awaits [`Standing::lessened`].
+impl PeerAuthorization {
+    /// The peer's rights. They are up to date only while a task awaits [`PeerAuthorization::revoked`].
     pub(super) fn rights(&self) -> Arc<Mutex<Rights>> {
         self.rights.clone()
     }
 
-    /// Decides the peer's rights again for each new configuration, and returns when one withdraws a right.
-    pub(in crate::api) async fn lessened(&mut self) {
+    /// Decides the peer's rights again for each new configuration, and returns when one revokes a right.
+    pub(in crate::api) async fn revoked(&mut self) {
         loop {
             self.rules.admitted.changed().await;
             let now = self.rules.now().rights(&self.peer);
