@@ -190,7 +190,7 @@ fn a_wrong_flag_or_verb_is_a_usage_error() {
 fn an_unknown_key_in_the_file_is_refused_with_line_and_suggestion() {
     let (_dir, path) = file("[relist]\nperiod = \"1s\"\nparalelism = 2\n");
     let path = path.to_str().unwrap();
-    let sentence = format!("{path}:3: there is no key relist.paralelism; did you mean relist.parallelism?");
+    let sentence = format!("{path}:3: unknown key relist.paralelism; did you mean relist.parallelism?");
     assert_refused(&plegd(&["run", "--config", path], &[]), &["the configuration has a problem", &sentence]);
     assert_refused(&plegd(&["check", "--config", path], &[]), &[&sentence]);
     assert_refused(&plegd(&["run"], &[("PLEGD_CONFIG", path)]), &[&sentence]);
@@ -210,9 +210,9 @@ fn problems_of_all_layers_are_reported_together() {
             "{path}:2: journal.events = 1: it is too small. Allowed: a whole number, from 64 to 4194304."
         ),
         "environment variable PLEGD_HTTP_ADDRESS: \"here\": it is not an address. Allowed: an IP address and a port",
-        "environment variable PLEGD_HTTP_ADRESS: plegd knows no such variable; did you mean PLEGD_HTTP_ADDRESS?",
+        "environment variable PLEGD_HTTP_ADRESS: unknown variable; did you mean PLEGD_HTTP_ADDRESS?",
         "flag --relist-period: \"soon\": it is not a duration. Allowed: a duration with its unit",
-        "flag --print: \"xml\": there is no such choice. Allowed: none, table or json.",
+        "flag --print: \"xml\": unknown value. Allowed: none, table or json.",
     ];
     assert_refused(&answer, &sentences);
 }
@@ -243,7 +243,7 @@ fn config_check_reports_all_problems_of_the_configuration() {
     let sentences = [
         "plegd: the configuration has 4 problems, so plegd does not start with it:\n",
         &format!("{path}:2: relist.period = 5: this is a whole number. Allowed: a duration with its unit"),
-        &format!("{path}:3: there is no section [jurnal]; did you mean [journal]?"),
+        &format!("{path}:3: unknown section [jurnal]; did you mean [journal]?"),
         &format!("{path}:6: log.level = \"inf\": \"inf\" is not a level; did you mean \"info\""),
         "environment variable PLEGD_RELIST_JITTER: \"2\": it is too large. Allowed: a number, from 0 to 0.5.",
     ];

@@ -122,7 +122,7 @@ macro_rules! config {
 }
 pub(super) use config;
 
-/// The word before a key's name.
+/// The keyword before the name of a key.
 macro_rules! change {
     (live) => {
         key::Change::Live
@@ -181,8 +181,8 @@ impl Change {
     /// The sentence for the reference.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::Live => "A change holds from the next reload on.",
-            Self::Restart => "A change needs a restart.",
+            Self::Live => "A change takes effect at the next reload.",
+            Self::Restart => "A change requires a restart.",
         }
     }
 }
@@ -201,7 +201,7 @@ pub(super) fn parse<T: Value + PartialOrd>(
 
 pub(super) fn allowed<T: Value>(range: Option<RangeInclusive<T>>) -> String {
     match range {
-        Some(range) => format!("{}, from {} to {}", T::WANTED, range.start().text(), range.end().text()),
-        None => T::WANTED.into(),
+        Some(range) => format!("{}, from {} to {}", T::EXPECTED, range.start().text(), range.end().text()),
+        None => T::EXPECTED.into(),
     }
 }

@@ -16,7 +16,7 @@ pub trait Value: Sized {
     /// The form in a file.
     const FORM: Form;
     /// The expected notation, for messages.
-    const WANTED: &'static str;
+    const EXPECTED: &'static str;
 
     /// Parses a value. The error is a clause with the reason, without the text itself.
     fn parse(text: &str) -> Result<Self, String>;
@@ -47,7 +47,7 @@ macro_rules! choice {
 
         impl Value for $name {
             const FORM: Form = Form::Text;
-            const WANTED: &'static str = $wanted;
+            const EXPECTED: &'static str = $wanted;
 
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
@@ -70,9 +70,9 @@ choice! {
     LogFormat, "auto, text, json or journald" {
         /// Depends on the type of stderr.
         Auto = "auto",
-        /// Text for people.
+        /// Human-readable text.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
         /// With priorities, for systemd's journal.
         Journald = "journald",
@@ -84,9 +84,9 @@ choice! {
     PrintFormat, "none, table or json" {
         /// Events are not printed.
         None = "none",
-        /// A table for people.
+        /// A human-readable table.
         Table = "table",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }
@@ -104,9 +104,9 @@ choice! {
 }
 
 choice! {
-    /// The reaction when subscribers of the event stream take events from each other.
+    /// The policy if the runtime delivers each event to only one of several subscribers.
     SharedStream, "yield or compete" {
-        /// Close the stream and poll once another subscriber is detected.
+        /// Close the stream, and poll, once another subscriber is detected.
         Yield = "yield",
         /// Keep the stream.
         Compete = "compete",
@@ -115,8 +115,8 @@ choice! {
 
 fn unknown(text: &str, known: &[&str]) -> String {
     match nearest(text, known.iter().copied()) {
-        Some(near) => format!("there is no such choice; did you mean {near:?}"),
-        None => "there is no such choice".into(),
+        Some(near) => format!("unknown value; did you mean {near:?}"),
+        None => "unknown value".into(),
     }
 }
 
@@ -124,7 +124,7 @@ fn unknown(text: &str, known: &[&str]) -> String {
 
 impl Value for bool {
     const FORM: Form = Form::Boolean;
-    const WANTED: &'static str = "true or false";
+    const EXPECTED: &'static str = "true or false";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "it is neither true nor false".into())
@@ -137,7 +137,7 @@ impl Value for bool {
 
 impl Value for usize {
     const FORM: Form = Form::Integer;
-    const WANTED: &'static str = "a whole number";
+    const EXPECTED: &'static str = "a whole number";
 
     fn parse(text: &str) -> Result<Self, String> {
         use std::num::IntErrorKind;
@@ -157,7 +157,7 @@ impl Value for usize {
 
 impl Value for f64 {
     const FORM: Form = Form::Number;
-    const WANTED: &'static str = "a number";
+    const EXPECTED: &'static str = "a number";
 
     fn parse(text: &str) -> Result<Self, String> {
         let number: Option<f64> = text.parse().ok();
@@ -171,7 +171,7 @@ impl Value for f64 {
 
 impl Value for Duration {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str = r#"a duration with its unit, such as "500ms" or "30s""#;
+    const EXPECTED: &'static str = r#"a duration with its unit, such as "500ms" or "30s""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.') {
@@ -190,7 +190,7 @@ impl Value for Duration {
 
 impl Value for Option<SocketAddr> {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str =
+    const EXPECTED: &'static str =
         r#"an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off""#;
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -199,9 +199,9 @@ impl Value for Option<SocketAddr> {
         }
         text.parse().map(Some).map_err(|_| match text.rsplit_once(':') {
             _ if text.parse::<std::net::IpAddr>().is_ok() => "the port is missing".into(),
-            Some(("", _)) => "the IP address is missing; all addresses are 0.0.0.0 or [::]".into(),
+            Some(("", _)) => "the IP address is missing; use 0.0.0.0 or [::] for all addresses".into(),
             Some((host, port)) if port.parse::<u16>().is_ok() => format!("{host:?} is not an IP address"),
-            Some((_, port)) => format!("{port:?} is not a port, which is from 0 to 65535"),
+            Some((_, port)) => format!("{port:?} is not a port (0 to 65535)"),
             None => "it is not an address".into(),
         })
     }
@@ -225,7 +225,7 @@ impl Bytes {
 
 impl Value for Bytes {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str = r#"a size with its unit (B, KiB, MiB or GiB), such as "16MiB""#;
+    const EXPECTED: &'static str = r#"a size with its unit (B, KiB, MiB or GiB), such as "16MiB""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         let (number, unit) =
@@ -250,7 +250,7 @@ impl Value for Bytes {
 
 impl Value for Option<Endpoint> {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it"#;
+    const EXPECTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to detect it"#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
@@ -308,8 +308,8 @@ impl Filter {
 
 impl Value for Filter {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str =
-        r#"off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug""#;
+    const EXPECTED: &'static str =
+        r#"off, error, warn, info, debug or trace, for all or by module, such as "info,plegd::relister=debug""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::targets(text).map(|_| Self(text.into()))
@@ -354,11 +354,11 @@ impl EventTypes {
 
 impl Value for EventTypes {
     const FORM: Form = Form::List;
-    const WANTED: &'static str = "started, died, removed, changed and sync, with commas between them, or all";
+    const EXPECTED: &'static str = "started, died, removed, changed and sync, separated by commas, or all";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err(r#"it names no event; to print none, set print.format to "none""#.into());
+            return Err(r#"the list is empty; to print no events, set print.format to "none""#.into());
         }
         let mut kinds = Vec::new();
         for name in text.split(',').map(str::trim) {
