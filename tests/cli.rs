@@ -98,7 +98,7 @@ fn the_help_of_client_verbs_has_examples_and_the_default_socket() {
         ("status", ""),
         ("top", ""),
         ("subscribers", ""),
-        ("log-level", "                                    what the configuration says"),
+        ("log-level", "                                    show the configured level"),
     ] {
         let answer = plegd(&[verb, "--help"], &[]);
         assert_eq!(answer.code, Some(0));
@@ -228,8 +228,8 @@ fn the_reference_of_the_configuration_is_a_valid_file() {
     assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""));
     let keys = plegd::config::KEYS.len();
     let expected = format!(
-        "The configuration is valid: {path}.\nKeys: {} from the file, 1 from the environment, 0 from flags, 0 with their \
-         defaults.\n",
+        "The configuration is valid: {path}.\nKeys: {} from the file, 1 from the environment, 0 from flags, 0 with default \
+         values.\n",
         keys - 1
     );
     assert_eq!(answer.stdout, expected);
@@ -241,7 +241,7 @@ fn config_check_reports_all_problems_of_the_configuration() {
     let path = path.to_str().unwrap();
     let answer = plegd(&["config", "check", "--config", path], &[("PLEGD_RELIST_JITTER", "2")]);
     let sentences = [
-        "plegd: the configuration has 4 problems, so plegd does not start with it:\n",
+        "plegd: the configuration has 4 problems, so plegd cannot start:\n",
         &format!("{path}:2: relist.period = 5: this is a whole number. Allowed: a duration with its unit"),
         &format!("{path}:3: unknown section [jurnal]; did you mean [journal]?"),
         &format!("{path}:6: log.level = \"inf\": \"inf\" is not a level; did you mean \"info\""),
@@ -269,12 +269,12 @@ fn config_print_shows_each_value_with_its_origin() {
         let cells = line.unwrap_or_else(|| panic!("no {key} in:\n{}", answer.stdout)).split("   ");
         cells.map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
-    let live = "holds from a reload on";
+    let live = "applied on reload";
     assert_eq!(row("relist.period"), ["relist.period", "\"4s\"", "flag --relist-period", live]);
     let variable = "environment variable PLEGD_RELIST_JITTER";
     assert_eq!(row("relist.jitter"), ["relist.jitter", "0.3", variable, live]);
     assert_eq!(row("relist.parallelism"), ["relist.parallelism", "8", &format!("{path}:4"), live]);
-    assert_eq!(row("journal.events"), ["journal.events", "65536", "default", "needs a restart"]);
+    assert_eq!(row("journal.events"), ["journal.events", "65536", "default", "requires restart"]);
     assert_eq!(answer.stdout.lines().count(), plegd::config::KEYS.len() + 1);
 
     let answer = plegd(&[&flags[..], &["-o", "json"]].concat(), &environment);

@@ -171,8 +171,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_nobody_serves_is_told_from_a_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let (socket, file) = (folder.path().join("a.sock"), folder.path().join("file"));
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, file) = (directory.path().join("a.sock"), directory.path().join("file"));
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         fs::write(&file, "").unwrap();
         let error = probe(&Address::Unix(socket)).await.unwrap_err().to_string();
@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn who_may_not_is_told_who_may() {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("a.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("a.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mode = |mode| fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).unwrap();
         mode(0o660);

@@ -286,8 +286,8 @@ async fn a_list_follows_the_pages() {
 #[tokio::test]
 async fn it_is_reached_over_a_socket_and_over_a_port() {
     let mock = Mock::with(vec![named("a")]);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("plegd.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plegd.sock");
     mock.serve_unix(&path);
     let port = mock.serve_tcp().await;
     for address in

@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 
 use super::{
     View,
-    concerns::{cannot_list, concerns, gave_way, has, held, missed, missed_by_type},
+    advice::{advice, cannot_list, gave_way, has, held, missed, missed_by_type},
 };
 use crate::{
     cli::subscribers::called,
@@ -21,7 +21,7 @@ use crate::{
     v1::{EventedPath, GenericPath, Latency, Mode},
 };
 
-/// The first column of the left one of two columns.
+/// The column at which the left one of two columns begins.
 const LEFT: usize = 16;
 
 /// The form in which the runtime's quirks are shown.
@@ -48,15 +48,15 @@ pub(in crate::cli) fn screen(view: &View<'_>, quirks: Quirks, width: usize, pain
     sheet.into_text()
 }
 
-/// At most `most` problems.
-pub(in crate::cli) fn attention(view: &View<'_>, most: usize, sheet: &mut Sheet) {
-    let concerns = concerns(view);
-    if concerns.is_empty() {
+/// At most `limit` problems.
+pub(in crate::cli) fn attention(view: &View<'_>, limit: usize, sheet: &mut Sheet) {
+    let advice = advice(view);
+    if advice.is_empty() {
         sheet.line(&[Piece::new(Tone::Good, "Nothing needs attention.")]);
     }
-    for concern in concerns.iter().take(most) {
-        let mark = if concern.tone == Tone::Bad { "!!" } else { "!" };
-        sheet.marked(mark, concern.tone, &concern.text);
+    for it in advice.iter().take(limit) {
+        let mark = if it.tone == Tone::Bad { "!!" } else { "!" };
+        sheet.marked(mark, it.tone, &it.text);
     }
 }
 

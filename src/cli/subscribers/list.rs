@@ -19,7 +19,7 @@ const UNBOUNDED: usize = usize::MAX / 2;
 /// The list as a table of this width.
 pub(in crate::cli) fn table(list: &ListSubscribersResponse, now: Wall, width: usize, paint: Paint) -> String {
     if list.subscribers.is_empty() {
-        return "Nobody watches.\n".into();
+        return "No subscribers.\n".into();
     }
     let mut sheet = Sheet::new(width, paint);
     let rows: Vec<_> = list.subscribers.iter().map(|subscriber| row(subscriber, now)).collect();
@@ -30,7 +30,7 @@ pub(in crate::cli) fn table(list: &ListSubscribersResponse, now: Wall, width: us
 /// The list with all columns, as wide as needed.
 pub(super) fn wide(list: &ListSubscribersResponse, paint: Paint) -> String {
     if list.subscribers.is_empty() {
-        return "Nobody watches.\n".into();
+        return "No subscribers.\n".into();
     }
     let mut sheet = Sheet::new(UNBOUNDED, paint);
     let rows: Vec<_> = list.subscribers.iter().map(wide_row).collect();

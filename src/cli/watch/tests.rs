@@ -60,7 +60,7 @@ fn table() -> Style {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_goes_on_over_a_lost_connection() {
+async fn a_table_continues_after_a_lost_connection() {
     let scripts = vec![
         vec![hello(EPOCH, 1, 4), died(5), Step::Cut],
         vec![hello(EPOCH, 1, 6), died(5), died(6), Step::End],
@@ -76,12 +76,12 @@ TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
     );
     assert_eq!(said.len(), 3, "{said:?}");
     assert!(said[0].starts_with("the connection to plegd was lost: "), "{said:?}");
-    assert_eq!(said[1], "connected again; nothing was missed");
+    assert_eq!(said[1], "reconnected; no events were missed");
     assert!(said[2].starts_with("the connection to plegd was lost: the stream has ended"), "{said:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_json_line_can_be_resumed_at_and_a_gap_is_one_too() {
+async fn json_lines_have_positions_and_a_gap_is_a_line() {
     let scripts = vec![vec![
         hello(EPOCH, 1, 4),
         died(5),
@@ -105,7 +105,7 @@ async fn a_json_line_can_be_resumed_at_and_a_gap_is_one_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_comes_first_and_whole() {
+async fn a_complete_snapshot_comes_first() {
     let scripts = || {
         vec![
             vec![hello(EPOCH, 1, 4), pod("b"), Step::Cut],
@@ -134,7 +134,7 @@ TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
 }
 
 #[test]
-fn flags_become_the_request() {
+fn the_flags_are_converted_to_the_request() {
     let options = args(
         "-n shop -n batch,test --pod web --uid u1 -l app=web --types died,sync --containers-only --since oldest --pods",
     )
@@ -159,12 +159,12 @@ fn flags_become_the_request() {
 }
 
 #[test]
-fn wrong_flags_say_what_is_right() {
+fn errors_for_invalid_flags_have_a_hint() {
     let refused = |line: &str| {
         let words = ["plegd", "watch"].into_iter().chain(line.split(' '));
         Cli::try_parse_from(words).unwrap_err().to_string()
     };
-    assert!(refused("--since 42").contains("it is neither now nor oldest"));
+    assert!(refused("--since 42").contains("it is neither \"now\" nor \"oldest\""));
     assert!(refused("--pod shop/web").contains("-n shop --pod web"));
     assert!(
         refused("--types dead").contains("\"dead\" is not an event; did you mean \"died\""),
@@ -177,7 +177,7 @@ fn wrong_flags_say_what_is_right() {
 
 proptest! {
     #[test]
-    fn whatever_the_names_a_watch_prints_safe_lines(name in hostile(), label in hostile()) {
+    fn a_watch_prints_no_control_characters(name in hostile(), label in hostile()) {
         let identity = v1::PodIdentity { uid: label.clone(), namespace: name.clone(), name: name.clone() };
         let labels = [(label.clone(), name.clone())].into();
         let pod = v1::Pod { identity: Some(identity.clone()), labels, ..Default::default() };
