@@ -116,7 +116,7 @@ fn the_help_of_client_verbs_has_examples_and_the_default_socket() {
 
 #[test]
 fn client_verbs_report_a_missing_daemon() {
-    let missing = "plegd: there is no socket at unix:///no/such/plegd.sock: is plegd running, and is this where it listens?\n";
+    let missing = "plegd: there is no socket at unix:///no/such/plegd.sock; check that plegd is running and listens on this socket\n";
     let (by_flag, by_variable) =
         (["--socket", "/no/such/plegd.sock"], [("PLEGD_SOCKET", "unix:///no/such/plegd.sock")]);
     for verb in [

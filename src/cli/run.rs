@@ -74,7 +74,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let link = loaded.config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
     let mut daemon = Daemon::start(&loaded, link, Clock::system(), &threads, log).await?;
-    daemon.follow_configuration(inputs, file)?;
+    daemon.watch_configuration(inputs, file)?;
     daemon.run_until(std::future::pending()).await
 }
 

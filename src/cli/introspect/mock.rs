@@ -104,7 +104,7 @@ async fn the_status_of_a_plegd_that_is_not_ready_is_an_error() {
     let unready = status_of(Ok(GetStatusResponse { ready: false, ..healthy() })).await.unwrap_err();
     assert_eq!(unready.to_string(), "node-7 is not ready: the first relist is not complete");
     let denied = status_of(Err(Status::permission_denied("not for you"))).await.unwrap_err();
-    assert_eq!(denied.to_string(), "plegd does not allow it: not for you");
+    assert_eq!(denied.to_string(), "permission denied: not for you");
 }
 
 #[tokio::test]

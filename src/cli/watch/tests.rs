@@ -9,7 +9,7 @@ use crate::{
     cli::{Cli, Command},
     client::{
         Update,
-        mock::{EPOCH, Mock, Step, gap, hello, pod, snapshot_end, told},
+        mock::{EPOCH, Mock, Step, gap, hello, pod, send_event, snapshot_end},
     },
     clock::Wall,
     print::Table,
@@ -24,7 +24,7 @@ fn args(line: &str) -> Args {
 
 fn died(sequence: u64) -> Step {
     let time = |nanos| Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos });
-    told(v1::Event {
+    send_event(v1::Event {
         sequence,
         r#type: v1::EventType::ContainerDied.into(),
         subject: v1::Subject::Container.into(),
@@ -51,7 +51,7 @@ async fn watched(line: &str, style: Style, mut scripts: Vec<Vec<Step>>) -> (Stri
     let (clock, _) = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000));
     let mut said = Vec::new();
     let ended = follow(&mock.client(), &args, printer, clock, |line| said.push(line)).await;
-    assert_eq!(ended.unwrap_err().to_string(), "plegd does not allow it: the end");
+    assert_eq!(ended.unwrap_err().to_string(), "permission denied: the end");
     (String::from_utf8(out).unwrap(), said, mock)
 }
 
