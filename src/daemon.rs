@@ -183,8 +183,8 @@ impl Daemon {
             Some(Err(error)) = self.serving.join_next() => {
                 tracing::error!(
                     %error,
-                    "A server has failed; plegd exits and must be restarted. This is a bug in plegd: report it with the log up to this \
-                     line."
+                    "A server has failed; plegd exits and must be restarted. This is a bug in plegd: please report it with the log up \
+                     to this line."
                 );
                 std::process::exit(70);
             }

@@ -127,7 +127,7 @@ async fn play(
     // A clock that steps of the scenario can set. It starts with the time of the machine.
     let now = Clock::system().wall();
     let starts_at = scenario.starts_at.map_or(now, |time| Wall::from_nanos(time.nanos(now)));
-    let (clock, hand) = Clock::simulated(starts_at);
+    let (clock, stepper) = Clock::simulated(starts_at);
     let mut on_step = {
         let (clock, start) = (clock.clone(), clock.now());
         move |step: &crate::scenario::Step| {
@@ -135,7 +135,7 @@ async fn play(
             eprintln!("{:>8.3}s {text}", clock.now().since(start).as_secs_f64());
         }
     };
-    let mut player = Player::new(scenario.clone(), (clock, hand));
+    let mut player = Player::new(scenario.clone(), (clock, stepper));
     eprintln!("plegd demo: {}\n  right: {}", visible(&scenario.source), visible(&scenario.right));
     player.prepare(&mut on_step).await;
     let sim = player.runtime().clone();

@@ -153,7 +153,7 @@ impl Reloader {
                 key = key.path(),
                 new,
                 error,
-                "Failed to change the log level. Restart plegd to apply it."
+                "Failed to change the log level; restart plegd to apply it."
             ),
         }
     }

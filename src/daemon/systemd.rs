@@ -129,7 +129,7 @@ impl Notifier {
                         tracing::error!(
                             stuck = stuck.join("; "),
                             "A part of plegd is stuck. No watchdog messages are sent, so the service manager will kill and restart \
-                             plegd. This is a bug in plegd: report it with the log up to this line."
+                             plegd. This is a bug in plegd: please report it with the log up to this line."
                         );
                     }
                     stalled = !report.ok;
@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn count(messages: &[String], message: &str) -> usize {
-        messages.iter().filter(|said| *said == message).count()
+        messages.iter().filter(|it| *it == message).count()
     }
 
     #[test]
@@ -243,26 +243,26 @@ mod tests {
             yielded: None,
         };
         let counts = Counts { ready_pods: 40, not_ready_pods: 2, ..Counts::default() };
-        let said = |follower_status: &FollowerStatus| status(&health.ready(), follower_status, &counts, 3);
+        let line = |follower_status: &FollowerStatus| status(&health.ready(), follower_status, &counts, 3);
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "Not ready: the first relist is not yet complete: waiting for the runtime"
         );
         relist.open();
         runtime.set_ok("containerd v2.1.9");
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "polling, a relist every 1s: 42 pods, 0 containers, 3 subscribers. No event stream: the runtime ended it at once"
         );
         (follower_status.mode, follower_status.period) = (Mode::Evented, Duration::from_secs(60));
         follower_status.stream_up = Some(clock.now());
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "evented, a relist every 1m: 42 pods, 0 containers, 3 subscribers"
         );
         runtime.set_failed("connection refused");
         assert!(
-            said(&follower_status)
+            line(&follower_status)
                 .ends_with("3 subscribers. The runtime does not answer: connection refused")
         );
         let failures = |count| RelistFailures {
@@ -271,10 +271,10 @@ mod tests {
             last_error: "connection refused".into(),
         };
         follower_status.failures = Some(failures(1));
-        assert!(said(&follower_status).contains("a relist every 1m"), "one failure may be a passing error");
+        assert!(line(&follower_status).contains("a relist every 1m"), "one failure may be a passing error");
         follower_status.failures = Some(failures(8));
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "evented, but the runtime cannot be listed since 2027-01-15T08:00:00.000000000Z: 8 relists in a row failed, the last \
              with: connection refused. State as of then: 42 pods, 0 containers, 3 subscribers"
         );

@@ -7,7 +7,7 @@ use crate::{
     clock::Wall,
     print::{
         answer::{position, time},
-        sheet::{Column, Piece, Sheet, Side},
+        sheet::{Column, StyledText, Sheet, Side},
         text::{Paint, Tone, age, bytes, count, date_and_time, span, wall},
     },
     v1::{Detail, ListSubscribersResponse, SlowPolicy, Subscriber, peer},
@@ -75,7 +75,7 @@ const WIDE_COLUMNS: [Column; 13] = [
     left("FILTER", None),
 ];
 
-fn row(subscriber: &Subscriber, now: Wall) -> [Piece; 10] {
+fn row(subscriber: &Subscriber, now: Wall) -> [StyledText; 10] {
     [
         subscriber.id.to_string().into(),
         called(subscriber).into(),
@@ -90,7 +90,7 @@ fn row(subscriber: &Subscriber, now: Wall) -> [Piece; 10] {
     ]
 }
 
-fn wide_row(subscriber: &Subscriber) -> [Piece; 13] {
+fn wide_row(subscriber: &Subscriber) -> [StyledText; 13] {
     [
         subscriber.id.to_string().into(),
         called(subscriber).into(),
@@ -108,14 +108,14 @@ fn wide_row(subscriber: &Subscriber) -> [Piece; 13] {
     ]
 }
 
-fn lag(subscriber: &Subscriber) -> Piece {
+fn lag(subscriber: &Subscriber) -> StyledText {
     count(subscriber.lag).into()
 }
 
 /// The gaps that the subscriber itself caused. Gaps after a restart of plegd have their own column.
-pub(in crate::cli) fn gaps(subscriber: &Subscriber) -> Piece {
+pub(in crate::cli) fn gaps(subscriber: &Subscriber) -> StyledText {
     let own = own_gaps(subscriber);
-    Piece::new(Tone::warn_if(own > 0), count(own))
+    StyledText::new(Tone::warn_if(own > 0), count(own))
 }
 
 fn filter(subscriber: &Subscriber) -> &str {

@@ -124,8 +124,8 @@ impl Activity {
         rate
     }
 
-    /// At most `most` pods with the most events, the busiest first.
-    pub(super) fn busiest(&self, most: usize) -> Vec<Busy> {
+    /// The pods with the most events, at most `limit`, the busiest first.
+    pub(super) fn busiest(&self, limit: usize) -> Vec<Busy> {
         let mut pods: BTreeMap<&str, Busy> = BTreeMap::new();
         for seen in &self.seen {
             let busy = pods
@@ -139,7 +139,7 @@ impl Activity {
         let mut pods: Vec<Busy> = pods.into_values().collect();
         // OOM kills first, because they matter most. The sort is stable, so lines keep their places.
         pods.sort_by_key(|busy| std::cmp::Reverse((busy.oom, busy.events)));
-        pods.truncate(most);
+        pods.truncate(limit);
         pods
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     clock::Mono,
     print::{
-        sheet::{Column, Piece, Sheet, Side},
+        sheet::{Column, StyledText, Sheet, Side},
         text::{Paint, Tone, age, bytes, count, counted, duration, span},
     },
 };
@@ -77,7 +77,7 @@ fn summary(input: &FrameInput<'_>, sheet: &mut Sheet) {
     let (view, status) = (&input.view, input.view.status);
     let since = status.mode_since.as_ref().map(|at| format!(" for {}", span(age(view.now, at))));
     sheet.line(&[
-        Piece::new(Tone::Heading, &status.node_name),
+        StyledText::new(Tone::Heading, &status.node_name),
         "  ".into(),
         mode_name(view),
         format!("{}  {}", since.unwrap_or_default(), census(view)).into(),
@@ -95,7 +95,7 @@ fn summary(input: &FrameInput<'_>, sheet: &mut Sheet) {
     };
     let last = relist.map_or(", none yet".into(), |at| format!(", last {} ago", ago(at)));
     let relists = match cannot_list(view) {
-        Some(it) => Piece::new(
+        Some(it) => StyledText::new(
             Tone::Bad,
             format!("relists fail for {}, {} in a row{last}", span(it.lasting), count(it.failures)),
         ),
@@ -106,7 +106,7 @@ fn summary(input: &FrameInput<'_>, sheet: &mut Sheet) {
     };
     sheet.line(&[
         "stream ".into(),
-        Piece::new(if up { Tone::Good } else { Tone::Warn }, stream),
+        StyledText::new(if up { Tone::Good } else { Tone::Warn }, stream),
         message.map_or(String::new(), |at| format!(", message {} ago", ago(at))).into(),
         "  ".into(),
         relists,
@@ -135,11 +135,11 @@ fn summary(input: &FrameInput<'_>, sheet: &mut Sheet) {
 fn rates(input: &FrameInput<'_>, sheet: &mut Sheet) {
     let known = input.activity.covers(input.now).as_secs();
     let heading = format!("{:<9}{:>8}{:>8}{:>9}  ", "EVENTS", "/s 10s", format!("/s {known}s"), "COUNT");
-    sheet.line(&[Piece::new(Tone::Heading, heading + "LAST MINUTE")]);
+    sheet.line(&[StyledText::new(Tone::Heading, heading + "LAST MINUTE")]);
     let mut row = |name: &str, rate: &Rate| {
         let tone = if rate.count == 0 { Tone::Dim } else { Tone::Plain };
         let numbers = format!("{name:<9}{:>8.1}{:>8.1}{:>9}  ", rate.recent, rate.average, count(rate.count));
-        sheet.line(&[Piece::new(tone, numbers), Piece::new(Tone::Dim, bar_chart(&rate.parts))]);
+        sheet.line(&[StyledText::new(tone, numbers), StyledText::new(Tone::Dim, bar_chart(&rate.parts))]);
     };
     for (kind, name) in TYPES {
         row(name, &input.activity.rate(Some(kind), input.now));
@@ -158,7 +158,7 @@ fn bar_chart(parts: &[u64; PARTS]) -> String {
     parts.iter().map(|part| bar(*part)).collect()
 }
 
-fn pods(input: &FrameInput<'_>, most: usize, sheet: &mut Sheet) {
+fn pods(input: &FrameInput<'_>, limit: usize, sheet: &mut Sheet) {
     const COLUMNS: [Column; 5] = [
         Column { heading: "BUSIEST PODS OF THE LAST MINUTE", side: Side::Left, least: Some(0) },
         Column { heading: "EVENTS", side: Side::Right, least: None },
@@ -172,14 +172,14 @@ fn pods(input: &FrameInput<'_>, most: usize, sheet: &mut Sheet) {
             count(busy.events).into(),
             count(busy.started).into(),
             count(busy.died).into(),
-            Piece::new(if busy.oom > 0 { Tone::Bad } else { Tone::Plain }, count(busy.oom)),
+            StyledText::new(if busy.oom > 0 { Tone::Bad } else { Tone::Plain }, count(busy.oom)),
         ]
     };
-    let rows: Vec<_> = input.activity.busiest(most).into_iter().map(row).collect();
+    let rows: Vec<_> = input.activity.busiest(limit).into_iter().map(row).collect();
     sheet.table(&COLUMNS, &rows);
 }
 
-fn subscribers(input: &FrameInput<'_>, most: usize, sheet: &mut Sheet) {
+fn subscribers(input: &FrameInput<'_>, limit: usize, sheet: &mut Sheet) {
     const COLUMNS: [Column; 6] = [
         Column { heading: "ID", side: Side::Right, least: None },
         Column { heading: "SUBSCRIBER", side: Side::Left, least: Some(0) },
@@ -192,7 +192,7 @@ fn subscribers(input: &FrameInput<'_>, most: usize, sheet: &mut Sheet) {
     all.sort_by_key(|subscriber| (std::cmp::Reverse(subscriber.lag), subscriber.id));
     let rows: Vec<_> = all
         .into_iter()
-        .take(most)
+        .take(limit)
         .map(|subscriber| {
             [
                 subscriber.id.to_string().into(),

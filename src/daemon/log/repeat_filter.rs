@@ -95,7 +95,7 @@ impl RepeatFilter {
         let first = counts.count(key, *metadata.level(), text.message, self.clock.now());
         drop(counts);
         if !first {
-            // The receiver lives as long as the process.
+            // The receiver exists until the process exits.
             let _ = self.counting.send(());
         }
         first

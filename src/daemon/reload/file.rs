@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_swapped_symbolic_link_on_the_way_to_it_detects_change() {
+    async fn a_replaced_symbolic_link_in_the_path_is_detected() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         for name in ["..1", "..2"] {
