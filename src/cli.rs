@@ -138,7 +138,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::LogLevel(args)) => run_client_verb(log_level::run(args)),
         Some(Command::Run(args)) => {
             let inputs = args.inputs();
-            // Created before the file is read, so that every later change is noticed.
+            // Created before the file is read, so that every later change is detected.
             let file = FileWatch::new(&inputs);
             load(&inputs).map_err(anyhow::Error::from).and_then(|loaded| {
                 let log = log::begin(&loaded.config.log);
@@ -163,7 +163,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             run_client_verb(check::run(loaded))
         }),
         Some(Command::Config(args)) => config::run(args),
-        Some(Command::Watch(args)) => run_client_verb_on(Builder::new_multi_thread().worker_threads(1), watch::run(args)),
+        Some(Command::Watch(args)) => {
+            run_client_verb_on(Builder::new_multi_thread().worker_threads(1), watch::run(args))
+        }
         Some(Command::Get(args)) => run_client_verb(get::run(args)),
         Some(Command::Wait(args)) => run_client_verb(wait::run(args)),
     };
@@ -218,7 +220,10 @@ fn run_client_verb(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Re
     run_client_verb_on(&mut Builder::new_current_thread(), verb)
 }
 
-fn run_client_verb_on(threads: &mut Builder, verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn run_client_verb_on(
+    threads: &mut Builder,
+    verb: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     let runtime = threads.enable_all().build()?;
     let ended = runtime.block_on(verb);
     // A thread that still waits for a key must not delay the end.

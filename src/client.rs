@@ -162,7 +162,7 @@ impl Client {
     }
 
     /// Waits until a condition holds for a pod; the pod may not exist yet. Returns the pod, or `None` if it is removed, and the position as
-    /// of which the condition holds. plegd may restart meanwhile.
+    /// of which the condition holds. plegd may restart in the meantime.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ mod value;
 
 pub use self::{
     error::{ConfigError, Place, Problem},
-    in_force::{KeyChange, InForce},
+    in_force::{InForce, KeyChange},
     key::{Change, Form, Key},
     layers::{DEFAULT_FILE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
     principals::{Principal, Principals},

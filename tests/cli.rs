@@ -206,9 +206,7 @@ fn problems_of_all_layers_are_reported_together() {
     );
     let sentences = [
         "the configuration has 5 problems",
-        &format!(
-            "{path}:2: journal.events = 1: it is too small. Allowed: a whole number, from 64 to 4194304."
-        ),
+        &format!("{path}:2: journal.events = 1: it is too small. Allowed: an integer, from 64 to 4194304."),
         "environment variable PLEGD_HTTP_ADDRESS: \"here\": it is not an address. Allowed: an IP address and a port",
         "environment variable PLEGD_HTTP_ADRESS: unknown variable; did you mean PLEGD_HTTP_ADDRESS?",
         "flag --relist-period: \"soon\": it is not a duration. Allowed: a duration with its unit",
@@ -242,7 +240,7 @@ fn config_check_reports_all_problems_of_the_configuration() {
     let answer = plegd(&["config", "check", "--config", path], &[("PLEGD_RELIST_JITTER", "2")]);
     let sentences = [
         "plegd: the configuration has 4 problems, so plegd cannot start:\n",
-        &format!("{path}:2: relist.period = 5: this is a whole number. Allowed: a duration with its unit"),
+        &format!("{path}:2: relist.period = 5: this is an integer. Allowed: a duration with its unit"),
         &format!("{path}:3: unknown section [jurnal]; did you mean [journal]?"),
         &format!("{path}:6: log.level = \"inf\": \"inf\" is not a level; did you mean \"info\""),
         "environment variable PLEGD_RELIST_JITTER: \"2\": it is too large. Allowed: a number, from 0 to 0.5.",

@@ -150,7 +150,10 @@ async fn show_progress(clock: Clock, mut progress: watch::Receiver<Progress>) {
         shown = true;
         let seconds = clock.now().since(start).as_secs();
         let Progress { events, steps } = *so_far.borrow();
-        show(is_terminal, &format!("plegd: {seconds} s, {events} events, {steps} steps; press Ctrl-C to stop"));
+        show(
+            is_terminal,
+            &format!("plegd: {seconds} s, {events} events, {steps} steps; press Ctrl-C to stop"),
+        );
     }
     if shown && is_terminal {
         eprintln!();

@@ -110,7 +110,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         let (width, paint) = page();
         show(&state.frame(Format { width, height: PRINTED_HEIGHT, paint }))?;
         if !args.once {
-            eprintln!("plegd: stdout is no terminal, so only one frame was printed; use --once to suppress this message");
+            eprintln!(
+                "plegd: stdout is no terminal, so only one frame was printed; use --once to suppress this message"
+            );
         }
         return Ok(());
     }

@@ -145,9 +145,7 @@ pub(super) async fn follow<W: io::Write>(
 
 fn bare_name(text: &str) -> Result<String, String> {
     match text.split_once('/') {
-        Some((namespace, name)) => {
-            Err(format!("it takes only a name; use -n {namespace} --pod {name}"))
-        }
+        Some((namespace, name)) => Err(format!("it takes only a name; use -n {namespace} --pod {name}")),
         None => Ok(text.to_owned()),
     }
 }

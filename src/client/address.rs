@@ -61,7 +61,9 @@ impl Address {
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
-            return Err(format!("{host:?} is not a loopback address; plain text is allowed on loopback only"));
+            return Err(format!(
+                "{host:?} is not a loopback address; plain text is allowed on loopback only"
+            ));
         }
         Ok(Self::Loopback { host: host.into(), port })
     }

@@ -1,4 +1,4 @@
-//! Connections to plegd, and the errors when there is none.
+//! Connections to plegd, and the errors if none can be established.
 
 use std::{
     error::Error,
@@ -136,7 +136,11 @@ fn permitted_to(path: &Path) -> String {
     let mode = metadata.mode();
     let needed = if metadata.is_dir() { 0o010 } else { 0o020 };
     if mode & needed == 0 {
-        return format!("only the owner of {} (uid {}) has access; run as root", at.display(), metadata.uid());
+        return format!(
+            "only the owner of {} (uid {}) has access; run as root",
+            at.display(),
+            metadata.uid()
+        );
     }
     let group = group_name(&groups, metadata.gid());
     format!("{} is accessible to the group {group}; join the group, or run as root", at.display())
@@ -176,7 +180,10 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         fs::write(&file, "").unwrap();
         let error = probe(&Address::Unix(socket)).await.unwrap_err().to_string();
-        assert!(error.contains("no process listens") && error.contains("check that plegd is running"), "{error}");
+        assert!(
+            error.contains("no process listens") && error.contains("check that plegd is running"),
+            "{error}"
+        );
         let error = probe(&Address::Unix(file)).await.unwrap_err().to_string();
         assert!(error.contains("is not a socket"), "{error}");
     }
@@ -196,7 +203,10 @@ mod tests {
         );
         mode(0o600);
         let error = connect_error(&socket, io::ErrorKind::PermissionDenied);
-        assert!(error.contains("only the owner of ") && error.contains("(uid ") && error.contains("run as root"), "{error}");
+        assert!(
+            error.contains("only the owner of ") && error.contains("(uid ") && error.contains("run as root"),
+            "{error}"
+        );
     }
 
     #[test]

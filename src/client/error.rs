@@ -65,7 +65,9 @@ pub enum CallError {
         message: String,
     },
     /// The server does not have this call: an older plegd, or another program.
-    #[error("the server does not implement this call: {message}; check that the socket belongs to plegd and that its version is not older")]
+    #[error(
+        "the server does not implement this call: {message}; check that the socket belongs to plegd and that its version is not older"
+    )]
     Unimplemented {
         /// The server's message.
         message: String,

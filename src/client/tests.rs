@@ -218,7 +218,8 @@ async fn a_permanent_error_ends_the_watch() {
 
 #[tokio::test(start_paused = true)]
 async fn it_reconnects_without_limit_and_waits_longer_each_time() {
-    let disconnected = || vec![hello(EPOCH, 1, 1), Step::Fail(Status::aborted("disconnected by an operator"))];
+    let disconnected =
+        || vec![hello(EPOCH, 1, 1), Step::Fail(Status::aborted("disconnected by an operator"))];
     let mut scripts = vec![disconnected(); 20];
     scripts.push(vec![hello(EPOCH, 1, 2), event(2), Step::Cut]);
     let mock = Mock::watched(scripts).refusing(5);

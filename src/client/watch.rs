@@ -92,7 +92,7 @@ pub enum Update {
     Event {
         /// The event.
         event: v1::Event,
-        /// The position to resume at once this event is processed.
+        /// The position at which to resume after this event was processed.
         position: Position,
         /// With [`v1::SlowPolicy::LatestPerPod`]: the number of events of this pod that were left out before it.
         skipped: u64,
@@ -218,7 +218,7 @@ impl Watch {
     fn on_message(&mut self, message: v1::WatchResponse) -> Option<Result<Update, CallError>> {
         match self.state.take(message).transpose()? {
             Ok(update) => {
-                // A Hello message alone does not reset the backoff: a watch that is closed after each Hello must wait longer.
+                // A Hello message alone does not reset the backoff: a watch that is closed after each Hello must back off.
                 if matches!(update, Update::Event { .. } | Update::Bookmark(_) | Update::SnapshotEnd { .. }) {
                     self.backoff.succeeded();
                 }

@@ -349,7 +349,9 @@ mod tests {
             }
             assert_eq!(clock.steps(), 0, "{ppm} ppm");
             let (now, stamp) = clock.now_both();
-            let Stamped::At(at) = clock.to_monotonic(stamp, now) else { panic!("the timestamp is not mapped") };
+            let Stamped::At(at) = clock.to_monotonic(stamp, now) else {
+                panic!("the timestamp is not mapped")
+            };
             assert!(at.since(now).max(now.since(at)) <= MIN_OFFSET_CHANGE, "{ppm} ppm");
             // A step of a slewed clock is detected as well.
             stepper.step(SECOND);

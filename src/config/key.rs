@@ -67,7 +67,7 @@ macro_rules! config {
             )+
         }
     )+) => {
-        /// The whole configuration.
+        /// The complete configuration.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Config {
             $( $(#[doc = $section_doc])+ pub $section: $Section, )+

@@ -128,7 +128,9 @@ fn file(
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
     let what = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; set another path with --config or PLEGD_CONFIG".into(),
+        io::ErrorKind::NotFound => {
+            "there is no such file; set another path with --config or PLEGD_CONFIG".into()
+        }
         io::ErrorKind::InvalidData => "the file is not valid UTF-8".into(),
         io::ErrorKind::PermissionDenied => "the user of plegd has no permission to read the file".into(),
         _ if path.is_dir() => "this is a directory; specify a file".into(),

@@ -208,16 +208,10 @@ fn a_toml_syntax_error_has_its_line() {
 #[test]
 fn unknown_keys_are_rejected_with_a_suggestion() {
     let cases = [
-        (
-            "[relist]\nperoid = \"1s\"",
-            "plegd.toml:2: unknown key relist.peroid; did you mean relist.period?",
-        ),
+        ("[relist]\nperoid = \"1s\"", "plegd.toml:2: unknown key relist.peroid; did you mean relist.period?"),
         ("[relst]\nperiod = \"1s\"", "plegd.toml:1: unknown section [relst]; did you mean [relist]?"),
         ("\nparallelism = 1", "plegd.toml:2: unknown key parallelism; did you mean relist.parallelism?"),
-        (
-            "[stream]\njitter = 0.1",
-            "plegd.toml:2: unknown key stream.jitter; did you mean relist.jitter?",
-        ),
+        ("[stream]\njitter = 0.1", "plegd.toml:2: unknown key stream.jitter; did you mean relist.jitter?"),
         (
             "relist.max-period = \"9s\"",
             "plegd.toml:1: unknown key relist.max-period; did you mean relist.max_period?",
@@ -242,7 +236,7 @@ fn the_error_for_an_invalid_value_has_the_allowed_values() {
         ("relist.period = \"abc\"", format!("relist.period = \"abc\": it is not a duration. {duration}")),
         ("relist.period = \"\"", format!("relist.period = \"\": it is not a duration. {duration}")),
         ("relist.period = \"5\"", format!("relist.period = \"5\": the unit is missing. {duration}")),
-        ("relist.period = 5", format!("relist.period = 5: this is a whole number. {duration}")),
+        ("relist.period = 5", format!("relist.period = 5: this is an integer. {duration}")),
         ("relist.period = \"-5s\"", format!("relist.period = \"-5s\": a duration cannot be negative. {duration}")),
         ("relist.period = \"1ms\"", format!("relist.period = \"1ms\": it is too small. {duration}")),
         ("relist.period = \"11m\"", format!("relist.period = \"11m\": it is too large. {duration}")),
@@ -251,17 +245,17 @@ fn the_error_for_an_invalid_value_has_the_allowed_values() {
         ("relist.jitter = nan", "relist.jitter = nan: it is not a number. Allowed: a number, from 0 to 0.5.".into()),
         (
             "relist.parallelism = 0",
-            "relist.parallelism = 0: it is too small. Allowed: a whole number, from 1 to 64.".into(),
+            "relist.parallelism = 0: it is too small. Allowed: an integer, from 1 to 64.".into(),
         ),
         (
             "relist.parallelism = -3",
-            "relist.parallelism = -3: it is too small. Allowed: a whole number, from 1 to 64.".into(),
+            "relist.parallelism = -3: it is too small. Allowed: an integer, from 1 to 64.".into(),
         ),
         (
             "relist.parallelism = \"4\"",
-            "relist.parallelism = \"4\": this is text. Allowed: a whole number, from 1 to 64.".into(),
+            "relist.parallelism = \"4\": this is text. Allowed: an integer, from 1 to 64.".into(),
         ),
-        ("stream.enabled = 1", "stream.enabled = 1: this is a whole number. Allowed: true or false.".into()),
+        ("stream.enabled = 1", "stream.enabled = 1: this is an integer. Allowed: true or false.".into()),
         (
             "journal.bytes = \"32MB\"",
             "journal.bytes = \"32MB\": \"MB\" is not a unit. Allowed: a size with its unit (B, KiB, MiB or GiB), such as \"16MiB\", from 1MiB to 1GiB.".into(),
@@ -495,12 +489,12 @@ runtime.request_timeout = "5s" # a duration with its unit, such as "500ms" or "3
 relist.period = "1s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 10m
 relist.max_period = "1m" # a duration with its unit, such as "500ms" or "30s", from 100ms to 1h
 relist.jitter = 0.1 # a number, from 0 to 0.5
-relist.parallelism = 16 # a whole number, from 1 to 64
+relist.parallelism = 16 # an integer, from 1 to 64
 stream.enabled = true # true or false
 stream.shared = "yield" # yield or compete
-stream.queue_messages = 65536 # a whole number, from 64 to 4194304
+stream.queue_messages = 65536 # an integer, from 64 to 4194304
 stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
-journal.events = 65536 # a whole number, from 64 to 4194304
+journal.events = 65536 # an integer, from 64 to 4194304
 journal.bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
 state.enabled = true # true or false
 state.directory = "auto" # an absolute path, or "auto"
@@ -516,11 +510,11 @@ api.tcp_plaintext = false # true or false
 api.tls_certificate = "off" # an absolute path, or "off"
 api.tls_key = "off" # an absolute path, or "off"
 api.tls_client_ca = "off" # an absolute path, or "off"
-api.subscribers = 1024 # a whole number, from 1 to 65536
-api.connections = 2048 # a whole number, from 2 to 65536
-api.requests_per_peer = 64 # a whole number, from 1 to 65536
+api.subscribers = 1024 # an integer, from 1 to 65536
+api.connections = 2048 # an integer, from 2 to 65536
+api.requests_per_peer = 64 # an integer, from 1 to 65536
 api.message_bytes = "64KiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1KiB to 64MiB
-api.reads_per_second = 20 # a whole number, from 1 to 1000
+api.reads_per_second = 20 # an integer, from 1 to 1000
 api.node_name = "" # text
 http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
 http.page = "loopback" # off, loopback or on

@@ -137,7 +137,7 @@ impl Value for bool {
 
 impl Value for usize {
     const FORM: Form = Form::Integer;
-    const EXPECTED: &'static str = "a whole number";
+    const EXPECTED: &'static str = "an integer";
 
     fn parse(text: &str) -> Result<Self, String> {
         use std::num::IntErrorKind;
@@ -146,7 +146,7 @@ impl Value for usize {
         digits.parse::<usize>().map_err(|error| match error.kind() {
             IntErrorKind::PosOverflow => "it is too large".into(),
             _ if digits.parse::<i128>().is_ok() => "it is too small".into(),
-            _ => "it is not a whole number".into(),
+            _ => "it is not an integer".into(),
         })
     }
 
@@ -308,8 +308,7 @@ impl Filter {
 
 impl Value for Filter {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str =
-        r#"off, error, warn, info, debug or trace, for all or by module, such as "info,plegd::relister=debug""#;
+    const EXPECTED: &'static str = r#"off, error, warn, info, debug or trace, for all or by module, such as "info,plegd::relister=debug""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::targets(text).map(|_| Self(text.into()))

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::{
     api::introspection::SetLogLevel,
     clock::Clock,
-    config::{self, Change, KeyChange, Filter, InForce, Inputs, Loaded},
+    config::{self, Change, Filter, InForce, Inputs, KeyChange, Loaded},
     health::{Health, Note},
     metrics::{Metrics, Reload},
 };
@@ -29,7 +29,7 @@ pub struct Reloader {
     note: Note,
     clock: Clock,
     /// Serializes reloads: each compares the new configuration with the previous one.
-    alone: Mutex<()>,
+    serialized: Mutex<()>,
 }
 
 /// The cause of a reload.
@@ -66,13 +66,13 @@ impl Reloader {
     ) -> Self {
         let note = health.note("configuration", "");
         note.set_ok("as loaded at startup");
-        Self { inputs, in_force, set_log_level, metrics, note, clock, alone: Mutex::default() }
+        Self { inputs, in_force, set_log_level, metrics, note, clock, serialized: Mutex::default() }
     }
 
     /// Reads file, environment and flags again. Environment and flags are those of the start, and override the file. All reloadable changes
     /// are effective when this returns. The result is logged and counted.
     pub fn reload(&self, cause: Cause) -> Outcome {
-        let _alone = self.alone.lock();
+        let _guard = self.serialized.lock();
         let outcome = match config::load(&self.inputs) {
             Ok(loaded) => self.adopt(&loaded, cause),
             Err(error) => {
@@ -106,7 +106,9 @@ impl Reloader {
             }
             Outcome::Kept => {
                 metrics.failed();
-                self.note.set_failed(format!("the configuration loaded at {at} is invalid; the previous one stays effective"));
+                self.note.set_failed(format!(
+                    "the configuration loaded at {at} is invalid; the previous one stays effective"
+                ));
             }
         }
         outcome
@@ -118,15 +120,15 @@ impl Reloader {
             tracing::info!(cause = cause.as_str(), "Configuration reloaded; no changes.");
             return Outcome::Unchanged;
         }
-        tracing::info!(
-            cause = cause.as_str(),
-            changed = changes.len(),
-            "Configuration reloaded."
-        );
+        tracing::info!(cause = cause.as_str(), changed = changes.len(), "Configuration reloaded.");
         for KeyChange { key, old, new, place } in &changes {
             match key.change {
-                Change::Live => tracing::info!(key = key.path(), old, new, %place, "Configuration key changed."),
-                Change::Restart => tracing::warn!(key = key.path(), old, new, %place, "Configuration key requires a restart."),
+                Change::Live => {
+                    tracing::info!(key = key.path(), old, new, %place, "Configuration key changed.")
+                }
+                Change::Restart => {
+                    tracing::warn!(key = key.path(), old, new, %place, "Configuration key requires a restart.")
+                }
             }
         }
         let waiting = KeyChange::awaiting_restart(&changes);

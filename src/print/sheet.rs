@@ -180,7 +180,8 @@ mod tests {
 
     fn table(width: usize, paint: Paint) -> String {
         let mut sheet = Sheet::new(width, paint);
-        let long = ["1234".into(), "a-名-\u{1b}[2J".into(), StyledText::new(Tone::Bad, "namespaces=kube-system")];
+        let long =
+            ["1234".into(), "a-名-\u{1b}[2J".into(), StyledText::new(Tone::Bad, "namespaces=kube-system")];
         sheet.table(&COLUMNS, &[["7".into(), "short".into(), "".into()], long]);
         sheet.into_text()
     }

@@ -329,7 +329,7 @@ impl Recorder<'_> {
         self.tape.event(event, effect);
     }
 
-    /// Lists everything and reads statuses; events received meanwhile are recorded first.
+    /// Lists everything and reads statuses; events received in the meantime are recorded first.
     async fn poll(&mut self, received: &mut mpsc::Receiver<FromStream>) {
         let began = self.clock.now();
         let listing = self.client.list().await;

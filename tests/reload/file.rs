@@ -20,9 +20,22 @@ async fn sighup_applies_live_keys_and_names_those_that_need_a_restart() {
     let daemon = &node.daemon;
     let path = node.file().display().to_string();
     let place = format!("{path}:2");
-    let changed = ["INFO", "Configuration key changed.", r#"key="relist.max_period""#, r#"old="30s""#, r#"new="20s""#, &place];
+    let changed = [
+        "INFO",
+        "Configuration key changed.",
+        r#"key="relist.max_period""#,
+        r#"old="30s""#,
+        r#"new="20s""#,
+        &place,
+    ];
     daemon.wait_for_log(&changed).await.unwrap();
-    let waits = ["WARN", "Configuration key requires a restart.", r#"key="journal.events""#, r#"old="65536""#, r#"new="100""#];
+    let waits = [
+        "WARN",
+        "Configuration key requires a restart.",
+        r#"key="journal.events""#,
+        r#"old="65536""#,
+        r#"new="100""#,
+    ];
     daemon.wait_for_log(&waits).await.unwrap();
     daemon.wait_for_log(&["WARN", r#"keys="journal.events, journal.bytes""#, "restart it"]).await.unwrap();
     assert_eq!((node.metric(SUCCESSFUL).await, node.metric(AWAITING_RESTART).await), (1.0, 2.0));
@@ -49,7 +62,14 @@ async fn an_invalid_file_changes_nothing_and_is_reported_until_it_is_fixed() {
     node.reload(text, "failure").await;
     let path = node.file().display().to_string();
     let (first, second) = (format!("{path}:3: "), format!("{path}:5: "));
-    let logged = ["ERROR", "the previous one stays effective", &first, "did you mean relist.period?", &second, "count=2"];
+    let logged = [
+        "ERROR",
+        "the previous one stays effective",
+        &first,
+        "did you mean relist.period?",
+        &second,
+        "count=2",
+    ];
     node.daemon.wait_for_log(&logged).await.unwrap();
     assert_eq!(node.metric(SUCCESSFUL).await, 0.0);
     let in_force = node.in_force().await;
@@ -69,7 +89,10 @@ async fn an_invalid_file_changes_nothing_and_is_reported_until_it_is_fixed() {
     // plegd would not start without the file, so a missing file is reported too.
     fs::remove_file(node.file()).unwrap();
     node.until_reloads("failure", 2.0).await;
-    node.daemon.wait_for_log(&["ERROR", "the previous one stays effective", "there is no such file"]).await.unwrap();
+    node.daemon
+        .wait_for_log(&["ERROR", "the previous one stays effective", "there is no such file"])
+        .await
+        .unwrap();
 }
 
 /// A ConfigMap as the kubelet mounts it: the file is reached through one symbolic link, which a rename replaces.

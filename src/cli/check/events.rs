@@ -84,9 +84,7 @@ impl Events {
             Events::Unimplemented => "none: GetContainerEvents is not implemented".into(),
             Events::Off(evidence) => format!("off: {evidence}"),
             Events::MaybeOff(why) => {
-                format!(
-                    "unknown until a pod exists; disabled by default; not tested, because {why}"
-                )
+                format!("unknown until a pod exists; disabled by default; not tested, because {why}")
             }
             Events::Failed(error) => format!("failed: {error}"),
         };
@@ -98,7 +96,8 @@ impl Events {
         match self {
             Events::Off(_) => report.line("advice", "enable events in CRI-O: write these lines".into()),
             Events::MaybeOff(_) => {
-                report.line("advice", "enable events in CRI-O, if they are disabled: write these lines".into());
+                report
+                    .line("advice", "enable events in CRI-O, if they are disabled: write these lines".into());
             }
             _ => return,
         }

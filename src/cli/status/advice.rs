@@ -166,9 +166,9 @@ fn unlisted(view: &View<'_>) -> Option<Advice> {
     let last = view.status.generic.as_ref().and_then(|generic| generic.last_success_at.as_ref());
     let as_of = last.map_or("then".into(), |last| date_and_time(wall(last)));
     let served = match &view.status.evented {
-        Some(evented) if evented.up => format!(
-            "Served state is as of {as_of}, updated by events only; nothing checks the event stream"
-        ),
+        Some(evented) if evented.up => {
+            format!("Served state is as of {as_of}, updated by events only; nothing checks the event stream")
+        }
         Some(evented) if !has(view, Quirk::NoEvents) => {
             format!("The event stream is also down ({}). Served state is as of {as_of}", evented.state)
         }
@@ -216,7 +216,9 @@ fn stream_down(view: &View<'_>) -> Option<Advice> {
         return None;
     }
     if evented.state.contains("stream.enabled") {
-        return warn("The event stream is disabled in the configuration. Set stream.enabled = true to use it.".into());
+        return warn(
+            "The event stream is disabled in the configuration. Set stream.enabled = true to use it.".into(),
+        );
     }
     if has(view, Quirk::EventsOffByDefault) && evented.messages == 0 {
         return warn(

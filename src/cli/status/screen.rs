@@ -13,7 +13,7 @@ use crate::{
     cri::quirks::Quirk,
     print::{
         answer::position,
-        sheet::{StyledText, Sheet},
+        sheet::{Sheet, StyledText},
         text::{
             Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, until, wall,
         },
@@ -122,7 +122,9 @@ fn runtime(view: &View<'_>, quirks: Quirks, sheet: &mut Sheet) {
             let text = format!("{} {}, CRI {}", runtime.name, runtime.version, runtime.api_version);
             sheet.labelled("RUNTIME", &[text.into()]);
         }
-        None => sheet.labelled("RUNTIME", &[StyledText::new(Tone::Bad, "not known: it has not answered yet")]),
+        None => {
+            sheet.labelled("RUNTIME", &[StyledText::new(Tone::Bad, "not known: it has not answered yet")])
+        }
     }
     match quirks {
         Quirks::Names => {
@@ -194,9 +196,10 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
 
 fn relist_state(view: &View<'_>, generic: &GenericPath) -> StyledText {
     match (generic.period, cannot_list(view)) {
-        (_, Some(it)) => {
-            StyledText::new(Tone::Bad, format!("failing {}, {} in a row", span(it.lasting), count(it.failures)))
-        }
+        (_, Some(it)) => StyledText::new(
+            Tone::Bad,
+            format!("failing {}, {} in a row", span(it.lasting), count(it.failures)),
+        ),
         (None, None) => "not begun".into(),
         (Some(_), None) => format!("a relist every {}", period(Some(generic))).into(),
     }

@@ -493,7 +493,11 @@ fn advice_is_given_only_for_problems() {
     // The journal is not full yet, so no event is dropped.
     assert_eq!(lagging(1, 12_000), []);
     assert_eq!(lagging(2_366, 5_000), []);
-    assert_advice(&lagging(2_366, 5_001), Tone::Warn, "Subscriber 9 (slow) is 5,001 events behind; at 10,000");
+    assert_advice(
+        &lagging(2_366, 5_001),
+        Tone::Warn,
+        "Subscriber 9 (slow) is 5,001 events behind; at 10,000",
+    );
     assert_advice(
         &about(|_, subscribers| subscribers[0].gaps = 2),
         Tone::Warn,

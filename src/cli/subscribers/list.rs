@@ -7,7 +7,7 @@ use crate::{
     clock::Wall,
     print::{
         answer::{position, time},
-        sheet::{Column, StyledText, Sheet, Side},
+        sheet::{Column, Sheet, Side, StyledText},
         text::{Paint, Tone, age, bytes, count, date_and_time, span, wall},
     },
     v1::{Detail, ListSubscribersResponse, SlowPolicy, Subscriber, peer},

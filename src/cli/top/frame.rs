@@ -15,7 +15,7 @@ use crate::{
     },
     clock::Mono,
     print::{
-        sheet::{Column, StyledText, Sheet, Side},
+        sheet::{Column, Sheet, Side, StyledText},
         text::{Paint, Tone, age, bytes, count, counted, duration, span},
     },
 };
@@ -122,11 +122,7 @@ fn summary(input: &FrameInput<'_>, sheet: &mut Sheet) {
     .into()]);
     match input.error {
         Some(error) => {
-            sheet.marked(
-                "!!",
-                Tone::Bad,
-                &format!("Not current; retrying: {error}"),
-            );
+            sheet.marked("!!", Tone::Bad, &format!("Not current; retrying: {error}"));
         }
         None => attention(view, MAX_ADVICE, sheet),
     }
@@ -213,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::status::tests::{ago, now, subscriber, healthy},
+        cli::status::tests::{ago, healthy, now, subscriber},
         v1::{Event, EventType, PodIdentity, Subscriber},
     };
 
@@ -298,11 +294,11 @@ ID SUBSCRIBER PEER   LAG EVENTS GAPS
     fn a_frame_is_never_higher_than_the_screen() {
         let many: Vec<Subscriber> = (0..50).map(|id| subscriber(id, "agent", id)).collect();
         for height in [0, 1, 10, 24, 50] {
-            let text = shown(&many, Some("nobody listens"), height);
+            let text = shown(&many, Some("connection refused"), height);
             assert!(text.lines().count() <= height, "{height}: {text}");
         }
-        let text = shown(&many, Some("nobody listens"), 24);
-        assert!(text.contains("!! Not current; retrying: nobody listens"), "{text}");
+        let text = shown(&many, Some("connection refused"), 24);
+        assert!(text.contains("!! Not current; retrying: connection refused"), "{text}");
         assert!(text.contains("\n49 agent"), "{text}");
     }
 

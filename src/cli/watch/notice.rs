@@ -113,14 +113,17 @@ mod tests {
 
     #[test]
     fn the_notice_of_a_gap_has_the_number_of_events_and_the_reason() {
-        let said = |reason: v1::GapReason, from, to| {
+        let notice = |reason: v1::GapReason, from, to| {
             Notices::default().of(&Update::Gap(v1::Gap { reason: reason.into(), from, to })).unwrap()
         };
-        let compacted = said(v1::GapReason::Compacted, 8, Some(907));
+        let compacted = notice(v1::GapReason::Compacted, 8, Some(907));
         assert_eq!(compacted, "up to 900 events are missing (8 to 907): plegd no longer holds them");
-        assert!(said(v1::GapReason::Compacted, 8, Some(8)).starts_with("event 8 may be missing"));
-        assert!(said(v1::GapReason::Compacted, 8, Some(7)).starts_with("events since 8 are missing"));
-        assert!(said(v1::GapReason::ForeignEpoch, 8, None).starts_with("plegd was restarted"));
-        assert!(said(v1::GapReason::InFuture, 8, None).contains("after the last event that plegd has published"));
+        assert!(notice(v1::GapReason::Compacted, 8, Some(8)).starts_with("event 8 may be missing"));
+        assert!(notice(v1::GapReason::Compacted, 8, Some(7)).starts_with("events since 8 are missing"));
+        assert!(notice(v1::GapReason::ForeignEpoch, 8, None).starts_with("plegd was restarted"));
+        assert!(
+            notice(v1::GapReason::InFuture, 8, None)
+                .contains("after the last event that plegd has published")
+        );
     }
 }

@@ -49,10 +49,10 @@ async fn watched(line: &str, style: Style, mut scripts: Vec<Vec<Step>>) -> (Stri
     let mut out = Vec::new();
     let printer = Printer::new(&mut out, style, args.types.clone());
     let (clock, _) = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000));
-    let mut said = Vec::new();
-    let ended = follow(&mock.client(), &args, printer, clock, |line| said.push(line)).await;
+    let mut notices = Vec::new();
+    let ended = follow(&mock.client(), &args, printer, clock, |line| notices.push(line)).await;
     assert_eq!(ended.unwrap_err().to_string(), "permission denied: the end");
-    (String::from_utf8(out).unwrap(), said, mock)
+    (String::from_utf8(out).unwrap(), notices, mock)
 }
 
 fn table() -> Style {
@@ -65,7 +65,7 @@ async fn a_table_continues_after_a_lost_connection() {
         vec![hello(EPOCH, 1, 4), died(5), Step::Cut],
         vec![hello(EPOCH, 1, 6), died(5), died(6), Step::End],
     ];
-    let (out, said, _) = watched("", table(), scripts).await;
+    let (out, notices, _) = watched("", table(), scripts).await;
     assert_eq!(
         out,
         "\
@@ -74,10 +74,10 @@ TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
 08:00:00.122 +1.5ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
 "
     );
-    assert_eq!(said.len(), 3, "{said:?}");
-    assert!(said[0].starts_with("the connection to plegd was lost: "), "{said:?}");
-    assert_eq!(said[1], "reconnected; no events were missed");
-    assert!(said[2].starts_with("the connection to plegd was lost: the stream has ended"), "{said:?}");
+    assert_eq!(notices.len(), 3, "{notices:?}");
+    assert!(notices[0].starts_with("the connection to plegd was lost: "), "{notices:?}");
+    assert_eq!(notices[1], "reconnected; no events were missed");
+    assert!(notices[2].starts_with("the connection to plegd was lost: the stream has ended"), "{notices:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +91,7 @@ async fn json_lines_have_positions_and_a_gap_is_a_line() {
         died(7),
         Step::End,
     ]];
-    let (out, said, _) = watched("--pods --types died", Style::Json, scripts).await;
+    let (out, notices, _) = watched("--pods --types died", Style::Json, scripts).await;
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 5, "{out}");
     assert_eq!(lines[0]["type"], "ContainerDied");
@@ -101,7 +101,7 @@ async fn json_lines_have_positions_and_a_gap_is_a_line() {
     assert_eq!(lines[2]["pod"]["identity"]["name"], "a", "the pods as they are after the gap");
     assert_eq!(lines[3]["type"], "SnapshotEnd");
     assert_eq!(lines[4]["pod_status"]["containers"].to_string(), "[]");
-    assert!(said[0].starts_with("event 6 may be missing"), "{said:?}");
+    assert!(notices[0].starts_with("event 6 may be missing"), "{notices:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,7 +110,8 @@ impl WatchState {
 
     /// Advances to a position. Returns whether it is new.
     fn advance(&mut self, to: Position) -> bool {
-        let delivered = self.after.is_some_and(|after| after.epoch == to.epoch && after.sequence >= to.sequence);
+        let delivered =
+            self.after.is_some_and(|after| after.epoch == to.epoch && after.sequence >= to.sequence);
         if !delivered {
             self.after = Some(to);
         }

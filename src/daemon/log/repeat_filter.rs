@@ -79,7 +79,8 @@ impl RepeatFilter {
         let (counting, counted) = mpsc::channel();
         let (of, time) = (counts.clone(), clock.clone());
         // If the thread cannot be started, counts are not logged.
-        let _ = thread::Builder::new().name("plegd-log".into()).spawn(move || log_counts(&of, &time, &counted));
+        let _ =
+            thread::Builder::new().name("plegd-log".into()).spawn(move || log_counts(&of, &time, &counted));
         Self { clock, counts, counting }
     }
 

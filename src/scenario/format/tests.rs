@@ -45,7 +45,7 @@ fn an_error_has_its_place_and_a_suggestion() {
             container(r#""exit_cod": 1"#),
             r#"steps[1].status: unknown key "exit_cod"; did you mean "exit_code"?"#,
         ),
-        (container(r#""exit_code": "1""#), "steps[1].status.exit_code: expected a whole number"),
+        (container(r#""exit_code": "1""#), "steps[1].status.exit_code: expected an integer"),
         (container(r#""state": "CONTAINER_EXITTED""#), r#"did you mean "CONTAINER_EXITED"?"#),
         (container(r#""started_at": "then""#), "steps[1].status.started_at: expected a time"),
         (container(r#""metadata": {"nam": "x"}"#), "steps[1].status.metadata: unknown key"),
