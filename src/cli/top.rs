@@ -21,7 +21,7 @@ use tokio::{
 
 use self::{
     activity::Activity,
-    frame::{Format, Scene, frame},
+    frame::{Format, FrameInput, frame},
     terminal::{Keys, Terminal},
 };
 use super::{connection::Connection, introspect::Introspect, status::View};

@@ -201,7 +201,7 @@ pub(super) fn parse<T: Value + PartialOrd>(
 
 pub(super) fn allowed<T: Value>(range: Option<RangeInclusive<T>>) -> String {
     match range {
-        Some(range) => format!("{}, from {} to {}", T::EXPECTED, range.start().text(), range.end().text()),
-        None => T::EXPECTED.into(),
+        Some(range) => format!("{}, from {} to {}", T::WANTED, range.start().text(), range.end().text()),
+        None => T::WANTED.into(),
     }
 }

@@ -16,7 +16,7 @@ pub trait Value: Sized {
     /// The form in a file.
     const FORM: Form;
     /// The expected notation, for messages.
-    const EXPECTED: &'static str;
+    const WANTED: &'static str;
 
     /// Parses a value. The error is a clause with the reason, without the text itself.
     fn parse(text: &str) -> Result<Self, String>;
@@ -47,7 +47,7 @@ macro_rules! choice {
 
         impl Value for $name {
             const FORM: Form = Form::Text;
-            const EXPECTED: &'static str = $wanted;
+            const WANTED: &'static str = $wanted;
 
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
@@ -124,7 +124,7 @@ fn unknown(text: &str, known: &[&str]) -> String {
 
 impl Value for bool {
     const FORM: Form = Form::Boolean;
-    const EXPECTED: &'static str = "true or false";
+    const WANTED: &'static str = "true or false";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "it is neither true nor false".into())
@@ -137,7 +137,7 @@ impl Value for bool {
 
 impl Value for usize {
     const FORM: Form = Form::Integer;
-    const EXPECTED: &'static str = "an integer";
+    const WANTED: &'static str = "an integer";
 
     fn parse(text: &str) -> Result<Self, String> {
         use std::num::IntErrorKind;
@@ -157,7 +157,7 @@ impl Value for usize {
 
 impl Value for f64 {
     const FORM: Form = Form::Number;
-    const EXPECTED: &'static str = "a number";
+    const WANTED: &'static str = "a number";
 
     fn parse(text: &str) -> Result<Self, String> {
         let number: Option<f64> = text.parse().ok();
@@ -171,7 +171,7 @@ impl Value for f64 {
 
 impl Value for Duration {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"a duration with its unit, such as "500ms" or "30s""#;
+    const WANTED: &'static str = r#"a duration with its unit, such as "500ms" or "30s""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.') {
@@ -190,7 +190,7 @@ impl Value for Duration {
 
 impl Value for Option<SocketAddr> {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str =
+    const WANTED: &'static str =
         r#"an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off""#;
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -225,7 +225,7 @@ impl Bytes {
 
 impl Value for Bytes {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"a size with its unit (B, KiB, MiB or GiB), such as "16MiB""#;
+    const WANTED: &'static str = r#"a size with its unit (B, KiB, MiB or GiB), such as "16MiB""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         let (number, unit) =
@@ -250,7 +250,7 @@ impl Value for Bytes {
 
 impl Value for Option<Endpoint> {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to detect it"#;
+    const WANTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to detect it"#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
@@ -308,7 +308,7 @@ impl Filter {
 
 impl Value for Filter {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"off, error, warn, info, debug or trace, for all or by module, such as "info,plegd::relister=debug""#;
+    const WANTED: &'static str = r#"off, error, warn, info, debug or trace, for all or by module, such as "info,plegd::relister=debug""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::targets(text).map(|_| Self(text.into()))
@@ -353,7 +353,7 @@ impl EventTypes {
 
 impl Value for EventTypes {
     const FORM: Form = Form::List;
-    const EXPECTED: &'static str = "started, died, removed, changed and sync, separated by commas, or all";
+    const WANTED: &'static str = "started, died, removed, changed and sync, separated by commas, or all";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {

@@ -24,7 +24,7 @@ pub enum SocketGroup {
 
 impl Value for String {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = "text";
+    const WANTED: &'static str = "text";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.chars().any(char::is_control) {
@@ -41,7 +41,7 @@ impl Value for String {
 
 impl Value for Option<PathBuf> {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"an absolute path, or "off""#;
+    const WANTED: &'static str = r#"an absolute path, or "off""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text == "off" {
@@ -75,7 +75,7 @@ pub enum StateDirectory {
 
 impl Value for StateDirectory {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"an absolute path, or "auto""#;
+    const WANTED: &'static str = r#"an absolute path, or "auto""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text == "auto" { Ok(Self::BesideSocket) } else { directory(text).map(Self::At) }
@@ -95,7 +95,7 @@ pub struct OptionalDirectory(pub Option<PathBuf>);
 
 impl Value for OptionalDirectory {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"an absolute path, or "off""#;
+    const WANTED: &'static str = r#"an absolute path, or "off""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text == "off" {
@@ -124,7 +124,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 
 impl Value for FileMode {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"an octal mode up to 0777, such as "0660""#;
+    const WANTED: &'static str = r#"an octal mode up to 0777, such as "0660""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if !(3..=4).contains(&text.len()) || !text.bytes().all(|digit| matches!(digit, b'0'..=b'7')) {
@@ -145,7 +145,7 @@ impl Value for FileMode {
 
 impl Value for SocketGroup {
     const FORM: Form = Form::Text;
-    const EXPECTED: &'static str = r#"the name or number of a group, or "" for the group of plegd"#;
+    const WANTED: &'static str = r#"the name or number of a group, or "" for the group of plegd"#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
@@ -181,7 +181,7 @@ const KEYWORDS: [(&str, Principal); 5] = [
 
 impl Value for Principals {
     const FORM: Form = Form::List;
-    const EXPECTED: &'static str =
+    const WANTED: &'static str =
         "root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, separated by commas";
 
     fn parse(text: &str) -> Result<Self, String> {
