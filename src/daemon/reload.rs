@@ -106,9 +106,8 @@ impl Reloader {
             }
             Outcome::Kept => {
                 metrics.failed();
-                self.note.set_failed(format!(
-                    "the configuration loaded at {at} is invalid; the previous one stays effective"
-                ));
+                self.note
+                    .set_failed(format!("as loaded at {at} is invalid; the previous one stays effective"));
             }
         }
         outcome

@@ -236,7 +236,7 @@ mod tests {
         }
         let status = healthy();
         let view = View { status: &status, subscribers, now: now() };
-        let input = FrameInput { view, activity: &activity, now: at(159), trouble };
+        let input = FrameInput { view, activity: &activity, now: at(159), error };
         frame(&input, Format { width: 80, height, paint: Paint(false) })
     }
 
