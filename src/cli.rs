@@ -200,7 +200,7 @@ fn print_error(error: &anyhow::Error) -> ExitCode {
         }
         return ExitCode::from(USAGE);
     }
-    // A pipe closed by the reader, such as `head`, is a normal end.
+    // A pipe closed by the reader, such as `head`, is not an error.
     let pipe =
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     if pipe {
@@ -226,7 +226,7 @@ fn run_client_verb_on(
 ) -> anyhow::Result<()> {
     let runtime = threads.enable_all().build()?;
     let ended = runtime.block_on(verb);
-    // A thread that still waits for a key must not delay the end.
+    // A thread that still waits for a key must not delay the exit.
     runtime.shutdown_background();
     ended
 }

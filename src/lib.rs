@@ -31,17 +31,17 @@
 //! | | `page` | the web page | show more than the metrics do |
 //! | | [`serve`] | the API for a program that embeds an app | |
 //! | composition | [`app`] | builds, joins and stops the parts | have rules |
-//! | following | `supervisor` | when to relist; the state machine of the mode | decode anything |
+//! | detection | `supervisor` | when to relist; the state machine of the mode | decode anything |
 //! | | `relister` | lists pods, and reads those that differ; reads on request, with retries | write the cache |
 //! | | `evented` | receives the event stream; applies its events behind a queue | await anything but the stream while it receives |
 //! | | `fresh` | reads of pods that are newer than a given time | return older ones |
 //! | | [`watch`] | a snapshot and the following events for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
-//! | deciding | `arbiter` | the rules and the state that they change; the only writer of the cache | call the runtime |
+//! | arbitration | `arbiter` | the rules and the state that they change; the only writer of the cache | call the runtime |
 //! | | `path_comparison` | compares both detection paths: first source, lead, missed events | change what is published |
-//! | holding | `cache` | the served pods, and the pod of each id | be written by other modules than the arbiter |
+//! | storage | `cache` | the served pods, and the pod of each id | be written by other modules than the arbiter |
 //! | | `journal` | numbered events in a bounded ring, cursors | know gRPC |
 //! | | `state` | the state on disk: a write-ahead log, exact or absent | interpret its records |
-//! | ground | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
+//! | foundation | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
 //! | | `clock` | monotonic and wall time, steps of the wall clock | be bypassed |
 //! | | `cri` | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
 //! | | `config` | defaults, file, environment, flags, and the effective configuration | change a configuration after its creation |
@@ -54,7 +54,7 @@
 //! | | `pod_summary` | a pod in one row, as kubectl shows it | |
 //! | | `accept` | connections of a server: count and shutdown timeout | |
 //! | | `printable` | escapes text from outside for terminals, JSON and YAML | know where the text is printed |
-//! | beside | [`client`] | the client of the API, for agents: calls, and a watch that resumes automatically | use modules of the daemon |
+//! | standalone | [`client`] | the client of the API, for agents: calls, and a watch that resumes automatically | use modules of the daemon |
 //! | | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
 //!
 //! # Features

@@ -1,6 +1,6 @@
 //! Writes lifecycle events to stdout, as a table or as one JSON object per line.
 //!
-//! Every call returns the writer's result, so that the caller can end when the pipe is closed. A write blocks while the reader
+//! Every call returns the writer's result, so that the caller can exit when the pipe is closed. A write blocks while the reader
 //! does not read, so do not call it in a task that other tasks wait for.
 
 pub(crate) mod answer;
@@ -46,7 +46,7 @@ pub struct Printer<W: Write> {
 pub enum Style {
     /// As a line of a table.
     Table(Table),
-    /// As a JSON object on a line.
+    /// As one JSON object per line.
     Json,
 }
 

@@ -166,7 +166,7 @@ async fn play(
 ///
 /// # Errors
 ///
-/// If there are failures, or the scenario was not played to its end.
+/// If there are failures, or the scenario was interrupted.
 pub(super) fn report(scenario: &Scenario, failures: Option<&[Failure]>) -> anyhow::Result<()> {
     let Some(failures) = failures else { anyhow::bail!("interrupted before the last step") };
     for failure in failures {
@@ -206,7 +206,7 @@ fn hyperlink(address: &str) -> String {
     }
 }
 
-/// A temporary directory for the socket; removed at the end.
+/// A temporary directory for the socket; removed at exit.
 struct SocketDirectory(PathBuf);
 
 // === impl SocketDirectory ===

@@ -207,7 +207,7 @@ impl TopState {
         client.watch(WatchOptions { since, bookmark_interval: BOOKMARKS, ..WatchOptions::named("plegd top") })
     }
 
-    /// Reads the events until now, for a limited time.
+    /// Reads the past events, with a timeout.
     async fn catch_up(&mut self, watch: &mut Watch) -> Result<(), CallError> {
         let mut caught_up = pin!(timeout(CATCH_UP_TIMEOUT, async {
             while let Some(update) = watch.next().await {

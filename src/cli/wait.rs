@@ -196,7 +196,7 @@ fn holds(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
     }
 }
 
-/// The text for the present state, if the condition does not hold.
+/// The text for the current state, if the condition does not hold.
 fn state(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
     let Some(pod) = pod else { return "there is no such pod".into() };
     match condition {

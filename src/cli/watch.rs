@@ -89,8 +89,8 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin(Since);
 
-/// Watches until Ctrl-C, until the reader of stdout is gone, or until an error. The work runs in its own task, on another thread if
-/// the tokio runtime has one. A reader that does not read therefore cannot delay the end.
+/// Watches until Ctrl-C, until the reader of stdout closes the pipe, or until an error. The work runs in its own task, on another thread if
+/// the tokio runtime has one. Therefore a reader that does not read cannot delay the exit.
 ///
 /// # Errors
 ///

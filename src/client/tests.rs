@@ -139,7 +139,7 @@ async fn after_a_restart_with_a_new_epoch_a_gap_and_a_snapshot_follow() {
     let foreign = v1::GapReason::ForeignEpoch;
     let mock = Mock::watched([
         vec![hello(EPOCH, 1, 40), event(41), Step::Cut],
-        // The gap is reported once, though the snapshot after it needs a second try.
+        // The gap is reported once, although the snapshot after it needs a second attempt.
         vec![hello(LATER, 1, 2), gap(foreign, 42, None), pod("a"), Step::Cut],
         vec![hello(LATER, 1, 2), pod("a"), snapshot_end(LATER, 2, 1), event(3), Step::Cut],
         // Sequence numbers start again: a small one is not an old one.

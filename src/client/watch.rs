@@ -178,7 +178,7 @@ impl Watch {
         watch
     }
 
-    /// The next update; `None` after an error, which ends the watch. The future may be dropped while it waits: nothing is lost.
+    /// The next update; `None` after an error, which ends the watch. The future may be dropped while it waits: no update is lost.
     pub async fn next(&mut self) -> Option<Result<Update, CallError>> {
         tokio_stream::StreamExt::next(self).await
     }
@@ -204,7 +204,7 @@ impl Watch {
         Stage::Opening(Box::pin(async move { service.watch(request).await }))
     }
 
-    /// Handles an error: waits for the next try, or ends.
+    /// Handles an error: waits for the next attempt, or ends.
     fn on_error(&mut self, why: CallError) -> Result<Update, CallError> {
         if !why.is_transient() {
             self.stage = Stage::Ended;

@@ -140,7 +140,7 @@ fn runtime(view: &View<'_>, quirks: Quirks, sheet: &mut Sheet) {
     }
 }
 
-/// The two paths beside each other.
+/// The two detection paths, side by side.
 fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
     let half = (width - LEFT) / 2;
     let mut row = |label: &str, left: StyledText, right: StyledText| {
@@ -309,7 +309,7 @@ pub(in crate::cli) fn census(view: &View<'_>) -> String {
     )
 }
 
-/// The present relist period.
+/// The current relist period.
 fn period(generic: Option<&GenericPath>) -> String {
     let period = generic.and_then(|generic| generic.period.as_ref());
     period.map_or("-".into(), |period| span(duration(Some(period))))
