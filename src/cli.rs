@@ -68,7 +68,7 @@ On a node that runs plegd, with permission to open its socket:
   plegd get pods -o wide            list pods
   plegd wait --for exited batch/job --timeout 10m
 
-Configuration: defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags. Later ones override earlier ones.
+Configuration: defaults, overridden by /etc/plegd/plegd.toml, PLEGD_* variables, and flags.
 Exit codes: 0 success, 1 failure or not found, 64 usage or configuration error.";
 
 /// Pod lifecycle events of a Kubernetes node. plegd follows the container runtime by its event stream and by periodic
