@@ -1,7 +1,7 @@
-//! What each event passes through, one by one: for `benches/hot.rs`, and not part of the API.
+//! The steps that process an event, as single functions for `benches/hot.rs`. Not part of the API.
 //!
-//! Only what it cannot reach otherwise, and no logic: each function calls what the daemon calls. What it has in common with
-//! the fuzz targets is in [`crate::fuzzing`].
+//! Only wrappers of functions that the benchmark cannot access otherwise; they call the same functions as the daemon. Wrappers
+//! that the fuzz targets use as well are in [`crate::fuzzing`].
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::{
     watch::Update,
 };
 
-/// Appends the events of a change after which the pod is gone.
+/// Appends the events of a change that removes the pod.
 pub fn append(journal: &Journal, events: Vec<Event>) {
     let pod = cache::Writer::default().add(&events[0].pod);
     journal.begin().commit(events, None, &pod);
 }
 
-/// An event as it is sent to whoever watches; made once, and then kept with it.
+/// An event in its encoded form for subscribers. It is encoded once and then cached with the record.
 pub fn encoded(record: &Arc<Record>, journal: &Journal) -> Bytes {
     let update = Update::Event { record: record.clone(), skipped: 0 };
     Encoded::of(&update, Detail::Event, journal, &Node::default()).0

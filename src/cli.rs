@@ -57,67 +57,67 @@ const USAGE: u8 = 64;
 
 const EXAMPLES: &str = "\
 Examples:
-  plegd demo                        see it at work on a simulated runtime, without touching anything
-  plegd check                       find this node's runtime and say what to expect of it
-  plegd run --print table           follow the runtime and show what its pods do
-  plegd run --print json | jq .     the same for programs
+  plegd demo                        run plegd on a simulated runtime
+  plegd check                       detect the runtime of this node
+  plegd run --print table           run the daemon and print events as a table
+  plegd run --print json | jq .     run the daemon and print events as JSON
 
-Where plegd runs, for whoever may open its socket:
-  plegd status                      how it does, and what needs attention
-  plegd watch                       what pods do, from now on
-  plegd get pods -o wide            what there is
+On a node that runs plegd, with permission to open its socket:
+  plegd status                      show the status of the daemon
+  plegd watch                       watch pod lifecycle events
+  plegd get pods -o wide            list pods
   plegd wait --for exited batch/job --timeout 10m
 
-Settings come from defaults, then /etc/plegd/plegd.toml, then PLEGD_* variables, then flags.
-Exit codes: 0 clean end, 1 could not start or found nothing, 64 wrong usage or configuration.";
+Configuration: defaults, overridden by /etc/plegd/plegd.toml, PLEGD_* variables, and flags.
+Exit codes: 0 success, 1 failure or not found, 64 usage or configuration error.";
 
-/// Pod lifecycle events of a Kubernetes node: follows the container runtime by its event stream and by relists at once,
-/// settles what both say, and tells every change exactly once.
+/// Pod lifecycle events of a Kubernetes node. plegd follows the container runtime by its event stream and by periodic
+/// relists, merges both, and publishes each change once.
 #[derive(Debug, Parser)]
 #[command(name = "plegd", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What `plegd` can do.
+/// The verbs of `plegd`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Follow the runtime of this node. Only reads: nothing is ever created, stopped or removed.
+    /// Run the daemon, which follows the runtime of this node. Only makes read calls to the runtime.
     Run(run::Args),
-    /// See it at work: a simulated runtime in this process, pods that come and go, and the real daemon on it.
+    /// Run the daemon on a simulated runtime in this process, with pods that start and end.
     #[cfg(feature = "sim")]
     Demo(demo::Args),
-    /// Record what the runtime of this node shows and sends, as a scenario file for a bug report. Only reads.
+    /// Record the state and the events of this node's runtime as a scenario file, for a bug report. Only makes read calls.
     #[cfg(feature = "sim")]
     Record(record::Args),
     /// Play a scenario file on a simulated runtime and print the events that plegd publishes.
     #[cfg(feature = "sim")]
     Replay(replay::Args),
-    /// Find the runtime and say its version, whether it has events, and what to expect.
+    /// Detect the runtime of this node, its version, event support and known quirks.
     Check(check::Args),
-    /// Check a configuration, and show every key there is, or what comes out of file, environment and flags.
+    /// Validate a configuration, or show all keys or the effective values.
     Config(config::Args),
-    /// Watch what pods do, as a running plegd tells it.
+    /// Watch pod lifecycle events of the running daemon.
     Watch(watch::Args),
-    /// Show pods or containers, as a running plegd knows them.
+    /// Show pods or containers held by the running daemon.
     Get(get::Args),
-    /// Wait until a pod or a container is running, ready, ended or gone.
+    /// Wait for a condition of a pod or container, such as running, exited or removed.
     Wait(wait::Args),
-    /// Say how the running plegd does: its mode, both paths beside each other, and what needs attention.
+    /// Show the status of the running daemon: mode, both detection paths, and problems.
     Status(status::Args),
-    /// Watch what happens on this node, redrawn every second: events by type, the busiest pods, who lags behind.
+    /// Show the activity of this node live: events by type, the busiest pods, and the lag of subscribers.
     Top(top::Args),
-    /// List who watches the running plegd, or disconnect one.
+    /// List the subscribers of the running daemon, or disconnect one.
     Subscribers(subscribers::Args),
-    /// Change what the running plegd logs.
+    /// Show or change the log level of the running daemon.
     LogLevel(log_level::Args),
-    /// Print what a shell needs to complete this command line.
+    /// Print a completion script for a shell.
     Completions(completions::Args),
-    /// Print the manual.
+    /// Print the manual pages.
     Man(man::Args),
-    /// Say which plegd this is.
+    /// Print version and build information.
     Version(version::Args),
 }
 
@@ -125,20 +125,20 @@ pub enum Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli.command,
-        Err(error) => return explain(&error),
+        Err(error) => return print_clap_output(&error),
     };
     let ended = match command {
         None => Cli::command().print_help().map_err(anyhow::Error::from),
         Some(Command::Version(args)) => version::print(&args),
         Some(Command::Completions(args)) => completions::print(args, Cli::command()),
         Some(Command::Man(args)) => man::print(&args, Cli::command()),
-        Some(Command::Status(args)) => ask(status::run(args)),
-        Some(Command::Top(args)) => ask(top::run(args)),
-        Some(Command::Subscribers(args)) => ask(subscribers::run(args)),
-        Some(Command::LogLevel(args)) => ask(log_level::run(args)),
+        Some(Command::Status(args)) => run_client_verb(status::run(args)),
+        Some(Command::Top(args)) => run_client_verb(top::run(args)),
+        Some(Command::Subscribers(args)) => run_client_verb(subscribers::run(args)),
+        Some(Command::LogLevel(args)) => run_client_verb(log_level::run(args)),
         Some(Command::Run(args)) => {
             let inputs = args.inputs();
-            // Created before the file is read, so that every later change is noticed.
+            // Created before the file is read, so that every later change is detected.
             let file = FileWatch::new(&inputs);
             load(&inputs).map_err(anyhow::Error::from).and_then(|loaded| {
                 let log = log::begin(&loaded.config.log);
@@ -154,27 +154,29 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "sim")]
         Some(Command::Record(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
-            ask(record::run(args, loaded))
+            run_client_verb(record::run(args, loaded))
         }),
         #[cfg(feature = "sim")]
         Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Check(args)) => args.load().map_err(anyhow::Error::from).and_then(|loaded| {
             log::begin(&loaded.config.log);
-            ask(check::run(loaded))
+            run_client_verb(check::run(loaded))
         }),
         Some(Command::Config(args)) => config::run(args),
-        Some(Command::Watch(args)) => ask_on(Builder::new_multi_thread().worker_threads(1), watch::run(args)),
-        Some(Command::Get(args)) => ask(get::run(args)),
-        Some(Command::Wait(args)) => ask(wait::run(args)),
+        Some(Command::Watch(args)) => {
+            run_client_verb_on(Builder::new_multi_thread().worker_threads(1), watch::run(args))
+        }
+        Some(Command::Get(args)) => run_client_verb(get::run(args)),
+        Some(Command::Wait(args)) => run_client_verb(wait::run(args)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => give_up(&error),
+        Err(error) => print_error(&error),
     }
 }
 
 /// Prints clap's output: help and version on stdout, errors on stderr.
-fn explain(error: &clap::Error) -> ExitCode {
+fn print_clap_output(error: &clap::Error) -> ExitCode {
     // The write fails only if the reader has closed the pipe.
     let _ = match visible_lines(&error.render().to_string()) {
         Cow::Borrowed(_) => error.print(),
@@ -187,18 +189,18 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn give_up(error: &anyhow::Error) -> ExitCode {
+fn print_error(error: &anyhow::Error) -> ExitCode {
     let mut stderr = io::stderr().lock();
     if let Some(ConfigError(problems)) = error.downcast_ref() {
         let count = problems.len();
         let what = if count == 1 { "a problem".into() } else { format!("{count} problems") };
-        let _ = writeln!(stderr, "plegd: the configuration has {what}, so plegd does not start with it:");
+        let _ = writeln!(stderr, "plegd: the configuration has {what}, so plegd cannot start:");
         for problem in problems {
             let _ = writeln!(stderr, "  {}", visible(&problem.to_string()));
         }
         return ExitCode::from(USAGE);
     }
-    // A closed pipe, as by `head`, is a normal end.
+    // A pipe closed by the reader, such as `head`, is not an error.
     let pipe =
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     if pipe {
@@ -214,14 +216,17 @@ fn error_line(error: &anyhow::Error) -> String {
 }
 
 /// Runs a verb that follows no runtime: it calls a running plegd, or makes a few calls to the runtime.
-fn ask(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    ask_on(&mut Builder::new_current_thread(), verb)
+fn run_client_verb(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    run_client_verb_on(&mut Builder::new_current_thread(), verb)
 }
 
-fn ask_on(threads: &mut Builder, verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn run_client_verb_on(
+    threads: &mut Builder,
+    verb: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     let runtime = threads.enable_all().build()?;
     let ended = runtime.block_on(verb);
-    // A thread that still waits for a key must not delay the end.
+    // A thread that still waits for a key must not delay the exit.
     runtime.shutdown_background();
     ended
 }
@@ -232,12 +237,12 @@ mod tests {
     use crate::config::{Config, KEYS};
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_definition_of_the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn an_error_is_one_safe_line() {
+    fn an_error_is_one_line_without_control_characters() {
         let error = anyhow::anyhow!("NotFound\nplegd: forged \u{1b}[2J\u{202e}").context("the read failed");
         let line = "plegd: the read failed: NotFound\\nplegd: forged \\u{1b}[2J\\u{202e}";
         assert_eq!(error_line(&error), line);
@@ -248,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_sets_the_key_it_is_named_after() {
+    fn every_flag_of_run_sets_the_key_that_it_is_named_after() {
         let line = "plegd run --runtime-endpoint /a --api-socket off --http-address off --print json --print-types all --relist-period 2s \
                     --relist-max-period 3s --log-level debug --log-format json";
         let Command::Run(args) = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")) else {
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn help_says_the_defaults_and_ranges_that_hold() {
+    fn the_help_has_the_defaults_and_ranges_of_the_keys() {
         let mut command = Cli::command();
         let run = command.find_subcommand_mut("run").unwrap();
         for argument in run.get_arguments() {
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_prints_a_table_and_ignores_what_the_node_is_set_to() {
+    fn the_demo_prints_a_table_and_ignores_the_configuration_of_the_node() {
         let Command::Demo(args) =
             parse("plegd demo --seed 7 --pods 3 --duration 10s --http-address 127.0.0.1:0")
         else {

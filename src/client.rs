@@ -1,6 +1,6 @@
 //! The client of plegd's API, for agents on the same node.
 //!
-//! It gets pods, waits for a condition of a pod, and watches events: [`Client::watch`] connects again by itself and resumes at its
+//! It gets pods, waits for a condition of a pod, and watches events: [`Client::watch`] reconnects automatically and resumes at its
 //! position. Messages are those of `plegd.v1` ([`crate::v1`]), in which no field is ever renamed or given another meaning.
 //!
 //! ```no_run
@@ -19,7 +19,7 @@
 //! while let Some(update) = watch.next().await {
 //!     match update? {
 //!         Update::Event { event, position, .. } => println!("{position} {:?}", event.r#type()),
-//!         Update::Gap(gap) => println!("something was missed, from {} on; a snapshot follows", gap.from),
+//!         Update::Gap(gap) => println!("events since {} are missing; a snapshot follows", gap.from),
 //!         _ => {}
 //!     }
 //! }
@@ -36,9 +36,9 @@ mod request;
 mod watch;
 
 pub use self::{
-    address::{Address, DEFAULT_SOCKET, NoAddress},
+    address::{Address, DEFAULT_SOCKET, ParseAddressError},
     connect::ConnectError,
-    convert::{NotKnown, timestamp, wall},
+    convert::{UnknownValue, timestamp, wall},
     error::CallError,
     request::{Freshness, PodRef, WaitCondition},
     watch::{Since, Update, Watch, WatchOptions},
@@ -58,10 +58,10 @@ use crate::{
     },
 };
 
-/// The longest message that is read, in bytes: a page of 500 pods, each with labels and annotations of the maximum size.
+/// Maximum size of a received message in bytes: a page of 500 pods, each with labels and annotations of the maximum size.
 const MESSAGE_LIMIT: usize = 256 << 20;
 
-/// The default limit for the duration of a call.
+/// Default deadline of a call.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A client of plegd. Cheap to clone; clones share one connection, which is restored after each loss.
@@ -94,7 +94,7 @@ impl Client {
         Ok(Self::lazy(address))
     }
 
-    /// Connects at the first use: for an agent that may start before plegd. Opens no connection, but must be called within a tokio runtime.
+    /// Connects at the first use, for an agent that may start before plegd. Opens no connection, but must be called within a tokio runtime.
     pub fn lazy(address: &Address) -> Self {
         Self::over(connect::channel(address.clone()))
     }
@@ -162,7 +162,7 @@ impl Client {
     }
 
     /// Waits until a condition holds for a pod; the pod may not exist yet. Returns the pod, or `None` if it is removed, and the position as
-    /// of which the condition holds. plegd may restart meanwhile.
+    /// of which the condition holds. plegd may restart in the meantime.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Client {
                 request.set_timeout(timeout);
                 match self.call(self.lifecycle().wait_for(request)).await {
                     Ok(answer) => return Ok((answer.pod, position(answer.position)?)),
-                    Err(error) if error.is_passing() => tokio::time::sleep(backoff.failed()).await,
+                    Err(error) if error.is_transient() => tokio::time::sleep(backoff.failed()).await,
                     Err(error) => return Err(error),
                 }
             }

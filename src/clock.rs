@@ -1,6 +1,6 @@
 //! Time: one monotonic clock for ordering, and the wall clock for display and for the timestamps of runtimes.
 //!
-//! The clock maps the runtime's wall-clock timestamps to monotonic time. It notices steps of the wall clock (NTP, an operator, a resumed
+//! The clock maps the runtime's wall-clock timestamps to monotonic time. It detects steps of the wall clock (NTP, an operator, a resumed
 //! machine). No other module reads the system's clocks. Timers are tokio's: this clock follows tokio's clock, so that a test can pause
 //! both.
 

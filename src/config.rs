@@ -1,8 +1,9 @@
 //! Configuration: defaults, then a TOML file, then `PLEGD_*` environment variables, then flags.
 //!
 //! Each key is described once, in the table below: its type, default, range and effect. Field, parser, file key, environment variable and
-//! reference are generated from there. Everything is checked before anything is started, and all errors are reported at once, each with its
-//! place. This module reads only the file and the environment, and never changes a configuration after its creation.
+//! reference are generated from this table. The complete configuration is validated before plegd starts. All errors are reported
+//! together, each with its place. This module reads only the file and the environment, and never changes a configuration after its
+//! creation.
 
 mod error;
 mod file;
@@ -14,7 +15,7 @@ mod value;
 
 pub use self::{
     error::{ConfigError, Place, Problem},
-    in_force::{Difference, InForce},
+    in_force::{InForce, KeyChange},
     key::{Change, Form, Key},
     layers::{DEFAULT_FILE, Flag, Inputs, Loaded, SOCKET_VARIABLE, load},
     principals::{Principal, Principals},
@@ -32,156 +33,158 @@ use crate::{cri::Endpoint, socket_path};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The head of a file with all keys.
-const HEAD: &str = "\
-Every key of plegd. What is left out has its default; a key that does not exist is refused.
-An environment variable, such as PLEGD_RELIST_PERIOD for period in [relist], goes before this file, and a flag before both.
-plegd reads this file again at SIGHUP and a few seconds after it has changed. If the new one is not valid, the old values
-hold on and the log says why. `plegd config check --config FILE` says so beforehand.";
+/// The header of a file with all keys.
+const HEADER: &str = "\
+All configuration keys of plegd. An omitted key has its default value. An unknown key is an error.
+Environment variables override this file, and flags override both. The variable for period in [relist] is PLEGD_RELIST_PERIOD.
+plegd reloads this file at SIGHUP, and within about 10 seconds after a change. If the new configuration is invalid, plegd logs the
+errors and keeps the previous values. Use `plegd config check --config FILE` to validate a file before plegd reads it.";
 
 key::config! {
-    /// The container runtime that is followed.
+    /// The container runtime that plegd follows.
     runtime: Runtime {
-        /// Socket of the runtime: `unix:///run/containerd/containerd.sock`, or just its path. Empty: the first of the
-        /// well-known sockets (containerd, k3s and RKE2, CRI-O) that answers as a CRI runtime. Until one does, all are
-        /// tried again; then plegd stays with that one until it is restarted.
+        /// Socket of the runtime: a URL such as `unix:///run/containerd/containerd.sock`, or an absolute path. If empty, plegd
+        /// tries the well-known sockets (containerd, k3s and RKE2, CRI-O) repeatedly until one answers as a CRI runtime. It
+        /// then uses that socket until it is restarted.
         restart endpoint: Option<Endpoint> = None;
-        /// How long one unary CRI call may take before it is given up and tried again.
+        /// Timeout of a unary CRI call. A call that exceeds it is cancelled and retried.
         live request_timeout: Duration = Duration::from_secs(5), in Duration::from_millis(100)..=5 * MINUTE;
     }
-    /// The generic path: lists everything every so often and reads what differs.
+    /// The generic path: periodic relists, which list all pods and read the status of those that differ.
     relist: Relist {
-        /// Time between two relists while the event stream is down or not there; also the shortest there is. The
-        /// kubelet's is 1s.
+        /// Relist period while there is no event stream. It is also the shortest period. The kubelet uses 1s.
         live period: Duration = Duration::from_secs(1), in Duration::from_millis(100)..=10 * MINUTE;
-        /// Time between two relists once the event stream has earned trust. The period grows up to here, doubling with
-        /// each relist that finds nothing the stream has missed. Not below `relist.period`.
+        /// Relist period while the event stream is trusted. Each relist that finds no missed event doubles the period, up to
+        /// this value. It must not be less than `relist.period`.
         live max_period: Duration = MINUTE, in Duration::from_millis(100)..=HOUR;
-        /// By which part of itself a period is varied at random in both directions, so that the nodes of a fleet do not
-        /// relist in step: 0.1 makes 1s anything from 0.9s to 1.1s.
+        /// Random jitter of each relist period, as a fraction. It prevents the nodes of a cluster from relisting at the same
+        /// time. With 0.1, a period of 1s becomes 0.9s to 1.1s.
         live jitter: f64 = 0.1, in 0.0..=0.5;
-        /// How many pods may be read at the same time: four at first, and more, up to this, for as long as the runtime answers
-        /// them as fast.
+        /// Maximum number of pods that plegd reads in parallel. plegd starts with 4, and increases the number while the
+        /// response time of the runtime does not increase.
         live parallelism: usize = 16, in 1..=64;
     }
-    /// The evented path: the runtime's stream of container events.
+    /// The evented path: the runtime's stream of container events (GetContainerEvents).
     stream: Stream {
-        /// Whether to subscribe at all. `false` leaves the relist alone, which then sees nothing that comes and goes
-        /// between two of its runs.
+        /// Whether to subscribe to the event stream. With `false`, plegd only relists: it does not detect containers that start
+        /// and are removed between two relists.
         restart enabled: bool = true;
-        /// What to do on runtimes that deliver each event to one subscriber only (containerd 1.7, CRI-O 1.26 and 1.27, unknown
-        /// ones) once missed events show another subscriber, such as a kubelet with EventedPLEG. yield: close the stream, so
-        /// that the other one receives all events, poll, and try again after 10 minutes to 1 hour. compete: keep the stream,
-        /// so that both miss events.
+        /// Policy for runtimes that deliver each event to one subscriber only (containerd 1.7, CRI-O 1.26 and 1.27, unknown
+        /// runtimes). It applies once missed events indicate another subscriber, such as a kubelet with EventedPLEG. yield: close
+        /// the stream, so that the other subscriber receives all events; poll, and retry after 10 minutes to 1 hour. compete:
+        /// keep the stream; both subscribers then miss events.
         live shared: SharedStream = SharedStream::Yield;
-        /// Messages that may wait between the stream and the arbiter. Past it they are cut down to what tells the life of the
-        /// one container they are about and, past twice as many, the stream is dropped and everything is listed.
+        /// Length of the queue of stream messages, in messages. Above this length, plegd strips the payload of messages and keeps
+        /// only the lifecycle fields of the container or sandbox of the event. Above twice this length, it closes the stream and relists.
         restart queue_messages: usize = 65_536, in 64..=4_194_304;
-        /// The same in bytes that they take.
+        /// Size of the queue of stream messages, in bytes. The effects are those of `stream.queue_messages`.
         restart queue_bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
     }
-    /// The journal of lifecycle events, from which subscribers read and resume.
+    /// The journal: a ring buffer of lifecycle events in memory, from which subscribers read and resume.
     journal: Journal {
-        /// How many of the newest events are kept.
+        /// Maximum number of events in the journal. The oldest events are evicted first.
         restart events: usize = 65_536, in 64..=4_194_304;
-        /// How many bytes of them at most; whichever of both limits is met first.
+        /// Maximum size of the journal in memory. Events are evicted if either limit is exceeded.
         restart bytes: Bytes = Bytes::mib(32), in Bytes::mib(1)..=Bytes::mib(1024);
     }
-    /// The state on disk, with which a restarted plegd continues without a gap for its subscribers. Each change is written before
-    /// subscribers see it. If the state cannot be written or is damaged, plegd continues without it and begins a new epoch.
+    /// The state on disk. After a restart, plegd restores it, so that subscribers resume without a gap. plegd writes each change
+    /// before it delivers the change to subscribers. If the state is damaged or cannot be written, plegd continues without it and
+    /// begins a new epoch.
     state: State {
-        /// Whether the state is kept.
+        /// Whether to keep the state on disk.
         restart enabled: bool = true;
-        /// Directory of the state. It should be on tmpfs, as /run is. It is created if it is missing (mode 0700), must belong to
-        /// plegd's user, and is used by one plegd alone. "auto": the directory `state` beside `api.socket`, such as
-        /// /run/plegd/state; without that socket no state is kept.
+        /// Directory of the state. It should be on a tmpfs such as /run. plegd creates it if it does not exist (mode 0700). It must
+        /// belong to the user of plegd, and only one plegd may use it. auto: the directory `state` beside `api.socket`, such as
+        /// /run/plegd/state; if `api.socket` is off, no state is kept.
         restart directory: StateDirectory = StateDirectory::BesideSocket;
-        /// Size limit of the state, in bytes. Older entries are deleted first; a subscriber that needs them gets a gap. The records of
-        /// all pods (about 3 KiB a pod) are kept even if they alone are larger.
+        /// Maximum size of the state on disk. plegd deletes the oldest entries first; a subscriber that needs a deleted entry gets a
+        /// gap. The records of all pods (about 3 KiB per pod) are kept even if they exceed the limit.
         restart max_bytes: Bytes = Bytes::mib(16), in Bytes::mib(1)..=Bytes::mib(1024);
-        /// Directory for one file that is written when plegd is stopped, and read and deleted at the next start, so that subscribers get
-        /// no gap after a reboot of the machine. It must be on a disk, such as /var/lib/plegd, and is used by one plegd alone. "off":
-        /// no file is written; a reboot then begins a new epoch.
+        /// Directory of a file with the state, for a reboot of the node without a gap. plegd writes the file when it is stopped, and
+        /// reads and deletes it at the next start. The directory must be on a disk, such as /var/lib/plegd, and only one plegd may
+        /// use it. off: no file; after a reboot, plegd begins a new epoch.
         restart persistent_directory: OptionalDirectory = OptionalDirectory(None);
     }
-    /// The pod lifecycle API, `plegd.v1`, over gRPC: for other programs of this node over a UNIX socket, and over TCP if an
-    /// address is set.
+    /// The pod lifecycle API `plegd.v1` over gRPC. It is served on a UNIX socket for programs on this node, and on TCP if
+    /// `api.tcp_address` is set.
     api: Api {
-        /// Path of the UNIX socket. Its folder is made if it is not there (mode 0755: the socket's own mode decides who
-        /// connects). It must belong to root or to plegd's user, and others may write to it only if it is sticky. A file
-        /// `<socket>.lock` stays beside the socket. At most 107 bytes.
+        /// Path of the UNIX socket, at most 107 bytes. plegd creates the directory of the socket if it does not exist (mode 0755; the
+        /// mode of the socket controls access). The directory must belong to root or to the user of plegd. Other users may have
+        /// write permission only if the sticky bit is set. plegd creates a file `<socket>.lock` beside the socket and keeps it.
         restart socket: Option<PathBuf> = Some("/run/plegd/plegd.sock".into());
-        /// Mode of the socket. Whoever may write to it can connect; `api.allow_watch` and `api.allow_introspection` then
-        /// decide what for. Leave others (the last digit) at 0 unless these lists name whom they are to admit.
+        /// Mode of the socket. Users with write permission can connect; `api.allow_watch` and `api.allow_introspection` define which
+        /// services they may use. Keep the permissions of others (the last digit) at 0, unless these lists name the users and
+        /// groups to admit.
         restart socket_mode: FileMode = FileMode(0o660);
-        /// Group of the socket: a name in /etc/group or a number. In a container a number is best. Empty: plegd's own.
+        /// Group of the socket: a name from /etc/group or a numeric id. In a container, use the numeric id. If empty, the group of
+        /// the plegd process.
         restart socket_group: SocketGroup = SocketGroup::Own;
-        /// Who may follow and read pods (PodLifecycleService). root: uid 0 and the user that plegd runs as. group: whom the
-        /// socket's mode and group let in. uid:1000, gid:2000: processes of this user or group. loopback: TCP without TLS
-        /// from this machine. tls: any client with a verified certificate. tls:NAME: one whose certificate has this URI or
-        /// DNS name among its subject's alternative names, as tls:spiffe://example.org/agent; common names do not count.
-        /// any: whoever connects.
+        /// Clients that may watch and read pods (PodLifecycleService). root: uid 0 and the user of plegd. group: processes that
+        /// the mode and the group of the socket admit. uid:1000, gid:2000: processes of this user or group. loopback: TCP without
+        /// TLS from this machine. tls: any client with a verified certificate. tls:NAME: a client whose certificate has this URI
+        /// or DNS name as a subject alternative name, such as tls:spiffe://example.org/agent; the common name is ignored. any:
+        /// every client that can connect.
         live allow_watch: Principals = Principals::of([Principal::Root, Principal::Group, Principal::Loopback, Principal::Tls]);
-        /// Who may use IntrospectionService; as `api.allow_watch`. That is to look at plegd itself, but also to disconnect
-        /// subscribers and to change the log's level, which the default lets the socket's group do as well; name root alone
-        /// if it should not. Health and reflection are for whoever is in either list.
+        /// Clients that may use IntrospectionService, in the notation of `api.allow_watch`. This service shows the status of plegd,
+        /// disconnects subscribers and changes the log level. The default also admits the group of the socket; set "root" to
+        /// exclude it. Clients in either list may use the health and reflection services.
         live allow_introspection: Principals = Principals::of([Principal::Root, Principal::Group]);
-        /// TCP address to listen on as well, such as "0.0.0.0:7535". It needs `api.tls_certificate`, `api.tls_key` and
+        /// Additional TCP address to listen on, such as "0.0.0.0:7535". It requires `api.tls_certificate`, `api.tls_key` and
         /// `api.tls_client_ca`, or `api.tcp_plaintext`.
         restart tcp_address: Option<SocketAddr> = None;
-        /// TCP without TLS, so that whoever reaches the address can connect. For a loopback address only. The three TLS
-        /// files are then not used.
+        /// Serve TCP without TLS. Every client that reaches the address can connect. Only allowed on a loopback address. The three
+        /// TLS files are not used.
         restart tcp_plaintext: bool = false;
-        /// File with the server's certificate and those between it and its authority, as PEM. Read again when it changes.
+        /// PEM file with the server certificate and the intermediate certificates. plegd reloads it when it changes.
         restart tls_certificate: Option<PathBuf> = None;
-        /// File with the key of that certificate, as PEM. Read again when it changes.
+        /// PEM file with the private key of the server certificate. plegd reloads it when it changes.
         restart tls_key: Option<PathBuf> = None;
-        /// File with the authorities, as PEM, one of which must have signed a client's certificate. Read again when it
-        /// changes; connections there are stay.
+        /// PEM file with the certificate authorities for client certificates. plegd reloads it when it changes; established
+        /// connections stay open.
         restart tls_client_ca: Option<PathBuf> = None;
-        /// Watches at the same time. Past it the next is refused with RESOURCE_EXHAUSTED.
+        /// Maximum number of concurrent watches. Further watches are rejected with RESOURCE_EXHAUSTED.
         live subscribers: usize = 1024, in 1..=65_536;
-        /// Connections at the same time. If both are listened on, TCP has half of them and the UNIX socket the other half.
-        /// Of either's, one user (root, too) or one IP address has at most half. Past it the next is closed at once. Each
-        /// takes a file descriptor: there are 128 fewer at most than files that may be open (LimitNOFILE).
+        /// Maximum number of concurrent connections. If both the UNIX socket and TCP are served, each has half of them. One user
+        /// (including root) or one IP address may use at most half of those of a listener. Further connections are closed at once.
+        /// Each connection needs a file descriptor: the effective limit is at most the limit of open files (LimitNOFILE) minus 128.
         restart connections: usize = 2048, in 2..=65_536;
-        /// Requests that one peer (a process, or an IP address; for a process of another process namespace a connection) may
-        /// have under way at the same time, without Watch calls that were answered, which `api.subscribers` bounds. All
-        /// peers together may have 16 times as many. Past it the next is refused with RESOURCE_EXHAUSTED.
+        /// Maximum number of concurrent requests of one peer. A peer is a process, an IP address, or a connection from a process in
+        /// another PID namespace. Established watches do not count; `api.subscribers` limits them. All peers together may have 16
+        /// times as many requests. Further requests are rejected with RESOURCE_EXHAUSTED.
         live requests_per_peer: usize = 64, in 1..=65_536;
-        /// The largest request. One that is larger is refused before it is read.
+        /// Maximum size of a request. A larger request is rejected before it is read.
         restart message_bytes: Bytes = Bytes(64 * 1024), in Bytes(1024)..=Bytes::mib(64);
-        /// Reads of single pods from the runtime that all clients together may cause in a second.
+        /// Maximum number of reads of single pods per second that the requests of all clients together may cause at the runtime.
         live reads_per_second: usize = 20, in 1..=1000;
-        /// The node's name, as Kubernetes knows it, in what is served. In a pod, set PLEGD_API_NODE_NAME from the field
-        /// spec.nodeName. Empty: the host's name.
+        /// Name of the Kubernetes node in responses, on the web page and in traces. In a pod, set PLEGD_API_NODE_NAME from the field
+        /// spec.nodeName. If empty, the hostname is used.
         restart node_name: String = String::new();
     }
-    /// Metrics, health and a page for browsers over HTTP.
+    /// Metrics, health checks and a web page over HTTP.
     http: Http {
-        /// Address to listen on. It is not authenticated: choose more than loopback only where the network is yours.
-        /// Empty or "off": none.
+        /// Address to listen on. There is no authentication: use an address other than loopback only on a trusted network. If empty
+        /// or "off", HTTP is not served.
         restart address: Option<SocketAddr> = Some(SocketAddr::from(([127, 0, 0, 1], 7534)));
-        /// Whom the page at `/` answers, which shows this node's pods as they come and go: names, namespaces, states, ids and
-        /// images, no labels, annotations or environment. loopback: browsers on this machine, also through an SSH tunnel or
-        /// `kubectl port-forward`. on: whoever reaches the address. off: nobody.
+        /// Clients that may open the web page at `/`. The page shows the pods of this node live: names, namespaces, states, ids and
+        /// images, but no labels, annotations or environment. loopback: browsers on this machine, including an SSH tunnel or
+        /// `kubectl port-forward`. on: every client that reaches the address. off: no client.
         restart page: PageAccess = PageAccess::Loopback;
     }
-    /// plegd's own log, which goes to stderr.
+    /// The log of plegd, on stderr.
     log: Log {
-        /// Level, or levels by module, as `info,plegd::relister=debug`.
+        /// Log level, optionally with levels for modules, such as `info,plegd::relister=debug`.
         live level: Filter = Filter::info();
-        /// text is for people, json one object a line for collectors, journald for systemd's journal: with the priority that
-        /// it shows and filters by, and without the time, which it keeps itself. auto: journald if systemd has connected
-        /// stderr to its journal, else text.
+        /// Log format. text: human-readable. json: one JSON object per line. journald: for the systemd journal, with its priority
+        /// prefix and without a timestamp, which the journal adds. auto: journald if stderr is connected to the journal, otherwise
+        /// text.
         restart format: LogFormat = LogFormat::Auto;
     }
     /// Lifecycle events on stdout.
     print: Print {
-        /// As a table for people, as one JSON object a line, or not at all.
+        /// Output format. none: no output. table: a human-readable table. json: one JSON object per line.
         restart format: PrintFormat = PrintFormat::None;
-        /// Which events: any of started, died, removed, changed and sync, with commas between them, or all. The default
-        /// is what the kubelet's sync loop is sent.
+        /// Event types to print: a comma-separated list of started, died, removed, changed and sync, or all. The default is the set
+        /// of events that the PLEG sends to the kubelet's sync loop.
         restart types: EventTypes = EventTypes::kubelet();
     }
 }
@@ -193,7 +196,7 @@ impl Config {
     /// again.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
-        comment(&mut text, HEAD);
+        comment(&mut text, HEADER);
         for section in SECTIONS {
             text.push('\n');
             comment(&mut text, section.doc);
@@ -210,7 +213,8 @@ impl Config {
         text
     }
 
-    /// Checks that a file could have each value and that no values contradict each other: for a configuration that a program has created.
+    /// Validates a configuration that a program has created: each value must be possible in a file, and no values may contradict each
+    /// other.
     ///
     /// # Errors
     ///
@@ -229,7 +233,7 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
     }
 
-    /// Contradictions between valid keys; each with the key that causes it.
+    /// Contradictions between keys that are valid on their own, each with the key that causes it.
     fn contradictions(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let Relist { period, max_period, .. } = &self.relist;
@@ -237,7 +241,7 @@ impl Config {
             found.push((
                 "relist.max_period",
                 format!(
-                    "relist.max_period ({}) is below relist.period ({}); raise the one or lower the other",
+                    "relist.max_period ({}) is below relist.period ({}); increase relist.max_period or decrease relist.period",
                     max_period.text(),
                     period.text()
                 ),
@@ -251,7 +255,7 @@ impl Config {
 // === impl State ===
 
 impl State {
-    /// The directory of the state, which by default is beside the socket of the API; none if no state is kept.
+    /// The directory of the state; `None` if no state is kept. By default it is beside the socket of the API.
     pub fn place(&self, api: &Api) -> Option<PathBuf> {
         if !self.enabled {
             return None;
@@ -275,7 +279,7 @@ impl Api {
             found.push((
                 "api.socket",
                 format!(
-                    "api.socket has {bytes} bytes, and a socket's path has at most {}; choose a shorter one",
+                    "api.socket has {bytes} bytes, and a socket's path has at most {}; use a shorter path",
                     socket_path::MAX_LENGTH
                 ),
             ));
@@ -286,7 +290,7 @@ impl Api {
                     "api.tcp_plaintext",
                     format!(
                         "api.tcp_plaintext would serve without TLS on api.tcp_address {address}, which is not loopback; \
-                         set the address to 127.0.0.1 or [::1], or give api.tls_certificate, api.tls_key and \
+                         set the address to 127.0.0.1 or [::1], or set api.tls_certificate, api.tls_key and \
                          api.tls_client_ca instead"
                     ),
                 ));
@@ -302,7 +306,7 @@ impl Api {
                 found.push((
                     first,
                     format!(
-                        "api.tcp_address {address} needs {} too, for TLS; set it, or api.tcp_plaintext on a loopback address",
+                        "api.tcp_address {address} requires {} for TLS; set the missing keys, or set api.tcp_plaintext on a loopback address",
                         missing.join(" and ")
                     ),
                 ));

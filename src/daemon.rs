@@ -1,7 +1,7 @@
 //! The running daemon: an [`App`] with gRPC, HTTP, the page and printing, with log and traces, systemd, signals, and the reload of the
 //! configuration.
 //!
-//! It wires and decides nothing. Only the daemon may end the process: an [`App`] in another program never does.
+//! It only wires the parts and decides nothing. Only the daemon may exit the process: an [`App`] in another program never does.
 
 pub mod log;
 pub mod reload;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     log::LogControl,
     reload::{Cause, FileWatch, Reloader},
-    systemd::{Manager, status},
+    systemd::{Notifier, status},
     traces::Traces,
 };
 use crate::{
@@ -47,16 +47,16 @@ use crate::{
     watch::{Filter, Request, Start, Update, Watch, WatchError},
 };
 
-/// Maximum number of threads that serve gRPC: more would take more from the node than any subscriber needs.
+/// Maximum number of threads that serve gRPC. It limits the CPU that subscribers can use.
 const API_THREADS: usize = 4;
 
 /// The id of this boot of the machine (Linux, `random(4)`).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Limit for the end of all parts: a service manager, and a person at Ctrl-C, wait for a second.
-const GRACE: Duration = Duration::from_millis(800);
+/// Timeout for the shutdown of all parts, so that plegd stops within a second.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// The tokio runtimes among which the work is divided.
+/// The tokio runtimes of the daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Threads {
     /// Drains the runtime's event stream and runs nothing else.
@@ -65,14 +65,14 @@ pub(crate) struct Threads {
     api: Handle,
 }
 
-/// The daemon and its surroundings.
+/// The daemon.
 pub(crate) struct Daemon {
     app: App,
     serving: JoinSet<()>,
     printing: Option<oneshot::Receiver<io::Result<()>>>,
     stop: CancellationToken,
     set_log_level: SetLogLevel,
-    manager: Manager,
+    notifier: Notifier,
     traces: Traces,
 }
 
@@ -82,24 +82,24 @@ struct Bound {
     grpc: Listening,
 }
 
-/// Runs a daemon to its end.
+/// Runs a daemon until it stops.
 ///
-/// The thread that receives the runtime's event stream runs nothing else, so it always drains the stream. The threads that serve gRPC delay
-/// only clients. Everything else is little work, and one thread for it avoids wake-ups between threads.
+/// The thread that receives the runtime's event stream runs nothing else, so it always drains the stream. The threads that serve gRPC can delay
+/// only clients. All other work runs on one thread, which avoids wake-ups between threads.
 pub(crate) fn drive<V: Future<Output = anyhow::Result<()>>>(
     verb: impl FnOnce(Threads) -> V,
 ) -> anyhow::Result<()> {
-    let several = |name: &str, threads: usize| {
+    let runtime = |name: &str, threads: usize| {
         Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
     };
-    let receiver = several("plegd-receiver", 1)?;
+    let receiver = runtime("plegd-receiver", 1)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let api = several("plegd-api", cores.min(API_THREADS))?;
-    let rest = Builder::new_current_thread().enable_all().build()?;
+    let api = runtime("plegd-api", cores.min(API_THREADS))?;
+    let main = Builder::new_current_thread().enable_all().build()?;
     let threads = Threads { receiver: receiver.handle().clone(), api: api.handle().clone() };
-    let ended = rest.block_on(verb(threads));
-    // A thread that is blocked in a write to a reader that does not read must not keep plegd from ending.
-    rest.shutdown_background();
+    let ended = main.block_on(verb(threads));
+    // A thread that is blocked in a write must not prevent plegd from stopping.
+    main.shutdown_background();
     api.shutdown_background();
     receiver.shutdown_background();
     ended
@@ -108,7 +108,7 @@ pub(crate) fn drive<V: Future<Output = anyhow::Result<()>>>(
 // === impl Daemon ===
 
 impl Daemon {
-    /// Starts the daemon. Everything that can fail is tried before the first call to the runtime.
+    /// Starts the daemon. All steps that can fail come before the first call to the runtime.
     pub(crate) async fn start(
         loaded: &Loaded,
         link: Link,
@@ -122,7 +122,7 @@ impl Daemon {
         let in_force = InForce::new(loaded.clone());
         let set_log_level = log.setter();
         let traces = {
-            let _there = threads.api.enter();
+            let _guard = threads.api.enter();
             Traces::begin(&node_name(&config.api))
         };
         let app = App::of_daemon(&threads.receiver, &in_force, link, clock, state_place(config));
@@ -135,21 +135,21 @@ impl Daemon {
             }
             None => None,
         };
-        let manager = Manager::of_process();
-        Ok(Self { app, serving, printing, stop, set_log_level, manager, traces })
+        let notifier = Notifier::of_process();
+        Ok(Self { app, serving, printing, stop, set_log_level, notifier, traces })
     }
 
     pub(crate) fn journal(&self) -> Journal {
         self.app.journal().clone()
     }
 
-    /// From now on reads the configuration again at SIGHUP, and when its file differs from the state in `file`.
-    pub(crate) fn follow_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
+    /// Reloads the configuration at SIGHUP, and when its file differs from the state in `file`.
+    pub(crate) fn watch_configuration(&mut self, inputs: Inputs, mut file: FileWatch) -> io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let (in_force, clock) = (self.app.in_force().clone(), self.app.clock().clone());
         let (metrics, health) = (self.app.metrics().clone(), self.app.health());
         let reloader = Reloader::new(inputs, in_force, self.set_log_level.clone(), metrics, health, clock);
-        let (stop, manager) = (self.stop.clone(), self.manager.clone());
+        let (stop, notifier) = (self.stop.clone(), self.notifier.clone());
         self.serving.spawn(async move {
             loop {
                 let cause = tokio::select! {
@@ -157,50 +157,50 @@ impl Daemon {
                     _ = hangup.recv() => Cause::Signal,
                     () = file.changed() => Cause::File,
                 };
-                let _told = manager.reloading();
-                // The reload reads this state, so it is no change afterwards.
-                file.seen();
+                let _reloading = notifier.reloading();
+                // The reload reads this state of the file, so it is not a change afterwards.
+                file.mark_read();
                 reloader.reload(cause);
             }
         });
         Ok(())
     }
 
-    /// Runs until SIGINT or SIGTERM, until the reader of the printed events is gone, or until `over`.
+    /// Runs until SIGINT or SIGTERM, until the reader of the printed events closes the pipe, or until `over`.
     pub(crate) async fn run_until(mut self, over: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let manager = self.manager.clone();
-        manager.ready();
+        let notifier = self.notifier.clone();
+        notifier.ready();
         let (health, status) = (self.app.health().clone(), status_of(&self.app));
-        self.serving.spawn(manager.clone().follow(health, status, self.stop.clone()));
+        self.serving.spawn(notifier.clone().run(health, status, self.stop.clone()));
         let mut printed = None;
         tokio::select! {
-            _ = interrupt.recv() => tracing::info!("SIGINT: ending."),
-            _ = terminate.recv() => tracing::info!("SIGTERM: ending."),
+            _ = interrupt.recv() => tracing::info!("Received SIGINT; stopping."),
+            _ = terminate.recv() => tracing::info!("Received SIGTERM; stopping."),
             () = over => {}
             ended = ended(&mut self.printing) => printed = Some(ended),
             Some(Err(error)) = self.serving.join_next() => {
                 tracing::error!(
                     %error,
-                    "A server has failed; plegd ends, and must be started again. This is a bug in plegd: please report it with the \
-                     log until here."
+                    "A server has failed; plegd exits and must be restarted. This is a bug in plegd: please report it with the log up \
+                     to this line."
                 );
                 std::process::exit(70);
             }
         }
-        manager.stopping();
+        notifier.stopping();
         self.stop.cancel();
         let parts = async {
             self.app.stop().await;
             while self.serving.join_next().await.is_some() {}
-            // All events published until now are printed, if the output still has a reader.
+            // Print all published events, if the output still has a reader.
             if printed.is_none() && self.printing.is_some() {
                 printed = Some(ended(&mut self.printing).await);
             }
         };
-        if tokio::time::timeout(GRACE, parts).await.is_err() {
-            tracing::warn!("Some parts did not end in time; ending without them.");
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, parts).await.is_err() {
+            tracing::warn!("Some parts did not stop in time; exiting without them.");
         }
         self.traces.end();
         printed.unwrap_or(Ok(())).map_err(anyhow::Error::from)
@@ -212,7 +212,7 @@ impl Daemon {
 impl Bound {
     /// Binds all addresses. Connections belong to the threads that serve them.
     async fn new(config: &Config, api: &Handle) -> anyhow::Result<Self> {
-        let _there = api.enter();
+        let _guard = api.enter();
         let http = match config.http.address {
             Some(address) => Some(http::bind(address).await?),
             None => None,
@@ -246,7 +246,7 @@ impl Bound {
     }
 }
 
-/// The place of the state on disk; none if it is switched off.
+/// The place of the state on disk; `None` if no state is kept.
 fn state_place(config: &Config) -> Option<StatePlace> {
     let state = &config.state;
     let storage =
@@ -255,7 +255,7 @@ fn state_place(config: &Config) -> Option<StatePlace> {
         storage,
         persistent: state.persistent_directory.0.clone().map(PersistentFile::Directory),
         max_bytes: state.max_bytes.0 as u64,
-        // Without it, the log counts as one of this boot, as on tmpfs it is.
+        // Without a boot id, the log counts as one of this boot, which is correct on tmpfs.
         boot_id: std::fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default(),
         endpoint: config.runtime.endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
     })
@@ -282,7 +282,7 @@ fn everything_of(types: Vec<EventType>) -> Request {
     Request { start: Start::Oldest, filter, wait_ready: true, ..Request::default() }
 }
 
-/// Prints on a thread of its own: a stopped terminal must not stop other work.
+/// Prints events on a separate thread: a blocked terminal must not block other work.
 fn print<W: io::Write + Send + 'static>(
     mut printer: Printer<W>,
     mut watch: Watch,
@@ -304,7 +304,7 @@ fn print<W: io::Write + Send + 'static>(
                         tracing::warn!(
                             from = gap.from,
                             to = gap.to,
-                            "Printing is too slow, and events are left out: whoever reads plegd's stdout must read faster."
+                            "Events were not printed, because the reader of stdout is too slow."
                         );
                     }
                     Ok(_) => {}
@@ -318,6 +318,6 @@ fn print<W: io::Write + Send + 'static>(
     thread::Builder::new()
         .name("plegd-print".into())
         .spawn(work)
-        .context("no thread for printing can be had")?;
+        .context("cannot start the thread for printing")?;
     Ok(ended)
 }

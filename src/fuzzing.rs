@@ -1,6 +1,6 @@
-//! Bytes from outside, taken in as the daemon takes them: for the fuzz targets in `fuzz/`, and not part of the API.
+//! Parsers of untrusted input, for the fuzz targets in `fuzz/`. Not part of the API.
 //!
-//! Only what they cannot reach otherwise, and no logic: each function calls what the daemon calls.
+//! Only wrappers of functions that the fuzz targets cannot access otherwise; they call the same functions as the daemon.
 
 use std::error::Error;
 
@@ -15,26 +15,26 @@ use crate::{
     v1 as api, watch,
 };
 
-/// A message of the event stream.
+/// Decodes a message of the event stream.
 ///
 /// # Errors
 ///
-/// If it is none.
+/// If the bytes are not a valid message.
 pub fn event(bytes: &[u8], received: Mono, received_at: Wall) -> Result<RawEvent, DecodeError> {
     Ok(RawEvent::new(cri::ContainerEventResponse::decode(bytes)?, received, received_at))
 }
 
-/// What is left of an event when more wait than memory may be given to.
-pub fn trimmed(mut event: RawEvent) -> RawEvent {
+/// An event after its payload was stripped, as if the queue of events had reached its memory limit.
+pub fn stripped(mut event: RawEvent) -> RawEvent {
     event.strip_payload();
     event
 }
 
-/// The answers to `ListPodSandbox` and `ListContainers`.
+/// Decodes the responses of `ListPodSandbox` and `ListContainers`.
 ///
 /// # Errors
 ///
-/// If one of them is none.
+/// If one of them is not a valid message.
 pub fn listing(sandboxes: &[u8], containers: &[u8]) -> Result<Listing, DecodeError> {
     let sandboxes = cri::ListPodSandboxResponse::decode(sandboxes)?.items.into_iter();
     let containers = cri::ListContainersResponse::decode(containers)?.containers.into_iter();
@@ -44,31 +44,31 @@ pub fn listing(sandboxes: &[u8], containers: &[u8]) -> Result<Listing, DecodeErr
     })
 }
 
-/// The answer to `PodSandboxStatus`.
+/// Decodes the response of `PodSandboxStatus`.
 ///
 /// # Errors
 ///
-/// If it is none.
+/// If the bytes are not a valid message.
 pub fn sandbox_status(bytes: &[u8]) -> Result<Option<SandboxStatus>, Box<dyn Error>> {
     let answer = cri::PodSandboxStatusResponse::decode(bytes)?;
     Ok(answer.status.map(|bytes| status::sandbox_status(&bytes)).transpose()?)
 }
 
-/// The answer to `ContainerStatus`, about a container of this sandbox.
+/// Decodes the response of `ContainerStatus` for a container of this sandbox.
 ///
 /// # Errors
 ///
-/// If it is none.
+/// If the bytes are not a valid message.
 pub fn container_status(bytes: &[u8], sandbox: &ObjectId) -> Result<Option<ContainerStatus>, Box<dyn Error>> {
     let answer = cri::ContainerStatusResponse::decode(bytes)?;
     Ok(answer.status.map(|bytes| status::container_status(&bytes, sandbox)).transpose()?)
 }
 
-/// The answer to `Version`.
+/// Decodes the response of `Version`.
 ///
 /// # Errors
 ///
-/// If it is none.
+/// If the bytes are not a valid message.
 pub fn runtime(bytes: &[u8]) -> Result<RuntimeInfo, DecodeError> {
     Ok(cri::VersionResponse::decode(bytes)?.into())
 }

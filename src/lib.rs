@@ -1,7 +1,7 @@
 //! plegd follows the pods of a Kubernetes node: a hybrid of the kubelet's evented and generic PLEG, as a service.
 //!
-//! It listens to the CRI runtime's event stream and lists everything every so often, settles what both say into one cache
-//! of pod statuses, and tells every change exactly once, in order, to any number of subscribers.
+//! It receives the event stream of the CRI runtime and lists all pods periodically. It merges both into one cache of pod
+//! statuses, and delivers each change exactly once and in order to any number of subscribers.
 //!
 //! # Data flow
 //!
@@ -13,64 +13,64 @@
 //!                     supervisor ────────┘  (mode, relist period, reconnects)
 //! ```
 //!
-//! Data flows one way: sources never write the cache, the arbiter never calls the runtime, and no subscriber slows anything
-//! before the journal.
+//! Data flows in one direction: sources never write the cache, the arbiter never calls the runtime, and a subscriber cannot
+//! slow down anything before the journal.
 //!
 //! # Modules
 //!
-//! Each layer uses those below it. Public are [`app`], [`watch`], [`model`], [`client`], [`v1`], [`serve`] and [`sim`].
+//! Each layer uses only its own modules and those of lower layers. The public modules are [`app`], [`watch`], [`model`], [`client`], [`v1`], [`serve`] and [`sim`].
 //!
 //! | layer | module | purpose | must not |
 //! | --- | --- | --- | --- |
-//! | programs | `cli` | parses the command line; one module for each verb | hold what other modules need |
-//! | | `daemon` | wires the running daemon: servers, log, traces, systemd, reload, signals | decide anything |
-//! | | `scenario` | scenario files: format, player on the simulated runtime, checks, recorder | start a plegd |
-//! | | `print` | events, tables and JSON for people and programs | block a task that others wait for |
-//! | serving | `api` | the pod lifecycle API over gRPC, and who may call it | reach past cache, journal and watch |
-//! | | `http` | metrics and health over HTTP | know what else is served |
-//! | | `page` | the page for a browser | show more than the metrics do |
+//! | programs | `cli` | parses the command line; one module per verb | have code that other modules use |
+//! | | `daemon` | wires the daemon: servers, log, traces, systemd, reload, signals | decide anything |
+//! | | `scenario` | scenario files: format, player on the simulated runtime, checks, recorder | start a daemon |
+//! | | `print` | prints events, tables and JSON | block a task that other tasks wait for |
+//! | serving | `api` | the pod lifecycle API over gRPC, and access control | access more than cache, journal and watch |
+//! | | `http` | metrics and health over HTTP | depend on other servers |
+//! | | `page` | the web page | show more than the metrics do |
 //! | | [`serve`] | the API for a program that embeds an app | |
 //! | composition | [`app`] | builds, joins and stops the parts | have rules |
-//! | following | `supervisor` | when to relist; the mode machine | decode anything |
-//! | | `relister` | lists, compares, reads what differs; targeted reads with retries | write the cache |
-//! | | `evented` | holds the stream; applies its events behind a queue | await anything but the stream while it holds it |
-//! | | `fresh` | pods that are not older than a moment | serve older ones |
-//! | | [`watch`] | a snapshot and what follows for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
-//! | deciding | `arbiter` | the rules, and the records that they change; the only writer | call the runtime |
-//! | | `path_comparison` | compares both paths: which was first, by how much, what the stream missed | change what is published |
-//! | holding | `cache` | the pods as readers see them, and the pod of each id | be written by anybody but the arbiter |
+//! | detection | `supervisor` | when to relist; the state machine of the mode | decode anything |
+//! | | `relister` | lists pods, and reads those that differ; reads on request, with retries | write the cache |
+//! | | `evented` | receives the event stream; applies its events behind a queue | await anything but the stream while it receives |
+//! | | `fresh` | reads of pods that are newer than a given time | return older ones |
+//! | | [`watch`] | a snapshot and the following events for one subscriber: filters, gaps, bookmarks | queue anything, know gRPC |
+//! | arbitration | `arbiter` | the rules and the state that they change; the only writer of the cache | call the runtime |
+//! | | `path_comparison` | compares both detection paths: first source, lead, missed events | change what is published |
+//! | storage | `cache` | the served pods, and the pod of each id | be written by other modules than the arbiter |
 //! | | `journal` | numbered events in a bounded ring, cursors | know gRPC |
-//! | | `state` | the state on disk: a write-ahead log, exact or absent | know what its records mean |
-//! | ground | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
+//! | | `state` | the state on disk: a write-ahead log, exact or absent | interpret its records |
+//! | foundation | [`model`] | pods, containers, phases, ids, lifecycle events: plain data | know protobuf or tokio |
 //! | | `clock` | monotonic and wall time, steps of the wall clock | be bypassed |
 //! | | `cri` | generated CRI code, the read-only client, endpoints, quirks by version, conversion | leak generated types |
-//! | | `config` | defaults, file, environment, flags, and which of it is in force | be changed once it is given out |
-//! | | `live` | a value that can change while plegd runs | know what it is a value of |
+//! | | `config` | defaults, file, environment, flags, and the effective configuration | change a configuration after its creation |
+//! | | `live` | a value that can change while plegd runs | know the meaning of the value |
 //! | | `metrics` | every metric, with bounded labels | know cache or journal |
-//! | | `traces` | spans of relists and calls, with the feature `otlp` | cost anything without it |
+//! | | `traces` | spans of relists and calls, with the feature `otlp` | have a cost without it |
 //! | | `health` | liveness and readiness as named checks | depend on the runtime for liveness |
 //! | | [`v1`] | messages and clients of the API, generated | change an existing field |
 //! | | `error_info` | details of gRPC errors | |
 //! | | `pod_summary` | a pod in one row, as kubectl shows it | |
-//! | | `accept` | connections of a server: counted, and ended in time | |
-//! | | `printable` | text from outside, made safe for terminals, JSON and YAML | know where it is printed |
-//! | beside | [`client`] | the client of the API, for agents: calls, and a watch that resumes by itself | know the daemon's parts |
+//! | | `accept` | connections of a server: count and shutdown timeout | |
+//! | | `printable` | escapes text from outside for terminals, JSON and YAML | know where the text is printed |
+//! | standalone | [`client`] | the client of the API, for agents: calls, and a watch that resumes automatically | use modules of the daemon |
 //! | | [`sim`] | a simulated CRI runtime: truth, server, faults | be used by `plegd run` |
 //!
 //! # Features
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `client` | [`client`] and [`v1`]: all that an agent needs |
+//! | `client` | [`client`] and [`v1`], for agents |
 //! | `daemon` (default) | the program `plegd`, [`app`], [`watch`] and [`serve`] |
 //! | `sim` (default) | [`sim`], and the verbs `demo`, `record` and `replay` |
 //! | `otlp` | traces for OpenTelemetry |
-//! | `internals` | all modules, for the tests, benches and fuzz targets of this repository: anything in them may change |
+//! | `internals` | makes all modules public, for the tests, benchmarks and fuzz targets of this repository; without any stability guarantee |
 //!
 //! # Embedding
 //!
 //! [`app::App::builder`] follows a runtime inside another program: [`app::App::cache`] reads, [`app::App::watch`] subscribes,
-//! [`app::App::fresh`] waits for fresh state, and [`serve::Grpc::embedded`] serves it all to others. See
+//! [`app::App::fresh`] waits for fresh state, and [`serve::Grpc::embedded`] serves the API to other programs. See
 //! `examples/embedded.rs`.
 //!
 //! A program beside a running plegd uses [`client`] instead, and needs neither root nor the runtime's socket. See the other
@@ -78,10 +78,10 @@
 
 #![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 #![cfg_attr(feature = "internals", allow(missing_docs))]
-// Some of the daemon serves the simulation alone. With the default features nothing may be dead.
+// Some code of the daemon is used only by the simulation. With the default features, there is no dead code.
 #![cfg_attr(not(feature = "sim"), allow(dead_code, unused_imports))]
 
-// The one place where locks and maps are changed for those of a scheduler that tries interleavings.
+// With the feature `shuttle`, locks and maps are replaced by those of a scheduler that tests interleavings.
 #[cfg(feature = "shuttle")]
 extern crate shuttle_dashmap as dashmap;
 #[cfg(feature = "shuttle")]
@@ -103,7 +103,7 @@ pub mod v1;
 #[cfg(feature = "daemon")]
 pub mod watch;
 
-// Private modules that are never public.
+// Modules that are always private.
 #[cfg(feature = "daemon")]
 mod printable;
 #[cfg(all(test, feature = "shuttle"))]
@@ -111,7 +111,7 @@ mod schedules;
 #[cfg(feature = "client")]
 mod socket_path;
 
-// With the feature `internals`, the tests, benches and fuzz targets of this repository see the other modules.
+// With the feature `internals`, the other modules are public for the tests, benchmarks and fuzz targets of this repository.
 #[cfg(feature = "internals")]
 pub mod accept;
 #[cfg(all(feature = "daemon", not(feature = "internals")))]

@@ -1,7 +1,7 @@
-//! Writes lifecycle events to stdout: a table for people or one JSON object per line for programs.
+//! Writes lifecycle events to stdout, as a table or as one JSON object per line.
 //!
-//! Every call returns the writer's result, so that the caller can end when the pipe is closed. Writing blocks as long as the reader does
-//! not read: do not call it in a task that others wait for.
+//! Every call returns the writer's result, so that the caller can exit when the pipe is closed. A write blocks while the reader
+//! does not read, so do not call it in a task that other tasks wait for.
 
 pub(crate) mod answer;
 pub(crate) mod columns;
@@ -29,7 +29,7 @@ use crate::{
     printable, v1,
 };
 
-/// How long no event may come until the initial inventory counts as complete.
+/// Time without an event after which the initial inventory counts as complete.
 const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Prints events.
@@ -46,7 +46,7 @@ pub struct Printer<W: Write> {
 pub enum Style {
     /// As a line of a table.
     Table(Table),
-    /// As a JSON object on a line.
+    /// As one JSON object per line.
     Json,
 }
 
@@ -96,7 +96,7 @@ impl<W: Write> Printer<W> {
     ///
     /// # Errors
     ///
-    /// The writer's error; `BrokenPipe` if the reader is gone.
+    /// The writer's error; `BrokenPipe` if the reader has closed the pipe.
     pub fn begin(&mut self) -> io::Result<()> {
         if let Style::Table(table) = &self.style {
             table.header(&mut self.out)?;
@@ -109,7 +109,7 @@ impl<W: Write> Printer<W> {
     ///
     /// # Errors
     ///
-    /// The writer's error; `BrokenPipe` if the reader is gone.
+    /// The writer's error; `BrokenPipe` if the reader has closed the pipe.
     pub fn print(&mut self, event: &Event) -> io::Result<()> {
         if !self.types.contains(event.kind) {
             return Ok(());
@@ -131,7 +131,7 @@ impl<W: Write> Printer<W> {
     ///
     /// # Errors
     ///
-    /// The writer's error; `BrokenPipe` if the reader is gone.
+    /// The writer's error; `BrokenPipe` if the reader has closed the pipe.
     pub fn print_watched(&mut self, event: &Event, watched: Watched<'_>) -> io::Result<()> {
         match &self.style {
             Style::Json if self.types.contains(event.kind) => self.json(&Line {
@@ -147,7 +147,7 @@ impl<W: Write> Printer<W> {
     ///
     /// # Errors
     ///
-    /// The writer's error; `BrokenPipe` if the reader is gone.
+    /// The writer's error; `BrokenPipe` if the reader has closed the pipe.
     pub async fn wait<T>(&mut self, next: impl Future<Output = T>) -> io::Result<T> {
         self.flush()?;
         let mut next = pin!(next);
@@ -164,7 +164,7 @@ impl<W: Write> Printer<W> {
     ///
     /// # Errors
     ///
-    /// The writer's error; `BrokenPipe` if the reader is gone.
+    /// The writer's error; `BrokenPipe` if the reader has closed the pipe.
     pub fn end(&mut self) -> io::Result<()> {
         self.inventory.print(&mut self.out)?;
         self.flush()
@@ -188,7 +188,7 @@ impl<W: Write> Printer<W> {
     ///
     /// # Errors
     ///
-    /// The writer's error; `BrokenPipe` if the reader is gone.
+    /// The writer's error; `BrokenPipe` if the reader has closed the pipe.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }

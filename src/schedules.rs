@@ -33,12 +33,12 @@ use crate::{
     watch::{Feed, FeedDeps, Filter, GapReason, Request, Start, Update, WatchError},
 };
 
-/// How many schedules each of two schedulers tries, unless `PLEGD_SCHEDULES` is set.
+/// Number of schedules that each of the two schedulers runs, unless `PLEGD_SCHEDULES` is set.
 const SCHEDULES: usize = 500;
-/// How many times the second scheduler preempts a thread at most.
+/// Maximum number of preemptions by the second scheduler.
 const PREEMPTIONS: usize = 3;
 
-/// Runs a test under random schedules, and under schedules with few preemptions, which find bugs that need a certain one.
+/// Runs a test under random schedules, and under schedules with few preemptions, which find bugs that require a specific preemption.
 fn on_every_schedule(test: fn()) {
     let schedules = std::env::var("PLEGD_SCHEDULES").ok().map(|it| it.parse().expect("a number"));
     let schedules = schedules.unwrap_or(SCHEDULES);

@@ -20,12 +20,12 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("programs", &["cli", "daemon", "scenario", "print"]),
     ("serving", &["api", "http", "page", "serve"]),
     ("composition", &["app"]),
-    ("following", &["supervisor", "relister", "evented", "fresh", "watch"]),
-    ("deciding", &["arbiter", "path_comparison"]),
-    ("holding", &["cache", "journal", "state"]),
-    ("beside", &["client", "sim"]),
+    ("detection", &["supervisor", "relister", "evented", "fresh", "watch"]),
+    ("arbitration", &["arbiter", "path_comparison"]),
+    ("storage", &["cache", "journal", "state"]),
+    ("standalone", &["client", "sim"]),
     (
-        "ground",
+        "foundation",
         &[
             "accept",
             "clock",
@@ -50,7 +50,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
 const INTERNAL: [&str; 3] = ["benching", "fuzzing", "schedules"];
 
 /// The modules that the daemon's core must not use, although they are in a lower layer.
-const BESIDE_FOR: [&str; 4] = ["client", "sim", "scenario", "print"];
+const STANDALONE: [&str; 4] = ["client", "sim", "scenario", "print"];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
@@ -79,14 +79,14 @@ fn dependencies_point_down() {
 }
 
 #[test]
-fn the_core_uses_nothing_that_is_beside_it() {
-    let core = ["following", "deciding", "holding", "composition"];
+fn the_core_uses_no_standalone_module() {
+    let core = ["detection", "arbitration", "storage", "composition"];
     let core = LAYERS.iter().filter(|(name, _)| core.contains(name)).flat_map(|(_, modules)| *modules);
     let graph = graph();
     for module in core {
         let used = graph.get(*module).into_iter().flatten();
-        let beside: Vec<_> = used.filter(|other| BESIDE_FOR.contains(&other.as_str())).collect();
-        assert!(beside.is_empty(), "{module} uses {beside:?}");
+        let standalone: Vec<_> = used.filter(|other| STANDALONE.contains(&other.as_str())).collect();
+        assert!(standalone.is_empty(), "{module} uses {standalone:?}");
     }
 }
 

@@ -52,9 +52,9 @@ async fn for_crio_without_events_the_lines_to_add_and_their_file_are_printed() -
             Profile::CRI_O_1_31_EVENTS_OFF,
             1,
             false,
-            "events    off: the statuses of sandboxes have no time stamp\n",
+            "events    off: the statuses of sandboxes have no timestamp\n",
         ),
-        (Profile::CRI_O_1_31_EVENTS_OFF, 0, false, "events    not known before there is a pod: "),
+        (Profile::CRI_O_1_31_EVENTS_OFF, 0, false, "events    unknown until a pod exists; "),
     ] {
         let (output, has_subscribed) = check(profile, pods).await?;
         ensure!(

@@ -98,7 +98,7 @@ fn the_help_of_client_verbs_has_examples_and_the_default_socket() {
         ("status", ""),
         ("top", ""),
         ("subscribers", ""),
-        ("log-level", "                                    what the configuration says"),
+        ("log-level", "                                    show the configured level"),
     ] {
         let answer = plegd(&[verb, "--help"], &[]);
         assert_eq!(answer.code, Some(0));
@@ -116,7 +116,7 @@ fn the_help_of_client_verbs_has_examples_and_the_default_socket() {
 
 #[test]
 fn client_verbs_report_a_missing_daemon() {
-    let missing = "plegd: there is no socket at unix:///no/such/plegd.sock: is plegd running, and is this where it listens?\n";
+    let missing = "plegd: there is no socket at unix:///no/such/plegd.sock; check that plegd is running and listens on this socket\n";
     let (by_flag, by_variable) =
         (["--socket", "/no/such/plegd.sock"], [("PLEGD_SOCKET", "unix:///no/such/plegd.sock")]);
     for verb in [
@@ -190,7 +190,7 @@ fn a_wrong_flag_or_verb_is_a_usage_error() {
 fn an_unknown_key_in_the_file_is_refused_with_line_and_suggestion() {
     let (_dir, path) = file("[relist]\nperiod = \"1s\"\nparalelism = 2\n");
     let path = path.to_str().unwrap();
-    let sentence = format!("{path}:3: there is no key relist.paralelism; did you mean relist.parallelism?");
+    let sentence = format!("{path}:3: unknown key relist.paralelism; did you mean relist.parallelism?");
     assert_refused(&plegd(&["run", "--config", path], &[]), &["the configuration has a problem", &sentence]);
     assert_refused(&plegd(&["check", "--config", path], &[]), &[&sentence]);
     assert_refused(&plegd(&["run"], &[("PLEGD_CONFIG", path)]), &[&sentence]);
@@ -206,13 +206,11 @@ fn problems_of_all_layers_are_reported_together() {
     );
     let sentences = [
         "the configuration has 5 problems",
-        &format!(
-            "{path}:2: journal.events = 1: it is too small. Allowed: a whole number, from 64 to 4194304."
-        ),
+        &format!("{path}:2: journal.events = 1: it is too small. Allowed: an integer, from 64 to 4194304."),
         "environment variable PLEGD_HTTP_ADDRESS: \"here\": it is not an address. Allowed: an IP address and a port",
-        "environment variable PLEGD_HTTP_ADRESS: plegd knows no such variable; did you mean PLEGD_HTTP_ADDRESS?",
+        "environment variable PLEGD_HTTP_ADRESS: unknown variable; did you mean PLEGD_HTTP_ADDRESS?",
         "flag --relist-period: \"soon\": it is not a duration. Allowed: a duration with its unit",
-        "flag --print: \"xml\": there is no such choice. Allowed: none, table or json.",
+        "flag --print: \"xml\": unknown value. Allowed: none, table or json.",
     ];
     assert_refused(&answer, &sentences);
 }
@@ -228,8 +226,8 @@ fn the_reference_of_the_configuration_is_a_valid_file() {
     assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""));
     let keys = plegd::config::KEYS.len();
     let expected = format!(
-        "The configuration is valid: {path}.\nKeys: {} from the file, 1 from the environment, 0 from flags, 0 with their \
-         defaults.\n",
+        "The configuration is valid: {path}.\nKeys: {} from the file, 1 from the environment, 0 from flags, 0 with default \
+         values.\n",
         keys - 1
     );
     assert_eq!(answer.stdout, expected);
@@ -241,9 +239,9 @@ fn config_check_reports_all_problems_of_the_configuration() {
     let path = path.to_str().unwrap();
     let answer = plegd(&["config", "check", "--config", path], &[("PLEGD_RELIST_JITTER", "2")]);
     let sentences = [
-        "plegd: the configuration has 4 problems, so plegd does not start with it:\n",
-        &format!("{path}:2: relist.period = 5: this is a whole number. Allowed: a duration with its unit"),
-        &format!("{path}:3: there is no section [jurnal]; did you mean [journal]?"),
+        "plegd: the configuration has 4 problems, so plegd cannot start:\n",
+        &format!("{path}:2: relist.period = 5: this is an integer. Allowed: a duration with its unit"),
+        &format!("{path}:3: unknown section [jurnal]; did you mean [journal]?"),
         &format!("{path}:6: log.level = \"inf\": \"inf\" is not a level; did you mean \"info\""),
         "environment variable PLEGD_RELIST_JITTER: \"2\": it is too large. Allowed: a number, from 0 to 0.5.",
     ];
@@ -269,12 +267,12 @@ fn config_print_shows_each_value_with_its_origin() {
         let cells = line.unwrap_or_else(|| panic!("no {key} in:\n{}", answer.stdout)).split("   ");
         cells.map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
-    let live = "holds from a reload on";
+    let live = "applied on reload";
     assert_eq!(row("relist.period"), ["relist.period", "\"4s\"", "flag --relist-period", live]);
     let variable = "environment variable PLEGD_RELIST_JITTER";
     assert_eq!(row("relist.jitter"), ["relist.jitter", "0.3", variable, live]);
     assert_eq!(row("relist.parallelism"), ["relist.parallelism", "8", &format!("{path}:4"), live]);
-    assert_eq!(row("journal.events"), ["journal.events", "65536", "default", "needs a restart"]);
+    assert_eq!(row("journal.events"), ["journal.events", "65536", "default", "requires restart"]);
     assert_eq!(answer.stdout.lines().count(), plegd::config::KEYS.len() + 1);
 
     let answer = plegd(&[&flags[..], &["-o", "json"]].concat(), &environment);

@@ -293,7 +293,7 @@ fn keys_and_metrics_in_the_documentation_exist() {
                 .split_once('.')
                 .is_some_and(|(section, _)| plegd::config::SECTIONS.iter().any(|it| it.name == section));
             if is_key && !name.contains('/') && !name.contains(['*', ':', '(']) && !name.ends_with(".rs") {
-                assert!(keys.contains(name), "{path}: there is no key {name}");
+                assert!(keys.contains(name), "{path}: unknown key {name}");
                 found_keys += 1;
             }
             if name.starts_with("plegd_") {

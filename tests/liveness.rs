@@ -8,7 +8,7 @@ use std::{os::unix::net::UnixDatagram, time::Duration};
 use plegd::{
     app::App,
     config::{Config, InForce},
-    daemon::systemd::Manager,
+    daemon::systemd::Notifier,
     health::Report,
     sim::{Method, Profile, SimRuntime, Target},
 };
@@ -72,8 +72,8 @@ async fn a_receiver_that_hangs_fails_liveness_and_stops_the_watchdog_messages() 
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_nonblocking(true).unwrap();
     let messages = || std::iter::from_fn(|| socket.recv(&mut [0; 512]).ok()).count();
-    let manager = Manager::at(path.as_os_str(), Some(Duration::from_secs(30))).unwrap();
-    tokio::spawn(manager.follow(app.health().clone(), String::new, app.stop_token()));
+    let notifier = Notifier::at(path.as_os_str(), Some(Duration::from_secs(30))).unwrap();
+    tokio::spawn(notifier.run(app.health().clone(), String::new, app.stop_token()));
 
     tokio::time::sleep(Duration::from_secs(59)).await;
     assert!(messages() >= 4 && app.health().live().ok);

@@ -160,7 +160,7 @@ fn every_error_names_an_action() {
             let error = error.split(");\n").next().unwrap_or_default();
             let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
             // A count of repeated errors, each of which names an action.
-            if error.contains("more like it in the last minute") {
+            if error.contains("similar events in the last minute") {
                 continue;
             }
             errors += 1;

@@ -87,8 +87,7 @@ async fn without_a_collector_plegd_continues_and_logs_that_traces_are_lost() -> 
         ("OTEL_BSP_SCHEDULE_DELAY", "20".into()),
     ];
     let (plegd, _) = Plegd::spawn(arguments, environment)?;
-    let lost =
-        |line: &str| (line.contains("WARN") && line.contains("Traces could not be sent")).then_some(());
+    let lost = |line: &str| (line.contains("WARN") && line.contains("Failed to send traces")).then_some(());
     plegd.wait_for_line("that traces are lost", lost).await?;
     plegd.stop().await
 }

@@ -21,7 +21,7 @@ use plegd::{
     model::{EventType, Subject},
     scenario::{
         Scenario,
-        check::in_words,
+        check::event_text,
         record::{Options, Progress, Recording, record},
     },
     sim::{CallFault, Churn, Dose, Method, Profile, SimRuntime, truth::SandboxSpec},
@@ -79,7 +79,7 @@ fn by_id(events: &[Arc<Record>]) -> BTreeMap<String, Vec<String>> {
     let has_no_stream_event =
         |event: &Record| event.subject == Subject::Sandbox && event.kind == EventType::ContainerChanged;
     for event in events.iter().filter(|event| !has_no_stream_event(event)) {
-        by_id.entry(event.id.to_string()).or_default().push(in_words(event));
+        by_id.entry(event.id.to_string()).or_default().push(event_text(event));
     }
     by_id
 }

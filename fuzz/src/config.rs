@@ -163,7 +163,7 @@ fn check_problem(problem: &Problem) {
         Place::Flag(name) => line.contains(name.as_str()),
         _ => false,
     };
-    let of_file = ["this is not TOML", "cannot be read", "section", "there is no key"];
+    let of_file = ["invalid TOML", "cannot be read", "section", "unknown key"];
     assert!(of_key || named || of_file.iter().any(|part| line.contains(part)), "it names nothing: {line}");
     assert!(!line.chars().any(char::is_control), "it controls the terminal: {line:?}");
     assert!(line.len() <= LINE || problem.message.len() <= LINE, "{} bytes: {line}", line.len());

@@ -135,7 +135,7 @@ impl Messages<'_> {
         let (received, received_at) = self.harness.clock.now_both();
         let Ok(mut event) = fuzzing::event(message, received, received_at) else { return };
         if self.input.chance(24) {
-            event = fuzzing::trimmed(event);
+            event = fuzzing::stripped(event);
         }
         if let Ok(observation) = self.harness.arbiter.to_observation(event) {
             self.apply(&observation);

@@ -29,10 +29,10 @@ Examples:
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if there is one]
+    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Socket of the runtime, as unix:///path or /path [default: the first well-known one that answers]
+    /// Socket of the runtime: unix:///path or /path [default: the first well-known socket that answers]
     #[arg(long, value_name = "SOCKET")]
     pub runtime_endpoint: Option<String>,
 }
@@ -61,10 +61,10 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let listing = client.list().await.map_err(|error| report.stop(&error))?;
     let (sandboxes, containers) = (listing.sandboxes.len(), listing.containers.len());
     report.line("holds", format!("{sandboxes} pod sandboxes, {containers} containers"));
-    let events = events::find_out(&client, &quirks, &listing).await;
+    let events = events::detect(&client, &quirks, &listing).await;
     events.report(&mut report);
     if !config.stream.enabled {
-        report.line("", "switched off in the configuration: stream.enabled = false".into());
+        report.line("", "disabled in the configuration: stream.enabled = false".into());
     }
     let works = config.stream.enabled && events.expected();
     let longest = longest_period(&quirks, config.relist.max_period).max(config.relist.period);
@@ -97,7 +97,7 @@ fn find(report: &mut Report, probed: Vec<Probed>) -> anyhow::Result<Endpoint> {
     };
     if answering.next().is_some() {
         let several =
-            "several runtimes answer. If the kubelet does not use the first one, set runtime.endpoint";
+            "several runtimes answer; if the kubelet does not use the first one, set runtime.endpoint";
         report.line("advice", several.into());
     }
     Ok(first.endpoint)
@@ -110,11 +110,11 @@ fn expected_mode(events: bool, period: Duration, longest: Duration) -> String {
             "probing at first, a relist every {period}; evented once the stream is trusted, every {longest}"
         )
     } else {
-        format!("polling, a relist every {period}: what lives shorter may be missed")
+        format!("polling, a relist every {period}; containers with a shorter lifetime may be missed")
     }
 }
 
-/// Lines of a name and a text.
+/// Lines, each with a name and a text.
 #[derive(Default)]
 struct Report(Vec<(&'static str, String)>);
 
@@ -125,13 +125,13 @@ impl Report {
         self.0.push((name, text));
     }
 
-    /// Prints the report until the failure, and returns the error.
+    /// Prints the lines before the failure, and returns the error.
     fn stop(&self, error: &CriError) -> anyhow::Error {
         print!("{self}");
         match error {
             CriError::Unimplemented { .. } => anyhow::anyhow!(
-                "{error}: this socket does not speak CRI v1. Is the runtime's CRI plugin disabled, or is it the socket of \
-                 something else?"
+                "{error}: this socket does not serve CRI v1. The CRI plugin of the runtime may be disabled, or another program \
+                 may listen on this socket"
             ),
             error => anyhow::Error::new(error.clone()),
         }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn each_socket_is_reported_and_the_first_that_answers_is_checked() {
+    fn each_socket_is_reported_and_the_first_one_that_answers_is_used() {
         let mut report = Report::default();
         let all = vec![
             probed("/run/a.sock", Err(Unfit::NoCri)),

@@ -10,13 +10,13 @@ Examples:
   plegd completions bash > /etc/bash_completion.d/plegd
   plegd completions zsh > /usr/local/share/zsh/site-functions/_plegd
   plegd completions fish > ~/.config/fish/completions/plegd.fish
-  source <(plegd completions bash)                   for this shell alone";
+  source <(plegd completions bash)                   for the current shell only";
 
 /// Flags of `plegd completions`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// For which shell
+    /// Shell
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: Shell,
 }
@@ -39,7 +39,7 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn every_shell_completes_every_verb() {
+    fn the_script_of_every_shell_has_every_verb() {
         for shell in Shell::value_variants() {
             let script = script(*shell, Cli::command());
             for verb in Cli::command().get_subcommands() {

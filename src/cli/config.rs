@@ -26,8 +26,8 @@ Examples:
   plegd config check
   plegd config check --config ./plegd.toml
 
-It answers with exit code 0 if plegd would start with it, and with 64 and all that is
-wrong if not. Neither the runtime nor any address is tried.";
+Exit codes: 0 the configuration is valid, 64 it is not; all errors are printed. The command
+does not connect to the runtime and does not bind addresses.";
 
 const PRINT_EXAMPLES: &str = "\
 Examples:
@@ -35,7 +35,7 @@ Examples:
   PLEGD_LOG_LEVEL=debug plegd config print --config ./plegd.toml --relist-period 2s
   plegd config print -o json | jq '.keys[] | select(.origin != \"default\")'";
 
-/// What can be asked of a configuration.
+/// Flags of `plegd config`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {
@@ -45,15 +45,15 @@ pub struct Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Verb {
-    /// Print a file with every key: what it does, its unit, range and default, and whether a change needs a restart.
+    /// Print a configuration file with all keys: description, unit, range, default, and whether a change requires a restart.
     Default,
-    /// Say whether `plegd run` would start with this configuration, and all that is wrong if not.
+    /// Validate the configuration of `plegd run`, and print all errors.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Box<run::Args>),
-    /// Show what `plegd run` would go by here, each value with where it comes from.
+    /// Show the effective configuration of `plegd run` on this node, with the origin of each value.
     #[command(after_help = PRINT_EXAMPLES)]
     Print(Box<Print>),
-    /// Show what the running plegd goes by, as a file that gives the same.
+    /// Show the effective configuration of the running daemon as a TOML file.
     Running(Running),
 }
 
@@ -62,7 +62,7 @@ enum Verb {
 struct Print {
     #[command(flatten)]
     of_run: run::Args,
-    /// How to answer; wide says of each key whether a change needs a restart, too
+    /// Output format; wide also shows whether a change requires a restart
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
@@ -70,7 +70,7 @@ struct Print {
 /// Flags of `plegd config running`.
 #[derive(Clone, Debug, clap::Args)]
 struct Running {
-    /// Where plegd is.
+    /// The connection to the running plegd.
     #[command(flatten)]
     connection: Connection,
 }
@@ -87,7 +87,7 @@ struct Value {
     key: String,
     value: String,
     origin: String,
-    /// Whether a change needs a restart.
+    /// Whether a change requires a restart.
     needs_restart: bool,
 }
 
@@ -99,7 +99,7 @@ struct Value {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.verb {
         Verb::Default => show(&Config::default().to_toml())?,
-        Verb::Check(of_run) => show(&verdict(&config::load(&of_run.inputs())?))?,
+        Verb::Check(of_run) => show(&summary(&config::load(&of_run.inputs())?))?,
         Verb::Print(print) => {
             let Print { of_run, output } = *print;
             let loaded = config::load(&of_run.inputs())?;
@@ -109,19 +109,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
                 Output::Wide => show(&table(&loaded, 4)?)?,
             }
         }
-        Verb::Running(running) => super::ask(async move {
+        Verb::Running(running) => super::run_client_verb(async move {
             let config = Introspect::over(&running.connection.client().await?).config().await?;
-            Ok(show(&in_force(&config))?)
+            Ok(show(&effective_toml(&config))?)
         })?,
     }
     Ok(())
 }
 
-/// The message that the configuration is valid, with its sources.
-fn verdict(loaded: &Loaded) -> String {
+/// The message for a valid configuration, with the number of keys from each source.
+fn summary(loaded: &Loaded) -> String {
     let file = match &loaded.file {
         Some(file) => file.display().to_string(),
-        None => format!("no file, as there is no {}", config::DEFAULT_FILE),
+        None => format!("no file, because {} does not exist", config::DEFAULT_FILE),
     };
     let count = |is: fn(&Place) -> bool| loaded.origins().filter(|(_, place)| is(place)).count();
     let from_file = count(|place| matches!(place, Place::File(..)));
@@ -132,7 +132,7 @@ fn verdict(loaded: &Loaded) -> String {
     let _ = writeln!(
         text,
         "Keys: {from_file} from the file, {from_environment} from the environment, {from_flags} from flags, {defaults} with \
-         their defaults."
+         default values."
     );
     text
 }
@@ -149,21 +149,21 @@ fn layers(loaded: &Loaded) -> Layers {
 }
 
 /// The effective configuration as TOML, after comments that list non-default keys and their origin.
-fn in_force(config: &GetConfigResponse) -> String {
+fn effective_toml(config: &GetConfigResponse) -> String {
     let file = if config.file.is_empty() { "none" } else { &config.file };
-    let mut text = format!("# In force in the plegd that runs. Its file: {file}.\n");
+    let mut text = format!("# Effective configuration of the running plegd. File: {file}.\n");
     for v1::Setting { key, value, origin } in &config.settings {
-        let _ = writeln!(text, "# {key} is {value:?} by {origin}.");
+        let _ = writeln!(text, "# {key} = {value:?}, set by {origin}.");
     }
     text + "\n" + &config.toml
 }
 
 fn table(loaded: &Loaded, shown: usize) -> anyhow::Result<String> {
-    let mut columns = Columns::new(["KEY", "VALUE", "FROM", "A CHANGE"], shown);
+    let mut columns = Columns::new(["KEY", "VALUE", "ORIGIN", "CHANGE"], shown);
     for (key, place) in loaded.origins() {
         let change = match key.change {
-            Change::Live => "holds from a reload on",
-            Change::Restart => "needs a restart",
+            Change::Live => "applied on reload",
+            Change::Restart => "requires restart",
         };
         columns.row([key.path(), key.toml(&loaded.config), place.to_string(), change.into()]);
     }

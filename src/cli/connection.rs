@@ -8,7 +8,7 @@ use crate::{
 /// The flag of these verbs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Connection {
-    /// Where plegd listens: unix:///path, /path, or http://127.0.0.1:PORT
+    /// Address of plegd: unix:///path, /path, or http://127.0.0.1:PORT
     #[arg(
         long,
         short,

@@ -26,43 +26,43 @@ Examples:
   plegd demo
   plegd demo --seed 7 --pods 40 --duration 30s
   plegd demo --print json | jq -r .type | sort | uniq -c
-  plegd demo --scenario oom.json            play a file, and exit with 1 if a check fails
+  plegd demo --scenario oom.json            play a scenario file; exit code 1 if a check fails
 
 tests/scenarios/README.md describes scenario files. plegd record writes one from a
 real runtime, and plegd replay plays it without waiting.";
 
-/// The time after the last step of a scenario in which events are still awaited.
+/// Wait for further events after the last step of a scenario.
 const SETTLE: Duration = Duration::from_millis(200);
-/// The number of characters of a step that are shown.
+/// Maximum length of a printed step, in characters.
 const SHOWN: usize = 150;
 
 /// Flags of `plegd demo`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What the simulation's dice begin with: the same seed gives the same pods [default: a new one, which is said]
+    /// Seed of the simulation; the same seed gives the same pods [default: random, printed at start]
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
-    /// How many pods there are at a time, from 1 to 500
+    /// Number of pods at a time, from 1 to 500
     #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub pods: u16,
-    /// When to end by itself, as 30s or 5m [default: at Ctrl-C]
+    /// Duration of the demo, such as 30s or 5m [default: until Ctrl-C]
     #[arg(long, value_name = "DURATION", value_parser = <Duration as Value>::parse)]
     pub duration: Option<Duration>,
-    /// Time between two things that happen, for tests that want much to happen soon
-    #[arg(long, value_name = "DURATION", hide = true, default_value = "120ms", value_parser = <Duration as Value>::parse)]
-    pub pace: Duration,
-    /// Where metrics and health are served, or "off" [default: 127.0.0.1:7534]
+    /// Interval between changes of the simulated runtime, for tests
+    #[arg(long = "pace", value_name = "DURATION", hide = true, default_value = "120ms", value_parser = <Duration as Value>::parse)]
+    pub interval: Duration,
+    /// Address for metrics, health checks and the web page, or "off" [default: 127.0.0.1:7534]
     #[arg(long, value_name = "IP:PORT")]
     pub http_address: Option<String>,
-    /// How to print each event: none, table or json [default: table]
+    /// Output format of events: none, table or json [default: table]
     #[arg(long, value_name = "FORMAT")]
     pub print: Option<String>,
-    /// Level of the log on stderr [default: warn]
+    /// Log level on stderr [default: warn]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Play the steps of a scenario file instead, and check what it says
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "pods", "duration", "pace"])]
+    /// Play a scenario file instead, and run its checks
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "pods", "duration", "interval"])]
     pub scenario: Option<PathBuf>,
 }
 
@@ -91,18 +91,18 @@ pub(super) async fn run(
         return play(scenario, loaded, threads, log).await;
     }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..100_000));
-    let folder = Folder::new()?;
-    let socket = folder.0.join("runtime.sock");
+    let directory = SocketDirectory::new()?;
+    let socket = directory.0.join("runtime.sock");
     let sim = SimRuntime::new(Profile::CONTAINERD_2_1, Clock::system(), seed);
-    let serving = sim.serve_uds(&socket).with_context(|| format!("{} cannot be served", socket.display()))?;
+    let serving = sim.serve_uds(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
-    loaded.config.api.socket = Some(folder.0.join("plegd.sock"));
-    // Each demo is another node.
+    loaded.config.api.socket = Some(directory.0.join("plegd.sock"));
+    // Each demo simulates a new node.
     loaded.config.state.enabled = false;
     let daemon = Daemon::start(&loaded, Link::unix(endpoint), Clock::system(), &threads, log).await?;
-    introduce(&loaded.config, seed, &socket);
+    print_banner(&loaded.config, seed, &socket);
 
-    let churn = tokio::spawn(Churn::new(args.pods.into()).run(sim, seed, args.pace));
+    let churn = tokio::spawn(Churn::new(args.pods.into()).run(sim, seed, args.interval));
     let over = async {
         match args.duration {
             Some(duration) => tokio::time::sleep(duration).await,
@@ -122,12 +122,12 @@ async fn play(
     threads: Threads,
     log: LogControl,
 ) -> anyhow::Result<()> {
-    let folder = Folder::new()?;
-    let socket = folder.0.join("runtime.sock");
-    // A clock that a step can set; it starts with the machine's time.
+    let directory = SocketDirectory::new()?;
+    let socket = directory.0.join("runtime.sock");
+    // A clock that steps of the scenario can set. It starts with the time of the machine.
     let now = Clock::system().wall();
     let starts_at = scenario.starts_at.map_or(now, |time| Wall::from_nanos(time.nanos(now)));
-    let (clock, hand) = Clock::simulated(starts_at);
+    let (clock, stepper) = Clock::simulated(starts_at);
     let mut on_step = {
         let (clock, start) = (clock.clone(), clock.now());
         move |step: &crate::scenario::Step| {
@@ -135,18 +135,18 @@ async fn play(
             eprintln!("{:>8.3}s {text}", clock.now().since(start).as_secs_f64());
         }
     };
-    let mut player = Player::new(scenario.clone(), (clock, hand));
+    let mut player = Player::new(scenario.clone(), (clock, stepper));
     eprintln!("plegd demo: {}\n  right: {}", visible(&scenario.source), visible(&scenario.right));
     player.prepare(&mut on_step).await;
     let sim = player.runtime().clone();
-    let serving = sim.serve_uds(&socket).with_context(|| format!("{} cannot be served", socket.display()))?;
+    let serving = sim.serve_uds(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let endpoint: Endpoint = socket.display().to_string().parse().map_err(anyhow::Error::msg)?;
-    let api = folder.0.join("plegd.sock");
+    let api = directory.0.join("plegd.sock");
     loaded.config.api.socket = Some(api.clone());
     loaded.config.state.enabled = false;
     let clock = player.second_clock();
     let daemon = Daemon::start(&loaded, Link::unix(endpoint), clock.clone(), &threads, log).await?;
-    addresses(&loaded.config);
+    print_addresses(&loaded.config);
     let journal = daemon.journal();
     let mut failures: Option<Vec<Failure>> = None;
     let over = async {
@@ -166,7 +166,7 @@ async fn play(
 ///
 /// # Errors
 ///
-/// If there are failures, or the scenario was not played to its end.
+/// If there are failures, or the scenario was interrupted.
 pub(super) fn report(scenario: &Scenario, failures: Option<&[Failure]>) -> anyhow::Result<()> {
     let Some(failures) = failures else { anyhow::bail!("interrupted before the last step") };
     for failure in failures {
@@ -178,16 +178,16 @@ pub(super) fn report(scenario: &Scenario, failures: Option<&[Failure]>) -> anyho
 }
 
 /// Prints the addresses of the demo on stderr: stdout has the events.
-fn introduce(config: &Config, seed: u64, socket: &Path) {
+fn print_banner(config: &Config, seed: u64, socket: &Path) {
     eprintln!("plegd demo: a simulated containerd 2.1 at unix://{}, seed {seed}", socket.display());
-    addresses(config);
-    eprintln!("  Ctrl-C ends it; --seed {seed} shows the same pods again\n");
+    print_addresses(config);
+    eprintln!("  Press Ctrl-C to stop. Use --seed {seed} to get the same pods again.\n");
 }
 
-fn addresses(config: &Config) {
+fn print_addresses(config: &Config) {
     if let Some(address) = config.http.address {
         if config.http.page != PageAccess::Off {
-            eprintln!("  page     {}", linked(&format!("http://{address}/")));
+            eprintln!("  page     {}", hyperlink(&format!("http://{address}/")));
         }
         eprintln!("  metrics  http://{address}/metrics");
         eprintln!("  health   http://{address}/readyz?verbose");
@@ -197,8 +197,8 @@ fn addresses(config: &Config) {
     }
 }
 
-/// An address as a link that a terminal opens at a click; without a terminal, the plain address.
-fn linked(address: &str) -> String {
+/// An address as a terminal hyperlink; the plain address if stderr is no terminal.
+fn hyperlink(address: &str) -> String {
     if std::io::stderr().is_terminal() {
         format!("\x1b]8;;{address}\x1b\\{address}\x1b]8;;\x1b\\")
     } else {
@@ -206,24 +206,24 @@ fn linked(address: &str) -> String {
     }
 }
 
-/// A temporary directory for the socket; removed at the end.
-struct Folder(PathBuf);
+/// A temporary directory for the socket; removed at exit.
+struct SocketDirectory(PathBuf);
 
-// === impl Folder ===
+// === impl SocketDirectory ===
 
-impl Folder {
+impl SocketDirectory {
     fn new() -> anyhow::Result<Self> {
         let name = format!("plegd-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .with_context(|| format!("the folder {} cannot be made", path.display()))?;
+            .with_context(|| format!("cannot create the directory {}", path.display()))?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Folder {
+impl Drop for SocketDirectory {
     fn drop(&mut self) {
         // A leftover in the system's temporary directory is harmless.
         let _ = std::fs::remove_dir_all(&self.0);

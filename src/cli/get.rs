@@ -24,52 +24,53 @@ Examples:
   plegd get pods -n kube-system -o wide
   plegd get pods -l 'app=web,tier!=test' -o name
   plegd get pod shop/web -o yaml
-  plegd get pod 4537 --fresh                the pod of the container whose id begins so
+  plegd get pod 4537 --fresh                the pod of the container with this id prefix
   plegd get containers -o json | jq -r '.containers[] | select(.state == \"exited\") | .name'
 
-RUNNING is how many containers run, of those that are expected to. Finished ones
-(exit code 0) are not expected any more while a sibling runs. STATUS is what the
-runtime knows: NoSandbox, Unknown, a failed container's reason (Error, OOMKilled,
-StartError), Running, Created, Pending, Waiting, NotReady, Terminated or Completed.
-Waiting: all containers so far have finished, and the sandbox is ready for another.
-A runtime does not know which containers are init containers, which are still to
-come, nor probes, back-off and deletion. So nothing here says that a pod is ready.";
+RUNNING is the number of running containers and of those that are expected to run.
+A finished container (exit code 0) is not expected to run while another one runs.
+STATUS is the status as far as the runtime knows it: NoSandbox, Unknown, the reason
+of a failed container (Error, OOMKilled, StartError), Running, Created, Pending,
+Waiting, NotReady, Terminated or Completed. Waiting means that all containers have
+finished so far, and that the sandbox is ready for another one. A runtime does not
+know init containers, future containers, probes, back-off or deletion. Therefore
+plegd cannot show whether a pod is ready.";
 
 /// Flags of `plegd get`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to show: pods or containers
+    /// Resource: pods or containers
     #[arg(value_enum, hide_possible_values = true)]
     pub resource: Resource,
-    /// Which: pods by name, namespace/name, UID or the beginning of a container's id; containers by that alone
+    /// Names: a pod by name, namespace/name, UID or the prefix of a container id; a container by the prefix of its id
     /// [default: all]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub connection: Connection,
-    /// Namespace, or several [default: all]
+    /// Namespaces, separated by commas [default: all]
     #[arg(long = "namespace", short, value_name = "NAMESPACE", value_delimiter = ',')]
     pub namespaces: Vec<String>,
-    /// All namespaces, as is the default
+    /// All namespaces (the default)
     #[arg(long, short = 'A', conflicts_with = "namespaces")]
     pub all_namespaces: bool,
-    /// Labels of the pod, as kubectl takes them: app=web,tier!=test,env in (a,b),!canary
+    /// Label selector, as in kubectl: app=web,tier!=test,env in (a,b),!canary
     #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "names")]
     pub selector: Option<String>,
-    /// How to show it: table, wide, json, yaml or name
+    /// Output format: table, wide, json, yaml or name
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Output,
-    /// Leave out the line with the names of the columns
+    /// Do not print the column headers
     #[arg(long)]
     pub no_headers: bool,
-    /// Have it read from the runtime now, instead of what plegd holds
+    /// Read the current state from the runtime instead of the state that plegd holds
     #[arg(long, requires = "names")]
     pub fresh: bool,
 }
 
-/// What can be shown.
+/// A type of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Resource {
     /// Pods
@@ -80,7 +81,7 @@ pub enum Resource {
     Containers,
 }
 
-/// How something is shown.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// A table
@@ -92,7 +93,7 @@ pub enum Output {
     Json,
     /// YAML
     Yaml,
-    /// namespace/name of pods, ids of containers
+    /// Names: namespace/name of pods, ids of containers
     Name,
 }
 

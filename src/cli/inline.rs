@@ -1,4 +1,4 @@
-//! Verbs that run within this process over a given client, with captured output: for scenarios.
+//! Runs verbs in this process with captured output, for scenarios.
 
 use std::io::Write as _;
 

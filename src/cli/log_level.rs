@@ -6,22 +6,22 @@ use crate::print::answer::show;
 
 const EXAMPLES: &str = "\
 Examples:
-  plegd log-level                                    what the configuration says
+  plegd log-level                                    show the configured level
   plegd log-level debug
   plegd log-level info,plegd::relister=trace
-  plegd log-level info                               back again
+  plegd log-level info                               restore the default
 
-A change lasts until the next one, until the configuration is read again with another
-log.level, or until plegd ends. The key log.level is what it begins with.";
+A change applies until the next change, until a reload of the configuration with another
+log.level, or until plegd stops. At the start, plegd uses the key log.level.";
 
 /// Flags of `plegd log-level`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Where plegd is.
+    /// The connection to the running plegd.
     #[command(flatten)]
     pub connection: Connection,
-    /// off, error, warn, info, debug or trace, for all or by module: info,plegd::relister=debug
+    /// Log level: off, error, warn, info, debug or trace, for all or by module: info,plegd::relister=debug
     #[arg(value_name = "LEVEL", value_parser = <Filter as Value>::parse)]
     pub level: Option<Filter>,
 }

@@ -21,7 +21,7 @@ Examples:
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Write all pages into this folder, which is made if need be [default: plegd(1) on stdout]
+    /// Directory to write all pages to; created if it does not exist [default: print plegd(1) to stdout]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -43,13 +43,13 @@ pub(super) fn print(args: &Args, command: Command) -> anyhow::Result<()> {
 }
 
 fn write(pages: &[Page], dir: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("the folder {} cannot be made", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create the directory {}", dir.display()))?;
     for page in pages {
         let path = dir.join(&page.name);
-        fs::write(&path, &page.text).with_context(|| format!("{} cannot be written", path.display()))?;
+        fs::write(&path, &page.text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let mut out = io::stdout().lock();
-    Ok(writeln!(out, "{} pages were written to {}", pages.len(), dir.display())?)
+    Ok(writeln!(out, "Wrote {} pages to {}", pages.len(), dir.display())?)
 }
 
 /// The page of `plegd` and the pages of all its verbs.
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn every_verb_has_a_page() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("man1");
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("man1");
         write(&pages(Cli::command()).unwrap(), &dir).unwrap();
         for verb in Cli::command().get_subcommands() {
             let page = fs::read_to_string(dir.join(format!("plegd-{}.1", verb.get_name()))).unwrap();

@@ -29,45 +29,45 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   plegd record --output node.json --duration 5m
-  plegd record --output node.json                until Ctrl-C
-  plegd replay node.json                         the events that plegd publishes for it
+  plegd record --output node.json                record until Ctrl-C
+  plegd replay node.json                         print the events that plegd publishes
 
-The file has no environment, no annotations and no log paths. Pseudonyms stand for
-names, namespaces, label values, ids, UIDs, addresses, images and messages; label
-keys, states, times, exit codes, reasons and the runtime's version stay. Look
-through the file before you attach it to a report.";
+The file has no environment, no annotations and no log paths. Names, namespaces, label
+values, ids, UIDs, addresses, images and messages are replaced by pseudonyms. Label keys,
+states, times, exit codes, reasons and the version of the runtime are real. Review the
+file before you attach it to a report.";
 
-/// The time before the first progress is shown.
+/// Delay before the first progress line.
 const QUIET: Duration = Duration::from_secs(2);
-/// The period of progress on a terminal.
+/// Interval of progress lines on a terminal.
 const TERMINAL_PERIOD: Duration = Duration::from_secs(1);
-/// The period of progress elsewhere.
+/// Interval of progress lines if stderr is no terminal.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// Flags of `plegd record`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Scenario file to write; its mode is 0600
+    /// Scenario file to write, with mode 0600
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// When to stop, as 30s or 5m [default: at Ctrl-C]
+    /// Duration of the recording, such as 30s or 5m [default: until Ctrl-C]
     #[arg(long, value_name = "DURATION", value_parser = <Duration as Value>::parse)]
     pub duration: Option<Duration>,
-    /// Write names, label values, ids, addresses, images and messages as they are
+    /// Do not replace names, label values, ids, addresses, images and messages by pseudonyms
     #[arg(long)]
     pub keep_names: bool,
     /// Overwrite the file if it exists
     #[arg(long)]
     pub force: bool,
-    /// Follow the event stream even if that takes events from other subscribers (containerd 1.7) or can crash the runtime
-    /// when the recording stops (CRI-O before 1.33)
+    /// Subscribe to the event stream even if this takes events from other subscribers (containerd 1.7) or can crash the
+    /// runtime when the recording stops (CRI-O before 1.33)
     #[arg(long)]
     pub force_events: bool,
-    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if there is one]
+    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Socket of the runtime, as unix:///path or /path [default: the first well-known one that answers]
+    /// Socket of the runtime: unix:///path or /path [default: the first well-known socket that answers]
     #[arg(long, value_name = "SOCKET")]
     pub runtime_endpoint: Option<String>,
 }
@@ -124,7 +124,7 @@ pub(super) async fn run(args: Args, loaded: Loaded) -> anyhow::Result<()> {
         eprintln!("plegd: {note}");
     }
     if !args.keep_names {
-        eprintln!("plegd: look through the file before you share it: label keys and times are real");
+        eprintln!("plegd: review the file before you share it: label keys and times are real");
     }
     Ok(())
 }
@@ -150,7 +150,10 @@ async fn show_progress(clock: Clock, mut progress: watch::Receiver<Progress>) {
         shown = true;
         let seconds = clock.now().since(start).as_secs();
         let Progress { events, steps } = *so_far.borrow();
-        show(is_terminal, &format!("plegd: {seconds} s, {events} events, {steps} steps; Ctrl-C ends it"));
+        show(
+            is_terminal,
+            &format!("plegd: {seconds} s, {events} events, {steps} steps; press Ctrl-C to stop"),
+        );
     }
     if shown && is_terminal {
         eprintln!();
@@ -172,8 +175,8 @@ impl Output {
     /// Creates a temporary file beside `path`.
     fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
         let exists = std::fs::symlink_metadata(path).is_ok();
-        anyhow::ensure!(force || !exists, "{} exists; --force overwrites it", path.display());
-        let mut name = path.file_name().context("--output names no file")?.to_owned();
+        anyhow::ensure!(force || !exists, "{} exists; use --force to overwrite it", path.display());
+        let mut name = path.file_name().context("--output is not a file name")?.to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
         let file = OpenOptions::new()
@@ -227,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_there_when_it_is_complete_and_only_its_owner_reads_it() {
+    fn the_file_appears_when_it_is_complete_and_only_its_owner_can_read_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node.json");
         let output = Output::create(&path, false).unwrap();
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_overwritten_only_if_that_is_meant() {
+    fn a_file_is_overwritten_only_with_the_flag_force() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node.json");
         // Another process creates the file during the recording.

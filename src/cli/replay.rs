@@ -22,15 +22,14 @@ const EXAMPLES: &str = "\
 Examples:
   plegd replay node.json
   plegd replay node.json -o json | jq -r .type | sort | uniq -c
-  plegd replay node.json --real-time        as it came, with its pauses
+  plegd replay node.json --real-time        with the recorded waits
 
-The runtime is simulated, and plegd is the one of this program, with the arguments
-in the file. Time does not pass while nothing happens, so hours take seconds.
-Checks in the file are checked too.
+The runtime is simulated. plegd runs in this process, with the arguments in the file. Time
+is simulated: waits take no real time. The checks in the file are evaluated.
 
-Exit codes: 0 all checks hold, 1 one does not, 64 wrong usage.";
+Exit codes: 0 all checks passed, 1 a check failed, 64 usage error.";
 
-/// The time after the last step in which events are still awaited: two of the longest relist periods.
+/// Wait for further events after the last step: twice the maximum relist period.
 const SETTLE: Duration = Duration::from_secs(120);
 /// The same in real time.
 const SETTLE_REAL: Duration = Duration::from_secs(3);
@@ -39,13 +38,13 @@ const SETTLE_REAL: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Scenario file, as plegd record writes it
+    /// Scenario file, such as one from plegd record
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Wait as long as the file says
+    /// Play the file in real time
     #[arg(long)]
     pub real_time: bool,
-    /// Which events: started, died, removed, changed, sync, or all
+    /// Event types: started, died, removed, changed, sync, or all
     #[arg(long, value_name = "TYPES", default_value = "all", value_parser = <EventTypes as Value>::parse)]
     pub types: EventTypes,
     /// Output format: table or json [default: table on a terminal, else json]

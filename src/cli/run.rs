@@ -17,45 +17,45 @@ Examples:
   plegd run --print json --print-types all | jq -c 'select(.exit_code > 0)'
   plegd run --runtime-endpoint unix:///run/crio/crio.sock --http-address off
 
-What a flag sets can also be set in the file and in the environment:
---relist-period is the key period of the section [relist], and the variable
-PLEGD_RELIST_PERIOD. Flags win, then the environment, then the file.";
+Each flag corresponds to a key in the file and to an environment variable: --relist-period
+is the key period in the section [relist], and the variable PLEGD_RELIST_PERIOD. Flags
+override the environment, which overrides the file.";
 
-/// Flags of `plegd run`. Values are read by [`crate::config`], which then tells all that is wrong at once.
+/// Flags of `plegd run`. [`crate::config`] parses the values and reports all errors together.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if there is one]
+    /// Configuration file [env: PLEGD_CONFIG] [default: /etc/plegd/plegd.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Socket of the runtime, as unix:///path or /path [default: the first well-known one that answers]
+    /// Socket of the runtime: unix:///path or /path [default: the first well-known socket that answers]
     #[arg(long, value_name = "SOCKET")]
     pub runtime_endpoint: Option<String>,
-    /// Socket that the pod lifecycle API is served on, or "off" [default: /run/plegd/plegd.sock]
+    /// Socket of the pod lifecycle API, or "off" [default: /run/plegd/plegd.sock]
     #[arg(long, value_name = "PATH")]
     pub api_socket: Option<String>,
-    /// Where metrics and health are served, or "off" [default: 127.0.0.1:7534]
+    /// Address for metrics, health checks and the web page, or "off" [default: 127.0.0.1:7534]
     #[arg(long, value_name = "IP:PORT")]
     pub http_address: Option<String>,
-    /// Print each event on stdout: none, table or json [default: none]
+    /// Output format of events on stdout: none, table or json [default: none]
     #[arg(long, value_name = "FORMAT")]
     pub print: Option<String>,
-    /// Which events to print: started, died, removed, changed, sync, or all [default: started,died,removed]
+    /// Event types to print: started, died, removed, changed, sync, or all [default: started,died,removed]
     #[arg(long, value_name = "TYPES")]
     pub print_types: Option<String>,
-    /// Time between relists while there is no event stream, from 100ms to 10m [default: 1s]
+    /// Relist period while there is no event stream, from 100ms to 10m [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub relist_period: Option<String>,
-    /// Time between relists while the event stream is trusted, from 100ms to 1h [default: 1m]
+    /// Relist period while the event stream is trusted, from 100ms to 1h [default: 1m]
     #[arg(long, value_name = "DURATION")]
     pub relist_max_period: Option<String>,
-    /// Where subscribers take events from each other: yield the stream to another one, or compete [default: yield]
+    /// Policy if the runtime delivers each event to one subscriber only: yield or compete [default: yield]
     #[arg(long, value_name = "POLICY")]
     pub stream_shared: Option<String>,
-    /// Level of the log on stderr, for all or by module: info,plegd::relister=debug [default: info]
+    /// Log level on stderr, for all or by module: info,plegd::relister=debug [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Format of the log: auto, text, json or journald [default: auto]
+    /// Log format: auto, text, json or journald [default: auto]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }
@@ -74,7 +74,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let link = loaded.config.runtime.endpoint.clone().map_or_else(Link::well_known, Link::unix);
     let mut daemon = Daemon::start(&loaded, link, Clock::system(), &threads, log).await?;
-    daemon.follow_configuration(inputs, file)?;
+    daemon.watch_configuration(inputs, file)?;
     daemon.run_until(std::future::pending()).await
 }
 

@@ -1,6 +1,6 @@
 //! `plegd status`: the status of this node's plegd, on one screen.
 
-pub(in crate::cli) mod concerns;
+pub(in crate::cli) mod advice;
 mod json;
 pub(in crate::cli) mod screen;
 #[cfg(test)]
@@ -22,20 +22,20 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   plegd status
-  plegd status -o wide                               with what each quirk of the runtime means
+  plegd status -o wide                               with a description of each quirk
   plegd status -o json | jq .evented.detection
   watch -n 5 plegd status
 
-Exit codes: 0 plegd is ready, 1 it is not or could not be reached, 64 wrong usage.";
+Exit codes: 0 plegd is ready, 1 plegd is not ready or cannot be reached, 64 usage error.";
 
 /// Flags of `plegd status`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Where plegd is.
+    /// The connection to the running plegd.
     #[command(flatten)]
     pub connection: Connection,
-    /// How to answer
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
 }

@@ -24,28 +24,28 @@ Examples:
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Where plegd is.
+    /// The connection to the running plegd.
     #[command(flatten)]
     pub connection: Connection,
-    /// How to answer
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
-    /// What to do, other than to list them.
+    /// The action; without one, the subscribers are listed.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What can be done about subscribers.
+/// An action on a subscriber.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// End the watch of a subscriber. It may connect again, and most do.
+    /// Disconnect a subscriber. Most clients connect again.
     Disconnect(Disconnect),
 }
 
 /// Flags of `plegd subscribers disconnect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Disconnect {
-    /// Its number, as `plegd subscribers` shows it
+    /// Id of the subscriber, as shown by `plegd subscribers`
     pub id: u64,
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let introspect = Introspect::over(&args.connection.client().await?);
     if let Some(Command::Disconnect(Disconnect { id })) = args.command {
         introspect.disconnect(id).await?;
-        return Ok(show(&format!("Subscriber {id} is disconnected.\n"))?);
+        return Ok(show(&format!("Disconnected subscriber {id}.\n"))?);
     }
     let list = introspect.subscribers().await?;
     Ok(print(&list, Clock::system().wall(), args.output)?)

@@ -1,4 +1,4 @@
-//! Resolves a pod in a command line: a name, with its namespace or without, a UID, or the beginning of a container's id.
+//! Resolves an argument that selects a pod: a name with or without a namespace, a UID, or the prefix of a container id.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(super) enum Meaning {
     AnyNamespace(String),
 }
 
-/// Minimum length of the beginning of a container's id.
+/// Minimum length of the prefix of a container id.
 const SHORTEST_ID: usize = 4;
 
 /// All possible meanings of a word, the most likely first.
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_means_what_it_looks_like() {
+    fn the_form_of_an_argument_determines_its_possible_meanings() {
         let any = |name: &str| Meaning::AnyNamespace(name.into());
         let id = |id: &str| Meaning::One(PodRef::ContainerId(id.into()));
         let uid = |uid: &str| Meaning::One(PodRef::Uid(uid.into()));

@@ -9,7 +9,7 @@ use crate::version::{REVISION, RUSTC, TARGET, VERSION};
 /// Flags of `plegd version`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
-    /// As a JSON object
+    /// Print a JSON object
     #[arg(long)]
     pub json: bool,
 }

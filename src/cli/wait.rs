@@ -18,19 +18,19 @@ const EXAMPLES: &str = "\
 Examples:
   plegd wait --for running shop/web -c app
   plegd wait --for exited batch/backup-29000001 --timeout 10m
-  plegd wait --for sandbox-ready web -n shop    the pod need not be there yet
+  plegd wait --for sandbox-ready web -n shop    the pod may not exist yet
   plegd wait --for pod-gone shop/web
 
 Conditions:
-  running        the container runs: the newest one of its name
-  exited         the container has ended: the newest one of its name
-  gone           the container is gone from the runtime
-  sandbox-ready  the pod's newest sandbox is ready; its containers may not run yet
-  pod-gone       the pod is gone from the runtime, with all that it had
+  running        the newest container with this name is running
+  exited         the newest container with this name has exited
+  gone           the container is removed from the runtime
+  sandbox-ready  the newest sandbox of the pod is ready; containers may not run yet
+  pod-gone       the pod with all its containers is removed from the runtime
 
-Of two pods with one name, the one with a ready sandbox is meant.
+If two pods have the same name, the one with a ready sandbox is selected.
 
-Exit codes: 0 it holds, 1 it does not hold in time, 64 wrong usage.";
+Exit codes: 0 the condition holds, 1 timeout or error, 64 usage error.";
 
 const DEPRECATED: &str = "warning: --for ready is deprecated, because a ready sandbox is not a ready pod. Use --for sandbox-ready.";
 
@@ -38,45 +38,45 @@ const DEPRECATED: &str = "warning: --for ready is deprecated, because a ready sa
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to wait for: running, exited, gone, sandbox-ready or pod-gone
+    /// Condition: running, exited, gone, sandbox-ready or pod-gone
     #[arg(long = "for", value_enum, value_name = "CONDITION", hide_possible_values = true)]
     pub condition: Condition,
-    /// The pod: namespace/name, a name, a UID, or the beginning of a container's id
+    /// Pod: namespace/name, a name, a UID, or the prefix of a container id
     pub pod: String,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub connection: Connection,
-    /// Namespace of the pod [default: the one that has a pod of this name]
+    /// Namespace of the pod [default: the namespace that has a pod with this name]
     #[arg(long, short, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Name of the container; may be left out if the pod has one alone
+    /// Name of the container; optional if the pod has only one
     #[arg(long, short, value_name = "NAME")]
     pub container: Option<String>,
-    /// How long to wait at most, as 30s or 10m
+    /// Timeout, such as 30s or 10m
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = <Duration as Value>::parse)]
     pub timeout: Duration,
 }
 
-/// What can be waited for.
+/// A condition to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Condition {
     /// The container runs
     Running,
-    /// The container has ended
+    /// The container has exited
     Exited,
-    /// The container is gone from the runtime
+    /// The container is removed from the runtime
     Gone,
     /// The pod's newest sandbox is ready
     SandboxReady,
     /// Deprecated name of `sandbox-ready`: a pod with a ready sandbox is not a ready pod
     #[value(hide = true)]
     Ready,
-    /// The pod is gone from the runtime, with all that it had
+    /// The pod with all its containers is removed from the runtime
     PodGone,
 }
 
 /// The object of the wait, once it is found.
-struct Wanted {
+struct Target {
     pod: PodRef,
     /// The name for messages.
     name: String,
@@ -93,24 +93,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("plegd: {DEPRECATED}");
     }
     let client = args.connection.client().await?;
-    let told = wait(&client, &args).await?;
-    Ok(writeln!(io::stdout(), "{}", visible(&told))?)
+    let reached = wait(&client, &args).await?;
+    Ok(writeln!(io::stdout(), "{}", visible(&reached))?)
 }
 
 /// Waits; returns the text for the reached state.
 pub(super) async fn wait(client: &Client, args: &Args) -> anyhow::Result<String> {
-    let Some(wanted) = wanted(client, args).await? else {
+    let Some(target) = resolve_target(client, args).await? else {
         return Ok(format!("{}: gone", args.pod));
     };
-    match client.wait_for(&wanted.pod, &wanted.condition, args.timeout).await {
-        Ok((pod, _)) => Ok(format!("{}: {}", wanted.name, holds(&wanted.condition, pod.as_ref()))),
+    match client.wait_for(&target.pod, &target.condition, args.timeout).await {
+        Ok((pod, _)) => Ok(format!("{}: {}", target.name, holds(&target.condition, pod.as_ref()))),
         Err(CallError::Deadline { .. }) => {
-            let now = match client.get_pod(&wanted.pod, Freshness::Held).await {
-                Ok((pod, _)) => state(&wanted.condition, Some(&pod)),
-                Err(CallError::NotFound { .. }) => state(&wanted.condition, None),
+            let now = match client.get_pod(&target.pod, Freshness::Held).await {
+                Ok((pod, _)) => state(&target.condition, Some(&pod)),
+                Err(CallError::NotFound { .. }) => state(&target.condition, None),
                 Err(error) => error.to_string(),
             };
-            let (name, time) = (&wanted.name, format_duration(args.timeout));
+            let (name, time) = (&target.name, format_duration(args.timeout));
             Err(anyhow::anyhow!("{name}: timed out after {time}: {now}"))
         }
         Err(error) => Err(error.into()),
@@ -118,7 +118,7 @@ pub(super) async fn wait(client: &Client, args: &Args) -> anyhow::Result<String>
 }
 
 /// Finds the pod and the container. `None` if there is no such pod and the condition is its absence.
-async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> {
+async fn resolve_target(client: &Client, args: &Args) -> anyhow::Result<Option<Target>> {
     let namespaces: Vec<String> = args.namespace.clone().into_iter().collect();
     let pods = target::find(client, &args.pod, &namespaces, Freshness::Held).await?;
     let (pod, name) = match &pods[..] {
@@ -126,15 +126,15 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         [] => match target::meanings(&args.pod, &namespaces).swap_remove(0) {
             target::Meaning::One(pod) => (pod.clone(), pod.to_string()),
             target::Meaning::AnyNamespace(name) => anyhow::bail!(
-                "there is no pod {name:?}; to wait for one that is not there yet, say its namespace: default/{name}"
+                "there is no pod {name:?}; to wait for a pod that does not exist yet, specify its namespace: default/{name}"
             ),
         },
         [pod] => {
             let identity = pod.identity.clone().unwrap_or_default();
-            // A condition for the future holds for any pod of this name. A removal concerns this pod only, not its successor.
-            let comes =
+            // A condition that may hold in the future applies to any pod with this name. A removal applies to this pod only, not to its successor.
+            let future =
                 matches!(args.condition, Condition::Running | Condition::SandboxReady | Condition::Ready);
-            let reference = if comes && args.pod.ends_with(&identity.name) {
+            let reference = if future && args.pod.ends_with(&identity.name) {
                 PodRef::name(identity.namespace, identity.name)
             } else {
                 PodRef::Uid(identity.uid)
@@ -143,7 +143,7 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         }
         several => {
             let names: Vec<String> = several.iter().map(target::name).collect();
-            anyhow::bail!("{:?} is several pods: {}; say which", args.pod, names.join(", "))
+            anyhow::bail!("{:?} matches several pods: {}; specify one", args.pod, names.join(", "))
         }
     };
     let container = || container(args, pods.first());
@@ -154,7 +154,7 @@ async fn wanted(client: &Client, args: &Args) -> anyhow::Result<Option<Wanted>> 
         Condition::SandboxReady | Condition::Ready => WaitCondition::SandboxReady,
         Condition::PodGone => WaitCondition::PodGone,
     };
-    Ok(Some(Wanted { pod, name, condition }))
+    Ok(Some(Target { pod, name, condition }))
 }
 
 /// The container's name: the given one, the one of the given id, or the only one in the pod.
@@ -163,7 +163,7 @@ fn container(args: &Args, pod: Option<&v1::Pod>) -> anyhow::Result<String> {
         return Ok(name.clone());
     }
     let Some(pod) = pod else {
-        anyhow::bail!("{} is not there yet: name the container with -c", args.pod);
+        anyhow::bail!("{} does not exist yet; specify the container with -c", args.pod);
     };
     if let Some(meant) = pod.containers.iter().find(|it| it.id.starts_with(&args.pod)) {
         return Ok(meant.name.clone());
@@ -173,9 +173,9 @@ fn container(args: &Args, pod: Option<&v1::Pod>) -> anyhow::Result<String> {
     names.dedup();
     match names[..] {
         [one] => Ok(one.to_owned()),
-        [] => anyhow::bail!("{} has no container yet: name it with -c", target::name(pod)),
+        [] => anyhow::bail!("{} has no container yet; specify it with -c", target::name(pod)),
         _ => anyhow::bail!(
-            "{} has several containers: name one with -c: {}",
+            "{} has several containers; specify one with -c: {}",
             target::name(pod),
             names.join(", ")
         ),
@@ -196,7 +196,7 @@ fn holds(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
     }
 }
 
-/// The text for the present state, if the condition does not hold.
+/// The text for the current state, if the condition does not hold.
 fn state(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
     let Some(pod) = pod else { return "there is no such pod".into() };
     match condition {
@@ -210,7 +210,7 @@ fn state(condition: &WaitCondition, pod: Option<&v1::Pod>) -> String {
             None => format!("it has no container {name:?}"),
         },
         WaitCondition::SandboxReady => "its sandbox is not ready".into(),
-        WaitCondition::PodGone => "it is still there".into(),
+        WaitCondition::PodGone => "it still exists".into(),
     }
 }
 

@@ -26,16 +26,16 @@ Examples:
   plegd watch
   plegd watch -n shop -n batch --types died
   plegd watch -l 'app=web' --snapshot
-  plegd watch --since oldest                what the journal still has, then what comes
+  plegd watch --since oldest                events in the journal, then new events
   plegd watch -o json --pods | jq -c '{reason, image: .pod_status.containers[0].image}'
   plegd watch -o json --since 1f2e3d4c5b6a7988:42
 
-A JSON line has the fields that `plegd run --print json` has, and `position`: give
-it to --since, and another watch goes on after it. Lines of the types Gap, Pod
-(with --snapshot) and SnapshotEnd may come between.
+A JSON line has the fields of `plegd run --print json` and a field `position`. Use a
+position with --since to resume after it. There can also be lines of the types Gap,
+Restarted, SnapshotEnd and, with --snapshot, Pod.
 
-If the connection is lost, or plegd is restarted, it connects again by itself and
-goes on where it was. What had to be left out is said on stderr.";
+If the connection is lost, or plegd restarts, the watch reconnects and resumes. Missing
+events are reported on stderr.";
 
 /// Flags of `plegd watch`.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,53 +44,53 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub connection: Connection,
-    /// Namespace, or several [default: all]
+    /// Namespaces, separated by commas [default: all]
     #[arg(long = "namespace", short, value_name = "NAMESPACE", value_delimiter = ',')]
     pub namespaces: Vec<String>,
-    /// Name of a pod, or several
+    /// Names of pods, separated by commas
     #[arg(long = "pod", value_name = "NAME", value_delimiter = ',', value_parser = bare_name)]
     pub pods: Vec<String>,
-    /// UID of a pod, or several
+    /// UIDs of pods, separated by commas
     #[arg(long = "uid", value_name = "UID", value_delimiter = ',')]
     pub uids: Vec<String>,
-    /// Labels of the pod, as kubectl takes them: app=web,tier!=test,env in (a,b),!canary
+    /// Label selector, as in kubectl: app=web,tier!=test,env in (a,b),!canary
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     pub selector: Option<String>,
-    /// Which events: started, died, removed, changed, sync, or all
+    /// Event types: started, died, removed, changed, sync, or all
     #[arg(long, value_name = "TYPES", default_value = "started,died,removed", value_parser = <EventTypes as Value>::parse)]
     pub types: EventTypes,
-    /// Only events of containers, none of pod sandboxes
+    /// Only events of containers, no events of pod sandboxes
     #[arg(long)]
     pub containers_only: bool,
-    /// Where to begin: now, oldest, or after a position, as a JSON line has it
+    /// Start: now, oldest, or the position of an earlier JSON line
     #[arg(long, value_name = "POSITION", default_value = "now", conflicts_with = "snapshot")]
     pub since: Begin,
-    /// Show the pods as they are first
+    /// Show a snapshot of all pods first
     #[arg(long)]
     pub snapshot: bool,
-    /// Have each JSON line say the whole pod, as pod_status
+    /// Include the full pod status in each JSON line, as pod_status
     #[arg(long = "pods")]
     pub pod_status: bool,
-    /// How to show it: table or json [default: table on a terminal, else json]
+    /// Output format: table or json [default: table on a terminal, else json]
     #[arg(long, short, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Output>,
 }
 
-/// How events are shown.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// A table
     Table,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Where to begin.
+/// The start of the watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin(Since);
 
-/// Watches until Ctrl-C, until the reader of stdout is gone, or until an error. The work runs in its own task, on another thread if
-/// the tokio runtime has one. A reader that does not read therefore cannot delay the end.
+/// Watches until Ctrl-C, until the reader of stdout closes the pipe, or until an error. The work runs in its own task, on another thread if
+/// the tokio runtime has one. Therefore a reader that does not read cannot delay the exit.
 ///
 /// # Errors
 ///
@@ -116,13 +116,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Shows a watch until it ends. Notices beside the events go to `say`, one line each.
+/// Prints a watch until it ends. Notices for the user go to `notify`, one line each.
 pub(super) async fn follow<W: io::Write>(
     client: &Client,
     args: &Args,
     printer: Printer<W>,
     clock: Clock,
-    mut say: impl FnMut(String),
+    mut notify: impl FnMut(String),
 ) -> anyhow::Result<()> {
     let mut watch = client.watch(args.options());
     let mut show = Show::new(printer, args.snapshot, clock);
@@ -137,7 +137,7 @@ pub(super) async fn follow<W: io::Write>(
         let Some(update) = next.transpose()? else { return Ok(show.end()?) };
         if let Some(line) = notices.of(&update) {
             show.end()?;
-            say(line);
+            notify(line);
         }
         show.update(update)?;
     }
@@ -145,9 +145,7 @@ pub(super) async fn follow<W: io::Write>(
 
 fn bare_name(text: &str) -> Result<String, String> {
     match text.split_once('/') {
-        Some((namespace, name)) => {
-            Err(format!("it takes a name alone; for this one say -n {namespace} --pod {name}"))
-        }
+        Some((namespace, name)) => Err(format!("it takes only a name; use -n {namespace} --pod {name}")),
         None => Ok(text.to_owned()),
     }
 }
@@ -184,7 +182,7 @@ impl FromStr for Begin {
             "oldest" => Ok(Self(Since::Oldest)),
             text => match text.parse::<Position>() {
                 Ok(position) => Ok(Self(Since::After(position))),
-                Err(error) => Err(format!("it is neither now nor oldest, and {error}")),
+                Err(error) => Err(format!("it is neither \"now\" nor \"oldest\", and {error}")),
             },
         }
     }

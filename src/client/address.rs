@@ -20,7 +20,7 @@ pub const DEFAULT_SOCKET: &str = "/run/plegd/plegd.sock";
 pub enum Address {
     /// A UNIX socket.
     Unix(PathBuf),
-    /// TCP on this machine, in plain text.
+    /// TCP on a loopback address, in plain text.
     Loopback {
         /// A loopback address or `localhost`; an IPv6 address without brackets.
         host: String,
@@ -34,7 +34,7 @@ pub enum Address {
 #[error(
     "{0}; an address is unix:///run/plegd/plegd.sock, the absolute path of a socket, or http://127.0.0.1:PORT"
 )]
-pub struct NoAddress(String);
+pub struct ParseAddressError(String);
 
 // === impl Address ===
 
@@ -56,12 +56,14 @@ impl Address {
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let Some((host, port)) = authority.rsplit_once(':') else { return Err("the port is missing".into()) };
         let port = match port.parse() {
-            Ok(0) | Err(_) => return Err(format!("{port:?} is not a port, which is from 1 to 65535")),
+            Ok(0) | Err(_) => return Err(format!("{port:?} is not a port (1 to 65535)")),
             Ok(port) => port,
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
-            return Err(format!("{host:?} is not this machine, and plain text is for nothing else"));
+            return Err(format!(
+                "{host:?} is not a loopback address; plain text is allowed on loopback only"
+            ));
         }
         Ok(Self::Loopback { host: host.into(), port })
     }
@@ -85,9 +87,9 @@ impl fmt::Display for Address {
 }
 
 impl FromStr for Address {
-    type Err = NoAddress;
+    type Err = ParseAddressError;
 
-    fn from_str(text: &str) -> Result<Self, NoAddress> {
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
         match text.split_once("://") {
             Some(("unix", path)) => Self::unix(path),
             Some(("http", authority)) => Self::loopback(authority),
@@ -96,7 +98,7 @@ impl FromStr for Address {
             // `unix:/run/x.sock` is an old spelling that gRPC and crictl still accept.
             None => Self::unix(text.strip_prefix("unix:").unwrap_or(text)),
         }
-        .map_err(NoAddress)
+        .map_err(ParseAddressError)
     }
 }
 
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_as_it_is_written() {
+    fn an_address_is_parsed_from_its_notation() {
         for (text, shown) in [
             ("unix:///run/plegd/plegd.sock", "unix:///run/plegd/plegd.sock"),
             ("/run/plegd/plegd.sock", "unix:///run/plegd/plegd.sock"),
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_address_is_refused_with_the_reason() {
+    fn an_invalid_address_is_rejected_with_the_reason() {
         for (text, why) in [
             ("", "is not absolute"),
             ("run/plegd.sock", "is not absolute"),
@@ -133,8 +135,8 @@ mod tests {
             ("http://127.0.0.1", "the port is missing"),
             ("http://127.0.0.1:0", "\"0\" is not a port"),
             ("http://127.0.0.1:x", "\"x\" is not a port"),
-            ("http://192.0.2.1:80", "\"192.0.2.1\" is not this machine"),
-            ("http://example.com:80", "\"example.com\" is not this machine"),
+            ("http://192.0.2.1:80", "\"192.0.2.1\" is not a loopback address"),
+            ("http://example.com:80", "\"example.com\" is not a loopback address"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("; an address is unix:///run"), "{text}: {error}");

@@ -1,4 +1,4 @@
-//! The waits of a watch before it connects again.
+//! The backoff of a watch between connection attempts.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Each wait is shortened by up to this fraction, so that the agents of a node do not reconnect at the same time.
 const JITTER: f64 = 0.5;
 
-/// The waits between tries: 100 ms, doubled up to 5 s, each shortened at random. There is no last try.
+/// Exponential backoff with jitter: 100 ms, doubled up to 5 s. The number of attempts is not limited.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_five_seconds_until_something_succeeds() {
+    fn waits_grow_to_five_seconds_and_are_reset_after_a_success() {
         let mut backoff = Backoff::default();
         for longest in [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0] {
             let wait = backoff.failed().as_secs_f64();

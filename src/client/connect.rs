@@ -1,4 +1,4 @@
-//! Connections to plegd, and the errors when there is none.
+//! Connections to plegd, and the errors if none can be established.
 
 use std::{
     error::Error,
@@ -14,40 +14,40 @@ use tonic::transport::{Channel, Uri};
 
 use super::Address;
 
-/// Limit for the time that connecting takes.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// plegd cannot be reached.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
     /// There is no such socket.
-    #[error("there is no socket at {address}: is plegd running, and is this where it listens?")]
+    #[error("there is no socket at {address}; check that plegd is running and listens on this socket")]
     Missing {
         /// The socket's address.
         address: Address,
     },
     /// No process listens at the address.
-    #[error("nobody listens at {address}: is plegd running?")]
+    #[error("no process listens on {address}; check that plegd is running")]
     Refused {
         /// The address.
         address: Address,
     },
-    /// This user may not open the socket.
-    #[error("this user may not open {address}: {rule}")]
+    /// This user has no permission to open the socket.
+    #[error("permission denied for {address}: {rule}")]
     Forbidden {
         /// The socket's address.
         address: Address,
-        /// The owner and the group that may open it.
+        /// Who has permission to open it: the owner or the group.
         rule: String,
     },
     /// The path is not a socket.
-    #[error("{address} is not a socket: is this where plegd listens?")]
+    #[error("{address} is not a socket; check the address of plegd")]
     NoSocket {
         /// The address.
         address: Address,
     },
     /// Another failure.
-    #[error("{address} cannot be reached: {why}")]
+    #[error("cannot connect to {address}: {why}")]
     Failed {
         /// The address.
         address: Address,
@@ -58,9 +58,9 @@ pub enum ConnectError {
 
 /// A channel that connects at its first use, and again after each lost connection.
 pub(super) fn channel(address: Address) -> Channel {
-    let plain = Channel::builder(Uri::from_static("http://localhost")).connect_timeout(PATIENCE);
+    let plain = Channel::builder(Uri::from_static("http://localhost")).connect_timeout(CONNECT_TIMEOUT);
     let builder = match &address {
-        // The kernel reports when the other side of a UNIX socket is gone.
+        // The kernel reports when the other side of a UNIX socket closes it.
         Address::Unix(_) => plain,
         Address::Loopback { .. } => plain
             .http2_keep_alive_interval(Duration::from_secs(30))
@@ -73,13 +73,13 @@ pub(super) fn channel(address: Address) -> Channel {
     }))
 }
 
-/// Checks whether plegd can be reached at all.
+/// Checks whether plegd can be reached.
 pub(super) async fn probe(address: &Address) -> Result<(), ConnectError> {
-    match tokio::time::timeout(PATIENCE, open(address)).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, open(address)).await {
         Ok(opened) => opened.map(drop),
         Err(_) => Err(ConnectError::Failed {
             address: address.clone(),
-            why: format!("no answer within {}", humantime::format_duration(PATIENCE)),
+            why: format!("timed out after {}", humantime::format_duration(CONNECT_TIMEOUT)),
         }),
     }
 }
@@ -111,7 +111,7 @@ impl ConnectError {
             io::ErrorKind::ConnectionRefused if !is_socket() => Self::NoSocket { address },
             io::ErrorKind::ConnectionRefused => Self::Refused { address },
             io::ErrorKind::PermissionDenied => {
-                let rule = path.map_or_else(|| error.to_string(), who_may);
+                let rule = path.map_or_else(|| error.to_string(), permitted_to);
                 Self::Forbidden { address, rule }
             }
             _ => Self::Failed { address, why: error.to_string() },
@@ -127,19 +127,23 @@ impl ConnectError {
     }
 }
 
-/// The owner and the group of a socket that this user may not open, or of the closed directory above it.
-fn who_may(path: &Path) -> String {
-    // Paths below a closed directory cannot be read, so the first readable path is the closed one.
-    let seen = path.ancestors().find_map(|at| fs::metadata(at).ok().map(|metadata| (at, metadata)));
-    let Some((at, metadata)) = seen else { return "run as root".into() };
+/// Who has permission to open a socket or to search the directory that denies access: the owner or the group.
+fn permitted_to(path: &Path) -> String {
+    // Metadata of paths below the directory that denies access cannot be read, so the first readable path is that directory.
+    let readable = path.ancestors().find_map(|at| fs::metadata(at).ok().map(|metadata| (at, metadata)));
+    let Some((at, metadata)) = readable else { return "run as root".into() };
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
     let mode = metadata.mode();
     let needed = if metadata.is_dir() { 0o010 } else { 0o020 };
     if mode & needed == 0 {
-        return format!("{} is open to its owner (uid {}) alone; run as root", at.display(), metadata.uid());
+        return format!(
+            "only the owner of {} (uid {}) has access; run as root",
+            at.display(),
+            metadata.uid()
+        );
     }
     let group = group_name(&groups, metadata.gid());
-    format!("{} is open to the group {group}; join it, or run as root", at.display())
+    format!("{} is accessible to the group {group}; join the group, or run as root", at.display())
 }
 
 /// The name of a group from `/etc/group`; its number if it has no name.
@@ -148,7 +152,7 @@ fn group_name(groups: &str, gid: u32) -> String {
     let line = groups.lines().find(|line| line.split(':').nth(2) == Some(&number));
     match line.and_then(|line| line.split(':').next()) {
         Some(name) => format!("{name:?}"),
-        None => format!("with the id {number}"),
+        None => format!("with the ID {number}"),
     }
 }
 
@@ -156,53 +160,59 @@ fn group_name(groups: &str, gid: u32) -> String {
 mod tests {
     use super::*;
 
-    fn refused(path: &Path, kind: io::ErrorKind) -> String {
+    fn connect_error(path: &Path, kind: io::ErrorKind) -> String {
         ConnectError::of(&Address::Unix(path.into()), &kind.into()).to_string()
     }
 
     #[tokio::test]
-    async fn a_missing_socket_asks_whether_plegd_runs_there() {
+    async fn the_error_for_a_missing_socket_has_a_hint() {
         let address: Address = "/no/such/plegd.sock".parse().unwrap();
         assert_eq!(
             probe(&address).await.unwrap_err().to_string(),
-            "there is no socket at unix:///no/such/plegd.sock: is plegd running, and is this where it listens?"
+            "there is no socket at unix:///no/such/plegd.sock; check that plegd is running and listens on this socket"
         );
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_serves_is_told_from_a_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let (socket, file) = (folder.path().join("a.sock"), folder.path().join("file"));
+    async fn a_socket_without_a_listener_and_a_file_have_different_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, file) = (directory.path().join("a.sock"), directory.path().join("file"));
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         fs::write(&file, "").unwrap();
         let error = probe(&Address::Unix(socket)).await.unwrap_err().to_string();
-        assert!(error.contains("nobody listens") && error.contains("is plegd running?"), "{error}");
+        assert!(
+            error.contains("no process listens") && error.contains("check that plegd is running"),
+            "{error}"
+        );
         let error = probe(&Address::Unix(file)).await.unwrap_err().to_string();
         assert!(error.contains("is not a socket"), "{error}");
     }
 
     #[test]
-    fn who_may_not_is_told_who_may() {
+    fn the_error_for_a_denied_permission_names_the_owner_or_group() {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("a.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("a.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mode = |mode| fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).unwrap();
         mode(0o660);
-        let error = refused(&socket, io::ErrorKind::PermissionDenied);
+        let error = connect_error(&socket, io::ErrorKind::PermissionDenied);
         assert!(
-            error.contains("is open to the group ") && error.contains("join it, or run as root"),
+            error.contains("is accessible to the group ") && error.contains("join the group, or run as root"),
             "{error}"
         );
         mode(0o600);
-        let error = refused(&socket, io::ErrorKind::PermissionDenied);
-        assert!(error.contains("is open to its owner (uid ") && error.contains("run as root"), "{error}");
+        let error = connect_error(&socket, io::ErrorKind::PermissionDenied);
+        assert!(
+            error.contains("only the owner of ") && error.contains("(uid ") && error.contains("run as root"),
+            "{error}"
+        );
     }
 
     #[test]
     fn groups_have_names() {
         let groups = "root:x:0:\nplegd:x:998:alice,bob\n";
         assert_eq!(group_name(groups, 998), "\"plegd\"");
-        assert_eq!(group_name(groups, 99), "with the id 99");
+        assert_eq!(group_name(groups, 99), "with the ID 99");
     }
 }

@@ -8,10 +8,10 @@ use crate::{
     v1,
 };
 
-/// A message has a value that this version does not know, because a newer plegd has sent it. Skip the message.
+/// A message has a value that this version does not know, because a newer plegd sent it. Skip the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {field}: {value}")]
-pub struct NotKnown {
+pub struct UnknownValue {
     /// The field.
     pub field: &'static str,
     /// The value.
@@ -58,9 +58,9 @@ impl From<EventType> for v1::EventType {
 }
 
 impl TryFrom<&v1::Event> for Event {
-    type Error = NotKnown;
+    type Error = UnknownValue;
 
-    fn try_from(event: &v1::Event) -> Result<Self, NotKnown> {
+    fn try_from(event: &v1::Event) -> Result<Self, UnknownValue> {
         let kind = match event.r#type() {
             v1::EventType::ContainerStarted => EventType::ContainerStarted,
             v1::EventType::ContainerDied => EventType::ContainerDied,
@@ -68,19 +68,19 @@ impl TryFrom<&v1::Event> for Event {
             v1::EventType::ContainerChanged => EventType::ContainerChanged,
             v1::EventType::PodSync => EventType::PodSync,
             v1::EventType::Unspecified => {
-                return Err(NotKnown { field: "type of event", value: event.r#type });
+                return Err(UnknownValue { field: "type of event", value: event.r#type });
             }
         };
         let subject = match event.subject() {
             v1::Subject::Container => Subject::Container,
             v1::Subject::Sandbox => Subject::Sandbox,
-            v1::Subject::Unspecified => return Err(NotKnown { field: "subject", value: event.subject }),
+            v1::Subject::Unspecified => return Err(UnknownValue { field: "subject", value: event.subject }),
         };
         let source = match event.source() {
             v1::Source::Event => Source::Event,
             v1::Source::Relist => Source::Relist,
             v1::Source::Read => Source::Read,
-            v1::Source::Unspecified => return Err(NotKnown { field: "source", value: event.source }),
+            v1::Source::Unspecified => return Err(UnknownValue { field: "source", value: event.source }),
         };
         let pod = event.pod.clone().unwrap_or_default();
         // The message has the labels only with the pod.
@@ -111,21 +111,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_the_same_in_both_worlds() {
+    fn a_time_is_the_same_after_both_conversions() {
         let time = Timestamp { seconds: 1_800_000_000, nanos: 123_456_789 };
         assert_eq!(wall(&time).to_string(), "2027-01-15T08:00:00.123456789Z");
         assert_eq!(wall(&Timestamp { seconds: i64::MAX, nanos: 0 }).as_nanos(), i64::MAX);
     }
 
     #[test]
-    fn times_before_1970_are_right_too() {
+    fn times_before_1970_are_converted_correctly() {
         assert_eq!(timestamp(Wall::from_nanos(-1)), Timestamp { seconds: -1, nanos: 999_999_999 });
         assert_eq!(timestamp(Wall::from_nanos(1_500_000_000)), Timestamp { seconds: 1, nanos: 500_000_000 });
     }
 
     #[test]
-    fn what_a_newer_plegd_says_is_not_taken_for_something_else() {
+    fn an_unknown_value_of_a_newer_plegd_is_an_error() {
         let event = v1::Event { r#type: 99, ..Default::default() };
-        assert_eq!(Event::try_from(&event), Err(NotKnown { field: "type of event", value: 99 }));
+        assert_eq!(Event::try_from(&event), Err(UnknownValue { field: "type of event", value: 99 }));
     }
 }

@@ -14,20 +14,20 @@ pub enum CallError {
     /// plegd cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The connection was cut, or plegd is ending.
+    /// The connection was cut, or plegd is stopping.
     #[error("the connection to plegd was lost: {why}")]
     Lost {
         /// The cause, as far as it is known.
         why: String,
     },
-    /// Nothing was received for this long, so the other side is considered gone.
-    #[error("nothing has come from plegd for {}", humantime::format_duration(*.silence))]
+    /// No message was received for this time, so the connection counts as lost.
+    #[error("no message from plegd for {}", humantime::format_duration(*.silence))]
     Silent {
         /// The time without a message.
         silence: Duration,
     },
-    /// There was no answer in time.
-    #[error("no answer within {}", humantime::format_duration(*.after))]
+    /// The call timed out.
+    #[error("timed out after {}", humantime::format_duration(*.after))]
     Deadline {
         /// The limit.
         after: Duration,
@@ -50,14 +50,14 @@ pub enum CallError {
         /// The reason.
         message: String,
     },
-    /// This peer may not do this.
-    #[error("plegd does not allow it: {message}")]
+    /// This peer has no permission for this call.
+    #[error("permission denied: {message}")]
     Denied {
         /// plegd's message.
         message: String,
     },
     /// A watch cannot resume after its position, and its slow policy is to fail.
-    #[error("the watch cannot go on after its position: {message}")]
+    #[error("the watch cannot resume after its position: {message}")]
     PositionLost {
         /// The reason, and the positions that are still held.
         lost: PositionLost,
@@ -65,19 +65,21 @@ pub enum CallError {
         message: String,
     },
     /// The server does not have this call: an older plegd, or another program.
-    #[error("the call is not offered: {message}; is this the socket of plegd, and as new as this one?")]
+    #[error(
+        "the server does not implement this call: {message}; check that the socket belongs to plegd and that its version is not older"
+    )]
     Unimplemented {
         /// The server's message.
         message: String,
     },
     /// A reply that cannot be decoded.
-    #[error("the answer of plegd cannot be understood: {what}")]
+    #[error("invalid response from plegd: {what}")]
     Malformed {
         /// The reason.
         what: String,
     },
     /// plegd answered with another error.
-    #[error("plegd answers {code:?}: {message}")]
+    #[error("plegd returned {code:?}: {message}")]
     Failed {
         /// The gRPC code.
         code: Code,
@@ -123,8 +125,8 @@ impl CallError {
         }
     }
 
-    /// Whether the same call may succeed later: plegd is unreachable, starting, ending or busy.
-    pub fn is_passing(&self) -> bool {
+    /// Whether the error is transient, so that the same call may succeed later: plegd is unreachable, starting, stopping or busy.
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect(_)
             | Self::Lost { .. }
@@ -142,7 +144,7 @@ impl CallError {
     }
 
     pub(super) fn missing(field: &str) -> Self {
-        Self::Malformed { what: format!("it has no {field}") }
+        Self::Malformed { what: format!("the field {field} is missing") }
     }
 }
 

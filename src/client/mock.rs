@@ -68,7 +68,7 @@ pub(crate) fn event(sequence: u64) -> Step {
     send(Wire::Event(v1::Event { sequence, r#type: 1, subject: 1, source: 1, ..Default::default() }))
 }
 
-pub(crate) fn told(event: v1::Event) -> Step {
+pub(crate) fn send_event(event: v1::Event) -> Step {
     send(Wire::Event(event))
 }
 
@@ -167,7 +167,7 @@ impl Mock {
         port
     }
 
-    /// A pipe in two pieces, which can be cut in the middle.
+    /// A pipe of two parts, which can be cut in the middle.
     fn connection(
         &self,
         server: &mpsc::UnboundedSender<io::Result<DuplexStream>>,

@@ -1,4 +1,4 @@
-//! A watch against a plegd that disconnects, restarts and loses its history at inconvenient moments; and the texts of errors.
+//! Tests of a watch whose plegd disconnects, restarts and loses its history; and of error messages.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn at(epoch: u64, sequence: u64) -> Position {
     Position { epoch, sequence }
 }
 
-/// An update as one word, so that a sequence of updates is readable.
+/// An update as a short text.
 fn word(update: &Result<Update, CallError>) -> String {
     match update {
         Ok(Update::Connected(_)) => "connected".into(),
@@ -33,7 +33,7 @@ fn word(update: &Result<Update, CallError>) -> String {
 }
 
 /// The first `length` updates of a watch, or all until it ends.
-async fn story(mock: &Mock, options: WatchOptions, length: usize) -> Vec<String> {
+async fn updates(mock: &Mock, options: WatchOptions, length: usize) -> Vec<String> {
     let mut watch = mock.client().watch(options);
     let mut words = Vec::new();
     while words.len() < length {
@@ -51,7 +51,7 @@ fn since(since: Since) -> WatchOptions {
 }
 
 /// The request of each connection: its start and its position.
-fn asked(mock: &Mock) -> Vec<(v1::Start, Option<Position>)> {
+fn requested(mock: &Mock) -> Vec<(v1::Start, Option<Position>)> {
     mock.watches().iter().map(|request| (request.start(), request.after.map(Position::from))).collect()
 }
 
@@ -60,16 +60,16 @@ macro_rules! words {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_connection_costs_no_event_and_doubles_none() {
+async fn after_a_cut_connection_no_event_is_lost_or_delivered_twice() {
     let mock = Mock::watched([
         vec![hello(EPOCH, 1, 4), event(5), event(6), Step::Cut],
-        // The consumer does not see events that the server sends again.
+        // Events that the server sends again are not delivered again.
         vec![hello(EPOCH, 1, 8), event(6), event(7), event(8), Step::End],
         vec![hello(EPOCH, 1, 8), bookmark(EPOCH, 12), Step::Fail(Status::unavailable("ending"))],
         vec![hello(EPOCH, 1, 13), event(13)],
     ]);
     assert_eq!(
-        story(&mock, since(Since::Now), 13).await,
+        updates(&mock, since(Since::Now), 13).await,
         words![
             "connected",
             "event 0000000000000abc:5",
@@ -88,7 +88,7 @@ async fn a_cut_connection_costs_no_event_and_doubles_none() {
     );
     let unset = v1::Start::Unspecified;
     assert_eq!(
-        asked(&mock),
+        requested(&mock),
         [
             (v1::Start::Now, None),
             (unset, Some(at(EPOCH, 6))),
@@ -102,23 +102,23 @@ async fn a_cut_connection_costs_no_event_and_doubles_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_between_two_connections_is_not_lost_before_the_first_event() {
+async fn events_between_two_connections_are_delivered_even_before_the_first_event() {
     for (begin, start, expected) in [(Since::Now, v1::Start::Now, 4), (Since::Oldest, v1::Start::Oldest, 2)] {
         let mock = Mock::watched([vec![hello(EPOCH, 3, 4), Step::Cut], vec![hello(EPOCH, 3, 9), event(5)]]);
-        let words = story(&mock, since(begin), 4).await;
+        let words = updates(&mock, since(begin), 4).await;
         assert_eq!(words[2], format!("resumed {}", at(EPOCH, expected)));
-        assert_eq!(asked(&mock), [(start, None), (v1::Start::Unspecified, Some(at(EPOCH, expected)))]);
+        assert_eq!(requested(&mock), [(start, None), (v1::Start::Unspecified, Some(at(EPOCH, expected)))]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupted_snapshot_starts_over() {
+async fn an_interrupted_snapshot_starts_again() {
     let mock = Mock::watched([
         vec![hello(EPOCH, 1, 4), pod("a"), pod("b"), Step::Cut],
         vec![hello(EPOCH, 1, 5), pod("a"), pod("c"), snapshot_end(EPOCH, 5, 2), event(6)],
     ]);
     assert_eq!(
-        story(&mock, since(Since::Snapshot), 9).await,
+        updates(&mock, since(Since::Snapshot), 9).await,
         words![
             "connected",
             "pod a",
@@ -131,22 +131,22 @@ async fn an_interrupted_snapshot_starts_over() {
             "event 0000000000000abc:6",
         ]
     );
-    assert_eq!(asked(&mock), [(v1::Start::Snapshot, None), (v1::Start::Snapshot, None)]);
+    assert_eq!(requested(&mock), [(v1::Start::Snapshot, None), (v1::Start::Snapshot, None)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restarted_plegd_is_a_gap_and_a_snapshot() {
+async fn after_a_restart_with_a_new_epoch_a_gap_and_a_snapshot_follow() {
     let foreign = v1::GapReason::ForeignEpoch;
     let mock = Mock::watched([
         vec![hello(EPOCH, 1, 40), event(41), Step::Cut],
-        // The gap is reported once, though the snapshot after it needs a second try.
+        // The gap is reported once, although the snapshot after it needs a second attempt.
         vec![hello(LATER, 1, 2), gap(foreign, 42, None), pod("a"), Step::Cut],
         vec![hello(LATER, 1, 2), pod("a"), snapshot_end(LATER, 2, 1), event(3), Step::Cut],
         // Sequence numbers start again: a small one is not an old one.
         vec![hello(LATER, 1, 4), event(4)],
     ]);
     assert_eq!(
-        story(&mock, since(Since::Now), 14).await,
+        updates(&mock, since(Since::Now), 14).await,
         words![
             "connected",
             "event 0000000000000abc:41",
@@ -164,11 +164,11 @@ async fn a_restarted_plegd_is_a_gap_and_a_snapshot() {
             "event 0000000000000def:4",
         ]
     );
-    assert_eq!(asked(&mock)[2], (v1::Start::Snapshot, None));
+    assert_eq!(requested(&mock)[2], (v1::Start::Snapshot, None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_watch_goes_on_after_its_gap() {
+async fn a_slow_watch_continues_after_a_gap() {
     let mock = Mock::watched([vec![
         hello(EPOCH, 900, 1000),
         gap(v1::GapReason::Compacted, 8, Some(899)),
@@ -177,7 +177,7 @@ async fn a_slow_watch_goes_on_after_its_gap() {
         event(1001),
     ]]);
     assert_eq!(
-        story(&mock, since(Since::After(at(EPOCH, 7))), 5).await,
+        updates(&mock, since(Since::After(at(EPOCH, 7))), 5).await,
         words![
             "resumed 0000000000000abc:7",
             "gap Compacted 8..Some(899)",
@@ -189,14 +189,14 @@ async fn a_slow_watch_goes_on_after_its_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_position_is_a_typed_error_where_that_is_asked_for() {
+async fn with_the_policy_fail_a_lost_position_is_a_typed_error() {
     let lost = PositionLost { reason: GapReason::Compacted, epoch: EPOCH, oldest: 900, head: 1000 };
     let mock = Mock::watched([vec![Step::Fail(lost.to_status("event 8 is no longer held"))]]);
     let options = WatchOptions { slow_policy: v1::SlowPolicy::Fail, ..since(Since::After(at(EPOCH, 7))) };
     let mut watch = mock.client().watch(options);
     match watch.next().await {
-        Some(Err(CallError::PositionLost { lost: told, message })) => {
-            assert_eq!((told, message.as_str()), (lost, "event 8 is no longer held"));
+        Some(Err(CallError::PositionLost { lost: reported, message })) => {
+            assert_eq!((reported, message.as_str()), (lost, "event 8 is no longer held"));
         }
         other => panic!("{other:?}"),
     }
@@ -204,22 +204,23 @@ async fn a_lost_position_is_a_typed_error_where_that_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_become_better_ends_the_watch() {
+async fn a_permanent_error_ends_the_watch() {
     for status in [
         Status::invalid_argument("bad selector"),
         Status::permission_denied("no"),
         Status::unimplemented("no"),
     ] {
         let mock = Mock::watched([vec![Step::Fail(status)]]);
-        let words = story(&mock, WatchOptions::default(), 10).await;
+        let words = updates(&mock, WatchOptions::default(), 10).await;
         assert!(words.len() == 1 && words[0].starts_with("error "), "{words:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_for_ever_and_waits_longer_each_time() {
-    let sent_away = || vec![hello(EPOCH, 1, 1), Step::Fail(Status::aborted("disconnected by an operator"))];
-    let mut scripts = vec![sent_away(); 20];
+async fn it_reconnects_without_limit_and_waits_longer_each_time() {
+    let disconnected =
+        || vec![hello(EPOCH, 1, 1), Step::Fail(Status::aborted("disconnected by an operator"))];
+    let mut scripts = vec![disconnected(); 20];
     scripts.push(vec![hello(EPOCH, 1, 2), event(2), Step::Cut]);
     let mock = Mock::watched(scripts).refusing(5);
     let mut watch = mock.client().watch(since(Since::Now));
@@ -235,24 +236,24 @@ async fn it_tries_for_ever_and_waits_longer_each_time() {
     assert!(waits[0] <= Duration::from_millis(100) && waits[24] >= Duration::from_millis(2500), "{waits:?}");
     assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(5)));
     let Some(Ok(Update::Reconnecting { wait, .. })) = watch.next().await else { panic!() };
-    assert!(wait <= Duration::from_millis(100), "an event has come between: {wait:?}");
+    assert!(wait <= Duration::from_millis(100), "an event resets the backoff: {wait:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_is_taken_for_a_broken_connection() {
+async fn a_connection_without_messages_counts_as_lost() {
     let mock = Mock::watched([vec![hello(EPOCH, 1, 1), event(2)], vec![hello(EPOCH, 1, 3), event(3)]]);
-    let words = story(&mock, since(Since::Now), 5).await;
+    let words = updates(&mock, since(Since::Now), 5).await;
     assert_eq!(words[2..4], words!["reconnecting", "resumed 0000000000000abc:2"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_may_be_given_up_and_taken_up_again() {
+async fn the_future_of_next_may_be_dropped() {
     let mock =
         Mock::watched([vec![hello(EPOCH, 1, 1), Step::Cut], vec![hello(EPOCH, 1, 2), event(2)]]).refusing(3);
     let mut watch = mock.client().watch(since(Since::Now));
     let mut words = Vec::new();
     while !words.iter().any(|word: &String| word.starts_with("event")) {
-        // A consumer with its own timer: an opening that is under way continues at the next call.
+        // A consumer with its own timer: a connection attempt in progress continues at the next call.
         if let Ok(update) = tokio::time::timeout(Duration::from_millis(1), watch.next()).await {
             words.push(word(&update.unwrap()));
         }
@@ -262,10 +263,10 @@ async fn waiting_may_be_given_up_and_taken_up_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_of_a_newer_plegd_is_passed_over() {
+async fn an_unknown_message_of_a_newer_plegd_is_skipped() {
     let unknown = Step::Send(v1::WatchResponse { update: None, skipped: 0 });
     let mock = Mock::watched([vec![hello(EPOCH, 1, 1), unknown, event(2)]]);
-    assert_eq!(story(&mock, since(Since::Now), 2).await[1], "event 0000000000000abc:2");
+    assert_eq!(updates(&mock, since(Since::Now), 2).await[1], "event 0000000000000abc:2");
 }
 
 fn named(name: &str) -> v1::Pod {
@@ -274,7 +275,7 @@ fn named(name: &str) -> v1::Pod {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_follows_the_pages() {
+async fn a_list_requests_all_pages() {
     let mock = Mock::with(["a", "b", "c", "d", "e"].map(named).into());
     let list = mock.client().list_pods(v1::Filter::default()).await.unwrap();
     assert_eq!(list.pods.len(), 5);
@@ -284,10 +285,10 @@ async fn a_list_follows_the_pages() {
 }
 
 #[tokio::test]
-async fn it_is_reached_over_a_socket_and_over_a_port() {
+async fn plegd_is_reached_over_a_unix_socket_and_over_tcp() {
     let mock = Mock::with(vec![named("a")]);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("plegd.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plegd.sock");
     mock.serve_unix(&path);
     let port = mock.serve_tcp().await;
     for address in
@@ -301,7 +302,7 @@ async fn it_is_reached_over_a_socket_and_over_a_port() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_fail_with_what_is_wrong() {
+async fn calls_fail_with_typed_errors() {
     let client = Mock::with(vec![named("a")]).client();
     let error = client.get_pod(&PodRef::name("default", "b"), Freshness::Held).await.unwrap_err();
     assert!(matches!(&error, CallError::NotFound { message } if message == "there is no such pod"));
@@ -310,11 +311,11 @@ async fn calls_fail_with_what_is_wrong() {
     let away = Client::lazy(&"/no/such/plegd.sock".parse().unwrap());
     let error = away.list_pods(v1::Filter::default()).await.unwrap_err();
     assert!(matches!(error, CallError::Connect(ConnectError::Missing { .. })), "{error:?}");
-    assert!(error.to_string().contains("is plegd running"), "{error}");
+    assert!(error.to_string().contains("check that plegd is running"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_outlives_a_restart_and_ends_in_time() {
+async fn a_wait_continues_after_a_restart_and_ends_at_its_deadline() {
     let held = v1::WaitForResponse { pod: None, position: mock::position(EPOCH, 9) };
     let mock = Mock::default()
         .answering(vec![
@@ -328,6 +329,6 @@ async fn a_wait_outlives_a_restart_and_ends_in_time() {
     let (found, position) = client.wait_for(&pod, &gone, Duration::from_secs(30)).await.unwrap();
     assert_eq!((found, position), (None, at(EPOCH, 9)));
     let error = client.wait_for(&pod, &gone, Duration::from_secs(30)).await.unwrap_err();
-    assert_eq!(error.to_string(), "no answer within 30s");
+    assert_eq!(error.to_string(), "timed out after 30s");
     assert!(matches!(error, CallError::Deadline { .. }));
 }

@@ -1,9 +1,9 @@
 //! A watch that outlives its connection.
 //!
-//! [`Place`] is the state and a pure rule: the next request, and the meaning of a message. This module does the rest: it connects, waits,
-//! and notices that the other side is gone.
+//! [`WatchState`] has the state and the pure rules: the next request, and the meaning of a message. This module connects, waits, and
+//! detects a lost connection.
 
-mod place;
+mod state;
 
 use std::{
     future::Future,
@@ -16,14 +16,14 @@ use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming, transport::Channel};
 
-use self::place::Place;
+use self::state::WatchState;
 use super::{CallError, backoff::Backoff};
 use crate::{
     model::Position,
     v1::{self, pod_lifecycle_service_client::PodLifecycleServiceClient},
 };
 
-/// A quiet watch gets a bookmark per interval; after this many missing ones in a row, the other side is considered gone.
+/// An idle watch gets one bookmark per interval. After this many consecutive missing bookmarks, the connection counts as lost.
 const BOOKMARKS_MISSED: u32 = 3;
 
 /// Options of a watch.
@@ -35,7 +35,7 @@ pub struct WatchOptions {
     pub filter: v1::Filter,
     /// Whether an event includes its pod; by default it does not.
     pub detail: v1::Detail,
-    /// The reaction when events are no longer held; by default a gap and a new snapshot. With [`v1::SlowPolicy::Fail`] the watch ends with
+    /// The policy if events are no longer held; by default a gap and a new snapshot. With [`v1::SlowPolicy::Fail`] the watch ends with
     /// [`CallError::PositionLost`].
     pub slow_policy: v1::SlowPolicy,
     /// The time without events after which plegd sends a bookmark; from 100 ms to 1 h, by default 15 s. After three intervals without a
@@ -73,7 +73,7 @@ pub enum Update {
     Connected(v1::Hello),
     /// Connected, to resume after this position. No event is missed unless [`Update::Gap`] follows.
     Resumed {
-        /// plegd's greeting.
+        /// The Hello message of plegd.
         hello: v1::Hello,
         /// The position.
         after: Position,
@@ -92,38 +92,38 @@ pub enum Update {
     Event {
         /// The event.
         event: v1::Event,
-        /// The position to resume at once this event is processed.
+        /// The position at which to resume after this event was processed.
         position: Position,
         /// With [`v1::SlowPolicy::LatestPerPod`]: the number of events of this pod that were left out before it.
         skipped: u64,
     },
     /// Up to this position, no further event passes the filter.
     Bookmark(Position),
-    /// Events are missing: the watch was disconnected for too long, or plegd has lost its state on disk. Keep your state until the snapshot that follows
-    /// is complete.
+    /// Events are missing: the watch was disconnected for too long, or plegd has lost its state on disk. Keep your state until the
+    /// snapshot that follows is complete.
     Gap(v1::Gap),
     /// plegd's mode has changed.
     ModeChange(v1::ModeChange),
     /// plegd was restarted, and no event was lost. Not delivered twice for one restart.
     Restarted(v1::Restarted),
-    /// The connection is lost or failed; the watch tries again by itself.
+    /// The connection is lost or failed; the watch reconnects automatically.
     Reconnecting {
         /// The cause.
         why: CallError,
-        /// The wait before the next try.
+        /// The wait before the next attempt.
         wait: Duration,
     },
 }
 
-/// A watch. It connects at the first call of `next` and continues without end, with three exceptions: plegd refuses the request, plegd does
-/// not have this call, or the position is lost and the slow policy is to fail.
+/// A watch. It connects at the first call of `next`, and ends only in three cases: plegd rejects the request, plegd does not have this
+/// call, or the position is lost and the slow policy is to fail.
 ///
 /// Also a [`Stream`].
-#[must_use = "nothing is watched before it is asked for what is next"]
+#[must_use = "a watch does nothing until `next` is called"]
 pub struct Watch {
     service: PodLifecycleServiceClient<Channel>,
     options: WatchOptions,
-    place: Place,
+    state: WatchState,
     backoff: Backoff,
     stage: Stage,
 }
@@ -134,12 +134,12 @@ type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<v1::WatchRe
 enum Stage {
     Waiting(Pin<Box<Sleep>>),
     Opening(Opening),
-    /// Before the first message there is no limit: a plegd that is not ready may take any time.
+    /// There is no timeout before the first message, because plegd may not be ready yet.
     Open {
         stream: Box<Streaming<v1::WatchResponse>>,
         silence: Option<Pin<Box<Sleep>>>,
     },
-    Over,
+    Ended,
 }
 
 // === impl WatchOptions ===
@@ -172,24 +172,24 @@ impl Default for WatchOptions {
 
 impl Watch {
     pub(super) fn new(service: PodLifecycleServiceClient<Channel>, options: WatchOptions) -> Self {
-        let place = Place::new(options.since);
-        let mut watch = Self { service, options, place, backoff: Backoff::default(), stage: Stage::Over };
+        let state = WatchState::new(options.since);
+        let mut watch = Self { service, options, state, backoff: Backoff::default(), stage: Stage::Ended };
         watch.stage = watch.opening();
         watch
     }
 
-    /// The next update; `None` after an error, which ends the watch. The future may be dropped while it waits: nothing is lost.
+    /// The next update; `None` after an error, which ends the watch. The future may be dropped while it waits: no update is lost.
     pub async fn next(&mut self) -> Option<Result<Update, CallError>> {
         tokio_stream::StreamExt::next(self).await
     }
 
     /// The position at which another watch can resume this one; `None` before it is known.
     pub fn position(&self) -> Option<Position> {
-        self.place.after()
+        self.state.after()
     }
 
     fn opening(&self) -> Stage {
-        let (start, after) = self.place.start();
+        let (start, after) = self.state.start();
         let request = v1::WatchRequest {
             start: start.into(),
             after: after.map(v1::Position::from),
@@ -204,10 +204,10 @@ impl Watch {
         Stage::Opening(Box::pin(async move { service.watch(request).await }))
     }
 
-    /// The reaction to an error: try again, or end.
-    fn broken(&mut self, why: CallError) -> Result<Update, CallError> {
-        if !why.is_passing() {
-            self.stage = Stage::Over;
+    /// Handles an error: waits for the next attempt, or ends.
+    fn on_error(&mut self, why: CallError) -> Result<Update, CallError> {
+        if !why.is_transient() {
+            self.stage = Stage::Ended;
             return Err(why);
         }
         let wait = self.backoff.failed();
@@ -215,16 +215,16 @@ impl Watch {
         Ok(Update::Reconnecting { why, wait })
     }
 
-    fn taken(&mut self, message: v1::WatchResponse) -> Option<Result<Update, CallError>> {
-        match self.place.take(message).transpose()? {
+    fn on_message(&mut self, message: v1::WatchResponse) -> Option<Result<Update, CallError>> {
+        match self.state.take(message).transpose()? {
             Ok(update) => {
-                // Not for a greeting alone: a watch that is closed repeatedly after its greeting must wait longer.
+                // A Hello message alone does not reset the backoff: a watch that is closed after each Hello must back off.
                 if matches!(update, Update::Event { .. } | Update::Bookmark(_) | Update::SnapshotEnd { .. }) {
                     self.backoff.succeeded();
                 }
                 Some(Ok(update))
             }
-            Err(error) => Some(self.broken(error)),
+            Err(error) => Some(self.on_error(error)),
         }
     }
 }
@@ -234,11 +234,11 @@ impl Stream for Watch {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let watch = self.get_mut();
-        let patience = watch.options.silence();
+        let timeout = watch.options.silence();
         let status = |status: Status| CallError::of(&status, Duration::ZERO);
         loop {
             let error = match &mut watch.stage {
-                Stage::Over => return Poll::Ready(None),
+                Stage::Ended => return Poll::Ready(None),
                 Stage::Waiting(wait) => {
                     ready!(wait.as_mut().poll(context));
                     watch.stage = watch.opening();
@@ -254,10 +254,10 @@ impl Stream for Watch {
                 Stage::Open { stream, silence } => match Pin::new(stream.as_mut()).poll_next(context) {
                     Poll::Ready(Some(Ok(message))) => {
                         match silence {
-                            Some(silence) => silence.set(sleep(patience)),
-                            None => *silence = Some(Box::pin(sleep(patience))),
+                            Some(silence) => silence.set(sleep(timeout)),
+                            None => *silence = Some(Box::pin(sleep(timeout))),
                         }
-                        match watch.taken(message) {
+                        match watch.on_message(message) {
                             Some(update) => return Poll::Ready(Some(update)),
                             None => continue,
                         }
@@ -267,11 +267,11 @@ impl Stream for Watch {
                     Poll::Pending => {
                         let Some(silence) = silence else { return Poll::Pending };
                         ready!(silence.as_mut().poll(context));
-                        CallError::Silent { silence: patience }
+                        CallError::Silent { silence: timeout }
                     }
                 },
             };
-            return Poll::Ready(Some(watch.broken(error)));
+            return Poll::Ready(Some(watch.on_error(error)));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-/// By how much a slewed wall clock may drift from the monotonic clock: NTP slews by up to 500 ppm, chrony by more.
+/// Maximum drift of a slewed wall clock from the monotonic clock, per second: NTP slews by up to 500 ppm, chrony by more.
 const SLEW_PER_SECOND: Duration = Duration::from_millis(1);
 
 /// A moment on plegd's monotonic clock, in nanoseconds since a week before the clock was created.
@@ -85,7 +85,7 @@ impl fmt::Display for Wall {
     }
 }
 
-/// By how much a slewed wall clock may drift from the monotonic clock in that time.
+/// Maximum drift of a slewed wall clock from the monotonic clock in this time.
 pub(crate) fn slewed_in(time: Duration) -> Duration {
     time.mul_f64(SLEW_PER_SECOND.as_secs_f64())
 }

@@ -17,11 +17,11 @@ use super::{
 };
 
 /// Timestamps less than this apart have no order. An offset between the wall clock and the monotonic clock that changes by more, beyond
-/// slewing, is a step. A smaller step is not noticed: a timestamp from before it is wrong by as much.
+/// slewing, is a step. A smaller step is not detected: a timestamp from before it is wrong by the size of the step.
 pub const STEP_MARGIN: Duration = Duration::from_millis(50);
 
 /// Smaller changes of the offset are ignored.
-const FOLLOWED: Duration = Duration::from_micros(100);
+const MIN_OFFSET_CHANGE: Duration = Duration::from_micros(100);
 
 /// The first value of a clock. Moments up to a week before its creation, such as those of old events, are therefore representable.
 const START: Duration = Duration::from_secs(7 * 86_400);
@@ -31,7 +31,7 @@ const START: Duration = Duration::from_secs(7 * 86_400);
 pub enum Stamped {
     /// At this moment, within [`STEP_MARGIN`].
     At(Mono),
-    /// Before the last step of the wall clock, which was noticed at this moment.
+    /// Before the last step of the wall clock, which was detected at this moment.
     BeforeStep(Mono),
     /// Unknown: the timestamp is zero, negative, in the future, or in seconds instead of nanoseconds.
     Unknown,
@@ -50,7 +50,7 @@ struct Inner {
     wall: WallSource,
     era: ArcSwap<Era>,
     /// When both clocks were last read.
-    looked: AtomicU64,
+    last_read: AtomicU64,
     steps: AtomicU64,
 }
 
@@ -66,7 +66,7 @@ struct Era {
     offset: i64,
     /// The offset at the beginning of the era, and when that was.
     first: (i64, Mono),
-    /// When the step before it was noticed; `None` for the first era.
+    /// When the step before this era was detected; `None` for the first era.
     began: Option<Mono>,
 }
 
@@ -106,13 +106,13 @@ impl Clock {
             origin,
             wall,
             era: ArcSwap::from_pointee(Era::default()),
-            looked: AtomicU64::new(0),
+            last_read: AtomicU64::new(0),
             steps: AtomicU64::new(0),
         };
         let (mono, wall) = inner.read();
         let offset = wall.0.saturating_sub_unsigned(mono.0);
         inner.era.store(Arc::new(Era { offset, first: (offset, mono), began: None }));
-        inner.looked.store(mono.0, Ordering::Relaxed);
+        inner.last_read.store(mono.0, Ordering::Relaxed);
         Self(Arc::new(inner))
     }
 
@@ -121,20 +121,20 @@ impl Clock {
         self.0.monotonic()
     }
 
-    /// Now, on both clocks. Notices a step of the wall clock.
+    /// Now, on both clocks. Detects a step of the wall clock.
     pub fn now_both(&self) -> (Mono, Wall) {
         let (mono, wall) = self.0.read();
         let offset = wall.0.saturating_sub_unsigned(mono.0);
         let era = self.0.era.load();
-        let last_look = Mono(self.0.looked.swap(mono.0, Ordering::Relaxed));
-        if era.is_step(offset, mono, last_look) {
+        let previous_read = Mono(self.0.last_read.swap(mono.0, Ordering::Relaxed));
+        if era.is_step(offset, mono, previous_read) {
             self.0.era.store(Arc::new(Era { offset, first: (offset, mono), began: Some(mono) }));
             self.0.steps.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 by_seconds = (offset as f64 - era.offset as f64) / 1e9,
-                "The wall clock was stepped; runtime stamps from before are not compared with later ones."
+                "The wall clock was stepped. Timestamps of the runtime from before the step are not compared with later ones."
             );
-        } else if offset.abs_diff(era.offset) > nanos(FOLLOWED) {
+        } else if offset.abs_diff(era.offset) > nanos(MIN_OFFSET_CHANGE) {
             self.0.era.store(Arc::new(Era { offset, ..**era }));
         }
         (mono, wall)
@@ -169,7 +169,7 @@ impl Clock {
         }
     }
 
-    /// The moment at which so much time had passed since the boot; the earliest moment if that is more than a week before this clock was
+    /// The moment at which this time had passed since the boot; the earliest moment if that is more than a week before this clock was
     /// created.
     pub fn at_since_boot(&self, since_boot: Duration) -> Mono {
         self.now() - self.since_boot().saturating_sub(since_boot)
@@ -225,8 +225,8 @@ impl Inner {
                 Wall(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
             }
             WallSource::Simulated { start, stepped_by, .. } => {
-                let since_made = nanos(mono.since(Mono::ZERO + START));
-                let unstepped = start.0.saturating_add_unsigned(since_made);
+                let since_creation = nanos(mono.since(Mono::ZERO + START));
+                let unstepped = start.0.saturating_add_unsigned(since_creation);
                 Wall(unstepped.saturating_add(stepped_by.load(Ordering::Relaxed)))
             }
         };
@@ -237,12 +237,12 @@ impl Inner {
 // === impl Era ===
 
 impl Era {
-    /// Whether an offset differs by more than slewing allows from the offset at the last read or at the first one: neither one large change
-    /// is slewing, nor many small ones at once.
-    fn is_step(&self, offset: i64, now: Mono, last_look: Mono) -> bool {
+    /// Whether an offset differs from that of the last read or of the first read by more than slewing allows. One large change is a step,
+    /// and so are many small changes in a short time.
+    fn is_step(&self, offset: i64, now: Mono, previous_read: Mono) -> bool {
         let differs =
             |from: i64, since: Mono| offset.abs_diff(from) > nanos(STEP_MARGIN + slewed_in(now.since(since)));
-        differs(self.offset, last_look) || differs(self.first.0, self.first.1)
+        differs(self.offset, previous_read) || differs(self.first.0, self.first.1)
     }
 
     fn map(&self, stamp: Wall, received: Mono) -> Stamped {
@@ -273,105 +273,107 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stamp_maps_to_the_moment_it_was_made() {
+    async fn a_timestamp_maps_to_the_moment_of_its_creation() {
         let (clock, _) = Clock::simulated(NOON);
         pass(10).await;
-        let (made, stamp) = clock.now_both();
+        let (now, stamp) = clock.now_both();
         pass(5).await;
-        assert_eq!(clock.to_monotonic(stamp, clock.now()), Stamped::At(made));
+        assert_eq!(clock.to_monotonic(stamp, clock.now()), Stamped::At(now));
         assert_eq!(clock.steps(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stamp_from_before_the_clock_was_made_has_its_place() {
+    async fn a_timestamp_from_before_the_creation_of_the_clock_is_mapped() {
         let (clock, _) = Clock::simulated(NOON);
-        let made = clock.now();
-        let placed = |seconds| clock.to_monotonic(Wall(NOON.0 - seconds * SECOND), made);
-        assert_eq!(placed(300), Stamped::At(made - Duration::from_secs(300)));
+        let now = clock.now();
+        let placed = |seconds| clock.to_monotonic(Wall(NOON.0 - seconds * SECOND), now);
+        assert_eq!(placed(300), Stamped::At(now - Duration::from_secs(300)));
         assert_eq!(placed(365 * 86_400), Stamped::At(Mono::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stamps_from_both_sides_of_a_step_are_not_compared() {
+    async fn a_timestamp_from_before_a_step_is_recognized() {
         for step in [-3600 * SECOND, -SECOND, SECOND, 3600 * SECOND, 40 * 365 * 86_400 * SECOND] {
-            let (clock, hand) = Clock::simulated(NOON);
+            let (clock, stepper) = Clock::simulated(NOON);
             pass(100).await;
             let before = clock.wall();
             pass(10).await;
-            hand.step(step);
+            stepper.step(step);
             let (stepped, after) = clock.now_both();
             assert_eq!(clock.steps(), 1, "step of {step} ns");
             pass(1).await;
             assert_eq!(clock.to_monotonic(after, clock.now()), Stamped::At(stepped));
             match clock.to_monotonic(before, clock.now()) {
                 Stamped::BeforeStep(at) => assert_eq!(at, stepped),
-                // After a step back it may map to a moment after the step, but never to one that is older than it is.
+                // After a step back, it may map to a moment after the step, but never to a moment before its own.
                 Stamped::At(_) | Stamped::Unknown => assert!(step < 0, "step of {step} ns"),
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nonsense_says_nothing() {
+    async fn an_invalid_timestamp_is_unknown() {
         let (clock, _) = Clock::simulated(NOON);
         pass(1).await;
         let now = clock.now();
         let in_seconds = NOON.0 / SECOND;
-        for nonsense in
+        for invalid in
             [0, -1, i64::MIN, i64::MAX, -6_795_364_578_871_345_152, in_seconds, NOON.0 + 3600 * SECOND]
         {
-            assert_eq!(clock.to_monotonic(Wall(nonsense), now), Stamped::Unknown, "{nonsense}");
+            assert_eq!(clock.to_monotonic(Wall(invalid), now), Stamped::Unknown, "{invalid}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slewing_is_no_step_until_it_adds_up() {
-        let (clock, hand) = Clock::simulated(NOON);
+    async fn many_small_changes_in_a_short_time_are_a_step() {
+        let (clock, stepper) = Clock::simulated(NOON);
         for _ in 0..5 {
-            hand.step(9_000_000);
+            stepper.step(9_000_000);
             clock.wall();
         }
         assert_eq!(clock.steps(), 0);
-        hand.step(9_000_000);
+        stepper.step(9_000_000);
         clock.wall();
         assert_eq!(clock.steps(), 1);
     }
 
     /// 500 ppm for three hours.
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_slewed_for_hours_is_followed() {
+    async fn a_clock_that_is_slewed_for_hours_is_tracked() {
         for ppm in [-500, 500, 900] {
-            let (clock, hand) = Clock::simulated(NOON);
+            let (clock, stepper) = Clock::simulated(NOON);
             for _ in 0..180 {
                 pass(60).await;
-                hand.step(60 * SECOND * ppm / 1_000_000);
+                stepper.step(60 * SECOND * ppm / 1_000_000);
                 clock.wall();
             }
             assert_eq!(clock.steps(), 0, "{ppm} ppm");
-            let (made, stamp) = clock.now_both();
-            let Stamped::At(at) = clock.to_monotonic(stamp, made) else { panic!("it has its place") };
-            assert!(at.since(made).max(made.since(at)) <= FOLLOWED, "{ppm} ppm");
-            // A step is noticed on a slewed clock too.
-            hand.step(SECOND);
+            let (now, stamp) = clock.now_both();
+            let Stamped::At(at) = clock.to_monotonic(stamp, now) else {
+                panic!("the timestamp is not mapped")
+            };
+            assert!(at.since(now).max(now.since(at)) <= MIN_OFFSET_CHANGE, "{ppm} ppm");
+            // A step of a slewed clock is detected as well.
+            stepper.step(SECOND);
             clock.wall();
             assert_eq!(clock.steps(), 1, "{ppm} ppm");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_step_that_is_too_small_to_be_noticed_is_followed() {
-        let (clock, hand) = Clock::simulated(NOON);
+    async fn a_small_step_is_tracked_like_slewing() {
+        let (clock, stepper) = Clock::simulated(NOON);
         for step in [1, -10, 30, -40] {
             pass(30).await;
-            hand.step(step * 1_000_000);
-            let (made, stamp) = clock.now_both();
-            assert_eq!(clock.to_monotonic(stamp, made), Stamped::At(made), "{step} ms");
+            stepper.step(step * 1_000_000);
+            let (now, stamp) = clock.now_both();
+            assert_eq!(clock.to_monotonic(stamp, now), Stamped::At(now), "{step} ms");
         }
         assert_eq!(clock.steps(), 0);
     }
 
     #[test]
-    fn wall_time_is_written_as_rfc_3339() {
+    fn wall_time_is_formatted_as_rfc_3339() {
         assert_eq!(Wall(1_800_000_000_123_456_789).to_string(), "2027-01-15T08:00:00.123456789Z");
         assert_eq!(Wall(-5).to_string(), "1970-01-01T00:00:00.000000000Z");
     }

@@ -1,4 +1,4 @@
-//! Errors in a configuration, reported all at once, with suggestions.
+//! Errors in a configuration. All errors are reported together, with suggestions.
 
 use std::{fmt, path::PathBuf};
 
@@ -7,16 +7,16 @@ use std::{fmt, path::PathBuf};
 #[error("{}", lines(.0))]
 pub struct ConfigError(pub Vec<Problem>);
 
-/// One error.
+/// One error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Its place.
+    /// The place of the error.
     pub place: Place,
-    /// The error and its correction: a sentence without its full stop.
+    /// The error and a hint for its correction: a sentence without the final full stop.
     pub message: String,
 }
 
-/// The origin of a value.
+/// The place at which a value is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The default: no layer sets the key.

@@ -20,7 +20,7 @@ pub(super) fn read(path: &Path, text: &str) -> (Vec<Setting>, Vec<Problem>) {
     for error in errors {
         let place = Place::File(path.into(), error.span().map(|span| file.line(span.start)));
         file.problems
-            .push(Problem { place, message: format!("this is not TOML: {}", one_line(error.message())) });
+            .push(Problem { place, message: format!("invalid TOML: {}", one_line(error.message())) });
     }
     (file.settings, file.problems)
 }
@@ -58,7 +58,7 @@ impl File<'_> {
                         || format!("the sections are {}", names(SECTIONS.iter().map(|known| known.name))),
                         |near| format!("did you mean [{near}]?"),
                     );
-                    self.problem(name.span().start, format!("there is no section [{section}]; {hint}"));
+                    self.problem(name.span().start, format!("unknown section [{section}]; {hint}"));
                 }
                 _ => self.unknown(name.span().start, section, ""),
             }
@@ -114,13 +114,13 @@ impl File<'_> {
         };
         let hint = match same.or_else(near).or_else(any) {
             Some(meant) => format!("did you mean {meant}?"),
-            None if section.is_empty() => "all keys are in a section, as period in [relist]".into(),
+            None if section.is_empty() => "all keys are in a section, such as period in [relist]".into(),
             None => format!(
                 "[{section}] has {}",
                 names(KEYS.iter().filter(|key| key.section == section).map(|key| key.name))
             ),
         };
-        self.problem(at, format!("there is no key {full}; {hint}"));
+        self.problem(at, format!("unknown key {full}; {hint}"));
     }
 
     fn problem(&mut self, at: usize, message: String) {
@@ -157,7 +157,7 @@ fn text_of(form: Form, value: &DeValue<'_>) -> Option<String> {
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
-        DeValue::Integer(_) => "a whole number",
+        DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date or time",

@@ -1,7 +1,7 @@
-//! The configuration in force: replaced as a whole by a reload. Users of a part of it can follow that part.
+//! The effective configuration. A reload replaces it atomically. Components can watch the part that they use.
 //!
-//! Decides which of two configurations applies to which key. Keys that need a restart keep their values after a reload, so that the
-//! displayed values are really in force. Reads no input, and notifies only the followers.
+//! Decides for each key whether the old or the new value applies. Keys that require a restart keep their values after a reload, so that
+//! plegd always shows the effective values. This module reads no input.
 
 use std::{fmt, sync::Arc};
 
@@ -11,24 +11,24 @@ use tokio::sync::watch;
 use super::{Change, Config, Key, Loaded, Place};
 use crate::live::Live;
 
-/// The configuration in force. Cheap to clone; reading it never waits.
+/// The effective configuration. Cheap to clone; reading it never blocks.
 #[derive(Clone)]
 pub struct InForce(Arc<Inner>);
 
 struct Inner {
     now: ArcSwap<Loaded>,
-    /// Wakes followers that must react at once.
+    /// Wakes watchers that must react to a change.
     swaps: watch::Sender<()>,
 }
 
-/// A key whose value differs from that in force.
+/// A key whose new value differs from the effective value.
 #[derive(Clone, Debug)]
-pub struct Difference {
+pub struct KeyChange {
     /// The key.
     pub key: &'static Key,
-    /// The value that is in force, or was until the reload.
+    /// The value before the reload.
     pub old: String,
-    /// The value that was read.
+    /// The value after the reload, or after the next restart for keys with [`Change::Restart`].
     pub new: String,
     /// The place of the new value.
     pub place: Place,
@@ -37,7 +37,7 @@ pub struct Difference {
 // === impl InForce ===
 
 impl InForce {
-    /// This configuration, until another one is adopted.
+    /// Starts with this configuration.
     pub fn new(loaded: Loaded) -> Self {
         Self(Arc::new(Inner { now: ArcSwap::from_pointee(loaded), swaps: watch::Sender::new(()) }))
     }
@@ -47,23 +47,23 @@ impl InForce {
         Self::new(Loaded::of_program(config))
     }
 
-    /// The present configuration.
+    /// The effective configuration.
     pub fn get(&self) -> Arc<Loaded> {
         self.0.now.load_full()
     }
 
-    /// A part of the configuration, for a user of only that part.
+    /// A live view of one part of the configuration.
     pub fn live<T: 'static>(&self, part: fn(&Config) -> T) -> Live<T> {
         let in_force = self.clone();
         Live::new(self.0.swaps.subscribe(), move || part(&in_force.0.now.load().config))
     }
 
-    /// Puts the reloadable keys of `read` in force. Returns all differences from the previous configuration: keys whose [`Change`] is
-    /// [`Change::Restart`] still differ. Calls must not be concurrent.
-    pub fn adopt(&self, read: &Loaded) -> Vec<Difference> {
+    /// Applies the reloadable keys of `read`. Returns all changed keys, including those with [`Change::Restart`], which keep their old
+    /// values. Calls must not be concurrent.
+    pub fn adopt(&self, read: &Loaded) -> Vec<KeyChange> {
         let before = self.get();
         let mut next = read.clone();
-        let mut differences = Vec::new();
+        let mut changes = Vec::new();
         for ((key, place), (index, (_, old_place))) in read.origins().zip(before.origins().enumerate()) {
             let (old, new) = (key.text(&before.config), key.text(&read.config));
             if old == new {
@@ -73,11 +73,11 @@ impl InForce {
                 (key.copy)(&before.config, &mut next.config);
                 next.origins[index] = old_place.clone();
             }
-            differences.push(Difference { key, old, new, place: place.clone() });
+            changes.push(KeyChange { key, old, new, place: place.clone() });
         }
         self.0.now.store(Arc::new(next));
         self.0.swaps.send_replace(());
-        differences
+        changes
     }
 }
 
@@ -87,13 +87,13 @@ impl fmt::Debug for InForce {
     }
 }
 
-// === impl Difference ===
+// === impl KeyChange ===
 
-impl Difference {
-    /// The keys of these differences that need a restart.
-    pub fn awaiting_restart(differences: &[Self]) -> Vec<&'static Key> {
-        let waits = |difference: &&Self| difference.key.change == Change::Restart;
-        differences.iter().filter(waits).map(|difference| difference.key).collect()
+impl KeyChange {
+    /// The changed keys that require a restart.
+    pub fn awaiting_restart(changes: &[Self]) -> Vec<&'static Key> {
+        let waits = |change: &&Self| change.key.change == Change::Restart;
+        changes.iter().filter(waits).map(|change| change.key).collect()
     }
 }
 
@@ -110,33 +110,33 @@ mod tests {
         Loaded::of_program(config)
     }
 
-    fn told(differences: &[Difference]) -> Vec<String> {
-        differences.iter().map(|it| format!("{} {} {}", it.key.path(), it.old, it.new)).collect()
+    fn texts(changes: &[KeyChange]) -> Vec<String> {
+        changes.iter().map(|it| format!("{} {} {}", it.key.path(), it.old, it.new)).collect()
     }
 
     #[test]
-    fn keys_that_can_change_do_and_those_that_need_a_restart_keep_value_and_origin() {
+    fn reloadable_keys_change_and_keys_that_require_a_restart_keep_value_and_place() {
         let in_force = InForce::new(read(|_| {}));
         let period = in_force.live(|config| config.relist.period);
         let other = read(|it| (it.relist.period, it.journal.events) = (Duration::from_secs(2), 77));
-        let differences = in_force.adopt(&other);
-        assert_eq!(told(&differences), ["relist.period 1s 2s", "journal.events 65536 77"]);
-        assert_eq!(Difference::awaiting_restart(&differences).len(), 1);
+        let changes = in_force.adopt(&other);
+        assert_eq!(texts(&changes), ["relist.period 1s 2s", "journal.events 65536 77"]);
+        assert_eq!(KeyChange::awaiting_restart(&changes).len(), 1);
         let now = in_force.get();
         assert_eq!((now.config.relist.period.as_secs(), now.config.journal.events), (2, 65_536));
         assert_eq!(period.get(), Duration::from_secs(2));
         // The same configuration again: a pending restart is reported as long as it is pending.
-        assert_eq!(told(&in_force.adopt(&other)), ["journal.events 65536 77"]);
+        assert_eq!(texts(&in_force.adopt(&other)), ["journal.events 65536 77"]);
         let set: Vec<String> =
             now.origins().filter(|(_, place)| **place != Place::Default).map(|(key, _)| key.path()).collect();
         assert_eq!(set, ["relist.period"]);
         // With the original value, no restart is pending.
-        assert_eq!(told(&in_force.adopt(&read(|_| {}))), ["relist.period 2s 1s"]);
+        assert_eq!(texts(&in_force.adopt(&read(|_| {}))), ["relist.period 2s 1s"]);
         assert!(in_force.adopt(&read(|_| {})).is_empty());
     }
 
     #[test]
-    fn every_key_is_copied_as_it_is() {
+    fn every_key_is_copied_unchanged() {
         for key in KEYS.iter().filter(|key| key.change == Change::Restart) {
             let (mut from, mut to) = (Config::default(), Config::default());
             let other =
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken_and_what_is_fixed_never_changes() {
+    async fn a_change_wakes_watchers_and_a_constant_never_changes() {
         let in_force = InForce::new(read(|_| {}));
         let mut live = in_force.live(|config| config.api.subscribers);
         let mut fixed = Live::from(3);

@@ -67,7 +67,7 @@ macro_rules! config {
             )+
         }
     )+) => {
-        /// The whole configuration.
+        /// The complete configuration.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Config {
             $( $(#[doc = $section_doc])+ pub $section: $Section, )+
@@ -122,7 +122,7 @@ macro_rules! config {
 }
 pub(super) use config;
 
-/// The word before a key's name.
+/// The keyword before the name of a key.
 macro_rules! change {
     (live) => {
         key::Change::Live
@@ -181,8 +181,8 @@ impl Change {
     /// The sentence for the reference.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::Live => "A change holds from the next reload on.",
-            Self::Restart => "A change needs a restart.",
+            Self::Live => "A change takes effect at the next reload.",
+            Self::Restart => "A change requires a restart.",
         }
     }
 }

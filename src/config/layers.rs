@@ -1,4 +1,4 @@
-//! Lays file, environment and flags over the defaults.
+//! Merges the layers of a configuration: defaults, file, environment, flags.
 
 use std::{
     ffi::OsString,
@@ -23,7 +23,7 @@ pub const SOCKET_VARIABLE: &str = "PLEGD_SOCKET";
 
 const PREFIX: &str = "PLEGD_";
 
-/// Variables that are no settings of the daemon: for the build of plegd, and for verbs that call a running plegd.
+/// Variables that set no key: for the build of plegd, and for verbs that call a running plegd.
 const OTHER_VARIABLES: [&str; 2] = ["PLEGD_REVISION", SOCKET_VARIABLE];
 
 /// The inputs of a configuration.
@@ -57,7 +57,7 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read, if one was.
     pub file: Option<PathBuf>,
-    /// The origin of the value of each of [`KEYS`].
+    /// The place of the value of each of [`KEYS`].
     pub(super) origins: Vec<Place>,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Setting {
     pub(super) written: String,
 }
 
-/// Reads and checks all layers.
+/// Reads and validates all layers.
 ///
 /// # Errors
 ///
@@ -83,20 +83,20 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     settings.extend(flags(inputs, &mut problems));
 
     let mut loaded = Loaded { config: Config::default(), file, origins: vec![Place::Default; KEYS.len()] };
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     for setting in settings {
         match (setting.key.set)(&mut loaded.config, &setting.text) {
             Ok(()) => loaded.origins[index(setting.key)] = setting.place,
             Err(why) => {
                 let message = format!("{}: {why}. Allowed: {}", setting.written, setting.key.allowed());
                 problems.push(Problem { place: setting.place, message });
-                refused.push(setting.key.section);
+                rejected.push(setting.key.section);
             }
         }
     }
     for (path, message) in loaded.config.contradictions() {
-        // A refused value is replaced by its default; a contradiction with that default is no user's error.
-        if !refused.iter().any(|section| path.starts_with(section)) {
+        // An invalid value is replaced by its default. A contradiction with that default is not an error of the user.
+        if !rejected.iter().any(|section| path.starts_with(section)) {
             problems.push(Problem { place: loaded.blame(path), message });
         }
     }
@@ -109,15 +109,15 @@ fn file(
     named: Option<PathBuf>,
     problems: &mut Vec<Problem>,
 ) -> (Option<PathBuf>, Vec<Setting>) {
-    let wanted = inputs.wanted(named);
-    let Some(path) = wanted.as_ref().or(inputs.default_file.as_ref()) else { return (None, Vec::new()) };
+    let chosen = inputs.chosen_file(named);
+    let Some(path) = chosen.as_ref().or(inputs.default_file.as_ref()) else { return (None, Vec::new()) };
     match fs::read_to_string(path) {
         Ok(text) => {
             let (settings, wrong) = file::read(path, &text);
             problems.extend(wrong);
             (Some(path.clone()), settings)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.is_none() => (None, Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && chosen.is_none() => (None, Vec::new()),
         Err(error) => {
             problems
                 .push(Problem { place: Place::File(path.clone(), None), message: unreadable(path, &error) });
@@ -128,10 +128,12 @@ fn file(
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
     let what = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; name another with --config or PLEGD_CONFIG".into(),
-        io::ErrorKind::InvalidData => "the file is not text in UTF-8".into(),
-        io::ErrorKind::PermissionDenied => "plegd's user may not read the file".into(),
-        _ if path.is_dir() => "this is a folder; name the file in it".into(),
+        io::ErrorKind::NotFound => {
+            "there is no such file; set another path with --config or PLEGD_CONFIG".into()
+        }
+        io::ErrorKind::InvalidData => "the file is not valid UTF-8".into(),
+        io::ErrorKind::PermissionDenied => "the user of plegd has no permission to read the file".into(),
+        _ if path.is_dir() => "this is a directory; specify a file".into(),
         _ => error.to_string(),
     };
     format!("the configuration cannot be read: {what}")
@@ -151,7 +153,7 @@ fn environment(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Setting>, O
                 Some(text) => {
                     settings.push(Setting { key, place, text: text.into(), written: format!("{text:?}") })
                 }
-                None => problems.push(Problem { place, message: "its value is not text in UTF-8".into() }),
+                None => problems.push(Problem { place, message: "its value is not valid UTF-8".into() }),
             }
         } else if !OTHER_VARIABLES.contains(&name) && !is_service_link(name) {
             problems.push(Problem { place, message: unknown_variable(name) });
@@ -179,9 +181,9 @@ fn unknown_variable(name: &str) -> String {
     let meant = || nearest(&tail, known.iter().map(String::as_str).chain(["config"]));
     match without_section.or_else(meant) {
         Some(meant) => {
-            format!("plegd knows no such variable; did you mean {PREFIX}{}?", meant.to_uppercase())
+            format!("unknown variable; did you mean {PREFIX}{}?", meant.to_uppercase())
         }
-        None => "plegd knows no such variable; unset it".into(),
+        None => "unknown variable; unset it".into(),
     }
 }
 
@@ -194,7 +196,7 @@ fn flags(inputs: &Inputs, problems: &mut Vec<Problem>) -> Vec<Setting> {
                 let (text, written) = (flag.value.clone(), format!("{:?}", flag.value));
                 settings.push(Setting { key, place, text, written });
             }
-            None => problems.push(Problem { place, message: format!("there is no key {}", flag.key) }),
+            None => problems.push(Problem { place, message: format!("unknown key {}", flag.key) }),
         }
     }
     settings
@@ -219,17 +221,17 @@ impl Inputs {
 
     /// The path of the file to read, if there is one.
     pub fn path(&self) -> Option<PathBuf> {
-        let wanted = self.wanted(environment(self, &mut Vec::new()).1);
-        wanted.or_else(|| self.default_file.clone())
+        let chosen = self.chosen_file(environment(self, &mut Vec::new()).1);
+        chosen.or_else(|| self.default_file.clone())
     }
 
     /// Whether plegd requires its file to exist.
     pub fn needs_file(&self) -> bool {
-        self.wanted(environment(self, &mut Vec::new()).1).is_some()
+        self.chosen_file(environment(self, &mut Vec::new()).1).is_some()
     }
 
     /// The file that the user has chosen; `named` is from the environment.
-    fn wanted(&self, named: Option<PathBuf>) -> Option<PathBuf> {
+    fn chosen_file(&self, named: Option<PathBuf>) -> Option<PathBuf> {
         self.file.clone().or(named)
     }
 }
@@ -247,17 +249,17 @@ impl Loaded {
         Self { origins: KEYS.iter().map(origin).collect(), file: None, config }
     }
 
-    /// Each key with the origin of its value, in the order of the reference.
+    /// Each key with the place of its value, in the order of the reference.
     pub fn origins(&self) -> impl Iterator<Item = (&'static Key, &Place)> {
         KEYS.iter().zip(&self.origins)
     }
 
-    /// Logs the file that was read and the differences from the defaults, each with its place.
+    /// Logs the path of the file and all keys that are not at their default, each with its place.
     pub fn log(&self) {
         let file = self.file.as_ref().map_or_else(|| "none".into(), |file| file.display().to_string());
-        tracing::info!(%file, version = crate::version::VERSION, "Configuration read.");
+        tracing::info!(%file, version = crate::version::VERSION, "Configuration loaded.");
         for (key, place) in self.origins().filter(|(_, place)| **place != Place::Default) {
-            tracing::info!(key = key.path(), value = key.text(&self.config), %place, "Set.");
+            tracing::info!(key = key.path(), value = key.text(&self.config), %place, "Configuration key set.");
         }
     }
 

@@ -11,7 +11,7 @@ pub enum Principal {
     Group,
     /// A process of this user.
     Uid(u32),
-    /// A process with this primary group, or with this supplementary group as far as that is known.
+    /// A process with this primary group, or with this supplementary group if the supplementary groups are known.
     Gid(u32),
     /// TCP without TLS, from this machine.
     Loopback,

@@ -1,4 +1,4 @@
-//! Layers, refused values and the texts of errors.
+//! Tests of the layers, of invalid values and of error messages.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use super::{layers::FILE_VARIABLE, *};
 
 const SOME_FILE: &str = "plegd.toml";
 
-struct Given {
-    folder: tempfile::TempDir,
+struct TestInputs {
+    directory: tempfile::TempDir,
     inputs: Inputs,
 }
 
-fn given() -> Given {
-    Given { folder: tempfile::tempdir().unwrap(), inputs: Inputs::default() }
+fn given() -> TestInputs {
+    TestInputs { directory: tempfile::tempdir().unwrap(), inputs: Inputs::default() }
 }
 
-impl Given {
+impl TestInputs {
     fn path(&self) -> PathBuf {
-        self.folder.path().join(SOME_FILE)
+        self.directory.path().join(SOME_FILE)
     }
 
     fn file(mut self, text: impl AsRef<[u8]>) -> Self {
@@ -46,8 +46,8 @@ impl Given {
     /// The errors, without the directory's name.
     #[track_caller]
     fn fails(&self) -> String {
-        let folder = format!("{}/", self.folder.path().display());
-        load(&self.inputs).unwrap_err().to_string().replace(&folder, "")
+        let directory = format!("{}/", self.directory.path().display());
+        load(&self.inputs).unwrap_err().to_string().replace(&directory, "")
     }
 }
 
@@ -57,7 +57,7 @@ fn origin(loaded: &Loaded, path: &str) -> String {
 }
 
 #[test]
-fn nothing_given_is_the_default() {
+fn without_inputs_all_keys_have_their_defaults() {
     let loaded = given().loads();
     assert_eq!(loaded.config, Config::default());
     assert_eq!(loaded.file, None);
@@ -65,7 +65,7 @@ fn nothing_given_is_the_default() {
 }
 
 #[test]
-fn the_policy_for_a_shared_stream_is_set_in_every_layer_and_a_misspelt_one_is_refused() {
+fn the_shared_stream_policy_can_be_set_in_every_layer_and_a_misspelt_value_is_rejected() {
     let file = || given().file("[stream]\nshared = \"compete\"\n");
     assert_eq!(given().loads().config.stream.shared, SharedStream::Yield);
     assert_eq!(file().loads().config.stream.shared, SharedStream::Compete);
@@ -78,7 +78,7 @@ fn the_policy_for_a_shared_stream_is_set_in_every_layer_and_a_misspelt_one_is_re
 }
 
 #[test]
-fn a_later_layer_wins_and_leaves_the_rest() {
+fn a_later_layer_overrides_only_the_keys_that_it_sets() {
     let file = "[relist]\nperiod = \"2s\"\njitter = 0.2\nparallelism = 8\n";
     let given = given()
         .file(file)
@@ -165,14 +165,14 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
 }
 
 #[test]
-fn the_file_is_named_by_flag_or_environment_or_is_the_default_one() {
+fn the_path_of_the_file_comes_from_the_flag_the_environment_or_the_default() {
     let named = given().file("[relist]\nparallelism = 7\n");
     let path = named.path();
     let of = |inputs: Inputs| load(&inputs).map(|loaded| loaded.config.relist.parallelism);
     let variable = vec![(FILE_VARIABLE.into(), path.clone().into_os_string())];
     assert_eq!(of(Inputs { environment: variable.clone(), ..Inputs::default() }), Ok(7));
     assert_eq!(of(Inputs { default_file: Some(path.clone()), ..Inputs::default() }), Ok(7));
-    let missing = named.folder.path().join("missing.toml");
+    let missing = named.directory.path().join("missing.toml");
     let of_default = Inputs { default_file: Some(missing.clone()), ..Inputs::default() };
     assert_eq!((of_default.path(), of_default.needs_file()), (Some(missing.clone()), false));
     let of_variable = Inputs { environment: variable.clone(), ..of_default };
@@ -181,54 +181,48 @@ fn the_file_is_named_by_flag_or_environment_or_is_the_default_one() {
     assert_eq!((of_flag.path(), of_flag.needs_file()), (Some(missing.clone()), true));
     assert_eq!((Inputs::default().path(), Inputs::default().needs_file()), (None, false));
     assert_eq!(of(Inputs { default_file: Some(missing.clone()), ..Inputs::default() }), Ok(16));
-    // The named file must exist, even if another one exists.
+    // A file that the user specifies must exist, even if the default file exists.
     let both =
         Inputs { file: Some(missing), environment: variable, default_file: Some(path), ..Inputs::default() };
     let error = of(both).unwrap_err().to_string();
-    assert!(error.ends_with("missing.toml: the configuration cannot be read: there is no such file; name another with --config or PLEGD_CONFIG."), "{error}");
+    assert!(error.ends_with("missing.toml: the configuration cannot be read: there is no such file; set another path with --config or PLEGD_CONFIG."), "{error}");
 }
 
 #[test]
-fn what_cannot_be_read_says_why() {
-    let mut folder = given();
-    folder.inputs.file = Some(folder.folder.path().into());
-    assert!(folder.fails().contains("this is a folder"), "{}", folder.fails());
-    assert!(given().file([0xff, 0xfe, 0x00]).fails().contains("not text in UTF-8"));
+fn the_error_for_an_unreadable_file_has_the_reason() {
+    let mut directory = given();
+    directory.inputs.file = Some(directory.directory.path().into());
+    assert!(directory.fails().contains("this is a directory"), "{}", directory.fails());
+    assert!(given().file([0xff, 0xfe, 0x00]).fails().contains("not valid UTF-8"));
     assert_eq!(given().file("").loads().config, Config::default());
 }
 
 #[test]
-fn what_is_no_toml_says_where() {
+fn a_toml_syntax_error_has_its_line() {
     let error = given().file("[relist]\nperiod = \n").fails();
-    assert!(error.starts_with("plegd.toml:2: this is not TOML: "), "{error}");
+    assert!(error.starts_with("plegd.toml:2: invalid TOML: "), "{error}");
     let error = given().file("[relist]\nparallelism = 1\nparallelism = 2\n").fails();
-    assert!(error.starts_with("plegd.toml:3: this is not TOML: "), "{error}");
+    assert!(error.starts_with("plegd.toml:3: invalid TOML: "), "{error}");
 }
 
 #[test]
-fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
+fn unknown_keys_are_rejected_with_a_suggestion() {
     let cases = [
-        (
-            "[relist]\nperoid = \"1s\"",
-            "plegd.toml:2: there is no key relist.peroid; did you mean relist.period?",
-        ),
-        ("[relst]\nperiod = \"1s\"", "plegd.toml:1: there is no section [relst]; did you mean [relist]?"),
-        ("\nparallelism = 1", "plegd.toml:2: there is no key parallelism; did you mean relist.parallelism?"),
-        (
-            "[stream]\njitter = 0.1",
-            "plegd.toml:2: there is no key stream.jitter; did you mean relist.jitter?",
-        ),
+        ("[relist]\nperoid = \"1s\"", "plegd.toml:2: unknown key relist.peroid; did you mean relist.period?"),
+        ("[relst]\nperiod = \"1s\"", "plegd.toml:1: unknown section [relst]; did you mean [relist]?"),
+        ("\nparallelism = 1", "plegd.toml:2: unknown key parallelism; did you mean relist.parallelism?"),
+        ("[stream]\njitter = 0.1", "plegd.toml:2: unknown key stream.jitter; did you mean relist.jitter?"),
         (
             "relist.max-period = \"9s\"",
-            "plegd.toml:1: there is no key relist.max-period; did you mean relist.max_period?",
+            "plegd.toml:1: unknown key relist.max-period; did you mean relist.max_period?",
         ),
-        ("[http]\nquuxquux = 1", "plegd.toml:2: there is no key http.quuxquux; [http] has address, page."),
+        ("[http]\nquuxquux = 1", "plegd.toml:2: unknown key http.quuxquux; [http] has address, page."),
         (
             "[grpc]\nsocket = 1",
-            "plegd.toml:1: there is no section [grpc]; the sections are runtime, relist, stream, journal, state, api, http, log, print.",
+            "plegd.toml:1: unknown section [grpc]; the sections are runtime, relist, stream, journal, state, api, http, log, print.",
         ),
         ("http = \"off\"", "plegd.toml:1: http is a section; write [http] on a line of its own."),
-        ("zzz = 1", "plegd.toml:1: there is no key zzz; all keys are in a section, as period in [relist]."),
+        ("zzz = 1", "plegd.toml:1: unknown key zzz; all keys are in a section, such as period in [relist]."),
     ];
     for (file, message) in cases {
         assert_eq!(given().file(file).fails(), message, "{file}");
@@ -236,13 +230,13 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
 }
 
 #[test]
-fn malformed_values_say_what_is_allowed() {
+fn the_error_for_an_invalid_value_has_the_allowed_values() {
     let duration = r#"Allowed: a duration with its unit, such as "500ms" or "30s", from 100ms to 10m."#;
     let cases = [
         ("relist.period = \"abc\"", format!("relist.period = \"abc\": it is not a duration. {duration}")),
         ("relist.period = \"\"", format!("relist.period = \"\": it is not a duration. {duration}")),
         ("relist.period = \"5\"", format!("relist.period = \"5\": the unit is missing. {duration}")),
-        ("relist.period = 5", format!("relist.period = 5: this is a whole number. {duration}")),
+        ("relist.period = 5", format!("relist.period = 5: this is an integer. {duration}")),
         ("relist.period = \"-5s\"", format!("relist.period = \"-5s\": a duration cannot be negative. {duration}")),
         ("relist.period = \"1ms\"", format!("relist.period = \"1ms\": it is too small. {duration}")),
         ("relist.period = \"11m\"", format!("relist.period = \"11m\": it is too large. {duration}")),
@@ -251,28 +245,28 @@ fn malformed_values_say_what_is_allowed() {
         ("relist.jitter = nan", "relist.jitter = nan: it is not a number. Allowed: a number, from 0 to 0.5.".into()),
         (
             "relist.parallelism = 0",
-            "relist.parallelism = 0: it is too small. Allowed: a whole number, from 1 to 64.".into(),
+            "relist.parallelism = 0: it is too small. Allowed: an integer, from 1 to 64.".into(),
         ),
         (
             "relist.parallelism = -3",
-            "relist.parallelism = -3: it is too small. Allowed: a whole number, from 1 to 64.".into(),
+            "relist.parallelism = -3: it is too small. Allowed: an integer, from 1 to 64.".into(),
         ),
         (
             "relist.parallelism = \"4\"",
-            "relist.parallelism = \"4\": this is text. Allowed: a whole number, from 1 to 64.".into(),
+            "relist.parallelism = \"4\": this is text. Allowed: an integer, from 1 to 64.".into(),
         ),
-        ("stream.enabled = 1", "stream.enabled = 1: this is a whole number. Allowed: true or false.".into()),
+        ("stream.enabled = 1", "stream.enabled = 1: this is an integer. Allowed: true or false.".into()),
         (
             "journal.bytes = \"32MB\"",
             "journal.bytes = \"32MB\": \"MB\" is not a unit. Allowed: a size with its unit (B, KiB, MiB or GiB), such as \"16MiB\", from 1MiB to 1GiB.".into(),
         ),
         (
             "log.format = \"jsno\"",
-            "log.format = \"jsno\": there is no such choice; did you mean \"json\". Allowed: auto, text, json or journald.".into(),
+            "log.format = \"jsno\": unknown value; did you mean \"json\". Allowed: auto, text, json or journald.".into(),
         ),
         (
             "print.types = [\"died\", 3]",
-            "print.types = [\"died\", 3]: this is a list. Allowed: started, died, removed, changed and sync, with commas between them, or all.".into(),
+            "print.types = [\"died\", 3]: this is a list. Allowed: started, died, removed, changed and sync, separated by commas, or all.".into(),
         ),
     ];
     for (file, message) in cases {
@@ -281,7 +275,7 @@ fn malformed_values_say_what_is_allowed() {
 }
 
 #[test]
-fn variables_and_flags_are_refused_by_name() {
+fn errors_in_variables_and_flags_name_the_variable_or_flag() {
     let given = given().variable("PLEGD_HTTP_ADDRESS", "localhost:7534").flag(
         "--runtime-endpoint",
         "runtime.endpoint",
@@ -292,17 +286,17 @@ fn variables_and_flags_are_refused_by_name() {
         "environment variable PLEGD_HTTP_ADDRESS: \"localhost:7534\": \"localhost\" is not an IP address. \
          Allowed: an IP address and a port, such as \"127.0.0.1:7534\" or \"[::1]:7534\", or \"off\".\n\
          flag --runtime-endpoint: \"tcp://10.0.0.1:1\": \"tcp\" is not supported: a runtime is reached over its UNIX \
-         socket only. Allowed: a socket such as \"unix:///run/containerd/containerd.sock\" or its absolute path, or \"\" to look for it."
+         socket only. Allowed: a socket such as \"unix:///run/containerd/containerd.sock\" or its absolute path, or \"\" to detect it."
     );
 }
 
 #[test]
-fn unknown_variables_are_refused_unless_kubernetes_set_them() {
+fn unknown_variables_are_rejected_unless_kubernetes_sets_them() {
     let cases = [
-        ("PLEGD_RELIST_PEROID", "plegd knows no such variable; did you mean PLEGD_RELIST_PERIOD?"),
-        ("PLEGD_ENDPOINT", "plegd knows no such variable; did you mean PLEGD_RUNTIME_ENDPOINT?"),
-        ("PLEGD_CONFG", "plegd knows no such variable; did you mean PLEGD_CONFIG?"),
-        ("PLEGD_QQQQQQ", "plegd knows no such variable; unset it."),
+        ("PLEGD_RELIST_PEROID", "unknown variable; did you mean PLEGD_RELIST_PERIOD?"),
+        ("PLEGD_ENDPOINT", "unknown variable; did you mean PLEGD_RUNTIME_ENDPOINT?"),
+        ("PLEGD_CONFG", "unknown variable; did you mean PLEGD_CONFIG?"),
+        ("PLEGD_QQQQQQ", "unknown variable; unset it."),
     ];
     for (name, message) in cases {
         assert_eq!(given().variable(name, "x").fails(), format!("environment variable {name}: {message}"));
@@ -326,7 +320,7 @@ fn unknown_variables_are_refused_unless_kubernetes_set_them() {
 }
 
 #[test]
-fn an_empty_variable_is_an_empty_value() {
+fn an_empty_variable_sets_an_empty_value() {
     assert_eq!(given().variable("PLEGD_HTTP_ADDRESS", "").loads().config.http.address, None);
     assert!(given().variable("PLEGD_RELIST_PERIOD", "").fails().contains("it is not a duration"));
     // The file's variable may be empty: no file has an empty name, and templates often leave the variable empty.
@@ -334,39 +328,39 @@ fn an_empty_variable_is_an_empty_value() {
 }
 
 #[test]
-fn keys_that_contradict_each_other_are_told_where_they_were_set() {
+fn contradicting_keys_are_reported_with_the_place_where_they_are_set() {
     let sentence = |max: &str, period: &str| {
         format!(
-            "relist.max_period ({max}) is below relist.period ({period}); raise the one or lower the other."
+            "relist.max_period ({max}) is below relist.period ({period}); increase relist.max_period or decrease relist.period."
         )
     };
     let both = given().file("[relist]\nperiod = \"20s\"\nmax_period = \"10s\"\n");
     assert_eq!(both.fails(), format!("plegd.toml:3: {}", sentence("10s", "20s")));
     let one = given().flag("--relist-period", "relist.period", "2m");
     assert_eq!(one.fails(), format!("flag --relist-period: {}", sentence("1m", "2m")));
-    // A refused value contradicts no other value.
+    // An invalid value causes no second error for a contradiction.
     let refused = given().file("[relist]\nperiod = \"2m\"\nmax_period = \"x\"\n").fails();
     assert_eq!(refused.lines().count(), 1, "{refused}");
     assert!(given().file("[relist]\nperiod = \"1m\"\n").loads().config.relist.period == MINUTE);
 }
 
 #[test]
-fn tcp_is_served_with_tls_or_on_loopback_only() {
+fn tcp_requires_tls_except_on_loopback() {
     let tls = "tls_certificate = \"/a\"\ntls_key = \"/b\"\n";
     for (file, message) in [
         (
             "tcp_address = \"0.0.0.0:1\"\ntcp_plaintext = true\n".to_owned(),
             "plegd.toml:3: api.tcp_plaintext would serve without TLS on api.tcp_address 0.0.0.0:1, which is not loopback; \
-             set the address to 127.0.0.1 or [::1], or give api.tls_certificate, api.tls_key and api.tls_client_ca instead.",
+             set the address to 127.0.0.1 or [::1], or set api.tls_certificate, api.tls_key and api.tls_client_ca instead.",
         ),
         (
             "tcp_address = \"127.0.0.1:1\"\n".into(),
-            "plegd.toml:2: api.tcp_address 127.0.0.1:1 needs api.tls_certificate and api.tls_key and api.tls_client_ca too, \
-             for TLS; set it, or api.tcp_plaintext on a loopback address.",
+            "plegd.toml:2: api.tcp_address 127.0.0.1:1 requires api.tls_certificate and api.tls_key and api.tls_client_ca \
+             for TLS; set the missing keys, or set api.tcp_plaintext on a loopback address.",
         ),
         (
             format!("tcp_address = \"10.0.0.1:1\"\n{tls}"),
-            "plegd.toml:2: api.tcp_address 10.0.0.1:1 needs api.tls_client_ca too, for TLS; set it, or api.tcp_plaintext \
+            "plegd.toml:2: api.tcp_address 10.0.0.1:1 requires api.tls_client_ca for TLS; set the missing keys, or set api.tcp_plaintext \
              on a loopback address.",
         ),
     ] {
@@ -382,12 +376,12 @@ fn tcp_is_served_with_tls_or_on_loopback_only() {
     let long = given().file(format!("[api]\nsocket = \"/{}\"\n", "x".repeat(107))).fails();
     assert_eq!(
         long,
-        "plegd.toml:2: api.socket has 108 bytes, and a socket's path has at most 107; choose a shorter one."
+        "plegd.toml:2: api.socket has 108 bytes, and a socket's path has at most 107; use a shorter path."
     );
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_errors_are_reported_together() {
     let given = given()
         .file("[relist]\nperiod = \"abc\"\nnope = 1\n[http]\naddress = 5\n")
         .variable("PLEGD_LOG_LEVEL", "infoo")
@@ -409,7 +403,7 @@ fn all_problems_are_told_at_once() {
 }
 
 #[test]
-fn endpoints_are_sockets() {
+fn an_endpoint_is_a_unix_socket() {
     let parse = <Option<Endpoint> as Value>::parse;
     let path = "/run/containerd/containerd.sock";
     for text in [path.to_owned(), format!("unix://{path}"), format!("unix:{path}")] {
@@ -435,7 +429,7 @@ fn endpoints_are_sockets() {
 }
 
 #[test]
-fn addresses_sizes_levels_and_types_are_read() {
+fn addresses_sizes_levels_and_event_types_are_parsed() {
     let address = <Option<SocketAddr> as Value>::parse;
     assert!(address("[::1]:80").unwrap().is_some_and(|address| address.is_ipv6()));
     for (text, why) in [
@@ -482,7 +476,7 @@ fn addresses_sizes_levels_and_types_are_read() {
 }
 
 #[test]
-fn the_defaults_are_as_promised() {
+fn the_defaults_and_allowed_values_are_as_documented() {
     let config = Config::default();
     let shown: Vec<String> = KEYS
         .iter()
@@ -490,49 +484,49 @@ fn the_defaults_are_as_promised() {
         .collect();
     assert_eq!(
         shown.join("\n"),
-        r#"runtime.endpoint = "" # a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it
+        r#"runtime.endpoint = "" # a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to detect it
 runtime.request_timeout = "5s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 5m
 relist.period = "1s" # a duration with its unit, such as "500ms" or "30s", from 100ms to 10m
 relist.max_period = "1m" # a duration with its unit, such as "500ms" or "30s", from 100ms to 1h
 relist.jitter = 0.1 # a number, from 0 to 0.5
-relist.parallelism = 16 # a whole number, from 1 to 64
+relist.parallelism = 16 # an integer, from 1 to 64
 stream.enabled = true # true or false
 stream.shared = "yield" # yield or compete
-stream.queue_messages = 65536 # a whole number, from 64 to 4194304
+stream.queue_messages = 65536 # an integer, from 64 to 4194304
 stream.queue_bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
-journal.events = 65536 # a whole number, from 64 to 4194304
+journal.events = 65536 # an integer, from 64 to 4194304
 journal.bytes = "32MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
 state.enabled = true # true or false
 state.directory = "auto" # an absolute path, or "auto"
 state.max_bytes = "16MiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1MiB to 1GiB
 state.persistent_directory = "off" # an absolute path, or "off"
 api.socket = "/run/plegd/plegd.sock" # an absolute path, or "off"
-api.socket_mode = "0660" # an octal mode of up to 0777, such as "0660"
-api.socket_group = "" # a group's name or number, or "" for plegd's own
-api.allow_watch = "root,group,loopback,tls" # root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, with commas between them
-api.allow_introspection = "root,group" # root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, with commas between them
+api.socket_mode = "0660" # an octal mode up to 0777, such as "0660"
+api.socket_group = "" # the name or number of a group, or "" for the group of plegd
+api.allow_watch = "root,group,loopback,tls" # root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, separated by commas
+api.allow_introspection = "root,group" # root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, separated by commas
 api.tcp_address = "off" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
 api.tcp_plaintext = false # true or false
 api.tls_certificate = "off" # an absolute path, or "off"
 api.tls_key = "off" # an absolute path, or "off"
 api.tls_client_ca = "off" # an absolute path, or "off"
-api.subscribers = 1024 # a whole number, from 1 to 65536
-api.connections = 2048 # a whole number, from 2 to 65536
-api.requests_per_peer = 64 # a whole number, from 1 to 65536
+api.subscribers = 1024 # an integer, from 1 to 65536
+api.connections = 2048 # an integer, from 2 to 65536
+api.requests_per_peer = 64 # an integer, from 1 to 65536
 api.message_bytes = "64KiB" # a size with its unit (B, KiB, MiB or GiB), such as "16MiB", from 1KiB to 64MiB
-api.reads_per_second = 20 # a whole number, from 1 to 1000
+api.reads_per_second = 20 # an integer, from 1 to 1000
 api.node_name = "" # text
 http.address = "127.0.0.1:7534" # an IP address and a port, such as "127.0.0.1:7534" or "[::1]:7534", or "off"
 http.page = "loopback" # off, loopback or on
-log.level = "info" # off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug"
+log.level = "info" # off, error, warn, info, debug or trace, for all or by module, such as "info,plegd::relister=debug"
 log.format = "auto" # auto, text, json or journald
 print.format = "none" # none, table or json
-print.types = "started,died,removed" # started, died, removed, changed and sync, with commas between them, or all"#
+print.types = "started,died,removed" # started, died, removed, changed and sync, separated by commas, or all"#
     );
 }
 
 #[test]
-fn every_key_and_section_says_what_it_is_for() {
+fn every_key_and_section_has_a_description() {
     for key in KEYS {
         assert!(key.doc.trim().ends_with('.'), "{}: {:?}", key.path(), key.doc);
         assert!(SECTIONS.iter().any(|section| section.name == key.section));
@@ -543,7 +537,7 @@ fn every_key_and_section_says_what_it_is_for() {
 }
 
 #[test]
-fn a_configuration_written_out_reads_back_the_same() {
+fn a_configuration_that_is_written_as_toml_parses_to_the_same_values() {
     for text in [String::new(), "[relist]\nperiod = \"3s\"\njitter = 0.25\n[http]\naddress = \"\"\n".into()] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plegd.toml");

@@ -70,9 +70,9 @@ choice! {
     LogFormat, "auto, text, json or journald" {
         /// Depends on the type of stderr.
         Auto = "auto",
-        /// Text for people.
+        /// Human-readable text.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
         /// With priorities, for systemd's journal.
         Journald = "journald",
@@ -84,9 +84,9 @@ choice! {
     PrintFormat, "none, table or json" {
         /// Events are not printed.
         None = "none",
-        /// A table for people.
+        /// A human-readable table.
         Table = "table",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }
@@ -104,9 +104,9 @@ choice! {
 }
 
 choice! {
-    /// The reaction when subscribers of the event stream take events from each other.
+    /// The policy if the runtime delivers each event to only one of several subscribers.
     SharedStream, "yield or compete" {
-        /// Close the stream and poll once another subscriber is detected.
+        /// Close the stream, and poll, once another subscriber is detected.
         Yield = "yield",
         /// Keep the stream.
         Compete = "compete",
@@ -115,8 +115,8 @@ choice! {
 
 fn unknown(text: &str, known: &[&str]) -> String {
     match nearest(text, known.iter().copied()) {
-        Some(near) => format!("there is no such choice; did you mean {near:?}"),
-        None => "there is no such choice".into(),
+        Some(near) => format!("unknown value; did you mean {near:?}"),
+        None => "unknown value".into(),
     }
 }
 
@@ -137,7 +137,7 @@ impl Value for bool {
 
 impl Value for usize {
     const FORM: Form = Form::Integer;
-    const WANTED: &'static str = "a whole number";
+    const WANTED: &'static str = "an integer";
 
     fn parse(text: &str) -> Result<Self, String> {
         use std::num::IntErrorKind;
@@ -146,7 +146,7 @@ impl Value for usize {
         digits.parse::<usize>().map_err(|error| match error.kind() {
             IntErrorKind::PosOverflow => "it is too large".into(),
             _ if digits.parse::<i128>().is_ok() => "it is too small".into(),
-            _ => "it is not a whole number".into(),
+            _ => "it is not an integer".into(),
         })
     }
 
@@ -199,9 +199,9 @@ impl Value for Option<SocketAddr> {
         }
         text.parse().map(Some).map_err(|_| match text.rsplit_once(':') {
             _ if text.parse::<std::net::IpAddr>().is_ok() => "the port is missing".into(),
-            Some(("", _)) => "the IP address is missing; all addresses are 0.0.0.0 or [::]".into(),
+            Some(("", _)) => "the IP address is missing; use 0.0.0.0 or [::] for all addresses".into(),
             Some((host, port)) if port.parse::<u16>().is_ok() => format!("{host:?} is not an IP address"),
-            Some((_, port)) => format!("{port:?} is not a port, which is from 0 to 65535"),
+            Some((_, port)) => format!("{port:?} is not a port (0 to 65535)"),
             None => "it is not an address".into(),
         })
     }
@@ -250,7 +250,7 @@ impl Value for Bytes {
 
 impl Value for Option<Endpoint> {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to look for it"#;
+    const WANTED: &'static str = r#"a socket such as "unix:///run/containerd/containerd.sock" or its absolute path, or "" to detect it"#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
@@ -308,8 +308,7 @@ impl Filter {
 
 impl Value for Filter {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str =
-        r#"off, error, warn, info, debug or trace, for all or by module as in "info,plegd::relister=debug""#;
+    const WANTED: &'static str = r#"off, error, warn, info, debug or trace, for all or by module, such as "info,plegd::relister=debug""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::targets(text).map(|_| Self(text.into()))
@@ -354,11 +353,11 @@ impl EventTypes {
 
 impl Value for EventTypes {
     const FORM: Form = Form::List;
-    const WANTED: &'static str = "started, died, removed, changed and sync, with commas between them, or all";
+    const WANTED: &'static str = "started, died, removed, changed and sync, separated by commas, or all";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err(r#"it names no event; to print none, set print.format to "none""#.into());
+            return Err(r#"the list is empty; to print no events, set print.format to "none""#.into());
         }
         let mut kinds = Vec::new();
         for name in text.split(',').map(str::trim) {

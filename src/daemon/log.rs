@@ -1,8 +1,8 @@
-//! plegd's own log: to stderr, so that stdout is for events alone.
+//! The log of plegd. It goes to stderr, because stdout has only events.
 
 mod fields;
 mod journal;
-mod repeats;
+mod repeat_filter;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tracing_subscriber::{fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
-use self::{journal::Journal, repeats::Repeats};
+use self::{journal::Journal, repeat_filter::RepeatFilter};
 use crate::{
     api::introspection::SetLogLevel,
     clock::Clock,
@@ -22,22 +22,22 @@ use crate::{
 
 type Reload = Arc<dyn Fn(&Filter) -> Result<(), String> + Send + Sync>;
 
-/// Changes the log's level.
+/// Changes the log level.
 #[derive(Clone)]
 pub(crate) struct LogControl {
     in_force: Arc<Mutex<Filter>>,
     reload: Reload,
 }
 
-/// Sends the log to stderr from now on. Later calls change nothing.
+/// Sets up the log on stderr. Later calls have no effect.
 pub(crate) fn begin(log: &Log) -> LogControl {
     let (filter, handle) = reload::Layer::new(log.level.to_targets());
-    let registry = tracing_subscriber::registry().with(filter).with(Repeats::new(Clock::system()));
+    let registry = tracing_subscriber::registry().with(filter).with(RepeatFilter::new(Clock::system()));
     let lines = fmt::layer()
         .fmt_fields(fields::safe())
         .with_writer(io::stderr as fn() -> _)
         .with_ansi(coloured(io::stderr().is_terminal()));
-    // It fails only if a log is set up already, and that one is then used.
+    // This fails only if a log is already set up; that log stays in use.
     let _ = match log.format {
         LogFormat::Journald => registry.with(lines.event_format(Journal::new())).try_init(),
         LogFormat::Auto if journal::is_stderr() => {

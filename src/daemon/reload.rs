@@ -1,7 +1,7 @@
-//! Reads the configuration again while plegd runs, and puts the reloadable keys in force.
+//! Reloads the configuration while plegd runs, and applies the reloadable keys.
 //!
 //! [`Reloader::reload`] is one complete reload: read, check, swap, log. The daemon calls it at SIGHUP, and when [`FileWatch`] reports a
-//! change of the file. An invalid configuration changes nothing. This module changes the log level and owns the metrics of reloading. The
+//! change of the file. An invalid configuration changes nothing. This module changes the log level and owns the metrics of reloads. The
 //! users of all other keys read them from [`InForce`].
 
 mod file;
@@ -15,12 +15,12 @@ use parking_lot::Mutex;
 use crate::{
     api::introspection::SetLogLevel,
     clock::Clock,
-    config::{self, Change, Difference, Filter, InForce, Inputs, Loaded},
+    config::{self, Change, Filter, InForce, Inputs, KeyChange, Loaded},
     health::{Health, Note},
     metrics::{Metrics, Reload},
 };
 
-/// Puts a new configuration in force.
+/// Applies a new configuration.
 pub struct Reloader {
     inputs: Inputs,
     in_force: InForce,
@@ -29,7 +29,7 @@ pub struct Reloader {
     note: Note,
     clock: Clock,
     /// Serializes reloads: each compares the new configuration with the previous one.
-    alone: Mutex<()>,
+    serialized: Mutex<()>,
 }
 
 /// The cause of a reload.
@@ -44,18 +44,18 @@ pub enum Cause {
 /// The outcome of a reload.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The new configuration is in force, except for keys in this list that need a restart.
-    Adopted(Vec<Difference>),
-    /// The new configuration equals the one in force.
+    /// The new configuration is effective. The list has all changed keys, including those that require a restart.
+    Adopted(Vec<KeyChange>),
+    /// The new configuration equals the effective one.
     Unchanged,
-    /// The new configuration is not valid; the previous one stays in force.
+    /// The new configuration is invalid; the previous one stays effective.
     Kept,
 }
 
 // === impl Reloader ===
 
 impl Reloader {
-    /// A reloader for the inputs of the configuration in force.
+    /// A reloader for the inputs of the effective configuration.
     pub fn new(
         inputs: Inputs,
         in_force: InForce,
@@ -65,14 +65,14 @@ impl Reloader {
         clock: Clock,
     ) -> Self {
         let note = health.note("configuration", "");
-        note.set_ok("as at the start");
-        Self { inputs, in_force, set_log_level, metrics, note, clock, alone: Mutex::default() }
+        note.set_ok("as loaded at startup");
+        Self { inputs, in_force, set_log_level, metrics, note, clock, serialized: Mutex::default() }
     }
 
     /// Reads file, environment and flags again. Environment and flags are those of the start, and override the file. All reloadable changes
-    /// are in force when this returns. The result is logged and counted.
+    /// are effective when this returns. The result is logged and counted.
     pub fn reload(&self, cause: Cause) -> Outcome {
-        let _alone = self.alone.lock();
+        let _guard = self.serialized.lock();
         let outcome = match config::load(&self.inputs) {
             Ok(loaded) => self.adopt(&loaded, cause),
             Err(error) => {
@@ -81,8 +81,8 @@ impl Reloader {
                     cause = cause.as_str(),
                     count = problems.len(),
                     problems = problems.join(" "),
-                    "The new configuration is not valid; the old one is kept. Correct it: plegd reads the file again when \
-                     it changes, and would not start with it as it is."
+                    "The new configuration is invalid; the previous one stays effective. Correct the file: plegd reloads it \
+                     when it changes. plegd cannot start with the current file."
                 );
                 Outcome::Kept
             }
@@ -90,70 +90,71 @@ impl Reloader {
         let at = self.clock.now_both().1;
         let metrics = &self.metrics.config;
         match &outcome {
-            Outcome::Adopted(differences) => {
-                let waiting = Difference::awaiting_restart(differences).len();
+            Outcome::Adopted(changes) => {
+                let waiting = KeyChange::awaiting_restart(changes).len();
                 metrics.reloaded(Reload::Success, waiting, at);
                 match waiting {
-                    0 => self.note.set_ok(format!("as read at {at}")),
+                    0 => self.note.set_ok(format!("as loaded at {at}")),
                     _ => self
                         .note
-                        .set_failed(format!("as read at {at}; {waiting} of its keys wait for a restart")),
+                        .set_failed(format!("as loaded at {at}; {waiting} changed keys require a restart")),
                 }
             }
             Outcome::Unchanged => {
                 metrics.reloaded(Reload::Unchanged, 0, at);
-                self.note.set_ok(format!("as read at {at}"));
+                self.note.set_ok(format!("as loaded at {at}"));
             }
             Outcome::Kept => {
                 metrics.failed();
-                self.note.set_failed(format!("what was read at {at} is not valid; the one before is kept"));
+                self.note
+                    .set_failed(format!("as loaded at {at} is invalid; the previous one stays effective"));
             }
         }
         outcome
     }
 
     fn adopt(&self, loaded: &Loaded, cause: Cause) -> Outcome {
-        let differences = self.in_force.adopt(loaded);
-        if differences.is_empty() {
-            tracing::info!(cause = cause.as_str(), "The configuration was read again; nothing has changed.");
+        let changes = self.in_force.adopt(loaded);
+        if changes.is_empty() {
+            tracing::info!(cause = cause.as_str(), "Configuration reloaded; no changes.");
             return Outcome::Unchanged;
         }
-        tracing::info!(
-            cause = cause.as_str(),
-            changed = differences.len(),
-            "The configuration was read again."
-        );
-        for Difference { key, old, new, place } in &differences {
+        tracing::info!(cause = cause.as_str(), changed = changes.len(), "Configuration reloaded.");
+        for KeyChange { key, old, new, place } in &changes {
             match key.change {
-                Change::Live => tracing::info!(key = key.path(), old, new, %place, "Changed."),
-                Change::Restart => tracing::warn!(key = key.path(), old, new, %place, "Waits for a restart."),
+                Change::Live => {
+                    tracing::info!(key = key.path(), old, new, %place, "Configuration key changed.")
+                }
+                Change::Restart => {
+                    tracing::warn!(key = key.path(), old, new, %place, "Configuration key requires a restart.")
+                }
             }
         }
-        let waiting = Difference::awaiting_restart(&differences);
+        let waiting = KeyChange::awaiting_restart(&changes);
         if !waiting.is_empty() {
             let keys: Vec<String> = waiting.iter().map(|key| key.path()).collect();
             tracing::warn!(
                 keys = keys.join(", "),
-                "These keys have changed and cannot change while plegd runs; their old values hold until then: restart it."
+                "Changed keys require a restart. Their previous values stay effective until plegd is restarted."
             );
         }
-        if let Some(level) = differences.iter().find(|it| it.key.path() == "log.level") {
+        if let Some(level) = changes.iter().find(|it| it.key.path() == "log.level") {
             self.change_level(&loaded.config.log.level, level);
         }
-        Outcome::Adopted(differences)
+        Outcome::Adopted(changes)
     }
 
     /// The level changes last, so that the log of the reload uses the previous level.
-    fn change_level(&self, level: &Filter, difference: &Difference) {
-        let Difference { key, old, new, .. } = difference;
+    fn change_level(&self, level: &Filter, change: &KeyChange) {
+        let KeyChange { key, old, new, .. } = change;
         match (self.set_log_level)(level) {
-            // At a more detailed level, this line confirms the change.
-            Ok(_) => tracing::info!(key = key.path(), old, new, "The log's level is changed."),
+            // This line is logged only if the new level includes it.
+            Ok(_) => tracing::info!(key = key.path(), old, new, "Log level changed."),
             Err(error) => tracing::error!(
                 key = key.path(),
                 new,
                 error,
-                "The log's level could not be changed; restart plegd to have it."
+                "Failed to change the log level; restart plegd to apply it."
             ),
         }
     }
@@ -166,7 +167,7 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Signal => "SIGHUP",
-            Self::File => "the file has changed",
+            Self::File => "file change",
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Notifies the service manager: plegd serves, its status, a sign of life, a reload, the end.
+//! Notifies the service manager of readiness, status, liveness (watchdog), reloads and shutdown.
 //!
 //! Uses systemd's notification protocol over the datagram socket that `NOTIFY_SOCKET` names. Owns that socket and the timing of the
-//! watchdog. Decides nothing: [`Health`] defines progress. Without such a manager, it does nothing.
+//! watchdog. Decides nothing: [`Health`] defines liveness. Without a service manager, it does nothing.
 //!
-//! The crate `sd-notify` does not support sockets in the abstract name space, and reads the environment again for each message.
+//! The crate `sd-notify` does not support abstract sockets, and reads the environment again for each message.
 
 use std::{
     env,
@@ -31,32 +31,32 @@ use crate::{
     printable::visible,
 };
 
-/// Period at which the status is checked; it is sent only if it has changed.
+/// Interval of status updates. The status is sent only if it has changed.
 const STATUS_PERIOD: Duration = Duration::from_secs(5);
 
-/// Limit for the time that a message waits for a busy service manager.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Timeout of a message to a busy service manager.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The connection to the service manager, if there is one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Manager(Option<Arc<Line>>);
+pub struct Notifier(Option<Arc<NotifySocket>>);
 
 #[derive(Debug)]
-struct Line {
+struct NotifySocket {
     socket: UnixDatagram,
-    /// Without a sign of life for this time, the manager kills plegd.
+    /// Watchdog timeout: without a keep-alive message for this time, the manager kills plegd.
     watchdog: Option<Duration>,
 }
 
-/// While it is held, plegd counts as reloading.
-#[must_use = "the reload counts as over when this is dropped"]
+/// While this value exists, the service manager shows plegd as reloading.
+#[must_use = "the reload ends when this is dropped"]
 #[derive(Debug)]
-pub struct Reloading(Manager);
+pub struct Reloading(Notifier);
 
-// === impl Manager ===
+// === impl Notifier ===
 
-impl Manager {
-    /// The manager of this process, if it has set `NOTIFY_SOCKET`.
+impl Notifier {
+    /// The connection to the manager of this process, if it has set `NOTIFY_SOCKET`.
     pub fn of_process() -> Self {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self::default();
@@ -68,13 +68,13 @@ impl Manager {
         Self::at(&name, watchdog).unwrap_or_else(|error| {
             tracing::warn!(
                 %error, socket = %name.display(),
-                "The service manager cannot be told that plegd has started, and may end it: look at NOTIFY_SOCKET."
+                "Cannot notify the service manager, which may therefore stop plegd. Check NOTIFY_SOCKET."
             );
             Self::default()
         })
     }
 
-    /// The manager that listens at `name`: a path, or a name in the abstract name space after an `@`.
+    /// The connection to the manager that listens at `name`: a path, or an abstract socket name after an `@`.
     ///
     /// # Errors
     ///
@@ -86,69 +86,69 @@ impl Manager {
         };
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address)?;
-        socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self(Some(Arc::new(Line { socket, watchdog }))))
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        Ok(Self(Some(Arc::new(NotifySocket { socket, watchdog }))))
     }
 
     pub fn ready(&self) {
-        self.say("READY=1");
+        self.send("READY=1");
     }
 
     pub fn stopping(&self) {
-        self.say("STOPPING=1\nSTATUS=Ending.");
+        self.send("STOPPING=1\nSTATUS=Stopping.");
     }
 
     /// Reports a reload, which lasts until the returned value is dropped.
     pub fn reloading(&self) -> Reloading {
-        // The moment distinguishes this reload from one that the manager requests meanwhile.
+        // The timestamp distinguishes this reload from one that the manager requests in the meantime.
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
         Reloading(self.clone())
     }
 
-    /// Until `stop`: sends `status` when it changes, and feeds the watchdog while `health` reports progress of all parts.
-    pub async fn follow(self, health: Health, status: impl Fn() -> String, stop: CancellationToken) {
-        let Some(line) = &self.0 else { return };
+    /// Until `stop`, sends `status` when it changes, and keep-alive messages while `health` reports that all parts are live.
+    pub async fn run(self, health: Health, status: impl Fn() -> String, stop: CancellationToken) {
+        let Some(socket) = &self.0 else { return };
         // Twice as often as required, as sd_watchdog_enabled(3) recommends.
-        let mut feeding = interval(line.watchdog.map_or(STATUS_PERIOD, |watchdog| watchdog / 2));
-        let mut looking = interval(STATUS_PERIOD);
-        feeding.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut shown, mut hungry) = (String::new(), false);
+        let mut watchdog_tick = interval(socket.watchdog.map_or(STATUS_PERIOD, |watchdog| watchdog / 2));
+        let mut status_tick = interval(STATUS_PERIOD);
+        watchdog_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        status_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut sent, mut stalled) = (String::new(), false);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = feeding.tick(), if line.watchdog.is_some() => {
+                _ = watchdog_tick.tick(), if socket.watchdog.is_some() => {
                     let report = health.live();
                     if report.ok {
-                        self.say("WATCHDOG=1");
-                    } else if !hungry {
+                        self.send("WATCHDOG=1");
+                    } else if !stalled {
                         let stuck: Vec<String> =
                             report.checks.iter().filter(|check| !check.ok).map(Check::to_string).collect();
                         tracing::error!(
                             stuck = stuck.join("; "),
-                            "A part of plegd hangs: the watchdog is not fed, and the service manager will kill plegd and start it \
-                             again. This is a bug in plegd: please report it with the log until here."
+                            "A part of plegd is stuck. No watchdog messages are sent, so the service manager will kill and restart \
+                             plegd. This is a bug in plegd: please report it with the log up to this line."
                         );
                     }
-                    hungry = !report.ok;
+                    stalled = !report.ok;
                 }
-                _ = looking.tick() => {
+                _ = status_tick.tick() => {
                     let status = visible(&status().replace('\n', " ")).into_owned();
-                    if status != shown {
-                        self.say(&format!("STATUS={status}"));
-                        shown = status;
+                    if status != sent {
+                        self.send(&format!("STATUS={status}"));
+                        sent = status;
                     }
                 }
             }
         }
     }
 
-    fn say(&self, message: &str) {
-        let Some(line) = &self.0 else { return };
-        if let Err(error) = line.socket.send(message.as_bytes()) {
-            tracing::debug!(%error, message, "The service manager could not be told.");
+    fn send(&self, message: &str) {
+        let Some(NotifySocket { socket, .. }) = self.0.as_deref() else { return };
+        if let Err(error) = socket.send(message.as_bytes()) {
+            tracing::debug!(%error, message, "Failed to notify the service manager.");
         }
     }
 }
@@ -167,15 +167,15 @@ pub fn status(
     let (mode, period) = (follower_status.mode, humantime::format_duration(follower_status.period));
     let pods = counts.ready_pods + counts.not_ready_pods;
     let containers: usize = counts.containers.iter().sum();
-    let held = format!("{pods} pods, {containers} containers, {subscribers} subscribers");
+    let counts = format!("{pods} pods, {containers} containers, {subscribers} subscribers");
     if let Some(it) = follower_status.failures.as_ref().filter(|failures| failures.persist()) {
         let (count, since, error) = (it.count, it.since, &it.last_error);
         return format!(
             "{mode}, but the runtime cannot be listed since {since}: {count} relists in a row failed, the last with: {error}. \
-             {held} as of then"
+             State as of then: {counts}"
         );
     }
-    let mut status = format!("{mode}, a relist every {period}: {held}");
+    let mut status = format!("{mode}, a relist every {period}: {counts}");
     if let Some(runtime) = wrong("runtime") {
         status = format!("{status}. The runtime does not answer: {}", runtime.text);
     } else if follower_status.stream_up.is_none() {
@@ -200,18 +200,18 @@ mod tests {
         model::{FollowerStatus, Mode, RelistFailures},
     };
 
-    /// A service manager, and the connection to it.
-    fn manager(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, Manager) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
+    /// The socket of a service manager, and the connection to it.
+    fn notifier(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, Notifier) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let manager = Manager::at(path.as_os_str(), watchdog).unwrap();
-        (folder, socket, manager)
+        let manager = Notifier::at(path.as_os_str(), watchdog).unwrap();
+        (directory, socket, manager)
     }
 
-    /// All messages until now.
-    fn heard(socket: &UnixDatagram) -> Vec<String> {
+    /// All messages received so far.
+    fn received(socket: &UnixDatagram) -> Vec<String> {
         let mut buffer = [0; 4096];
         let message = || {
             let length = socket.recv(&mut buffer).ok()?;
@@ -221,11 +221,11 @@ mod tests {
     }
 
     fn count(messages: &[String], message: &str) -> usize {
-        messages.iter().filter(|said| *said == message).count()
+        messages.iter().filter(|it| *it == message).count()
     }
 
     #[test]
-    fn the_status_says_the_mode_what_is_held_and_what_is_wrong() {
+    fn the_status_has_the_mode_the_counts_and_the_problems() {
         let clock = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0;
         let health = Health::new(clock.clone());
         let relist = health.readiness_gate("initial-relist", "not yet complete: waiting for the runtime");
@@ -243,26 +243,26 @@ mod tests {
             yielded: None,
         };
         let counts = Counts { ready_pods: 40, not_ready_pods: 2, ..Counts::default() };
-        let said = |follower_status: &FollowerStatus| status(&health.ready(), follower_status, &counts, 3);
+        let line = |follower_status: &FollowerStatus| status(&health.ready(), follower_status, &counts, 3);
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "Not ready: the first relist is not yet complete: waiting for the runtime"
         );
         relist.open();
         runtime.set_ok("containerd v2.1.9");
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "polling, a relist every 1s: 42 pods, 0 containers, 3 subscribers. No event stream: the runtime ended it at once"
         );
         (follower_status.mode, follower_status.period) = (Mode::Evented, Duration::from_secs(60));
         follower_status.stream_up = Some(clock.now());
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "evented, a relist every 1m: 42 pods, 0 containers, 3 subscribers"
         );
         runtime.set_failed("connection refused");
         assert!(
-            said(&follower_status)
+            line(&follower_status)
                 .ends_with("3 subscribers. The runtime does not answer: connection refused")
         );
         let failures = |count| RelistFailures {
@@ -271,97 +271,97 @@ mod tests {
             last_error: "connection refused".into(),
         };
         follower_status.failures = Some(failures(1));
-        assert!(said(&follower_status).contains("a relist every 1m"), "one failure may be a passing error");
+        assert!(line(&follower_status).contains("a relist every 1m"), "one failure may be a passing error");
         follower_status.failures = Some(failures(8));
         assert_eq!(
-            said(&follower_status),
+            line(&follower_status),
             "evented, but the runtime cannot be listed since 2027-01-15T08:00:00.000000000Z: 8 relists in a row failed, the last \
-             with: connection refused. 42 pods, 0 containers, 3 subscribers as of then"
+             with: connection refused. State as of then: 42 pods, 0 containers, 3 subscribers"
         );
     }
 
     #[test]
-    fn nobody_is_told_where_nobody_asked() {
-        let manager = Manager::default();
-        manager.ready();
-        drop(manager.reloading());
-        manager.stopping();
-        assert!(Manager::at(OsStr::new("/no/such/notify"), None).is_err());
-        assert!(Manager::at(OsStr::new("@plegd-no-such-notify"), None).is_err());
+    fn without_a_service_manager_nothing_is_sent() {
+        let notifier = Notifier::default();
+        notifier.ready();
+        drop(notifier.reloading());
+        notifier.stopping();
+        assert!(Notifier::at(OsStr::new("/no/such/notify"), None).is_err());
+        assert!(Notifier::at(OsStr::new("@plegd-no-such-notify"), None).is_err());
     }
 
     #[test]
-    fn names_in_the_abstract_name_space_are_found() {
+    fn abstract_socket_names_are_supported() {
         let name = format!("plegd-test-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         socket.set_nonblocking(true).unwrap();
-        Manager::at(OsStr::new(&format!("@{name}")), None).unwrap().ready();
-        assert_eq!(heard(&socket), ["READY=1"]);
+        Notifier::at(OsStr::new(&format!("@{name}")), None).unwrap().ready();
+        assert_eq!(received(&socket), ["READY=1"]);
     }
 
     #[test]
-    fn a_reload_has_a_beginning_with_its_moment_and_an_end() {
-        let (_folder, socket, manager) = manager(None);
-        let reloading = manager.reloading();
-        let begun = heard(&socket);
+    fn a_reload_is_reported_with_its_start_time_and_its_end() {
+        let (_directory, socket, notifier) = notifier(None);
+        let reloading = notifier.reloading();
+        let begun = received(&socket);
         let micros = begun[0].strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(micros.parse::<u64>().unwrap() > 0 && begun.len() == 1, "{begun:?}");
         drop(reloading);
-        assert_eq!(heard(&socket), ["READY=1"]);
+        assert_eq!(received(&socket), ["READY=1"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watchdog_is_fed_while_all_make_progress_and_not_when_the_receiver_hangs() {
-        let (_folder, socket, manager) = manager(Some(Duration::from_secs(30)));
+    async fn watchdog_messages_stop_when_the_receiver_hangs() {
+        let (_directory, socket, notifier) = notifier(Some(Duration::from_secs(30)));
         let health = Health::new(Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0);
         let receiver = health.heartbeat("receiver", Duration::from_secs(60));
         let relister = health.heartbeat("relister", Duration::from_secs(60));
         let stop = CancellationToken::new();
-        let following = tokio::spawn(manager.follow(health, String::new, stop.clone()));
+        let running = tokio::spawn(notifier.run(health, String::new, stop.clone()));
         let second = Duration::from_secs(1);
         for _ in 0..120 {
             tokio::time::sleep(second).await;
             receiver.beat();
             relister.beat();
         }
-        let fed = count(&heard(&socket), "WATCHDOG=1");
-        assert!((8..=9).contains(&fed), "every 15 seconds of 120: {fed}");
+        let sent = count(&received(&socket), "WATCHDOG=1");
+        assert!((8..=9).contains(&sent), "every 15 seconds of 120: {sent}");
         // The receiver hangs; the relister does not.
         for _ in 0..61 {
             tokio::time::sleep(second).await;
             relister.beat();
         }
-        heard(&socket);
+        received(&socket);
         for _ in 0..300 {
             tokio::time::sleep(second).await;
             relister.beat();
         }
-        assert_eq!(heard(&socket), [""; 0]);
+        assert_eq!(received(&socket), [""; 0]);
         receiver.beat();
         tokio::time::sleep(15 * second).await;
-        assert_eq!(heard(&socket), ["WATCHDOG=1"]);
+        assert_eq!(received(&socket), ["WATCHDOG=1"]);
         stop.cancel();
-        following.await.unwrap();
+        running.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_status_is_sent_only_when_it_is_another_and_never_more_often_than_every_few_seconds() {
-        let (_folder, socket, manager) = manager(None);
+    async fn the_status_is_sent_only_if_it_changes_and_at_most_every_five_seconds() {
+        let (_directory, socket, notifier) = notifier(None);
         let health = Health::new(Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000)).0);
         let pods = Arc::new(std::sync::atomic::AtomicU32::new(0));
         let of = pods.clone();
         let status = move || format!("{} pods\nhere", of.load(std::sync::atomic::Ordering::Relaxed));
         let stop = CancellationToken::new();
-        let following = tokio::spawn(manager.follow(health, status, stop.clone()));
+        let running = tokio::spawn(notifier.run(health, status, stop.clone()));
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(heard(&socket), ["STATUS=0 pods here"]);
+        assert_eq!(received(&socket), ["STATUS=0 pods here"]);
         for _ in 0..100 {
             pods.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let said = heard(&socket);
-        assert!((1..=3).contains(&said.len()), "in ten seconds: {said:?}");
+        let sent = received(&socket);
+        assert!((1..=3).contains(&sent.len()), "in ten seconds: {sent:?}");
         stop.cancel();
-        following.await.unwrap();
+        running.await.unwrap();
     }
 }

@@ -6,6 +6,6 @@
 
 #[cfg_attr(feature = "otlp", path = "traces/otlp.rs")]
 #[cfg_attr(not(feature = "otlp"), path = "traces/none.rs")]
-mod way;
+mod exporter;
 
-pub use self::way::Traces;
+pub use self::exporter::Traces;

@@ -1,6 +1,6 @@
-//! The output of verbs for people and for programs, and the notation of times and positions for programs.
+//! Output formats of verbs, and the notation of times and positions in JSON.
 //!
-//! Programs read the fields of `plegd.v1` by their names. A time is RFC 3339 in UTC with nanoseconds. A duration is a number of seconds, in
+//! JSON has the fields of `plegd.v1` by their names. A time is RFC 3339 in UTC with nanoseconds. A duration is a number of seconds, in
 //! a field with that unit in its name. A position is text. An unset field is null.
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -18,18 +18,18 @@ const NARROW: usize = 80;
 /// Maximum width: wider lines are hard to read.
 const WIDE: usize = 160;
 
-/// The width and the colours of an output that is no terminal.
+/// The width and the colours if stdout is no terminal.
 pub(crate) const PLAIN: (usize, Paint) = (WIDE, Paint(false));
 
-/// Who is to read it.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// For people
+    /// A table
     #[default]
     Table,
-    /// For people who want to know more
+    /// A table with more columns
     Wide,
-    /// For programs
+    /// JSON
     Json,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn json(answer: &impl Serialize) -> io::Result<String> {
     Ok(json_pretty(answer)? + "\n")
 }
 
-/// A time in the notation for programs.
+/// A time in the notation for JSON.
 pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
     at.map(|at| wall(at).to_string())
 }

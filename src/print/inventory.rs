@@ -1,4 +1,4 @@
-//! The containers and pods that were there before plegd: a table has one line for all of them.
+//! The containers and pods that existed before plegd started: a table has one line for all of them.
 
 use std::{
     collections::BTreeSet,

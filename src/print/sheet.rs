@@ -1,6 +1,6 @@
-//! A sheet: lines of a label and a text, none wider than the screen, and tables with headings.
+//! Text output of a limited width: lines with labels, paragraphs and tables.
 //!
-//! Pure: the result is a text. All names are escaped here, in one place.
+//! Pure: the result is a text. All unsafe characters are escaped here.
 
 use super::text::{Paint, Tone, shorten_end, wrap};
 use crate::printable::{self, visible};
@@ -15,9 +15,9 @@ pub(crate) struct Sheet {
     paint: Paint,
 }
 
-/// A piece of a line.
+/// A text with a tone: a part of a line, or a cell of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct StyledText {
     tone: Tone,
     text: String,
 }
@@ -25,9 +25,9 @@ pub(crate) struct Piece {
 /// The alignment of a cell in its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// For names.
+    /// Left-aligned, for names.
     Left,
-    /// For numbers.
+    /// Right-aligned, for numbers.
     Right,
 }
 
@@ -38,13 +38,13 @@ pub(crate) struct Column {
     pub(crate) heading: &'static str,
     /// Its alignment.
     pub(crate) side: Side,
-    /// The minimum width to which a too wide table cuts it; `None` if it is never cut.
+    /// The minimum width to which it may be cut if the table is too wide; `None` if it is never cut.
     pub(crate) least: Option<usize>,
 }
 
-// === impl Piece ===
+// === impl StyledText ===
 
-impl Piece {
+impl StyledText {
     /// A text in its tone. Unsafe characters in it are escaped.
     pub(crate) fn new(tone: Tone, text: impl AsRef<str>) -> Self {
         Self { tone, text: visible(text.as_ref()).into_owned() }
@@ -61,7 +61,7 @@ impl Piece {
     }
 }
 
-impl<T: AsRef<str>> From<T> for Piece {
+impl<T: AsRef<str>> From<T> for StyledText {
     fn from(text: T) -> Self {
         Self::new(Tone::Plain, text)
     }
@@ -83,33 +83,33 @@ impl Sheet {
         self.text.push('\n');
     }
 
-    /// Adds a line of pieces, cut at the width of the sheet.
-    pub(crate) fn line(&mut self, pieces: &[Piece]) {
+    /// Adds a line of parts, cut at the width of the sheet.
+    pub(crate) fn line(&mut self, parts: &[StyledText]) {
         let mut left = self.width;
         let mut line = String::new();
-        for piece in pieces {
+        for part in parts {
             if left == 0 {
                 break;
             }
-            let text = shorten_end(&piece.text, left);
+            let text = shorten_end(&part.text, left);
             left -= printable::width(&text);
-            line.push_str(&self.paint.paint(piece.tone, &text));
+            line.push_str(&self.paint.paint(part.tone, &text));
         }
         self.text.push_str(line.trim_end());
         self.text.push('\n');
     }
 
     /// Adds a line with a label.
-    pub(crate) fn labelled(&mut self, label: &str, pieces: &[Piece]) {
-        let mut line = vec![Piece::new(Tone::Heading, format!("{label:INDENT$}"))];
-        line.extend_from_slice(pieces);
+    pub(crate) fn labelled(&mut self, label: &str, parts: &[StyledText]) {
+        let mut line = vec![StyledText::new(Tone::Heading, format!("{label:INDENT$}"))];
+        line.extend_from_slice(parts);
         self.line(&line);
     }
 
     /// Adds a text with a label, on as many lines as needed.
     pub(crate) fn paragraph(&mut self, label: &str, tone: Tone, text: &str) {
         for (n, line) in wrap(&visible(text), self.width.saturating_sub(INDENT)).iter().enumerate() {
-            self.labelled(if n == 0 { label } else { "" }, &[Piece::new(tone, line)]);
+            self.labelled(if n == 0 { label } else { "" }, &[StyledText::new(tone, line)]);
         }
     }
 
@@ -118,22 +118,22 @@ impl Sheet {
         let margin = printable::width(mark) + 1;
         for (n, line) in wrap(&visible(text), self.width.saturating_sub(margin)).iter().enumerate() {
             let mark = if n == 0 { mark } else { "" };
-            self.line(&[Piece::new(tone, format!("{mark:margin$}{line}"))]);
+            self.line(&[StyledText::new(tone, format!("{mark:margin$}{line}"))]);
         }
     }
 
     /// Adds a table with headings. Columns are as wide as their content. If the table is too wide, columns that may be cut shrink, the
     /// widest first.
-    pub(crate) fn table<const N: usize>(&mut self, columns: &[Column; N], rows: &[[Piece; N]]) {
+    pub(crate) fn table<const N: usize>(&mut self, columns: &[Column; N], rows: &[[StyledText; N]]) {
         let widths = self.widths(columns, rows);
-        let headings = columns.each_ref().map(|column| Piece::new(Tone::Heading, column.heading));
+        let headings = columns.each_ref().map(|column| StyledText::new(Tone::Heading, column.heading));
         for row in std::iter::once(&headings).chain(rows) {
             let mut line = Vec::with_capacity(2 * N);
             for ((column, cell), width) in columns.iter().zip(row).zip(widths) {
                 let text = shorten_end(&cell.text, width);
-                let padding = Piece::from(" ".repeat(width - printable::width(&text)));
-                let cell = Piece { tone: cell.tone, text };
-                let space = Piece::from(if line.is_empty() { "" } else { " " });
+                let padding = StyledText::from(" ".repeat(width - printable::width(&text)));
+                let cell = StyledText { tone: cell.tone, text };
+                let space = StyledText::from(if line.is_empty() { "" } else { " " });
                 line.push(space);
                 match column.side {
                     Side::Left => line.extend([cell, padding]),
@@ -144,7 +144,7 @@ impl Sheet {
         }
     }
 
-    fn widths<const N: usize>(&self, columns: &[Column; N], rows: &[[Piece; N]]) -> [usize; N] {
+    fn widths<const N: usize>(&self, columns: &[Column; N], rows: &[[StyledText; N]]) -> [usize; N] {
         let mut widths = columns.each_ref().map(|column| column.heading.len());
         for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -180,13 +180,14 @@ mod tests {
 
     fn table(width: usize, paint: Paint) -> String {
         let mut sheet = Sheet::new(width, paint);
-        let long = ["1234".into(), "a-名-\u{1b}[2J".into(), Piece::new(Tone::Bad, "namespaces=kube-system")];
+        let long =
+            ["1234".into(), "a-名-\u{1b}[2J".into(), StyledText::new(Tone::Bad, "namespaces=kube-system")];
         sheet.table(&COLUMNS, &[["7".into(), "short".into(), "".into()], long]);
         sheet.into_text()
     }
 
     #[test]
-    fn a_table_is_as_wide_as_it_must_be_and_no_wider_than_the_sheet() {
+    fn a_table_is_as_wide_as_its_content_and_at_most_as_wide_as_the_sheet() {
         assert_eq!(
             table(80, Paint(false)),
             "  ID NAME           FILTER
@@ -212,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn colours_take_no_room() {
+    fn colours_have_no_width() {
         let text = table(30, Paint(true));
         assert!(text.contains("\x1b[1;31mnamespaces=k…\x1b[0m"), "{text:?}");
         assert!(!text.contains("\x1b[2J"), "{text:?}");
     }
 
     #[test]
-    fn long_texts_stand_beside_their_label() {
+    fn long_texts_are_wrapped_beside_their_label() {
         let mut sheet = Sheet::new(30, Paint(false));
         sheet.paragraph("QUIRKS", Tone::Plain, "one two three four five six seven");
         sheet.marked("!!", Tone::Bad, "one two three four five six seven");
@@ -238,11 +239,11 @@ NODE      12345678901234567890
 
     proptest! {
         #[test]
-        fn whatever_the_texts_a_sheet_is_safe_and_no_wider_than_the_screen(
+        fn a_sheet_has_no_control_characters_and_is_not_wider_than_the_screen(
             cells in prop::collection::vec([hostile(), hostile(), hostile()], 1..4), wide in 24_usize..100,
         ) {
             let mut sheet = Sheet::new(wide, Paint(false));
-            let rows: Vec<[Piece; 3]> = cells.iter().map(|row| row.each_ref().map(Piece::from)).collect();
+            let rows: Vec<[StyledText; 3]> = cells.iter().map(|row| row.each_ref().map(StyledText::from)).collect();
             sheet.table(&COLUMNS, &rows);
             for [label, text, more] in &cells {
                 sheet.paragraph("LABEL", Tone::Plain, text);

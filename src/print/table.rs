@@ -114,8 +114,8 @@ fn details(event: &Event) -> Vec<String> {
     let mut details = Vec::new();
     details.extend(event.exit_code.map(|code| format!("exit {code}")));
     // With an exit code these two reasons add no information.
-    let told = event.exit_code.is_some() && ["Completed", "Error"].contains(&event.reason.as_str());
-    if !told && !event.reason.is_empty() {
+    let redundant = event.exit_code.is_some() && ["Completed", "Error"].contains(&event.reason.as_str());
+    if !redundant && !event.reason.is_empty() {
         details.push(visible(&event.reason).into_owned());
     }
     if event.inferred {
@@ -127,7 +127,7 @@ fn details(event: &Event) -> Vec<String> {
     details
 }
 
-/// The time from the event to its observation. Nothing if the clock was stepped back in between.
+/// The time from the event to its observation; `None` if the clock was stepped back in between.
 fn delay(seconds: f64) -> Option<String> {
     let time = Duration::try_from_secs_f64(seconds).ok()?;
     Some(match time.as_secs() {
@@ -178,12 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_as_wide_as_asked_within_reason() {
-        for (asked, wide) in [(0, 80), (80, 80), (81, 81), (132, 132), (160, 160), (500, 160)] {
-            let table = Table::new(asked, false);
+    fn a_line_has_the_requested_width_from_80_to_160() {
+        for (requested, width) in [(0, 80), (80, 80), (81, 81), (132, 132), (160, 160), (500, 160)] {
+            let table = Table::new(requested, false);
             assert_eq!(
                 TIME + DELAY + KIND + SOURCE + GAPS + table.pod + table.container + table.detail,
-                wide
+                width
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Exact output: for programs and for people.
+//! Tests of the exact output as a table and as JSON.
 
 use proptest::prelude::*;
 
@@ -100,7 +100,7 @@ fn a_json_line_has_exactly_these_fields() {
 }
 
 #[test]
-fn a_json_line_is_one_line_whatever_is_in_it() {
+fn a_json_object_is_always_one_line() {
     let hostile = Event { reason: "two\nlines \"quoted\" \u{1b}[31m".into(), ..died() };
     let text = printed(Style::Json, EventTypes::all(), std::slice::from_ref(&hostile));
     assert_eq!(text.lines().count(), 1);
@@ -109,7 +109,7 @@ fn a_json_line_is_one_line_whatever_is_in_it() {
 }
 
 #[test]
-fn the_table_reads_well_at_80_columns() {
+fn the_table_fits_80_columns() {
     let text = printed(Style::Table(Table::new(80, false)), EventTypes::all(), &events());
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert_eq!(
@@ -151,7 +151,7 @@ fn the_initial_inventory_is_one_line_before_the_first_other_event() {
     assert!(lines[2].contains("Died"), "{text}");
     assert_eq!(lines.len(), 3);
     let text = printed(Style::Json, EventTypes::all(), &events);
-    assert_eq!(text.lines().count(), events.len(), "a program gets each of them");
+    assert_eq!(text.lines().count(), events.len(), "JSON has each event");
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +174,7 @@ fn an_event_from_the_time_while_plegd_was_down_is_late() {
 }
 
 #[test]
-fn colours_are_for_the_event_alone() {
+fn only_the_event_type_is_coloured() {
     let text = printed(Style::Table(Table::new(80, true)), EventTypes::all(), &events());
     let lines: Vec<&str> = text.lines().collect();
     assert!(!lines[0].contains('\x1b'));
@@ -185,7 +185,7 @@ fn colours_are_for_the_event_alone() {
 }
 
 #[test]
-fn only_what_was_asked_for_is_printed() {
+fn only_the_selected_event_types_are_printed() {
     let types = <EventTypes as crate::config::Value>::parse("removed,sync").unwrap();
     let text = printed(Style::Json, types, &events());
     assert_eq!(text.lines().count(), 3, "{text}");
@@ -193,7 +193,7 @@ fn only_what_was_asked_for_is_printed() {
 }
 
 #[test]
-fn a_closed_pipe_is_told_to_the_caller() {
+fn a_closed_pipe_is_returned_as_an_error() {
     struct Closed;
     impl Write for Closed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -211,7 +211,7 @@ fn a_closed_pipe_is_told_to_the_caller() {
 
 proptest! {
     #[test]
-    fn whatever_the_names_an_event_is_one_safe_line_and_its_columns_line_up(
+    fn an_event_is_one_line_without_control_characters_and_its_columns_are_aligned(
         namespace in hostile(), name in hostile(), container in hostile(), reason in hostile(), columns in 80_usize..160,
     ) {
         let pod = PodIdentity { uid: reason.as_str().into(), namespace: namespace.into(), name: name.into() };

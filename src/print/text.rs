@@ -1,4 +1,4 @@
-//! Names, times and amounts as text for people; colours; and shortening of texts.
+//! Human-readable names, times and numbers; colours; and shortening of texts.
 //!
 //! Pure: the time and the use of colours come in as values.
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_short_whatever_they_are() {
+    fn spans_have_at_most_two_units() {
         for (millis, text) in [
             (0, "0s"),
             (300, "0.3s"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_can_be_read_at_a_glance() {
+    fn numbers_have_separators_and_units() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(count(number as u64), text);
         }
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_the_wire_never_break_anything() {
+    fn times_out_of_range_are_formatted_without_a_panic() {
         let at = |seconds, nanos| Timestamp { seconds, nanos };
         assert_eq!(date_and_time(wall(&at(1_800_000_000, 5))), "2027-01-15 08:00:00Z");
         assert_eq!(date_and_time(wall(&at(i64::MIN, -5))), "1970-01-01 00:00:00Z");

@@ -100,9 +100,9 @@ impl<'a> From<&'a v1::PodIdentity> for Identity<'a> {
 
 impl<'a> From<&'a v1::Pod> for Pod<'a> {
     fn from(pod: &'a v1::Pod) -> Self {
-        let nobody = Identity { uid: "", namespace: "", name: "" };
+        let empty = Identity { uid: "", namespace: "", name: "" };
         Self {
-            identity: pod.identity.as_ref().map_or(nobody, Identity::from),
+            identity: pod.identity.as_ref().map_or(empty, Identity::from),
             sandboxes: pod.sandboxes.iter().map(Sandbox::from).collect(),
             containers: pod.containers.iter().map(Container::from).collect(),
             ips: &pod.ips,

@@ -1,4 +1,4 @@
-//! No unsafe character is printed, whatever the text, and no text is lost.
+//! Tests that no unsafe character is printed and that no text is lost.
 
 use std::collections::BTreeMap;
 

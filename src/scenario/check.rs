@@ -15,7 +15,7 @@ use crate::{
     model::{Event, EventType},
 };
 
-/// A check that failed, or a step that could not be carried out.
+/// A check that failed, or a step that could not be executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Its place in the file, such as `steps[3]`.
@@ -34,7 +34,7 @@ pub(super) struct Ended {
 }
 
 /// An event in the notation of scenarios: `Started`, `Died 0 Completed`, `Died (inferred)`, `Changed 0 OOMKilled`, `Removed`, `Sync`.
-pub fn in_words(event: &Event) -> String {
+pub fn event_text(event: &Event) -> String {
     let mut words = match event.kind {
         EventType::ContainerStarted => "Started",
         EventType::ContainerDied => "Died",
@@ -62,7 +62,7 @@ pub fn in_words(event: &Event) -> String {
 pub fn published(scenario: &Scenario, events: &[Arc<Record>]) -> Vec<Failure> {
     let mut published: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for event in events {
-        published.entry(event.id.as_str()).or_default().push(in_words(event));
+        published.entry(event.id.as_str()).or_default().push(event_text(event));
     }
     let mut failures = Vec::new();
     for (id, expected) in &scenario.published {
@@ -72,7 +72,7 @@ pub fn published(scenario: &Scenario, events: &[Arc<Record>]) -> Vec<Failure> {
             failures.push(Failure { place: format!("published.{id}"), problem });
         }
     }
-    // Mostly a misspelt id, which would never be compared with anything.
+    // Probably a misspelt id, which would never be compared.
     let known: BTreeSet<&str> = scenario.steps.iter().filter_map(|step| step.action.id()).collect();
     for id in scenario.published.keys().filter(|id| !known.contains(id.as_str())) {
         let problem = "no step has this id".to_owned();

@@ -89,7 +89,7 @@ pub enum Action {
     },
     /// Sends an event.
     Event(EventStep),
-    /// Makes calls fail, or ends that.
+    /// Makes calls fail, or ends such failures.
     Fail(Fail),
     /// Lists a sandbox or container twice.
     ListTwice {
@@ -131,7 +131,7 @@ pub struct Put<F> {
     pub sandbox: Option<String>,
     /// How lists show it; none if that does not change.
     pub listed: Option<ListedAs<F>>,
-    /// Labels beside its own; none if that does not change.
+    /// Labels in addition to its own; `None` leaves them unchanged.
     pub labels: Option<Labels>,
 }
 
@@ -193,7 +193,7 @@ pub struct Fail {
     pub method: Method,
     /// Restricts the failure to calls about this sandbox or container.
     pub id: Option<String>,
-    /// The answer; none ends earlier failures.
+    /// The answer; `None` ends earlier failures.
     pub answer: Option<Answer>,
     /// The delay of each call before the answer.
     pub delay: Option<Duration>,

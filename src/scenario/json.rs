@@ -140,9 +140,9 @@ pub(super) fn one_of<T: Copy>(
 }
 
 pub(super) fn expected(what: &str, found: &Value, place: &str) -> FormatError {
-    let whole = found.to_string();
-    let mut text = readable(&whole.chars().take(SHOWN).collect::<String>());
-    if whole.chars().count() > SHOWN {
+    let complete = found.to_string();
+    let mut text = readable(&complete.chars().take(SHOWN).collect::<String>());
+    if complete.chars().count() > SHOWN {
         text.push('…');
     }
     FormatError::new(place, format!("expected {what}, found {text}"))
@@ -180,7 +180,7 @@ macro_rules! whole_numbers {
             fn parse(value: &Value, place: &str) -> Result<Self, FormatError> {
                 let number = value.as_i64().and_then(|number| <$number>::try_from(number).ok());
                 number.ok_or_else(|| {
-                    let what = format!("a whole number from {} to {}", <$number>::MIN, <$number>::MAX);
+                    let what = format!("an integer from {} to {}", <$number>::MIN, <$number>::MAX);
                     expected(&what, value, place)
                 })
             }

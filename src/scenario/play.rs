@@ -3,7 +3,7 @@
 //! Owns the runtime and the objects put into it. Its only interface to plegd is [`Plegd`]: the same steps can be
 //! played beside a plegd of this process or of another one, in real time or in tokio's paused time.
 
-mod puts;
+mod objects;
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::Instant};
 
-use self::puts::Puts;
+use self::objects::Objects;
 use super::{
     check::{self, Ended, Failure},
     format::{
@@ -60,9 +60,9 @@ pub struct Printed(Arc<Mutex<Vec<u8>>>);
 pub struct Player {
     scenario: Scenario,
     runtime: SimRuntime,
-    /// The controls of the machine's wall clock, one for each process.
-    hands: Vec<WallStepper>,
-    puts: Puts,
+    /// Steppers of the wall clock, one for each process.
+    steppers: Vec<WallStepper>,
+    objects: Objects,
     verbs: BTreeMap<String, Verb>,
     /// When the last step was due: delays of waits do not add up.
     due: Instant,
@@ -94,8 +94,8 @@ impl io::Write for Printed {
 // === impl Player ===
 
 impl Player {
-    /// An empty runtime for a scenario; `hand` sets its clock.
-    pub fn new(scenario: Scenario, (clock, hand): (Clock, WallStepper)) -> Self {
+    /// An empty runtime for a scenario; `stepper` sets its clock.
+    pub fn new(scenario: Scenario, (clock, stepper): (Clock, WallStepper)) -> Self {
         let profile = profile_of(&scenario.runtime, scenario.events);
         let due = clock.timer(Duration::ZERO);
         let runtime = SimRuntime::new(profile, clock, 1);
@@ -104,8 +104,8 @@ impl Player {
         Self {
             scenario,
             runtime,
-            hands: vec![hand],
-            puts: Puts::default(),
+            steppers: vec![stepper],
+            objects: Objects::default(),
             verbs: BTreeMap::new(),
             due,
             has_cri_next: None,
@@ -116,8 +116,8 @@ impl Player {
     /// A second clock of the same machine, for plegd: both are stepped together, and each process detects the step
     /// itself.
     pub fn second_clock(&mut self) -> Clock {
-        let (clock, hand) = Clock::simulated(self.runtime.clock().wall());
-        self.hands.push(hand);
+        let (clock, stepper) = Clock::simulated(self.runtime.clock().wall());
+        self.steppers.push(stepper);
         clock
     }
 
@@ -131,7 +131,7 @@ impl Player {
         &self.scenario
     }
 
-    /// Carries out the steps before plegd's start.
+    /// Runs the steps before the start of plegd.
     pub async fn prepare(&mut self, on_step: &mut (dyn FnMut(&Step) + Send)) {
         self.restart_time();
         let steps = self.scenario.steps.clone();
@@ -144,7 +144,7 @@ impl Player {
         self.runtime.set_backlog(backlog);
     }
 
-    /// Carries out the other steps and returns the failures.
+    /// Runs the other steps and returns the failures.
     pub async fn play(mut self, plegd: &dyn Plegd, on_step: &mut (dyn FnMut(&Step) + Send)) -> Vec<Failure> {
         self.restart_time();
         let steps = self.scenario.steps.clone();
@@ -158,16 +158,16 @@ impl Player {
 
     async fn step(&mut self, n: usize, step: &Step, plegd: Option<&dyn Plegd>) {
         match &step.action {
-            Action::Sandbox(put) => self.puts.sandbox(put, &self.runtime),
-            Action::Container(put) => self.puts.container(put, &self.runtime),
-            Action::Remove { id } => self.puts.remove(id, &self.runtime),
+            Action::Sandbox(put) => self.objects.sandbox(put, &self.runtime),
+            Action::Container(put) => self.objects.container(put, &self.runtime),
+            Action::Remove { id } => self.objects.remove(id, &self.runtime),
             Action::Event(event) => {
                 let event = self.event(event);
                 self.runtime.emit(event);
             }
             Action::Fail(fail) => self.fail(fail),
             Action::ListTwice { id } => {
-                let of = self.puts.subject(id);
+                let of = self.objects.subject(id);
                 self.runtime.faults().lists(of, ListFault::Twice(id.clone()), Dose::Always);
             }
             Action::ShortList(short) => self.shorten_lists(short),
@@ -176,7 +176,7 @@ impl Player {
             Action::BreakStreams => self.runtime.cut_streams(None),
             Action::Down => self.runtime.crash(),
             Action::Up => self.up(n),
-            Action::Clock(nanos) => self.hands.iter().for_each(|hand| hand.step(*nanos)),
+            Action::Clock(nanos) => self.steppers.iter().for_each(|stepper| stepper.step(*nanos)),
             Action::Wait(time) => {
                 self.due += *time;
                 tokio::time::sleep_until(self.due).await;
@@ -255,7 +255,7 @@ impl Player {
         match event {
             EventStep::Raw(raw) => self.raw_event(raw),
             EventStep::About { id, kind, payload, created_at } => {
-                let sandbox_id = self.puts.sandbox_of(id);
+                let sandbox_id = self.objects.sandbox_of(id);
                 let full = match payload {
                     Payload::Full => self.runtime.change(|truth| truth.event(id, &sandbox_id, *kind)),
                     Payload::None => None,

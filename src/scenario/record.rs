@@ -31,7 +31,7 @@ use crate::{
 
 /// Interval between lists.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long a changed object is read at each poll: reasons and addresses change later, without an event.
+/// How long a changed object is read at each poll, because reasons and addresses can change later without an event.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How many statuses of unchanged objects a poll reads.
 const OTHERS: usize = 20;
@@ -98,7 +98,7 @@ struct Recorder<'a> {
     clock: &'a Clock,
     options: &'a Options,
     tape: Tape,
-    /// What events of this runtime prove.
+    /// What an event of this runtime proves about its state.
     effect: Effect,
     /// Start of the recording: older events describe the state before the first list.
     began: Wall,
@@ -300,7 +300,7 @@ impl Recorder<'_> {
             FromStream::Overflowed => {
                 self.tape.plain("break_streams", self.clock.now());
                 self.notes.push(format!(
-                    "The event stream was closed after {} events: plegd read them too slowly.",
+                    "The event stream was closed after {} events: plegd read the events too slowly.",
                     self.progress.events
                 ));
             }
@@ -329,7 +329,7 @@ impl Recorder<'_> {
         self.tape.event(event, effect);
     }
 
-    /// Lists everything and reads statuses; events received meanwhile are recorded first.
+    /// Lists everything and reads statuses; events received in the meantime are recorded first.
     async fn poll(&mut self, received: &mut mpsc::Receiver<FromStream>) {
         let began = self.clock.now();
         let listing = self.client.list().await;

@@ -12,7 +12,7 @@ use plegd::{
     model::{EventType, Subject},
     scenario::{
         Scenario,
-        check::in_words,
+        check::event_text,
         record::{Options, Progress, record},
     },
 };
@@ -80,5 +80,5 @@ fn replay(scenario: Scenario) -> Result<Outcome> {
 fn words<'a>(events: impl Iterator<Item = &'a Arc<Record>>) -> Vec<String> {
     let has_no_stream_event =
         |event: &Record| event.subject == Subject::Sandbox && event.kind == EventType::ContainerChanged;
-    events.filter(|event| !has_no_stream_event(event)).map(|event| in_words(event)).collect()
+    events.filter(|event| !has_no_stream_event(event)).map(|event| event_text(event)).collect()
 }

@@ -20,9 +20,22 @@ async fn sighup_applies_live_keys_and_names_those_that_need_a_restart() {
     let daemon = &node.daemon;
     let path = node.file().display().to_string();
     let place = format!("{path}:2");
-    let changed = ["INFO", "Changed.", r#"key="relist.max_period""#, r#"old="30s""#, r#"new="20s""#, &place];
+    let changed = [
+        "INFO",
+        "Configuration key changed.",
+        r#"key="relist.max_period""#,
+        r#"old="30s""#,
+        r#"new="20s""#,
+        &place,
+    ];
     daemon.wait_for_log(&changed).await.unwrap();
-    let waits = ["WARN", "Waits for a restart.", r#"key="journal.events""#, r#"old="65536""#, r#"new="100""#];
+    let waits = [
+        "WARN",
+        "Configuration key requires a restart.",
+        r#"key="journal.events""#,
+        r#"old="65536""#,
+        r#"new="100""#,
+    ];
     daemon.wait_for_log(&waits).await.unwrap();
     daemon.wait_for_log(&["WARN", r#"keys="journal.events, journal.bytes""#, "restart it"]).await.unwrap();
     assert_eq!((node.metric(SUCCESSFUL).await, node.metric(AWAITING_RESTART).await), (1.0, 2.0));
@@ -38,7 +51,7 @@ async fn sighup_applies_live_keys_and_names_those_that_need_a_restart() {
 
     // Reverted before the restart: no key waits any more.
     node.reload("[relist]\nmax_period = \"20s\"\n", "unchanged").await;
-    daemon.wait_for_log(&["INFO", "nothing has changed", r#"cause="SIGHUP""#]).await.unwrap();
+    daemon.wait_for_log(&["INFO", "no changes", r#"cause="SIGHUP""#]).await.unwrap();
     assert_eq!(node.metric(AWAITING_RESTART).await, 0.0);
 }
 
@@ -49,7 +62,14 @@ async fn an_invalid_file_changes_nothing_and_is_reported_until_it_is_fixed() {
     node.reload(text, "failure").await;
     let path = node.file().display().to_string();
     let (first, second) = (format!("{path}:3: "), format!("{path}:5: "));
-    let logged = ["ERROR", "the old one is kept", &first, "did you mean relist.period?", &second, "count=2"];
+    let logged = [
+        "ERROR",
+        "the previous one stays effective",
+        &first,
+        "did you mean relist.period?",
+        &second,
+        "count=2",
+    ];
     node.daemon.wait_for_log(&logged).await.unwrap();
     assert_eq!(node.metric(SUCCESSFUL).await, 0.0);
     let in_force = node.in_force().await;
@@ -57,7 +77,7 @@ async fn an_invalid_file_changes_nothing_and_is_reported_until_it_is_fixed() {
     assert_eq!(node.reloads("success").await, 0.0);
     // The failure shows in readiness and status, and makes plegd neither dead nor unready.
     let ready = node.daemon.get("/readyz?verbose", DEADLINE).await.unwrap();
-    assert!(ready.contains("[-]configuration what was read at"), "{ready}");
+    assert!(ready.contains("[-]configuration as loaded at"), "{ready}");
     assert!(node.status().await.config_rejected);
 
     // plegd notices the fixed file without a signal.
@@ -69,7 +89,10 @@ async fn an_invalid_file_changes_nothing_and_is_reported_until_it_is_fixed() {
     // plegd would not start without the file, so a missing file is reported too.
     fs::remove_file(node.file()).unwrap();
     node.until_reloads("failure", 2.0).await;
-    node.daemon.wait_for_log(&["ERROR", "the old one is kept", "there is no such file"]).await.unwrap();
+    node.daemon
+        .wait_for_log(&["ERROR", "the previous one stays effective", "there is no such file"])
+        .await
+        .unwrap();
 }
 
 /// A ConfigMap as the kubelet mounts it: the file is reached through one symbolic link, which a rename replaces.
@@ -89,7 +112,7 @@ async fn a_config_map_that_is_swapped_is_noticed_without_a_signal() {
     publish("..2026_02", "[relist]\nmax_period = \"20s\"\n", node.directory.path());
     fs::remove_dir_all(node.directory.path().join("..2026_01")).unwrap();
     node.until_reloads("success", 1.0).await;
-    node.daemon.wait_for_log(&[r#"cause="the file has changed""#, "changed=1"]).await.unwrap();
+    node.daemon.wait_for_log(&[r#"cause="file change""#, "changed=1"]).await.unwrap();
     assert!(node.in_force().await.contains("\nmax_period = \"20s\"\n"));
     publish("..2026_03", "[relist]\nmax_period = \"10s\"\n", node.directory.path());
     node.until_reloads("success", 2.0).await;
@@ -110,7 +133,7 @@ async fn a_new_log_level_applies() {
     let node = Node::start("[log]\nlevel = \"info\"\n").await;
     assert!(!node.daemon.log_text().contains("DEBUG"));
     node.reload("[log]\nlevel = \"debug\"\n", "success").await;
-    node.daemon.wait_for_log(&["INFO", "The log's level is changed.", r#"new="debug""#]).await.unwrap();
+    node.daemon.wait_for_log(&["INFO", "Log level changed.", r#"new="debug""#]).await.unwrap();
     // A level set through the API stays until the key itself changes.
     node.daemon.wait_for_log(&["DEBUG plegd::supervisor", "Relisted."]).await.unwrap();
     let client = node.daemon.client();

@@ -1,4 +1,4 @@
-//! Detects, without harm to a runtime, whether it sends events. Prints the required setting if they are switched off.
+//! Detects whether a runtime sends events, without harm to it. Prints the setting that enables them.
 
 use super::Report;
 use crate::{
@@ -13,19 +13,19 @@ use crate::{
 pub(super) enum Events {
     Offered,
     NotTried(&'static str),
-    /// They are switched on, as a harmless check shows; the field is the reason why the stream was not tried.
+    /// They are enabled according to a harmless check. The field is the reason why the stream was not opened.
     On(&'static str),
     Unimplemented,
-    /// They are switched off; the field is the evidence.
+    /// They are disabled; the field is the evidence.
     Off(&'static str),
-    /// They may be switched off, and the stream is not tried.
+    /// They may be disabled, and the stream was not opened. The field is the reason.
     MaybeOff(&'static str),
     Failed(CriError),
 }
 
-/// Opens the stream and waits a short time for a refusal: there is no other reply before the first event. If opening can do harm, other
-/// evidence is used.
-pub(super) async fn find_out(client: &Client, quirks: &Quirks, listing: &Listing) -> Events {
+/// Opens the stream and waits a short time for an error: before the first event, a runtime sends no other reply. If opening the stream
+/// can do harm, other evidence is used.
+pub(super) async fn detect(client: &Client, quirks: &Quirks, listing: &Listing) -> Events {
     let harm = if quirks.has(Quirk::SharedChannel) {
         Some("a second subscriber would take events from the first")
     } else if quirks.has(Quirk::DisconnectMayCrashRuntime) {
@@ -36,16 +36,16 @@ pub(super) async fn find_out(client: &Client, quirks: &Quirks, listing: &Listing
     match harm {
         Some(why) if quirks.has(Quirk::EventsOffByDefault) => by_status(client, listing, why).await,
         Some(why) => Events::NotTried(why),
-        None => by_trying(client).await,
+        None => by_stream(client).await,
     }
 }
 
-async fn by_trying(client: &Client) -> Events {
-    let asked = async {
+async fn by_stream(client: &Client) -> Events {
+    let opened = async {
         let mut stream = client.events().await?;
         stream.next_exists().await
     };
-    match tokio::time::timeout(UNCONFIRMED_AFTER, asked).await {
+    match tokio::time::timeout(UNCONFIRMED_AFTER, opened).await {
         Err(_) | Ok(Ok(true)) => Events::Offered,
         Ok(Ok(false)) => Events::Off("the runtime ends the stream at once"),
         Ok(Err(CriError::Unimplemented { .. })) => Events::Unimplemented,
@@ -58,8 +58,8 @@ async fn by_status(client: &Client, listing: &Listing, why: &'static str) -> Eve
     for sandbox in &listing.sandboxes {
         match client.stamps_status(&sandbox.id.as_str().into()).await {
             Ok(Some(true)) => return Events::On(why),
-            Ok(Some(false)) => return Events::Off("the statuses of sandboxes have no time stamp"),
-            // A sandbox that is removed meanwhile proves nothing.
+            Ok(Some(false)) => return Events::Off("the statuses of sandboxes have no timestamp"),
+            // A sandbox that is removed in the meantime is no evidence.
             Ok(None) => {}
             Err(error) => return Events::Failed(error),
         }
@@ -77,16 +77,14 @@ impl Events {
     pub(super) fn report(&self, report: &mut Report) {
         let text = match self {
             Events::Offered => "offered: GetContainerEvents was accepted".into(),
-            Events::NotTried(why) => format!("expected by its version; not tried, as {why}"),
+            Events::NotTried(why) => format!("expected for this version; not tested, because {why}"),
             Events::On(why) => {
-                format!("on: the statuses of sandboxes have a time stamp; not tried, as {why}")
+                format!("on: the statuses of sandboxes have a timestamp; not tested, because {why}")
             }
             Events::Unimplemented => "none: GetContainerEvents is not implemented".into(),
-            Events::Off(sign) => format!("off: {sign}"),
+            Events::Off(evidence) => format!("off: {evidence}"),
             Events::MaybeOff(why) => {
-                format!(
-                    "not known before there is a pod: off unless it was told to send them; not tried, as {why}"
-                )
+                format!("unknown until a pod exists; disabled by default; not tested, because {why}")
             }
             Events::Failed(error) => format!("failed: {error}"),
         };
@@ -96,9 +94,10 @@ impl Events {
     /// Adds advice for enabling events, if the operator can do that.
     pub(super) fn advise(&self, report: &mut Report) {
         match self {
-            Events::Off(_) => report.line("advice", "have CRI-O send events. Write these lines".into()),
+            Events::Off(_) => report.line("advice", "enable events in CRI-O: write these lines".into()),
             Events::MaybeOff(_) => {
-                report.line("advice", "unless it was done, have CRI-O send events. Write these lines".into());
+                report
+                    .line("advice", "enable events in CRI-O, if they are disabled: write these lines".into());
             }
             _ => return,
         }

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_age_is_that_of_the_first_sandbox_although_a_container_says_it_is_older() {
+    fn the_age_is_that_of_the_first_sandbox_even_if_a_container_is_older() {
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
         let sandbox = |created_at| v1::Sandbox { created_at, ..Default::default() };
         let container = v1::Container { created_at: at(5), ..Default::default() };

@@ -1,4 +1,4 @@
-//! Exact output: for programs and for people.
+//! Tests of the exact output in all formats.
 
 use clap::{Parser as _, ValueEnum as _};
 use proptest::prelude::*;
@@ -97,7 +97,7 @@ test        web                     0/0       Pending     0          3d
 }
 
 #[tokio::test(start_paused = true)]
-async fn wide_says_more() {
+async fn the_wide_format_has_more_columns() {
     let (text, _) = plegd(&node(), &["po", "-o", "wide", "--no-headers", "-n", "shop"]).await;
     assert_eq!(text, "shop   web   1/1   Running   4   3d   10.88.0.7   uid-3   5a00000000000\n");
 }
@@ -119,7 +119,7 @@ beef020000000   init   exited    0      2         2m5s   shop/web
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_is_found_by_whatever_names_it() {
+async fn a_pod_is_found_by_name_uid_or_container_id() {
     let mock = node();
     for (words, names) in [
         (&["pod", "shop/web"][..], "shop/web\n"),
@@ -136,7 +136,7 @@ async fn a_pod_is_found_by_whatever_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_missing_is_said_and_the_rest_is_shown() {
+async fn missing_objects_are_reported_and_the_others_are_shown() {
     let (text, error) = plegd(&node(), &["pod", "shop/web", "nope", "-o", "name"]).await;
     assert_eq!((text.as_str(), error.as_str()), ("shop/web\n", "there is no pod \"nope\""));
     let (text, error) = plegd(&node(), &["pod", "nope", "-n", "shop"]).await;
@@ -148,7 +148,7 @@ async fn what_is_missing_is_said_and_the_rest_is_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fresh_has_the_pod_read() {
+async fn the_flag_fresh_requests_a_read_of_the_pod() {
     let mock = node();
     for name in ["shop/web", "backup-29000001-vftkb"] {
         let (text, _) = plegd(&mock, &["pod", name, "--fresh", "-o", "name"]).await;
@@ -183,7 +183,7 @@ async fn json_has_exactly_these_fields() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_pod_is_no_list() {
+async fn one_pod_is_printed_as_an_object_not_as_a_list() {
     let (text, _) = plegd(&node(), &["pod", "test/web", "-o", "yaml"]).await;
     assert_eq!(
         text,
@@ -212,7 +212,7 @@ sequence: 41
 }
 
 #[test]
-fn contradictions_are_wrong_usage() {
+fn contradicting_flags_are_usage_errors() {
     for line in ["pods -A -n a", "pods web -l a=b", "pods --fresh", "nodes", "pods -o xml"] {
         let words = ["plegd", "get"].into_iter().chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
@@ -220,7 +220,7 @@ fn contradictions_are_wrong_usage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restarted_container_runs_although_its_clock_says_an_hour_less() {
+async fn a_restarted_container_is_running_although_its_start_time_is_an_hour_earlier() {
     // kubernetes#141754: the clock was set back between the attempts.
     let old = v1::Container {
         attempt: 0,
@@ -249,7 +249,7 @@ async fn a_finished_init_container_does_not_complete_the_pod() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_pods_with_one_name_the_daemon_says_which_is_meant() {
+async fn the_daemon_selects_one_of_two_pods_with_the_same_name() {
     let mock = Mock::with(vec![
         pod("uid-a", "shop", "web", vec![]),
         pod("uid-b", "shop", "web", vec![]),
@@ -257,9 +257,9 @@ async fn of_two_pods_with_one_name_the_daemon_says_which_is_meant() {
     ]);
     let (text, _) = plegd(&mock, &["pod", "web", "-o", "wide", "--no-headers"]).await;
     assert_eq!(text.lines().count(), 2, "{text}");
-    let asked: Vec<_> = mock.gets().into_iter().map(|get| get.pod.unwrap().pod.unwrap()).collect();
+    let requested: Vec<_> = mock.gets().into_iter().map(|get| get.pod.unwrap().pod.unwrap()).collect();
     let name = v1::NamespacedName { namespace: "shop".into(), name: "web".into() };
-    assert_eq!(asked, [v1::pod_reference::Pod::Name(name)]);
+    assert_eq!(requested, [v1::pod_reference::Pod::Name(name)]);
     // A list still has all of them.
     assert_eq!(plegd(&mock, &["pods", "--no-headers"]).await.0.lines().count(), 3);
 }
@@ -300,7 +300,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn whatever_the_names_no_format_steers_a_terminal_and_no_text_is_lost(pods in prop::collection::vec(hostile_pod(), 1..3)) {
+    fn no_format_prints_control_characters_or_loses_text(pods in prop::collection::vec(hostile_pod(), 1..3)) {
         let containers: Vec<_> = (pods.iter())
             .flat_map(|pod| pod.containers.iter().map(|it| (it.clone(), pod.identity.clone().unwrap())))
             .collect();

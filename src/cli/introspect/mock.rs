@@ -14,7 +14,7 @@ use crate::{
         connection::Connection,
         status::{
             self,
-            tests::{subscriber, well},
+            tests::{healthy, subscriber},
         },
     },
     client::{Address, CallError, Client},
@@ -83,8 +83,8 @@ impl Mock {
     }
 
     /// Serves it in this directory, and returns the address.
-    fn serve(self, folder: &tempfile::TempDir) -> Address {
-        let path = folder.path().join("plegd.sock");
+    fn serve(self, directory: &tempfile::TempDir) -> Address {
+        let path = directory.path().join("plegd.sock");
         let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
         let service = IntrospectionServiceServer::new(self);
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
@@ -93,24 +93,24 @@ impl Mock {
 }
 
 async fn status_of(answer: Result<GetStatusResponse, Status>) -> anyhow::Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let connection = Connection { socket: Mock::answering(answer).serve(&folder) };
+    let directory = tempfile::tempdir().unwrap();
+    let connection = Connection { socket: Mock::answering(answer).serve(&directory) };
     status::run(status::Args { connection, output: Output::Json }).await
 }
 
 #[tokio::test]
-async fn only_a_plegd_that_is_ready_is_in_order() {
-    status_of(Ok(well())).await.unwrap();
-    let unready = status_of(Ok(GetStatusResponse { ready: false, ..well() })).await.unwrap_err();
+async fn the_status_of_a_plegd_that_is_not_ready_is_an_error() {
+    status_of(Ok(healthy())).await.unwrap();
+    let unready = status_of(Ok(GetStatusResponse { ready: false, ..healthy() })).await.unwrap_err();
     assert_eq!(unready.to_string(), "node-7 is not ready: the first relist is not complete");
     let denied = status_of(Err(Status::permission_denied("not for you"))).await.unwrap_err();
-    assert_eq!(denied.to_string(), "plegd does not allow it: not for you");
+    assert_eq!(denied.to_string(), "permission denied: not for you");
 }
 
 #[tokio::test]
 async fn a_subscriber_is_disconnected_and_the_log_level_changed() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = Mock::answering(Ok(well())).serve(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let address = Mock::answering(Ok(healthy())).serve(&directory);
     let introspect = Introspect::over(&Client::connect(&address).await.unwrap());
     assert_eq!(introspect.subscribers().await.unwrap().subscribers[0].id, 7);
     introspect.disconnect(7).await.unwrap();
@@ -121,9 +121,9 @@ async fn a_subscriber_is_disconnected_and_the_log_level_changed() {
 }
 
 #[tokio::test]
-async fn a_plegd_that_is_stuck_does_not_make_its_status_hang() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = Mock { stuck: true, ..Mock::answering(Ok(well())) }.serve(&folder);
+async fn a_call_to_a_plegd_that_does_not_answer_ends_at_the_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = Mock { stuck: true, ..Mock::answering(Ok(healthy())) }.serve(&directory);
     let introspect = Introspect::over(&Client::connect(&address).await.unwrap());
     tokio::time::pause();
     let late = tokio::time::timeout(Duration::from_secs(30), introspect.status()).await.unwrap().unwrap_err();

@@ -6,14 +6,14 @@ use prost_types::Timestamp;
 
 use super::{
     View,
-    concerns::{cannot_list, concerns, gave_way, has, held, missed, missed_by_type},
+    advice::{advice, cannot_list, gave_way, has, held, missed, missed_by_type},
 };
 use crate::{
     cli::subscribers::called,
     cri::quirks::Quirk,
     print::{
         answer::position,
-        sheet::{Piece, Sheet},
+        sheet::{Sheet, StyledText},
         text::{
             Paint, Tone, age, bytes, count, counted, date_and_time, duration, latency, span, until, wall,
         },
@@ -21,7 +21,7 @@ use crate::{
     v1::{EventedPath, GenericPath, Latency, Mode},
 };
 
-/// The first column of the left one of two columns.
+/// The column at which the left one of two columns begins.
 const LEFT: usize = 16;
 
 /// The form in which the runtime's quirks are shown.
@@ -48,27 +48,27 @@ pub(in crate::cli) fn screen(view: &View<'_>, quirks: Quirks, width: usize, pain
     sheet.into_text()
 }
 
-/// At most `most` problems.
-pub(in crate::cli) fn attention(view: &View<'_>, most: usize, sheet: &mut Sheet) {
-    let concerns = concerns(view);
-    if concerns.is_empty() {
-        sheet.line(&[Piece::new(Tone::Good, "Nothing needs attention.")]);
+/// At most `limit` problems.
+pub(in crate::cli) fn attention(view: &View<'_>, limit: usize, sheet: &mut Sheet) {
+    let advice = advice(view);
+    if advice.is_empty() {
+        sheet.line(&[StyledText::new(Tone::Good, "Nothing needs attention.")]);
     }
-    for concern in concerns.iter().take(most) {
-        let mark = if concern.tone == Tone::Bad { "!!" } else { "!" };
-        sheet.marked(mark, concern.tone, &concern.text);
+    for it in advice.iter().take(limit) {
+        let mark = if it.tone == Tone::Bad { "!!" } else { "!" };
+        sheet.marked(mark, it.tone, &it.text);
     }
 }
 
 /// The mode, such as `evented`, and its tone.
-pub(in crate::cli) fn mode_name(view: &View<'_>) -> Piece {
+pub(in crate::cli) fn mode_name(view: &View<'_>) -> StyledText {
     match view.status.mode() {
-        Mode::Evented => Piece::new(Tone::Good, "evented"),
-        Mode::Probing => Piece::new(Tone::Warn, "probing"),
+        Mode::Evented => StyledText::new(Tone::Good, "evented"),
+        Mode::Probing => StyledText::new(Tone::Warn, "probing"),
         Mode::Polling if has(view, Quirk::NoEvents) || gave_way(view).is_some() => {
-            Piece::new(Tone::Warn, "polling")
+            StyledText::new(Tone::Warn, "polling")
         }
-        Mode::Polling => Piece::new(Tone::Bad, "polling"),
+        Mode::Polling => StyledText::new(Tone::Bad, "polling"),
         Mode::Unspecified => "unknown".into(),
     }
 }
@@ -76,9 +76,9 @@ pub(in crate::cli) fn mode_name(view: &View<'_>) -> Piece {
 fn node(view: &View<'_>, sheet: &mut Sheet) {
     let status = view.status;
     let ready = match (status.ready, cannot_list(view)) {
-        (false, _) => Piece::new(Tone::Bad, "NOT READY"),
-        (true, Some(_)) => Piece::new(Tone::Bad, "STALE"),
-        (true, None) => Piece::new(Tone::Good, "READY"),
+        (false, _) => StyledText::new(Tone::Bad, "NOT READY"),
+        (true, Some(_)) => StyledText::new(Tone::Bad, "STALE"),
+        (true, None) => StyledText::new(Tone::Good, "READY"),
     };
     let up = status
         .started_at
@@ -122,7 +122,9 @@ fn runtime(view: &View<'_>, quirks: Quirks, sheet: &mut Sheet) {
             let text = format!("{} {}, CRI {}", runtime.name, runtime.version, runtime.api_version);
             sheet.labelled("RUNTIME", &[text.into()]);
         }
-        None => sheet.labelled("RUNTIME", &[Piece::new(Tone::Bad, "not known: it has not answered yet")]),
+        None => {
+            sheet.labelled("RUNTIME", &[StyledText::new(Tone::Bad, "not known: it has not answered yet")])
+        }
     }
     match quirks {
         Quirks::Names => {
@@ -138,12 +140,12 @@ fn runtime(view: &View<'_>, quirks: Quirks, sheet: &mut Sheet) {
     }
 }
 
-/// The two paths beside each other.
+/// The two detection paths, side by side.
 fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
     let half = (width - LEFT) / 2;
-    let mut row = |label: &str, left: Piece, right: Piece| {
+    let mut row = |label: &str, left: StyledText, right: StyledText| {
         let gap = half.saturating_sub(left.width());
-        let label = Piece::new(Tone::Heading, format!("{label:LEFT$}"));
+        let label = StyledText::new(Tone::Heading, format!("{label:LEFT$}"));
         sheet.line(&[label, left.cut(half - 1), " ".repeat(gap.max(1)).into(), right]);
     };
     let none = EventedPath::default();
@@ -153,16 +155,16 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
     let ago =
         |at: Option<&Timestamp>| at.map_or("never".into(), |at| format!("{} ago", span(age(view.now, at))));
 
-    row("PATHS", Piece::new(Tone::Heading, "EVENTED"), Piece::new(Tone::Heading, "GENERIC"));
+    row("PATHS", StyledText::new(Tone::Heading, "EVENTED"), StyledText::new(Tone::Heading, "GENERIC"));
     row("state", stream_state(view, evented), relist_state(view, generic));
     row("last activity", ago(evented.last_message_at.as_ref()).into(), {
         let tone = if generic.last_success_at.is_some() { Tone::Plain } else { Tone::Bad };
-        Piece::new(tone, ago(generic.last_success_at.as_ref()))
+        StyledText::new(tone, ago(generic.last_success_at.as_ref()))
     });
     row("in all", counted(evented.messages, "message").into(), {
         let failed = format!(", {} failed", count(generic.failures));
         let tone = Tone::warn_if(generic.failures > 0);
-        Piece::new(tone, counted(generic.relists, "relist") + &failed)
+        StyledText::new(tone, counted(generic.relists, "relist") + &failed)
     });
     row(
         "",
@@ -189,32 +191,33 @@ fn paths(view: &View<'_>, width: usize, sheet: &mut Sheet) {
         0 => "0".to_owned(),
         all => format!("{}: {}", count(all), missed_by_type(evented)),
     };
-    row("missed", Piece::new(Tone::warn_if(missed(evented) > 0), by_type), "".into());
+    row("missed", StyledText::new(Tone::warn_if(missed(evented) > 0), by_type), "".into());
 }
 
-fn relist_state(view: &View<'_>, generic: &GenericPath) -> Piece {
+fn relist_state(view: &View<'_>, generic: &GenericPath) -> StyledText {
     match (generic.period, cannot_list(view)) {
-        (_, Some(it)) => {
-            Piece::new(Tone::Bad, format!("failing {}, {} in a row", span(it.lasting), count(it.failures)))
-        }
+        (_, Some(it)) => StyledText::new(
+            Tone::Bad,
+            format!("failing {}, {} in a row", span(it.lasting), count(it.failures)),
+        ),
         (None, None) => "not begun".into(),
         (Some(_), None) => format!("a relist every {}", period(Some(generic))).into(),
     }
 }
 
-fn stream_state(view: &View<'_>, evented: &EventedPath) -> Piece {
+fn stream_state(view: &View<'_>, evented: &EventedPath) -> StyledText {
     let for_so_long =
         evented.since.as_ref().map(|at| format!(" {}", span(age(view.now, at)))).unwrap_or_default();
     if evented.up {
-        return Piece::new(Tone::Good, format!("up{for_so_long}"));
+        return StyledText::new(Tone::Good, format!("up{for_so_long}"));
     }
     if let Some((since, retry_at)) = gave_way(view) {
         let (since, retry) = (span(age(view.now, since)), span(until(view.now, retry_at)));
-        return Piece::new(Tone::Warn, format!("yielded {since}, retry in {retry}"));
+        return StyledText::new(Tone::Warn, format!("yielded {since}, retry in {retry}"));
     }
     let tone = if has(view, Quirk::NoEvents) { Tone::Warn } else { Tone::Bad };
     let state = if evented.state.is_empty() { String::new() } else { format!(": {}", evented.state) };
-    Piece::new(tone, format!("down{for_so_long}{state}"))
+    StyledText::new(tone, format!("down{for_so_long}{state}"))
 }
 
 /// The results: the arbiter, the node, the journal, the subscribers, the process.
@@ -273,7 +276,7 @@ fn outcome(view: &View<'_>, sheet: &mut Sheet) {
         "WATCHERS",
         &[
             counted(journal.subscribers, "subscriber").into(),
-            Piece::new(Tone::warn_if(gaps > 0), format!(", {}", counted(gaps, "gap"))),
+            StyledText::new(Tone::warn_if(gaps > 0), format!(", {}", counted(gaps, "gap"))),
             restarts.unwrap_or_default().into(),
             slowest.unwrap_or_default().into(),
         ],
@@ -306,7 +309,7 @@ pub(in crate::cli) fn census(view: &View<'_>) -> String {
     )
 }
 
-/// The present relist period.
+/// The current relist period.
 fn period(generic: Option<&GenericPath>) -> String {
     let period = generic.and_then(|generic| generic.period.as_ref());
     period.map_or("-".into(), |period| span(duration(Some(period))))

@@ -1,9 +1,9 @@
-//! Exact screens, for a healthy plegd and for problems.
+//! Tests of the exact screens, for a healthy plegd and for problems.
 
 mod simulated;
 
 use super::{
-    concerns::concerns,
+    advice::advice,
     json,
     screen::{Quirks, screen},
     *,
@@ -39,7 +39,7 @@ fn quirk(quirk: crate::cri::quirks::Quirk) -> Quirk {
 }
 
 /// The status of a healthy node.
-pub(in crate::cli) fn well() -> GetStatusResponse {
+pub(in crate::cli) fn healthy() -> GetStatusResponse {
     use crate::cri::quirks::Quirk::{
         LateOomReason, ReplaysBacklog, SandboxDeletedEarly, SlowSubscriberBlocksRuntime,
     };
@@ -120,9 +120,9 @@ pub(in crate::cli) fn well() -> GetStatusResponse {
     }
 }
 
-/// The status of the same node with problems of the runtime.
-fn ill() -> GetStatusResponse {
-    let mut status = well();
+/// The status of the same node if the runtime has problems.
+fn unhealthy() -> GetStatusResponse {
+    let mut status = healthy();
     status.mode = Mode::Polling.into();
     status.mode_since = ago(180);
     if let Some(evented) = &mut status.evented {
@@ -175,8 +175,8 @@ fn shown(status: &GetStatusResponse, subscribers: &[Subscriber], paint: bool) ->
 }
 
 #[test]
-fn a_node_that_is_well_is_seen_to_be() {
-    let text = shown(&well(), &[subscriber(3, "logger", 12), subscriber(4, "kubelet", 0)], false);
+fn the_screen_of_a_healthy_node() {
+    let text = shown(&healthy(), &[subscriber(3, "logger", 12), subscriber(4, "kubelet", 0)], false);
     assert_eq!(
         text,
         "\
@@ -209,8 +209,8 @@ Nothing needs attention.
 }
 
 #[test]
-fn a_node_in_trouble_says_what_and_what_to_do() {
-    let text = shown(&ill(), &[subscriber(3, "logger\u{7}", 9_000)], false);
+fn the_screen_of_a_node_with_problems_has_the_actions_to_take() {
+    let text = shown(&unhealthy(), &[subscriber(3, "logger\u{7}", 9_000)], false);
     assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert_eq!(
@@ -241,19 +241,20 @@ PROCESS   11.0 MiB resident, 2m 12s of CPU (0.05% of one core)
 
 !! The runtime cannot be listed since 2027-01-15 07:57:00Z (3m): 170 relists in
    a row failed, the last with: the runtime cannot be reached: connection
-   refused. The event stream is down, too (the runtime cannot be reached:
-   connection refused\\u{1b}[2J). What is served is as of 2027-01-15 07:56:58Z.
-   Is the runtime running, and does `crictl ps` hang? `journalctl -u containerd`
-   may say why. plegd tries again by itself.
-! Subscriber 3 (logger\\u{7}) is 9,000 events behind; at 10,000 it loses some.
-  `plegd subscribers` shows all, `plegd subscribers disconnect 3` ends it.
+   refused. The event stream is also down (the runtime cannot be reached:
+   connection refused\\u{1b}[2J). Served state is as of 2027-01-15 07:56:58Z.
+   Check that the runtime is running and that `crictl ps` works; see `journalctl
+   -u containerd`. plegd retries automatically.
+! Subscriber 3 (logger\\u{7}) is 9,000 events behind; at 10,000 it loses events.
+  `plegd subscribers` lists all, `plegd subscribers disconnect 3` disconnects
+  it.
 "
     );
 }
 
 #[test]
-fn a_runtime_that_hangs_while_its_stream_is_up_is_in_every_part_of_the_screen() {
-    let mut status = well();
+fn every_part_of_the_screen_shows_a_runtime_that_hangs_while_its_stream_is_up() {
+    let mut status = healthy();
     status.mode = Mode::Probing.into();
     status.mode_since = ago(65);
     let generic = status.generic.as_mut().unwrap();
@@ -275,9 +276,9 @@ fn a_runtime_that_hangs_while_its_stream_is_up_is_in_every_part_of_the_screen() 
             "\
 !! The runtime cannot be listed since 2027-01-15 07:58:50Z (1m 10s): 8 relists
    in a row failed, the last with: ListContainers was not answered within 5s.
-   What is served is as of 2027-01-15 07:58:45Z, plus what events report;
-   nothing checks the event stream. Is the runtime running, and does `crictl ps`
-   hang? `journalctl -u containerd` may say why. plegd tries again by itself.
+   Served state is as of 2027-01-15 07:58:45Z, updated by events only; nothing
+   checks the event stream. Check that the runtime is running and that `crictl
+   ps` works; see `journalctl -u containerd`. plegd retries automatically.
 "
         ),
         "{text}"
@@ -288,8 +289,8 @@ fn a_runtime_that_hangs_while_its_stream_is_up_is_in_every_part_of_the_screen() 
 }
 
 #[test]
-fn a_stream_that_is_yielded_says_to_whom_what_follows_and_until_when() {
-    let mut status = well();
+fn a_yielded_stream_is_shown_with_the_time_of_the_next_try() {
+    let mut status = healthy();
     status.mode = Mode::Polling.into();
     status.mode_since = ago(185);
     status.generic.as_mut().unwrap().period = micros(1_000_000);
@@ -312,9 +313,9 @@ fn a_stream_that_is_yielded_says_to_whom_what_follows_and_until_when() {
             "\
 ! plegd yielded the shared event stream to another subscriber; polling. This
   runtime delivers each event to one subscriber only; since 2027-01-15 07:56:55Z
-  the other one receives them all. Is the kubelet's EventedPLEG on, or `crictl
-  events` running? End it, or upgrade to containerd 2.x. plegd tries the stream
-  again in 6m 55s; stream.shared = \"compete\" would keep it.
+  the other one receives all events. Disable EventedPLEG in the kubelet, stop
+  `crictl events`, or upgrade to containerd 2.x. plegd retries the stream in 6m
+  55s; with stream.shared = \"compete\" it would keep the stream.
 "
         ),
         "{text}"
@@ -323,8 +324,8 @@ fn a_stream_that_is_yielded_says_to_whom_what_follows_and_until_when() {
 }
 
 #[test]
-fn gaps_after_a_restart_of_plegd_are_named_as_such() {
-    let mut status = well();
+fn gaps_after_a_restart_of_plegd_are_shown_separately() {
+    let mut status = healthy();
     let journal = status.journal.as_mut().unwrap();
     (journal.gaps, journal.gaps_came_late, journal.gaps_of_epoch) = (0, 0, 3);
     let mut restarted = subscriber(3, "logger", 0);
@@ -335,8 +336,8 @@ fn gaps_after_a_restart_of_plegd_are_named_as_such() {
 }
 
 #[test]
-fn objects_whose_status_is_not_given_are_a_concern() {
-    let mut status = well();
+fn objects_whose_status_cannot_be_read_are_a_problem() {
+    let mut status = healthy();
     status.generic.as_mut().unwrap().unreadable = 2;
     let text = shown(&status, &[], false);
     assert!(text.contains("\n! 2 objects (containers or sandboxes) cannot be read: "), "{text}");
@@ -344,7 +345,7 @@ fn objects_whose_status_is_not_given_are_a_concern() {
 }
 
 #[test]
-fn what_is_not_known_yet_is_not_made_up() {
+fn unknown_values_are_shown_as_unknown() {
     let status =
         GetStatusResponse { version: "0.1.0".into(), node_name: "node-7".into(), ..Default::default() };
     let text = shown(&status, &[], false);
@@ -372,35 +373,35 @@ STATE     not kept: a restart of plegd begins a new epoch, 0 restarts
 WATCHERS  0 subscribers, 0 gaps
 PROCESS   0 B resident, 0s of CPU
 
-!! Not ready: the runtime has not answered yet. Is it running? `plegd check`
-   tries it; the key runtime.endpoint says where it is looked for.
+!! Not ready: the runtime has not answered yet. Check that it is running: use
+   `plegd check`, and check the key runtime.endpoint.
 "
     );
 }
 
 #[test]
-fn colours_mark_what_is_good_and_what_is_bad() {
-    let text = shown(&well(), &[], true);
+fn colours_mark_normal_states_warnings_and_errors() {
+    let text = shown(&healthy(), &[], true);
     assert!(text.contains("\x1b[32mREADY\x1b[0m"), "{text:?}");
     assert!(text.contains("\x1b[32mevented\x1b[0m"), "{text:?}");
     assert!(!text.contains("\x1b[1;31m") && !text.contains("\x1b[33m"), "{text:?}");
-    let text = shown(&ill(), &[], true);
+    let text = shown(&unhealthy(), &[], true);
     assert!(text.contains("\x1b[1;31mpolling\x1b[0m"), "{text:?}");
     assert!(text.contains("\x1b[33m4,130 relists, 170 failed\x1b[0m"), "{text:?}");
     assert!(text.contains("\x1b[1;31m!! The runtime cannot be listed"), "{text:?}");
 }
 
-/// The problems of `well()` after this change.
+/// The advice for `healthy()` after this change.
 fn about(change: impl FnOnce(&mut GetStatusResponse, &mut Vec<Subscriber>)) -> Vec<(Tone, String)> {
-    let (mut status, mut subscribers) = (well(), vec![subscriber(3, "logger", 0)]);
+    let (mut status, mut subscribers) = (healthy(), vec![subscriber(3, "logger", 0)]);
     change(&mut status, &mut subscribers);
     let view = View { status: &status, subscribers: &subscribers, now: now() };
-    concerns(&view).into_iter().map(|concern| (concern.tone, concern.text)).collect()
+    advice(&view).into_iter().map(|it| (it.tone, it.text)).collect()
 }
 
 #[track_caller]
-fn assert_told(told: &[(Tone, String)], tone: Tone, part: &str) {
-    assert!(matches!(told, [(found, text)] if *found == tone && text.contains(part)), "{told:?}");
+fn assert_advice(found: &[(Tone, String)], tone: Tone, part: &str) {
+    assert!(matches!(found, [(found, text)] if *found == tone && text.contains(part)), "{found:?}");
 }
 
 fn evented(status: &mut GetStatusResponse) -> &mut EventedPath {
@@ -408,22 +409,22 @@ fn evented(status: &mut GetStatusResponse) -> &mut EventedPath {
 }
 
 #[test]
-fn a_concern_is_told_when_it_is_one() {
+fn advice_is_given_only_for_problems() {
     use crate::cri::quirks::Quirk::{EventsOffByDefault, NoEvents, SharedChannel};
     let down = |status: &mut GetStatusResponse| {
         evented(status).up = false;
         evented(status).since = ago(60);
     };
     assert_eq!(about(|_, _| ()), []);
-    assert_told(&about(|status, _| down(status)), Tone::Bad, "down for 1m");
-    let hiccup = about(|status, _| {
+    assert_advice(&about(|status, _| down(status)), Tone::Bad, "down for 1m");
+    let short = about(|status, _| {
         down(status);
         evented(status).since = ago(5);
     });
-    assert_told(&hiccup, Tone::Warn, "down for 5s");
+    assert_advice(&short, Tone::Warn, "down for 5s");
     let never = about(|status, _| {
         down(status);
-        // As another version of plegd may write it.
+        // Another version of plegd may spell it in this way.
         status.quirks.push(Quirk { name: "no_events".into(), ..quirk(NoEvents) });
     });
     assert_eq!(never, []);
@@ -432,17 +433,17 @@ fn a_concern_is_told_when_it_is_one() {
         evented(status).messages = 0;
         status.quirks.push(quirk(EventsOffByDefault));
     });
-    assert_told(&off, Tone::Warn, "enable_pod_events = true");
+    assert_advice(&off, Tone::Warn, "enable_pod_events = true");
     let switched_off = about(|status, _| {
         down(status);
         evented(status).state = "switched off by stream.enabled = false".into();
     });
-    assert_told(&switched_off, Tone::Warn, "switched off in plegd's configuration");
+    assert_advice(&switched_off, Tone::Warn, "disabled in the configuration");
 
     let kept = about(|status, _| status.config_rejected = true);
-    assert_told(&kept, Tone::Bad, "`plegd config check` says what is wrong");
+    assert_advice(&kept, Tone::Bad, "Run `plegd config check` to see the errors");
     let waiting = about(|status, _| status.config_keys_awaiting_restart = 2);
-    assert_told(&waiting, Tone::Warn, "2 keys were changed and hold only after a restart");
+    assert_advice(&waiting, Tone::Warn, "2 keys were changed and require a restart");
 
     let missed = |mode: Mode, shared: bool| {
         about(|status, _| {
@@ -454,12 +455,12 @@ fn a_concern_is_told_when_it_is_one() {
         })
     };
     assert_eq!(missed(Mode::Evented, false), []);
-    assert_told(&missed(Mode::Probing, false), Tone::Warn, "missed 1 event (1 stopped). Relists have told");
-    assert_told(&missed(Mode::Probing, true), Tone::Warn, "EventedPLEG");
+    assert_advice(&missed(Mode::Probing, false), Tone::Warn, "missed 1 event (1 stopped). Relists detected");
+    assert_advice(&missed(Mode::Probing, true), Tone::Warn, "EventedPLEG");
 
     let late = |last| about(|status, _| status.generic.as_mut().unwrap().last_success_at = ago(last));
     assert_eq!(late(179), []);
-    assert_told(&late(180), Tone::Bad, "No relist was complete for 3m, though one is due every 1m");
+    assert_advice(&late(180), Tone::Bad, "No relist was complete for 3m, though one is due every 1m");
     let hung = |failures, up: bool, seconds| {
         about(move |status, _| {
             evented(status).up = up;
@@ -470,18 +471,18 @@ fn a_concern_is_told_when_it_is_one() {
         })
     };
     assert_eq!(hung(1, true, 10), [], "one failure may be a passing error");
-    assert_told(&hung(2, true, 10), Tone::Bad, "nothing checks the event stream");
-    assert_told(
+    assert_advice(&hung(2, true, 10), Tone::Bad, "nothing checks the event stream");
+    assert_advice(
         &hung(2, true, 9),
         Tone::Warn,
         "2 relists in a row failed, the last with: ListContainers was not",
     );
     let down = hung(8, false, 70);
-    assert_told(&down, Tone::Bad, "cannot be listed since 2027-01-15 07:58:50Z (1m 10s): 8 relists");
+    assert_advice(&down, Tone::Bad, "cannot be listed since 2027-01-15 07:58:50Z (1m 10s): 8 relists");
     assert!(!down[0].1.contains("relists instead"), "{down:?}");
     let slow = |p99| about(|status, _| evented(status).detection = latency(100, 1_000, p99));
     assert_eq!(slow(999_999), []);
-    assert_told(&slow(1_400_000), Tone::Warn, "1.4s late");
+    assert_advice(&slow(1_400_000), Tone::Warn, "event latency is 1.4s");
 
     let lagging = |oldest, lag| {
         about(|status, subscribers| {
@@ -492,8 +493,12 @@ fn a_concern_is_told_when_it_is_one() {
     // The journal is not full yet, so no event is dropped.
     assert_eq!(lagging(1, 12_000), []);
     assert_eq!(lagging(2_366, 5_000), []);
-    assert_told(&lagging(2_366, 5_001), Tone::Warn, "Subscriber 9 (slow) is 5,001 events behind; at 10,000");
-    assert_told(
+    assert_advice(
+        &lagging(2_366, 5_001),
+        Tone::Warn,
+        "Subscriber 9 (slow) is 5,001 events behind; at 10,000",
+    );
+    assert_advice(
         &about(|_, subscribers| subscribers[0].gaps = 2),
         Tone::Warn,
         "Subscriber 3 (logger) lost events 2 times: it reads too slowly",
@@ -504,7 +509,7 @@ fn a_concern_is_told_when_it_is_one() {
         })
     };
     assert_eq!(restarted(2, 2), [], "a restart of plegd is not the subscriber's fault");
-    assert_told(&restarted(3, 2), Tone::Warn, "lost events once");
+    assert_advice(&restarted(3, 2), Tone::Warn, "lost events once");
 
     let unready = |runtime: bool| {
         about(move |status, _| {
@@ -514,13 +519,13 @@ fn a_concern_is_told_when_it_is_one() {
             }
         })
     };
-    assert_told(&unready(false), Tone::Bad, "has not answered yet");
-    assert_told(&unready(true), Tone::Bad, "first relist is not complete");
+    assert_advice(&unready(false), Tone::Bad, "has not answered yet");
+    assert_advice(&unready(true), Tone::Bad, "first relist is not complete");
 }
 
 #[test]
-fn programs_read_the_fields_of_the_api() {
-    let json = serde_json::to_value(json::Status::from(&ill())).unwrap();
+fn the_json_has_the_fields_of_the_api() {
+    let json = serde_json::to_value(json::Status::from(&unhealthy())).unwrap();
     assert_eq!(json["mode"], "polling");
     assert_eq!(json["started_at"], "2027-01-12T04:00:00.000000000Z");
     assert_eq!(json["evented"]["detection"]["p50_seconds"], 0.00044);

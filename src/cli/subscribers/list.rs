@@ -7,7 +7,7 @@ use crate::{
     clock::Wall,
     print::{
         answer::{position, time},
-        sheet::{Column, Piece, Sheet, Side},
+        sheet::{Column, Sheet, Side, StyledText},
         text::{Paint, Tone, age, bytes, count, date_and_time, span, wall},
     },
     v1::{Detail, ListSubscribersResponse, SlowPolicy, Subscriber, peer},
@@ -19,7 +19,7 @@ const UNBOUNDED: usize = usize::MAX / 2;
 /// The list as a table of this width.
 pub(in crate::cli) fn table(list: &ListSubscribersResponse, now: Wall, width: usize, paint: Paint) -> String {
     if list.subscribers.is_empty() {
-        return "Nobody watches.\n".into();
+        return "No subscribers.\n".into();
     }
     let mut sheet = Sheet::new(width, paint);
     let rows: Vec<_> = list.subscribers.iter().map(|subscriber| row(subscriber, now)).collect();
@@ -30,7 +30,7 @@ pub(in crate::cli) fn table(list: &ListSubscribersResponse, now: Wall, width: us
 /// The list with all columns, as wide as needed.
 pub(super) fn wide(list: &ListSubscribersResponse, paint: Paint) -> String {
     if list.subscribers.is_empty() {
-        return "Nobody watches.\n".into();
+        return "No subscribers.\n".into();
     }
     let mut sheet = Sheet::new(UNBOUNDED, paint);
     let rows: Vec<_> = list.subscribers.iter().map(wide_row).collect();
@@ -75,7 +75,7 @@ const WIDE_COLUMNS: [Column; 13] = [
     left("FILTER", None),
 ];
 
-fn row(subscriber: &Subscriber, now: Wall) -> [Piece; 10] {
+fn row(subscriber: &Subscriber, now: Wall) -> [StyledText; 10] {
     [
         subscriber.id.to_string().into(),
         called(subscriber).into(),
@@ -90,7 +90,7 @@ fn row(subscriber: &Subscriber, now: Wall) -> [Piece; 10] {
     ]
 }
 
-fn wide_row(subscriber: &Subscriber) -> [Piece; 13] {
+fn wide_row(subscriber: &Subscriber) -> [StyledText; 13] {
     [
         subscriber.id.to_string().into(),
         called(subscriber).into(),
@@ -108,14 +108,14 @@ fn wide_row(subscriber: &Subscriber) -> [Piece; 13] {
     ]
 }
 
-fn lag(subscriber: &Subscriber) -> Piece {
+fn lag(subscriber: &Subscriber) -> StyledText {
     count(subscriber.lag).into()
 }
 
 /// The gaps that the subscriber itself caused. Gaps after a restart of plegd have their own column.
-pub(in crate::cli) fn gaps(subscriber: &Subscriber) -> Piece {
+pub(in crate::cli) fn gaps(subscriber: &Subscriber) -> StyledText {
     let own = own_gaps(subscriber);
-    Piece::new(Tone::warn_if(own > 0), count(own))
+    StyledText::new(Tone::warn_if(own > 0), count(own))
 }
 
 fn filter(subscriber: &Subscriber) -> &str {

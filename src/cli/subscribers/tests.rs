@@ -1,4 +1,4 @@
-//! Exact tables.
+//! Tests of the exact tables.
 
 use super::{
     list::{List, table, wide},
@@ -43,11 +43,11 @@ ID NAME       PEER            SINCE  POSITION   LAG EVENTS   BYTES GAPS FILTER
 12 shipper\\u… 10.0.3.17:51234 2h 13m     3365 9,000 12,000 2.3 MiB    2 namespa…
 "
     );
-    assert_eq!(table(&ListSubscribersResponse::default(), now(), 80, Paint(false)), "Nobody watches.\n");
+    assert_eq!(table(&ListSubscribersResponse::default(), now(), 80, Paint(false)), "No subscribers.\n");
 }
 
 #[test]
-fn the_wide_table_leaves_nothing_out() {
+fn the_wide_table_has_all_columns_and_cuts_no_text() {
     assert_eq!(
         wide(&three(), Paint(false)),
         "\
@@ -60,7 +60,7 @@ ID NAME                     PEER                           SINCE                
 }
 
 #[test]
-fn programs_read_the_fields_of_the_api() {
+fn the_json_has_the_fields_of_the_api() {
     let json = serde_json::to_value(List::from(&three())).unwrap();
     assert_eq!(json["head"], "0000123456789abc:12365");
     let [local, _, remote] = json["subscribers"].as_array().unwrap().as_slice() else { panic!() };
@@ -72,7 +72,7 @@ fn programs_read_the_fields_of_the_api() {
 }
 
 #[test]
-fn where_plegd_is_can_be_said_before_and_after_what_to_do() {
+fn the_socket_flag_is_accepted_before_and_after_the_action() {
     use clap::Parser as _;
 
     use crate::cli::{Cli, Command as Verb};

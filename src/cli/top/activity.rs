@@ -10,14 +10,14 @@ use crate::{
     v1::{Event, EventType, PodIdentity},
 };
 
-/// The time that is shown.
+/// The period that is shown.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// The time for the present rate.
+/// The period of the recent rate.
 const RECENT: Duration = Duration::from_secs(10);
-/// Number of bars in the picture of the window.
+/// Number of bars in the bar chart of the window.
 pub(super) const PARTS: usize = 30;
-/// Limit for the number of remembered events, whatever the load of the node.
-const MOST: usize = 100_000;
+/// Maximum number of remembered events.
+const MAX_EVENTS: usize = 100_000;
 
 /// The types, in display order.
 pub(super) const TYPES: [(EventType, &str); 5] = [
@@ -33,11 +33,11 @@ pub(super) const TYPES: [(EventType, &str); 5] = [
 pub(super) struct Activity {
     /// All events since this moment are known.
     since: Mono,
-    seen: VecDeque<Seen>,
+    seen: VecDeque<Observed>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct Observed {
     at: Mono,
     kind: EventType,
     oom: bool,
@@ -83,13 +83,13 @@ impl Activity {
     pub(super) fn observe(&mut self, at: Mono, now: Mono, event: &Event) {
         self.since = self.since.min(at);
         self.forget(now);
-        if now.since(at) >= WINDOW || self.seen.len() >= MOST {
+        if now.since(at) >= WINDOW || self.seen.len() >= MAX_EVENTS {
             return;
         }
         let oom = event.reason == "OOMKilled"
             && [EventType::ContainerDied, EventType::ContainerChanged].contains(&event.r#type());
         let pod = event.pod.clone().unwrap_or_default();
-        self.seen.push_back(Seen { at, kind: event.r#type(), oom, pod });
+        self.seen.push_back(Observed { at, kind: event.r#type(), oom, pod });
     }
 
     /// Removes events that have left the window.
@@ -124,8 +124,8 @@ impl Activity {
         rate
     }
 
-    /// At most `most` pods with the most events, the busiest first.
-    pub(super) fn busiest(&self, most: usize) -> Vec<Busy> {
+    /// The pods with the most events, at most `limit`, the busiest first.
+    pub(super) fn busiest(&self, limit: usize) -> Vec<Busy> {
         let mut pods: BTreeMap<&str, Busy> = BTreeMap::new();
         for seen in &self.seen {
             let busy = pods
@@ -139,7 +139,7 @@ impl Activity {
         let mut pods: Vec<Busy> = pods.into_values().collect();
         // OOM kills first, because they matter most. The sort is stable, so lines keep their places.
         pods.sort_by_key(|busy| std::cmp::Reverse((busy.oom, busy.events)));
-        pods.truncate(most);
+        pods.truncate(limit);
         pods
     }
 }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_of_the_last_seconds_and_of_the_minute() {
+    fn there_is_a_rate_for_10_seconds_and_one_for_a_minute() {
         let mut activity = Activity::new(at(100));
         for second in 100..160 {
             activity.observe(at(second), at(second), &event(EventType::ContainerStarted, "a", ""));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_window_proves_that_nothing_in_it_is_missing() {
+    fn an_event_before_the_window_proves_that_the_window_is_complete() {
         let mut activity = Activity::new(at(100));
         assert_eq!(activity.covers(at(101)), Duration::from_secs(1));
         activity.observe(at(30), at(101), &event(EventType::ContainerStarted, "a", ""));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_pods_come_first_and_those_out_of_memory_before_them() {
+    fn pods_with_oom_kills_come_first_then_the_busiest_ones() {
         let mut activity = Activity::new(at(100));
         let mut see = |kind, pod, reason| activity.observe(at(100), at(100), &event(kind, pod, reason));
         for _ in 0..3 {
@@ -208,11 +208,11 @@ mod tests {
     }
 
     #[test]
-    fn memory_has_an_end() {
+    fn the_number_of_remembered_events_is_limited() {
         let mut activity = Activity::new(at(100));
-        for _ in 0..MOST + 10 {
+        for _ in 0..MAX_EVENTS + 10 {
             activity.observe(at(100), at(100), &event(EventType::ContainerStarted, "a", ""));
         }
-        assert_eq!(activity.seen.len(), MOST);
+        assert_eq!(activity.seen.len(), MAX_EVENTS);
     }
 }

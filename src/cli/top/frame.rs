@@ -5,7 +5,7 @@ use crate::{
     cli::{
         status::{
             View,
-            concerns::{cannot_list, gave_way, held},
+            advice::{cannot_list, gave_way, held},
             screen::{attention, census, mode_name},
         },
         subscribers::{
@@ -15,28 +15,28 @@ use crate::{
     },
     clock::Mono,
     print::{
-        sheet::{Column, Piece, Sheet, Side},
+        sheet::{Column, Sheet, Side, StyledText},
         text::{Paint, Tone, age, bytes, count, counted, duration, span},
     },
 };
 
-/// The characters of a picture, by height.
+/// The characters of a bar chart, by height.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Limit for the number of problems shown: `plegd status` shows all.
-const CONCERNS: usize = 2;
+/// Maximum number of problems shown; `plegd status` shows all.
+const MAX_ADVICE: usize = 2;
 /// Number of lines for headings and blank lines.
 const FRAME: usize = 4;
 
 /// The data of a frame.
-pub(super) struct Scene<'a> {
+pub(super) struct FrameInput<'a> {
     /// plegd's status.
     pub(super) view: View<'a>,
     /// The events of the last minute.
     pub(super) activity: &'a Activity,
     /// Now, on the clock of `activity`.
     pub(super) now: Mono,
-    /// The error of the last call to plegd, if the status is not current.
-    pub(super) trouble: Option<&'a str>,
+    /// The error of the last call to plegd, if it failed.
+    pub(super) error: Option<&'a str>,
 }
 
 /// The size and the colours of a frame.
@@ -51,33 +51,33 @@ pub(super) struct Format {
 }
 
 /// The frame, with at most `height` lines.
-pub(super) fn frame(scene: &Scene<'_>, format: Format) -> String {
+pub(super) fn frame(input: &FrameInput<'_>, format: Format) -> String {
     let mut head = Sheet::new(format.width, format.paint);
-    summary(scene, &mut head);
+    summary(input, &mut head);
     head.blank();
-    rates(scene, &mut head);
+    rates(input, &mut head);
     let head = head.into_text();
 
-    let room = format.height.saturating_sub(head.lines().count() + FRAME);
-    let watching = scene.view.subscribers.len();
+    let available = format.height.saturating_sub(head.lines().count() + FRAME);
+    let watching = input.view.subscribers.len();
     // Pods get the remaining lines, at least half of them.
-    let for_subscribers = watching.min(room / 2);
-    let for_pods = room - for_subscribers;
+    let for_subscribers = watching.min(available / 2);
+    let for_pods = available - for_subscribers;
 
     let mut rest = Sheet::new(format.width, format.paint);
     rest.blank();
-    pods(scene, for_pods, &mut rest);
+    pods(input, for_pods, &mut rest);
     rest.blank();
-    subscribers(scene, for_subscribers, &mut rest);
+    subscribers(input, for_subscribers, &mut rest);
     let text = head + &rest.into_text();
     text.lines().take(format.height).map(|line| format!("{line}\n")).collect()
 }
 
-fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
-    let (view, status) = (&scene.view, scene.view.status);
+fn summary(input: &FrameInput<'_>, sheet: &mut Sheet) {
+    let (view, status) = (&input.view, input.view.status);
     let since = status.mode_since.as_ref().map(|at| format!(" for {}", span(age(view.now, at))));
     sheet.line(&[
-        Piece::new(Tone::Heading, &status.node_name),
+        StyledText::new(Tone::Heading, &status.node_name),
         "  ".into(),
         mode_name(view),
         format!("{}  {}", since.unwrap_or_default(), census(view)).into(),
@@ -95,7 +95,7 @@ fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
     };
     let last = relist.map_or(", none yet".into(), |at| format!(", last {} ago", ago(at)));
     let relists = match cannot_list(view) {
-        Some(it) => Piece::new(
+        Some(it) => StyledText::new(
             Tone::Bad,
             format!("relists fail for {}, {} in a row{last}", span(it.lasting), count(it.failures)),
         ),
@@ -106,7 +106,7 @@ fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
     };
     sheet.line(&[
         "stream ".into(),
-        Piece::new(if up { Tone::Good } else { Tone::Warn }, stream),
+        StyledText::new(if up { Tone::Good } else { Tone::Warn }, stream),
         message.map_or(String::new(), |at| format!(", message {} ago", ago(at))).into(),
         "  ".into(),
         relists,
@@ -120,35 +120,31 @@ fn summary(scene: &Scene<'_>, sheet: &mut Sheet) {
         bytes(status.resident_bytes),
     )
     .into()]);
-    match scene.trouble {
-        Some(trouble) => {
-            sheet.marked(
-                "!!",
-                Tone::Bad,
-                &format!("This is not the newest, and is asked for again: {trouble}"),
-            );
+    match input.error {
+        Some(error) => {
+            sheet.marked("!!", Tone::Bad, &format!("Not current; retrying: {error}"));
         }
-        None => attention(view, CONCERNS, sheet),
+        None => attention(view, MAX_ADVICE, sheet),
     }
 }
 
-fn rates(scene: &Scene<'_>, sheet: &mut Sheet) {
-    let known = scene.activity.covers(scene.now).as_secs();
+fn rates(input: &FrameInput<'_>, sheet: &mut Sheet) {
+    let known = input.activity.covers(input.now).as_secs();
     let heading = format!("{:<9}{:>8}{:>8}{:>9}  ", "EVENTS", "/s 10s", format!("/s {known}s"), "COUNT");
-    sheet.line(&[Piece::new(Tone::Heading, heading + "LAST MINUTE")]);
+    sheet.line(&[StyledText::new(Tone::Heading, heading + "LAST MINUTE")]);
     let mut row = |name: &str, rate: &Rate| {
         let tone = if rate.count == 0 { Tone::Dim } else { Tone::Plain };
         let numbers = format!("{name:<9}{:>8.1}{:>8.1}{:>9}  ", rate.recent, rate.average, count(rate.count));
-        sheet.line(&[Piece::new(tone, numbers), Piece::new(Tone::Dim, picture(&rate.parts))]);
+        sheet.line(&[StyledText::new(tone, numbers), StyledText::new(Tone::Dim, bar_chart(&rate.parts))]);
     };
     for (kind, name) in TYPES {
-        row(name, &scene.activity.rate(Some(kind), scene.now));
+        row(name, &input.activity.rate(Some(kind), input.now));
     }
-    row("all", &scene.activity.rate(None, scene.now));
+    row("all", &input.activity.rate(None, input.now));
 }
 
 /// A bar for each part, scaled to the highest one; a blank for zero.
-fn picture(parts: &[u64; PARTS]) -> String {
+fn bar_chart(parts: &[u64; PARTS]) -> String {
     let highest = parts.iter().copied().max().unwrap_or(0).max(1);
     let bar = |part: u64| {
         let step = part.saturating_mul(BARS.len() as u64).div_ceil(highest);
@@ -158,7 +154,7 @@ fn picture(parts: &[u64; PARTS]) -> String {
     parts.iter().map(|part| bar(*part)).collect()
 }
 
-fn pods(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
+fn pods(input: &FrameInput<'_>, limit: usize, sheet: &mut Sheet) {
     const COLUMNS: [Column; 5] = [
         Column { heading: "BUSIEST PODS OF THE LAST MINUTE", side: Side::Left, least: Some(0) },
         Column { heading: "EVENTS", side: Side::Right, least: None },
@@ -172,14 +168,14 @@ fn pods(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
             count(busy.events).into(),
             count(busy.started).into(),
             count(busy.died).into(),
-            Piece::new(if busy.oom > 0 { Tone::Bad } else { Tone::Plain }, count(busy.oom)),
+            StyledText::new(if busy.oom > 0 { Tone::Bad } else { Tone::Plain }, count(busy.oom)),
         ]
     };
-    let rows: Vec<_> = scene.activity.busiest(most).into_iter().map(row).collect();
+    let rows: Vec<_> = input.activity.busiest(limit).into_iter().map(row).collect();
     sheet.table(&COLUMNS, &rows);
 }
 
-fn subscribers(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
+fn subscribers(input: &FrameInput<'_>, limit: usize, sheet: &mut Sheet) {
     const COLUMNS: [Column; 6] = [
         Column { heading: "ID", side: Side::Right, least: None },
         Column { heading: "SUBSCRIBER", side: Side::Left, least: Some(0) },
@@ -188,11 +184,11 @@ fn subscribers(scene: &Scene<'_>, most: usize, sheet: &mut Sheet) {
         Column { heading: "EVENTS", side: Side::Right, least: None },
         Column { heading: "GAPS", side: Side::Right, least: None },
     ];
-    let mut all: Vec<_> = scene.view.subscribers.iter().collect();
+    let mut all: Vec<_> = input.view.subscribers.iter().collect();
     all.sort_by_key(|subscriber| (std::cmp::Reverse(subscriber.lag), subscriber.id));
     let rows: Vec<_> = all
         .into_iter()
-        .take(most)
+        .take(limit)
         .map(|subscriber| {
             [
                 subscriber.id.to_string().into(),
@@ -213,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::status::tests::{ago, now, subscriber, well},
+        cli::status::tests::{ago, healthy, now, subscriber},
         v1::{Event, EventType, PodIdentity, Subscriber},
     };
 
@@ -221,7 +217,7 @@ mod tests {
         Mono::ZERO + Duration::from_secs(seconds)
     }
 
-    fn shown(subscribers: &[Subscriber], trouble: Option<&str>, height: usize) -> String {
+    fn shown(subscribers: &[Subscriber], error: Option<&str>, height: usize) -> String {
         let mut activity = Activity::new(at(0));
         for n in 0..60_u64 {
             let pod = PodIdentity {
@@ -238,14 +234,14 @@ mod tests {
                 Event { r#type: kind.into(), pod: Some(pod), reason: reason.into(), ..Event::default() };
             activity.observe(at(100 + n), at(100 + n), &event);
         }
-        let status = well();
+        let status = healthy();
         let view = View { status: &status, subscribers, now: now() };
-        let scene = Scene { view, activity: &activity, now: at(159), trouble };
-        frame(&scene, Format { width: 80, height, paint: Paint(false) })
+        let input = FrameInput { view, activity: &activity, now: at(159), error };
+        frame(&input, Format { width: 80, height, paint: Paint(false) })
     }
 
     #[test]
-    fn a_frame_shows_the_essentials() {
+    fn a_frame_shows_mode_rates_pods_and_subscribers() {
         let text = shown(&[subscriber(3, "kubelet", 0), subscriber(4, "logger", 40)], None, 24);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert_eq!(
@@ -280,15 +276,15 @@ ID SUBSCRIBER PEER   LAG EVENTS GAPS
     }
 
     #[test]
-    fn a_frame_says_that_the_runtime_cannot_be_listed() {
-        let mut status = well();
+    fn a_frame_shows_that_the_runtime_cannot_be_listed() {
+        let mut status = healthy();
         let generic = status.generic.as_mut().unwrap();
         generic.last_success_at = ago(75);
         generic.consecutive_failures = 8;
         generic.failing_since = ago(70);
         let view = View { status: &status, subscribers: &[], now: now() };
-        let scene = Scene { view, activity: &Activity::new(at(0)), now: at(1), trouble: None };
-        let text = frame(&scene, Format { width: 80, height: 24, paint: Paint(false) });
+        let input = FrameInput { view, activity: &Activity::new(at(0)), now: at(1), error: None };
+        let text = frame(&input, Format { width: 80, height: 24, paint: Paint(false) });
         let second = "stream up, message 1s ago  relists fail for 1m 10s, 8 in a row, last 1m 15s ago";
         assert_eq!(text.lines().nth(1), Some(second), "{text}");
         assert!(text.contains("!! The runtime cannot be listed since"), "{text}");
@@ -298,20 +294,20 @@ ID SUBSCRIBER PEER   LAG EVENTS GAPS
     fn a_frame_is_never_higher_than_the_screen() {
         let many: Vec<Subscriber> = (0..50).map(|id| subscriber(id, "agent", id)).collect();
         for height in [0, 1, 10, 24, 50] {
-            let text = shown(&many, Some("nobody listens"), height);
+            let text = shown(&many, Some("connection refused"), height);
             assert!(text.lines().count() <= height, "{height}: {text}");
         }
-        let text = shown(&many, Some("nobody listens"), 24);
-        assert!(text.contains("!! This is not the newest, and is asked for again: nobody listens"), "{text}");
+        let text = shown(&many, Some("connection refused"), 24);
+        assert!(text.contains("!! Not current; retrying: connection refused"), "{text}");
         assert!(text.contains("\n49 agent"), "{text}");
     }
 
     #[test]
-    fn a_picture_has_a_blank_only_where_nothing_was() {
+    fn a_bar_chart_has_a_blank_only_for_zero() {
         let mut parts = [0; PARTS];
         parts[..4].copy_from_slice(&[1, 500, 1_000, 0]);
-        assert_eq!(picture(&parts).trim_end(), "▁▄█");
-        assert_eq!(picture(&[0; PARTS]).trim_end(), "");
-        assert_eq!(picture(&[u64::MAX; PARTS]).chars().next(), Some('▁'));
+        assert_eq!(bar_chart(&parts).trim_end(), "▁▄█");
+        assert_eq!(bar_chart(&[0; PARTS]).trim_end(), "");
+        assert_eq!(bar_chart(&[u64::MAX; PARTS]).chars().next(), Some('▁'));
     }
 }

@@ -49,7 +49,7 @@ impl Terminal {
         Ok(terminal)
     }
 
-    /// The present width and height, in characters and lines.
+    /// The current width and height, in characters and lines.
     pub(super) fn size(&self) -> (usize, usize) {
         match tcgetwinsize(&self.out) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
@@ -73,7 +73,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // If the terminal is gone, there is no state to restore.
+        // If the terminal was closed, there is no state to restore.
         let _ = self.out.write_all(LEAVE).and_then(|()| self.out.flush());
         if let Some(before) = &self.before {
             // Unread keys must not reach the shell.

@@ -42,16 +42,16 @@ async fn plegd(mock: &Mock, line: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_holds_is_said() {
+async fn the_reached_state_is_printed() {
     let ended = Some(web(vec![container("app", v1::ContainerState::Exited, Some(3))]));
-    for (line, answer, told) in [
+    for (line, answer, expected) in [
         ("exited shop/web", ended, "shop/web: app has exited with code 3 (Error)"),
         ("running web", Some(web(vec![])), "shop/web: app is running"),
         ("gone web -n shop -c app", None, "shop/web: app is gone"),
         (
             "sandbox-ready uid-1",
             Some(web(vec![])),
-            "error: there is no pod \"uid-1\"; to wait for one that is not there yet, say \
+            "error: there is no pod \"uid-1\"; to wait for a pod that does not exist yet, specify \
                                            its namespace: default/uid-1",
         ),
         ("sandbox-ready web", Some(web(vec![])), "shop/web: its sandbox is ready"),
@@ -59,12 +59,12 @@ async fn what_holds_is_said() {
         ("pod-gone shop/web", None, "shop/web: gone"),
         ("pod-gone nobody", None, "nobody: gone"),
     ] {
-        assert_eq!(plegd(&node().answering(met(answer)), line).await, told, "{line}");
+        assert_eq!(plegd(&node().answering(met(answer)), line).await, expected, "{line}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_pod_of_a_name_may_come_but_not_stand_in_for_the_one_that_goes() {
+async fn a_future_condition_applies_to_the_name_and_a_removal_applies_to_the_uid() {
     use v1::pod_reference::Pod;
     for (line, by_uid) in [
         ("running shop/web", false),
@@ -84,18 +84,18 @@ async fn the_next_pod_of_a_name_may_come_but_not_stand_in_for_the_one_that_goes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_not_there_yet_can_be_waited_for() {
+async fn a_wait_for_a_pod_that_does_not_exist_yet_is_possible() {
     let mock = Mock::default().answering(met(Some(web(vec![]))));
     assert_eq!(plegd(&mock, "running shop/web -c app").await, "shop/web: app is running");
     assert_eq!(mock.waits()[0].container_name, "app");
     assert_eq!(
         plegd(&mock, "running shop/web").await,
-        "error: shop/web is not there yet: name the container with -c"
+        "error: shop/web does not exist yet; specify the container with -c"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_says_what_is_instead() {
+async fn the_error_after_a_timeout_has_the_current_state() {
     assert_eq!(
         plegd(&node(), "exited web --timeout 2m").await,
         "error: shop/web: timed out after 2m: app is running"
@@ -107,11 +107,11 @@ async fn a_timeout_says_what_is_instead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_containers_must_be_told_apart() {
+async fn of_several_containers_one_must_be_specified() {
     let two = ["app", "db"].map(|name| container(name, v1::ContainerState::Running, None));
     let mock = Mock::with(vec![web(two.into())]);
     assert_eq!(
         plegd(&mock, "exited web").await,
-        "error: shop/web has several containers: name one with -c: app, db"
+        "error: shop/web has several containers; specify one with -c: app, db"
     );
 }

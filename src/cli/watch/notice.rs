@@ -1,10 +1,10 @@
-//! Notices of a watch for a person, beside its events: one line each, without repetition.
+//! Notices of a watch for the user: lost connections, gaps and restarts. One line each, without repetition.
 
 use std::time::Duration;
 
 use crate::{client::Update, model::Position, v1};
 
-/// The state of the notices printed until now.
+/// The state of the notices that were printed.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// The connection is lost, and a notice of it was printed.
@@ -18,16 +18,16 @@ impl Notices {
     pub(super) fn of(&mut self, update: &Update) -> Option<String> {
         match update {
             Update::Reconnecting { why, .. } => {
-                let said = std::mem::replace(&mut self.lost, true);
-                (!said).then(|| format!("{why}; trying again until it is back"))
+                let notified = std::mem::replace(&mut self.lost, true);
+                (!notified).then(|| format!("{why}; reconnecting"))
             }
             Update::Connected(_) => {
-                std::mem::take(&mut self.lost).then(|| "connected again; beginning anew".into())
+                std::mem::take(&mut self.lost).then(|| "reconnected; starting again".into())
             }
             Update::Resumed { hello, after } => {
                 let lost = std::mem::take(&mut self.lost);
                 // Otherwise a gap follows, which has its own notice.
-                (lost && is_held(hello, *after)).then(|| "connected again; nothing was missed".into())
+                (lost && is_held(hello, *after)).then(|| "reconnected; no events were missed".into())
             }
             Update::Gap(gap) => Some(missing(gap)),
             Update::Restarted(restart) => Some(restarted(restart)),
@@ -42,11 +42,11 @@ fn restarted(restart: &v1::Restarted) -> String {
     let events = match restart.blind {
         false => "no event is missing",
         true => {
-            "no event that was published before is missing; containers that were created and removed meanwhile may be, since the runtime \
-             has not replayed its events"
+            "no published event is missing, but containers that were created and removed in this time may be missing, because the \
+             runtime does not replay its events"
         }
     };
-    format!("plegd was restarted, after {down_for} in which it was not running: {events}")
+    format!("plegd was restarted after a downtime of {down_for}: {events}")
 }
 
 /// Whether plegd still holds all events after a position.
@@ -60,15 +60,15 @@ fn missing(gap: &v1::Gap) -> String {
     let some = match gap.to.and_then(|to| Some((to, to.checked_sub(gap.from)?.checked_add(1)?))) {
         Some((to, 1)) => format!("event {to} may be missing"),
         Some((to, count)) => format!("up to {count} events are missing ({} to {to})", gap.from),
-        None => format!("events from {} on are missing", gap.from),
+        None => format!("events since {} are missing", gap.from),
     };
     match gap.reason() {
         v1::GapReason::Compacted => format!("{some}: plegd no longer holds them"),
         v1::GapReason::ForeignEpoch => {
-            "plegd was restarted: what happened meanwhile is not told, only what has come of it".into()
+            "plegd was restarted, and events in this time are not available; a snapshot of the current state follows".into()
         }
         v1::GapReason::InFuture => {
-            format!("the position is past what plegd has told so far: {some}")
+            format!("the position is after the last event that plegd has published: {some}")
         }
         v1::GapReason::Unspecified => some,
     }
@@ -92,18 +92,18 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_said_once_and_its_end_once() {
+    fn a_lost_connection_and_its_recovery_are_reported_once() {
         let mut notices = Notices::default();
         assert_eq!(notices.of(&Update::Connected(v1::Hello::default())), None);
         let first = notices.of(&lost()).unwrap();
-        assert_eq!(first, "the connection to plegd was lost: broken pipe; trying again until it is back");
+        assert_eq!(first, "the connection to plegd was lost: broken pipe; reconnecting");
         assert_eq!(notices.of(&lost()), None);
-        assert_eq!(notices.of(&resumed(1, 5, 20)).unwrap(), "connected again; nothing was missed");
+        assert_eq!(notices.of(&resumed(1, 5, 20)).unwrap(), "reconnected; no events were missed");
         assert_eq!(notices.of(&resumed(1, 5, 20)), None);
     }
 
     #[test]
-    fn nobody_is_told_that_nothing_was_missed_before_a_gap() {
+    fn a_recovery_that_a_gap_follows_is_not_reported_as_complete() {
         for gap_follows in [resumed(2, 1, 20), resumed(1, 12, 20), resumed(1, 1, 9)] {
             let mut notices = Notices::default();
             notices.of(&lost());
@@ -112,15 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_says_how_many_and_why() {
-        let said = |reason: v1::GapReason, from, to| {
+    fn the_notice_of_a_gap_has_the_number_of_events_and_the_reason() {
+        let notice = |reason: v1::GapReason, from, to| {
             Notices::default().of(&Update::Gap(v1::Gap { reason: reason.into(), from, to })).unwrap()
         };
-        let compacted = said(v1::GapReason::Compacted, 8, Some(907));
+        let compacted = notice(v1::GapReason::Compacted, 8, Some(907));
         assert_eq!(compacted, "up to 900 events are missing (8 to 907): plegd no longer holds them");
-        assert!(said(v1::GapReason::Compacted, 8, Some(8)).starts_with("event 8 may be missing"));
-        assert!(said(v1::GapReason::Compacted, 8, Some(7)).starts_with("events from 8 on are missing"));
-        assert!(said(v1::GapReason::ForeignEpoch, 8, None).starts_with("plegd was restarted"));
-        assert!(said(v1::GapReason::InFuture, 8, None).contains("past what plegd has told"));
+        assert!(notice(v1::GapReason::Compacted, 8, Some(8)).starts_with("event 8 may be missing"));
+        assert!(notice(v1::GapReason::Compacted, 8, Some(7)).starts_with("events since 8 are missing"));
+        assert!(notice(v1::GapReason::ForeignEpoch, 8, None).starts_with("plegd was restarted"));
+        assert!(
+            notice(v1::GapReason::InFuture, 8, None)
+                .contains("after the last event that plegd has published")
+        );
     }
 }

@@ -69,7 +69,7 @@ impl<W: Write> Show<W> {
             }
             Update::Gap(gap) => {
                 self.pods.clear();
-                // The pods as they are now show what the missing events have changed.
+                // The current pods include the changes of the missing events.
                 self.snapshot_due = true;
                 if !table {
                     let line = Line::Gap { reason: reason(&gap), from: gap.from, to: gap.to };

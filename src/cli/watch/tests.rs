@@ -9,7 +9,7 @@ use crate::{
     cli::{Cli, Command},
     client::{
         Update,
-        mock::{EPOCH, Mock, Step, gap, hello, pod, snapshot_end, told},
+        mock::{EPOCH, Mock, Step, gap, hello, pod, send_event, snapshot_end},
     },
     clock::Wall,
     print::Table,
@@ -24,7 +24,7 @@ fn args(line: &str) -> Args {
 
 fn died(sequence: u64) -> Step {
     let time = |nanos| Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos });
-    told(v1::Event {
+    send_event(v1::Event {
         sequence,
         r#type: v1::EventType::ContainerDied.into(),
         subject: v1::Subject::Container.into(),
@@ -49,10 +49,10 @@ async fn watched(line: &str, style: Style, mut scripts: Vec<Vec<Step>>) -> (Stri
     let mut out = Vec::new();
     let printer = Printer::new(&mut out, style, args.types.clone());
     let (clock, _) = Clock::simulated(Wall::from_nanos(1_800_000_000_000_000_000));
-    let mut said = Vec::new();
-    let ended = follow(&mock.client(), &args, printer, clock, |line| said.push(line)).await;
-    assert_eq!(ended.unwrap_err().to_string(), "plegd does not allow it: the end");
-    (String::from_utf8(out).unwrap(), said, mock)
+    let mut notices = Vec::new();
+    let ended = follow(&mock.client(), &args, printer, clock, |line| notices.push(line)).await;
+    assert_eq!(ended.unwrap_err().to_string(), "permission denied: the end");
+    (String::from_utf8(out).unwrap(), notices, mock)
 }
 
 fn table() -> Style {
@@ -60,12 +60,12 @@ fn table() -> Style {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_goes_on_over_a_lost_connection() {
+async fn a_table_continues_after_a_lost_connection() {
     let scripts = vec![
         vec![hello(EPOCH, 1, 4), died(5), Step::Cut],
         vec![hello(EPOCH, 1, 6), died(5), died(6), Step::End],
     ];
-    let (out, said, _) = watched("", table(), scripts).await;
+    let (out, notices, _) = watched("", table(), scripts).await;
     assert_eq!(
         out,
         "\
@@ -74,14 +74,14 @@ TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
 08:00:00.122 +1.5ms Died    shop/web\\u{7}    app       exit 137 OOMKilled event
 "
     );
-    assert_eq!(said.len(), 3, "{said:?}");
-    assert!(said[0].starts_with("the connection to plegd was lost: "), "{said:?}");
-    assert_eq!(said[1], "connected again; nothing was missed");
-    assert!(said[2].starts_with("the connection to plegd was lost: the stream has ended"), "{said:?}");
+    assert_eq!(notices.len(), 3, "{notices:?}");
+    assert!(notices[0].starts_with("the connection to plegd was lost: "), "{notices:?}");
+    assert_eq!(notices[1], "reconnected; no events were missed");
+    assert!(notices[2].starts_with("the connection to plegd was lost: the stream has ended"), "{notices:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_json_line_can_be_resumed_at_and_a_gap_is_one_too() {
+async fn json_lines_have_positions_and_a_gap_is_a_line() {
     let scripts = vec![vec![
         hello(EPOCH, 1, 4),
         died(5),
@@ -91,7 +91,7 @@ async fn a_json_line_can_be_resumed_at_and_a_gap_is_one_too() {
         died(7),
         Step::End,
     ]];
-    let (out, said, _) = watched("--pods --types died", Style::Json, scripts).await;
+    let (out, notices, _) = watched("--pods --types died", Style::Json, scripts).await;
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 5, "{out}");
     assert_eq!(lines[0]["type"], "ContainerDied");
@@ -101,11 +101,11 @@ async fn a_json_line_can_be_resumed_at_and_a_gap_is_one_too() {
     assert_eq!(lines[2]["pod"]["identity"]["name"], "a", "the pods as they are after the gap");
     assert_eq!(lines[3]["type"], "SnapshotEnd");
     assert_eq!(lines[4]["pod_status"]["containers"].to_string(), "[]");
-    assert!(said[0].starts_with("event 6 may be missing"), "{said:?}");
+    assert!(notices[0].starts_with("event 6 may be missing"), "{notices:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_comes_first_and_whole() {
+async fn a_complete_snapshot_comes_first() {
     let scripts = || {
         vec![
             vec![hello(EPOCH, 1, 4), pod("b"), Step::Cut],
@@ -134,7 +134,7 @@ TIME         DELAY  EVENT   NAMESPACE/POD    CONTAINER DETAIL             SOURCE
 }
 
 #[test]
-fn flags_become_the_request() {
+fn the_flags_are_converted_to_the_request() {
     let options = args(
         "-n shop -n batch,test --pod web --uid u1 -l app=web --types died,sync --containers-only --since oldest --pods",
     )
@@ -159,12 +159,12 @@ fn flags_become_the_request() {
 }
 
 #[test]
-fn wrong_flags_say_what_is_right() {
+fn errors_for_invalid_flags_have_a_hint() {
     let refused = |line: &str| {
         let words = ["plegd", "watch"].into_iter().chain(line.split(' '));
         Cli::try_parse_from(words).unwrap_err().to_string()
     };
-    assert!(refused("--since 42").contains("it is neither now nor oldest"));
+    assert!(refused("--since 42").contains("it is neither \"now\" nor \"oldest\""));
     assert!(refused("--pod shop/web").contains("-n shop --pod web"));
     assert!(
         refused("--types dead").contains("\"dead\" is not an event; did you mean \"died\""),
@@ -177,7 +177,7 @@ fn wrong_flags_say_what_is_right() {
 
 proptest! {
     #[test]
-    fn whatever_the_names_a_watch_prints_safe_lines(name in hostile(), label in hostile()) {
+    fn a_watch_prints_no_control_characters(name in hostile(), label in hostile()) {
         let identity = v1::PodIdentity { uid: label.clone(), namespace: name.clone(), name: name.clone() };
         let labels = [(label.clone(), name.clone())].into();
         let pod = v1::Pod { identity: Some(identity.clone()), labels, ..Default::default() };

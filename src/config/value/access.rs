@@ -54,7 +54,7 @@ impl Value for Option<PathBuf> {
         }
         match path.file_name() {
             Some(_) if !text.ends_with('/') => Ok(Some(path.into())),
-            _ => Err("it names a folder".into()),
+            _ => Err("it is a directory".into()),
         }
     }
 
@@ -69,7 +69,7 @@ pub enum StateDirectory {
     /// The directory `state` beside the socket of the API.
     #[default]
     BesideSocket,
-    /// This one.
+    /// This directory.
     At(PathBuf),
 }
 
@@ -124,7 +124,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 
 impl Value for FileMode {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str = r#"an octal mode of up to 0777, such as "0660""#;
+    const WANTED: &'static str = r#"an octal mode up to 0777, such as "0660""#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if !(3..=4).contains(&text.len()) || !text.bytes().all(|digit| matches!(digit, b'0'..=b'7')) {
@@ -145,7 +145,7 @@ impl Value for FileMode {
 
 impl Value for SocketGroup {
     const FORM: Form = Form::Text;
-    const WANTED: &'static str = r#"a group's name or number, or "" for plegd's own"#;
+    const WANTED: &'static str = r#"the name or number of a group, or "" for the group of plegd"#;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
@@ -155,7 +155,7 @@ impl Value for SocketGroup {
             return number(text).map(Self::Number);
         }
         if text.contains([':', ',', '\n']) || text.starts_with('-') {
-            return Err("it is no name of a group".into());
+            return Err("it is not a group name".into());
         }
         Ok(Self::Name(text.into()))
     }
@@ -171,7 +171,7 @@ impl Value for SocketGroup {
 
 // === impl Principals ===
 
-const WORDS: [(&str, Principal); 5] = [
+const KEYWORDS: [(&str, Principal); 5] = [
     ("root", Principal::Root),
     ("group", Principal::Group),
     ("loopback", Principal::Loopback),
@@ -182,11 +182,11 @@ const WORDS: [(&str, Principal); 5] = [
 impl Value for Principals {
     const FORM: Form = Form::List;
     const WANTED: &'static str =
-        "root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, with commas between them";
+        "root, group, uid:NUMBER, gid:NUMBER, loopback, tls, tls:NAME and any, separated by commas";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err(r#"it names nobody; the least is "root", who can do as it likes anyway"#.into());
+            return Err(r#"the list is empty; the minimum is "root", which controls plegd anyway"#.into());
         }
         text.split(',').map(|word| principal(word.trim())).collect::<Result<Vec<_>, _>>().map(Self::of)
     }
@@ -197,19 +197,19 @@ impl Value for Principals {
 }
 
 fn principal(word: &str) -> Result<Principal, String> {
-    if let Some((_, known)) = WORDS.iter().find(|(name, _)| *name == word) {
+    if let Some((_, known)) = KEYWORDS.iter().find(|(name, _)| *name == word) {
         return Ok(known.clone());
     }
     let Some((kind, rest)) = word.split_once(':') else {
-        return Err(match nearest(word, WORDS.map(|(name, _)| name)) {
-            Some(near) => format!("{word:?} is no principal; did you mean {near:?}"),
+        return Err(match nearest(word, KEYWORDS.map(|(name, _)| name)) {
+            Some(near) => format!("{word:?} is not a principal; did you mean {near:?}"),
             None if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()) => {
-                format!("{word:?} is no principal; did you mean \"uid:{word}\"")
+                format!("{word:?} is not a principal; did you mean \"uid:{word}\"")
             }
-            None => format!("{word:?} is no principal"),
+            None => format!("{word:?} is not a principal"),
         });
     };
-    let id = || number(rest).map_err(|why| format!("{word:?} is no principal: {rest:?}: {why}"));
+    let id = || number(rest).map_err(|why| format!("{word:?} is not a principal: {rest:?}: {why}"));
     match kind {
         "uid" => id().map(Principal::Uid),
         "gid" => id().map(Principal::Gid),
@@ -218,8 +218,8 @@ fn principal(word: &str) -> Result<Principal, String> {
         }
         "tls" => Ok(Principal::TlsName(rest.into())),
         _ => Err(match nearest(kind, ["uid", "gid", "tls"]) {
-            Some(near) => format!("{word:?} is no principal; did you mean \"{near}:{rest}\""),
-            None => format!("{word:?} is no principal"),
+            Some(near) => format!("{word:?} is not a principal; did you mean \"{near}:{rest}\""),
+            None => format!("{word:?} is not a principal"),
         }),
     }
 }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn principals_are_read_and_written() {
+    fn principals_are_parsed_and_formatted() {
         for text in [
             "root",
             "root,group,loopback,tls",
@@ -259,29 +259,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_principal_says_what_was_perhaps_meant() {
+    fn the_error_for_an_invalid_principal_has_a_suggestion() {
         for (text, why) in [
-            ("", r#"it names nobody; the least is "root", who can do as it likes anyway"#),
-            ("rot", r#""rot" is no principal; did you mean "root""#),
-            ("root,,tls", r#""" is no principal"#),
-            ("1000", r#""1000" is no principal; did you mean "uid:1000""#),
+            ("", r#"the list is empty; the minimum is "root", which controls plegd anyway"#),
+            ("rot", r#""rot" is not a principal; did you mean "root""#),
+            ("root,,tls", r#""" is not a principal"#),
+            ("1000", r#""1000" is not a principal; did you mean "uid:1000""#),
             (
                 "uid:anna",
-                r#""uid:anna" is no principal: "anna": it is not a number; names are not looked up"#,
+                r#""uid:anna" is not a principal: "anna": it is not a number; names are not looked up"#,
             ),
-            ("gid:-1", r#""gid:-1" is no principal: "-1": it is not a number; names are not looked up"#),
-            ("uid:4294967295", r#""uid:4294967295" is no principal: "4294967295": it is too large"#),
-            ("uid:99999999999", r#""uid:99999999999" is no principal: "99999999999": it is too large"#),
-            ("uuid:5", r#""uuid:5" is no principal; did you mean "uid:5""#),
+            ("gid:-1", r#""gid:-1" is not a principal: "-1": it is not a number; names are not looked up"#),
+            ("uid:4294967295", r#""uid:4294967295" is not a principal: "4294967295": it is too large"#),
+            ("uid:99999999999", r#""uid:99999999999" is not a principal: "99999999999": it is too large"#),
+            ("uuid:5", r#""uuid:5" is not a principal; did you mean "uid:5""#),
             ("tls:", r#""tls:" lacks the name; "tls" admits every verified certificate"#),
-            ("https://x", r#""https://x" is no principal"#),
+            ("https://x", r#""https://x" is not a principal"#),
         ] {
             assert_eq!(refusal::<Principals>(text), why, "{text}");
         }
     }
 
     #[test]
-    fn modes_groups_and_paths_are_read() {
+    fn modes_groups_and_paths_are_parsed() {
         for (text, mode) in [("0660", 0o660), ("600", 0o600), ("0777", 0o777), ("000", 0)] {
             assert_eq!(FileMode::parse(text), Ok(FileMode(mode)));
         }

@@ -1,6 +1,6 @@
-//! The texts of a log line, escaped for safe printing: errors and names in them come from the runtime.
+//! Escapes the texts of a log line: errors and names come from the runtime and may have control characters.
 //!
-//! The message keeps its line feeds. The value of a field does not: no runtime can write a line of its own into the log.
+//! The message keeps its line feeds. Those in the values of fields are escaped, so that a runtime cannot forge a log line.
 
 use std::fmt;
 
@@ -76,7 +76,7 @@ mod tests {
         }
     }
 
-    /// The output of three formats for everything that is logged meanwhile: text, journal, JSON.
+    /// The output of `log` in three formats: text, journal, JSON.
     fn written(log: impl Fn()) -> [String; 3] {
         [0, 1, 2].map(|format| {
             let written = Written::default();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_reads_as_before_and_holds_nothing_that_steers() {
+    fn a_line_has_the_usual_form_and_no_control_characters() {
         let [text, journal, json] = written(|| {
             let error = "NotFound\n<3>plegd: forged\u{1b}[2J\u{202e}";
             tracing::warn!(target: "plegd", %error, pods = 3, name = "a\u{2066}b", "It failed.\nTwice.");

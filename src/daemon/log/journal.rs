@@ -1,6 +1,6 @@
-//! Lines for systemd's journal: with their priority, and without the fields that the journal adds itself.
+//! The format for the systemd journal: lines with a priority, without the fields that the journal adds.
 //!
-//! They go to stderr like all other lines, each with its priority first, as sd-daemon(3) defines. The journal's own socket is not used:
+//! Lines go to stderr, each with its priority as a prefix, as defined by sd-daemon(3). The journal's own socket is not used:
 //! `journalctl` hides fields such as the error by default, and lines lose their order relative to other output on stderr, such as a panic.
 //! Programs can use JSON.
 
@@ -85,21 +85,21 @@ mod tests {
     }
 
     #[test]
-    fn each_line_has_its_priority_and_says_all() {
+    fn each_line_has_its_priority_and_all_fields() {
         let written = Written::default();
         let to = written.clone();
         let lines =
             tracing_subscriber::fmt::layer().event_format(Journal::new()).with_writer(move || to.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
-            tracing::error!(target: "room", error = "refused", "It failed.");
-            tracing::warn!(target: "room", "Two\nlines.");
-            tracing::info!(target: "room", pods = 3, "Listed.");
-            tracing::debug!(target: "room", "Seen.");
+            tracing::error!(target: "target", error = "refused", "It failed.");
+            tracing::warn!(target: "target", "Two\nlines.");
+            tracing::info!(target: "target", pods = 3, "Listed.");
+            tracing::debug!(target: "target", "Read.");
         });
         let written = String::from_utf8(written.0.lock().clone()).unwrap();
         assert_eq!(
             written,
-            "<3>room: It failed. error=\"refused\"\n<4>room: Two\n<4>lines.\n<6>room: Listed. pods=3\n<7>room: Seen.\n"
+            "<3>target: It failed. error=\"refused\"\n<4>target: Two\n<4>lines.\n<6>target: Listed. pods=3\n<7>target: Read.\n"
         );
     }
 }

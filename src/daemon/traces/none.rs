@@ -1,4 +1,4 @@
-//! Replacement for the exporter, built without the feature `otlp`: sends nothing.
+//! Replacement of the exporter in builds without the feature `otlp`. Sends no traces.
 
 #[derive(Debug)]
 pub struct Traces;

@@ -9,16 +9,16 @@ use opentelemetry_sdk::{
     trace::{SdkTracerProvider, SpanData, SpanExporter},
 };
 
-/// Limit for sending the remaining spans at the end, so that plegd's end is not delayed longer.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// Timeout for sending the remaining spans at shutdown.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The exporter of traces, if a collector is configured.
 #[derive(Debug)]
 pub struct Traces(Option<SdkTracerProvider>);
 
-/// Logs a failure to send traces.
+/// An exporter that logs failures.
 #[derive(Debug)]
-struct Outspoken {
+struct LoggingExporter {
     exporter: opentelemetry_otlp::SpanExporter,
     endpoint: String,
 }
@@ -34,7 +34,7 @@ impl Traces {
         let exporter = match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
             Ok(exporter) => exporter,
             Err(error) => {
-                tracing::warn!(%error, endpoint, "There are no traces: correct OTEL_EXPORTER_OTLP_ENDPOINT and restart plegd.");
+                tracing::warn!(%error, endpoint, "Tracing is disabled: cannot create the exporter. Correct OTEL_EXPORTER_OTLP_ENDPOINT and restart plegd.");
                 return Self(None);
             }
         };
@@ -45,10 +45,10 @@ impl Traces {
                 KeyValue::new("k8s.node.name", node.to_owned()),
             ])
             .build();
-        tracing::info!(endpoint, "Sending traces of relists and of the runtime's calls.");
+        tracing::info!(endpoint, "Sending traces of relists and of calls to the runtime.");
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            .with_batch_exporter(Outspoken { exporter, endpoint })
+            .with_batch_exporter(LoggingExporter { exporter, endpoint })
             .build();
         global::set_tracer_provider(provider.clone());
         Self(Some(provider))
@@ -57,23 +57,23 @@ impl Traces {
     /// Sends the remaining spans and stops tracing.
     pub fn end(self) {
         if let Some(provider) = self.0
-            && let Err(error) = provider.shutdown_with_timeout(PATIENCE)
+            && let Err(error) = provider.shutdown_with_timeout(FLUSH_TIMEOUT)
         {
-            tracing::debug!(%error, "The last traces were not sent.");
+            tracing::debug!(%error, "Failed to send the remaining spans.");
         }
     }
 }
 
-// === impl Outspoken ===
+// === impl LoggingExporter ===
 
-impl SpanExporter for Outspoken {
+impl SpanExporter for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.exporter.export(batch).await;
         if let Err(error) = &sent {
             tracing::warn!(
                 %error, endpoint = self.endpoint, spans,
-                "Traces could not be sent and are lost: does a collector listen there for OTLP over gRPC?"
+                "Failed to send traces; the spans are lost. Check that a collector for OTLP over gRPC listens on the endpoint."
             );
         }
         sent

@@ -16,6 +16,9 @@ use crate::{
     sim::{Method, Subject, v1::ContainerEventType},
 };
 
+/// The deprecated name of the key `published`.
+const DEPRECATED_PUBLISHED: &str = "told";
+
 const KEYS: [&str; 13] = [
     "source",
     "right",
@@ -28,7 +31,7 @@ const KEYS: [&str; 13] = [
     "env",
     "starts_at",
     "published",
-    "told",
+    DEPRECATED_PUBLISHED,
     "steps",
 ];
 
@@ -107,10 +110,10 @@ impl Parse for Scenario {
             true => FormatError { place: "scenario".to_owned(), ..error },
             false => error,
         })?;
-        let published = match (scenario.optional("published")?, scenario.optional("told")?) {
+        let published = match (scenario.optional("published")?, scenario.optional(DEPRECATED_PUBLISHED)?) {
             (Some(_), Some(_)) => {
                 return Err(FormatError::new(
-                    "told",
+                    DEPRECATED_PUBLISHED,
                     "is a deprecated name of \"published\"; keep one of them",
                 ));
             }
@@ -135,17 +138,17 @@ impl Parse for Scenario {
     }
 }
 
-/// Checks that steps before the start come first, and that a collected verb was started.
+/// Checks that steps before the start of plegd come first, and that a collected verb was started.
 fn check_order(steps: &[Step]) -> Result<(), FormatError> {
     let (mut started, mut names) = (false, Vec::new());
     for (n, step) in steps.iter().enumerate() {
         let place = format!("steps[{n}]");
         let needs_plegd = matches!(step.action, Action::Ready | Action::Cli(_) | Action::Collect(_));
         if step.before && needs_plegd {
-            return Err(FormatError::new(&place, "needs plegd, which is not started before the other steps"));
+            return Err(FormatError::new(&place, "requires plegd, which is not started yet"));
         }
         if step.before && started {
-            return Err(FormatError::new(&place, "steps with \"before\" come first"));
+            return Err(FormatError::new(&place, "steps with \"before\" must come first"));
         }
         started |= !step.before;
         match &step.action {
@@ -249,7 +252,7 @@ impl EventStep {
                 if step.has(key) {
                     return Err(FormatError::new(
                         step.place(),
-                        format!("\"raw\" is the whole event; {key:?} has no place beside it"),
+                        format!("\"raw\" is the complete event; {key:?} cannot be combined with it"),
                     ));
                 }
             }

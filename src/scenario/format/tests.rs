@@ -10,7 +10,7 @@ fn step(text: &str) -> Result<Step, FormatError> {
 }
 
 #[test]
-fn missing_keys_have_their_default() {
+fn missing_keys_have_their_default_values() {
     let scenario = Scenario::read(r#"{"steps": []}"#).unwrap();
     assert_eq!(scenario.runtime, Runtime::default());
     assert_eq!((scenario.events, scenario.has_cri), (Events::Stream, true));
@@ -18,10 +18,10 @@ fn missing_keys_have_their_default() {
 }
 
 #[test]
-fn told_is_the_deprecated_name_of_published() {
-    let told = Scenario::read(r#"{"told": {"c1": ["Started"]}, "steps": []}"#).unwrap();
+fn the_deprecated_name_of_published_is_accepted() {
+    let deprecated = Scenario::read(r#"{"told": {"c1": ["Started"]}, "steps": []}"#).unwrap();
     let published = Scenario::read(r#"{"published": {"c1": ["Started"]}, "steps": []}"#).unwrap();
-    assert_eq!(told, published);
+    assert_eq!(deprecated, published);
     assert_eq!(
         problem(r#"{"told": {}, "published": {}, "steps": []}"#),
         "told: is a deprecated name of \"published\"; keep one of them"
@@ -45,7 +45,7 @@ fn an_error_has_its_place_and_a_suggestion() {
             container(r#""exit_cod": 1"#),
             r#"steps[1].status: unknown key "exit_cod"; did you mean "exit_code"?"#,
         ),
-        (container(r#""exit_code": "1""#), "steps[1].status.exit_code: expected a whole number"),
+        (container(r#""exit_code": "1""#), "steps[1].status.exit_code: expected an integer"),
         (container(r#""state": "CONTAINER_EXITTED""#), r#"did you mean "CONTAINER_EXITED"?"#),
         (container(r#""started_at": "then""#), "steps[1].status.started_at: expected a time"),
         (container(r#""metadata": {"nam": "x"}"#), "steps[1].status.metadata: unknown key"),
@@ -58,11 +58,11 @@ fn an_error_has_its_place_and_a_suggestion() {
         (r#"{"steps": [{"do": "cli", "args": ["run"]}]}"#.into(), "steps[0].args: unknown verb \"run\""),
         (
             r#"{"steps": [{"do": "ready"}, {"do": "down", "before": true}]}"#.into(),
-            "steps[1]: steps with \"before\" come first",
+            "steps[1]: steps with \"before\" must come first",
         ),
         (
             r#"{"steps": [{"do": "ready", "before": true}]}"#.into(),
-            "steps[0]: needs plegd, which is not started",
+            "steps[0]: requires plegd, which is not started",
         ),
         (
             r#"{"steps": [{"do": "collect", "name": "w"}]}"#.into(),
@@ -70,7 +70,7 @@ fn an_error_has_its_place_and_a_suggestion() {
         ),
         (
             r#"{"steps": [{"do": "event", "raw": {}, "id": "c"}]}"#.into(),
-            r#""raw" is the whole event; "id" has no place"#,
+            r#""raw" is the complete event; "id" cannot be combined"#,
         ),
     ] {
         let problem = problem(&text);

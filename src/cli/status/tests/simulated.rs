@@ -63,7 +63,7 @@ impl Simulated {
             }
             tokio::time::sleep(SECOND).await;
         }
-        panic!("{what} has not come about in 10 minutes: {:?}", self.app.follower_status());
+        panic!("{what} was not reached in 10 minutes: {:?}", self.app.follower_status());
     }
 
     fn failures(&self) -> i64 {
@@ -72,7 +72,7 @@ impl Simulated {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_hangs_for_75_s_in_evented_mode_is_shown_from_the_second_failed_relist_on() {
+async fn a_runtime_that_hangs_for_75_s_in_evented_mode_is_shown_after_the_second_failed_relist() {
     let node = Simulated::new(Profile::CONTAINERD_2_1);
     node.until("evented", |app| app.follower_status().mode == model::Mode::Evented).await;
     // The relist period is one minute: within half a minute after a relist, several calls can fail.
@@ -110,7 +110,7 @@ async fn a_runtime_that_hangs_for_75_s_in_evented_mode_is_shown_from_the_second_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_is_away_is_not_said_to_be_listed_instead() {
+async fn while_the_runtime_is_down_the_screen_does_not_mention_relists_instead() {
     let node = Simulated::new(Profile::CONTAINERD_2_1);
     node.until("evented", |app| app.follower_status().mode == model::Mode::Evented).await;
     node.sim.crash();
@@ -124,7 +124,7 @@ async fn a_runtime_that_is_away_is_not_said_to_be_listed_instead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_yielded_is_named_with_who_has_it_and_when_it_is_tried_again() {
+async fn a_yielded_stream_is_shown_with_the_time_of_the_next_try() {
     let node = Simulated::new(Profile::CONTAINERD_1_7);
     node.until("evented", |app| app.follower_status().mode == model::Mode::Evented).await;
     let mut other = node.sim.queue().subscribe();

@@ -9,28 +9,28 @@ use crate::{
 
 /// The state of a watch that outlives its connections.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct WatchState {
     /// The start to request while there is no position.
-    begin: v1::Start,
+    initial_start: v1::Start,
     /// All events up to this position have been delivered.
     after: Option<Position>,
-    /// The run of plegd that sends the present stream, once its greeting has arrived.
+    /// The epoch of the plegd that sends the current stream, once its Hello message has arrived.
     epoch: Option<u64>,
-    /// The start of the process that the last restart began.
+    /// The start time in the last [`Update::Restarted`].
     restarted: Option<prost_types::Timestamp>,
 }
 
-// === impl Place ===
+// === impl WatchState ===
 
-impl Place {
+impl WatchState {
     pub(super) fn new(since: Since) -> Self {
-        let (begin, after) = match since {
+        let (initial_start, after) = match since {
             Since::Snapshot => (v1::Start::Snapshot, None),
             Since::Now => (v1::Start::Now, None),
             Since::Oldest => (v1::Start::Oldest, None),
             Since::After(position) => (v1::Start::Unspecified, Some(position)),
         };
-        Self { begin, after, epoch: None, restarted: None }
+        Self { initial_start, after, epoch: None, restarted: None }
     }
 
     /// All events up to this position have been delivered.
@@ -42,7 +42,7 @@ impl Place {
     pub(super) fn start(&self) -> (v1::Start, Option<Position>) {
         match self.after {
             Some(after) => (v1::Start::Unspecified, Some(after)),
-            None => (self.begin, None),
+            None => (self.initial_start, None),
         }
     }
 
@@ -52,7 +52,7 @@ impl Place {
         let update = match message.update {
             // A newer plegd may send messages that this version does not know.
             None => return Ok(None),
-            Some(Wire::Hello(hello)) => self.greeted(hello)?,
+            Some(Wire::Hello(hello)) => self.on_hello(hello)?,
             Some(Wire::Pod(pod)) => Update::Pod(pod),
             Some(Wire::SnapshotEnd(end)) => {
                 let position = end.position.ok_or_else(|| CallError::missing("position"))?.into();
@@ -75,12 +75,12 @@ impl Place {
             Some(Wire::Gap(gap)) => {
                 // A snapshot follows. If it is interrupted, the next connection requests another snapshot, not the gap again.
                 self.after = None;
-                self.begin = v1::Start::Snapshot;
+                self.initial_start = v1::Start::Snapshot;
                 Update::Gap(gap)
             }
             Some(Wire::ModeChange(change)) => Update::ModeChange(change),
             Some(Wire::Restarted(restart)) => {
-                // A watch that resumes at the same position again is sent it again.
+                // plegd sends this message again to a watch that resumes at the same position.
                 if self.restarted == restart.up_since {
                     return Ok(None);
                 }
@@ -91,14 +91,14 @@ impl Place {
         Ok(Some(update))
     }
 
-    fn greeted(&mut self, hello: v1::Hello) -> Result<Update, CallError> {
+    fn on_hello(&mut self, hello: v1::Hello) -> Result<Update, CallError> {
         let head: Position = hello.head.ok_or_else(|| CallError::missing("head"))?.into();
         self.epoch = Some(head.epoch);
         if let Some(after) = self.after {
             return Ok(Update::Resumed { hello, after });
         }
         // From here on, a lost connection must not lose the events in between.
-        self.after = match self.begin {
+        self.after = match self.initial_start {
             v1::Start::Now => Some(head),
             v1::Start::Oldest => {
                 Some(Position { epoch: head.epoch, sequence: hello.oldest.saturating_sub(1) })
@@ -110,10 +110,11 @@ impl Place {
 
     /// Advances to a position. Returns whether it is new.
     fn advance(&mut self, to: Position) -> bool {
-        let told = self.after.is_some_and(|after| after.epoch == to.epoch && after.sequence >= to.sequence);
-        if !told {
+        let delivered =
+            self.after.is_some_and(|after| after.epoch == to.epoch && after.sequence >= to.sequence);
+        if !delivered {
             self.after = Some(to);
         }
-        !told
+        !delivered
     }
 }

@@ -11,7 +11,7 @@ use crate::sim::{SimRuntime, Subject, truth::Listed};
 
 /// The current sandboxes and containers.
 #[derive(Debug, Default)]
-pub(super) struct Puts {
+pub(super) struct Objects {
     sandboxes: BTreeMap<String, Entry<SandboxFields>>,
     containers: BTreeMap<String, Entry<ContainerFields>>,
     /// The sandbox of each container, including removed ones.
@@ -25,9 +25,9 @@ struct Entry<F> {
     labels: Labels,
 }
 
-// === impl Puts ===
+// === impl Objects ===
 
-impl Puts {
+impl Objects {
     /// Adds or changes a sandbox.
     pub(super) fn sandbox(&mut self, put: &Put<SandboxFields>, runtime: &SimRuntime) {
         let now = runtime.clock().wall();

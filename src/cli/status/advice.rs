@@ -1,6 +1,6 @@
-//! The problems of which an operator must know, each in one or two sentences with the action to take.
+//! Problems that need the attention of an operator, each with the action to take.
 //!
-//! Pure rules over plegd's status. A normal state, or a permanent property of a runtime, is no problem.
+//! Pure rules over plegd's status. A normal state or a permanent property of a runtime is not a problem.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::{
     v1::{EventedPath, Mode},
 };
 
-/// A lost stream is usually restored within this time.
-const HICCUP: Duration = Duration::from_secs(10);
-/// Minimum delay of a relist that is reported.
+/// A shorter interruption is a warning, a longer one an error.
+const SHORT_OUTAGE: Duration = Duration::from_secs(10);
+/// Minimum delay of a relist that counts as late.
 const LATE: Duration = Duration::from_secs(30);
-/// Events later than this are of little use to subscribers.
-const SLOW: Duration = Duration::from_secs(1);
+/// Minimum latency of the 99th percentile that is reported.
+const HIGH_LATENCY: Duration = Duration::from_secs(1);
 /// Minimum number of samples for a percentile.
-const ENOUGH: u64 = 100;
+const MIN_SAMPLES: u64 = 100;
 
-/// Number of consecutive failed relists from which the runtime counts as impossible to list.
-const PERSISTENT: u32 = 2;
+/// Minimum number of consecutive failed relists after which listing counts as failing.
+const MIN_FAILURES: u32 = 2;
 
 /// The runtime cannot be listed.
 #[derive(Clone, Copy, Debug)]
@@ -40,17 +40,17 @@ pub(in crate::cli) struct Unlisted<'a> {
     error: &'a str,
 }
 
-/// A problem.
+/// A problem and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Concern {
+pub(in crate::cli) struct Advice {
     /// `Bad` or `Warn`.
     pub(in crate::cli) tone: Tone,
-    /// The problem and the action.
+    /// The problem and the action to take.
     pub(in crate::cli) text: String,
 }
 
-/// All problems, the worst first.
-pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
+/// All problems, errors before warnings.
+pub(in crate::cli) fn advice(view: &View<'_>) -> Vec<Advice> {
     let rules = [
         not_ready,
         config_rejected,
@@ -66,20 +66,20 @@ pub(in crate::cli) fn concerns(view: &View<'_>) -> Vec<Concern> {
         state_lost,
         config_waits,
     ];
-    let mut found: Vec<Concern> = rules.iter().filter_map(|rule| rule(view)).collect();
-    found.sort_by_key(|concern| concern.tone != Tone::Bad);
+    let mut found: Vec<Advice> = rules.iter().filter_map(|rule| rule(view)).collect();
+    found.sort_by_key(|advice| advice.tone != Tone::Bad);
     found
 }
 
 /// The state is not written.
-fn state_lost(view: &View<'_>) -> Option<Concern> {
+fn state_lost(view: &View<'_>) -> Option<Advice> {
     let state = view.status.state.filter(|state| !state.active && state.errors > 0)?;
     let text = format!(
-        "The state on disk is not written ({}): a restart of plegd now begins a new epoch, and subscribers get a gap. The log and \
-         /readyz?verbose say why; check the space, owner and mode of state.directory. plegd tries again every minute.",
+        "The state on disk is not written ({}): a restart of plegd now begins a new epoch, and subscribers get a gap. See the log or \
+         /readyz?verbose for the cause; check the space, owner and mode of state.directory. plegd retries every minute.",
         counted(state.errors, "error")
     );
-    Some(Concern { tone: Tone::Warn, text })
+    Some(Advice { tone: Tone::Warn, text })
 }
 
 /// Whether the runtime has this quirk. Only the letters of names are compared, not their separators.
@@ -109,7 +109,7 @@ pub(in crate::cli) fn held(view: &View<'_>) -> u64 {
     head.saturating_add(1).saturating_sub(journal.oldest)
 }
 
-/// The place of the runtime's log.
+/// The command that shows the log of the runtime.
 fn log_of(view: &View<'_>) -> String {
     let name = view.status.runtime.as_ref().map_or("", |runtime| runtime.name.as_str());
     let unit = match name.to_ascii_lowercase().as_str() {
@@ -120,10 +120,10 @@ fn log_of(view: &View<'_>) -> String {
     format!("`journalctl -u {unit}`")
 }
 
-/// Set if the runtime cannot be listed. No message may then refer to relists as a replacement or a check of the stream.
+/// Set if listing the runtime fails. No message may then mention relists as a replacement or a check of the stream.
 pub(in crate::cli) fn cannot_list<'a>(view: &View<'a>) -> Option<Unlisted<'a>> {
     let generic =
-        view.status.generic.as_ref().filter(|generic| generic.consecutive_failures >= PERSISTENT)?;
+        view.status.generic.as_ref().filter(|generic| generic.consecutive_failures >= MIN_FAILURES)?;
     let since = generic.failing_since.as_ref()?;
     Some(Unlisted {
         failures: generic.consecutive_failures,
@@ -133,15 +133,15 @@ pub(in crate::cli) fn cannot_list<'a>(view: &View<'a>) -> Option<Unlisted<'a>> {
     })
 }
 
-fn bad(text: String) -> Option<Concern> {
-    Some(Concern { tone: Tone::Bad, text })
+fn bad(text: String) -> Option<Advice> {
+    Some(Advice { tone: Tone::Bad, text })
 }
 
-fn warn(text: String) -> Option<Concern> {
-    Some(Concern { tone: Tone::Warn, text })
+fn warn(text: String) -> Option<Advice> {
+    Some(Advice { tone: Tone::Warn, text })
 }
 
-fn not_ready(view: &View<'_>) -> Option<Concern> {
+fn not_ready(view: &View<'_>) -> Option<Advice> {
     if view.status.ready {
         return None;
     }
@@ -151,104 +151,106 @@ fn not_ready(view: &View<'_>) -> Option<Concern> {
     let failed = failed.unwrap_or_default();
     bad(match &view.status.runtime {
         None => format!(
-            "Not ready: the runtime has not answered yet.{failed} Is it running? `plegd check` tries it; the key \
-             runtime.endpoint says where it is looked for."
+            "Not ready: the runtime has not answered yet.{failed} Check that it is running: use `plegd check`, and check \
+             the key runtime.endpoint."
         ),
         Some(_) => format!(
-            "Not ready: the first relist is not complete.{failed} If this lasts longer than a minute, look whether the \
-             runtime still answers: `plegd check`."
+            "Not ready: the first relist is not complete.{failed} If this takes longer than a minute, check with \
+             `plegd check` whether the runtime answers."
         ),
     })
 }
 
-fn unlisted(view: &View<'_>) -> Option<Concern> {
+fn unlisted(view: &View<'_>) -> Option<Advice> {
     let it = cannot_list(view).filter(|_| view.status.ready)?;
     let last = view.status.generic.as_ref().and_then(|generic| generic.last_success_at.as_ref());
     let as_of = last.map_or("then".into(), |last| date_and_time(wall(last)));
     let served = match &view.status.evented {
-        Some(evented) if evented.up => format!(
-            "What is served is as of {as_of}, plus what events report; nothing checks the event stream"
-        ),
-        Some(evented) if !has(view, Quirk::NoEvents) => {
-            format!("The event stream is down, too ({}). What is served is as of {as_of}", evented.state)
+        Some(evented) if evented.up => {
+            format!("Served state is as of {as_of}, updated by events only; nothing checks the event stream")
         }
-        _ => format!("What is served is as of {as_of}"),
+        Some(evented) if !has(view, Quirk::NoEvents) => {
+            format!("The event stream is also down ({}). Served state is as of {as_of}", evented.state)
+        }
+        _ => format!("Served state is as of {as_of}"),
     };
     let text = format!(
-        "The runtime cannot be listed since {} ({}): {} in a row failed, the last with: {}. {served}. Is the runtime running, \
-         and does `crictl ps` hang? {} may say why. plegd tries again by itself.",
+        "The runtime cannot be listed since {} ({}): {} in a row failed, the last with: {}. {served}. Check that the \
+         runtime is running and that `crictl ps` works; see {}. plegd retries automatically.",
         date_and_time(it.since),
         span(it.lasting),
         counted(it.failures, "relist"),
         it.error,
         log_of(view),
     );
-    if it.lasting < HICCUP { warn(text) } else { bad(text) }
+    if it.lasting < SHORT_OUTAGE { warn(text) } else { bad(text) }
 }
 
-/// If the stream is closed for another subscriber: when it was closed, and when the next try is due.
+/// If plegd yielded the stream to another subscriber: when it did, and when it retries.
 pub(in crate::cli) fn gave_way<'a>(view: &View<'a>) -> Option<(&'a Timestamp, &'a Timestamp)> {
     let evented = view.status.evented.as_ref()?;
     Some((evented.yielded_since.as_ref()?, evented.retry_at.as_ref()?))
 }
 
-fn yielded(view: &View<'_>) -> Option<Concern> {
+fn yielded(view: &View<'_>) -> Option<Advice> {
     let (since, retry_at) = gave_way(view)?;
     // plegd does not poll while listing fails.
     let polling = if cannot_list(view).is_some() { "" } else { "; polling" };
     warn(format!(
         "plegd yielded the shared event stream to another subscriber{polling}. This runtime delivers each event to one subscriber \
-         only; since {} the other one receives them all. Is the kubelet's EventedPLEG on, or `crictl events` running? End it, \
-         or upgrade to containerd 2.x. plegd tries the stream again in {}; stream.shared = \"compete\" would keep it.",
+         only; since {} the other one receives all events. Disable EventedPLEG in the kubelet, stop `crictl events`, or \
+         upgrade to containerd 2.x. plegd retries the stream in {}; with stream.shared = \"compete\" it would keep the stream.",
         date_and_time(wall(since)),
         span(until(view.now, retry_at)),
     ))
 }
 
-fn stream_down(view: &View<'_>) -> Option<Concern> {
+fn stream_down(view: &View<'_>) -> Option<Advice> {
     let evented = view.status.evented.as_ref().filter(|evented| !evented.up)?;
     if gave_way(view).is_some() {
         return None;
     }
-    // A stream that is never available is no problem: the mode describes it. Nor is it one if the runtime answers no call at all.
+    // A runtime without events is not a problem: the mode describes it. If the runtime answers no call, other advice applies.
     let unanswered = overdue(view).is_some() || cannot_list(view).is_some();
     if has(view, Quirk::NoEvents) || !view.status.ready || unanswered {
         return None;
     }
     if evented.state.contains("stream.enabled") {
-        return warn("The event stream is switched off in plegd's configuration: stream.enabled = true makes use of it.".into());
+        return warn(
+            "The event stream is disabled in the configuration. Set stream.enabled = true to use it.".into(),
+        );
     }
     if has(view, Quirk::EventsOffByDefault) && evented.messages == 0 {
         return warn(
-            "The event stream is down, perhaps as CRI-O sends no events by default: write enable_pod_events = true under \
-             [crio.runtime] in /etc/crio/crio.conf.d/10-plegd.conf, then restart CRI-O."
+            "The event stream is down. CRI-O sends no events by default: set enable_pod_events = true under [crio.runtime] \
+             in /etc/crio/crio.conf.d/10-plegd.conf, then restart CRI-O."
                 .into(),
         );
     }
     let down = evented.since.as_ref().map(|since| age(view.now, since));
     let text = format!(
-        "The event stream is down{}{}. plegd relists instead and reconnects by itself; what lives shorter than a relist \
-         period may be missed. If it does not come back: {}.",
+        "The event stream is down{}{}. plegd relists instead and reconnects automatically. Containers with a lifetime shorter \
+         than a relist period may be missed. If the stream stays down, see {}.",
         down.map(|down| format!(" for {}", span(down))).unwrap_or_default(),
         if evented.state.is_empty() { String::new() } else { format!(" ({})", evented.state) },
         log_of(view),
     );
-    if down.is_some_and(|down| down < HICCUP) { warn(text) } else { bad(text) }
+    if down.is_some_and(|down| down < SHORT_OUTAGE) { warn(text) } else { bad(text) }
 }
 
-fn relist_late(view: &View<'_>) -> Option<Concern> {
+fn relist_late(view: &View<'_>) -> Option<Advice> {
     let (last, period) = overdue(view).filter(|_| cannot_list(view).is_none())?;
     let (last, period, log) = (span(last), span(period), log_of(view));
     let evented = view.status.evented.as_ref();
     match evented.filter(|evented| !evented.up && !has(view, Quirk::NoEvents)) {
         Some(evented) => bad(format!(
-            "The runtime does not answer: no relist was complete for {last}, and the event stream is down ({}). Is it \
-             running? {log} may say why; plegd comes back by itself once the runtime does.",
+            "The runtime does not answer: no relist was complete for {last}, and the event stream is down ({}). Check that it \
+             is running; see {log}. plegd reconnects automatically.",
             evented.state,
         )),
         None => bad(format!(
-            "No relist was complete for {last}, though one is due every {period}: the runtime does not answer its lists. \
-             Does `crictl ps` hang too? Then look at {log}."
+            "No relist was complete for {last}, though one is due every {period}: the runtime does not answer list calls. \
+             Check whether `crictl ps` works; see {log}."
         )),
     }
 }
@@ -261,30 +263,30 @@ fn overdue(view: &View<'_>) -> Option<(Duration, Duration)> {
     (last >= (period.saturating_mul(3)).max(period.saturating_add(LATE))).then_some((last, period))
 }
 
-/// Objects that the runtime lists without giving their status.
-fn unreadable(view: &View<'_>) -> Option<Concern> {
+/// Objects that the runtime lists, but whose status it does not return.
+fn unreadable(view: &View<'_>) -> Option<Advice> {
     let unreadable = view.status.generic.as_ref()?.unreadable;
     if unreadable == 0 || cannot_list(view).is_some() {
         return None;
     }
     warn(format!(
-        "{} (containers or sandboxes) cannot be read: the runtime lists them and does not give their status. Their state is served \
-         as listed, a death without exit code. plegd's log names each with the error; `crictl inspect` or `crictl inspectp` shows \
-         the same. Removing the pod or restarting the runtime may help.",
+        "{} (containers or sandboxes) cannot be read: the runtime lists them, but does not return their status. Their state is served \
+         as listed, without exit codes. The log of plegd has each id and error; `crictl inspect` or `crictl inspectp` shows the \
+         same error. Remove the pod or restart the runtime.",
         counted(unreadable, "object"),
     ))
 }
 
-fn misses(view: &View<'_>) -> Option<Concern> {
+fn misses(view: &View<'_>) -> Option<Advice> {
     let evented = view.status.evented.as_ref().filter(|evented| missed(evented) > 0)?;
     if view.status.mode() != Mode::Probing || cannot_list(view).is_some() {
         return None;
     }
     let why = if has(view, Quirk::SharedChannel) {
-        "Subscribers take events from each other on this runtime: is the kubelet's EventedPLEG on, or `crictl events` \
-         running? More misses make plegd yield the stream, unless stream.shared is compete."
+        "Subscribers take events from each other on this runtime. Disable EventedPLEG in the kubelet, or stop `crictl \
+         events`. After further missed events, plegd yields the stream, unless stream.shared is compete."
     } else {
-        "Relists have told them, and stay frequent until the stream has been right for a while."
+        "Relists detected them, and stay frequent until the stream is trusted again."
     };
     warn(format!(
         "The stream has missed {} ({}). {why}",
@@ -293,25 +295,25 @@ fn misses(view: &View<'_>) -> Option<Concern> {
     ))
 }
 
-fn late_events(view: &View<'_>) -> Option<Concern> {
+fn late_events(view: &View<'_>) -> Option<Advice> {
     let detection = view.status.evented.as_ref()?.detection.as_ref()?;
     let p99 = duration(detection.p99.as_ref());
-    if detection.count < ENOUGH || p99 < SLOW {
+    if detection.count < MIN_SAMPLES || p99 < HIGH_LATENCY {
         return None;
     }
     warn(format!(
-        "1 of 100 events was seen {} late or later: is the node short of CPU, or was its clock stepped?",
+        "The 99th percentile of the event latency is {}. Check whether the node lacks CPU or its clock was stepped.",
         latency(p99)
     ))
 }
 
-/// A subscriber that will soon lose events: only a full journal drops events.
-fn lag(view: &View<'_>) -> Option<Concern> {
+/// A subscriber that is about to lose events. Only a full journal evicts events.
+fn lag(view: &View<'_>) -> Option<Advice> {
     let full = view.status.journal.as_ref().is_some_and(|journal| journal.oldest > 1);
     let slowest = view.slowest().filter(|slowest| full && slowest.lag.saturating_mul(2) > held(view))?;
     warn(format!(
-        "Subscriber {} ({}) is {} events behind; at {} it loses some. `plegd subscribers` shows all, `plegd subscribers \
-         disconnect {}` ends it.",
+        "Subscriber {} ({}) is {} events behind; at {} it loses events. `plegd subscribers` lists all, `plegd subscribers \
+         disconnect {}` disconnects it.",
         slowest.id,
         called(slowest),
         count(slowest.lag),
@@ -320,35 +322,35 @@ fn lag(view: &View<'_>) -> Option<Concern> {
     ))
 }
 
-fn config_rejected(view: &View<'_>) -> Option<Concern> {
+fn config_rejected(view: &View<'_>) -> Option<Advice> {
     if !view.status.config_rejected {
         return None;
     }
-    bad("The configuration was changed and is not valid: the one before is kept, and the next start would fail. `plegd config \
-         check` says what is wrong."
+    bad("The new configuration is invalid: the previous one stays effective, and the next start would fail. Run `plegd config \
+         check` to see the errors."
         .into())
 }
 
-fn config_waits(view: &View<'_>) -> Option<Concern> {
+fn config_waits(view: &View<'_>) -> Option<Advice> {
     let waiting = view.status.config_keys_awaiting_restart;
-    (waiting > 0).then(|| Concern {
+    (waiting > 0).then(|| Advice {
         tone: Tone::Warn,
         text: format!(
-            "{} changed and hold only after a restart; `plegd config running` shows what holds now.",
+            "{} changed and require a restart; `plegd config running` shows the effective configuration.",
             counted(waiting, "key") + if waiting == 1 { " was" } else { " were" },
         ),
     })
 }
 
 /// Gaps that a subscriber caused. Gaps after a restart of plegd need no action: the subscriber got a snapshot.
-fn gaps(view: &View<'_>) -> Option<Concern> {
+fn gaps(view: &View<'_>) -> Option<Advice> {
     let worst = view.subscribers.iter().max_by_key(|subscriber| own_gaps(subscriber))?;
     let times = own_gaps(worst);
-    (times > 0).then(|| Concern {
+    (times > 0).then(|| Advice {
         tone: Tone::Warn,
         text: format!(
             "Subscriber {} ({}) lost events {}: it reads too slowly, was disconnected for too long, or the journal is too \
-             small for it (journal.events, journal.bytes).",
+             small (journal.events, journal.bytes).",
             worst.id,
             called(worst),
             if times == 1 { "once".into() } else { format!("{} times", count(times)) },

@@ -1,6 +1,6 @@
-//! Similar warnings and errors: the first one is logged, the others are counted, and the count is logged every minute.
+//! Limits the rate of similar warnings and errors: the first one is logged, the others are counted, and the count is logged every minute.
 //!
-//! Two are similar if they come from the same place in the source and differ only in numbers. Levels below a warning always pass, because
+//! Two events are similar if they have the same callsite and differ only in numbers. Levels below a warning always pass, because
 //! debugging needs every line.
 
 use std::{
@@ -21,113 +21,114 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::clock::{Clock, Mono};
 
-/// Repeats are counted over this time.
+/// Repeated events are counted over this time.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Limit for the number of remembered events. Beyond it, a new event passes uncounted.
-const REMEMBERED: usize = 256;
+/// Maximum number of remembered events. If it is reached, further different events pass without being counted.
+const MAX_REMEMBERED: usize = 256;
 
 /// Lets the first of several similar events pass.
-pub(super) struct Repeats {
+pub(super) struct RepeatFilter {
     clock: Clock,
     counts: Arc<Mutex<Counts>>,
     /// Wakes the thread that logs the counts.
     counting: mpsc::Sender<()>,
 }
 
-/// The logged events, and their repeats since then.
+/// The logged events, and the number of similar events since then.
 #[derive(Default)]
-struct Counts(HashMap<EventKey, Seen>);
+struct Counts(HashMap<EventKey, Count>);
 
 /// Two events with equal keys are similar.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct EventKey {
     callsite: Identifier,
-    words: String,
+    fields: String,
 }
 
-struct Seen {
+struct Count {
     level: Level,
     message: String,
-    /// Start of the present count.
+    /// Start of the current count.
     since: Mono,
-    more: u64,
+    suppressed: u64,
 }
 
-/// The number of further similar events.
+/// The number of similar events that were not logged.
 #[derive(Debug, PartialEq, Eq)]
-struct More {
+struct Suppressed {
     level: Level,
     message: String,
-    words: String,
-    more: u64,
+    fields: String,
+    suppressed: u64,
 }
 
-/// The message of an event.
+/// The message and the fields of an event, without numbers.
 #[derive(Default)]
-struct Words {
+struct EventText {
     message: String,
     fields: String,
 }
 
-// === impl Repeats ===
+// === impl RepeatFilter ===
 
-impl Repeats {
-    /// Counts, and logs the counts from a thread of its own.
+impl RepeatFilter {
+    /// A filter that logs the counts on a separate thread.
     pub(super) fn new(clock: Clock) -> Self {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let (counting, counted) = mpsc::channel();
         let (of, time) = (counts.clone(), clock.clone());
-        // Without such a thread counts are not logged; everything else works.
-        let _ = thread::Builder::new().name("plegd-log".into()).spawn(move || tell(&of, &time, &counted));
+        // If the thread cannot be started, counts are not logged.
+        let _ =
+            thread::Builder::new().name("plegd-log".into()).spawn(move || log_counts(&of, &time, &counted));
         Self { clock, counts, counting }
     }
 
-    fn lets_through(&self, event: &Event<'_>) -> bool {
-        let told = event.metadata();
-        if *told.level() > Level::WARN || told.target() == module_path!() {
+    fn passes(&self, event: &Event<'_>) -> bool {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
             return true;
         }
-        let mut words = Words::default();
-        event.record(&mut words);
-        let key = EventKey { callsite: told.callsite(), words: words.fields };
+        let mut text = EventText::default();
+        event.record(&mut text);
+        let key = EventKey { callsite: metadata.callsite(), fields: text.fields };
         let mut counts = self.counts.lock();
-        let first = counts.count(key, *told.level(), words.message, self.clock.now());
+        let first = counts.count(key, *metadata.level(), text.message, self.clock.now());
         drop(counts);
         if !first {
-            // The receiver lives as long as the process.
+            // The receiver exists until the process exits.
             let _ = self.counting.send(());
         }
         first
     }
 }
 
-impl<S: Subscriber> Layer<S> for Repeats {
+impl<S: Subscriber> Layer<S> for RepeatFilter {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        self.lets_through(event)
+        self.passes(event)
     }
 }
 
-/// Logs the counts when they are due, until all senders are dropped.
-fn tell(counts: &Mutex<Counts>, clock: &Clock, counting: &mpsc::Receiver<()>) {
+/// Logs counts when they are due, until all senders are dropped.
+fn log_counts(counts: &Mutex<Counts>, clock: &Clock, counting: &mpsc::Receiver<()>) {
     loop {
         let (due, next) = {
             let mut counts = counts.lock();
             let now = clock.now();
             (counts.due(now), counts.next_due(now))
         };
-        for More { level, message, words, more } in due {
+        for Suppressed { level, message, fields, suppressed } in due {
             if level == Level::ERROR {
-                tracing::error!(like = words, "{more} more like it in the last minute: {message}");
+                tracing::error!(like = fields, "{suppressed} similar events in the last minute: {message}");
             } else {
-                tracing::warn!(like = words, "{more} more like it in the last minute: {message}");
+                tracing::warn!(like = fields, "{suppressed} similar events in the last minute: {message}");
             }
         }
-        let gone = match next {
+        let disconnected = match next {
             Some(wait) => counting.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Disconnected),
             None => counting.recv().is_err(),
         };
-        if gone {
+        if disconnected {
             return;
         }
     }
@@ -136,27 +137,28 @@ fn tell(counts: &Mutex<Counts>, clock: &Clock, counting: &mpsc::Receiver<()>) {
 // === impl Counts ===
 
 impl Counts {
-    /// Whether the event is logged, as the first similar one for a minute; otherwise it is counted.
+    /// Whether to log the event: it is the first similar one in a minute. Otherwise it is counted.
     fn count(&mut self, key: EventKey, level: Level, message: String, now: Mono) -> bool {
-        self.0.retain(|_, seen| seen.more > 0 || now.since(seen.since) < WINDOW);
-        if let Some(seen) = self.0.get_mut(&key) {
-            seen.more += 1;
+        self.0.retain(|_, count| count.suppressed > 0 || now.since(count.since) < WINDOW);
+        if let Some(count) = self.0.get_mut(&key) {
+            count.suppressed += 1;
             return false;
         }
-        if self.0.len() < REMEMBERED {
-            self.0.insert(key, Seen { level, message, since: now, more: 0 });
+        if self.0.len() < MAX_REMEMBERED {
+            self.0.insert(key, Count { level, message, since: now, suppressed: 0 });
         }
         true
     }
 
     /// The counts of windows that are complete. Counting continues.
-    fn due(&mut self, now: Mono) -> Vec<More> {
+    fn due(&mut self, now: Mono) -> Vec<Suppressed> {
         let mut due = Vec::new();
-        for (key, seen) in &mut self.0 {
-            if seen.more > 0 && now.since(seen.since) >= WINDOW {
-                let (message, words) = (seen.message.clone(), key.words.clone());
-                due.push(More { level: seen.level, message, words, more: std::mem::take(&mut seen.more) });
-                seen.since = now;
+        for (key, count) in &mut self.0 {
+            if count.suppressed > 0 && now.since(count.since) >= WINDOW {
+                let (message, fields) = (count.message.clone(), key.fields.clone());
+                let suppressed = std::mem::take(&mut count.suppressed);
+                due.push(Suppressed { level: count.level, message, fields, suppressed });
+                count.since = now;
             }
         }
         due
@@ -164,14 +166,14 @@ impl Counts {
 
     /// The time until the next counts are due.
     fn next_due(&self, now: Mono) -> Option<Duration> {
-        let counted = self.0.values().filter(|seen| seen.more > 0);
-        counted.map(|seen| WINDOW.saturating_sub(now.since(seen.since))).min()
+        let counted = self.0.values().filter(|count| count.suppressed > 0);
+        counted.map(|count| WINDOW.saturating_sub(now.since(count.since))).min()
     }
 }
 
-// === impl Words ===
+// === impl EventText ===
 
-impl Words {
+impl EventText {
     fn add(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");
@@ -182,7 +184,7 @@ impl Words {
     }
 }
 
-impl Visit for Words {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field, value);
     }
@@ -216,7 +218,7 @@ mod tests {
         }
     }
 
-    /// The output of everything that is logged meanwhile.
+    /// The output of `log`.
     fn written(log: impl FnOnce()) -> Vec<String> {
         let written = Written::default();
         let to = written.clone();
@@ -226,7 +228,7 @@ mod tests {
             .with_target(false)
             .with_ansi(false)
             .with_writer(move || to.clone());
-        let stack = tracing_subscriber::registry().with(Repeats::new(clock)).with(lines);
+        let stack = tracing_subscriber::registry().with(RepeatFilter::new(clock)).with(lines);
         tracing::subscriber::with_default(stack, log);
         let written = written.0.lock().clone();
         String::from_utf8(written).unwrap().lines().map(|line| line.trim().to_owned()).collect()
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_is_told_once_and_what_says_something_else_is_told() {
+    async fn similar_events_are_logged_once_and_different_events_are_logged() {
         let written = written(|| {
             for attempt in 1..100 {
                 fail("refused", attempt);
@@ -263,12 +265,12 @@ mod tests {
             });
             found.unwrap()
         };
-        let key = move |words: &str| EventKey { callsite: callsite.clone(), words: words.into() };
+        let key = move |fields: &str| EventKey { callsite: callsite.clone(), fields: fields.into() };
         (Counts::default(), clock, key)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_count_is_told_each_minute_for_as_long_as_it_goes_on() {
+    async fn the_count_is_logged_each_minute_while_events_repeat() {
         let (mut counts, clock, key) = counts();
         let count = |counts: &mut Counts| {
             counts.count(key("error=refused"), Level::WARN, "It failed.".into(), clock.now())
@@ -282,17 +284,17 @@ mod tests {
         tokio::time::advance(WINDOW - Duration::from_millis(1)).await;
         assert!(counts.due(clock.now()).is_empty());
         tokio::time::advance(Duration::from_millis(1)).await;
-        let more = |more| More {
+        let suppressed = |suppressed| Suppressed {
             level: Level::WARN,
             message: "It failed.".into(),
-            words: "error=refused".into(),
-            more,
+            fields: "error=refused".into(),
+            suppressed,
         };
-        assert_eq!(counts.due(clock.now()), [more(12)]);
-        // Repeats continue, and are still not logged one by one.
+        assert_eq!(counts.due(clock.now()), [suppressed(12)]);
+        // Events repeat, and are still not logged one by one.
         assert!(!count(&mut counts));
         tokio::time::advance(WINDOW).await;
-        assert_eq!(counts.due(clock.now()), [more(1)]);
+        assert_eq!(counts.due(clock.now()), [suppressed(1)]);
         // After a minute without a repeat, the next one is logged again.
         tokio::time::advance(WINDOW).await;
         assert!(counts.due(clock.now()).is_empty());
@@ -300,14 +302,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_remembered_is_told() {
+    async fn an_event_that_is_not_remembered_is_logged() {
         let (mut counts, clock, key) = counts();
-        for number in 0..2 * REMEMBERED {
+        for number in 0..2 * MAX_REMEMBERED {
             let new = key(&format!("error={number}"));
             assert!(counts.count(new, Level::WARN, String::new(), clock.now()));
         }
-        assert_eq!(counts.0.len(), REMEMBERED);
-        let last = key(&format!("error={}", 2 * REMEMBERED - 1));
+        assert_eq!(counts.0.len(), MAX_REMEMBERED);
+        let last = key(&format!("error={}", 2 * MAX_REMEMBERED - 1));
         assert!(counts.count(last, Level::WARN, String::new(), clock.now()));
     }
 }
