@@ -146,6 +146,8 @@ struct Downtime {
     up_since: Wall,
     /// Number of events of the stream that claim to be of this time.
     replayed: AtomicU64,
+    /// Whether one of them was about an id that nothing shows.
+    is_unresolved: AtomicBool,
 }
 
 /// How far both paths are; each is a moment of [`Mono`], or 0 for none.
@@ -229,7 +231,10 @@ impl Arbiter {
         let known = |id: &ObjectId| self.cache().pod_of(id.as_str());
         // Without a sandbox, the labels of the containers in the payload may name another pod with the same UID.
         let known = known(sandboxes.first().map_or(&event.id, |sandbox| &sandbox.id));
-        let Some(pod) = known.or(pod) else { return Err(event) };
+        let Some(pod) = known.or(pod) else {
+            self.note_unresolved(claimed, &event);
+            return Err(event);
+        };
         let containers = containers.into_iter().filter(|it| self.may_be_of(it, &pod)).collect();
         let observation = Observation::event(event, received, observed_at, pod);
         Ok(Observation { claimed, sandboxes, containers, detail, ..observation })
@@ -300,6 +305,11 @@ impl Arbiter {
         context: &Context<'_>,
     ) -> Vec<PodReadRequest> {
         let outcome = pod.apply(observation, context);
+        if let Some(event) =
+            observation.stream_event.as_ref().filter(|event| pod.locate(event.id.as_str()).is_none())
+        {
+            self.note_unresolved(observation.claimed, event);
+        }
         // An id is found as soon as an event of it is seen.
         self.store.add_ids(slot, &outcome.added);
         let events = self.events(pod, observation, &outcome, context);

@@ -397,6 +397,7 @@ impl Supervisor {
         let Some(down_for) = arbiter.down_for() else { return };
         let replayed = arbiter.replayed();
         let is_replayed = replayed > 0
+            && !arbiter.is_unresolved()
             && self.stream_up.is_some()
             && arbiter.quirks().has(Quirk::ReplaysBacklog)
             && (if arbiter.quirks().has(Quirk::SharedChannel) {

@@ -226,7 +226,7 @@ fn a_server_without_cri_is_distinguished_from_a_runtime() {
     waits_and_ends(Plegd::run(&path), &["The relist failed", "the runtime does not implement Version"]);
     let (code, said) = check(&path);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("does not speak CRI v1"), "{said}");
+    assert!(said.contains("does not serve CRI v1"), "{said}");
 }
 
 #[test]

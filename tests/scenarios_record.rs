@@ -236,7 +236,7 @@ async fn the_program_records_until_it_is_interrupted() {
 
     let output = record().arg("--duration").arg("1s").output().await.expect("output");
     let log = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && log.contains("--force overwrites it"), "{log}");
+    assert!(output.status.code() == Some(1) && log.contains("use --force to overwrite it"), "{log}");
     let output = record().args(["--duration", "1s", "--force"]).output().await.expect("output");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 

@@ -177,13 +177,13 @@ async fn a_position_that_cannot_be_resumed_is_a_gap_or_an_error_by_policy() {
     container_runs(&mut harness, &pod, 20).await;
     let journal = harness.app.journal().clone();
     let foreign = Position { epoch: !journal.epoch(), sequence: 7 };
-    for (asked, reason, gap) in [
+    for (requested, reason, gap) in [
         (foreign, GapReason::ForeignEpoch, "gap ForeignEpoch 8..None"),
         (journal.position(82), GapReason::InFuture, "gap InFuture 83..None"),
         (journal.position(16), GapReason::Compacted, "gap Compacted 17..Some(81)"),
     ] {
         for slow_policy in [SlowPolicy::Resync, SlowPolicy::LatestPerPod, SlowPolicy::Fail] {
-            let mut watch = watch(&harness, Request { slow_policy, ..from(Start::After(asked)) });
+            let mut watch = watch(&harness, Request { slow_policy, ..from(Start::After(requested)) });
             assert_eq!(next(&mut watch).await, "hello");
             if slow_policy != SlowPolicy::Fail {
                 assert_eq!(available(&mut watch), [gap, "pod uid-1", "snapshot of 1 @81"], "{slow_policy:?}");
@@ -191,7 +191,7 @@ async fn a_position_that_cannot_be_resumed_is_a_gap_or_an_error_by_policy() {
             }
             let lost = WatchError::OutOfRange {
                 reason,
-                position: asked,
+                position: requested,
                 epoch: journal.epoch(),
                 oldest: 18,
                 head: 81,

@@ -21,9 +21,9 @@ pub(crate) async fn run(
 ) -> (BTreeMap<&'static str, u64>, Vec<String>) {
     let mut tasks = JoinSet::new();
     let (mut counts, mut failures) = (BTreeMap::new(), Vec::new());
-    let mut ended = |(story, life): (PodScenario, Result<()>)| match life {
-        Ok(()) => *counts.entry(story.as_str()).or_default() += 1,
-        Err(error) => failures.push(format!("a pod of the story {}: {error:#}", story.as_str())),
+    let mut ended = |(scenario, life): (PodScenario, Result<()>)| match life {
+        Ok(()) => *counts.entry(scenario.as_str()).or_default() += 1,
+        Err(error) => failures.push(format!("a pod of the scenario {}: {error:#}", scenario.as_str())),
     };
     let clock = Clock::system();
     let mut next = clock.now();
@@ -43,10 +43,10 @@ pub(crate) async fn run(
         while let Some(Ok(life)) = tasks.try_join_next() {
             ended(life);
         }
-        let (churn, story, rng) = (churn.clone(), PodScenario::random(&mut rng), rng.fork());
+        let (churn, scenario, rng) = (churn.clone(), PodScenario::random(&mut rng), rng.fork());
         tasks.spawn(async move {
-            let life = churn.run_scenario(&format!("pod-{number}"), story, rng).await;
-            (story, life)
+            let life = churn.run_scenario(&format!("pod-{number}"), scenario, rng).await;
+            (scenario, life)
         });
     }
     while let Some(Ok(life)) = tasks.join_next().await {

@@ -49,7 +49,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.took.as_secs();
         writeln!(f, "\n{}, {}:{:02} minutes\n", self.conditions, seconds / 60, seconds % 60)?;
-        let pods: Vec<String> = self.pods.iter().map(|(story, count)| format!("{count} {story}")).collect();
+        let pods: Vec<String> =
+            self.pods.iter().map(|(scenario, count)| format!("{count} {scenario}")).collect();
         let row = |f: &mut fmt::Formatter<'_>, what: &str, value: String| writeln!(f, "{what:<34}  {value}");
         row(f, "pods finished", format!("{} ({})", self.pods.values().sum::<u64>(), pods.join(", ")))?;
         let Histories { done, published, without_start, uncertain, returned } = self.histories;

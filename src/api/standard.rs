@@ -68,7 +68,7 @@ fn ok_or_log<S>(reflection: Result<S, tonic_reflection::server::Error>) -> Optio
         tracing::error!(
             %error,
             "gRPC reflection is unavailable: plegd's own descriptors cannot be decoded. All other services work. This is a bug in \
-             plegd; report it."
+             plegd: please report it."
         );
     };
     reflection.inspect_err(failed).ok()

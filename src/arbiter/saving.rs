@@ -6,7 +6,7 @@ use super::{Arbiter, Downtime, pod::PodState, store::PodSlot, transitions::Trans
 use crate::{
     clock::{Mono, STEP_MARGIN, Stamped, Wall},
     cri::quirks::{Quirk, Quirks},
-    model::{Event, ObjectId, Restart},
+    model::{Event, ObjectId, Restart, StreamEvent, StreamEventType},
     state::messages::{self, note, part},
 };
 
@@ -202,6 +202,22 @@ impl Arbiter {
         }
     }
 
+    /// An event from the time while plegd was down is about an id that nothing shows: what happened to it is missing.
+    pub(super) fn note_unresolved(&self, claimed: Mono, event: &StreamEvent) {
+        if let Some(downtime) = &self.downtime
+            && (downtime.since..downtime.until).contains(&claimed)
+            && event.kind != StreamEventType::Deleted
+            && !self.is_removed(&event.id)
+        {
+            downtime.is_unresolved.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was such an event.
+    pub fn is_unresolved(&self) -> bool {
+        self.downtime.as_ref().is_some_and(|downtime| downtime.is_unresolved.load(Ordering::Relaxed))
+    }
+
     /// Whether a transition happened while plegd was down; where the runtime gives no time, whether it may have.
     pub(super) fn is_late(&self, transition: &Transition, now: Mono) -> bool {
         let Some(downtime) = self.downtime.as_ref().filter(|_| !transition.initial) else { return false };
@@ -228,7 +244,7 @@ fn whole_pod(slot: &PodSlot, pod: &mut PodState) -> part::Part {
 impl Downtime {
     pub(super) fn new(since: Mono, until: Mono, walls: (Wall, Wall)) -> Self {
         let (down_since, up_since) = walls;
-        Self { since, until, down_since, up_since, replayed: 0.into() }
+        Self { since, until, down_since, up_since, replayed: 0.into(), is_unresolved: false.into() }
     }
 }
 

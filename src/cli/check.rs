@@ -130,7 +130,7 @@ impl Report {
         print!("{self}");
         match error {
             CriError::Unimplemented { .. } => anyhow::anyhow!(
-                "{error}: this socket does not serve CRI v1. The CRI plugin of the runtime may be disabled, or another program \
+                "{error}. This socket does not serve CRI v1. The CRI plugin of the runtime may be disabled, or another program \
                  may listen on this socket"
             ),
             error => anyhow::Error::new(error.clone()),

@@ -24,7 +24,7 @@ pub enum CriError {
         why: String,
     },
     /// The runtime does not implement the call.
-    #[error("the runtime does not implement {method}: {message}")]
+    #[error("the runtime does not implement {method}{}", suffix(message))]
     Unimplemented {
         /// The call.
         method: Method,
@@ -61,6 +61,11 @@ pub enum CriError {
         /// The runtime's message.
         message: String,
     },
+}
+
+/// A message after a colon, if there is one.
+fn suffix(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 // === impl CriError ===

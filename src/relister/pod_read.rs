@@ -20,7 +20,7 @@ use super::{
     reader::{ReadError, Reads},
 };
 use crate::{
-    arbiter::{Arbiter, PodReadRequest, Scope},
+    arbiter::{Arbiter, PodReadRequest, ReadRequest, Scope},
     cache::Cache,
     clock::{Clock, Mono},
     cri::{Client, CriError, ListedContainer, pod_of_container},
@@ -35,6 +35,8 @@ use crate::{
 const PARTIAL_APPLY_AFTER: Duration = Duration::from_millis(50);
 /// How much longer it may take before the list's view is published.
 const LISTED_APPLY_AFTER: Duration = Duration::from_millis(450);
+/// When an id is read again that a list lacks although it has a status.
+const REREAD_AFTER: Duration = Duration::from_millis(50);
 /// After how many failed reads in a row of an id that a list shows, the list's view is published.
 const ATTEMPTS: u32 = 3;
 /// The same, if the list shows a death: its exit code is worth two more reads.
@@ -445,7 +447,8 @@ impl Session {
 
     /// Applies what was read so far.
     fn apply_found(&mut self) {
-        let found = std::mem::take(&mut self.found);
+        let mut found = std::mem::take(&mut self.found);
+        self.reread_contradicted(&mut found);
         self.label_from_statuses(&found.sandboxes);
         if !found.absent.is_empty() {
             self.apply_new_sandboxes(&found.sandboxes);
@@ -480,6 +483,23 @@ impl Session {
         let containers = containers.into_iter().map(Arc::new).collect();
         observations.push(Observation { sandboxes, containers, absent, ..self.observation(pod) });
         observations
+    }
+
+    /// An id that a list lacks and whose status this read has all the same, such as the sandbox of a container: another read decides.
+    fn reread_contradicted(&mut self, found: &mut ReadResult) {
+        let ReadResult { sandboxes, containers, absent, .. } = found;
+        let has_status = |id: &ObjectId| {
+            sandboxes.iter().any(|status| status.id == *id)
+                || containers.iter().any(|status| status.id == *id)
+        };
+        let (contradicted, gone) = std::mem::take(absent).into_iter().partition::<Vec<_>, _>(has_status);
+        *absent = gone;
+        if let Some(pod) = contradicted.iter().find_map(|id| self.deps.cache.pod_of(id.as_str())) {
+            let scope = Scope::Ids(contradicted.into_iter().collect());
+            let read = ReadRequest { scope, cause: ReadCause::Deletion, after: REREAD_AFTER };
+            self.deps.reads.request_all([PodReadRequest { pod, read }]);
+            self.completeness = ReadCompleteness::Partial;
+        }
     }
 
     /// Lists show no labels. The listed sandboxes get those of their statuses.

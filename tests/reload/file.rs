@@ -37,7 +37,10 @@ async fn sighup_applies_live_keys_and_names_those_that_need_a_restart() {
         r#"new="100""#,
     ];
     daemon.wait_for_log(&waits).await.unwrap();
-    daemon.wait_for_log(&["WARN", r#"keys="journal.events, journal.bytes""#, "restart it"]).await.unwrap();
+    daemon
+        .wait_for_log(&["WARN", r#"keys="journal.events, journal.bytes""#, "until plegd is restarted"])
+        .await
+        .unwrap();
     assert_eq!((node.metric(SUCCESSFUL).await, node.metric(AWAITING_RESTART).await), (1.0, 2.0));
     assert_eq!(node.status().await.config_keys_awaiting_restart, 2);
     assert!(node.metric(SUCCEEDED_AT).await > began);

@@ -30,6 +30,8 @@ use super::{
 const EXACT: i64 = 40_000_000;
 /// Limit until a listed change is read or published as listed.
 const READ_WITHIN: Duration = Duration::from_millis(600);
+/// Limit until a status is applied with the others of its pod.
+const APPLIED_WITHIN: Duration = Duration::from_millis(150);
 /// The grace period of the stream for a change that a relist found.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -135,7 +137,8 @@ pub fn lost(
                 sandboxes = before;
                 // A response that an event has overtaken.
                 let observed = observed_sandbox(status);
-                let overtaken = observed.running && is_ended(exchanges, &observed.id, &(began..=it.at));
+                let until_applied = began..=it.at + APPLIED_WITHIN;
+                let overtaken = observed.running && is_ended(exchanges, &observed.id, &until_applied);
                 if overtaken { Vec::new() } else { vec![observed] }
             }
             (Message::Container(status), before) => {
@@ -168,7 +171,7 @@ pub fn lost(
                 }
                 // Nor is one that only a list shows.
                 RUNNING => !(observed.listed && after_death),
-                // It lives again, and its status shows it. A list that shows it dead is late or wrong.
+                // It exists again, and its status shows it. A list that shows it dead is late or wrong.
                 DEAD => !(observed.listed && is_read_as_alive(exchanges, facts, &observed.id, it.at)),
                 _ => true,
             });

@@ -153,7 +153,8 @@ impl<'a> Simulation<'a> {
         self.check();
         self.check_end().await;
         let sim = self.driver.sim().clone();
-        self.found.extend(restarts::wrong(&self.driver, &self.histories));
+        let faulty_events = self.plan.has(|action| matches!(action, Action::Events(..)));
+        self.found.extend(restarts::wrong(&self.driver, &self.histories, faulty_events));
         self.driver.node.stop().await;
         self.found.append(&mut self.driver.node.restored_wrongly);
         let runs = self.driver.node.runs().to_vec();
@@ -245,7 +246,12 @@ impl<'a> Simulation<'a> {
             let sandbox = facts.get(&claim.id).map_or("", |fact| &fact.sandbox_id);
             let empty = empty_lists && wrong_lists.any(claim.at - 2 * CHECK_INTERVAL, claim.at);
             let removal = matches!(claim.kind, EventType::ContainerRemoved | EventType::ContainerDied);
-            !(empty && removal && (has_ended(&claim.id, claim.at) || has_ended(sandbox, claim.at)))
+            let ended = has_ended(&claim.id, claim.at) || has_ended(sandbox, claim.at);
+            // Its status calls are wrong as well.
+            let unreadable = self.plan.has(|action| matches!(action, Action::About { list: false, .. }));
+            !(empty
+                && removal
+                && (ended || unreadable || witness::is_deleted(exchanges, &claim.id, claim.at)))
         });
         let own = witness::own_false_claims(false_claims, exchanges, began, announced, fault_periods);
         self.found.extend(own.map(str::to_owned));

@@ -83,6 +83,14 @@ pub fn of(exchange: &Exchange, id: &str) -> Option<Statement> {
 /// How long a false DELETED may be believed: until a list can have shown the id.
 const BELIEVED: Duration = Duration::from_secs(1);
 
+/// Whether an event until then reports that an id was deleted.
+pub fn is_deleted(exchanges: &[Exchange], id: &str, until: Mono) -> bool {
+    exchanges.iter().take_while(|it| it.at <= until).any(|it| {
+        matches!(&it.message, Message::Event(event) if event.container_id == id
+            && event.container_event_type() == ContainerEventType::ContainerDeletedEvent)
+    })
+}
+
 /// The untrue claims that the runtime did not make to the plegd that began at `began`. For ids in `announced` it sent a false
 /// DELETED.
 pub fn own_false_claims<'a>(

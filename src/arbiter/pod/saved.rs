@@ -187,7 +187,7 @@ impl PodState {
         self.records.insert(id, Box::new(record));
     }
 
-    /// The reads that an earlier process, which ended at `ended`, would have made, and that nothing else requests: of ids whose end was
+    /// The reads that an earlier process, which ended at `ended`, would have requested, and that nothing else requests: of ids whose end was
     /// reported or is likely and not published, of partial statuses, of containers whose start may have failed, and of exits just before
     /// `ended`, whose reason may change.
     pub fn resume_reads(&mut self, ended: Wall) -> Vec<ReadRequest> {
