@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool> {
     let clock = Clock::system();
     let taken = take(&args.figures, Figure::is_usual, async |figure: Figure| match figure {
-        Figure::Flood => flood::measure(&clock, true).await,
+        Figure::Flood => flood::measure(&clock).await,
         Figure::State => flood::compare_state(&clock).await,
     })?;
     taken.report.print(&Conditions::now("the simulated runtime".into(), taken.load_before), "", args.json)?;

@@ -210,6 +210,15 @@ impl Status {
         }
     }
 
+    /// The status of a container.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn as_container(&self) -> Option<&ContainerStatus> {
+        match self {
+            Status::Container(container) => Some(container),
+            Status::Sandbox(_) => None,
+        }
+    }
+
     /// Whether it is a container or a sandbox.
     pub fn subject(&self) -> Subject {
         match self {

@@ -72,11 +72,10 @@ impl From<&Identity> for PodIdentity {
 
 // === impl Container ===
 
-impl From<&ContainerStatus> for Container {
-    fn from(it: &ContainerStatus) -> Self {
-        Self {
-            sandbox_id: it.sandbox_id.to_string(),
-            name: it.name.to_string(),
+impl Container {
+    /// The record of a container, of which `written` was written before.
+    pub fn of(it: &ContainerStatus, written: Option<&ContainerStatus>) -> Self {
+        let state = Self {
             attempt: it.attempt,
             state: number(&ContainerState::ALL, &it.state),
             created_at: it.created_at.map(Wall::as_nanos),
@@ -85,21 +84,35 @@ impl From<&ContainerStatus> for Container {
             exit_code: it.exit_code,
             reason: it.reason.clone(),
             message: it.message.clone(),
+            same_spec: written.is_some_and(|written| has_same_spec(written, it)),
+            ..Self::default()
+        };
+        if state.same_spec {
+            return state;
+        }
+        Self {
+            sandbox_id: it.sandbox_id.to_string(),
+            name: it.name.to_string(),
             image: it.image.clone(),
             image_ref: it.image_ref.clone(),
             labels: map(&it.labels),
             annotations: map(&it.annotations),
+            ..state
         }
     }
-}
 
-impl Container {
-    /// The status of the container with this id.
-    pub fn to_model(&self, id: &ObjectId) -> Arc<ContainerStatus> {
-        Arc::new(ContainerStatus {
+    /// The status of the container with this id, of which `before` was written before. None if that is missing and needed.
+    pub fn to_model(&self, id: &ObjectId, before: Option<&ContainerStatus>) -> Option<Arc<ContainerStatus>> {
+        let before = if self.same_spec { Some(before?) } else { None };
+        Some(Arc::new(ContainerStatus {
             id: id.clone(),
-            sandbox_id: self.sandbox_id.as_str().into(),
-            name: self.name.as_str().into(),
+            sandbox_id: before.map_or_else(|| self.sandbox_id.as_str().into(), |it| it.sandbox_id.clone()),
+            name: before.map_or_else(|| self.name.as_str().into(), |it| it.name.clone()),
+            image: before.map_or(&self.image, |it| &it.image).clone(),
+            image_ref: before.map_or(&self.image_ref, |it| &it.image_ref).clone(),
+            labels: before.map_or_else(|| self.labels.iter().collect(), |it| it.labels.clone()),
+            annotations: before
+                .map_or_else(|| self.annotations.iter().collect(), |it| it.annotations.clone()),
             attempt: self.attempt,
             state: value(&ContainerState::ALL, self.state, ContainerState::Unknown),
             created_at: self.created_at.map(Wall::from_nanos),
@@ -108,12 +121,18 @@ impl Container {
             exit_code: self.exit_code,
             reason: self.reason.clone(),
             message: self.message.clone(),
-            image: self.image.clone(),
-            image_ref: self.image_ref.clone(),
-            labels: self.labels.iter().collect(),
-            annotations: self.annotations.iter().collect(),
-        })
+        }))
     }
+}
+
+fn has_same_spec(one: &ContainerStatus, other: &ContainerStatus) -> bool {
+    let ContainerStatus { sandbox_id, name, image, image_ref, labels, annotations, .. } = one;
+    *sandbox_id == other.sandbox_id
+        && *name == other.name
+        && *image == other.image
+        && *image_ref == other.image_ref
+        && *labels == other.labels
+        && *annotations == other.annotations
 }
 
 // === impl Sandbox ===

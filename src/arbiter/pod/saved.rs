@@ -9,7 +9,7 @@ use super::{
 use crate::{
     arbiter::read_request::ReadRequest,
     clock::{Mono, Wall},
-    model::{Interval, Labels, ObjectId, Phase, ReadCause, Status, Subject},
+    model::{Interval, Labels, ObjectId, Phase, PodIdentity, ReadCause, Status, Subject},
     state::messages::{self, object},
 };
 
@@ -81,7 +81,8 @@ impl PodState {
                 continue;
             }
             let has_status = record.saved.as_ref().is_some_and(|saved| saved.has_status_of(record));
-            objects.push(object(id, record, !has_status, &self.identity));
+            let status = (!has_status).then(|| saved_status(record, &self.identity));
+            objects.push(object(id, record, status));
             record.saved = Some(SavedRecord::of(record));
             self.saved.ids.insert(id.clone());
         }
@@ -112,7 +113,7 @@ impl PodState {
             self.saved.labels.is_shared_with(&self.labels)
                 && saved.ips == self.ips
                 && saved.sandbox_known == self.sandbox_known
-                && saved.next == self.next
+                // The next number is higher than those of all records.
                 && saved.reported_deleted.len() == self.reported_deleted.len()
                 && (saved.reported_deleted.iter().zip(self.reported_deleted.keys()))
                     .all(|(saved, id)| saved.id == id.as_str())
@@ -150,7 +151,7 @@ impl PodState {
         self.labels = common.labels.iter().collect();
         self.ips = common.ips.clone();
         self.sandbox_known = common.sandbox_known;
-        self.next = common.next;
+        self.next = self.next.max(common.next);
         let reported = |it: &messages::ReportedDeleted| {
             let subject = if it.is_sandbox { Subject::Sandbox } else { Subject::Container };
             (
@@ -165,7 +166,10 @@ impl PodState {
         let id: ObjectId = object.id.as_str().into();
         let known = self.records.get(&id).map(|record| record.status.clone());
         let status = match &object.status {
-            Some(object::Status::Container(container)) => Some(Status::Container(container.to_model(&id))),
+            Some(object::Status::Container(container)) => {
+                let before = known.as_ref().and_then(Status::as_container);
+                container.to_model(&id, before).map(Status::Container)
+            }
             Some(object::Status::Sandbox(sandbox)) => {
                 Some(Status::Sandbox(sandbox.to_model(&id, &self.identity)))
             }
@@ -184,6 +188,7 @@ impl PodState {
             object.awaits_death.then_some(AwaitedDeath { since: started, removed_at: started });
         record.deletion_event =
             object.is_deleted.then(|| DeletionEvent { stamped_at: object.deleted_at.map(Wall::from_nanos) });
+        self.next = self.next.max(object.first_seen + 1);
         self.records.insert(id, Box::new(record));
     }
 
@@ -221,16 +226,17 @@ impl Record {
     }
 }
 
-fn object(
-    id: &ObjectId,
-    record: &Record,
-    with_status: bool,
-    pod: &crate::model::PodIdentity,
-) -> messages::Object {
-    let status = with_status.then(|| match &record.status {
-        Status::Container(container) => object::Status::Container(container.as_ref().into()),
+fn saved_status(record: &Record, pod: &PodIdentity) -> object::Status {
+    let written = record.saved.as_ref().and_then(|saved| saved.status.as_container());
+    match &record.status {
+        Status::Container(container) => {
+            object::Status::Container(messages::Container::of(container, written))
+        }
         Status::Sandbox(sandbox) => object::Status::Sandbox(messages::Sandbox::of(sandbox, pod)),
-    });
+    }
+}
+
+fn object(id: &ObjectId, record: &Record, status: Option<object::Status>) -> messages::Object {
     messages::Object {
         id: id.to_string(),
         status,
