@@ -27,6 +27,7 @@ const KILLS: u32 = 20;
 /// Messages that the runtime sent to the killed daemon, and that were not written yet.
 const IN_FLIGHT: Duration = Duration::from_secs(1);
 
+#[allow(clippy::disallowed_methods, reason = "compared with the times of the lab's history")]
 pub(super) async fn kills_during_churn_lose_nothing(version: Version) -> Result<()> {
     let containerd = Containerd::start(version).await?;
     let mut daemon = Daemon::start(&containerd.endpoint()).await?;
