@@ -50,7 +50,7 @@ async fn sighup_applies_live_keys_and_names_those_that_need_a_restart() {
     // `plegd config running` prints the same configuration.
     let printed = node.prints_running().await;
     assert!(printed.ends_with(&in_force), "{printed}");
-    assert!(printed.contains(&format!("\n# relist.max_period is \"20s\" by {place}.\n")), "{printed}");
+    assert!(printed.contains(&format!("\n# relist.max_period = \"20s\", set by {place}.\n")), "{printed}");
 
     // Reverted before the restart: no key waits any more.
     node.reload("[relist]\nmax_period = \"20s\"\n", "unchanged").await;
