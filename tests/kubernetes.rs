@@ -113,7 +113,10 @@ fn the_kustomization_in_the_documentation_combines_the_components() {
     assert_eq!(pod["containers"][0]["image"], format!("registry.example/plegd@{digest}"));
     let dirs: Vec<_> =
         pod["volumes"].as_array().expect("volumes").iter().map(|it| &it["hostPath"]["path"]).collect();
-    assert_eq!(dirs, [&Value::from("/run/crio"), &"/run/plegd".into(), &Value::Null]);
+    assert_eq!(
+        dirs,
+        [&Value::from("/run/crio"), &"/run/plegd".into(), &"/var/lib/plegd".into(), &Value::Null]
+    );
     assert!(objects.contains_key("PodMonitor plegd") && objects.contains_key("ConfigMap plegd-dashboard"));
     assert_eq!(manifests::excessive_rights(pod), Vec::<String>::new());
     assert_valid("the kustomization of the documentation", &objects);
