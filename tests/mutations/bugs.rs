@@ -489,12 +489,6 @@ pub(crate) const BUGS: &[Bug] = &[
         find: "            Some(Stamped::At(at)) => at + STEP_MARGIN < downtime.until,",
         replace: "            Some(Stamped::At(at)) => !MUTATED && at + STEP_MARGIN < downtime.until,",
     },
-    Bug {
-        name: "an event overtakes one of the same id that waits",
-        file: POD,
-        find: "        let waits = is_about_one_of(event, &self.deferred) || has_no_labels();",
-        replace: "        let waits = (!MUTATED && is_about_one_of(event, &self.deferred)) || has_no_labels();",
-    },
 ];
 
 /// The bugs that a unit test detects.
