@@ -232,7 +232,7 @@ impl Arbiter {
         // Without a sandbox, the labels of the containers in the payload may name another pod with the same UID.
         let known = known(sandboxes.first().map_or(&event.id, |sandbox| &sandbox.id));
         let Some(pod) = known.or(pod) else {
-            self.note_unresolved(claimed, &event);
+            self.note_if_unresolved(claimed, &event, None);
             return Err(event);
         };
         let containers = containers.into_iter().filter(|it| self.may_be_of(it, &pod)).collect();
@@ -305,10 +305,8 @@ impl Arbiter {
         context: &Context<'_>,
     ) -> Vec<PodReadRequest> {
         let outcome = pod.apply(observation, context);
-        if let Some(event) =
-            observation.stream_event.as_ref().filter(|event| pod.locate(event.id.as_str()).is_none())
-        {
-            self.note_unresolved(observation.claimed, event);
+        if let Some(event) = &observation.stream_event {
+            self.note_if_unresolved(observation.claimed, event, Some(pod));
         }
         // An id is found as soon as an event of it is seen.
         self.store.add_ids(slot, &outcome.added);

@@ -55,7 +55,7 @@ struct Args {
 enum Figure {
     /// One flood
     Flood,
-    /// CPU of an event with and without state on disk, six floods
+    /// CPU of an event with and without state on disk, ten floods
     State,
 }
 

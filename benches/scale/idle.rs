@@ -14,10 +14,10 @@ use super::{
     report::{Reading, Target, Unit},
 };
 
-const REST: Duration = Duration::from_secs(60);
-const SETTLE: Duration = Duration::from_secs(3);
+pub(crate) const REST: Duration = Duration::from_secs(60);
+pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 /// Probing doubles its period from 1 s to 60 s, which takes 2 min.
-const PROBING: Duration = Duration::from_secs(300);
+pub(crate) const PROBING: Duration = Duration::from_secs(300);
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Reading>> {
     let node = Node::start(&bench.clock, Lists::Unary, Weight::Real, PODS, CONTAINERS_PER_POD)?;

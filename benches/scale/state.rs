@@ -17,16 +17,13 @@ use super::{
     Bench, CONTAINERS_PER_POD, PODS,
     binary::DEADLINE,
     daemon::{Daemon, Print, Stream},
+    idle::{PROBING, REST, SETTLE},
     node::{Lists, Node, Weight, act},
     process::{Memory, wake_ups},
     progress,
     report::{Distribution, Reading, Target, Unit},
 };
 
-const REST: Duration = Duration::from_secs(60);
-const SETTLE: Duration = Duration::from_secs(3);
-/// Probing doubles its period from 1 s to 60 s, which takes 2 min.
-const PROBING: Duration = Duration::from_secs(300);
 const STARTS: usize = 9;
 const SUBSCRIBERS: usize = 5;
 

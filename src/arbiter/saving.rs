@@ -194,19 +194,22 @@ impl Arbiter {
     }
 
     pub(super) fn note_replayed(&self, claimed: Mono) {
-        if let Some(downtime) = &self.downtime
-            && claimed < downtime.until
-            && claimed >= downtime.since
-        {
+        if let Some(downtime) = self.downtime_at(claimed) {
             downtime.replayed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// An event from the time while plegd was down is about an id that nothing shows: what happened to it is missing.
-    pub(super) fn note_unresolved(&self, claimed: Mono, event: &StreamEvent) {
-        if let Some(downtime) = &self.downtime
-            && (downtime.since..downtime.until).contains(&claimed)
+    /// The downtime, if an event claims to be of it.
+    fn downtime_at(&self, claimed: Mono) -> Option<&Downtime> {
+        self.downtime.as_ref().filter(|downtime| (downtime.since..downtime.until).contains(&claimed))
+    }
+
+    /// An event from the time while plegd was down is about an id that its pod, if it names one, does not have: what happened to the id is
+    /// missing.
+    pub(super) fn note_if_unresolved(&self, claimed: Mono, event: &StreamEvent, pod: Option<&PodState>) {
+        if let Some(downtime) = self.downtime_at(claimed)
             && event.kind != StreamEventType::Deleted
+            && pod.is_none_or(|pod| pod.locate(event.id.as_str()).is_none())
             && !self.is_removed(&event.id)
         {
             downtime.is_unresolved.store(true, Ordering::Relaxed);

@@ -3,6 +3,8 @@
 mod fields;
 mod journal;
 mod repeat_filter;
+#[cfg(test)]
+mod written;
 
 use std::{
     io::{self, IsTerminal as _},

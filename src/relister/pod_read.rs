@@ -213,7 +213,7 @@ impl Session {
             self.completeness = ReadCompleteness::Partial;
         }
         self.apply_found();
-        if let Some(pod) = &self.request.pod {
+        if let Some(pod) = self.request.pod.as_ref().filter(|pod| self.deps.arbiter.is_deferring(pod)) {
             let done = ids.difference(&self.unread).cloned().collect();
             self.deps.reads.request_all(self.deps.arbiter.apply_deferred(pod, &done));
         }

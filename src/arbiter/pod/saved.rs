@@ -113,7 +113,6 @@ impl PodState {
             self.saved.labels.is_shared_with(&self.labels)
                 && saved.ips == self.ips
                 && saved.sandbox_known == self.sandbox_known
-                // The next number is higher than those of all records.
                 && saved.reported_deleted.len() == self.reported_deleted.len()
                 && (saved.reported_deleted.iter().zip(self.reported_deleted.keys()))
                     .all(|(saved, id)| saved.id == id.as_str())
@@ -131,7 +130,6 @@ impl PodState {
             labels: messages::map(&self.labels),
             ips: self.ips.clone(),
             sandbox_known: self.sandbox_known,
-            next: self.next,
             reported_deleted: self.reported_deleted.iter().map(reported).collect(),
         };
         self.saved.labels = self.labels.clone();
@@ -151,7 +149,6 @@ impl PodState {
         self.labels = common.labels.iter().collect();
         self.ips = common.ips.clone();
         self.sandbox_known = common.sandbox_known;
-        self.next = self.next.max(common.next);
         let reported = |it: &messages::ReportedDeleted| {
             let subject = if it.is_sandbox { Subject::Sandbox } else { Subject::Container };
             (
@@ -188,7 +185,7 @@ impl PodState {
             object.awaits_death.then_some(AwaitedDeath { since: started, removed_at: started });
         record.deletion_event =
             object.is_deleted.then(|| DeletionEvent { stamped_at: object.deleted_at.map(Wall::from_nanos) });
-        self.next = self.next.max(object.first_seen + 1);
+        self.next = self.next.max(object.first_seen.saturating_add(1));
         self.records.insert(id, Box::new(record));
     }
 

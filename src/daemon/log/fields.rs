@@ -51,30 +51,14 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Arc};
-
-    use parking_lot::Mutex;
     use proptest::prelude::*;
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use super::*;
+    use super::{super::written::Written, *};
     use crate::{
         daemon::log::journal::Journal,
         printable::tests::{assert_safe, hostile},
     };
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// The output of `log` in three formats: text, journal, JSON.
     fn written(log: impl Fn()) -> [String; 3] {

@@ -198,25 +198,10 @@ impl Visit for EventText {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use super::*;
+    use super::{super::written::Written, *};
     use crate::clock::Wall;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// The output of `log`.
     fn written(log: impl FnOnce()) -> Vec<String> {

@@ -41,15 +41,7 @@ impl Objects {
             fields.fix(now);
         }
         let sandbox = |fields: &SandboxFields| fields.sandbox(&put.id, entry.labels, now);
-        let listed = match &entry.listed {
-            None => Listed::AsStatus,
-            Some(ListedAs::Not) => Listed::Not,
-            Some(ListedAs::With(fields)) => {
-                let mut shown = entry.status.clone();
-                shown.update(fields);
-                Listed::As(sandbox(&shown))
-            }
-        };
+        let listed = entry.listed(SandboxFields::update, sandbox);
         let sandbox = sandbox(&entry.status);
         runtime.change(|truth| truth.put_sandbox(sandbox, listed));
         // The containers' labels repeat the sandbox's.
@@ -104,15 +96,7 @@ impl Objects {
         let pod = runtime.read(|truth| truth.sandbox(&sandbox_id).map(|sandbox| sandbox.spec.clone()));
         let container =
             |fields: &ContainerFields| fields.container(id, &sandbox_id, pod.as_ref(), entry.labels, now);
-        let listed = match &entry.listed {
-            None => Listed::AsStatus,
-            Some(ListedAs::Not) => Listed::Not,
-            Some(ListedAs::With(fields)) => {
-                let mut shown = entry.status.clone();
-                shown.update(fields);
-                Listed::As(container(&shown))
-            }
-        };
+        let listed = entry.listed(ContainerFields::update, container);
         let container = container(&entry.status);
         runtime.change(|truth| truth.put_container(container, listed));
     }
@@ -132,5 +116,18 @@ impl<F: Clone> Entry<F> {
             self.listed.clone_from(listed);
         }
         self.labels = labels.unwrap_or(self.labels);
+    }
+
+    /// The object that lists show. `update` changes fields, and `object` makes an object of them.
+    fn listed<T>(&self, update: impl Fn(&mut F, &F), object: impl Fn(&F) -> T) -> Listed<T> {
+        match &self.listed {
+            None => Listed::AsStatus,
+            Some(ListedAs::Not) => Listed::Not,
+            Some(ListedAs::With(fields)) => {
+                let mut shown = self.status.clone();
+                update(&mut shown, fields);
+                Listed::As(object(&shown))
+            }
+        }
     }
 }
